@@ -1,0 +1,145 @@
+"""What every backend can do: build an engine, load it, run it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ccr_deploy.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from ccr_deploy.bundle import Bundle, Stage
+    from ccr_deploy.target import Options, ResolvedTarget
+
+    Arrays = Mapping[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A border tensor: its name, NumPy type and shape, in which None stands for the batch."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def check(self, array: npt.NDArray[np.generic]) -> None:
+        """Raises an EngineError where `array` has another type or shape."""
+        fits = len(array.shape) == len(self.shape) and all(
+            wanted in (None, found) for wanted, found in zip(self.shape, array.shape, strict=True)
+        )
+        if array.dtype != np.dtype(self.dtype) or not fits or len(array) == 0:
+            shape = ", ".join("N" if size is None else str(size) for size in self.shape)
+            raise EngineError(
+                f"input {self.name}: expected {self.dtype} [{shape}], found {array.dtype} {list(array.shape)}"
+            )
+
+
+class Runner(Protocol):
+    """An engine in memory. A context manager; after its end it raises."""
+
+    def __enter__(self) -> Runner: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `infer` takes."""
+        ...
+
+    def infer(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+        """The outputs, by name, for inputs, by name, of one batch.
+
+        Raises:
+            EngineError: an input has another name, type or shape, or the runner was closed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class BuildSource:
+    """What an engine is built from: a bundle's stage, and its graph (the reference has none)."""
+
+    bundle: Bundle
+    stage: Stage
+    target: ResolvedTarget
+    graph: Path | None
+
+
+class Backend(Protocol):
+    """One inference library."""
+
+    @property
+    def name(self) -> str:
+        """As targets call it."""
+        ...
+
+    @property
+    def suffix(self) -> str:
+        """What its engines' file names end with."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The library's version; engines are built for one."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """What engines built here are bound to: a processor's or GPU's name."""
+        ...
+
+    def build(self, source: BuildSource, engine: Path) -> None:
+        """Writes the engine to the path `engine`.
+
+        Raises:
+            EngineError: the graph cannot be built.
+        """
+        ...
+
+    def load(self, engine: Path, options: Options) -> Runner:
+        """Loads an engine that `build` wrote.
+
+        Raises:
+            EngineError: the file is no such engine.
+        """
+        ...
+
+
+def check_feeds(feeds: Arrays, inputs: tuple[TensorSpec, ...]) -> None:
+    """Raises an EngineError where the feeds are not what the inputs say."""
+    names = [spec.name for spec in inputs]
+    if sorted(feeds) != sorted(names):
+        raise EngineError(f"expected the inputs {', '.join(names)}, found {', '.join(feeds) or 'none'}")
+    for spec in inputs:
+        spec.check(feeds[spec.name])
+
+
+def thread_count(options: Options) -> int:
+    """The option's number of threads, or as many as the process may use."""
+    if options.threads:
+        return options.threads
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """The CPU's model name with its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(models, platform.processor() or 'unknown CPU')} ({platform.machine()})"

@@ -1,0 +1,129 @@
+"""ONNX Runtime on a CPU. An engine is the graph after its optimisations for this processor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ccr_deploy.backends.base import TensorSpec, check_feeds, processor_name, thread_count
+from ccr_deploy.errors import EngineError, MissingExtraError
+from ccr_deploy.target import Options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from ccr_deploy.backends.base import Arrays, BuildSource
+
+_NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+_FATAL = 4
+"""The level at which ONNX Runtime logs nothing: its errors come as exceptions."""
+
+
+class OnnxRuntimeBackend:
+    """Builds and runs engines by ONNX Runtime's CPU provider."""
+
+    name = "onnxruntime"
+    suffix = ".onnx"
+
+    def __init__(self) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise MissingExtraError("onnxruntime", "onnx", "the backend onnxruntime") from None
+        self._onnxruntime: Any = onnxruntime
+
+    @property
+    def version(self) -> str:
+        """ONNX Runtime's version."""
+        return str(self._onnxruntime.__version__)
+
+    @property
+    def device(self) -> str:
+        """The processor: an optimised graph's memory layouts fit its instruction set."""
+        return processor_name()
+
+    def build(self, source: BuildSource, engine: Path) -> None:
+        """Optimises the graph for this processor and writes the result.
+
+        Raises:
+            EngineError: ONNX Runtime refuses the graph.
+        """
+        assert source.graph is not None
+        options = self._session_options(source.target.options)
+        options.optimized_model_filepath = str(engine)
+        self._session(source.graph, options)
+
+    def load(self, engine: Path, options: Options) -> OnnxRuntimeRunner:
+        """Loads an engine; it was optimised when it was built.
+
+        Raises:
+            EngineError: the file is no graph that ONNX Runtime runs.
+        """
+        return self._load_as_is(engine, options)
+
+    def load_graph(self, graph: Path) -> OnnxRuntimeRunner:
+        """Loads a bundle's graph to be run node by node as it is written, for comparison.
+
+        Raises:
+            EngineError: the file is no graph that ONNX Runtime runs.
+        """
+        return self._load_as_is(graph, Options())
+
+    def _load_as_is(self, path: Path, options: Options) -> OnnxRuntimeRunner:
+        session_options = self._session_options(options)
+        session_options.graph_optimization_level = self._onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return OnnxRuntimeRunner(self._session(path, session_options))
+
+    def _session_options(self, options: Options) -> Any:  # noqa: ANN401 -- the library has no types
+        session_options = self._onnxruntime.SessionOptions()
+        session_options.intra_op_num_threads = thread_count(options)
+        session_options.inter_op_num_threads = 1
+        session_options.log_severity_level = _FATAL
+        # Idle threads would spin on after a run and slow the next stage's engine in the same process.
+        session_options.add_session_config_entry("session.force_spinning_stop", "1")
+        return session_options
+
+    def _session(self, path: Path, options: Any) -> Any:  # noqa: ANN401
+        try:
+            return self._onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the library's own exceptions share no base class
+            reason = " ".join(str(error).split())
+            raise EngineError(
+                f"{path}: ONNX Runtime {self.version} cannot load it ({reason[:300]})"
+            ) from error
+
+
+class OnnxRuntimeRunner:
+    """An ONNX Runtime session with one input and output, or more."""
+
+    def __init__(self, session: Any) -> None:  # noqa: ANN401
+        self._session = session
+        self.inputs = tuple(_spec(argument) for argument in session.get_inputs())
+        self._outputs = [argument.name for argument in session.get_outputs()]
+
+    def __enter__(self) -> OnnxRuntimeRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._session = None
+
+    def infer(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+        """The outputs for one batch.
+
+        Raises:
+            EngineError: an input does not fit, or the runner was closed.
+        """
+        if self._session is None:
+            raise EngineError("the runner was closed")
+        check_feeds(feeds, self.inputs)
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+
+
+def _spec(argument: Any) -> TensorSpec:  # noqa: ANN401
+    shape = tuple(size if isinstance(size, int) else None for size in argument.shape)
+    return TensorSpec(argument.name, _NUMPY_TYPES.get(argument.type, argument.type), shape)

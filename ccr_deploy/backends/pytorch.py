@@ -1,0 +1,157 @@
+"""PyTorch eager from the bundle's weights: the reference that every engine is compared with.
+
+It runs the encoder iteration by iteration, as it was trained. Its engine is the stage's own weights,
+with the model's configuration in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydantic
+
+from ccr_deploy.backends.base import TensorSpec, check_feeds, processor_name, thread_count
+from ccr_deploy.contract import Preprocessing, pack_code, unpack_code
+from ccr_deploy.errors import EngineError, MissingExtraError
+from ccr_deploy.models.config import ModelConfig
+
+try:
+    import torch
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file, save_file
+    from torch import nn
+
+    from ccr_deploy.models.chain import BaselineChain, normalise
+    from ccr_deploy.models.encoder import Encoder
+    from ccr_deploy.models.resnet import TruncatedClassifier
+except ImportError as error:
+    raise MissingExtraError(error.name or "torch", "export", "the PyTorch reference") from None
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from ccr_deploy.backends.base import Arrays, BuildSource
+    from ccr_deploy.target import Options
+
+
+class PyTorchBackend:
+    """Builds and runs the reference."""
+
+    name = "pytorch"
+    suffix = ".safetensors"
+
+    @property
+    def version(self) -> str:
+        """PyTorch's version."""
+        return torch.__version__
+
+    @property
+    def device(self) -> str:
+        """The processor."""
+        return processor_name()
+
+    def build(self, source: BuildSource, engine: Path) -> None:
+        """Takes the stage's weights out of the bundle's."""
+        manifest = source.bundle.manifest
+        model, weights, prefix = manifest.model, manifest.weights, f"{source.stage}."
+        if source.stage == "baseline":
+            assert manifest.baseline is not None
+            model, weights, prefix = manifest.baseline.model, manifest.baseline.weights, ""
+        tensors = load_file(source.bundle.file(weights))
+        stage_tensors = {
+            name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)
+        }
+        metadata = {
+            "stage": source.stage,
+            "model": model.model_dump_json(),
+            "preprocessing": json.dumps(asdict(manifest.contract.preprocessing)),
+        }
+        save_file(stage_tensors, engine, metadata)
+
+    def load(self, engine: Path, options: Options) -> PyTorchRunner:
+        """Loads the stage's weights into its network.
+
+        Raises:
+            EngineError: the file is not what `build` writes.
+        """
+        torch.set_num_threads(thread_count(options))
+        try:
+            with safe_open(engine, "pt") as file:
+                metadata = file.metadata()
+            model = ModelConfig.model_validate_json(metadata["model"])
+            preprocessing = pydantic.TypeAdapter(Preprocessing).validate_json(metadata["preprocessing"])
+            network = _network(metadata["stage"], model, preprocessing)
+            network.load_state_dict(load_file(engine))
+        except (
+            SafetensorError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+            OSError,
+            pydantic.ValidationError,
+        ) as error:
+            raise EngineError(f"{engine}: not an engine of the PyTorch reference ({error})") from error
+        return PyTorchRunner(network.eval(), model, preprocessing)
+
+
+class PyTorchRunner:
+    """One stage of a chain in PyTorch, with an engine's borders."""
+
+    def __init__(self, network: nn.Module, model: ModelConfig, preprocessing: Preprocessing) -> None:
+        self._network: nn.Module | None = network
+        self._model = model
+        self._preprocessing = preprocessing
+        if isinstance(network, TruncatedClassifier):
+            self.inputs = (TensorSpec("code", "uint8", (None, model.code_bytes)),)
+        else:
+            self.inputs = (TensorSpec("image", "uint8", (None, model.image_height, model.image_width, 3)),)
+
+    def __enter__(self) -> PyTorchRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._network = None
+
+    def infer(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+        """The outputs for one batch.
+
+        Raises:
+            EngineError: an input does not fit, or the runner was closed.
+        """
+        if self._network is None:
+            raise EngineError("the runner was closed")
+        check_feeds(feeds, self.inputs)
+        with torch.inference_mode():
+            if isinstance(self._network, Encoder):
+                code = self._network(self._normalised(feeds["image"]), self._model.iterations)
+                return {"code": pack_code(code.numpy())}
+            if isinstance(self._network, TruncatedClassifier):
+                code = unpack_code(feeds["code"].astype(np.uint8, copy=False), self._model.code_shape)
+                return {"logits": self._network(torch.from_numpy(code)).numpy()}
+            return {"logits": self._network(self._normalised(feeds["image"])).numpy()}
+
+    def values_before_sign(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """What the binarizer's tanh is applied to, ``float32 [N, C, h, w]``: how near each bit was to 0."""
+        assert isinstance(self._network, Encoder)
+        with torch.inference_mode():
+            features = self._network.features(self._normalised(image), self._model.iterations)
+            return np.asarray(self._network.binarizer.conv(features).numpy(), np.float32)
+
+    def _normalised(self, image: npt.NDArray[np.generic]) -> torch.Tensor:
+        return normalise(torch.from_numpy(np.ascontiguousarray(image)), self._preprocessing)
+
+
+def _network(stage: str, model: ModelConfig, preprocessing: Preprocessing) -> nn.Module:
+    if stage == "encoder":
+        return Encoder(model.encoder)
+    if stage == "classifier":
+        return TruncatedClassifier(model.classifier, model.encoder.code_channels)
+    return BaselineChain(model, preprocessing)

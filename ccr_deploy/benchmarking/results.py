@@ -1,0 +1,66 @@
+"""What a benchmark found, as it is written to JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ccr_deploy.metrics import Interval
+
+SCHEMA_VERSION = 1
+
+Subject = Literal["encoder", "classifier", "chain"]
+"""What is timed: one stage, or image to logits (where the conventional chain competes too)."""
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """Where and in what state the numbers were measured."""
+
+    processor: str
+    usable_cores: int
+    memory_gib: float
+    operating_system: str
+    python: str
+    load_average_1min: float
+    frequency_governor: str | None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One competitor's raw samples in numbers.
+
+    `speedup` is the first competitor's median over this one's, within the same run. `is_target`
+    marks what the target runs; the others are there to compare with.
+    """
+
+    subject: Subject
+    competitor: str
+    is_target: bool
+    backend_version: str
+    runs: int
+    latency_ms_p50: float
+    latency_ms_p90: float
+    latency_ms_p99: float
+    latency_ms_mean: float
+    images_per_second: float
+    peak_memory_mib: float
+    speedup: float
+    speedup_interval: Interval
+
+
+@dataclass(frozen=True)
+class BenchmarkReport:
+    """Everything one run of `benchmark` found."""
+
+    schema_version: int
+    created_by: str
+    bundle: str
+    contract_id: str
+    model: str
+    target: str
+    batch: int
+    threads: int
+    rounds: int
+    machine: MachineState
+    timings: tuple[Timing, ...]

@@ -1,0 +1,147 @@
+"""A competitor in a process of its own, which runs when it is told to."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import resource
+import signal
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ccr_deploy.backends import backend
+from ccr_deploy.errors import EngineError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from ccr_deploy.target import Options
+
+LOADING_SECONDS = 300
+TURN_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """Engines that are run one after the other, each on the outputs of the one before."""
+
+    name: str
+    is_target: bool
+    backend: str
+    options: Options
+    engines: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn's raw samples in nanoseconds, and the process's peak memory so far."""
+
+    nanoseconds: tuple[int, ...]
+    peak_memory_mib: float
+
+
+class Worker:
+    """A competitor's process. A context manager, so that none outlives the benchmark."""
+
+    def __init__(self, competitor: Competitor, batch: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.competitor = competitor
+        self._connection, remote = context.Pipe()
+        self._process = context.Process(target=_serve, args=(remote, competitor, batch), daemon=True)
+        self._process.start()
+        remote.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._connection.close()
+        self._process.join(timeout=5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def wait_until_loaded(self) -> str:
+        """Waits for the engines to be loaded and warm, and returns the backend's version.
+
+        Raises:
+            EngineError: they could not be loaded or run.
+        """
+        return str(self._answer(LOADING_SECONDS))
+
+    def take_turn(self, runs: int) -> Turn:
+        """Lets the competitor run `runs` times, after two runs that do not count.
+
+        Raises:
+            EngineError: it failed or its process ended.
+        """
+        self._connection.send(runs)
+        turn = self._answer(TURN_SECONDS)
+        assert isinstance(turn, Turn)
+        return turn
+
+    def _answer(self, seconds: float) -> object:
+        name = self.competitor.name
+        try:
+            if not self._connection.poll(seconds):
+                raise EngineError(f"{name}: gave no answer within {seconds:.0f} s")
+            answer = self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join(timeout=5)
+            raise EngineError(f"{name}: its process ended (exit status {self._process.exitcode})") from None
+        if isinstance(answer, Exception):
+            raise EngineError(f"{name}: {answer}") from answer
+        return answer
+
+
+def _serve(connection: Connection, competitor: Competitor, batch: int) -> None:
+    """The process: loads the engines, then answers each number of runs by a turn, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it closes the pipe
+    try:
+        library = backend(competitor.backend)
+        with ExitStack() as stack:
+            runners = [
+                stack.enter_context(library.load(path, competitor.options)) for path in competitor.engines
+            ]
+            (spec,) = runners[0].inputs
+            shape = (batch, *(size or batch for size in spec.shape[1:]))
+            feed = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+            def run() -> int:
+                array: npt.NDArray[np.generic] = feed
+                started = time.perf_counter_ns()
+                for runner in runners:
+                    (name,) = (spec.name for spec in runner.inputs)
+                    (array,) = runner.infer({name: array}).values()
+                return time.perf_counter_ns() - started
+
+            run()
+            connection.send(library.version)
+            while True:
+                runs = connection.recv()
+                run(), run()
+                connection.send(Turn(tuple(run() for _ in range(runs)), _peak_memory_mib()))
+    except EOFError:
+        pass
+    except Exception as error:  # whatever happens is the parent's to tell
+        connection.send(error)
+
+
+def _peak_memory_mib() -> float:
+    """The process's own peak; getrusage's, on Linux, is at least that of the process it was forked from."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    (kibibytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(kibibytes) / 2**10

@@ -1,0 +1,78 @@
+"""The command line: every command parses, calls and prints; the work is done elsewhere.
+
+Exit status: 0 done, 1 a check failed, 2 wrong usage, 3 something broke, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import click
+
+from ccr_deploy import __version__
+from ccr_deploy.cli.benchmark import benchmark
+from ccr_deploy.cli.build_engine import build_engine
+from ccr_deploy.cli.classify import classify
+from ccr_deploy.cli.common import Invocation
+from ccr_deploy.cli.describe import describe
+from ccr_deploy.cli.export import export
+from ccr_deploy.cli.verify import verify
+from ccr_deploy.errors import CcrDeployError
+
+INTERRUPTED = 130
+
+
+class _InOrder(click.Group):
+    """Lists its commands in the order in which they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ccr-deploy")
+def cli() -> None:
+    """From a trained compression-and-recognition checkpoint to fast, proven engines.
+
+    \b
+    ccr-deploy export --checkpoint model.pt    writes ./bundle
+    ccr-deploy build-engine                    builds engines for this machine
+    ccr-deploy verify                          proves that they answer as the checkpoint did
+    ccr-deploy benchmark                       measures how much faster they are
+
+    Exit status: 0 done, 1 a check failed, 2 wrong usage, 3 something broke, 130 interrupted.
+    """
+
+
+for _command in (describe, export, build_engine, verify, benchmark, classify):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """The entry point: turns every error into one line and an exit status."""
+    invocation = Invocation()
+    try:
+        status = cli.main(prog_name="ccr-deploy", standalone_mode=False, obj=invocation)
+    except click.ClickException as error:
+        error.show()
+        status = 2
+    except CcrDeployError as error:
+        status = _report(str(error), error.exit_status, invocation)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("ccr-deploy: interrupted: nothing was changed that was not already complete", err=True)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # or Python complains once more while it closes stdout
+        status = 3
+    except Exception as error:  # the last resort of a command line
+        message = f"unexpected {type(error).__name__}: {error}; run it again with -v for the traceback"
+        status = _report(" ".join(message.split()), 3, invocation)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _report(message: str, status: int, invocation: Invocation) -> int:
+    if invocation.verbose:
+        traceback.print_exc()
+    click.echo(f"ccr-deploy: error: {message}", err=True)
+    return status

@@ -1,0 +1,119 @@
+"""What commands have in common: arguments, options, consoles, progress."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ccr_deploy.progress import Advance
+
+    Command = TypeVar("Command", bound=Callable[..., Any])
+
+PIPE_WIDTH = 200
+"""In a pipe tables are as wide as they need, up to this."""
+
+
+@dataclass
+class Invocation:
+    """What one call of the command line was asked for."""
+
+    verbose: bool = False
+
+
+def _set_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        invocation = ctx.find_object(Invocation)
+        if invocation is not None:
+            invocation.verbose = True
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
+
+
+def verbose_option(command: Command) -> Command:
+    """``-v``: the log, and the traceback of an error."""
+    return click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_verbose,
+        help="Show the log, and the traceback of an error.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """``--json``: the result for machines."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def bundle_argument(command: Command) -> Command:
+    """``[BUNDLE]``, by default ``$CCR_DEPLOY_BUNDLE`` or ``./bundle``."""
+    return click.argument(
+        "bundle", type=click.Path(path_type=Path), default="bundle", envvar="CCR_DEPLOY_BUNDLE"
+    )(command)
+
+
+def target_option(command: Command) -> Command:
+    """``--target NAME-or-path``."""
+    return click.option("--target", metavar="NAME|FILE", help="Target's name or TOML file.")(command)
+
+
+def engines_option(command: Command) -> Command:
+    """``--engines DIR``."""
+    return click.option(
+        "--engines",
+        type=click.Path(path_type=Path),
+        envvar="CCR_DEPLOY_ENGINES",
+        metavar="DIR",
+        help="Engine store.  [default: $CCR_DEPLOY_ENGINES, then the user's cache]",
+    )(command)
+
+
+def report_option(command: Command) -> Command:
+    """``--report DIR``."""
+    return click.option(
+        "--report",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Also write the result into DIR and draw report.md and report.html from all results there.",
+    )(command)
+
+
+def stdout_console() -> Console:
+    """The console for results."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def chosen_target(name: str | None, console: Console | None) -> str:
+    """The named target, or the default, which the console is told: never a silent fall-back."""
+    from ccr_deploy.target import DEFAULT_TARGET, load_target
+
+    chosen = name or DEFAULT_TARGET
+    target = load_target(chosen)
+    if console:
+        why = "" if name else ", the default"
+        console.print(f"target: {chosen}{why} ({target.description})", markup=False)
+    return chosen
+
+
+class TerminalProgress:
+    """Progress bars on a terminal; nothing in a pipe."""
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Advance]:
+        """A bar on stderr."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
+            task = bars.add_task(description, total=total)
+            yield lambda units: bars.advance(task, units)

@@ -1,0 +1,49 @@
+"""``ccr-deploy describe``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ccr_deploy.cli.common import json_option, stdout_console, verbose_option
+
+
+@click.command()
+@click.option("--preset", metavar="NAME", help="A preset; see the rows of plain `describe`.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="A checkpoint.")
+@json_option
+@verbose_option
+def describe(preset: str | None, checkpoint: Path | None, as_json: bool) -> None:
+    """What a model is made of and what it costs.
+
+    Without options: a row for each preset. With a preset or checkpoint: its layers.
+
+    \b
+    Examples:
+      ccr-deploy describe
+      ccr-deploy describe --preset ccr-layer1
+      ccr-deploy describe --checkpoint model.pt --preset ccr-layer2    (a bare state dict)
+    """
+    from ccr_deploy.export.description import describe_model
+    from ccr_deploy.models.checkpoint import load_checkpoint
+    from ccr_deploy.models.presets import PRESETS
+    from ccr_deploy.models.presets import preset as find_preset
+    from ccr_deploy.reporting.tables import description_table, layer_table
+    from ccr_deploy.reporting.terminal import print_table
+
+    if checkpoint:
+        descriptions = [describe_model(str(checkpoint), load_checkpoint(checkpoint, preset).config)]
+    elif preset:
+        descriptions = [describe_model(preset, find_preset(preset))]
+    else:
+        descriptions = [describe_model(name, config) for name, config in PRESETS.items()]
+    if as_json:
+        click.echo(json.dumps([asdict(description) for description in descriptions], indent=2))
+        return
+    console = stdout_console()
+    print_table(console, description_table(descriptions))
+    if checkpoint or preset:
+        print_table(console, layer_table(descriptions[0]))

@@ -1,0 +1,98 @@
+"""``ccr-deploy export``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ccr_deploy.cli.common import (
+    TerminalProgress,
+    bundle_argument,
+    json_option,
+    stdout_console,
+    verbose_option,
+)
+
+if TYPE_CHECKING:
+    from ccr_deploy.bundle import Schedule
+
+
+@click.command()
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Trained model."
+)
+@bundle_argument
+@click.option("--preset", metavar="NAME", help="Which model a bare state dict is of.")
+@click.option(
+    "--schedule",
+    "schedules",
+    multiple=True,
+    type=click.Choice(["iteration-major", "layer-major", "plain"]),
+    default=("iteration-major", "layer-major"),
+    show_default=True,
+    help="Order in which the iterations become nodes; repeat it for several.",
+)
+@click.option("--iterations", type=int, metavar="T", help="Iterations, instead of the checkpoint's.")
+@click.option("--image-size", type=(int, int), metavar="H W", help="Image size, instead of the checkpoint's.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to take the sample images from; without it they are patterns.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Add the conventional chain of this checkpoint, to compare with.",
+)
+@json_option
+@verbose_option
+def export(
+    checkpoint: Path,
+    bundle: Path,
+    preset: str | None,
+    schedules: tuple[Schedule, ...],
+    iterations: int | None,
+    image_size: tuple[int, int] | None,
+    images: Path | None,
+    baseline: Path | None,
+    as_json: bool,
+) -> None:
+    """Write a bundle: ONNX graphs with the recurrence unrolled, weights, samples, manifest.
+
+    BUNDLE is a folder, by default $CCR_DEPLOY_BUNDLE or ./bundle. It is replaced as a whole.
+
+    \b
+    Example:
+      ccr-deploy export --checkpoint model.pt --images val/ bundle
+    """
+    from ccr_deploy.export.exporter import export_bundle, resized
+    from ccr_deploy.models.checkpoint import load_checkpoint
+
+    exported = export_bundle(
+        resized(load_checkpoint(checkpoint, preset), iterations, image_size),
+        bundle,
+        schedules=tuple(dict.fromkeys(schedules)),
+        baseline=load_checkpoint(baseline, "ccr-baseline") if baseline else None,
+        images=images,
+        progress=TerminalProgress(),
+    )
+    manifest = exported.manifest
+    if as_json:
+        click.echo(json.dumps(manifest.model_dump(mode="json"), indent=2))
+        return
+    console = stdout_console()
+    model = manifest.model
+    console.print(
+        f"{bundle}: {model.image_height}x{model.image_width}, T={model.iterations}, {manifest.contract.code_bytes} code "
+        f"bytes, contract {manifest.contract_id}",
+        markup=False,
+    )
+    for graph in manifest.graphs:
+        console.print(f"  {graph.file.name}  {graph.file.bytes / 1e6:.2f} MB", markup=False)
+    kind = "patterns (for pictures: --images DIR)" if images is None else f"from {images}"
+    console.print(f"  {len(manifest.samples)} sample images, {kind}", markup=False)

@@ -1,0 +1,104 @@
+"""``ccr-deploy verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ccr_deploy.cli.common import (
+    TerminalProgress,
+    bundle_argument,
+    chosen_target,
+    engines_option,
+    json_option,
+    report_option,
+    stdout_console,
+    target_option,
+    verbose_option,
+)
+
+GATE_FAILED = 1
+
+
+@click.command()
+@bundle_argument
+@target_option
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of pictures; sub-folders name classes.  [default: the bundle's samples]",
+)
+@click.option(
+    "--gate",
+    "gates",
+    multiple=True,
+    metavar="NAME=LIMIT",
+    help="Change a gate's limit; repeat it for several.",
+)
+@engines_option
+@report_option
+@json_option
+@verbose_option
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    bundle: Path,
+    target: str | None,
+    images: Path | None,
+    gates: tuple[str, ...],
+    engines: Path | None,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Prove that a target's engines answer as the checkpoint did.
+
+    PyTorch, the ONNX graphs and the engines read the same images; codes, logits, answers and, where
+    the folder has labels, accuracies are compared. Exit status 1 where a gate fails. The gates and
+    their limits:
+
+    \b
+      max-unexplained-flips    0       bits that differ though not within rounding of 0
+      max-flipped-percent      0.1     bits that differ
+      min-cosine               0.9999  logits of equal codes
+      min-same-top1-percent    99      answers of the whole chain
+      max-top1-loss-points     0.5     accuracy, where images are labelled
+
+    \b
+    Example:
+      ccr-deploy verify bundle --images val/ --report report/ --gate max-top1-loss-points=1
+    """
+    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.report_folder import add_to_folder, to_json
+    from ccr_deploy.reporting.tables import verification_tables
+    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.verification.gates import Gates, changed_gates
+    from ccr_deploy.workflow import verify_bundle
+
+    console = stdout_console()
+    name = chosen_target(target, None if as_json else console)
+    result = verify_bundle(
+        Bundle.open(bundle),
+        name,
+        EngineStore(engines) if engines else EngineStore.default(),
+        images=images,
+        gates=changed_gates(Gates(), gates),
+        progress=TerminalProgress(),
+    )
+    if report:
+        add_to_folder(report, result)
+    if as_json:
+        click.echo(to_json(result), nl=False)
+    else:
+        for table in verification_tables(result):
+            print_table(console, table)
+        if report:
+            console.print(f"report: {report / 'report.html'}", markup=False)
+    if not result.passed:
+        failed = [f"{gate.level} {gate.gate}" for gate in result.gates if not gate.passed]
+        click.echo(
+            f"ccr-deploy: {len(failed)} of {len(result.gates)} gates failed: {', '.join(failed)}", err=True
+        )
+        ctx.exit(GATE_FAILED)

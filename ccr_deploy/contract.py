@@ -1,0 +1,87 @@
+"""The code contract: everything two parties must share for one to understand the other's codes.
+
+This module, like `payload` and `runtime`, needs the standard library and NumPy alone.
+
+A code is the encoder's binary output, ``[N, C, H/16, W/16]`` in {-1, +1}. Packed, it is
+``uint8 [N, C * (H/16) * (W/16) / 8]``: one bit per element, 1 exactly where the value before the sign
+was >= 0, most significant bit first, in C order over [channel, row, column].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+DOWNSAMPLING = 16
+"""How many image pixels, in each direction, one code position stands for."""
+
+ResizeFilter = Literal["bilinear", "bicubic", "lanczos", "box"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the encoder's image.
+
+    EXIF rotation is applied first; grey, palette, alpha and CMYK pictures are converted to RGB. Then
+    the picture is resized, keeping its aspect, to the smallest size that covers `resize_to_cover`
+    (rows, columns; Pillow, with antialiasing), and the centre is cropped to the image size. `mean`
+    and `std` normalise pixels scaled to 0..1; that step is part of the encoder's graph.
+    """
+
+    resize_to_cover: tuple[int, int]
+    resize_filter: ResizeFilter = "bilinear"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class CodeContract:
+    """What a code means. Two parties whose `contract_id` differs do not understand each other.
+
+    `encoder_digest` is the SHA-256 of the encoder's weights: the codes of two trainings are two
+    languages.
+    """
+
+    image_height: int
+    image_width: int
+    preprocessing: Preprocessing
+    iterations: int
+    code_channels: int
+    encoder_digest: str
+    bit_order: Literal["msb-first; channel, row, column"] = "msb-first; channel, row, column"
+    bit_rule: Literal["1 where the value before the sign is >= 0"] = (
+        "1 where the value before the sign is >= 0"
+    )
+
+    @property
+    def code_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of one code."""
+        return self.code_channels, self.image_height // DOWNSAMPLING, self.image_width // DOWNSAMPLING
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of one packed code."""
+        channels, rows, columns = self.code_shape
+        return channels * rows * columns // 8
+
+    @property
+    def contract_id(self) -> str:
+        """The contract's short form: the first 8 bytes, in hexadecimal, of its JSON's SHA-256."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def pack_code(code: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Packs codes ``[N, C, h, w]``, of which every element >= 0 is a 1, into ``uint8 [N, C*h*w/8]``."""
+    return np.packbits(code.reshape(len(code), -1) >= 0, axis=1)
+
+
+def unpack_code(packed: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+    """Unpacks ``uint8 [N, C*h*w/8]`` into codes ``float32 [N, C, h, w]`` in {-1, +1}."""
+    bits = np.unpackbits(packed, axis=1).astype(np.float32)
+    return (2 * bits - 1).reshape(len(packed), *shape)

@@ -1,0 +1,121 @@
+"""From a bundle and a target to engines in the store, and from there into memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ccr_deploy import __version__
+from ccr_deploy.backends import backend
+from ccr_deploy.backends.base import BuildSource
+from ccr_deploy.engine_store import EngineKey
+from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.target import REFERENCE_TARGET, load_target, resolve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ccr_deploy.backends.base import Backend, Runner
+    from ccr_deploy.bundle import Bundle, GraphRecord, Schedule, Stage
+    from ccr_deploy.engine_store import Engine, EngineStore
+    from ccr_deploy.target import ResolvedTarget
+
+
+class EngineFactory:
+    """Builds, finds and loads the engines of one bundle for one target."""
+
+    def __init__(self, bundle: Bundle, target_name: str, store: EngineStore) -> None:
+        """Loads the target called `target_name`.
+
+        Raises:
+            TargetError: there is no such target.
+            MissingExtraError: its backend is not installed.
+        """
+        self.bundle = bundle
+        self.target_name = target_name
+        self.store = store
+        self.target = load_target(target_name)
+        self.backend: Backend = backend(self.target.backend)
+
+    def build(
+        self, stage: Stage, schedule: Schedule | None = None, *, rebuild: bool = False
+    ) -> tuple[Engine, bool]:
+        """The stage's engine, and whether it was built now (an unchanged one is not built again).
+
+        Raises:
+            WrongUsageError: the bundle lacks the graph.
+            EngineError: the engine cannot be built or stored, or the stored one is damaged.
+        """
+        resolved, key, graph = self._plan(stage, schedule)
+        found = None if rebuild else self.store.find(key, self.backend.suffix)
+        if found:
+            return found, False
+        graph_path = self.bundle.file(graph.file) if graph else None
+        source = BuildSource(self.bundle, stage, resolved, graph_path)
+        built = self.store.build(
+            key,
+            self.backend.suffix,
+            target=self.target_name,
+            created_by=f"ccr-deploy {__version__}",
+            write=lambda path: self.backend.build(source, path),
+        )
+        return built, True
+
+    def find(self, stage: Stage, schedule: Schedule | None = None) -> Engine:
+        """The stage's engine, checked against its sidecar.
+
+        Raises:
+            WrongUsageError: it was not built yet; the message says how.
+            EngineError: the stored engine is damaged.
+        """
+        _, key, _ = self._plan(stage, schedule)
+        engine = self.store.find(key, self.backend.suffix)
+        if engine is None:
+            raise WrongUsageError(
+                f"{self.store.path}: no {stage} engine of {self.bundle.path} for the target {self.target_name}: "
+                f"run ccr-deploy build-engine {self.bundle.path} --target {self.target_name}"
+            )
+        return engine
+
+    def graph_file(self, stage: Stage) -> Path:
+        """The graph that the stage's engine is built from.
+
+        Raises:
+            WrongUsageError: the bundle lacks it.
+            BundleError: it is damaged.
+        """
+        resolved = resolve(self.target, stage)
+        return self.bundle.file(self.bundle.graph(stage, resolved.precision, resolved.schedule).file)
+
+    def load(self, engine: Engine) -> Runner:
+        """The engine in memory.
+
+        Raises:
+            EngineError: the backend refuses it.
+        """
+        return self.backend.load(engine.path, self.target.options)
+
+    def _plan(
+        self, stage: Stage, schedule: Schedule | None
+    ) -> tuple[ResolvedTarget, EngineKey, GraphRecord | None]:
+        resolved = resolve(self.target, stage, schedule)
+        graph = None
+        manifest = self.bundle.manifest
+        if self.target.backend == REFERENCE_TARGET:
+            weights = (
+                manifest.baseline.weights if stage == "baseline" and manifest.baseline else manifest.weights
+            )
+            source_hash = weights.sha256
+        else:
+            graph = self.bundle.graph(stage, resolved.precision, resolved.schedule)
+            source_hash = graph.graph_hash
+        key = EngineKey(
+            stage=stage,
+            precision=resolved.precision,
+            schedule=resolved.schedule,
+            source_hash=source_hash,
+            backend=self.backend.name,
+            backend_version=self.backend.version,
+            device=self.backend.device,
+            target_digest=resolved.digest,
+        )
+        return resolved, key, graph

@@ -1,0 +1,67 @@
+"""What can go wrong, as typed exceptions whose message is one line a person can act on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    import pydantic
+
+
+class CcrDeployError(Exception):
+    """Something broke: a damaged file, a missing package, a folder that cannot be written.
+
+    The message says what happened, to which file, and what to do. `exit_status` is what a command
+    that stops on this error returns to the shell.
+    """
+
+    exit_status: ClassVar[int] = 3
+
+
+class WrongUsageError(CcrDeployError):
+    """What was asked for does not exist or does not fit: an unknown target, a missing file, T = 0."""
+
+    exit_status: ClassVar[int] = 2
+
+
+class CheckpointError(CcrDeployError):
+    """A checkpoint that cannot be read or does not fit its configuration."""
+
+
+class BundleError(CcrDeployError):
+    """A bundle that is missing, damaged, of another schema version or not writable."""
+
+
+class ImageError(CcrDeployError):
+    """A file that is no image, an image that is too small or too large, or a folder without images."""
+
+
+class PayloadError(CcrDeployError):
+    """Bytes that are no payload, are damaged, or speak another contract's language."""
+
+
+class TargetError(WrongUsageError):
+    """A target that does not exist or whose TOML is wrong."""
+
+
+class EngineError(CcrDeployError):
+    """An engine that cannot be built, does not match its sidecar or cannot be run here."""
+
+
+class MissingExtraError(CcrDeployError):
+    """An optional package that a command needs is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        """Names the `package` that failed to import, the `extra` that brings it and what needs it."""
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed: "
+            f"pip install 'ccr-deploy[{extra}]'"
+        )
+
+
+def first_problem(error: pydantic.ValidationError) -> str:
+    """The first field that a validation refused, and why, in one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"field {where}: {message}" if where else message

@@ -1,0 +1,1 @@
+"""Checkpoint to ONNX: unroll schedules, byte borders, graph clean-up, the bundle."""

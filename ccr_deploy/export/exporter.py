@@ -1,0 +1,190 @@
+"""Checkpoint to bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import onnx_ir
+import pydantic
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from ccr_deploy import __version__
+from ccr_deploy.bundle import (
+    BaselineRecord,
+    Bundle,
+    BundleWriter,
+    GraphRecord,
+    Manifest,
+    SampleRecord,
+    writing_bundle,
+)
+from ccr_deploy.contract import CodeContract
+from ccr_deploy.errors import WrongUsageError, first_problem
+from ccr_deploy.export.borders import BaselineGraph, ClassifierGraph, EncoderGraph
+from ccr_deploy.export.samples import folder_samples, pattern_samples
+from ccr_deploy.export.to_onnx import to_onnx
+from ccr_deploy.export.unroll import UnrolledBaseline, unroll
+from ccr_deploy.graph_hash import canonical_graph_hash
+from ccr_deploy.models.chain import BaselineChain, CcrChain
+from ccr_deploy.models.checkpoint import Checkpoint, build_model, encoder_digest
+from ccr_deploy.models.config import ModelConfig
+from ccr_deploy.progress import SILENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from ccr_deploy.bundle import FileRecord, Schedule, Stage
+    from ccr_deploy.progress import Progress
+
+
+def export_bundle(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    schedules: Sequence[Schedule],
+    baseline: Checkpoint | None = None,
+    images: Path | None = None,
+    progress: Progress = SILENT,
+) -> Bundle:
+    """Writes a bundle: an encoder graph per schedule, the classifier, weights, samples, manifest.
+
+    `baseline` adds the conventional chain of another checkpoint. The sample images come from the
+    folder `images`, or are patterns.
+
+    Raises:
+        WrongUsageError: a checkpoint is of the other kind, or `path` holds something else.
+        BundleError: the bundle cannot be written.
+        ImageError: `images` has none, or one cannot be used.
+    """
+    chain = build_model(checkpoint)
+    if not isinstance(chain, CcrChain):
+        raise WrongUsageError(
+            "this checkpoint is of the conventional chain, which has no code to send: "
+            "give it with --baseline, and a CCR checkpoint with --checkpoint"
+        )
+    conventional = _conventional_chain(baseline, checkpoint) if baseline else None
+    config, preprocessing = checkpoint.config, checkpoint.preprocessing
+    samples = (
+        folder_samples(images, checkpoint)
+        if images
+        else pattern_samples(config.image_height, config.image_width)
+    )
+    contract = CodeContract(
+        image_height=config.image_height,
+        image_width=config.image_width,
+        preprocessing=preprocessing,
+        iterations=config.iterations,
+        code_channels=config.encoder.code_channels,
+        encoder_digest=encoder_digest(checkpoint.state_dict),
+    )
+    image = torch.zeros(2, config.image_height, config.image_width, 3, dtype=torch.uint8)
+    code = torch.zeros(2, config.code_bytes, dtype=torch.uint8)
+
+    with (
+        writing_bundle(path) as writer,
+        progress.task("exporting", len(schedules) + 1 + (conventional is not None)) as advance,
+    ):
+        graphs = []
+        for schedule in schedules:
+            module = EncoderGraph(unroll(chain.encoder, config.iterations, schedule), preprocessing)
+            model = to_onnx(module, image, "image", "code", share_repeated_work=schedule != "plain")
+            graphs.append(_add_graph(writer, model, "encoder", schedule))
+            advance(1)
+        model = to_onnx(ClassifierGraph(chain.classifier, config.code_shape), code, "code", "logits")
+        graphs.append(_add_graph(writer, model, "classifier", None))
+        advance(1)
+        baseline_record = None
+        if conventional is not None:
+            module = BaselineGraph(UnrolledBaseline(conventional), preprocessing)
+            graphs.append(_add_graph(writer, to_onnx(module, image, "image", "logits"), "baseline", None))
+            weights = _add_weights(writer, "baseline", conventional.state_dict())
+            baseline_record = BaselineRecord(model=conventional.config, weights=weights)
+            advance(1)
+        manifest = Manifest(
+            schema_version=1,
+            created_by=f"ccr-deploy {__version__}",
+            model=config,
+            class_names=checkpoint.class_names,
+            metrics=dict(checkpoint.metrics),
+            contract=contract,
+            contract_id=contract.contract_id,
+            weights=_add_weights(writer, "weights", checkpoint.state_dict),
+            graphs=tuple(graphs),
+            samples=tuple(
+                SampleRecord(file=writer.add("sample", ".png", _png_writer(pixels)), label=label)
+                for pixels, label in samples
+            ),
+            baseline=baseline_record,
+        )
+        writer.commit(manifest)
+    return Bundle(path, manifest)
+
+
+def resized(checkpoint: Checkpoint, iterations: int | None, image_size: tuple[int, int] | None) -> Checkpoint:
+    """The checkpoint for another number of iterations or image size: the same weights serve.
+
+    Pictures are resized in the same proportion to the image as before.
+
+    Raises:
+        WrongUsageError: the number or size does not work.
+    """
+    config, preprocessing = checkpoint.config, checkpoint.preprocessing
+    changed = config.model_dump()
+    if iterations is not None:
+        changed["iterations"] = iterations
+    if image_size is not None:
+        height, width = changed["image_height"], changed["image_width"] = image_size
+        rows, columns = preprocessing.resize_to_cover
+        cover = round(height * rows / config.image_height), round(width * columns / config.image_width)
+        preprocessing = replace(preprocessing, resize_to_cover=cover)
+    try:
+        config = ModelConfig.model_validate(changed)
+    except pydantic.ValidationError as error:
+        raise WrongUsageError(first_problem(error)) from error
+    return replace(checkpoint, config=config, preprocessing=preprocessing)
+
+
+def _conventional_chain(baseline: Checkpoint, checkpoint: Checkpoint) -> BaselineChain:
+    """The baseline's network, at the CCR checkpoint's iterations, image size and normalisation."""
+    if not baseline.config.is_baseline:
+        raise WrongUsageError(
+            "the checkpoint given with --baseline has no decoder: it is no conventional chain"
+        )
+    config = baseline.config.model_copy(
+        update={
+            "iterations": checkpoint.config.iterations,
+            "image_height": checkpoint.config.image_height,
+            "image_width": checkpoint.config.image_width,
+        }
+    )
+    chain = build_model(replace(baseline, config=config, preprocessing=checkpoint.preprocessing))
+    assert isinstance(chain, BaselineChain)
+    return chain
+
+
+def _add_graph(
+    writer: BundleWriter, model: onnx_ir.Model, stage: Stage, schedule: Schedule | None
+) -> GraphRecord:
+    stem = ".".join(filter(None, (stage, "fp32", schedule)))
+    file = writer.add(stem, ".onnx", lambda path: onnx_ir.save(model, path))
+    return GraphRecord(
+        stage=stage, precision="fp32", schedule=schedule, graph_hash=canonical_graph_hash(model), file=file
+    )
+
+
+def _add_weights(writer: BundleWriter, stem: str, tensors: Mapping[str, Tensor]) -> FileRecord:
+    # Clones, since safetensors refuses tensors that share memory.
+    separate = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    return writer.add(stem, ".safetensors", lambda path: save_file(separate, path))
+
+
+def _png_writer(pixels: npt.NDArray[np.uint8]) -> Callable[[Path], None]:
+    return lambda path: Image.fromarray(pixels).save(path, format="PNG")

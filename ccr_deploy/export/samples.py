@@ -1,0 +1,56 @@
+"""The few images that travel with a bundle, so that a device can check itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ccr_deploy.images import list_images, load_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from ccr_deploy.models.checkpoint import Checkpoint
+
+    LabelledImage = tuple[npt.NDArray[np.uint8], int | None]
+
+SAMPLE_COUNT = 8
+
+
+def folder_samples(folder: Path, checkpoint: Checkpoint) -> list[LabelledImage]:
+    """Up to 8 pictures spread evenly over a folder, preprocessed, with their labels where it has any.
+
+    Raises:
+        ImageError: the folder is missing or empty, or a picture cannot be used.
+    """
+    items = list_images(folder, checkpoint.class_names)
+    chosen = np.linspace(0, len(items) - 1, min(SAMPLE_COUNT, len(items))).round().astype(int)
+    config = checkpoint.config
+    return [
+        (
+            load_image(items[index].path, checkpoint.preprocessing, config.image_height, config.image_width),
+            items[index].label,
+        )
+        for index in chosen
+    ]
+
+
+def pattern_samples(height: int, width: int) -> list[LabelledImage]:
+    """8 unlabelled images made of waves and noise, for a checkpoint that comes without pictures.
+
+    They show parity (any image does) but no accuracy.
+    """
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
+    samples: list[LabelledImage] = []
+    for _ in range(SAMPLE_COUNT):
+        frequency = generator.uniform(1, 12, size=(3, 2))
+        phase = generator.uniform(0, 2 * np.pi, size=3)
+        angle = rows[..., None] * frequency[:, 0] + columns[..., None] * frequency[:, 1]
+        waves = 128 + 90 * np.sin(2 * np.pi * angle + phase)
+        noisy = waves + generator.normal(0, 12, size=waves.shape)
+        samples.append((noisy.clip(0, 255).astype(np.uint8), None))
+    return samples

@@ -1,0 +1,253 @@
+"""The recurrence as a feed-forward network: three schedules for the encoder's T iterations.
+
+Every iteration reads the same image, so much of the work does not depend on the iteration:
+
+================  ==========================================================================
+``plain``         the naive unrolling: everything T times, from explicit zero states
+``iteration-major``  iteration after iteration; stem and first input convolution once
+``layer-major``   layer after layer: a layer runs all T iterations before the next one starts,
+                  so that its T input convolutions are one convolution of T times the batch
+================  ==========================================================================
+
+The last two also leave out the hidden convolutions of the first iteration, whose state is zero. All
+three run the binarizer's convolution on the last iteration alone (``plain`` computes it T times, and
+every exporter drops what nothing reads).
+
+Convolutions are copied per iteration without copying their weights: each copy is a module of its own,
+so that the exported graph's names say layer and iteration (``cell2/t3/hidden_conv``).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ccr_deploy.models.binarizer import sign
+from ccr_deploy.models.conv_lstm import ConvLstmCell, Gates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ccr_deploy.models.chain import BaselineChain
+    from ccr_deploy.models.conv_lstm import State
+    from ccr_deploy.models.encoder import Encoder
+
+Schedule = Literal["plain", "iteration-major", "layer-major"]
+SCHEDULES: tuple[Schedule, ...] = ("iteration-major", "layer-major", "plain")
+
+
+class UnrolledStep(nn.Module):
+    """One iteration of one ConvLSTM cell, sharing the cell's weights."""
+
+    def __init__(self, cell: ConvLstmCell, *, first: bool, own_input_conv: bool) -> None:
+        super().__init__()
+        if own_input_conv:
+            self.input_conv = copy.copy(cell.input_conv)
+        if not first:
+            self.hidden_conv = copy.copy(cell.hidden_conv)
+        self.gates = Gates()
+
+    def forward(self, gates: Tensor, state: State | None) -> State:
+        """The new state, from the input convolution's gates ``[N, 4 * channels, …]``."""
+        if state is None:
+            return self.gates(gates, None)  # type: ignore[no-any-return]
+        hidden, cell = state
+        return self.gates(gates + self.hidden_conv(hidden), cell)  # type: ignore[no-any-return]
+
+
+class UnrolledCell(nn.Module):
+    """All iterations of one ConvLSTM cell, as sub-modules ``t1`` to ``tT``.
+
+    With `shared_input_conv` the cell has one input convolution, for gates that all iterations share
+    or that one batched convolution gives; otherwise each iteration has its own.
+    """
+
+    def __init__(
+        self, cell: ConvLstmCell, iterations: int, *, shared_input_conv: bool, zero_state: bool = False
+    ) -> None:
+        super().__init__()
+        self.iterations = iterations
+        if shared_input_conv:
+            self.input_conv = cell.input_conv
+        for t in range(1, iterations + 1):
+            first = t == 1 and not zero_state
+            self.add_module(f"t{t}", UnrolledStep(cell, first=first, own_input_conv=not shared_input_conv))
+
+    def step(self, t: int) -> UnrolledStep:
+        """The cell's iteration `t`, counted from 1."""
+        step = self.get_submodule(f"t{t}")
+        assert isinstance(step, UnrolledStep)
+        return step
+
+    def run_step(self, t: int, x: Tensor, state: State | None) -> State:
+        """Iteration `t` with an input convolution of its own."""
+        step = self.step(t)
+        return step(step.input_conv(x), state)  # type: ignore[no-any-return]
+
+    def forward(self, gates: list[Tensor]) -> list[Tensor]:
+        """The hidden states of all iterations, from each one's input gates."""
+        state: State | None = None
+        hidden_states = []
+        for t in range(1, self.iterations + 1):
+            state = self.step(t)(gates[t - 1], state)
+            hidden_states.append(state[0])
+        return hidden_states
+
+
+class UnrolledNetwork(nn.Module):
+    """Recurrent cells named ``cell1``, ``cell2``, … with all their iterations."""
+
+    def __init__(self, cells: Iterable[nn.Module], iterations: int) -> None:
+        super().__init__()
+        self.iterations = iterations
+        self.cell_count = 0
+        for cell in cells:
+            assert isinstance(cell, ConvLstmCell)
+            self.cell_count += 1
+            self.add_module(f"cell{self.cell_count}", self.unrolled_cell(cell))
+
+    def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
+        """How this network's next cell is unrolled."""
+        return UnrolledCell(cell, self.iterations, shared_input_conv=False)
+
+    def cell(self, number: int) -> UnrolledCell:
+        """The cell `number`, counted from 1."""
+        cell = self.get_submodule(f"cell{number}")
+        assert isinstance(cell, UnrolledCell)
+        return cell
+
+
+class PlainEncoder(UnrolledNetwork):
+    """Iteration after iteration from explicit zero states, with nothing hoisted."""
+
+    def __init__(self, encoder: Encoder, iterations: int) -> None:
+        super().__init__(encoder.cells, iterations)
+        self.channels = [cell.hidden_conv.in_channels for cell in encoder.cells]
+        self.stem = copies(encoder.stem, iterations)
+        self.binarizer = encoder.binarizer.conv
+
+    def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
+        """Hidden convolutions in the first iteration too."""
+        return UnrolledCell(cell, self.iterations, shared_input_conv=False, zero_state=True)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The values before the sign ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
+        batch, _, rows, columns = image.shape
+        states: list[State] = []
+        for number, channels in enumerate(self.channels, start=1):
+            scale = 2 ** (number + 1)
+            zeros = image.new_zeros(batch, channels, rows // scale, columns // scale)
+            states.append((zeros, zeros))
+        for t in range(1, self.iterations + 1):
+            features = self.stem[f"t{t}"](image)
+            for index, state in enumerate(states):
+                states[index] = self.cell(index + 1).run_step(t, features, state)
+                features = states[index][0]
+        return self.binarizer(features)
+
+
+class IterationMajorEncoder(UnrolledNetwork):
+    """Iteration after iteration; what no iteration changes is computed once."""
+
+    def __init__(self, encoder: Encoder, iterations: int) -> None:
+        super().__init__(encoder.cells, iterations)
+        self.stem = encoder.stem
+        self.binarizer = encoder.binarizer.conv
+
+    def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
+        """The first cell reads the same features in every iteration."""
+        return UnrolledCell(cell, self.iterations, shared_input_conv=self.cell_count == 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The values before the sign ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
+        first_gates = self.cell(1).input_conv(self.stem(image))
+        states: list[State | None] = [None] * self.cell_count
+        for t in range(1, self.iterations + 1):
+            state: State = self.cell(1).step(t)(first_gates, states[0])
+            states[0] = state
+            for index in range(1, self.cell_count):
+                state = self.cell(index + 1).run_step(t, state[0], states[index])
+                states[index] = state
+        return self.binarizer(state[0])
+
+
+class LayerMajorEncoder(UnrolledNetwork):
+    """Layer after layer; a layer's T input convolutions are one convolution of T times the batch."""
+
+    def __init__(self, encoder: Encoder, iterations: int) -> None:
+        super().__init__(encoder.cells, iterations)
+        self.stem = encoder.stem
+        self.binarizer = encoder.binarizer.conv
+
+    def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
+        """One input convolution for all iterations."""
+        return UnrolledCell(cell, self.iterations, shared_input_conv=True)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The values before the sign ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
+        first_gates = self.cell(1).input_conv(self.stem(image))
+        hidden_states = self.cell(1)([first_gates] * self.iterations)
+        for number in range(2, self.cell_count + 1):
+            cell = self.cell(number)
+            gates = cell.input_conv(torch.cat(hidden_states))
+            # Not chunk: in an exported graph that freezes the batch dimension.
+            hidden_states = cell(list(gates.unflatten(0, (self.iterations, -1)).unbind(0)))
+        return self.binarizer(hidden_states[-1])
+
+
+class UnrolledBaseline(nn.Module):
+    """The conventional chain: encoder and decoder in the residual loop, then the whole ResNet-18.
+
+    Every iteration encodes another residual, so nothing is hoisted but the zero first states.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, chain: BaselineChain) -> None:
+        super().__init__()
+        self.iterations = chain.config.iterations
+        self.encoder = UnrolledNetwork(chain.encoder.cells, self.iterations)
+        self.stem = copies(chain.encoder.stem, self.iterations)
+        self.binarizer = copies(chain.encoder.binarizer.conv, self.iterations)
+        self.decoder = UnrolledNetwork(chain.decoder.cells, self.iterations)
+        self.output = copies(chain.decoder.output, self.iterations)
+        self.classifier = chain.classifier
+        self.register_buffer("mean", chain.mean, persistent=False)
+        self.register_buffer("std", chain.std, persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The logits ``[N, classes]`` of normalised images ``[N, 3, H, W]``."""
+        encoder_states: list[State | None] = [None] * self.encoder.cell_count
+        decoder_states: list[State | None] = [None] * self.decoder.cell_count
+        residual = image
+        for t in range(1, self.iterations + 1):
+            features = self.stem[f"t{t}"](residual)
+            for index, state in enumerate(encoder_states):
+                encoder_states[index] = new = self.encoder.cell(index + 1).run_step(t, features, state)
+                features = new[0]
+            features = sign(self.binarizer[f"t{t}"](features))
+            for index, state in enumerate(decoder_states):
+                decoder_states[index] = new = self.decoder.cell(index + 1).run_step(t, features, state)
+                features = interpolate(new[0], scale_factor=2.0, mode="nearest")
+            residual = residual - torch.tanh(self.output[f"t{t}"](features)) / 2
+        return self.classifier((image - residual) * self.std + self.mean)  # type: ignore[no-any-return]
+
+
+def copies(conv: nn.Conv2d, iterations: int) -> nn.ModuleDict:
+    """The convolution once per iteration, as ``t1`` to ``tT``; all share its weights."""
+    return nn.ModuleDict({f"t{t}": copy.copy(conv) for t in range(1, iterations + 1)})
+
+
+def unroll(encoder: Encoder, iterations: int, schedule: Schedule) -> nn.Module:
+    """The encoder up to the values before the sign, unrolled; it shares the encoder's weights."""
+    classes = {
+        "plain": PlainEncoder,
+        "iteration-major": IterationMajorEncoder,
+        "layer-major": LayerMajorEncoder,
+    }
+    return classes[schedule](encoder, iterations).eval()

@@ -1,0 +1,1 @@
+"""The networks in PyTorch, their configuration and presets, and their checkpoints."""

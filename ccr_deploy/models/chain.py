@@ -1,0 +1,91 @@
+"""The two chains: compression-recognition (CCR) and the conventional baseline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ccr_deploy.models.decoder import Decoder
+from ccr_deploy.models.encoder import Encoder
+from ccr_deploy.models.resnet import TruncatedClassifier, WholeResNet18
+
+if TYPE_CHECKING:
+    from ccr_deploy.contract import Preprocessing
+    from ccr_deploy.models.config import ModelConfig
+    from ccr_deploy.models.conv_lstm import State
+
+
+class CcrChain(nn.Module):
+    """Image to code to logits, without a picture in between (Shibata, Ohara, Yamauchi)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.classifier = TruncatedClassifier(config.classifier, config.encoder.code_channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The logits ``[N, classes]`` of normalised images ``[N, 3, H, W]``."""
+        return self.classifier(self.encoder(image, self.config.iterations))  # type: ignore[no-any-return]
+
+
+class BaselineChain(nn.Module):
+    """The conventional chain: compress and restore in a residual loop, then a whole ResNet-18.
+
+    ::
+
+        residual = image; restored = 0
+        T times:  code     = encoder.step(residual)
+                  part     = decoder.step(code)
+                  restored = restored + part
+                  residual = residual - part
+        logits = classifier(restored)
+    """
+
+    def __init__(self, config: ModelConfig, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        assert config.decoder is not None
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.decoder = Decoder(config.decoder, config.encoder.code_channels)
+        self.classifier = WholeResNet18(config.classifier)
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(3, 1, 1), persistent=False)
+
+    mean: Tensor
+    std: Tensor
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The logits ``[N, classes]`` of normalised images ``[N, 3, H, W]``."""
+        return self.classifier(self.restore(image) * self.std + self.mean)  # type: ignore[no-any-return]
+
+    def restore(self, image: Tensor) -> Tensor:
+        """The restored images, in the encoder's normalisation."""
+        return image - residual_loop(self.encoder, self.decoder, image, self.config.iterations)[-1]
+
+
+def residual_loop(encoder: Encoder, decoder: Decoder, image: Tensor, iterations: int) -> list[Tensor]:
+    """What each of the iterations leaves of normalised images ``[N, 3, H, W]``.
+
+    Additive reconstruction: every iteration encodes the residual that the last one left, and its
+    decoded part is taken off (Toderici et al., CVPR 2017, section 3.2).
+    """
+    encoder_states: list[State | None] = [None] * len(encoder.cells)
+    decoder_states: list[State | None] = [None] * len(decoder.cells)
+    residuals = [image]
+    for _ in range(iterations):
+        features, encoder_states = encoder.step(residuals[-1], encoder_states)
+        part, decoder_states = decoder.step(encoder.binarizer(features), decoder_states)
+        residuals.append(residuals[-1] - part)
+    return residuals[1:]
+
+
+def normalise(image: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Images ``uint8 [N, H, W, 3]`` to the encoder's input ``float32 [N, 3, H, W]``."""
+    # Cast first, permute then: TensorRT's parser rejects a Transpose on uint8.
+    pixels = image.to(torch.float32).permute(0, 3, 1, 2)
+    offset = torch.tensor([255 * mean for mean in preprocessing.mean], device=image.device)
+    scale = torch.tensor([1 / (255 * std) for std in preprocessing.std], device=image.device)
+    return (pixels - offset.view(3, 1, 1)) * scale.view(3, 1, 1)

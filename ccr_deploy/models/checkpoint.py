@@ -1,0 +1,229 @@
+"""Checkpoints: the project's own format, bare state dicts and Lightning's.
+
+The format is what `torch.save` writes of one dictionary:
+
+=================  ======================================================================
+``format``         ``"ccr-deploy checkpoint"``
+``version``        1
+``config``         `ModelConfig` as a dictionary
+``preprocessing``  `Preprocessing` as a dictionary
+``class_names``    the names in the order of the logits; empty where they are not known
+``metrics``        what the training measured, by name
+``state_dict``     the parameters and buffers of `CcrChain` or `BaselineChain`
+=================  ======================================================================
+
+It is read with ``weights_only=True``: a pickle that wants to run code is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import torch
+from torch import Tensor
+
+from ccr_deploy.atomic import atomic_file
+from ccr_deploy.contract import Preprocessing
+from ccr_deploy.errors import CheckpointError, WrongUsageError, first_problem
+from ccr_deploy.models.chain import BaselineChain, CcrChain
+from ccr_deploy.models.config import ModelConfig
+from ccr_deploy.models.presets import default_preprocessing, preset
+
+FORMAT = "ccr-deploy checkpoint"
+VERSION = 1
+LANDMARK = "encoder.stem.weight"
+"""A parameter that every model has; what stands before it is a wrapper's prefix (``model.``)."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model: what it is made of, what its pictures and classes are, and its weights."""
+
+    config: ModelConfig
+    preprocessing: Preprocessing
+    state_dict: Mapping[str, Tensor] = field(repr=False)
+    class_names: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        classes = self.config.classifier.classes
+        if self.class_names and len(self.class_names) != classes:
+            raise CheckpointError(f"{len(self.class_names)} class names for {classes} classes")
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Writes `checkpoint` in the project's own format; `path` is replaced in one step."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": checkpoint.config.model_dump(mode="json"),
+        "preprocessing": asdict(checkpoint.preprocessing),
+        "class_names": list(checkpoint.class_names),
+        "metrics": dict(checkpoint.metrics),
+        "state_dict": {
+            name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state_dict.items()
+        },
+    }
+    with atomic_file(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: Path, preset_name: str | None = None) -> Checkpoint:
+    """Reads a checkpoint in the project's format, a Lightning checkpoint or a bare state dict.
+
+    The project's format carries its configuration, and so does a Lightning checkpoint of the modules
+    in `training` (in its hyperparameters). Any other state dict needs `preset_name`; its number of
+    classes is taken from the last layer.
+
+    Raises:
+        CheckpointError: the file is damaged, is no checkpoint, or does not fit its configuration.
+        WrongUsageError: there is no such file, or a bare state dict comes without a preset.
+    """
+    content = _read(path)
+    if content.get("format") == FORMAT:
+        if content.get("version") != VERSION:
+            raise CheckpointError(
+                f"{path}: checkpoint version {content.get('version')}, this program reads {VERSION}"
+            )
+        described: Mapping[str, Any] = content
+        state_dict = content.get("state_dict", {})
+    else:
+        # Lightning keeps its module's arguments under this name; other trainers have none.
+        described = (content.get("hyper_parameters") or {}).get("checkpoint", {})
+        state_dict = content.get("state_dict", content)
+    state_dict = _unwrapped(state_dict, path)
+    if described:
+        checkpoint = _described(described, state_dict, path)
+    elif preset_name is not None:
+        config = _with_classes_of(preset(preset_name), state_dict)
+        checkpoint = Checkpoint(config, default_preprocessing(config), state_dict)
+    else:
+        raise WrongUsageError(
+            f"{path}: a state dict without a configuration: say which model it is with --preset"
+        )
+    _check_fit(checkpoint, path)
+    return checkpoint
+
+
+def build_model(checkpoint: Checkpoint) -> CcrChain | BaselineChain:
+    """The checkpoint's network with its weights, in evaluation mode."""
+    model = _empty_model(checkpoint.config, checkpoint.preprocessing)
+    model.load_state_dict(dict(checkpoint.state_dict))
+    return model.eval()
+
+
+def untrained_checkpoint(config: ModelConfig, seed: int = 0) -> Checkpoint:
+    """A checkpoint with PyTorch's default initialisation: for measuring speed before training."""
+    preprocessing = default_preprocessing(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _empty_model(config, preprocessing)
+    return Checkpoint(config, preprocessing, model.state_dict())
+
+
+def encoder_digest(state_dict: Mapping[str, Tensor]) -> str:
+    """The SHA-256 over the encoder's tensors, by name, in float32: which language its codes speak."""
+    digest = hashlib.sha256()
+    for name in sorted(name for name in state_dict if name.startswith("encoder.")):
+        tensor = state_dict[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name}{list(tensor.shape)}".encode())
+        digest.update(tensor.numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _empty_model(config: ModelConfig, preprocessing: Preprocessing) -> CcrChain | BaselineChain:
+    return BaselineChain(config, preprocessing) if config.is_baseline else CcrChain(config)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WrongUsageError(f"{path}: no such checkpoint") from None
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused: it is damaged or holds objects other than tensors and plain values, which "
+            f"could run code when loaded; save its state dict alone ({_first_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: cannot be read, perhaps truncated ({_first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint or state dict")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def _unwrapped(state_dict: object, path: Path) -> dict[str, Tensor]:
+    """The tensors below the wrapper's prefix, if the model was wrapped (Lightning, DDP, compile)."""
+    tensors = (
+        {str(name): value for name, value in state_dict.items() if isinstance(value, Tensor)}
+        if isinstance(state_dict, Mapping)
+        else {}
+    )
+    if not tensors:
+        raise CheckpointError(f"{path}: holds no tensors: not a checkpoint or state dict")
+    found = next((name for name in tensors if name.endswith(LANDMARK)), LANDMARK)
+    prefix = found.removesuffix(LANDMARK)
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _described(content: Mapping[str, Any], state_dict: dict[str, Tensor], path: Path) -> Checkpoint:
+    try:
+        return Checkpoint(
+            config=ModelConfig.model_validate(content["config"]),
+            preprocessing=pydantic.TypeAdapter(Preprocessing).validate_python(content["preprocessing"]),
+            class_names=tuple(content["class_names"]),
+            metrics={str(name): float(value) for name, value in content["metrics"].items()},
+            state_dict=state_dict,
+        )
+    except KeyError as error:
+        raise CheckpointError(f"{path}: the checkpoint lacks its field {error}") from None
+    except pydantic.ValidationError as error:
+        raise CheckpointError(f"{path}: configuration {first_problem(error)}") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _with_classes_of(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> ModelConfig:
+    head = state_dict.get("classifier.fc.weight")
+    if head is None or head.ndim != 2 or len(head) == config.classifier.classes:
+        return config
+    classifier = config.classifier.model_copy(update={"classes": len(head)})
+    return config.model_copy(update={"classifier": classifier})
+
+
+def _check_fit(checkpoint: Checkpoint, path: Path) -> None:
+    """Counts missing, unexpected and wrongly shaped tensors and shows the first few of each."""
+    with torch.device("meta"):
+        expected = _empty_model(checkpoint.config, checkpoint.preprocessing).state_dict()
+    found = checkpoint.state_dict
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    misshaped = [
+        f"{name} is {list(found[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    problems = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of a wrong shape", misshaped))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path}: the state dict does not fit the model: {'; '.join(problems)}; is it another preset's?"
+        )
+    infinite = [name for name, tensor in found.items() if not torch.isfinite(tensor).all()]
+    if infinite:
+        raise CheckpointError(
+            f"{path}: {len(infinite)} tensors hold NaN or infinity ({', '.join(infinite[:3])})"
+        )

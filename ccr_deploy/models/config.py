@@ -1,0 +1,98 @@
+"""What a model is made of: configurations that refuse what cannot work. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ccr_deploy.contract import DOWNSAMPLING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Cut = Literal["layer1", "layer2", "layer3"]
+Channels = Annotated[int, Field(ge=1)]
+
+CUT_STAGE: dict[Cut, int] = {"layer1": 1, "layer2": 2, "layer3": 3}
+"""The number of the last residual stage that each cut removes."""
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderConfig(_Config):
+    """The recurrent compressor: stem, three ConvLSTM cells, binarizer."""
+
+    stem_channels: Channels = 64
+    cell_channels: tuple[Channels, Channels, Channels] = (32, 192, 384)
+    code_channels: Annotated[int, Field(ge=8, le=4096)] = 32
+
+    @model_validator(mode="after")
+    def _whole_bytes(self) -> Self:
+        if self.code_channels % 8:
+            raise ValueError(
+                f"code_channels is {self.code_channels}, which is not divisible by 8: "
+                "a packed code could end in the middle of a byte"
+            )
+        return self
+
+
+class DecoderConfig(_Config):
+    """The baseline's decoder: four ConvLSTM cells at 1/16, 1/8, 1/4 and 1/2 of the image size."""
+
+    cell_channels: tuple[Channels, Channels, Channels, Channels] = (256, 192, 192, 128)
+
+
+class ClassifierConfig(_Config):
+    """A ResNet-18, whole (`cut` is null) or without the residual stages up to `cut`."""
+
+    cut: Cut | None
+    classes: Annotated[int, Field(ge=2)] = 100
+    stage_channels: tuple[Channels, Channels, Channels, Channels] = (64, 128, 256, 512)
+
+
+class ModelConfig(_Config):
+    """One model of the family: a CCR chain, or the baseline when it has a decoder."""
+
+    image_height: Annotated[int, Field(ge=DOWNSAMPLING)] = 224
+    image_width: Annotated[int, Field(ge=DOWNSAMPLING)] = 224
+    iterations: Annotated[int, Field(ge=1, le=32)] = 8
+    encoder: EncoderConfig = EncoderConfig()
+    decoder: DecoderConfig | None = None
+    classifier: ClassifierConfig
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for side, pixels in (("height", self.image_height), ("width", self.image_width)):
+            if pixels % DOWNSAMPLING:
+                raise ValueError(
+                    f"the image {side} is {pixels}, which is not divisible by {DOWNSAMPLING}: "
+                    f"the encoder halves the image four times"
+                )
+        if (self.decoder is None) != (self.classifier.cut is not None):
+            raise ValueError(
+                "a baseline has a decoder and a whole ResNet-18, a CCR chain has a cut and no decoder"
+            )
+        return self
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is the conventional chain: compress, restore, recognise."""
+        return self.decoder is not None
+
+    @property
+    def code_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of one code."""
+        return (
+            self.encoder.code_channels,
+            self.image_height // DOWNSAMPLING,
+            self.image_width // DOWNSAMPLING,
+        )
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of one packed code."""
+        channels, rows, columns = self.code_shape
+        return channels * rows * columns // 8

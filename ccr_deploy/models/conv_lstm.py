@@ -1,0 +1,71 @@
+"""The convolutional LSTM cell that encoder and decoder are made of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+State = tuple[Tensor, Tensor]
+"""A cell's hidden and cell state, each ``[N, channels, rows, columns]``."""
+
+
+class ConvLstmCell(nn.Module):
+    """Shi et al., "Convolutional LSTM Network", NeurIPS 2015, without biases and peepholes.
+
+    ::
+
+        input_conv(x) + hidden_conv(h)  ->  i, f, g, o      four gates, `channels` each
+        c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h' = sigmoid(o) * tanh(c')
+
+    The input convolution is 3x3 with the given stride, the hidden convolution 1x1 (as in Toderici et
+    al., CVPR 2017).
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.input_conv = nn.Conv2d(in_channels, 4 * channels, 3, stride=stride, padding=1, bias=False)
+        self.hidden_conv = nn.Conv2d(channels, 4 * channels, 1, bias=False)
+        self.gates = Gates()
+
+    def forward(self, x: Tensor, state: State | None) -> State:
+        """One step on ``x [N, in_channels, rows, columns]``; no state means a zero state."""
+        if state is None:
+            return self.gates(self.input_conv(x), None)  # type: ignore[no-any-return]
+        hidden, cell = state
+        return self.gates(self.input_conv(x) + self.hidden_conv(hidden), cell)  # type: ignore[no-any-return]
+
+
+class Gates(nn.Module):
+    """What the four gates ``[N, 4 * channels, …]`` make of the cell state ``[N, channels, …]``.
+
+    Both states are modules of their own so that an exported graph names its tensors after them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell_state = CellState()
+        self.hidden_state = HiddenState()
+
+    def forward(self, gates: Tensor, cell: Tensor | None) -> State:
+        """The new state; no cell state means a zero state, whose terms vanish."""
+        i, f, g, o = gates.chunk(4, dim=1)
+        cell = self.cell_state(i, f, g, cell)
+        return self.hidden_state(o, cell), cell
+
+
+class CellState(nn.Module):
+    """``sigmoid(f) * c + sigmoid(i) * tanh(g)``."""
+
+    def forward(self, i: Tensor, f: Tensor, g: Tensor, cell: Tensor | None) -> Tensor:
+        """The new cell state."""
+        written = torch.sigmoid(i) * torch.tanh(g)
+        return written if cell is None else torch.sigmoid(f) * cell + written
+
+
+class HiddenState(nn.Module):
+    """``sigmoid(o) * tanh(c)``."""
+
+    def forward(self, o: Tensor, cell: Tensor) -> Tensor:
+        """The new hidden state."""
+        return torch.sigmoid(o) * torch.tanh(cell)

@@ -1,0 +1,51 @@
+"""The baseline's recurrent decoder: code to image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ccr_deploy.models.conv_lstm import ConvLstmCell
+
+if TYPE_CHECKING:
+    from ccr_deploy.models.config import DecoderConfig
+    from ccr_deploy.models.conv_lstm import State
+
+
+class Decoder(nn.Module):
+    """Four ConvLSTM cells, each followed by nearest-neighbour upsampling.
+
+    ::
+
+        code [N, 32, H/16, W/16]
+          cells.0     ConvLSTM at 1/16, up x2      [N, 256, H/8, W/8]
+          cells.1     ConvLSTM at 1/8, up x2       [N, 192, H/4, W/4]
+          cells.2     ConvLSTM at 1/4, up x2       [N, 192, H/2, W/2]
+          cells.3     ConvLSTM at 1/2, up x2       [N, 128, H, W]
+          output      conv 1x1, tanh / 2           [N, 3, H, W]         in -0.5..0.5
+
+    The output has the encoder's normalisation: with mean 0.5 and standard deviation 1, an image is
+    in -0.5..0.5.
+    """
+
+    def __init__(self, config: DecoderConfig, code_channels: int) -> None:
+        super().__init__()
+        channels = (code_channels, *config.cell_channels)
+        self.cells = nn.ModuleList(
+            ConvLstmCell(before, after, stride=1)
+            for before, after in zip(channels, channels[1:], strict=False)
+        )
+        self.output = nn.Conv2d(config.cell_channels[-1], 3, 1, bias=False)
+
+    def step(self, code: Tensor, states: list[State | None]) -> tuple[Tensor, list[State | None]]:
+        """One iteration: its contribution ``[N, 3, H, W]`` to the image, and every cell's new state."""
+        features = code
+        new_states: list[State | None] = []
+        for cell, state in zip(self.cells, states, strict=True):
+            new_state = cell(features, state)
+            new_states.append(new_state)
+            features = interpolate(new_state[0], scale_factor=2.0, mode="nearest")
+        return torch.tanh(self.output(features)) / 2, new_states

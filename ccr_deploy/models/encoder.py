@@ -1,0 +1,63 @@
+"""The recurrent encoder: image to code in T iterations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from ccr_deploy.models.binarizer import Binarizer
+from ccr_deploy.models.conv_lstm import ConvLstmCell
+
+if TYPE_CHECKING:
+    from ccr_deploy.models.config import EncoderConfig
+    from ccr_deploy.models.conv_lstm import State
+
+
+class Encoder(nn.Module):
+    """Toderici et al., "Full Resolution Image Compression with Recurrent Neural Networks", CVPR 2017.
+
+    ::
+
+        image [N, 3, H, W]
+          stem        conv 3x3, stride 2           [N, 64, H/2, W/2]
+          cells.0     ConvLSTM, stride 2           [N, 32, H/4, W/4]    state kept between iterations
+          cells.1     ConvLSTM, stride 2           [N, 192, H/8, W/8]   "
+          cells.2     ConvLSTM, stride 2           [N, 384, H/16, W/16] "
+          binarizer   conv 1x1, tanh, sign         [N, 32, H/16, W/16]  in {-1, +1}
+
+    A CCR chain has no decoder at run time: every iteration reads the same image, only the states move
+    on, and the code is the last iteration's. The baseline feeds each iteration the residual that the
+    last one left.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        channels = (config.stem_channels, *config.cell_channels)
+        self.stem = nn.Conv2d(3, config.stem_channels, 3, stride=2, padding=1, bias=False)
+        self.cells = nn.ModuleList(
+            ConvLstmCell(before, after, stride=2)
+            for before, after in zip(channels, channels[1:], strict=False)
+        )
+        self.binarizer = Binarizer(config.cell_channels[-1], config.code_channels)
+
+    def forward(self, image: Tensor, iterations: int) -> Tensor:
+        """The code of a normalised image ``[N, 3, H, W]``, run iteration by iteration."""
+        return self.binarizer(self.features(image, iterations))  # type: ignore[no-any-return]
+
+    def features(self, image: Tensor, iterations: int) -> Tensor:
+        """The last cell's hidden state ``[N, cell_channels[-1], H/16, W/16]`` after T iterations."""
+        states: list[State | None] = [None] * len(self.cells)
+        for _ in range(iterations):
+            features, states = self.step(image, states)
+        return features
+
+    def step(self, image: Tensor, states: list[State | None]) -> tuple[Tensor, list[State | None]]:
+        """One iteration: the last cell's hidden state and every cell's new state."""
+        features = self.stem(image)
+        new_states: list[State | None] = []
+        for cell, state in zip(self.cells, states, strict=True):
+            new_state = cell(features, state)
+            new_states.append(new_state)
+            features = new_state[0]
+        return features, new_states

@@ -1,0 +1,78 @@
+"""A folder of results: each command adds its JSON, and the report is drawn anew from what is there.
+
+::
+
+    folder/
+      verify.json       benchmark.json       as the commands' --json
+      report.md         report.html          of both
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import pydantic
+
+from ccr_deploy.atomic import write_atomically
+from ccr_deploy.benchmarking.results import BenchmarkReport
+from ccr_deploy.errors import CcrDeployError, first_problem
+from ccr_deploy.verification.results import VerificationReport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ccr_deploy.reporting.tables import Table
+
+TITLE = "ccr-deploy report"
+_FILES: dict[type, str] = {VerificationReport: "verify.json", BenchmarkReport: "benchmark.json"}
+_Report = TypeVar("_Report", VerificationReport, BenchmarkReport)
+
+
+def to_json(report: VerificationReport | BenchmarkReport) -> str:
+    """A report as JSON text."""
+    return pydantic.TypeAdapter(type(report)).dump_json(report, indent=2).decode() + "\n"
+
+
+def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) -> Table | None:
+    """Writes the report into the folder and draws the common report; returns its summary if it has one.
+
+    Results of another bundle that lie in the folder are left out.
+
+    Raises:
+        MissingExtraError: matplotlib or jinja2 is not installed.
+        CcrDeployError: the folder cannot be written, or holds a damaged result.
+    """
+    from ccr_deploy.reporting.html import html
+    from ccr_deploy.reporting.markdown import markdown
+    from ccr_deploy.reporting.tables import benchmark_tables, summary_table, verification_tables
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / _FILES[type(report)], to_json(report).encode())
+        verification = _read(folder, VerificationReport, report)
+        benchmark = _read(folder, BenchmarkReport, report)
+        summary = summary_table(verification, benchmark) if verification and benchmark else None
+        tables = [
+            *([summary] if summary else []),
+            *(verification_tables(verification) if verification else []),
+            *(benchmark_tables(benchmark) if benchmark else []),
+        ]
+        write_atomically(folder / "report.md", markdown(TITLE, tables).encode())
+        write_atomically(folder / "report.html", html(TITLE, verification, benchmark).encode())
+    except OSError as error:
+        raise CcrDeployError(f"{folder}: the report cannot be written ({error.strerror or error})") from error
+    return summary
+
+
+def _read(folder: Path, kind: type[_Report], newest: VerificationReport | BenchmarkReport) -> _Report | None:
+    path = folder / _FILES[kind]
+    if not path.exists():
+        return None
+    try:
+        report = pydantic.TypeAdapter(kind).validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        raise CcrDeployError(
+            f"{path}: not a report of this version ({first_problem(error)}): remove it"
+        ) from error
+    same = (report.contract_id, report.target) == (newest.contract_id, newest.target)
+    return report if same else None

@@ -1,0 +1,1 @@
+"""Results to terminal tables, Markdown and one self-contained HTML file. Imports no stage."""

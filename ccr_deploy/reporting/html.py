@@ -1,0 +1,39 @@
+"""One self-contained HTML file: tables, plots and what the engines answered."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from ccr_deploy.errors import MissingExtraError
+
+try:
+    import jinja2
+except ImportError:
+    raise MissingExtraError("jinja2", "report", "an HTML report") from None
+
+from ccr_deploy.reporting.plots import accuracy_plot, speedup_plot
+from ccr_deploy.reporting.tables import benchmark_tables, summary_table, verification_tables
+
+if TYPE_CHECKING:
+    from ccr_deploy.benchmarking.results import BenchmarkReport
+    from ccr_deploy.reporting.tables import Table
+    from ccr_deploy.verification.results import VerificationReport
+
+
+def html(title: str, verification: VerificationReport | None, benchmark: BenchmarkReport | None) -> str:
+    """The report of whichever results there are; with both it opens with their summary."""
+    sections: list[tuple[Table, str]] = []
+    if verification and benchmark:
+        sections.append((summary_table(verification, benchmark), speedup_plot(benchmark)))
+    if verification:
+        plots = {"Accuracy": accuracy_plot(verification)} if verification.accuracies else {}
+        sections.extend((table, plots.get(table.title, "")) for table in verification_tables(verification))
+    if benchmark:
+        plot = "" if verification else speedup_plot(benchmark)
+        sections.extend((table, plot) for table in benchmark_tables(benchmark))
+    template = resources.files("ccr_deploy.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(template).render(
+        title=title, sections=sections, verification=verification, benchmark=benchmark
+    )

@@ -1,0 +1,62 @@
+"""Plots as SVG, to stand inside an HTML file."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from ccr_deploy.errors import MissingExtraError
+
+try:
+    from matplotlib.figure import Figure
+except ImportError:
+    raise MissingExtraError("matplotlib", "report", "a report with plots") from None
+
+if TYPE_CHECKING:
+    from ccr_deploy.benchmarking.results import BenchmarkReport
+    from ccr_deploy.verification.results import VerificationReport
+
+_ENGINE, _OTHER = "#2b7a4b", "#9aa5b1"
+
+
+def speedup_plot(report: BenchmarkReport) -> str:
+    """Each competitor's speed-up over PyTorch eager with its 95 % interval."""
+    timings = list(reversed(report.timings))
+    figure = Figure(figsize=(8, 0.42 * len(timings) + 1))
+    axes = figure.add_subplot()
+    speedups = [timing.speedup for timing in timings]
+    errors = [
+        [max(0, timing.speedup - timing.speedup_interval.low) for timing in timings],
+        [max(0, timing.speedup_interval.high - timing.speedup) for timing in timings],
+    ]
+    colours = [_ENGINE if timing.is_target else _OTHER for timing in timings]
+    axes.barh(
+        [f"{timing.subject}: {timing.competitor}" for timing in timings], speedups, xerr=errors, color=colours
+    )
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xlabel("times as fast as PyTorch eager (median, 95 % interval)")
+    return _svg(figure)
+
+
+def accuracy_plot(report: VerificationReport) -> str:
+    """Top-1 of PyTorch, graph and engine with their 95 % intervals."""
+    accuracies = list(reversed(report.accuracies))
+    figure = Figure(figsize=(8, 0.42 * len(accuracies) + 1))
+    axes = figure.add_subplot()
+    for row, accuracy in enumerate(accuracies):
+        interval = accuracy.top1_interval_percent
+        axes.plot([interval.low, interval.high], [row, row], color=_OTHER, linewidth=4, solid_capstyle="butt")
+        axes.plot(accuracy.top1_percent, row, "o", color=_ENGINE)
+    axes.set_yticks(range(len(accuracies)), [accuracy.chain for accuracy in accuracies])
+    axes.set_ylim(-0.6, len(accuracies) - 0.4)
+    axes.set_xlabel("top-1 accuracy in percent (95 % interval over groups of images)")
+    return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    figure.gca().spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

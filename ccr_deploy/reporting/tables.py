@@ -1,0 +1,260 @@
+"""Results as tables: plain text cells, the same for terminal, Markdown and HTML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ccr_deploy.benchmarking.results import BenchmarkReport, Timing
+    from ccr_deploy.export.description import ModelDescription
+    from ccr_deploy.metrics import Interval
+    from ccr_deploy.verification.results import Accuracy, CodeParity, LogitParity, VerificationReport
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: the first column is text, the others are numbers and set to the right."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def verification_tables(report: VerificationReport) -> list[Table]:
+    """Parity, accuracy and gates."""
+    tables = [
+        Table(
+            title="Parity with PyTorch",
+            columns=(
+                "stage",
+                "images",
+                "payloads equal",
+                "bits flipped",
+                "logits: largest difference",
+                "smallest cosine",
+                "same top-1",
+            ),
+            rows=(
+                *(_code_row(parity) for parity in report.codes),
+                *(_logit_row(parity) for parity in report.logits),
+            ),
+            note="graph: the ONNX graph, run node by node as written; engine: what the target runs; "
+            "classifier: on PyTorch's codes; chain: on its own encoder's codes",
+        )
+    ]
+    if report.accuracies:
+        tables.append(
+            Table(
+                title="Accuracy",
+                columns=("chain", "images", "top-1", "95 % interval", "top-5"),
+                rows=tuple(_accuracy_row(accuracy) for accuracy in report.accuracies),
+                note=f"interval bootstrapped over {report.accuracies[0].groups} groups of images",
+            )
+        )
+    tables.append(
+        Table(
+            title="Gates",
+            columns=("gate", "limit", "found", "verdict"),
+            rows=tuple(
+                (
+                    f"{gate.level}: {gate.gate}",
+                    f"{gate.limit:g}",
+                    f"{gate.found:.6g}",
+                    "pass" if gate.passed else "FAIL",
+                )
+                for gate in report.gates
+            ),
+        )
+    )
+    return tables
+
+
+def benchmark_tables(report: BenchmarkReport) -> list[Table]:
+    """One table of timings; a row for each competitor."""
+    machine = report.machine
+    return [
+        Table(
+            title=f"Speed, batch {report.batch}, {report.threads} threads",
+            columns=(
+                "what",
+                "p50 ms",
+                "p90 ms",
+                "p99 ms",
+                "images/s",
+                "peak MiB",
+                "speed-up",
+                "95 % interval",
+            ),
+            rows=tuple(_timing_row(timing) for timing in report.timings),
+            note=f"{report.rounds} rounds in turn, a process each, on {machine.processor}, "
+            f"load {machine.load_average_1min:g} at the start; speed-up: against PyTorch eager",
+        )
+    ]
+
+
+def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) -> Table:
+    """One row a stage: parity, accuracy and speed-up of the target's engines."""
+    code = next(parity for parity in verification.codes if parity.level == "engine")
+    logits = {parity.stage: parity for parity in verification.logits if parity.level == "engine"}
+    engines = {engine.stage: engine for engine in verification.engines}
+    precision = {stage: engine.precision.upper() for stage, engine in engines.items()}
+    timings = {timing.subject: timing for timing in benchmark.timings if timing.is_target}
+    rows = [
+        (
+            "encoder",
+            precision["encoder"],
+            _share(code.equal_payloads, code.images, "payloads equal"),
+            "",
+            *_speed(timings.get("encoder")),
+        ),
+        (
+            "classifier",
+            precision["classifier"],
+            f"cosine {_cosine(logits['classifier'].min_cosine)}",
+            "",
+            *_speed(timings.get("classifier")),
+        ),
+        (
+            "chain",
+            "",
+            _share(logits["chain"].same_top1, logits["chain"].images, "answers equal"),
+            _accuracy_change(verification.accuracies),
+            *_speed(timings.get("chain")),
+        ),
+    ]
+    return Table(
+        title="Engines against PyTorch eager",
+        columns=(
+            "stage",
+            "precision",
+            "parity",
+            "top-1: PyTorch → engine",
+            "p50 ms",
+            "speed-up",
+            "95 % interval",
+        ),
+        rows=tuple(rows),
+        note=f"{verification.image_count} images; target {verification.target}; "
+        f"verdict: {'every gate holds' if verification.passed else 'A GATE FAILED'}",
+    )
+
+
+def _code_row(parity: CodeParity) -> tuple[str, ...]:
+    flipped = f"{parity.flipped_bits} of {parity.bits}"
+    return (f"encoder {parity.level}", str(parity.images), str(parity.equal_payloads), flipped, "", "", "")
+
+
+def _logit_row(parity: LogitParity) -> tuple[str, ...]:
+    return (
+        f"{parity.stage} {parity.level}",
+        str(parity.images),
+        "",
+        "",
+        f"{parity.max_difference:.2g}",
+        _cosine(parity.min_cosine),
+        str(parity.same_top1),
+    )
+
+
+def _accuracy_row(accuracy: Accuracy) -> tuple[str, ...]:
+    interval = accuracy.top1_interval_percent
+    return (
+        accuracy.chain,
+        str(accuracy.images),
+        f"{accuracy.top1_percent:.1f} %",
+        f"{interval.low:.1f} – {interval.high:.1f}",
+        f"{accuracy.top5_percent:.1f} %",
+    )
+
+
+def _timing_row(timing: Timing) -> tuple[str, ...]:
+    return (
+        f"{timing.subject}: {timing.competitor}",
+        f"{timing.latency_ms_p50:.2f}",
+        f"{timing.latency_ms_p90:.2f}",
+        f"{timing.latency_ms_p99:.2f}",
+        f"{timing.images_per_second:.1f}",
+        f"{timing.peak_memory_mib:.0f}",
+        f"{timing.speedup:.2f}",
+        _interval(timing.speedup_interval),
+    )
+
+
+def _speed(timing: Timing | None) -> tuple[str, str, str]:
+    if timing is None:
+        return "", "", ""
+    return f"{timing.latency_ms_p50:.2f}", f"{timing.speedup:.2f}", _interval(timing.speedup_interval)
+
+
+def _accuracy_change(accuracies: Sequence[Accuracy]) -> str:
+    top1 = {accuracy.chain: accuracy.top1_percent for accuracy in accuracies}
+    return f"{top1['pytorch']:.1f} % → {top1['engine']:.1f} %" if top1 else ""
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.low:.2f} – {interval.high:.2f}"
+
+
+def _share(part: int, whole: int, what: str) -> str:
+    return f"{part} of {whole} {what}"
+
+
+def _cosine(value: float) -> str:
+    return f"{value:.6f}"
+
+
+def description_table(descriptions: Sequence[ModelDescription]) -> Table:
+    """One row a model: parameters, work, size of the code."""
+    return Table(
+        title="Models",
+        columns=(
+            "model",
+            "image",
+            "T",
+            "cut",
+            "parameters",
+            "encoder GMAC",
+            "hoisted",
+            "classifier GMAC",
+            "code bytes",
+            "bits/pixel",
+        ),
+        rows=tuple(
+            (
+                model.name,
+                f"{model.image_height}x{model.image_width}",
+                str(model.iterations),
+                model.cut or "none",
+                f"{model.parameters:,}",
+                _giga(model.encoder_macs_plain),
+                _giga(model.encoder_macs),
+                _giga(model.classifier_macs),
+                str(model.code_bytes),
+                f"{model.bits_per_pixel:.3f}",
+            )
+            for model in descriptions
+        ),
+        note="multiply-accumulates of one image over all T iterations; hoisted: what no iteration changes is "
+        "computed once; a baseline's classifier includes its decoder",
+    )
+
+
+def layer_table(model: ModelDescription) -> Table:
+    """One row a layer."""
+    return Table(
+        title=f"Layers of {model.name}",
+        columns=("layer", "parameters", "MMAC"),
+        rows=tuple(
+            (layer.name, f"{layer.parameters:,}", f"{layer.macs / 1e6:,.1f}" if layer.macs else "–")
+            for layer in model.layers
+        ),
+        note="millions of multiply-accumulates over all T iterations, hoisted",
+    )
+
+
+def _giga(macs: int) -> str:
+    return f"{macs / 1e9:.3f}"

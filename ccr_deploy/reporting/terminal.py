@@ -1,0 +1,53 @@
+"""Tables and pictures in a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import rich.box
+import rich.table
+from rich.color import Color
+from rich.segment import Segment, Segments
+from rich.style import Style
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from rich.console import Console
+
+    from ccr_deploy.reporting.tables import Table
+
+_VERDICTS = {"pass": "green", "FAIL": "bold red"}
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Prints a table; in a pipe it stays whole instead of being cut to a width."""
+    drawn = rich.table.Table(
+        title=table.title,
+        caption=table.note or None,
+        box=rich.box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+    )
+    for number, column in enumerate(table.columns):
+        drawn.add_column(column, justify="right" if number else "left", no_wrap=number == 0)
+    for row in table.rows:
+        drawn.add_row(*(f"[{_VERDICTS[cell]}]{cell}[/]" if cell in _VERDICTS else cell for cell in row))
+    console.print(drawn)
+
+
+def half_block_picture(image: npt.NDArray[np.uint8], columns: int = 32) -> Segments:
+    """An image ``uint8 [H, W, 3]`` in coloured half blocks, two pixels a character."""
+    height, width, _ = image.shape
+    rows = max(2, round(columns * height / width / 2) * 2)
+    small = image[[row * height // rows for row in range(rows)]][
+        :, [column * width // columns for column in range(columns)]
+    ]
+    segments = []
+    for top, bottom in zip(small[0::2], small[1::2], strict=True):
+        for upper, lower in zip(top, bottom, strict=True):
+            style = Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower))
+            segments.append(Segment("▀", style))
+        segments.append(Segment.line())
+    return Segments(segments)

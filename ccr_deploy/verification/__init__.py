@@ -1,0 +1,1 @@
+"""Proof that graph and engine answer as the checkpoint did: stages, measures, gates."""

@@ -1,0 +1,122 @@
+"""What a verification found, as it is written to JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ccr_deploy.metrics import Interval
+
+SCHEMA_VERSION = 1
+
+Level = Literal["graph", "engine"]
+"""What is compared with the PyTorch reference: the ONNX graph run node by node, or the built engine."""
+
+
+@dataclass(frozen=True)
+class CodeParity:
+    """The encoder's codes against the reference's.
+
+    `unexplained_flips` are the flipped bits whose value before the sign was further from 0 than
+    `metrics.TIE_MARGIN` of that layer's spread: rounding does not reach so far.
+    """
+
+    level: Level
+    images: int
+    bits: int
+    flipped_bits: int
+    unexplained_flips: int
+    equal_payloads: int
+
+
+@dataclass(frozen=True)
+class LogitParity:
+    """Logits against the reference's.
+
+    `stage` is ``classifier`` (both read the reference's codes), ``chain`` (each reads its own
+    encoder's codes) or ``baseline``.
+    """
+
+    stage: Literal["classifier", "chain", "baseline"]
+    level: Level
+    images: int
+    max_difference: float
+    min_cosine: float
+    same_top1: int
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How often a chain names the label; `top1_interval` is bootstrapped by group of images."""
+
+    chain: Literal["pytorch", "graph", "engine"]
+    images: int
+    groups: int
+    top1_percent: float
+    top1_interval_percent: Interval
+    top5_percent: float
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One demand, what was found, and whether it holds."""
+
+    gate: str
+    level: Level
+    limit: float
+    found: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class EngineSummary:
+    """An engine that was verified."""
+
+    stage: str
+    precision: str
+    schedule: str | None
+    backend: str
+    backend_version: str
+    device: str
+    engine_sha256: str
+
+
+@dataclass(frozen=True)
+class SampleAnswer:
+    """One image's way through the engines, to be shown to a person.
+
+    `payload_bytes` crossed the wire; a JPEG of quality 75 of the same pixels would have taken
+    `jpeg_bytes`.
+    """
+
+    name: str
+    thumbnail_png_base64: str
+    label: str | None
+    answer: str
+    probability: float
+    payload_bytes: int
+    jpeg_bytes: int
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """Everything one run of `verify` found."""
+
+    schema_version: int
+    created_by: str
+    bundle: str
+    contract_id: str
+    target: str
+    images: str
+    image_count: int
+    codes: tuple[CodeParity, ...]
+    logits: tuple[LogitParity, ...]
+    accuracies: tuple[Accuracy, ...]
+    gates: tuple[GateResult, ...]
+    engines: tuple[EngineSummary, ...]
+    samples: tuple[SampleAnswer, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate holds."""
+        return all(gate.passed for gate in self.gates)

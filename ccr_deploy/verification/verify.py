@@ -1,0 +1,227 @@
+"""PyTorch against graph against engine, stage by stage."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image
+
+from ccr_deploy import __version__
+from ccr_deploy.images import jpeg_bytes
+from ccr_deploy.metrics import (
+    Interval,
+    cosine_similarities,
+    flipped_bits,
+    grouped_bootstrap_interval,
+    softmax,
+    top_k_hits,
+)
+from ccr_deploy.payload import encode_payload
+from ccr_deploy.progress import SILENT
+from ccr_deploy.verification.answers import Answers, StageRunners, collect
+from ccr_deploy.verification.gates import Gates, judge
+from ccr_deploy.verification.results import (
+    SCHEMA_VERSION,
+    Accuracy,
+    CodeParity,
+    EngineSummary,
+    Level,
+    LogitParity,
+    SampleAnswer,
+    VerificationReport,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.engine_store import Engine
+    from ccr_deploy.progress import Progress
+
+TIE_MARGIN = 1e-5
+"""A bit may flip where the value before the sign is within this part of its layer's spread (1 sigma)."""
+
+SHOWN_SAMPLES = 12
+THUMBNAIL_PIXELS = 96
+REFERENCE = "pytorch"
+LEVELS: tuple[Level, ...] = ("graph", "engine")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images to verify with, batch by batch, and what is known of them, image by image."""
+
+    description: str
+    batches: Iterable[npt.NDArray[np.uint8]]
+    names: tuple[str, ...]
+    labels: tuple[int | None, ...]
+    groups: tuple[str, ...]
+
+
+def verify(
+    bundle: Bundle,
+    images: ImageSet,
+    *,
+    reference: StageRunners,
+    values_before_sign: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    graph: StageRunners,
+    engine: StageRunners,
+    engines: Sequence[Engine],
+    target: str,
+    gates: Gates,
+    progress: Progress = SILENT,
+) -> VerificationReport:
+    """Runs the images through all three and compares.
+
+    `values_before_sign` is the reference encoder's, and tells which flips rounding explains.
+    """
+    shown: dict[int, npt.NDArray[np.uint8]] = {}
+    ways = {REFERENCE: reference, "graph": graph, "engine": engine}
+    answers, values = collect(
+        _keeping(images, shown), ways, values_before_sign, total=len(images.names), progress=progress
+    )
+    codes = tuple(_code_parity(level, answers[REFERENCE], answers[level], values) for level in LEVELS)
+    logits = tuple(
+        parity for level in LEVELS for parity in _logit_parities(level, answers[REFERENCE], answers[level])
+    )
+    accuracies = _accuracies(answers, images)
+    return VerificationReport(
+        schema_version=SCHEMA_VERSION,
+        created_by=f"ccr-deploy {__version__}",
+        bundle=str(bundle.path),
+        contract_id=bundle.manifest.contract_id,
+        target=target,
+        images=images.description,
+        image_count=len(images.names),
+        codes=codes,
+        logits=logits,
+        accuracies=accuracies,
+        gates=judge(gates, codes, logits, accuracies),
+        engines=tuple(_summary(engine) for engine in engines),
+        samples=_samples(bundle, images, answers["engine"], shown),
+    )
+
+
+def _keeping(images: ImageSet, shown: dict[int, npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Passes the batches on and keeps a few images, spread over the whole set, to be shown."""
+    wanted = set(np.linspace(0, len(images.names) - 1, SHOWN_SAMPLES).round().astype(int).tolist())
+    first = 0
+    for batch in images.batches:
+        shown.update({first + index: pixels for index, pixels in enumerate(batch) if first + index in wanted})
+        first += len(batch)
+        yield batch
+
+
+def _code_parity(
+    level: Level, reference: Answers, other: Answers, values: npt.NDArray[np.float32]
+) -> CodeParity:
+    flips = flipped_bits(reference.codes, other.codes)
+    explained = np.abs(values) <= TIE_MARGIN * values.std()
+    return CodeParity(
+        level=level,
+        images=len(flips),
+        bits=flips.size,
+        flipped_bits=int(flips.sum()),
+        unexplained_flips=int((flips & ~explained).sum()),
+        equal_payloads=int((~flips.any(axis=1)).sum()),
+    )
+
+
+def _logit_parities(level: Level, reference: Answers, other: Answers) -> list[LogitParity]:
+    parities = [
+        _logit_parity("classifier", level, reference.logits, other.logits),
+        _logit_parity("chain", level, reference.chain_logits, other.chain_logits),
+    ]
+    if reference.baseline_logits is not None and other.baseline_logits is not None:
+        parities.append(_logit_parity("baseline", level, reference.baseline_logits, other.baseline_logits))
+    return parities
+
+
+def _logit_parity(
+    stage: Literal["classifier", "chain", "baseline"],
+    level: Level,
+    reference: npt.NDArray[np.float32],
+    other: npt.NDArray[np.float32],
+) -> LogitParity:
+    return LogitParity(
+        stage=stage,
+        level=level,
+        images=len(reference),
+        max_difference=float(np.abs(reference - other).max()),
+        min_cosine=float(cosine_similarities(reference, other).min()),
+        same_top1=int((reference.argmax(axis=1) == other.argmax(axis=1)).sum()),
+    )
+
+
+def _accuracies(answers: dict[str, Answers], images: ImageSet) -> tuple[Accuracy, ...]:
+    labelled = [index for index, label in enumerate(images.labels) if label is not None]
+    if not labelled:
+        return ()
+    labels = np.array([images.labels[index] for index in labelled], dtype=np.int64)
+    groups = [images.groups[index] for index in labelled]
+    accuracies = []
+    chains: tuple[Literal["pytorch", "graph", "engine"], ...] = ("pytorch", "graph", "engine")
+    for chain in chains:
+        logits = answers[chain].chain_logits[labelled]
+        hits = top_k_hits(logits, labels, 1)
+        interval = grouped_bootstrap_interval(hits, groups)
+        accuracies.append(
+            Accuracy(
+                chain=chain,
+                images=len(labelled),
+                groups=len(set(groups)),
+                top1_percent=100 * float(hits.mean()),
+                top1_interval_percent=Interval(100 * interval.low, 100 * interval.high),
+                top5_percent=100 * float(top_k_hits(logits, labels, 5).mean()),
+            )
+        )
+    return tuple(accuracies)
+
+
+def _summary(engine: Engine) -> EngineSummary:
+    key = engine.sidecar.key
+    return EngineSummary(
+        stage=key.stage,
+        precision=key.precision,
+        schedule=key.schedule,
+        backend=key.backend,
+        backend_version=key.backend_version,
+        device=key.device,
+        engine_sha256=engine.sidecar.engine_sha256,
+    )
+
+
+def _samples(
+    bundle: Bundle, images: ImageSet, answers: Answers, shown: dict[int, npt.NDArray[np.uint8]]
+) -> tuple[SampleAnswer, ...]:
+    manifest = bundle.manifest
+    samples = []
+    for index, pixels in shown.items():
+        label = images.labels[index]
+        probabilities = softmax(answers.chain_logits[index : index + 1])[0]
+        samples.append(
+            SampleAnswer(
+                name=images.names[index],
+                thumbnail_png_base64=_thumbnail(pixels),
+                label=None if label is None else manifest.class_name(label),
+                answer=manifest.class_name(int(probabilities.argmax())),
+                probability=float(probabilities.max()),
+                payload_bytes=len(encode_payload(answers.codes[index], manifest.contract)),
+                jpeg_bytes=jpeg_bytes(pixels),
+            )
+        )
+    return tuple(samples)
+
+
+def _thumbnail(pixels: npt.NDArray[np.uint8]) -> str:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()

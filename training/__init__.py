@@ -1,0 +1,1 @@
+"""How checkpoints come to be: data, Lightning modules, recipes. Not installed with the package."""

@@ -1,0 +1,163 @@
+"""A data set that needs no download: which of scikit-image's photos is a crop from?
+
+Every photo is a class. A photo is divided into blocks; every fourth block is a test region, and no
+training crop shares a pixel with one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import skimage
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from ccr_deploy.images import open_rgb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+PHOTOS = (
+    "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png",
+    "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png",
+    "motorcycle_left.png", "retina.jpg", "rocket.jpg",
+)  # fmt: skip
+"""Photos that the scikit-image package carries; the others are too small or hold line art."""
+
+BLOCK = 72
+TEST_CROPS_PER_PHOTO = 80
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of a photo: its first row and column, its height and width."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def name(self) -> str:
+        """As a folder's name."""
+        return f"r{self.top:04d}c{self.left:04d}"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One class: a photo ``uint8 [H, W, 3]`` and its test regions."""
+
+    name: str
+    pixels: npt.NDArray[np.uint8]
+    test_regions: tuple[Region, ...]
+
+
+@dataclass(frozen=True)
+class TestCrop:
+    """A test crop: its class, where it lies and the region that it lies in."""
+
+    label: int
+    top: int
+    left: int
+    region: Region
+
+
+def load_photos() -> tuple[Photo, ...]:
+    """The photos as RGB, with their test regions."""
+    folder = Path(skimage.__file__).parent / "data"
+    photos = []
+    for file_name in PHOTOS:
+        pixels = np.asarray(open_rgb(folder / file_name))
+        photos.append(Photo(Path(file_name).stem, pixels, test_regions(*pixels.shape[:2])))
+    return tuple(photos)
+
+
+def test_regions(height: int, width: int) -> tuple[Region, ...]:
+    """Every fourth block, shifted by two from one row of blocks to the next."""
+    return tuple(
+        Region(row * BLOCK, column * BLOCK, BLOCK, BLOCK)
+        for row in range(height // BLOCK)
+        for column in range(width // BLOCK)
+        if (column + 2 * row) % 4 == 0
+    )
+
+
+def test_crops(photos: Sequence[Photo], size: int) -> list[TestCrop]:
+    """80 crops of each photo, spread evenly over its test regions; the same in every run."""
+    generator = np.random.default_rng(0)
+    crops = []
+    for label, photo in enumerate(photos):
+        for number in range(TEST_CROPS_PER_PHOTO):
+            region = photo.test_regions[number % len(photo.test_regions)]
+            top = region.top + int(generator.integers(region.height - size + 1))
+            left = region.left + int(generator.integers(region.width - size + 1))
+            crops.append(TestCrop(label, top, left, region))
+    return crops
+
+
+def write_test_images(photos: Sequence[Photo], size: int, folder: Path) -> int:
+    """Writes the test crops as ``class/region/number.png``, and returns how many."""
+    crops = test_crops(photos, size)
+    for number, crop in enumerate(crops):
+        photo = photos[crop.label]
+        path = folder / photo.name / crop.region.name / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo.pixels[crop.top : crop.top + size, crop.left : crop.left + size]).save(path)
+    return len(crops)
+
+
+def training_positions(photo: Photo, size: int) -> npt.NDArray[np.int64]:
+    """Where a training crop may begin: ``[positions, 2]``, rows and columns; none touches a test region."""
+    blocked = np.zeros(photo.pixels.shape[:2], dtype=np.int64)
+    for region in photo.test_regions:
+        blocked[region.top : region.top + region.height, region.left : region.left + region.width] = 1
+    # A summed-area table tells for every window at once whether it holds a blocked pixel.
+    table = np.pad(blocked.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    inside = table[size:, size:] - table[:-size, size:] - table[size:, :-size] + table[:-size, :-size]
+    return np.argwhere(inside == 0)
+
+
+class TrainingCrops(IterableDataset[tuple[Tensor, Tensor]]):
+    """Endless batches of random crops ``uint8 [N, size, size, 3]`` and labels ``int64 [N]``.
+
+    Photos are drawn equally often; half of the crops are mirrored.
+    """
+
+    def __init__(self, photos: Sequence[Photo], size: int, batch: int, seed: int) -> None:
+        self.size, self.batch, self.seed = size, batch, seed
+        self.positions = [torch.from_numpy(training_positions(photo, size)) for photo in photos]
+        # [H - size + 1, W - size + 1, 3, size, size]: a view, so that crops are taken by indexing.
+        self.windows = [
+            torch.from_numpy(photo.pixels.copy()).unfold(0, size, 1).unfold(1, size, 1) for photo in photos
+        ]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(self.seed)
+        while True:
+            labels = torch.randint(len(self.windows), (self.batch,), generator=generator)
+            crops = torch.empty(self.batch, self.size, self.size, 3, dtype=torch.uint8)
+            for label, (windows, positions) in enumerate(zip(self.windows, self.positions, strict=True)):
+                places = (labels == label).nonzero().flatten()
+                drawn = positions[torch.randint(len(positions), (len(places),), generator=generator)]
+                crops[places] = windows[drawn[:, 0], drawn[:, 1]].permute(0, 2, 3, 1)
+            mirrored = torch.rand(self.batch, generator=generator) < 0.5
+            crops[mirrored] = crops[mirrored].flip(2)
+            yield crops, labels
+
+
+def test_batches(photos: Sequence[Photo], size: int) -> list[tuple[Tensor, Tensor]]:
+    """The test crops as batches like `TrainingCrops`', one a photo, in the order of `test_crops`."""
+    crops = test_crops(photos, size)
+    pixels = np.stack(
+        [photos[crop.label].pixels[crop.top : crop.top + size, crop.left : crop.left + size] for crop in crops]
+    )
+    labels = torch.tensor([crop.label for crop in crops])
+    count = TEST_CROPS_PER_PHOTO
+    return list(zip(torch.from_numpy(pixels).split(count), labels.split(count), strict=True))

@@ -1,0 +1,99 @@
+"""A recipe: the two steps' settings, and running them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import torch
+from torch.utils.data import DataLoader
+
+from ccr_deploy.models.checkpoint import Checkpoint
+from training.compressor import CompressorModule
+from training.recogniser import RecogniserModule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor
+    from torch.utils.data import IterableDataset
+
+    from ccr_deploy.contract import Preprocessing
+    from ccr_deploy.models.config import DecoderConfig, ModelConfig
+
+    Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One step of the training."""
+
+    steps: int
+    learning_rate: float
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is trained: the model, the compressor's decoder, and both steps."""
+
+    model: ModelConfig
+    preprocessing: Preprocessing
+    decoder: DecoderConfig
+    pretraining: Phase
+    training: Phase
+    batch: int
+    seed: int = 0
+
+
+def train(
+    recipe: Recipe, training_data: IterableDataset[Batch], test_data: Iterable[Batch], class_names: Sequence[str]
+) -> Checkpoint:
+    """Runs both steps and returns the checkpoint with what was measured.
+
+    Batches are images ``uint8 [N, H, W, 3]`` with labels ``int64 [N]``.
+    """
+    lightning.seed_everything(recipe.seed, verbose=False)
+    with warnings.catch_warnings():
+        # Lightning advises more loader workers; batches are made by indexing and need none.
+        warnings.filterwarnings("ignore", module="lightning")
+        loader: DataLoader[Batch] = DataLoader(training_data, batch_size=None)
+        compressor = CompressorModule(recipe.model, recipe.decoder, recipe.preprocessing, recipe.pretraining)
+        pretrainer = _trainer(recipe.pretraining)
+        pretrainer.fit(compressor, loader)
+        recogniser = RecogniserModule(
+            recipe.model, recipe.preprocessing, class_names, recipe.training, compressor.encoder.state_dict()
+        )
+        trainer = _trainer(recipe.training)
+        trainer.fit(recogniser, loader)
+        (tested,) = trainer.test(recogniser, DataLoader(list(test_data), batch_size=None), verbose=False)
+    return Checkpoint(
+        config=recipe.model,
+        preprocessing=recipe.preprocessing,
+        state_dict=recogniser.model.state_dict(),
+        class_names=tuple(class_names),
+        metrics={
+            "pretraining_l1": float(pretrainer.callback_metrics["loss"]),
+            "top1_percent": 100 * float(tested["top1"]),
+            "top5_percent": 100 * float(tested["top5"]),
+        },
+    )
+
+
+def _trainer(phase: Phase) -> lightning.Trainer:
+    """A trainer that writes nothing to disk, and shows a bar on a terminal alone."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+    return lightning.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_steps=phase.steps,
+        enable_progress_bar=sys.stderr.isatty(),
+        deterministic=not torch.cuda.is_available(),
+        **options,
+    )
