@@ -23,7 +23,6 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
@@ -36,6 +35,7 @@ from ccr_deploy.models.config import ModelConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -135,7 +135,8 @@ class Bundle:
             text = manifest_path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise WrongUsageError(
-                f"{path}: no bundle there (no {MANIFEST}): make one with ccr-deploy export --checkpoint FILE {path}"
+                f"{path}: no bundle there (no {MANIFEST}): "
+                f"make one with ccr-deploy export --checkpoint FILE {path}"
             ) from None
         except OSError as error:
             raise BundleError(f"{manifest_path}: cannot be read ({error.strerror})") from error
@@ -210,7 +211,8 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
         raise BundleError(f"{path}: {first_problem(error)}") from error
     if manifest.contract_id != manifest.contract.contract_id:
         raise BundleError(
-            f"{path}: field contract_id: {manifest.contract_id}, its contract has {manifest.contract.contract_id}"
+            f"{path}: field contract_id: {manifest.contract_id}, "
+            f"its contract has {manifest.contract.contract_id}"
         )
     return manifest
 

@@ -76,7 +76,7 @@ class CodeContract:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def pack_code(code: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+def pack_code(code: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
     """Packs codes ``[N, C, h, w]``, of which every element >= 0 is a 1, into ``uint8 [N, C*h*w/8]``."""
     return np.packbits(code.reshape(len(code), -1) >= 0, axis=1)
 

@@ -71,8 +71,9 @@ class EngineFactory:
         engine = self.store.find(key, self.backend.suffix)
         if engine is None:
             raise WrongUsageError(
-                f"{self.store.path}: no {stage} engine of {self.bundle.path} for the target {self.target_name}: "
-                f"run ccr-deploy build-engine {self.bundle.path} --target {self.target_name}"
+                f"{self.store.path}: no {stage} engine of {self.bundle.path} for the target "
+                f"{self.target_name}: run "
+                f"ccr-deploy build-engine {self.bundle.path} --target {self.target_name}"
             )
         return engine
 

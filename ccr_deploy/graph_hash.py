@@ -30,8 +30,8 @@ def canonical_graph_hash(model: ir.Model) -> str:
 
     graph = model.graph
     add("opsets", sorted(model.opset_imports.items()))
-    for value in graph.inputs:
-        add("input", value.name, value.dtype, value.shape, number(value))
+    for border in graph.inputs:
+        add("input", border.name, border.dtype, border.shape, number(border))
     weights = {
         id(value): hashlib.sha256(value.const_value.tobytes()).hexdigest()
         for value in graph.initializers.values()
@@ -44,8 +44,8 @@ def canonical_graph_hash(model: ir.Model) -> str:
         attributes = [(name, _attribute_text(node.attributes[name])) for name in sorted(node.attributes)]
         add("node", node.domain, node.op_type, attributes)
         add(*(number(value) for value in node.inputs), "->", *(number(value) for value in node.outputs))
-    for value in graph.outputs:
-        add("output", value.name, value.dtype, value.shape, number(value))
+    for border in graph.outputs:
+        add("output", border.name, border.dtype, border.shape, number(border))
     return digest.hexdigest()
 
 

@@ -108,7 +108,8 @@ def load_target(name_or_path: str) -> Target:
         path = Path(name_or_path)
     else:
         raise TargetError(
-            f"there is no target {name_or_path!r}: choose one of {', '.join(sorted(targets))}, or name a TOML file"
+            f"there is no target {name_or_path!r}: choose one of {', '.join(sorted(targets))}, "
+            "or name a TOML file"
         )
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

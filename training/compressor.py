@@ -28,7 +28,9 @@ class CompressorModule(lightning.LightningModule):
     binarizer is stochastic in training, and the loss is the mean over all iterations' residuals.
     """
 
-    def __init__(self, config: ModelConfig, decoder: DecoderConfig, preprocessing: Preprocessing, phase: Phase) -> None:
+    def __init__(
+        self, config: ModelConfig, decoder: DecoderConfig, preprocessing: Preprocessing, phase: Phase
+    ) -> None:
         super().__init__()
         self.iterations = config.iterations
         self.preprocessing = preprocessing

@@ -11,7 +11,7 @@ import click
 from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.models.config import DecoderConfig
 from ccr_deploy.models.presets import default_preprocessing, preset
-from training.data.textures import TrainingCrops, load_photos, test_batches, write_test_images
+from training.data.textures import TestCrops, TrainingCrops, load_photos, write_test_images
 from training.recipe import Phase, Recipe, train
 
 MODEL = preset("demo")
@@ -26,7 +26,9 @@ RECIPE = Recipe(
 
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for checkpoint and test images.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="Folder for checkpoint and test images."
+)
 @click.option("--seed", default=RECIPE.seed, show_default=True, help="Seed of weights, crops and binarizer.")
 def main(output: Path, seed: int) -> None:
     """Train the demo's checkpoint and write its test images."""
@@ -37,15 +39,15 @@ def main(output: Path, seed: int) -> None:
     checkpoint = train(
         recipe,
         TrainingCrops(photos, size, recipe.batch, seed),
-        test_batches(photos, size),
+        TestCrops(photos, size),
         [photo.name for photo in photos],
     )
     shutil.rmtree(output / "images", ignore_errors=True)
     count = write_test_images(photos, size, output / "images")
     save_checkpoint(checkpoint, output / "checkpoint.pt")
     click.echo(
-        f"{output / 'checkpoint.pt'}: {checkpoint.metrics['top1_percent']:.1f} % top-1 on {count} crops of test regions, "
-        f"trained in {time.perf_counter() - started:.0f} s"
+        f"{output / 'checkpoint.pt'}: {checkpoint.metrics['top1_percent']:.1f} % top-1 "
+        f"on {count} crops of test regions, trained in {time.perf_counter() - started:.0f} s"
     )
 
 

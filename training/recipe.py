@@ -17,10 +17,10 @@ from training.compressor import CompressorModule
 from training.recogniser import RecogniserModule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
-    from torch.utils.data import IterableDataset
+    from torch.utils.data import Dataset, IterableDataset
 
     from ccr_deploy.contract import Preprocessing
     from ccr_deploy.models.config import DecoderConfig, ModelConfig
@@ -52,7 +52,10 @@ class Recipe:
 
 
 def train(
-    recipe: Recipe, training_data: IterableDataset[Batch], test_data: Iterable[Batch], class_names: Sequence[str]
+    recipe: Recipe,
+    training_data: IterableDataset[Batch],
+    test_data: Dataset[Batch],
+    class_names: Sequence[str],
 ) -> Checkpoint:
     """Runs both steps and returns the checkpoint with what was measured.
 
@@ -71,7 +74,7 @@ def train(
         )
         trainer = _trainer(recipe.training)
         trainer.fit(recogniser, loader)
-        (tested,) = trainer.test(recogniser, DataLoader(list(test_data), batch_size=None), verbose=False)
+        (tested,) = trainer.test(recogniser, DataLoader(test_data, batch_size=None), verbose=False)
     return Checkpoint(
         config=recipe.model,
         preprocessing=recipe.preprocessing,

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import lightning
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from torch import Tensor
 
     from ccr_deploy.contract import Preprocessing
     from ccr_deploy.models.config import ModelConfig
@@ -61,7 +61,7 @@ class RecogniserModule(lightning.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits ``[N, classes]`` of images ``uint8 [N, H, W, 3]``."""
-        return self.model(normalise(images, self.preprocessing))  # type: ignore[no-any-return]
+        return self.model(normalise(images, self.preprocessing))
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """One step's cross-entropy."""

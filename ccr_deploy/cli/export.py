@@ -62,7 +62,7 @@ def export(
     baseline: Path | None,
     as_json: bool,
 ) -> None:
-    """Write a bundle: ONNX graphs with the recurrence unrolled, weights, samples, manifest.
+    r"""Write a bundle: ONNX graphs with the recurrence unrolled, weights, samples, manifest.
 
     BUNDLE is a folder, by default $CCR_DEPLOY_BUNDLE or ./bundle. It is replaced as a whole.
 
@@ -88,8 +88,8 @@ def export(
     console = stdout_console()
     model = manifest.model
     console.print(
-        f"{bundle}: {model.image_height}x{model.image_width}, T={model.iterations}, {manifest.contract.code_bytes} code "
-        f"bytes, contract {manifest.contract_id}",
+        f"{bundle}: {model.image_height}x{model.image_width}, T={model.iterations}, "
+        f"{manifest.contract.code_bytes} code bytes, contract {manifest.contract_id}",
         markup=False,
     )
     for graph in manifest.graphs:

@@ -70,7 +70,7 @@ class EncoderGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """The packed code."""
-        return self.pack(self.network(self.normalise(image)))  # type: ignore[no-any-return]
+        return self.pack(self.network(self.normalise(image)))
 
 
 class ClassifierGraph(nn.Module):
@@ -83,7 +83,7 @@ class ClassifierGraph(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         """The logits."""
-        return self.network(self.unpack(code))  # type: ignore[no-any-return]
+        return self.network(self.unpack(code))
 
 
 class BaselineGraph(nn.Module):
@@ -96,4 +96,4 @@ class BaselineGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """The logits."""
-        return self.network(self.normalise(image))  # type: ignore[no-any-return]
+        return self.network(self.normalise(image))

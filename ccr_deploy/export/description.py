@@ -110,7 +110,7 @@ def _baseline_layers(config: ModelConfig) -> tuple[tuple[LayerDescription, ...],
 
 
 def _macs_by_layer(module: nn.Module, example: torch.Tensor) -> dict[str, int]:
-    """Multiply-accumulates by layer, summed over iterations: ``cell2.t3.input_conv`` is ``cell2.input_conv``."""
+    """Multiply-accumulates by layer; ``cell2.t3.input_conv`` counts as ``cell2.input_conv``."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         module(example)
@@ -135,6 +135,6 @@ def _layers(chain: nn.Module, macs: dict[str, int]) -> tuple[LayerDescription, .
 
 
 def _unrolled_name(name: str) -> str:
-    """A layer's name in the unrolled networks: ``encoder.cells.1.input_conv`` is ``encoder.cell2.input_conv``."""
+    """``encoder.cells.1.input_conv`` is ``encoder.cell2.input_conv`` in the unrolled networks."""
     name = re.sub(r"\.cells\.(\d+)", lambda match: f".cell{int(match[1]) + 1}", name)
     return name.replace("encoder.binarizer.conv", "encoder.binarizer")

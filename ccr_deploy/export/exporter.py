@@ -103,8 +103,8 @@ def export_bundle(
         advance(1)
         baseline_record = None
         if conventional is not None:
-            module = BaselineGraph(UnrolledBaseline(conventional), preprocessing)
-            graphs.append(_add_graph(writer, to_onnx(module, image, "image", "logits"), "baseline", None))
+            whole = BaselineGraph(UnrolledBaseline(conventional), preprocessing)
+            graphs.append(_add_graph(writer, to_onnx(whole, image, "image", "logits"), "baseline", None))
             weights = _add_weights(writer, "baseline", conventional.state_dict())
             baseline_record = BaselineRecord(model=conventional.config, weights=weights)
             advance(1)

@@ -110,7 +110,7 @@ def _name_weights(graph: ir.Graph, names: Mapping[ir.Node, str]) -> None:
         if value.name is not None and "." in value.name:
             name = _without_iteration("/".join(_without_silent(value.name)))
         else:
-            reader = value.uses()[0]
+            reader = next(iter(value.uses()))
             name = f"{names[reader.node]}/constant_{reader.idx}"
         if name in taken:
             raise ValueError(f"two weights would be called {name}")

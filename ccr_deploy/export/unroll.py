@@ -54,9 +54,9 @@ class UnrolledStep(nn.Module):
     def forward(self, gates: Tensor, state: State | None) -> State:
         """The new state, from the input convolution's gates ``[N, 4 * channels, …]``."""
         if state is None:
-            return self.gates(gates, None)  # type: ignore[no-any-return]
+            return self.gates(gates, None)
         hidden, cell = state
-        return self.gates(gates + self.hidden_conv(hidden), cell)  # type: ignore[no-any-return]
+        return self.gates(gates + self.hidden_conv(hidden), cell)
 
 
 class UnrolledCell(nn.Module):
@@ -86,7 +86,7 @@ class UnrolledCell(nn.Module):
     def run_step(self, t: int, x: Tensor, state: State | None) -> State:
         """Iteration `t` with an input convolution of its own."""
         step = self.step(t)
-        return step(step.input_conv(x), state)  # type: ignore[no-any-return]
+        return step(step.input_conv(x), state)
 
     def forward(self, gates: list[Tensor]) -> list[Tensor]:
         """The hidden states of all iterations, from each one's input gates."""
@@ -126,7 +126,7 @@ class PlainEncoder(UnrolledNetwork):
 
     def __init__(self, encoder: Encoder, iterations: int) -> None:
         super().__init__(encoder.cells, iterations)
-        self.channels = [cell.hidden_conv.in_channels for cell in encoder.cells]
+        self.channels = encoder.cell_channels
         self.stem = copies(encoder.stem, iterations)
         self.binarizer = encoder.binarizer.conv
 
@@ -235,7 +235,7 @@ class UnrolledBaseline(nn.Module):
                 decoder_states[index] = new = self.decoder.cell(index + 1).run_step(t, features, state)
                 features = interpolate(new[0], scale_factor=2.0, mode="nearest")
             residual = residual - torch.tanh(self.output[f"t{t}"](features)) / 2
-        return self.classifier((image - residual) * self.std + self.mean)  # type: ignore[no-any-return]
+        return self.classifier((image - residual) * self.std + self.mean)
 
 
 def copies(conv: nn.Conv2d, iterations: int) -> nn.ModuleDict:

@@ -28,7 +28,7 @@ class CcrChain(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """The logits ``[N, classes]`` of normalised images ``[N, 3, H, W]``."""
-        return self.classifier(self.encoder(image, self.config.iterations))  # type: ignore[no-any-return]
+        return self.classifier(self.encoder(image, self.config.iterations))
 
 
 class BaselineChain(nn.Module):
@@ -59,7 +59,7 @@ class BaselineChain(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """The logits ``[N, classes]`` of normalised images ``[N, 3, H, W]``."""
-        return self.classifier(self.restore(image) * self.std + self.mean)  # type: ignore[no-any-return]
+        return self.classifier(self.restore(image) * self.std + self.mean)
 
     def restore(self, image: Tensor) -> Tensor:
         """The restored images, in the encoder's normalisation."""

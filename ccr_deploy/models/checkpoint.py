@@ -21,8 +21,7 @@ import hashlib
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 import torch
@@ -34,6 +33,9 @@ from ccr_deploy.errors import CheckpointError, WrongUsageError, first_problem
 from ccr_deploy.models.chain import BaselineChain, CcrChain
 from ccr_deploy.models.config import ModelConfig
 from ccr_deploy.models.presets import default_preprocessing, preset
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMAT = "ccr-deploy checkpoint"
 VERSION = 1

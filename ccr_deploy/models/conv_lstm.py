@@ -31,9 +31,9 @@ class ConvLstmCell(nn.Module):
     def forward(self, x: Tensor, state: State | None) -> State:
         """One step on ``x [N, in_channels, rows, columns]``; no state means a zero state."""
         if state is None:
-            return self.gates(self.input_conv(x), None)  # type: ignore[no-any-return]
+            return self.gates(self.input_conv(x), None)
         hidden, cell = state
-        return self.gates(self.input_conv(x) + self.hidden_conv(hidden), cell)  # type: ignore[no-any-return]
+        return self.gates(self.input_conv(x) + self.hidden_conv(hidden), cell)
 
 
 class Gates(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,8 +36,7 @@ class Decoder(nn.Module):
         super().__init__()
         channels = (code_channels, *config.cell_channels)
         self.cells = nn.ModuleList(
-            ConvLstmCell(before, after, stride=1)
-            for before, after in zip(channels, channels[1:], strict=False)
+            ConvLstmCell(before, after, stride=1) for before, after in pairwise(channels)
         )
         self.output = nn.Conv2d(config.cell_channels[-1], 3, 1, bias=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -34,16 +35,16 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         channels = (config.stem_channels, *config.cell_channels)
+        self.cell_channels = config.cell_channels
         self.stem = nn.Conv2d(3, config.stem_channels, 3, stride=2, padding=1, bias=False)
         self.cells = nn.ModuleList(
-            ConvLstmCell(before, after, stride=2)
-            for before, after in zip(channels, channels[1:], strict=False)
+            ConvLstmCell(before, after, stride=2) for before, after in pairwise(channels)
         )
         self.binarizer = Binarizer(config.cell_channels[-1], config.code_channels)
 
     def forward(self, image: Tensor, iterations: int) -> Tensor:
         """The code of a normalised image ``[N, 3, H, W]``, run iteration by iteration."""
-        return self.binarizer(self.features(image, iterations))  # type: ignore[no-any-return]
+        return self.binarizer(self.features(image, iterations))
 
     def features(self, image: Tensor, iterations: int) -> Tensor:
         """The last cell's hidden state ``[N, cell_channels[-1], H/16, W/16]`` after T iterations."""

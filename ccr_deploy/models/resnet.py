@@ -80,7 +80,7 @@ class TruncatedClassifier(nn.Module):
         features = self.sampling(code)
         for name in self.stage_names:
             features = self.get_submodule(name)(features)
-        return self.fc(torch.flatten(self.avgpool(features), 1))  # type: ignore[no-any-return]
+        return self.fc(torch.flatten(self.avgpool(features), 1))
 
 
 class WholeResNet18(nn.Module):
@@ -115,4 +115,4 @@ class WholeResNet18(nn.Module):
         features = self.maxpool(self.relu(self.bn1(self.conv1(features))))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             features = stage(features)
-        return self.fc(torch.flatten(self.avgpool(features), 1))  # type: ignore[no-any-return]
+        return self.fc(torch.flatten(self.avgpool(features), 1))

@@ -60,12 +60,10 @@ def judge(
     gates: Gates, codes: Iterable[CodeParity], logits: Iterable[LogitParity], accuracies: Iterable[Accuracy]
 ) -> tuple[GateResult, ...]:
     """Every gate's result for graph and engine."""
-    return tuple(
-        [
-            *(result for parity in codes for result in _judge_code(gates, parity)),
-            *(result for parity in logits for result in _judge_logits(gates, parity)),
-            *_judge_accuracies(gates, {accuracy.chain: accuracy for accuracy in accuracies}),
-        ]
+    return (
+        *(result for parity in codes for result in _judge_code(gates, parity)),
+        *(result for parity in logits for result in _judge_logits(gates, parity)),
+        *_judge_accuracies(gates, {accuracy.chain: accuracy for accuracy in accuracies}),
     )
 
 

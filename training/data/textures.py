@@ -15,7 +15,7 @@ import skimage
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
 from ccr_deploy.images import open_rgb
 
@@ -152,12 +152,21 @@ class TrainingCrops(IterableDataset[tuple[Tensor, Tensor]]):
             yield crops, labels
 
 
-def test_batches(photos: Sequence[Photo], size: int) -> list[tuple[Tensor, Tensor]]:
-    """The test crops as batches like `TrainingCrops`', one a photo, in the order of `test_crops`."""
-    crops = test_crops(photos, size)
-    pixels = np.stack(
-        [photos[crop.label].pixels[crop.top : crop.top + size, crop.left : crop.left + size] for crop in crops]
-    )
-    labels = torch.tensor([crop.label for crop in crops])
-    count = TEST_CROPS_PER_PHOTO
-    return list(zip(torch.from_numpy(pixels).split(count), labels.split(count), strict=True))
+class TestCrops(Dataset[tuple[Tensor, Tensor]]):
+    """The test crops in batches like `TrainingCrops`', one a photo, in the order of `test_crops`."""
+
+    def __init__(self, photos: Sequence[Photo], size: int) -> None:
+        self.photos, self.size = photos, size
+        self.crops = test_crops(photos, size)
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, label: int) -> tuple[Tensor, Tensor]:
+        pixels = self.photos[label].pixels
+        crops = [
+            pixels[crop.top : crop.top + self.size, crop.left : crop.left + self.size]
+            for crop in self.crops
+            if crop.label == label
+        ]
+        return torch.from_numpy(np.stack(crops)), torch.full((len(crops),), label)

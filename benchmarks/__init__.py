@@ -1,0 +1,1 @@
+"""Scripts that measure this project against what a user would use instead, and their results."""
