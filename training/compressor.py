@@ -51,6 +51,10 @@ class CompressorModule(lightning.LightningModule):
         self.log("loss", loss, prog_bar=True)
         return loss
 
+    def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Logs the loss with the codes of production, whose bits are not drawn at random."""
+        self.log("l1", self.loss(batch[0]), batch_size=len(batch[0]))
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with one cycle."""
         return configure(self.parameters(), self.phase)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,7 +13,8 @@ import click
 from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.models.config import DecoderConfig
 from ccr_deploy.models.presets import default_preprocessing, preset
-from training.data.textures import TestCrops, TrainingCrops, load_photos, write_test_images
+from training.data.textures import Photo, TestCrops, TrainingCrops, load_photos, write_test_images
+from training.evaluation import evaluate
 from training.recipe import Phase, Recipe, train
 
 MODEL = preset("demo")
@@ -25,7 +28,7 @@ RECIPE = Recipe(
 )
 
 
-@click.command()
+@click.command(epilog="Example: python -m training.demo --output build/demo")
 @click.option(
     "--output", type=click.Path(path_type=Path), required=True, help="Folder for checkpoint and test images."
 )
@@ -34,21 +37,35 @@ def main(output: Path, seed: int) -> None:
     """Train the demo's checkpoint and write its test images."""
     started = time.perf_counter()
     photos = load_photos()
-    recipe = Recipe(**{**vars(RECIPE), "seed": seed})
     size = MODEL.image_height
     checkpoint = train(
-        recipe,
-        TrainingCrops(photos, size, recipe.batch, seed),
+        replace(RECIPE, seed=seed),
+        TrainingCrops(photos, size, RECIPE.batch, seed),
         TestCrops(photos, size),
         [photo.name for photo in photos],
     )
-    shutil.rmtree(output / "images", ignore_errors=True)
-    count = write_test_images(photos, size, output / "images")
-    save_checkpoint(checkpoint, output / "checkpoint.pt")
+    replace_test_images(photos, size, output / "images")
+    accuracy = evaluate(checkpoint, output / "images")
+    low, high = accuracy.interval_percent.low, accuracy.interval_percent.high
+    metrics = {**checkpoint.metrics, "top1_percent_low": low, "top1_percent_high": high}
+    # Last, so that a folder with a checkpoint is complete.
+    save_checkpoint(replace(checkpoint, metrics=metrics), output / "checkpoint.pt")
     click.echo(
-        f"{output / 'checkpoint.pt'}: {checkpoint.metrics['top1_percent']:.1f} % top-1 "
-        f"on {count} crops of test regions, trained in {time.perf_counter() - started:.0f} s"
+        f"{output / 'checkpoint.pt'}: {accuracy.top1_percent:.1f} % top-1, 95 % interval {low:.1f} to "
+        f"{high:.1f} %, on {accuracy.images} crops of {accuracy.groups} test regions; "
+        f"trained in {time.perf_counter() - started:.0f} s"
     )
+
+
+def replace_test_images(photos: tuple[Photo, ...], size: int, folder: Path) -> None:
+    """Writes the test crops beside `folder` and puts them in its place when all are there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        written = Path(temporary) / folder.name
+        write_test_images(photos, size, written)
+        if folder.exists():
+            shutil.rmtree(folder)
+        written.replace(folder)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
-    from torch.utils.data import Dataset, IterableDataset
+    from torch.utils.data import Dataset
 
     from ccr_deploy.contract import Preprocessing
     from ccr_deploy.models.config import DecoderConfig, ModelConfig
@@ -53,39 +53,45 @@ class Recipe:
 
 def train(
     recipe: Recipe,
-    training_data: IterableDataset[Batch],
-    test_data: Dataset[Batch],
+    training_data: Dataset[Batch] | DataLoader[Batch],
+    test_data: Dataset[Batch] | DataLoader[Batch],
     class_names: Sequence[str],
 ) -> Checkpoint:
     """Runs both steps and returns the checkpoint with what was measured.
 
-    Batches are images ``uint8 [N, H, W, 3]`` with labels ``int64 [N]``.
+    Batches are images ``uint8 [N, H, W, 3]`` with labels ``int64 [N]``. A data set yields them ready
+    made, as `TrainingCrops` does; single pictures (`ImageFolder`) come in a `DataLoader`.
     """
     lightning.seed_everything(recipe.seed, verbose=False)
     with warnings.catch_warnings():
         # Lightning advises more loader workers; batches are made by indexing and need none.
         warnings.filterwarnings("ignore", module="lightning")
-        loader: DataLoader[Batch] = DataLoader(training_data, batch_size=None)
+        training_batches, test_batches = _batches(training_data), _batches(test_data)
         compressor = CompressorModule(recipe.model, recipe.decoder, recipe.preprocessing, recipe.pretraining)
         pretrainer = _trainer(recipe.pretraining)
-        pretrainer.fit(compressor, loader)
+        pretrainer.fit(compressor, training_batches)
+        (restored,) = pretrainer.test(compressor, test_batches, verbose=False)
         recogniser = RecogniserModule(
             recipe.model, recipe.preprocessing, class_names, recipe.training, compressor.encoder.state_dict()
         )
         trainer = _trainer(recipe.training)
-        trainer.fit(recogniser, loader)
-        (tested,) = trainer.test(recogniser, DataLoader(test_data, batch_size=None), verbose=False)
+        trainer.fit(recogniser, training_batches)
+        (tested,) = trainer.test(recogniser, test_batches, verbose=False)
     return Checkpoint(
         config=recipe.model,
         preprocessing=recipe.preprocessing,
         state_dict=recogniser.model.state_dict(),
         class_names=tuple(class_names),
         metrics={
-            "pretraining_l1": float(pretrainer.callback_metrics["loss"]),
+            "pretraining_l1": float(restored["l1"]),
             "top1_percent": 100 * float(tested["top1"]),
             "top5_percent": 100 * float(tested["top5"]),
         },
     )
+
+
+def _batches(data: Dataset[Batch] | DataLoader[Batch]) -> DataLoader[Batch]:
+    return data if isinstance(data, DataLoader) else DataLoader(data, batch_size=None)
 
 
 def _trainer(phase: Phase) -> lightning.Trainer:
@@ -96,6 +102,7 @@ def _trainer(phase: Phase) -> lightning.Trainer:
         accelerator="auto",
         devices=1,
         max_steps=phase.steps,
+        limit_train_batches=phase.steps,  # ends the epoch of endless data, and the bar knows its length
         enable_progress_bar=sys.stderr.isatty(),
         deterministic=not torch.cuda.is_available(),
         **options,

@@ -33,7 +33,7 @@ class _InOrder(click.Group):
 @click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ccr-deploy")
 def cli() -> None:
-    r"""From a trained compression-and-recognition checkpoint to fast, proven engines.
+    """From a trained compression-and-recognition checkpoint to fast, proven engines.
 
     \b
     ccr-deploy export --checkpoint model.pt    writes ./bundle

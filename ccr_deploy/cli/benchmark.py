@@ -41,7 +41,7 @@ def benchmark(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Measure how much faster a target's engines are than PyTorch eager.
+    """Measure how much faster a target's engines are than PyTorch eager.
 
     Each competitor runs in a process of its own, and all take turns within one run. The speed-up is a
     ratio of medians with its 95 % interval. Engines that the store lacks are built first.

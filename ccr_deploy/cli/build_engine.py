@@ -41,7 +41,7 @@ def build_engine(
     no_cache: bool,
     as_json: bool,
 ) -> None:
-    r"""Build a bundle's engines for a target, into the engine store.
+    """Build a bundle's engines for a target, into the engine store.
 
     An engine that is there already, for the same graph, backend, device and target, is not built again.
 

@@ -38,7 +38,7 @@ def classify(
     engines: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Send pictures through encoder, payload and classifier, and show the answers.
+    """Send pictures through encoder, payload and classifier, and show the answers.
 
     Beside each answer stands what crossed the wire, the payload, and what a JPEG of quality 75 of the
     same pixels would have taken.

@@ -17,7 +17,7 @@ from ccr_deploy.cli.common import json_option, stdout_console, verbose_option
 @json_option
 @verbose_option
 def describe(preset: str | None, checkpoint: Path | None, as_json: bool) -> None:
-    r"""What a model is made of and what it costs.
+    """What a model is made of and what it costs.
 
     Without options: a row for each preset. With a preset or checkpoint: its layers.
 

@@ -62,7 +62,7 @@ def export(
     baseline: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Write a bundle: ONNX graphs with the recurrence unrolled, weights, samples, manifest.
+    """Write a bundle: ONNX graphs with the recurrence unrolled, weights, samples, manifest.
 
     BUNDLE is a folder, by default $CCR_DEPLOY_BUNDLE or ./bundle. It is replaced as a whole.
 

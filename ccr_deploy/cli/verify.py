@@ -52,7 +52,7 @@ def verify(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Prove that a target's engines answer as the checkpoint did.
+    """Prove that a target's engines answer as the checkpoint did.
 
     PyTorch, the ONNX graphs and the engines read the same images; codes, logits, answers and, where
     the folder has labels, accuracies are compared. Exit status 1 where a gate fails. The gates and

@@ -1,1 +1,9 @@
 """Checkpoint to ONNX: unroll schedules, byte borders, graph clean-up, the bundle."""
+
+from importlib.util import find_spec
+
+from ccr_deploy.errors import MissingExtraError
+
+for _package in ("torch", "torchvision", "onnx", "onnx_ir", "onnxscript", "safetensors"):
+    if find_spec(_package) is None:
+        raise MissingExtraError(_package, "export", "reading and exporting checkpoints")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 """Where torch's exporter notes the path of modules that a node came from."""
 
-SILENT = frozenset({"network", "gates"})
+SILENT = frozenset({"network", "gates", "batched"})
 """Modules that only hold others; in a name they say nothing and are dropped."""
 
 

@@ -20,7 +20,7 @@ so that the exported graph's names say layer and iteration (``cell2/t3/hidden_co
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +32,10 @@ from ccr_deploy.models.conv_lstm import ConvLstmCell, Gates
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ccr_deploy.bundle import Schedule
     from ccr_deploy.models.chain import BaselineChain
     from ccr_deploy.models.conv_lstm import State
     from ccr_deploy.models.encoder import Encoder
-
-Schedule = Literal["plain", "iteration-major", "layer-major"]
-SCHEDULES: tuple[Schedule, ...] = ("iteration-major", "layer-major", "plain")
 
 
 class UnrolledStep(nn.Module):
@@ -59,12 +57,29 @@ class UnrolledStep(nn.Module):
         return self.gates(gates + self.hidden_conv(hidden), cell)
 
 
+class BatchedInputConv(nn.Module):
+    """One convolution for all iterations: joined along the batch, and taken apart again."""
+
+    def __init__(self, input_conv: nn.Module) -> None:
+        super().__init__()
+        self.input_conv = input_conv
+
+    def forward(self, hidden_states: list[Tensor]) -> list[Tensor]:
+        """Every iteration's gates, from every iteration's input."""
+        gates = self.input_conv(torch.cat(hidden_states))
+        # Not chunk: in an exported graph that freezes the batch dimension.
+        return list(gates.unflatten(0, (len(hidden_states), -1)).unbind(0))
+
+
 class UnrolledCell(nn.Module):
     """All iterations of one ConvLSTM cell, as sub-modules ``t1`` to ``tT``.
 
     With `shared_input_conv` the cell has one input convolution, for gates that all iterations share
-    or that one batched convolution gives; otherwise each iteration has its own.
+    or that one batched convolution gives (`batched`); otherwise each iteration has its own.
     """
+
+    input_conv: nn.Conv2d
+    batched: BatchedInputConv
 
     def __init__(
         self, cell: ConvLstmCell, iterations: int, *, shared_input_conv: bool, zero_state: bool = False
@@ -185,17 +200,16 @@ class LayerMajorEncoder(UnrolledNetwork):
 
     def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
         """One input convolution for all iterations."""
-        return UnrolledCell(cell, self.iterations, shared_input_conv=True)
+        unrolled = UnrolledCell(cell, self.iterations, shared_input_conv=True)
+        unrolled.batched = BatchedInputConv(unrolled.input_conv)
+        return unrolled
 
     def forward(self, image: Tensor) -> Tensor:
         """The values before the sign ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
         first_gates = self.cell(1).input_conv(self.stem(image))
         hidden_states = self.cell(1)([first_gates] * self.iterations)
         for number in range(2, self.cell_count + 1):
-            cell = self.cell(number)
-            gates = cell.input_conv(torch.cat(hidden_states))
-            # Not chunk: in an exported graph that freezes the batch dimension.
-            hidden_states = cell(list(gates.unflatten(0, (self.iterations, -1)).unbind(0)))
+            hidden_states = self.cell(number)(self.cell(number).batched(hidden_states))
         return self.binarizer(hidden_states[-1])
 
 

@@ -1,0 +1,61 @@
+# Every target sets up what it needs and is quick the second time.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all lint format benchmark clean constraints
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := build/demo
+RUN := $(BIN)/ccr-deploy
+export CCR_DEPLOY_ENGINES = $(CURDIR)/build/engines
+
+help: ## List the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the workstation part needs Python 3.11 or later: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check uv
+	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --editable '.[onnx,export,train,report]'
+	@touch $@
+
+$(DEMO)/checkpoint.pt: $(READY) $(wildcard training/*.py training/data/*.py ccr_deploy/models/*.py)
+	$(BIN)/python -m training.demo --output $(DEMO)
+
+demo: $(DEMO)/checkpoint.pt ## Train a small checkpoint, export, build, verify, measure, classify.
+	$(RUN) export --checkpoint $(DEMO)/checkpoint.pt --images $(DEMO)/images --schedule iteration-major --schedule layer-major --schedule plain $(DEMO)/bundle
+	$(RUN) build-engine $(DEMO)/bundle
+	$(RUN) classify --bundle $(DEMO)/bundle $(DEMO)/images/coffee/r0000c0000/0480.png $(DEMO)/images/brick/r0000c0000/0080.png
+	$(RUN) verify $(DEMO)/bundle --images $(DEMO)/images --report $(DEMO)/report
+	$(RUN) benchmark $(DEMO)/bundle --report $(DEMO)/report
+
+test: $(READY) lint ## Lint, types, and the tests but for the slow ones.
+	$(BIN)/pytest
+
+test-all: $(READY) lint ## All tests, the slow ones too.
+	$(BIN)/pytest -m ''
+
+lint: $(READY) ## Check style, types and who imports whom.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(READY) ## Format and fix what can be fixed.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: $(READY) ## Measure ccr-layer1 at 224x224, T=8, and write benchmarks/results/.
+	$(BIN)/python -m benchmarks.schedules
+
+constraints: $(READY) ## Resolve the exact versions anew.
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+	  --extra onnx --extra openvino --extra export --extra precision --extra train --extra rtx --extra serve --extra report --group dev \
+	  pyproject.toml -o constraints.txt
+
+clean: ## Remove the environment and everything built.
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

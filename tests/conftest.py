@@ -1,0 +1,103 @@
+"""What tests share: small models, a bundle of one, a store, real crops, briefly trained weights."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # `training` is not installed
+
+from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.export.exporter import export_bundle
+from ccr_deploy.models.checkpoint import Checkpoint, save_checkpoint, untrained_checkpoint
+from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
+from training.data.textures import TestCrops, TrainingCrops, load_photos
+from training.demo import RECIPE
+from training.recipe import train
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ccr_deploy.bundle import Bundle
+
+TINY = ModelConfig(
+    image_height=32,
+    image_width=48,
+    iterations=3,
+    encoder=EncoderConfig(stem_channels=4, cell_channels=(4, 6, 8), code_channels=16),
+    classifier=ClassifierConfig(cut="layer2", classes=5, stage_channels=(4, 6, 8, 10)),
+)
+TINY_BASELINE = TINY.model_copy(
+    update={
+        "decoder": DecoderConfig(cell_channels=(8, 6, 6, 4)),
+        "classifier": ClassifierConfig(cut=None, classes=7, stage_channels=(4, 6, 8, 10)),
+    }
+)
+ALL_SCHEDULES = ("iteration-major", "layer-major", "plain")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint() -> Checkpoint:
+    names = ("apple", "bread", "cheese", "dates", "egg")
+    return replace(untrained_checkpoint(TINY), class_names=names)
+
+
+@pytest.fixture(scope="session")
+def tiny_baseline() -> Checkpoint:
+    return untrained_checkpoint(TINY_BASELINE)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint_file(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
+    save_checkpoint(tiny_checkpoint, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(
+    tiny_checkpoint: Checkpoint, tiny_baseline: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """A bundle with every schedule and a baseline. Tests read it; those that damage one copy it first."""
+    path = tmp_path_factory.mktemp("tiny") / "bundle"
+    return export_bundle(tiny_checkpoint, path, schedules=ALL_SCHEDULES, baseline=tiny_baseline)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
+    return EngineStore(tmp_path_factory.mktemp("engines"))
+
+
+@pytest.fixture(scope="session")
+def built_store(tiny_bundle: Bundle, store: EngineStore) -> EngineStore:
+    """A store with the tiny bundle's engines for the target cpu."""
+    factory = EngineFactory(tiny_bundle, "cpu", store)
+    for stage in ("encoder", "classifier", "baseline"):
+        factory.build(stage)
+    return store
+
+
+@pytest.fixture(scope="session")
+def real_crops() -> npt.NDArray[np.uint8]:
+    """1,280 crops of real photos, ``uint8 [1280, 48, 48, 3]``."""
+    crops = TestCrops(load_photos(), 48)
+    return np.concatenate([crops[label][0].numpy() for label in range(len(crops))])
+
+
+@pytest.fixture(scope="session")
+def trained_checkpoint() -> Checkpoint:
+    """The demo's model after a few seconds of training: weights that are no longer random."""
+    recipe = replace(
+        RECIPE,
+        pretraining=replace(RECIPE.pretraining, steps=5),
+        training=replace(RECIPE.training, steps=40),
+    )
+    photos = load_photos()
+    names = [photo.name for photo in photos]
+    return train(recipe, TrainingCrops(photos, 48, 32, seed=0), TestCrops(photos, 48), names)

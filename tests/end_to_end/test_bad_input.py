@@ -1,0 +1,300 @@
+"""Bad input gets one line that names the file, the right exit status, and leaves nothing half written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccr_deploy.bundle import Bundle, sha256_of
+from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.engine_store import EngineStore, Sidecar, sidecar_path
+from ccr_deploy.models.checkpoint import save_checkpoint
+from tests.cli_runner import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ccr_deploy.models.checkpoint import Checkpoint
+
+BROKE, WRONG_USAGE, GATE_FAILED, INTERRUPTED = 3, 2, 1, 130
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Bundle, tmp_path: Path) -> Path:
+    """A bundle that a test may damage."""
+    shutil.copytree(tiny_bundle.path, tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+@pytest.fixture
+def engines(built_store: EngineStore, tmp_path: Path) -> Path:
+    """A store with that bundle's engines that a test may damage."""
+    shutil.copytree(built_store.path, tmp_path / "engines")
+    return tmp_path / "engines"
+
+
+def files_below(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def engine_file(bundle: Path, engines: Path, stage: str) -> Path:
+    return EngineFactory(Bundle.open(bundle), "cpu", EngineStore(engines)).find(stage).path
+
+
+def test_a_missing_checkpoint(tmp_path: Path) -> None:
+    outcome = run("export", "--checkpoint", tmp_path / "none.pt", tmp_path / "bundle")
+    assert outcome.status == WRONG_USAGE
+    assert "none.pt: no such checkpoint" in outcome.error_line
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("kept", [0, 10, 5000])
+def test_a_truncated_checkpoint(kept: int, tiny_checkpoint_file: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(tiny_checkpoint_file.read_bytes()[:kept])
+    outcome = run("export", "--checkpoint", cut, tmp_path / "bundle")
+    assert outcome.status == BROKE
+    assert "cut.pt" in outcome.error_line
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_baseline_where_a_ccr_checkpoint_belongs(tiny_baseline: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tiny_baseline, tmp_path / "baseline.pt")
+    outcome = run("export", "--checkpoint", tmp_path / "baseline.pt", tmp_path / "bundle")
+    assert outcome.status == WRONG_USAGE
+    assert "--baseline" in outcome.error_line
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--iterations", "0"), "iterations"),
+        (("--iterations", "33"), "iterations"),
+        (("--image-size", "30", "48"), "not divisible by 16"),
+    ],
+)
+def test_impossible_sizes(
+    option: tuple[str, ...], message: str, tiny_checkpoint_file: Path, tmp_path: Path
+) -> None:
+    outcome = run("export", "--checkpoint", tiny_checkpoint_file, *option, tmp_path / "bundle")
+    assert outcome.status == WRONG_USAGE
+    assert message in outcome.error_line
+
+
+def test_an_output_folder_that_holds_something_else(tiny_checkpoint_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    outcome = run("export", "--checkpoint", tiny_checkpoint_file, tmp_path)
+    assert outcome.status == WRONG_USAGE
+    assert "thesis.tex" in outcome.error_line
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_output_folder_that_cannot_be_written(tiny_checkpoint_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    outcome = run("export", "--checkpoint", tiny_checkpoint_file, tmp_path / "file" / "bundle")
+    assert outcome.status == BROKE
+    assert "cannot be written" in outcome.error_line
+
+
+def test_a_missing_bundle(tmp_path: Path) -> None:
+    outcome = run("verify", tmp_path / "none")
+    assert outcome.status == WRONG_USAGE
+    assert "ccr-deploy export --checkpoint" in outcome.error_line
+
+
+def test_a_manifest_of_another_version(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 99}))
+    outcome = run("verify", bundle)
+    assert outcome.status == BROKE
+    assert "schema version 99" in outcome.error_line
+
+
+def test_a_truncated_manifest(bundle: Path) -> None:
+    path = bundle / "manifest.json"
+    path.write_bytes(path.read_bytes()[:300])
+    outcome = run("build-engine", bundle)
+    assert outcome.status == BROKE
+    assert "manifest.json: not JSON" in outcome.error_line
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "changed"])
+def test_a_damaged_graph(damage: str, bundle: Path, tmp_path: Path) -> None:
+    (graph,) = bundle.glob("classifier.*.onnx")
+    content = graph.read_bytes()
+    if damage == "missing":
+        graph.unlink()
+    elif damage == "truncated":
+        graph.write_bytes(content[:-100])
+    else:
+        graph.write_bytes(content[:-100] + bytes(100))
+    outcome = run("build-engine", bundle, "--engines", tmp_path / "new-engines")
+    assert outcome.status == BROKE
+    assert graph.name in outcome.error_line
+
+
+def test_engines_that_were_not_built(bundle: Path, tmp_path: Path) -> None:
+    outcome = run("verify", bundle, "--engines", tmp_path / "empty")
+    assert outcome.status == WRONG_USAGE
+    assert f"ccr-deploy build-engine {bundle} --target cpu" in outcome.error_line
+
+
+def test_an_unknown_target(bundle: Path) -> None:
+    outcome = run("build-engine", bundle, "--target", "toaster")
+    assert outcome.status == WRONG_USAGE
+    assert "toaster" in outcome.error_line
+
+
+def test_a_schedule_that_the_bundle_lacks(tiny_checkpoint_file: Path, tmp_path: Path) -> None:
+    run("export", "--checkpoint", tiny_checkpoint_file, "--schedule", "plain", tmp_path / "bundle")
+    outcome = run("build-engine", tmp_path / "bundle", "--engines", tmp_path / "engines")
+    assert outcome.status == WRONG_USAGE
+    assert "--schedule iteration-major" in outcome.error_line
+
+
+def test_an_engine_changed_by_one_byte_is_refused(bundle: Path, engines: Path) -> None:
+    path = engine_file(bundle, engines, "encoder")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    outcome = run("verify", bundle, "--engines", engines)
+    assert outcome.status == BROKE
+    assert "changed since it was built" in outcome.error_line
+
+
+def test_a_damaged_engine_with_a_fitting_sidecar_fails_the_gates(bundle: Path, engines: Path) -> None:
+    """The engine of other weights, passed off as this one: only what it computes gives it away."""
+    import onnx
+    from onnx import numpy_helper
+
+    path = engine_file(bundle, engines, "encoder")
+    model = onnx.load(path)
+    weight = max(model.graph.initializer, key=lambda tensor: int(np.prod(tensor.dims)))
+    changed = numpy_helper.to_array(weight) * np.float32(-1.5)
+    weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
+    onnx.save(model, path)
+    sidecar = Sidecar.model_validate_json(sidecar_path(path).read_text())
+    honest = {"engine_sha256": sha256_of(path), "engine_bytes": path.stat().st_size}
+    sidecar_path(path).write_text(sidecar.model_copy(update=honest).model_dump_json())
+    outcome = run("verify", bundle, "--engines", engines)
+    assert outcome.status == GATE_FAILED
+    assert "engine unexplained flips" in outcome.error_line
+    assert "FAIL" in outcome.stdout
+
+
+def test_a_gate_that_does_not_exist(bundle: Path) -> None:
+    outcome = run("verify", bundle, "--gate", "max-regret=1")
+    assert outcome.status == WRONG_USAGE
+    assert "max-top1-loss-points" in outcome.error_line
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"not a picture", "not a picture"),
+        (b"", "not a picture"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "picture.png"),
+    ],
+)
+def test_a_file_that_is_no_picture(
+    content: bytes, message: str, bundle: Path, engines: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "picture.png").write_bytes(content)
+    outcome = run("classify", tmp_path / "picture.png", "--bundle", bundle, "--engines", engines)
+    assert outcome.status == BROKE
+    assert message in outcome.error_line
+    assert "picture.png" in outcome.error_line
+
+
+def test_a_picture_that_is_too_small(bundle: Path, engines: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (3, 3)).save(tmp_path / "dot.png")
+    outcome = run("classify", tmp_path / "dot.png", "--bundle", bundle, "--engines", engines)
+    assert outcome.status == BROKE
+    assert "dot.png: 3x3 pixels are too few" in outcome.error_line
+
+
+def test_an_empty_picture_folder(bundle: Path, engines: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = run("verify", bundle, "--engines", engines, "--images", tmp_path / "empty")
+    assert outcome.status == BROKE
+    assert "no pictures" in outcome.error_line
+
+
+def test_unknown_options_are_wrong_usage() -> None:
+    assert run("verify", "--colour", "blue").status == WRONG_USAGE
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_an_interrupted_export_leaves_the_old_bundle(
+    sent: signal.Signals, status: int, bundle: Path, tiny_checkpoint_file: Path
+) -> None:
+    before = files_below(bundle)
+    arguments = ["export", "--checkpoint", str(tiny_checkpoint_file), "--iterations", "2", str(bundle)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ccr_deploy", *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    # The first graph of the new bundle is there, its manifest is not: now.
+    while process.poll() is None and len(files_below_names(bundle)) <= len(before):
+        time.sleep(0.01)
+    process.send_signal(sent)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status
+    opened = Bundle.open(bundle)
+    assert opened.manifest.model.iterations == 3
+    assert {name: digest for name, digest in files_below(bundle).items() if name in before} == before
+    if sent == signal.SIGINT:
+        assert files_below(bundle) == before
+        assert stderr.strip().splitlines() == [
+            "ccr-deploy: interrupted: nothing was changed that was not already complete"
+        ]
+    else:
+        repaired = run("export", "--checkpoint", tiny_checkpoint_file, "--schedule", "plain", bundle)
+        assert repaired.status == 0
+        named = {file.name for file in Bundle.open(bundle).manifest.files()}
+        assert files_below_names(bundle) == named | {"manifest.json"}
+
+
+def files_below_names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_full_disk_leaves_no_half_report(bundle: Path, engines: Path, tmp_path: Path) -> None:
+    """A limit on file sizes stands for the full disk: every larger write fails."""
+    program = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "from ccr_deploy.cli import main\n"
+        "main()\n"
+    )
+    arguments = ["verify", str(bundle), "--engines", str(engines), "--report", str(tmp_path / "report")]
+    environment = {**os.environ, "MPLCONFIGDIR": str(tmp_path)}
+    # The reference's engine is there already: only the report is written.
+    EngineFactory(Bundle.open(bundle), "pytorch", EngineStore(engines)).build("encoder")
+    EngineFactory(Bundle.open(bundle), "pytorch", EngineStore(engines)).build("classifier")
+    EngineFactory(Bundle.open(bundle), "pytorch", EngineStore(engines)).build("baseline")
+    finished = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == BROKE
+    assert "the report cannot be written" in finished.stderr
+    assert list((tmp_path / "report").iterdir()) == []

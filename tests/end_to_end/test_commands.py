@@ -1,0 +1,187 @@
+"""Every command as a user types it, on a small model: checkpoint to report."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydantic
+import pytest
+from PIL import Image
+
+from ccr_deploy.benchmarking.results import BenchmarkReport
+from ccr_deploy.cli import cli
+from ccr_deploy.models.checkpoint import save_checkpoint
+from ccr_deploy.report_folder import add_to_folder
+from tests.cli_runner import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ccr_deploy.models.checkpoint import Checkpoint
+
+
+@pytest.fixture(scope="module")
+def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 pictures in two regions of two classes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(1)
+    for number in range(12):
+        path = folder / ("apple", "egg")[number % 2] / f"region{number % 4 // 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workplace(
+    tiny_checkpoint_file: Path,
+    tiny_baseline: Checkpoint,
+    picture_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A folder in which export and build-engine were run."""
+    folder = tmp_path_factory.mktemp("workplace")
+    save_checkpoint(tiny_baseline, folder / "baseline.pt")
+    exported = run(
+        "export", "--checkpoint", tiny_checkpoint_file, "--baseline", folder / "baseline.pt",
+        "--images", picture_folder, folder / "bundle",
+    )  # fmt: skip
+    assert (exported.status, exported.stderr) == (0, "")
+    assert re.search(r"encoder\.fp32\.layer-major\.[0-9a-f]{12}\.onnx", exported.stdout)
+    built = run("build-engine", folder / "bundle", "--engines", folder / "engines")
+    assert (built.status, built.stderr) == (0, "")
+    assert built.stdout.startswith("target: cpu, the default")
+    return folder
+
+
+def test_an_unchanged_engine_is_not_built_again_unless_asked(workplace: Path) -> None:
+    arguments = ("build-engine", workplace / "bundle", "--engines", workplace / "engines", "--json")
+    assert [engine["built_now"] for engine in json.loads(run(*arguments).stdout)] == [False] * 3
+    assert [engine["built_now"] for engine in json.loads(run(*arguments, "--no-cache").stdout)] == [True] * 3
+
+
+@pytest.fixture(scope="module")
+def report(workplace: Path, picture_folder: Path) -> Path:
+    """A report folder into which verify and benchmark wrote."""
+    folder = workplace / "report"
+    common = (workplace / "bundle", "--engines", workplace / "engines", "--report", folder)
+    verified = run("verify", *common, "--images", picture_folder, "--json")
+    assert (verified.status, verified.stderr) == (0, "")
+    assert json.loads(verified.stdout) == json.loads((folder / "verify.json").read_text())
+    measured = run("benchmark", *common, "--rounds", "2")
+    assert (measured.status, measured.stderr) == (0, "")
+    assert "Engines against PyTorch eager" in measured.stdout
+    return folder
+
+
+def test_verify_finds_what_it_should(report: Path) -> None:
+    found = json.loads((report / "verify.json").read_text())
+    assert all(gate["passed"] for gate in found["gates"])
+    assert {parity["stage"] for parity in found["logits"]} == {"classifier", "chain", "baseline"}
+    assert [accuracy["groups"] for accuracy in found["accuracies"]] == [4, 4, 4]
+
+
+def test_benchmark_times_every_competitor(report: Path) -> None:
+    timings = json.loads((report / "benchmark.json").read_text())["timings"]
+    assert [(timing["subject"], timing["competitor"]) for timing in timings] == [
+        ("encoder", "PyTorch eager"),
+        ("encoder", "onnxruntime iteration-major"),
+        ("encoder", "onnxruntime layer-major"),
+        ("classifier", "PyTorch eager"),
+        ("classifier", "onnxruntime"),
+        ("chain", "PyTorch eager"),
+        ("chain", "onnxruntime"),
+        ("chain", "conventional, PyTorch eager"),
+        ("chain", "conventional, onnxruntime"),
+    ]
+    assert all(0 < timing["latency_ms_p50"] <= timing["latency_ms_p99"] for timing in timings)
+    assert [timing["speedup"] for timing in timings if timing["competitor"] == "PyTorch eager"] == [1, 1, 1]
+
+
+def test_the_report_is_one_self_contained_file_with_plots(report: Path) -> None:
+    html = (report / "report.html").read_text()
+    assert html.count("<svg") == 2
+    assert "Every gate holds" in html
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", html)
+    assert "## Accuracy" in (report / "report.md").read_text()
+
+
+def test_a_report_leaves_out_results_of_another_bundle(report: Path, tmp_path: Path) -> None:
+    shutil.copytree(report, tmp_path / "report")
+    other = json.loads((report / "verify.json").read_text())
+    (tmp_path / "report" / "verify.json").write_text(json.dumps({**other, "contract_id": "0" * 16}))
+    measured = pydantic.TypeAdapter(BenchmarkReport).validate_json((report / "benchmark.json").read_bytes())
+    assert add_to_folder(tmp_path / "report", measured) is None
+    assert "Parity" not in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_classify_shows_answer_and_bytes(workplace: Path, picture_folder: Path) -> None:
+    pictures = sorted(picture_folder.rglob("*.png"))[:2]
+    common = ("classify", *pictures, "--bundle", workplace / "bundle", "--engines", workplace / "engines")
+    answers = json.loads(run(*common, "--json").stdout)
+    assert [answer["image"] for answer in answers] == [str(picture) for picture in pictures]
+    assert all(answer["answer"] in {"apple", "bread", "cheese", "dates", "egg"} for answer in answers)
+    assert all(answer["payload_bytes"] == 12 + 26 for answer in answers)
+    shown = run(*common)
+    assert shown.status == 0
+    assert "JPEG: quality 75, the same 48x32 pixels" in shown.stdout
+
+
+def test_describe_shows_the_papers_table() -> None:
+    shown = run("describe")
+    for total in ("20,293,224", "14,867,364", "14,581,796", "13,404,452"):
+        assert total in shown.stdout
+    models = {model["name"]: model for model in json.loads(run("describe", "--json").stdout)}
+    layer1 = models["ccr-layer1"]
+    assert layer1["encoder_macs_plain"] == pytest.approx(9.5e9, rel=0.01)
+    assert layer1["encoder_macs"] == pytest.approx(7.5e9, rel=0.01)
+    classifiers = [models[f"ccr-layer{number}"]["classifier_macs"] / 1e9 for number in (1, 2, 3)]
+    assert classifiers == pytest.approx([1.48, 1.08, 0.66], abs=0.006)
+    assert (layer1["code_bytes"], layer1["bits_per_pixel"]) == (784, 0.125)
+
+
+def test_describe_shows_a_checkpoints_layers(tiny_checkpoint_file: Path) -> None:
+    shown = run("describe", "--checkpoint", tiny_checkpoint_file)
+    assert "encoder.cells.1.hidden_conv" in shown.stdout
+    assert "classifier.sampling.conv1" in shown.stdout
+
+
+def test_other_iterations_and_image_size_are_exported(tiny_checkpoint_file: Path, tmp_path: Path) -> None:
+    exported = run(
+        "export", "--checkpoint", tiny_checkpoint_file, "--iterations", 1, "--image-size", 64, 32,
+        "--schedule", "layer-major", "--json", tmp_path / "bundle",
+    )  # fmt: skip
+    manifest = json.loads(exported.stdout)
+    assert manifest["contract"]["iterations"] == 1
+    assert (manifest["model"]["image_height"], manifest["model"]["image_width"]) == (64, 32)
+    assert [graph["schedule"] for graph in manifest["graphs"]] == ["layer-major", None]
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    shown = run(name, "--help")
+    assert shown.status == 0
+    assert re.search(rf"Examples?:\n +ccr-deploy {name}", shown.stdout)
+
+
+def test_the_bundle_comes_from_the_environment(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CCR_DEPLOY_BUNDLE", str(workplace / "bundle"))
+    monkeypatch.setenv("CCR_DEPLOY_ENGINES", str(workplace / "engines"))
+    assert run("verify").status == 0
+
+
+def test_nothing_but_the_result_reaches_a_pipe(workplace: Path) -> None:
+    """A real process: no progress, no escape sequences, JSON alone on stdout."""
+    command = [sys.executable, "-m", "ccr_deploy", "verify", str(workplace / "bundle"), "--json"]
+    environment = {**os.environ, "CCR_DEPLOY_ENGINES": str(workplace / "engines")}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert finished.stderr == ""
+    assert "\x1b" not in finished.stdout
+    assert json.loads(finished.stdout)["schema_version"] == 1

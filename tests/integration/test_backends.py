@@ -1,0 +1,102 @@
+"""What every backend promises, checked on those that run here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from ccr_deploy.backends import backend
+from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.errors import EngineError
+from ccr_deploy.target import Options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ccr_deploy.backends.base import Runner
+    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.engine_store import EngineStore
+
+TARGETS = ("cpu", "pytorch")
+
+
+@pytest.fixture(params=TARGETS)
+def encoder(request: pytest.FixtureRequest, tiny_bundle: Bundle, store: EngineStore) -> Runner:
+    factory = EngineFactory(tiny_bundle, request.param, store)
+    return factory.load(factory.build("encoder")[0])
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (count, 32, 48, 3), dtype=np.uint8)
+
+
+def test_backends_agree_on_every_stage(tiny_bundle: Bundle, store: EngineStore) -> None:
+    factories = [EngineFactory(tiny_bundle, target, store) for target in TARGETS]
+    feed = {"image": images(3)}
+    codes, logits, baseline_logits = (
+        [
+            next(iter(runner.infer(inputs).values()))
+            for factory in factories
+            for runner in (factory.load(factory.build(stage)[0]),)
+        ]
+        for stage, inputs in (
+            ("encoder", feed),
+            ("classifier", {"code": np.random.default_rng(6).integers(0, 256, (3, 12), dtype=np.uint8)}),
+            ("baseline", feed),
+        )
+    )
+    np.testing.assert_array_equal(codes[0], codes[1])
+    assert codes[0].dtype == np.uint8
+    assert codes[0].shape == (3, 12)
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)
+    np.testing.assert_allclose(baseline_logits[0], baseline_logits[1], atol=1e-5)
+
+
+def test_any_batch_runs_and_batching_changes_no_answer(encoder: Runner) -> None:
+    with encoder:
+        whole = encoder.infer({"image": images(32)})["code"]
+        np.testing.assert_array_equal(encoder.infer({"image": images(32)[:1]})["code"], whole[:1])
+        np.testing.assert_array_equal(encoder.infer({"image": images(32)[:3]})["code"], whole[:3])
+
+
+@pytest.mark.parametrize(
+    ("feeds", "message"),
+    [
+        ({}, "expected the inputs image, found none"),
+        ({"picture": images(1)}, "expected the inputs image, found picture"),
+        ({"image": images(1)[0]}, r"expected uint8 \[N, 32, 48, 3\], found uint8 \[32, 48, 3\]"),
+        ({"image": images(1)[:, :31]}, r"found uint8 \[1, 31, 48, 3\]"),
+        ({"image": images(1).astype(np.float32)}, "found float32"),
+        ({"image": images(1)[:0]}, r"found uint8 \[0, 32, 48, 3\]"),
+    ],
+)
+def test_wrong_inputs_are_refused(encoder: Runner, feeds: dict[str, np.ndarray], message: str) -> None:
+    with encoder, pytest.raises(EngineError, match=message):
+        encoder.infer(feeds)
+
+
+def test_a_closed_runner_raises(encoder: Runner) -> None:
+    with encoder:
+        pass
+    with pytest.raises(EngineError, match="closed"):
+        encoder.infer({"image": images(1)})
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "pytorch"])
+@pytest.mark.parametrize("content", [b"", b"no engine", bytes(1000)])
+def test_a_file_that_is_no_engine(name: str, content: bytes, tmp_path: Path) -> None:
+    library = backend(name)
+    path = tmp_path / f"encoder{library.suffix}"
+    path.write_bytes(content)
+    with pytest.raises(EngineError, match="encoder"):
+        library.load(path, Options())
+
+
+def test_an_optimised_engine_is_another_file_than_its_graph(tiny_bundle: Bundle, store: EngineStore) -> None:
+    factory = EngineFactory(tiny_bundle, "cpu", store)
+    engine, _ = factory.build("classifier")
+    graph = factory.graph_file("classifier")
+    assert engine.path.read_bytes() != graph.read_bytes()
+    assert engine.sidecar.key.device == factory.backend.device

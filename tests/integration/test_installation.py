@@ -1,0 +1,66 @@
+"""What the wheel carries, and what the light modules need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from ccr_deploy.target import load_target, target_files
+
+ROOT = Path(__file__).parent.parent.parent
+_LIST_TARGETS = "from ccr_deploy.target import *; print(*target_files()); load_target('cpu')"
+
+
+def test_a_checkout_finds_the_targets() -> None:
+    assert set(target_files()) == {path.stem for path in (ROOT / "engines").glob("*.toml")}
+    for name in target_files():
+        assert load_target(name).description
+
+
+def test_a_wheel_carries_the_targets_and_the_report_template(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+        names = archive.namelist()
+    assert "ccr_deploy/py.typed" in names
+    assert "ccr_deploy/reporting/report.html.j2" in names
+    assert not [name for name in names if name.startswith(("training", "tests", "benchmarks"))]
+    listed = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {_LIST_TARGETS}"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert set(listed.stdout.split()) == set(target_files())
+
+
+def test_help_needs_no_heavy_package() -> None:
+    """``ccr-deploy --help`` must answer at once, and on a device without PyTorch."""
+    program = (
+        "import sys\n"
+        "import ccr_deploy.cli\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'onnx_ir', 'matplotlib', 'lightning', 'pydantic'}\n"
+        "print(*sorted(heavy & set(sys.modules)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
+
+
+def test_a_missing_extra_is_named() -> None:
+    """Without PyTorch, export says which extra to install."""
+    program = (
+        "import sys\n"
+        "sys.modules['torch'] = None  # as if it were not installed\n"
+        "sys.argv = ['ccr-deploy', *sys.argv[1:]]\n"
+        "from ccr_deploy.cli import main\n"
+        "main()\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, "describe"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 3
+    assert "pip install 'ccr-deploy[export]'" in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1

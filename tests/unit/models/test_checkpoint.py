@@ -1,0 +1,370 @@
+"""Checkpoints: three formats that load, and files that are refused without running them."""
+
+import os
+import pickle
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ccr_deploy.contract import Preprocessing
+from ccr_deploy.errors import CheckpointError, WrongUsageError
+from ccr_deploy.models.checkpoint import (
+    Checkpoint,
+    build_model,
+    encoder_digest,
+    load_checkpoint,
+    save_checkpoint,
+    untrained_checkpoint,
+)
+from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
+from ccr_deploy.models.presets import default_preprocessing, preset
+
+TINY = ModelConfig(
+    image_height=32,
+    image_width=32,
+    iterations=2,
+    encoder=EncoderConfig(stem_channels=8, cell_channels=(8, 8, 8), code_channels=8),
+    classifier=ClassifierConfig(cut="layer3", classes=3, stage_channels=(8, 8, 8, 8)),
+)
+TINY_BASELINE = TINY.model_copy(
+    update={
+        "decoder": DecoderConfig(cell_channels=(8, 8, 8, 8)),
+        "classifier": ClassifierConfig(cut=None, classes=3, stage_channels=(8, 8, 8, 8)),
+    }
+)
+
+
+def tiny() -> Checkpoint:
+    return replace(
+        untrained_checkpoint(TINY),
+        preprocessing=Preprocessing(resize_to_cover=(36, 40), resize_filter="lanczos"),
+        class_names=("ant", "bee", "cat"),
+        metrics={"top1_percent": 75.5},
+    )
+
+
+def demo_weights(classes: int = 16) -> dict[str, torch.Tensor]:
+    config = preset("demo")
+    classifier = config.classifier.model_copy(update={"classes": classes})
+    return dict(untrained_checkpoint(config.model_copy(update={"classifier": classifier})).state_dict)
+
+
+def save(content: object, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def own_format(**changes: object) -> dict[str, object]:
+    """The content of a file in the project's format, with some fields changed."""
+    checkpoint = tiny()
+    return {
+        "format": "ccr-deploy checkpoint",
+        "version": 1,
+        "config": TINY.model_dump(mode="json"),
+        "preprocessing": asdict(checkpoint.preprocessing),
+        "class_names": list(checkpoint.class_names),
+        "metrics": dict(checkpoint.metrics),
+        "state_dict": dict(checkpoint.state_dict),
+        **changes,
+    }
+
+
+def assert_same_weights(found, expected) -> None:
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
+def refusal(path: Path, preset_name: str | None = None) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path, preset_name)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+# What loads
+
+
+def test_a_saved_checkpoint_loads_with_all_it_had(tmp_path):
+    path = tmp_path / "tiny.pt"
+    save_checkpoint(tiny(), path)
+    loaded = load_checkpoint(path)
+    assert (loaded.config, loaded.preprocessing) == (TINY, tiny().preprocessing)
+    assert (loaded.class_names, loaded.metrics) == (("ant", "bee", "cat"), {"top1_percent": 75.5})
+    assert_same_weights(loaded.state_dict, tiny().state_dict)
+
+
+def test_a_saved_baseline_loads(tmp_path):
+    path = tmp_path / "baseline.pt"
+    checkpoint = untrained_checkpoint(TINY_BASELINE)
+    save_checkpoint(checkpoint, path)
+    assert_same_weights(load_checkpoint(path).state_dict, checkpoint.state_dict)
+
+
+def test_the_saved_file_has_the_documented_fields(tmp_path):
+    save_checkpoint(tiny(), tmp_path / "tiny.pt")
+    content = torch.load(tmp_path / "tiny.pt", weights_only=True)
+    assert set(content) == set(own_format())
+    assert (content["format"], content["version"]) == ("ccr-deploy checkpoint", 1)
+
+
+def test_saving_replaces_the_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "tiny.pt"
+    path.write_bytes(b"old")
+    save_checkpoint(tiny(), path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.pt"]
+    assert load_checkpoint(path).config == TINY
+
+
+def test_a_bare_state_dict_loads_with_a_preset(tmp_path):
+    weights = demo_weights()
+    loaded = load_checkpoint(save(weights, tmp_path / "bare.pt"), "demo")
+    assert loaded.config == preset("demo")
+    assert loaded.preprocessing == default_preprocessing(preset("demo"))
+    assert_same_weights(loaded.state_dict, weights)
+
+
+def test_a_bare_state_dict_s_number_of_classes_is_inferred(tmp_path):
+    loaded = load_checkpoint(save(demo_weights(classes=5), tmp_path / "bare.pt"), "demo")
+    assert loaded.config.classifier.classes == 5
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "model.module._orig_mod."])
+def test_a_wrapper_s_prefix_is_taken_off(tmp_path, prefix):
+    weights = demo_weights()
+    path = save({prefix + name: tensor for name, tensor in weights.items()}, tmp_path / "wrapped.pt")
+    assert_same_weights(load_checkpoint(path, "demo").state_dict, weights)
+
+
+def test_what_stands_beside_the_wrapped_model_is_left_out(tmp_path):
+    weights = {f"model.{name}": tensor for name, tensor in demo_weights().items()}
+    path = save({"loss.weight": torch.ones(3), **weights}, tmp_path / "wrapped.pt")
+    assert "loss.weight" not in load_checkpoint(path, "demo").state_dict
+
+
+def test_a_lightning_checkpoint_loads_by_its_hyperparameters(tmp_path):
+    own = own_format()
+    content = {
+        "epoch": 3,
+        "pytorch-lightning_version": "2.5.0",
+        "state_dict": {f"model.{name}": tensor for name, tensor in own["state_dict"].items()},
+        "hyper_parameters": {
+            "learning_rate": 1e-3,
+            "checkpoint": {name: own[name] for name in ("config", "preprocessing", "class_names", "metrics")},
+        },
+        "optimizer_states": [],
+    }
+    loaded = load_checkpoint(save(content, tmp_path / "last.ckpt"))
+    assert (loaded.config, loaded.class_names) == (TINY, ("ant", "bee", "cat"))
+    assert_same_weights(loaded.state_dict, own["state_dict"])
+
+
+@pytest.mark.parametrize("hyper_parameters", [{}, None, {"learning_rate": 1e-3}])
+def test_another_trainer_s_lightning_checkpoint_loads_with_a_preset(tmp_path, hyper_parameters):
+    weights = demo_weights()
+    content = {
+        "state_dict": {f"net.{name}": tensor for name, tensor in weights.items()},
+        "hyper_parameters": hyper_parameters,
+    }
+    assert_same_weights(load_checkpoint(save(content, tmp_path / "x.ckpt"), "demo").state_dict, weights)
+
+
+def test_a_loaded_checkpoint_s_model_gives_the_same_logits(tmp_path):
+    path = tmp_path / "tiny.pt"
+    save_checkpoint(tiny(), path)
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 0.5
+    with torch.no_grad():
+        assert torch.equal(build_model(load_checkpoint(path))(image), build_model(tiny())(image))
+
+
+def test_a_built_model_is_in_evaluation_mode():
+    assert not any(module.training for module in build_model(tiny()).modules())
+
+
+def test_untrained_weights_depend_on_the_seed_alone():
+    torch.manual_seed(7)
+    first = untrained_checkpoint(TINY, seed=1)
+    torch.manual_seed(8)
+    assert_same_weights(untrained_checkpoint(TINY, seed=1).state_dict, first.state_dict)
+
+
+def test_untrained_weights_leave_the_callers_random_numbers_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    untrained_checkpoint(TINY, seed=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_encoder_s_digest_does_not_depend_on_the_order_of_names():
+    weights = dict(tiny().state_dict)
+    assert encoder_digest(dict(reversed(weights.items()))) == encoder_digest(weights)
+
+
+def test_the_encoder_s_digest_does_not_depend_on_the_classifier():
+    weights = dict(tiny().state_dict)
+    changed = {**weights, "classifier.fc.bias": weights["classifier.fc.bias"] + 1}
+    assert encoder_digest(changed) == encoder_digest(weights)
+
+
+@pytest.mark.parametrize("name", [name for name in tiny().state_dict if name.startswith("encoder.")])
+def test_the_encoder_s_digest_changes_with_each_of_its_tensors(name):
+    weights = dict(tiny().state_dict)
+    changed = weights[name].clone()
+    changed.view(-1)[-1] += 1e-3
+    assert encoder_digest({**weights, name: changed}) != encoder_digest(weights)
+
+
+# What is refused
+
+
+def test_a_missing_file_is_wrong_usage(tmp_path):
+    with pytest.raises(WrongUsageError, match="no such checkpoint") as caught:
+        load_checkpoint(tmp_path / "none.pt")
+    assert str(tmp_path / "none.pt") in str(caught.value)
+
+
+def test_a_bare_state_dict_without_a_preset_is_wrong_usage(tmp_path):
+    path = save(demo_weights(), tmp_path / "bare.pt")
+    with pytest.raises(WrongUsageError, match="--preset") as caught:
+        load_checkpoint(path)
+    assert str(path) in str(caught.value)
+
+
+def test_an_unknown_preset_is_wrong_usage(tmp_path):
+    path = save(demo_weights(), tmp_path / "bare.pt")
+    with pytest.raises(WrongUsageError, match="no preset 'demon'"):
+        load_checkpoint(path, "demon")
+
+
+@pytest.mark.parametrize("content", [b"", b"I am no checkpoint\n", b"\x00" * 64, b"PK\x03\x04 zip?"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+    path = tmp_path / "x.pt"
+    path.write_bytes(content)
+    refusal(path)
+
+
+@pytest.mark.parametrize("part", [0.01, 0.25, 0.5, 0.9, 0.999])
+def test_a_truncated_checkpoint_is_refused(tmp_path, part):
+    path = tmp_path / "x.pt"
+    save_checkpoint(tiny(), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    refusal(path)
+
+
+def test_a_folder_is_refused(tmp_path):
+    refusal(tmp_path)
+
+
+class Intruder:
+    """A pickle that runs a command when it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
+
+
+def write_pickle(content: object, path: Path) -> None:
+    path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+@pytest.mark.parametrize("write", [torch.save, write_pickle], ids=["torch.save", "pickle"])
+def test_a_pickle_that_wants_to_run_code_is_refused_and_does_not_run(tmp_path, write):
+    trace = tmp_path / "trace"
+    write({"state_dict": demo_weights(), "hook": Intruder(trace)}, tmp_path / "evil.pt")
+    assert "could run code" in refusal(tmp_path / "evil.pt", "demo")
+    assert not trace.exists()
+
+
+def test_the_intruder_would_run_where_pickles_are_trusted(tmp_path):
+    trace = tmp_path / "trace"
+    pickle.loads(pickle.dumps(Intruder(trace)))
+    assert trace.exists()
+
+
+def test_a_whole_pickled_model_is_refused(tmp_path):
+    torch.save(build_model(tiny()), tmp_path / "model.pt")
+    assert "save its state dict alone" in refusal(tmp_path / "model.pt", "demo")
+
+
+@pytest.mark.parametrize("content", [[1, 2], torch.ones(3), "text"])
+def test_a_file_that_holds_no_dictionary_is_refused(tmp_path, content):
+    assert "not a checkpoint or state dict" in refusal(save(content, tmp_path / "x.pt"))
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 3}, {"state_dict": {}}, {"state_dict": None}])
+def test_a_dictionary_without_tensors_is_refused(tmp_path, content):
+    assert "holds no tensors" in refusal(save(content, tmp_path / "x.pt"), "demo")
+
+
+def test_another_version_of_the_format_is_refused(tmp_path):
+    path = save(own_format(version=2), tmp_path / "x.pt")
+    assert "checkpoint version 2, this program reads 1" in refusal(path)
+
+
+@pytest.mark.parametrize("field", ["config", "preprocessing", "class_names", "metrics"])
+def test_a_missing_field_is_refused_and_named(tmp_path, field):
+    content = own_format()
+    del content[field]
+    assert f"lacks its field '{field}'" in refusal(save(content, tmp_path / "x.pt"))
+
+
+def test_a_wrong_configuration_is_refused_and_its_field_named(tmp_path):
+    config = {**TINY.model_dump(mode="json"), "iterations": 0}
+    path = save(own_format(config=config), tmp_path / "x.pt")
+    assert "configuration field iterations: " in refusal(path)
+
+
+def test_an_unknown_field_of_the_configuration_is_refused_and_named(tmp_path):
+    config = {**TINY.model_dump(mode="json"), "surprise": 1}
+    assert "field surprise: " in refusal(save(own_format(config=config), tmp_path / "x.pt"))
+
+
+def test_another_number_of_class_names_is_refused(tmp_path):
+    path = save(own_format(class_names=["ant", "bee"]), tmp_path / "x.pt")
+    assert "2 class names for 3 classes" in refusal(path)
+
+
+def test_missing_tensors_are_counted_and_the_first_shown(tmp_path):
+    weights = dict(tiny().state_dict)
+    gone = [name for name in weights if name.startswith("classifier.layer4.")]
+    kept = {name: tensor for name, tensor in weights.items() if name not in gone}
+    message = refusal(save(own_format(state_dict=kept), tmp_path / "x.pt"))
+    assert f"{len(gone)} missing ({', '.join(gone[:3])}, …)" in message
+
+
+def test_unexpected_tensors_are_counted_and_the_first_shown(tmp_path):
+    weights = {**tiny().state_dict, "head.a": torch.ones(1), "head.b": torch.ones(1)}
+    message = refusal(save(own_format(state_dict=weights), tmp_path / "x.pt"))
+    assert "2 unexpected (head.a, head.b)" in message
+
+
+def test_tensors_of_a_wrong_shape_are_counted_and_shown_with_both_shapes(tmp_path):
+    weights = {**tiny().state_dict, "encoder.stem.weight": torch.ones(4, 3, 3, 3)}
+    message = refusal(save(own_format(state_dict=weights), tmp_path / "x.pt"))
+    assert "1 of a wrong shape (encoder.stem.weight is [4, 3, 3, 3] instead of [8, 3, 3, 3])" in message
+
+
+def test_another_preset_s_weights_are_refused(tmp_path):
+    path = save(dict(tiny().state_dict), tmp_path / "x.pt")
+    assert "is it another preset's?" in refusal(path, "demo")
+
+
+def test_a_state_dict_of_a_foreign_model_is_refused(tmp_path):
+    path = save({"conv1.weight": torch.ones(64, 3, 7, 7)}, tmp_path / "resnet.pt")
+    assert "1 unexpected (conv1.weight)" in refusal(path, "demo")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused_and_named(tmp_path, value):
+    weights = {name: tensor.clone() for name, tensor in tiny().state_dict.items()}
+    weights["encoder.stem.weight"].view(-1)[5] = value
+    message = refusal(save(own_format(state_dict=weights), tmp_path / "x.pt"))
+    assert "1 tensors hold NaN or infinity (encoder.stem.weight)" in message

@@ -1,0 +1,151 @@
+"""Configurations that refuse what cannot work, and the presets' sizes."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from ccr_deploy.contract import Preprocessing
+from ccr_deploy.errors import WrongUsageError, first_problem
+from ccr_deploy.models.chain import BaselineChain, CcrChain
+from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
+from ccr_deploy.models.presets import PAPER_PRESETS, PRESETS, default_preprocessing, preset
+
+CUT = ClassifierConfig(cut="layer3")
+
+
+def refusal(**fields) -> str:
+    with pytest.raises(ValidationError) as caught:
+        ModelConfig(**{"classifier": CUT, **fields})
+    return first_problem(caught.value)
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def empty(name: str) -> CcrChain | BaselineChain:
+    config = preset(name)
+    with torch.device("meta"):
+        return (
+            BaselineChain(config, default_preprocessing(config)) if config.is_baseline else CcrChain(config)
+        )
+
+
+@pytest.mark.parametrize("side", ["height", "width"])
+@pytest.mark.parametrize("pixels", [17, 100, 225])
+def test_a_side_that_is_not_divisible_by_16_is_refused(side, pixels):
+    message = refusal(**{f"image_{side}": pixels})
+    assert f"the image {side} is {pixels}, which is not divisible by 16" in message
+
+
+@pytest.mark.parametrize("pixels", [0, 15, -16])
+def test_an_image_below_16_pixels_is_refused(pixels):
+    assert "image_height" in refusal(image_height=pixels)
+
+
+@pytest.mark.parametrize("iterations", [0, -1, 33, 2.5, "many"])
+def test_iterations_outside_1_to_32_are_refused(iterations):
+    assert "iterations" in refusal(iterations=iterations)
+
+
+@pytest.mark.parametrize("iterations", [1, 32])
+def test_1_and_32_iterations_are_allowed(iterations):
+    assert ModelConfig(classifier=CUT, iterations=iterations).iterations == iterations
+
+
+@pytest.mark.parametrize("channels", [12, 33])
+def test_code_channels_that_are_not_divisible_by_8_are_refused(channels):
+    with pytest.raises(ValidationError) as caught:
+        EncoderConfig(code_channels=channels)
+    assert f"code_channels is {channels}, which is not divisible by 8" in first_problem(caught.value)
+
+
+@pytest.mark.parametrize("channels", [0, 4, -8])
+def test_fewer_than_8_code_channels_are_refused(channels):
+    with pytest.raises(ValidationError, match="code_channels"):
+        EncoderConfig(code_channels=channels)
+
+
+@pytest.mark.parametrize("cells", [(32, 192), (32, 192, 384, 512), (32, 0, 384)])
+def test_an_encoder_has_three_cells_with_channels(cells):
+    with pytest.raises(ValidationError, match="cell_channels"):
+        EncoderConfig(cell_channels=cells)
+
+
+def test_an_unknown_field_is_refused_and_named():
+    assert "iteration" in refusal(iteration=8)
+
+
+def test_an_unknown_cut_is_refused():
+    with pytest.raises(ValidationError, match="cut"):
+        ClassifierConfig(cut="layer4")
+
+
+def test_a_decoder_with_a_truncated_classifier_is_refused():
+    assert "a baseline has a decoder and a whole ResNet-18" in refusal(decoder=DecoderConfig())
+
+
+def test_a_whole_classifier_without_a_decoder_is_refused():
+    message = refusal(classifier=ClassifierConfig(cut=None))
+    assert "a CCR chain has a cut and no decoder" in message
+
+
+def test_one_class_is_refused():
+    with pytest.raises(ValidationError, match="classes"):
+        ClassifierConfig(cut="layer1", classes=1)
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        PRESETS["demo"].iterations = 4
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_survives_json(name):
+    assert ModelConfig.model_validate_json(preset(name).model_dump_json()) == preset(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [
+        ("ccr-layer1", 14_867_364),
+        ("ccr-layer2", 14_581_796),
+        ("ccr-layer3", 13_404_452),
+        ("ccr-baseline", 20_293_224),
+    ],
+)
+def test_a_paper_preset_has_exactly_table_1_s_parameters(name, total):
+    assert name in PAPER_PRESETS
+    assert parameters(empty(name)) == total
+
+
+@pytest.mark.parametrize("name", PAPER_PRESETS)
+def test_a_paper_preset_s_encoder_has_3704512_parameters(name):
+    assert parameters(empty(name).encoder) == 3_704_512
+
+
+def test_the_baseline_s_decoder_has_4899200_parameters():
+    assert parameters(empty("ccr-baseline").decoder) == 4_899_200
+
+
+@pytest.mark.parametrize("name", PAPER_PRESETS)
+def test_a_paper_preset_runs_8_iterations_on_224_pixels(name):
+    config = preset(name)
+    assert (config.iterations, config.image_height, config.image_width) == (8, 224, 224)
+
+
+def test_a_paper_preset_s_code_takes_784_bytes():
+    assert preset("ccr-layer1").code_bytes == 784
+
+
+def test_an_unknown_preset_is_refused_and_the_known_ones_listed():
+    with pytest.raises(WrongUsageError, match="no preset 'layer1': choose one of .*ccr-layer1.*demo"):
+        preset("layer1")
+
+
+def test_large_images_are_cropped_from_eight_sevenths():
+    assert default_preprocessing(preset("ccr-layer1")) == Preprocessing(resize_to_cover=(256, 256))
+
+
+def test_small_images_are_not_enlarged_before_the_crop():
+    assert default_preprocessing(preset("demo")) == Preprocessing(resize_to_cover=(48, 48))

@@ -1,0 +1,275 @@
+"""The networks compute what their docstrings say."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from ccr_deploy.contract import Preprocessing
+from ccr_deploy.models.binarizer import Binarizer, sign, stochastic_sign
+from ccr_deploy.models.chain import BaselineChain, CcrChain, normalise, residual_loop
+from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
+from ccr_deploy.models.conv_lstm import ConvLstmCell
+from ccr_deploy.models.decoder import Decoder
+from ccr_deploy.models.encoder import Encoder
+from ccr_deploy.models.resnet import SamplingLayers, WholeResNet18
+
+SMALL = EncoderConfig(stem_channels=6, cell_channels=(4, 10, 12), code_channels=16)
+WIDTHS = (8, 12, 16, 20)
+
+
+@pytest.fixture(autouse=True)
+def _seeded_on_one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tiny models: threads would only wait for each other
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+    torch.set_num_threads(threads)
+
+
+def with_random_statistics(model: nn.Module) -> nn.Module:
+    """Batch norms that do something: untrained ones are nearly the identity."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(std=0.2)
+    return model.eval()
+
+
+# Binarizer
+
+
+def test_the_sign_of_zero_is_plus_one():
+    assert sign(torch.tensor([0.0, -0.0])).tolist() == [1.0, 1.0]
+
+
+def test_the_sign_is_minus_one_only_below_zero():
+    assert sign(torch.tensor([-2.0, -1e-30, 1e-30, 2.0])).tolist() == [-1.0, -1.0, 1.0, 1.0]
+
+
+def test_the_stochastic_sign_s_expectation_is_the_value():
+    values = torch.tensor([-1.0, -0.9, -0.3, 0.0, 0.5, 1.0])
+    mean = stochastic_sign(values.expand(20_000, -1)).mean(dim=0)
+    torch.testing.assert_close(mean, values, atol=0.03, rtol=0)
+
+
+def test_the_stochastic_sign_is_plus_or_minus_one():
+    drawn = stochastic_sign(torch.rand(1000) * 2 - 1)
+    torch.testing.assert_close(drawn.abs(), torch.ones(1000))
+    assert 0 < (drawn > 0).sum() < 1000
+
+
+def test_the_stochastic_sign_s_gradient_passes_straight_through():
+    values = torch.tensor([-0.7, 0.0, 0.2], requires_grad=True)
+    upstream = torch.tensor([1.0, -2.0, 3.0])
+    stochastic_sign(values).backward(upstream)
+    assert torch.equal(values.grad, upstream)
+
+
+def test_the_binarizer_signs_in_evaluation():
+    binarizer = Binarizer(4, 8).eval()
+    features = torch.randn(2, 4, 3, 3)
+    assert torch.equal(binarizer(features), sign(binarizer.conv(features)))
+
+
+def test_the_binarizer_draws_in_training():
+    binarizer = Binarizer(4, 8).train()
+    features = torch.randn(2, 4, 3, 3)
+    assert not torch.equal(binarizer(features), binarizer(features))
+
+
+# ConvLSTM
+
+
+def test_a_first_step_equals_a_step_from_an_explicit_zero_state():
+    cell = ConvLstmCell(3, 5, stride=2)
+    x = torch.randn(2, 3, 8, 6)
+    zero = torch.zeros(2, 5, 4, 3)
+    for found, expected in zip(cell(x, None), cell(x, (zero, zero)), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_step_computes_the_lstm_s_equations():
+    cell = ConvLstmCell(3, 5, stride=1)
+    x, hidden, state = torch.randn(1, 3, 4, 4), torch.randn(1, 5, 4, 4), torch.randn(1, 5, 4, 4)
+    gates = cell.input_conv(x) + cell.hidden_conv(hidden)
+    i, f, g, o = gates[:, :5], gates[:, 5:10], gates[:, 10:15], gates[:, 15:]
+    expected_state = f.sigmoid() * state + i.sigmoid() * g.tanh()
+    new_hidden, new_state = cell(x, (hidden, state))
+    torch.testing.assert_close(new_state, expected_state)
+    torch.testing.assert_close(new_hidden, o.sigmoid() * expected_state.tanh())
+
+
+def test_a_cell_has_no_biases():
+    assert {name for name, _ in ConvLstmCell(3, 5, stride=2).named_parameters()} == {
+        "input_conv.weight",
+        "hidden_conv.weight",
+    }
+
+
+# Encoder
+
+
+@pytest.mark.parametrize("iterations", [1, 5])
+def test_the_encoder_s_code_is_a_sixteenth_of_the_image_in_plus_or_minus_one(iterations):
+    code = Encoder(SMALL).eval()(torch.randn(2, 3, 32, 48), iterations)
+    assert code.shape == (2, 16, 2, 3)
+    assert set(code.unique().tolist()) == {-1.0, 1.0}
+
+
+def test_the_code_is_the_last_iteration_s():
+    encoder = Encoder(SMALL).eval()
+    image = torch.randn(1, 3, 32, 48)
+    states: list = [None, None, None]
+    for _ in range(3):
+        features, states = encoder.step(image, states)
+    assert torch.equal(encoder(image, 3), encoder.binarizer(features))
+
+
+def test_every_iteration_moves_the_features_on():
+    encoder = Encoder(SMALL).eval()
+    image = torch.randn(1, 3, 32, 48)
+    first, second = encoder.features(image, 1), encoder.features(image, 2)
+    assert (first - second).abs().max() > 1e-4
+
+
+def test_an_image_s_code_does_not_depend_on_its_batch():
+    encoder = Encoder(SMALL).eval()
+    images = torch.randn(3, 3, 32, 48)
+    alone = torch.cat([encoder.features(images[index : index + 1], 2) for index in range(3)])
+    torch.testing.assert_close(encoder.features(images, 2), alone)
+
+
+# Chains
+
+
+@pytest.mark.parametrize("iterations", [1, 5])
+@pytest.mark.parametrize("cut", ["layer1", "layer2", "layer3"])
+def test_an_odd_sized_chain_gives_a_logit_for_every_class(cut, iterations):
+    config = ModelConfig(
+        image_height=32,
+        image_width=48,
+        iterations=iterations,
+        encoder=SMALL,
+        classifier=ClassifierConfig(cut=cut, classes=7, stage_channels=WIDTHS),
+    )
+    logits = CcrChain(config).eval()(torch.randn(2, 3, 32, 48))
+    assert logits.shape == (2, 7)
+    assert torch.isfinite(logits).all()
+
+
+def test_a_chain_is_its_classifier_on_its_encoder_s_code():
+    config = ModelConfig(
+        image_height=32,
+        image_width=32,
+        iterations=2,
+        encoder=SMALL,
+        classifier=ClassifierConfig(cut="layer2", classes=3, stage_channels=WIDTHS),
+    )
+    chain = with_random_statistics(CcrChain(config))
+    image = torch.randn(2, 3, 32, 32)
+    assert torch.equal(chain(image), chain.classifier(chain.encoder(image, 2)))
+
+
+@pytest.mark.parametrize(("upsamplings", "times"), [(0, 1), (1, 2), (2, 4)])
+def test_the_sampling_layers_bring_a_code_to_the_stage_s_resolution(upsamplings, times):
+    assert SamplingLayers(16, 12, upsamplings).eval()(torch.ones(1, 16, 2, 3)).shape == (
+        1,
+        12,
+        2 * times,
+        3 * times,
+    )
+
+
+def small_baseline(iterations: int) -> BaselineChain:
+    config = ModelConfig(
+        image_height=32,
+        image_width=48,
+        iterations=iterations,
+        encoder=SMALL,
+        decoder=DecoderConfig(cell_channels=(12, 10, 8, 6)),
+        classifier=ClassifierConfig(cut=None, classes=7, stage_channels=WIDTHS),
+    )
+    return with_random_statistics(BaselineChain(config, Preprocessing(resize_to_cover=(32, 48))))
+
+
+@pytest.mark.parametrize("iterations", [1, 5])
+def test_an_odd_sized_baseline_gives_a_logit_for_every_class(iterations):
+    assert small_baseline(iterations)(torch.rand(2, 3, 32, 48) - 0.5).shape == (2, 7)
+
+
+def test_the_decoder_s_part_has_the_image_s_size_and_stays_within_half():
+    decoder = Decoder(DecoderConfig(cell_channels=(12, 10, 8, 6)), 16)
+    decoder.output.weight.data.mul_(1e5)
+    part, _ = decoder.step(sign(torch.randn(2, 16, 2, 3)), [None] * 4)
+    assert part.shape == (2, 3, 32, 48)
+    assert 0.4 < part.abs().max() <= 0.5
+
+
+def test_each_iteration_encodes_what_the_last_one_left():
+    chain = small_baseline(2)
+    image = torch.rand(1, 3, 32, 48) - 0.5
+    features, encoder_states = chain.encoder.step(image, [None] * 3)
+    part, decoder_states = chain.decoder.step(chain.encoder.binarizer(features), [None] * 4)
+    first = image - part
+    features, _ = chain.encoder.step(first, encoder_states)
+    part, _ = chain.decoder.step(chain.encoder.binarizer(features), decoder_states)
+    residuals = residual_loop(chain.encoder, chain.decoder, image, 2)
+    assert len(residuals) == 2
+    torch.testing.assert_close(residuals[0], first)
+    torch.testing.assert_close(residuals[1], first - part)
+
+
+def test_the_restored_image_and_the_last_residual_make_the_image():
+    chain = small_baseline(3)
+    image = torch.rand(1, 3, 32, 48) - 0.5
+    left = residual_loop(chain.encoder, chain.decoder, image, 3)[-1]
+    torch.testing.assert_close(chain.restore(image) + left, image)
+
+
+def test_the_baseline_s_classifier_sees_pixels_from_0_to_1():
+    chain = small_baseline(1)
+    image = torch.rand(1, 3, 32, 48) - 0.5
+    torch.testing.assert_close(chain(image), chain.classifier(chain.restore(image) + 0.5))
+
+
+# ResNet-18
+
+
+def test_torchvision_s_resnet18_loads_strictly_and_gives_the_same_logits():
+    theirs = with_random_statistics(resnet18(weights=None))
+    ours = WholeResNet18(ClassifierConfig(cut=None, classes=1000))
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    ours.eval()
+    image = torch.rand(2, 3, 64, 64)
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(image), theirs((image - mean) / deviation), atol=1e-4, rtol=1e-4)
+
+
+# Normalisation
+
+
+def test_black_and_white_become_minus_and_plus_half():
+    image = torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 2, 1).expand(1, 1, 2, 3)
+    normalised = normalise(image, Preprocessing(resize_to_cover=(1, 2)))
+    assert normalised.shape == (1, 3, 1, 2)
+    torch.testing.assert_close(normalised, torch.tensor([-0.5, 0.5]).expand(1, 3, 1, 2))
+
+
+def test_each_channel_is_normalised_by_its_own_mean_and_deviation():
+    preprocessing = Preprocessing(resize_to_cover=(1, 1), mean=(0.2, 0.4, 0.6), std=(1.0, 0.5, 0.25))
+    image = torch.tensor([51, 255, 0], dtype=torch.uint8).view(1, 1, 1, 3)
+    expected = torch.tensor([0.0, 1.2, -2.4])
+    torch.testing.assert_close(normalise(image, preprocessing).flatten(), expected)
+
+
+def test_rows_and_columns_stay_where_they_are():
+    image = torch.zeros(1, 4, 6, 3, dtype=torch.uint8)
+    image[0, 1, 5, 2] = 255
+    normalised = normalise(image, Preprocessing(resize_to_cover=(4, 6)))
+    assert normalised.argmax().item() == (2 * 4 + 1) * 6 + 5

@@ -1,0 +1,264 @@
+"""Reports made by hand give the cells that one expects."""
+
+from dataclasses import replace
+
+import pytest
+
+from ccr_deploy.benchmarking.results import BenchmarkReport, MachineState, Timing
+from ccr_deploy.export.description import LayerDescription, ModelDescription
+from ccr_deploy.metrics import Interval
+from ccr_deploy.reporting.tables import (
+    Table,
+    benchmark_tables,
+    description_table,
+    layer_table,
+    summary_table,
+    verification_tables,
+)
+from ccr_deploy.verification.results import (
+    Accuracy,
+    CodeParity,
+    EngineSummary,
+    GateResult,
+    LogitParity,
+    VerificationReport,
+)
+
+
+def logits(stage: str, level: str, same: int) -> LogitParity:
+    return LogitParity(
+        stage=stage, level=level, images=40, max_difference=1.3e-6, min_cosine=0.99999949, same_top1=same
+    )
+
+
+def code(level: str, flipped: int, equal: int) -> CodeParity:
+    return CodeParity(
+        level=level, images=40, bits=320, flipped_bits=flipped, unexplained_flips=0, equal_payloads=equal
+    )
+
+
+def accuracy(chain: str, top1: float) -> Accuracy:
+    return Accuracy(
+        chain=chain,
+        images=40,
+        groups=8,
+        top1_percent=top1,
+        top1_interval_percent=Interval(61.234, 88.0),
+        top5_percent=95.04,
+    )
+
+
+def engine(stage: str) -> EngineSummary:
+    return EngineSummary(
+        stage=stage,
+        precision="fp32",
+        schedule=None,
+        backend="onnxruntime",
+        backend_version="1.20.0",
+        device="a CPU",
+        engine_sha256="ab" * 32,
+    )
+
+
+VERIFICATION = VerificationReport(
+    schema_version=1,
+    created_by="test",
+    bundle="bundle",
+    contract_id="0123456789abcdef",
+    target="cpu",
+    images="40 images",
+    image_count=40,
+    codes=(code("graph", 0, 40), code("engine", 2, 38)),
+    logits=(
+        logits("classifier", "graph", 40),
+        logits("chain", "graph", 40),
+        logits("classifier", "engine", 40),
+        logits("chain", "engine", 39),
+    ),
+    accuracies=(accuracy("pytorch", 75.0), accuracy("graph", 75.0), accuracy("engine", 72.54)),
+    gates=(
+        GateResult("unexplained flips", "graph", 0, 0, passed=True),
+        GateResult("chain same top-1 (%)", "engine", 99.0, 97.5, passed=False),
+    ),
+    engines=(engine("encoder"), engine("classifier")),
+    samples=(),
+)
+
+
+def timing(subject: str, competitor: str, p50: float, speedup: float, *, is_target: bool) -> Timing:
+    return Timing(
+        subject=subject,
+        competitor=competitor,
+        is_target=is_target,
+        backend_version="1.20.0",
+        runs=100,
+        latency_ms_p50=p50,
+        latency_ms_p90=p50 + 1,
+        latency_ms_p99=p50 + 2,
+        latency_ms_mean=p50,
+        images_per_second=1000 / p50,
+        peak_memory_mib=123.6,
+        speedup=speedup,
+        speedup_interval=Interval(speedup - 0.126, speedup + 0.25),
+    )
+
+
+BENCHMARK = BenchmarkReport(
+    schema_version=1,
+    created_by="test",
+    bundle="bundle",
+    contract_id="0123456789abcdef",
+    model="ccr-layer1",
+    target="cpu",
+    batch=4,
+    threads=2,
+    rounds=12,
+    machine=MachineState("a CPU", 2, 7.5, "Linux", "3.11.7", 0.25, None),
+    timings=(
+        timing("encoder", "PyTorch eager", 20.0, 1.0, is_target=False),
+        timing("encoder", "cpu", 8.0, 2.5, is_target=True),
+        timing("chain", "cpu", 16.0, 2.0, is_target=True),
+    ),
+)
+
+MODEL = ModelDescription(
+    name="ccr-layer1",
+    image_height=224,
+    image_width=192,
+    iterations=8,
+    cut="layer1",
+    parameters=14_867_364,
+    encoder_parameters=3_704_512,
+    encoder_macs_plain=9_500_400_000,
+    encoder_macs=7_500_000_000,
+    classifier_macs=1_480_600_000,
+    code_bytes=784,
+    bits_per_pixel=0.125,
+    layers=(LayerDescription("encoder.stem", 1728, 21_676_000), LayerDescription("bn1", 128, 0)),
+)
+
+
+def by_title(tables: list[Table], title: str) -> Table:
+    (found,) = [table for table in tables if table.title == title]
+    return found
+
+
+def all_tables() -> list[Table]:
+    return [
+        *verification_tables(VERIFICATION),
+        *benchmark_tables(BENCHMARK),
+        summary_table(VERIFICATION, BENCHMARK),
+        description_table([MODEL]),
+        layer_table(MODEL),
+    ]
+
+
+@pytest.mark.parametrize("table", all_tables(), ids=lambda table: table.title)
+def test_every_row_has_a_cell_for_every_column(table):
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+
+
+def test_the_parity_table_shows_codes_then_logits():
+    assert by_title(verification_tables(VERIFICATION), "Parity with PyTorch").rows == (
+        ("encoder graph", "40", "40", "0 of 320", "", "", ""),
+        ("encoder engine", "40", "38", "2 of 320", "", "", ""),
+        ("classifier graph", "40", "", "", "1.3e-06", "0.999999", "40"),
+        ("chain graph", "40", "", "", "1.3e-06", "0.999999", "40"),
+        ("classifier engine", "40", "", "", "1.3e-06", "0.999999", "40"),
+        ("chain engine", "40", "", "", "1.3e-06", "0.999999", "39"),
+    )
+
+
+def test_the_accuracy_table_shows_every_chain_with_its_interval():
+    assert by_title(verification_tables(VERIFICATION), "Accuracy").rows == (
+        ("pytorch", "40", "75.0 %", "61.2 – 88.0", "95.0 %"),
+        ("graph", "40", "75.0 %", "61.2 – 88.0", "95.0 %"),
+        ("engine", "40", "72.5 %", "61.2 – 88.0", "95.0 %"),
+    )
+
+
+def test_the_accuracy_table_s_note_says_how_many_groups_were_resampled():
+    assert "8 groups" in by_title(verification_tables(VERIFICATION), "Accuracy").note
+
+
+def test_without_labels_there_is_no_accuracy_table():
+    tables = verification_tables(replace(VERIFICATION, accuracies=()))
+    assert [table.title for table in tables] == ["Parity with PyTorch", "Gates"]
+
+
+def test_the_gates_table_shows_limit_found_and_verdict():
+    assert by_title(verification_tables(VERIFICATION), "Gates").rows == (
+        ("graph: unexplained flips", "0", "0", "pass"),
+        ("engine: chain same top-1 (%)", "99", "97.5", "FAIL"),
+    )
+
+
+def test_a_nan_that_was_found_is_shown_as_one():
+    gates = (GateResult("classifier cosine", "engine", 0.9999, float("nan"), passed=False),)
+    table = by_title(verification_tables(replace(VERIFICATION, gates=gates)), "Gates")
+    assert table.rows == (("engine: classifier cosine", "0.9999", "nan", "FAIL"),)
+
+
+def test_the_benchmark_table_shows_a_row_for_every_competitor():
+    (table,) = benchmark_tables(BENCHMARK)
+    assert table.rows == (
+        ("encoder: PyTorch eager", "20.00", "21.00", "22.00", "50.0", "124", "1.00", "0.87 – 1.25"),
+        ("encoder: cpu", "8.00", "9.00", "10.00", "125.0", "124", "2.50", "2.37 – 2.75"),
+        ("chain: cpu", "16.00", "17.00", "18.00", "62.5", "124", "2.00", "1.87 – 2.25"),
+    )
+
+
+def test_the_benchmark_table_says_batch_threads_machine_and_load():
+    (table,) = benchmark_tables(BENCHMARK)
+    assert table.title == "Speed, batch 4, 2 threads"
+    assert "12 rounds" in table.note
+    assert "a CPU, load 0.25 at the start" in table.note
+
+
+def test_the_summary_shows_the_target_s_engines_stage_by_stage():
+    assert summary_table(VERIFICATION, BENCHMARK).rows == (
+        ("encoder", "FP32", "38 of 40 payloads equal", "", "8.00", "2.50", "2.37 – 2.75"),
+        ("classifier", "FP32", "cosine 0.999999", "", "", "", ""),
+        ("chain", "", "39 of 40 answers equal", "75.0 % → 72.5 %", "16.00", "2.00", "1.87 – 2.25"),
+    )
+
+
+def test_the_summary_says_that_a_gate_failed():
+    assert summary_table(VERIFICATION, BENCHMARK).note == ("40 images; target cpu; verdict: A GATE FAILED")
+
+
+def test_the_summary_says_that_every_gate_holds():
+    passed = replace(VERIFICATION, gates=VERIFICATION.gates[:1])
+    assert summary_table(passed, BENCHMARK).note.endswith("verdict: every gate holds")
+
+
+def test_without_labels_the_summary_shows_no_accuracy():
+    table = summary_table(replace(VERIFICATION, accuracies=()), BENCHMARK)
+    assert [row[3] for row in table.rows] == ["", "", ""]
+
+
+def test_the_table_of_models_shows_sizes_and_work():
+    assert description_table([MODEL]).rows == (
+        (
+            "ccr-layer1",
+            "224x192",
+            "8",
+            "layer1",
+            "14,867,364",
+            "9.500",
+            "7.500",
+            "1.481",
+            "784",
+            "0.125",
+        ),
+    )
+
+
+def test_a_baseline_has_no_cut_in_the_table_of_models():
+    assert description_table([replace(MODEL, cut=None)]).rows[0][3] == "none"
+
+
+def test_the_table_of_layers_shows_millions_and_a_dash_where_nothing_is_multiplied():
+    table = layer_table(MODEL)
+    assert table.title == "Layers of ccr-layer1"
+    assert table.rows == (("encoder.stem", "1,728", "21.7"), ("bn1", "128", "–"))

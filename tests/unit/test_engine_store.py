@@ -1,0 +1,307 @@
+"""The engine store: what is found was built so, and what was damaged is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ccr_deploy.engine_store import (
+    ENVIRONMENT_VARIABLE,
+    Engine,
+    EngineKey,
+    EngineStore,
+    sidecar_path,
+)
+from ccr_deploy.errors import EngineError
+
+KEY = EngineKey(
+    stage="encoder",
+    precision="fp32",
+    schedule="layer-major",
+    source_hash="ab" * 32,
+    backend="onnxruntime",
+    backend_version="1.20.0",
+    device="a CPU",
+    target_digest="cd" * 32,
+)
+OTHER = {
+    "stage": "classifier",
+    "schedule": "plain",
+    "source_hash": "ac" * 32,
+    "backend": "pytorch",
+    "backend_version": "1.21.0",
+    "device": "another CPU",
+    "target_digest": "ce" * 32,
+}
+
+
+class AccidentError(Exception):
+    """Something that goes wrong within a build."""
+
+
+def build(store: EngineStore, key: EngineKey = KEY, content: bytes = b"an engine") -> Engine:
+    return store.build(
+        key, ".onnx", target="cpu", created_by="test", write=lambda path: path.write_bytes(content)
+    )
+
+
+def refusal(store: EngineStore, key: EngineKey = KEY) -> str:
+    with pytest.raises(EngineError) as caught:
+        store.find(key, ".onnx")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edit(engine: Engine, change) -> None:
+    path = sidecar_path(engine.path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_built_engine_is_found(tmp_path):
+    store = EngineStore(tmp_path / "engines")
+    assert store.find(KEY, ".onnx") is None
+    built = build(store)
+    assert store.find(KEY, ".onnx") == built
+
+
+def test_a_built_engine_holds_what_was_written(tmp_path):
+    assert build(EngineStore(tmp_path)).path.read_bytes() == b"an engine"
+
+
+def test_an_engine_s_name_says_stage_and_precision(tmp_path):
+    assert build(EngineStore(tmp_path)).path.name == "encoder.fp32.onnx"
+
+
+def test_a_sidecar_stands_beside_its_engine(tmp_path):
+    engine = build(EngineStore(tmp_path))
+    content = json.loads((engine.path.parent / "encoder.fp32.onnx.json").read_text())
+    assert content["key"] == KEY.model_dump()
+    assert content["engine_bytes"] == len(b"an engine")
+
+
+def test_a_new_store_finds_an_unchanged_key_again(tmp_path):
+    build(EngineStore(tmp_path))
+    assert EngineStore(tmp_path).find(KEY.model_copy(), ".onnx").path.exists()
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_another_key_is_another_engine(tmp_path, field):
+    store = EngineStore(tmp_path)
+    build(store)
+    assert store.find(KEY.model_copy(update={field: OTHER[field]}), ".onnx") is None
+
+
+def test_building_again_replaces_the_engine(tmp_path):
+    store = EngineStore(tmp_path)
+    build(store)
+    build(store, content=b"a better engine")
+    assert store.find(KEY, ".onnx").path.read_bytes() == b"a better engine"
+
+
+def test_building_again_leaves_one_folder(tmp_path):
+    store = EngineStore(tmp_path)
+    build(store)
+    build(store, content=b"a better engine")
+    assert [entry.name for entry in tmp_path.iterdir()] == [KEY.digest]
+
+
+def test_engines_of_two_keys_stand_side_by_side(tmp_path):
+    store = EngineStore(tmp_path)
+    other = KEY.model_copy(update={"stage": "classifier"})
+    build(store, content=b"one")
+    build(store, other, content=b"two")
+    assert store.find(KEY, ".onnx").path.read_bytes() == b"one"
+    assert store.find(other, ".onnx").path.read_bytes() == b"two"
+
+
+def test_an_engine_without_its_sidecar_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    path = sidecar_path(build(store).path)
+    path.unlink()
+    message = refusal(store)
+    assert f"{path}: missing" in message
+    assert "build it again" in message
+
+
+def test_a_sidecar_without_its_engine_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    path = build(store).path
+    path.unlink()
+    assert f"{path}: missing from its folder" in refusal(store)
+
+
+@pytest.mark.parametrize("field", ["source_hash", "backend_version", "device", "target_digest", "schedule"])
+def test_another_engine_s_folder_is_refused_and_the_field_named(tmp_path, field):
+    store = EngineStore(tmp_path)
+    engine = build(store)
+    key = KEY.model_copy(update={field: OTHER[field]})
+    engine.path.parent.rename(tmp_path / key.digest)
+    assert f"its sidecar's {field} is {getattr(KEY, field)}, expected {OTHER[field]}" in refusal(store, key)
+
+
+def test_another_engine_s_sidecar_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    key = KEY.model_copy(update={"source_hash": OTHER["source_hash"]})
+    engine, other = build(store), build(store, key, content=b"other")
+    sidecar_path(engine.path).write_bytes(sidecar_path(other.path).read_bytes())
+    assert f"its sidecar's source_hash is {key.source_hash}, expected {KEY.source_hash}" in refusal(store)
+
+
+def test_a_sidecar_of_another_version_of_the_backend_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    edit(build(store), lambda content: content["key"].update(backend_version="1.19.2"))
+    assert "its sidecar's backend_version is 1.19.2, expected 1.20.0" in refusal(store)
+
+
+def test_every_changed_byte_of_the_engine_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    engine = build(store)
+    content = engine.path.read_bytes()
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1
+        engine.path.write_bytes(damaged)
+        message = refusal(store)
+        assert f"{engine.path}: changed since it was built" in message
+        assert engine.sidecar.engine_sha256[:12] in message
+
+
+def test_a_cut_engine_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    engine = build(store)
+    engine.path.write_bytes(engine.path.read_bytes()[:-1])
+    assert "changed since it was built" in refusal(store)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7"])
+def test_a_sidecar_that_is_no_sidecar_is_refused(tmp_path, text):
+    store = EngineStore(tmp_path)
+    path = sidecar_path(build(store).path)
+    path.write_text(text)
+    assert f"{path}: schema version None" in refusal(store)
+
+
+def test_a_sidecar_of_another_schema_version_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    edit(build(store), lambda content: content.update(schema_version=2))
+    assert "schema version 2, this program reads 1" in refusal(store)
+
+
+def test_an_unknown_field_of_a_sidecar_is_refused_and_named(tmp_path):
+    store = EngineStore(tmp_path)
+    edit(build(store), lambda content: content.update(surprise=1))
+    assert "field surprise: " in refusal(store)
+
+
+def test_a_missing_field_of_a_sidecar_is_refused_and_named(tmp_path):
+    store = EngineStore(tmp_path)
+    edit(build(store), lambda content: content["key"].pop("device"))
+    assert "field key.device: " in refusal(store)
+
+
+@pytest.mark.parametrize("error", [AccidentError, KeyboardInterrupt, EngineError])
+def test_an_accident_within_a_build_leaves_nothing(tmp_path, error):
+    def write(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(error):
+        EngineStore(tmp_path).build(KEY, ".onnx", target="cpu", created_by="test", write=write)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [AccidentError, KeyboardInterrupt])
+def test_an_accident_within_a_rebuild_leaves_the_old_engine(tmp_path, error):
+    store = EngineStore(tmp_path)
+    build(store)
+
+    def write(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(error):
+        store.build(KEY, ".onnx", target="cpu", created_by="test", write=write)
+    assert store.find(KEY, ".onnx").path.read_bytes() == b"an engine"
+
+
+def test_a_build_that_writes_no_engine_is_an_engine_error(tmp_path):
+    with pytest.raises(EngineError):
+        EngineStore(tmp_path).build(KEY, ".onnx", target="cpu", created_by="test", write=lambda path: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unfinished_build_is_not_found(tmp_path):
+    store = EngineStore(tmp_path)
+    found = []
+
+    def write(path: Path) -> None:
+        path.write_bytes(b"an engine")
+        found.append(store.find(KEY, ".onnx"))
+
+    store.build(KEY, ".onnx", target="cpu", created_by="test", write=write)
+    assert found == [None]
+
+
+def test_a_file_where_the_store_should_be_is_an_engine_error(tmp_path):
+    path = tmp_path / "engines"
+    path.write_text("a file")
+    with pytest.raises(EngineError, match="the engine store cannot be written") as caught:
+        build(EngineStore(path))
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_above_the_store_is_an_engine_error(tmp_path):
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(EngineError, match="the engine store cannot be written"):
+        build(EngineStore(tmp_path / "file" / "engines"))
+
+
+def test_what_a_dead_process_was_building_is_removed(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    abandoned = tmp_path / f".building-{dead.pid}-x1"
+    (abandoned / "engine").mkdir(parents=True)
+    (abandoned / "engine" / "encoder.fp32.onnx").write_bytes(b"half")
+    build(EngineStore(tmp_path))
+    assert not abandoned.exists()
+
+
+def test_what_a_living_process_is_building_stays(tmp_path):
+    building = tmp_path / f".building-{os.getppid()}-x1"
+    building.mkdir()
+    build(EngineStore(tmp_path))
+    assert building.exists()
+
+
+def test_a_build_that_was_killed_is_cleared_by_the_next(tmp_path):
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from ccr_deploy.engine_store import EngineKey, EngineStore\n"
+        "key = EngineKey.model_validate_json(sys.argv[2])\n"
+        "def die(path):\n"
+        "    path.write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "EngineStore(Path(sys.argv[1])).build(key, '.onnx', target='cpu', created_by='test', write=die)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path), KEY.model_dump_json()], check=False)
+    assert done.returncode == -9
+    assert [entry.name.startswith(".building-") for entry in tmp_path.iterdir()] == [True]
+    build(EngineStore(tmp_path))
+    assert [entry.name for entry in tmp_path.iterdir()] == [KEY.digest]
+
+
+def test_the_default_store_is_the_environment_s(tmp_path, monkeypatch):
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path))
+    assert EngineStore.default().path == tmp_path
+
+
+def test_without_the_environment_the_default_store_is_in_the_user_s_cache(tmp_path, monkeypatch):
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert EngineStore.default().path == tmp_path / "ccr-deploy" / "engines"

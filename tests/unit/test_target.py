@@ -1,0 +1,154 @@
+"""Targets: TOML files that say what is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+
+from ccr_deploy.errors import TargetError
+from ccr_deploy.target import Options, StagePrecisions, Target, load_target, resolve, target_files
+
+SHIPPED = Path(__file__).parents[2] / "engines"
+GOOD = """
+description = "mine"
+backend = "onnxruntime"
+schedule = "layer-major"
+
+[precision]
+encoder = "fp32"
+
+[options]
+threads = 3
+"""
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_every_file_in_engines_is_a_target_that_can_be_named():
+    assert sorted(target_files()) == sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.toml")))
+def test_every_shipped_target_loads(name):
+    assert load_target(name).description
+
+
+def test_the_default_target_is_shipped():
+    assert load_target("cpu").backend == "onnxruntime"
+
+
+def test_the_reference_target_is_shipped():
+    assert load_target("pytorch").backend == "pytorch"
+
+
+def test_a_toml_file_is_read_field_by_field(tmp_path):
+    assert load_target(write(tmp_path, GOOD)) == Target(
+        description="mine",
+        backend="onnxruntime",
+        schedule="layer-major",
+        precision=StagePrecisions(),
+        options=Options(threads=3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("threads = 3", "thread = 3", "options.thread"),
+        ("threads = 3", 'threads = "many"', "options.threads"),
+        ("threads = 3", "threads = 2.5", "options.threads"),
+        ("threads = 3", "threads = -1", "options.threads"),
+        ("threads = 3", "threads = 1025", "options.threads"),
+        ('encoder = "fp32"', 'encoder = "fp7"', "precision.encoder"),
+        ('encoder = "fp32"', 'coder = "fp32"', "precision.coder"),
+        ('"onnxruntime"', '"onnx"', "backend"),
+        ('"layer-major"', '"major"', "schedule"),
+        ('"mine"', "7", "description"),
+        ('description = "mine"\n', "", "description"),
+        ("[options]", "[option]", "option"),
+    ],
+)
+def test_a_wrong_field_is_refused_and_named(tmp_path, old, new, field):
+    path = write(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(TargetError) as caught:
+        load_target(path)
+    assert f"{path}: field {field}: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["description = ", "[precision", GOOD + "\n[options]\n", "\0"])
+def test_bad_toml_is_refused_and_the_file_named(tmp_path, text):
+    path = write(tmp_path, text)
+    with pytest.raises(TargetError, match="cannot be read as TOML") as caught:
+        load_target(path)
+    assert path in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b'description = "\xff"')
+    with pytest.raises(TargetError, match="cannot be read as TOML"):
+        load_target(str(path))
+
+
+def test_a_folder_named_like_a_target_file_is_refused(tmp_path):
+    (tmp_path / "mine.toml").mkdir()
+    with pytest.raises(TargetError, match="cannot be read"):
+        load_target(str(tmp_path / "mine.toml"))
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    path = tmp_path / "none.toml"
+    with pytest.raises(TargetError, match="no such target file") as caught:
+        load_target(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_an_unknown_name_is_refused_and_the_known_ones_listed():
+    with pytest.raises(TargetError, match="no target 'jetsn': choose one of .*cpu.*pytorch"):
+        load_target("jetsn")
+
+
+def test_the_digest_does_not_depend_on_the_description():
+    first, second = (Target(description=text, backend="onnxruntime") for text in ("one", "two"))
+    assert resolve(first, "encoder").digest == resolve(second, "encoder").digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"options": Options(threads=2)}, {"schedule": "layer-major"}, {"backend": "pytorch"}],
+    ids=["options", "schedule", "backend"],
+)
+def test_the_digest_depends_on_what_the_engine_is_built_from(change):
+    target = Target(description="", backend="onnxruntime")
+    changed = target.model_copy(update=change)
+    assert resolve(target, "encoder").digest != resolve(changed, "encoder").digest
+
+
+def test_a_default_that_is_written_out_does_not_change_the_digest(tmp_path):
+    short = load_target(write(tmp_path, 'description = ""\nbackend = "onnxruntime"\n'))
+    long = load_target("cpu")
+    assert resolve(short, "encoder").digest == resolve(long, "encoder").digest
+
+
+@pytest.mark.parametrize("stage", ["classifier", "baseline"])
+def test_only_an_encoder_has_a_schedule(stage):
+    target = Target(description="", backend="onnxruntime", schedule="layer-major")
+    assert resolve(target, stage, "plain").schedule is None
+
+
+def test_the_reference_s_encoder_is_not_unrolled():
+    assert resolve(Target(description="", backend="pytorch"), "encoder", "plain").schedule is None
+
+
+def test_a_named_schedule_goes_over_the_target_s():
+    target = Target(description="", backend="onnxruntime", schedule="layer-major")
+    assert resolve(target, "encoder", "plain").schedule == "plain"
+
+
+def test_without_a_named_schedule_the_target_s_counts():
+    target = Target(description="", backend="onnxruntime", schedule="layer-major")
+    assert resolve(target, "encoder").schedule == "layer-major"

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from ccr_deploy.contract import Preprocessing
+from ccr_deploy.errors import ImageError
+from ccr_deploy.images import load_image
+from ccr_deploy.models.presets import preset
+from training.data.image_folder import ImageFolder
+from training.data.textures import load_photos
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODEL = preset("demo")
+# Neither the size of the image nor the default filter: a data set that ignored either would differ.
+PREPROCESSING = Preprocessing(resize_to_cover=(56, 60), resize_filter="bicubic")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for photo in [photo for photo in load_photos() if photo.name in {"chelsea", "coffee"}]:
+        (tmp_path / photo.name).mkdir()
+        Image.fromarray(photo.pixels).save(tmp_path / photo.name / "whole.jpg")
+        turned = Image.fromarray(photo.pixels[:200, :120])
+        exif = turned.getexif()
+        exif[0x0112] = 6  # a camera held upright: rotate by 90 degrees
+        turned.save(tmp_path / photo.name / "turned.jpg", exif=exif)
+    return tmp_path
+
+
+def test_evaluation_sees_what_production_sees(folder: Path) -> None:
+    pictures = ImageFolder(folder, MODEL, PREPROCESSING, augment=False)
+    assert len(pictures) == 4
+    for index, path in enumerate(pictures.paths):
+        image, label = pictures[index]
+        assert np.array_equal(image.numpy(), load_image(path, PREPROCESSING, 48, 48))
+        assert pictures.class_names[label] == path.parent.name
+
+
+def test_training_sees_another_crop_every_time(folder: Path) -> None:
+    pictures = ImageFolder(folder, MODEL, PREPROCESSING, augment=True)
+    torch.manual_seed(0)
+    first, second = pictures[0][0], pictures[0][0]
+    assert first.shape == second.shape == (48, 48, 3)
+    assert first.dtype == torch.uint8
+    assert not torch.equal(first, second)
+    torch.manual_seed(0)
+    assert torch.equal(first, pictures[0][0])
+
+
+def test_labels_follow_the_models_class_names(folder: Path) -> None:
+    names = ("unseen", "coffee", "chelsea")
+    pictures = ImageFolder(folder, MODEL, PREPROCESSING, names, augment=False)
+    assert {path.parent.name: label for path, label in zip(pictures.paths, pictures.labels, strict=True)} == {
+        path.name: names.index(path.name) for path in folder.iterdir()
+    }
+
+
+def test_a_loader_makes_batches_as_the_modules_want_them(folder: Path) -> None:
+    loader = DataLoader(ImageFolder(folder, MODEL, PREPROCESSING, augment=True), batch_size=4)
+    images, labels = next(iter(loader))
+    assert images.shape == (4, 48, 48, 3)
+    assert labels.tolist() == [0, 0, 1, 1]
+
+
+def test_a_picture_in_no_class_is_refused(folder: Path) -> None:
+    Image.new("RGB", (64, 64)).save(folder / "stray.png")
+    with pytest.raises(ImageError, match=r"stray\.png: lies in no class's folder"):
+        ImageFolder(folder, MODEL, PREPROCESSING, augment=False)

@@ -1,0 +1,153 @@
+"""Both steps, on a tiny model and real crops, a handful of steps each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from ccr_deploy.models.checkpoint import build_model, load_checkpoint
+from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
+from ccr_deploy.models.presets import default_preprocessing
+from training.compressor import CompressorModule
+from training.data.image_folder import ImageFolder
+from training.data.textures import TestCrops, TrainingCrops, load_photos, write_test_images
+from training.evaluation import evaluate
+from training.recipe import Phase, Recipe, train
+from training.recogniser import RecogniserModule
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ccr_deploy.models.checkpoint import Checkpoint
+
+PHOTOS = load_photos()[:4]
+NAMES = [photo.name for photo in PHOTOS]
+MODEL = ModelConfig(
+    image_height=48,
+    image_width=48,
+    iterations=2,
+    encoder=EncoderConfig(stem_channels=4, cell_channels=(4, 8, 16), code_channels=16),
+    classifier=ClassifierConfig(cut="layer3", classes=len(PHOTOS), stage_channels=(4, 8, 16, 32)),
+)
+RECIPE = Recipe(
+    model=MODEL,
+    preprocessing=default_preprocessing(MODEL),
+    decoder=DecoderConfig(cell_channels=(8, 8, 4, 4)),
+    pretraining=Phase(steps=3, learning_rate=5e-3),
+    training=Phase(steps=3, learning_rate=5e-3),
+    batch=8,
+)
+
+
+def crops(seed: int = 0) -> TrainingCrops:
+    return TrainingCrops(PHOTOS, 48, RECIPE.batch, seed)
+
+
+def trained(recipe: Recipe) -> Checkpoint:
+    return train(recipe, crops(recipe.seed), TestCrops(PHOTOS, 48), NAMES)
+
+
+def compressor() -> CompressorModule:
+    return CompressorModule(MODEL, RECIPE.decoder, RECIPE.preprocessing, RECIPE.pretraining)
+
+
+def recogniser(encoder_weights: dict[str, torch.Tensor] | None = None) -> RecogniserModule:
+    return RecogniserModule(MODEL, RECIPE.preprocessing, NAMES, RECIPE.training, encoder_weights)
+
+
+def test_two_runs_of_one_seed_give_the_same_weights() -> None:
+    first, again, other = trained(RECIPE), trained(RECIPE), trained(replace(RECIPE, seed=1))
+    assert first.metrics == again.metrics
+    for name, tensor in first.state_dict.items():
+        assert torch.equal(tensor, again.state_dict[name]), name
+    weight = "encoder.stem.weight"
+    assert not torch.equal(first.state_dict[weight], other.state_dict[weight])
+
+
+def test_training_compresses_and_recognises_better() -> None:
+    short = trained(RECIPE)
+    phases = {
+        "pretraining": replace(RECIPE.pretraining, steps=60),
+        "training": replace(RECIPE.training, steps=150),
+    }
+    long = trained(replace(RECIPE, **phases))
+    assert long.metrics["pretraining_l1"] < 0.9 * short.metrics["pretraining_l1"]
+    assert long.metrics["top1_percent"] > 45  # chance: 25
+    assert long.metrics["top5_percent"] == 100  # of four classes
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
+def test_losses_fall_on_a_batch_seen_again_and_again() -> None:
+    torch.manual_seed(0)
+    batch = next(iter(crops()))
+    for module in (compressor(), recogniser()):
+        optimiser = torch.optim.AdamW(module.parameters(), lr=5e-3)
+        losses = []
+        for _ in range(40):
+            loss = module.training_step(batch)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
+@pytest.mark.parametrize("make", [compressor, recogniser])
+def test_gradients_pass_the_random_signs_and_reach_the_whole_encoder(make: type) -> None:
+    module = make()
+    batch = next(iter(crops()))
+    module.training_step(batch).backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_the_second_step_starts_from_the_first_ones_encoder() -> None:
+    encoder = compressor().encoder.state_dict()
+    model = recogniser(encoder).model.encoder.state_dict()
+    assert all(torch.equal(tensor, model[name]) for name, tensor in encoder.items())
+
+
+def test_a_lightning_checkpoint_loads_as_it_is(tmp_path: Path) -> None:
+    module = recogniser()
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader(crops(), batch_size=None))
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    checkpoint = load_checkpoint(tmp_path / "last.ckpt")
+    assert checkpoint.config == MODEL
+    assert asdict(checkpoint.preprocessing) == asdict(RECIPE.preprocessing)
+    assert checkpoint.class_names == tuple(NAMES)
+    images, _ = next(iter(crops()))
+    model = build_model(checkpoint)
+    module.eval()
+    with torch.inference_mode():
+        loaded = type(module)(MODEL, RECIPE.preprocessing, NAMES, RECIPE.training).eval()
+        loaded.model = model
+        assert torch.equal(loaded(images), module(images))
+
+
+def test_users_pictures_train_and_evaluate_like_the_photos(tmp_path: Path) -> None:
+    write_test_images(PHOTOS, 48, tmp_path)
+    arguments = (tmp_path, MODEL, RECIPE.preprocessing, NAMES)
+    training = DataLoader(ImageFolder(*arguments, augment=True), batch_size=8, shuffle=True)
+    test = DataLoader(ImageFolder(*arguments, augment=False), batch_size=100)
+    checkpoint = train(RECIPE, training, test, NAMES)
+    accuracy = evaluate(checkpoint, tmp_path)
+    assert accuracy.top1_percent == pytest.approx(checkpoint.metrics["top1_percent"], abs=1e-3)
+    assert accuracy.interval_percent.low <= accuracy.top1_percent <= accuracy.interval_percent.high
+    assert accuracy.images == 4 * 80
+    assert accuracy.groups == sum(len(photo.test_regions) for photo in PHOTOS)

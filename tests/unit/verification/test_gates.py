@@ -1,0 +1,153 @@
+"""Gates: what passes, what fails, and that nothing undefined passes."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.metrics import Interval
+from ccr_deploy.verification.gates import Gates, changed_gates, judge
+from ccr_deploy.verification.results import Accuracy, CodeParity, GateResult, LogitParity
+
+CODE = CodeParity(
+    level="engine", images=10, bits=10_000, flipped_bits=0, unexplained_flips=0, equal_payloads=10
+)
+LOGITS = LogitParity(
+    stage="classifier", level="engine", images=200, max_difference=1e-6, min_cosine=1.0, same_top1=200
+)
+NAN = float("nan")
+DEFAULT = Gates()
+
+
+def accuracy(chain: str, top1: float) -> Accuracy:
+    return Accuracy(
+        chain=chain,
+        images=100,
+        groups=10,
+        top1_percent=top1,
+        top1_interval_percent=Interval(0, 100),
+        top5_percent=100,
+    )
+
+
+def named(results: tuple[GateResult, ...], gate: str) -> GateResult:
+    (found,) = [result for result in results if result.gate == gate]
+    return found
+
+
+def judge_code(gates: Gates = DEFAULT, **changes) -> tuple[GateResult, ...]:
+    return judge(gates, [replace(CODE, **changes)], [], [])
+
+
+def judge_logits(gates: Gates = DEFAULT, **changes) -> tuple[GateResult, ...]:
+    return judge(gates, [], [replace(LOGITS, **changes)], [])
+
+
+def judge_accuracy(reference: float, engine: float) -> GateResult:
+    results = judge(Gates(), [], [], [accuracy("pytorch", reference), accuracy("engine", engine)])
+    return named(results, "top-1 loss (points)")
+
+
+def test_equal_codes_and_logits_pass_every_gate():
+    assert all(result.passed for result in judge(Gates(), [CODE], [LOGITS], []))
+
+
+def test_one_unexplained_flip_fails():
+    result = named(judge_code(flipped_bits=1, unexplained_flips=1), "unexplained flips")
+    assert (result.passed, result.limit, result.found) == (False, 0, 1)
+
+
+def test_explained_flips_pass_the_gate_of_unexplained_ones():
+    assert named(judge_code(flipped_bits=5), "unexplained flips").passed
+
+
+@pytest.mark.parametrize(("flipped", "passed"), [(10, True), (11, False)])
+def test_a_tenth_of_a_percent_of_the_bits_may_flip(flipped, passed):
+    result = named(judge_code(flipped_bits=flipped), "flipped bits (%)")
+    assert result.found == pytest.approx(flipped / 100)
+    assert result.passed is passed
+
+
+@pytest.mark.parametrize(("cosine", "passed"), [(1.0, True), (0.9999, True), (0.99989, False), (-1.0, False)])
+def test_the_cosine_must_reach_its_limit(cosine, passed):
+    assert named(judge_logits(min_cosine=cosine), "classifier cosine").passed is passed
+
+
+def test_a_nan_cosine_fails():
+    assert not named(judge_logits(min_cosine=NAN), "classifier cosine").passed
+
+
+def test_a_nan_accuracy_fails():
+    assert not judge_accuracy(NAN, 50.0).passed
+
+
+@pytest.mark.parametrize(("same", "passed"), [(200, True), (198, True), (197, False)])
+def test_99_percent_of_the_answers_must_be_the_same(same, passed):
+    assert named(judge_logits(same_top1=same), "classifier same top-1 (%)").passed is passed
+
+
+def test_a_chain_is_judged_by_its_answers_not_its_cosine():
+    results = judge_logits(stage="chain", min_cosine=0.1)
+    assert [result.gate for result in results] == ["chain same top-1 (%)"]
+
+
+def test_a_baseline_is_judged_by_its_cosine_too():
+    assert not named(judge_logits(stage="baseline", min_cosine=0.1), "baseline cosine").passed
+
+
+@pytest.mark.parametrize(("engine", "passed"), [(70.0, True), (69.5, True), (69.25, False), (75.0, True)])
+def test_half_a_point_of_accuracy_may_be_lost(engine, passed):
+    assert judge_accuracy(70.0, engine).passed is passed
+
+
+def test_the_loss_is_the_reference_s_accuracy_less_the_engine_s():
+    assert judge_accuracy(70.0, 60.0).found == pytest.approx(10.0)
+
+
+def test_without_labels_there_is_no_gate_of_accuracy():
+    assert judge(Gates(), [], [], []) == ()
+
+
+def test_graph_and_engine_are_judged_apart():
+    bad_engine = replace(CODE, unexplained_flips=1)
+    results = judge(Gates(), [replace(CODE, level="graph"), bad_engine], [], [])
+    verdicts = {result.level: result.passed for result in results if result.gate == "unexplained flips"}
+    assert verdicts == {"graph": True, "engine": False}
+
+
+def test_graph_and_engine_accuracies_are_judged_apart():
+    accuracies = [accuracy("pytorch", 70), accuracy("graph", 70), accuracy("engine", 60)]
+    results = judge(Gates(), [], [], accuracies)
+    assert [(result.level, result.passed) for result in results] == [("graph", True), ("engine", False)]
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Gates)])
+def test_every_gate_can_be_changed_by_its_name_with_dashes(name):
+    changed = changed_gates(Gates(), [f"{name.replace('_', '-')}=0.25"])
+    assert changed == replace(Gates(), **{name: 0.25})
+
+
+def test_several_gates_can_be_changed():
+    changed = changed_gates(Gates(), ["min-cosine=0.5", "max_top1_loss_points=2"])
+    assert changed == Gates(min_cosine=0.5, max_top1_loss_points=2)
+
+
+def test_a_changed_limit_is_the_one_that_counts():
+    gates = changed_gates(Gates(), ["max-unexplained-flips=3"])
+    assert named(judge_code(gates, unexplained_flips=3), "unexplained flips").passed
+    assert not named(judge_code(gates, unexplained_flips=4), "unexplained flips").passed
+
+
+def test_without_changes_the_gates_stay():
+    assert changed_gates(Gates(min_cosine=0.5), []) == Gates(min_cosine=0.5)
+
+
+def test_an_unknown_gate_is_refused_and_the_known_ones_listed():
+    with pytest.raises(WrongUsageError, match="no gate 'cosine': choose one of .*min-cosine"):
+        changed_gates(Gates(), ["cosine=0.5"])
+
+
+@pytest.mark.parametrize("value", ["", "=", "=high"])
+def test_a_limit_that_is_no_number_is_refused(value):
+    with pytest.raises(WrongUsageError, match="is no number; write --gate min-cosine=NUMBER"):
+        changed_gates(Gates(), [f"min-cosine{value}"])

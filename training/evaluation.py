@@ -1,0 +1,56 @@
+"""How well a checkpoint recognises a folder of test images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from ccr_deploy.metrics import Interval, grouped_bootstrap_interval, top_k_hits
+from ccr_deploy.models.chain import normalise
+from ccr_deploy.models.checkpoint import build_model
+from training.data.image_folder import ImageFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ccr_deploy.models.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 in per cent with its 95 % interval, and over how many images and groups of them."""
+
+    top1_percent: float
+    interval_percent: Interval
+    images: int
+    groups: int
+
+
+def evaluate(checkpoint: Checkpoint, folder: Path, batch: int = 256) -> Accuracy:
+    """The accuracy on the pictures of `folder`, read from disk and prepared as in production.
+
+    The interval resamples whole groups (``class/region/``): crops of one region resemble each other.
+
+    Raises:
+        ImageError: the folder or a picture in it cannot be used.
+    """
+    pictures = ImageFolder(
+        folder, checkpoint.config, checkpoint.preprocessing, checkpoint.class_names, augment=False
+    )
+    model = build_model(checkpoint)
+    with torch.inference_mode():
+        logits = [
+            model(normalise(images, checkpoint.preprocessing)).numpy()
+            for images, _ in DataLoader(pictures, batch_size=batch)
+        ]
+    hits = 100.0 * top_k_hits(np.concatenate(logits), np.array(pictures.labels), 1)
+    return Accuracy(
+        top1_percent=float(hits.mean()),
+        interval_percent=grouped_bootstrap_interval(hits, pictures.groups),
+        images=len(pictures),
+        groups=len(set(pictures.groups)),
+    )
