@@ -16,6 +16,7 @@ command leaves the old bundle or the new one.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ccr_deploy.atomic import write_atomically
 from ccr_deploy.contract import CodeContract
@@ -37,13 +38,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from typing_extensions import Self
+
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 Stage = Literal["encoder", "classifier", "baseline"]
 Precision = Literal["fp32"]
 Schedule = Literal["plain", "iteration-major", "layer-major"]
 
-_OUR_FILE = re.compile(r"[a-z0-9.-]+\.[0-9a-f]{12}\.(onnx|safetensors|png)|\..+\.tmp")
+_OUR_FILE = re.compile(
+    r"[a-z0-9.-]+\.[0-9a-f]{12}\.(onnx|safetensors|png)"
+    r"|\.[a-z0-9.-]+\.(onnx|safetensors|png)\.tmp|\.manifest\.json\.\w+\.tmp"
+)
+_OUR_MANIFEST = b'"created_by": "ccr-deploy '
 
 
 class _Record(BaseModel):
@@ -99,6 +106,21 @@ class Manifest(_Record):
     graphs: tuple[GraphRecord, ...]
     samples: tuple[SampleRecord, ...]
     baseline: BaselineRecord | None
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        model, contract = self.model, self.contract
+        if (model.image_height, model.image_width, model.iterations, model.encoder.code_channels) != (
+            contract.image_height,
+            contract.image_width,
+            contract.iterations,
+            contract.code_channels,
+        ):
+            raise ValueError("model and contract name different image sizes, iterations or code channels")
+        contract.preprocessing.check_covers(model.image_height, model.image_width)
+        if len(self.class_names) not in {0, model.classifier.classes}:
+            raise ValueError(f"{len(self.class_names)} class names for {model.classifier.classes} classes")
+        return self
 
     def class_name(self, label: int) -> str:
         """The class's name, or its number where the checkpoint had no names."""
@@ -254,17 +276,19 @@ def writing_bundle(path: Path) -> Iterator[BundleWriter]:
         WrongUsageError: the folder holds something else than a bundle.
         BundleError: it cannot be written, or another command is writing to it.
     """
-    created = not path.exists()
+    created = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         with _locked(path):
             _check_ours(path)
+            found = {entry.name for entry in path.iterdir()}
             try:
                 yield BundleWriter(path)
             except BaseException:
-                _prune(path, _named_files(path))
-                if created and not any(path.iterdir()):
-                    path.rmdir()
+                _prune(path, found | _named_files(path))
+                with contextlib.suppress(OSError):  # not empty: the manifest was replaced before the error
+                    for folder in created:
+                        folder.rmdir()
                 raise
     except OSError as error:
         raise BundleError(f"{path}: cannot be written ({error.strerror or error})") from error
@@ -283,22 +307,26 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _check_ours(folder: Path) -> None:
-    foreign = sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.name != MANIFEST and not _OUR_FILE.fullmatch(entry.name)
-    )
+    foreign = sorted(entry.name for entry in folder.iterdir() if not _is_ours(entry))
     if foreign:
         raise WrongUsageError(
             f"{folder}: holds something else than a bundle ({', '.join(foreign[:3])}): name another folder"
         )
 
 
+def _is_ours(entry: Path) -> bool:
+    if entry.name == MANIFEST:
+        return _OUR_MANIFEST in entry.read_bytes()
+    return _OUR_FILE.fullmatch(entry.name) is not None
+
+
 def _named_files(folder: Path) -> set[str]:
-    manifest = folder / MANIFEST
-    if not manifest.exists():
+    """What the manifest names; nothing where it is missing or damaged."""
+    try:
+        manifest = parse_manifest((folder / MANIFEST).read_bytes(), folder / MANIFEST)
+    except (OSError, BundleError):
         return set()
-    return {file.name for file in parse_manifest(manifest.read_bytes(), manifest).files()}
+    return {file.name for file in manifest.files()}
 
 
 def _prune(folder: Path, keep: set[str]) -> None:

@@ -1,6 +1,6 @@
 """The code contract: everything two parties must share for one to understand the other's codes.
 
-This module, like `payload` and `runtime`, needs the standard library and NumPy alone.
+This module, like `payload`, needs the standard library and NumPy alone.
 
 A code is the encoder's binary output, ``[N, C, H/16, W/16]`` in {-1, +1}. Packed, it is
 ``uint8 [N, C * (H/16) * (W/16) / 8]``: one bit per element, 1 exactly where the value before the sign
@@ -37,6 +37,18 @@ class Preprocessing:
     resize_filter: ResizeFilter = "bilinear"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if min(self.std) <= 0:
+            raise ValueError(f"preprocessing std is {self.std}: every value must be above 0")
+
+    def check_covers(self, height: int, width: int) -> None:
+        """Raises a ValueError where pictures would be resized to less than the image."""
+        rows, columns = self.resize_to_cover
+        if rows < height or columns < width:
+            raise ValueError(
+                f"pictures are resized to {rows}x{columns}, less than the image's {height}x{width}"
+            )
 
 
 @dataclass(frozen=True)

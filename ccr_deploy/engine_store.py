@@ -126,7 +126,7 @@ class EngineStore:
     def build(
         self, key: EngineKey, suffix: str, *, target: str, created_by: str, write: Callable[[Path], object]
     ) -> Engine:
-        """Lets `write` fill the engine's file and puts it in place with its sidecar, in one rename.
+        """Lets `write` fill the engine's file and puts its folder in place, sidecar and all, by a rename.
 
         Raises:
             EngineError: the store cannot be written, or whatever `write` raises.
@@ -174,7 +174,7 @@ class EngineStore:
 def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

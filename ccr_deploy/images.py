@@ -56,11 +56,7 @@ def open_rgb(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ImageError(
-                        f"{path}: claims {image.width}x{image.height} pixels, over the limit of "
-                        f"{MAX_PIXELS // 1_000_000} million: make it smaller"
-                    )
+                _check_pixel_count(image, path)
                 return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
@@ -68,8 +64,18 @@ def open_rgb(path: Path) -> Image.Image:
         raise ImageError(f"{path}: not a picture that Pillow can read") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: claims far more pixels than the limit of {MAX_PIXELS}") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ImageError(f"{path}: cannot be decoded ({error})") from error
+    except ImageError:
+        raise
+    except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
+        raise ImageError(f"{path}: cannot be decoded ({' '.join(str(error).split())})") from error
+
+
+def _check_pixel_count(image: Image.Image, path: Path) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(
+            f"{path}: claims {image.width}x{image.height} pixels, over the limit of "
+            f"{MAX_PIXELS // 1_000_000} million: make it smaller"
+        )
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -81,8 +87,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no defined range: save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.uint32) >> 8
-        image = Image.fromarray(np.minimum(grey, 255).astype(np.uint8))
+        grey = np.asarray(image).astype(np.int64) >> 8
+        image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
     return image.convert("RGB")
 
 
@@ -102,6 +108,10 @@ def fit_image(
             f"{scale:.1f}-fold enlargement (at most {MAX_ENLARGEMENT})"
         )
     size = max(columns, round(image.width * scale)), max(rows, round(image.height * scale))
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(
+            f"{path}: {image.width}x{image.height} pixels are too thin for a {width}x{height} image"
+        )
     if size != image.size:
         image = image.resize(size, _FILTERS[preprocessing.resize_filter])
     left, top = (image.width - width) // 2, (image.height - height) // 2

@@ -41,7 +41,7 @@ REFERENCE_TARGET = "pytorch"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class StagePrecisions(_Section):

@@ -102,6 +102,7 @@ def _trainer(phase: Phase) -> lightning.Trainer:
         accelerator="auto",
         devices=1,
         max_steps=phase.steps,
+        gradient_clip_val=1.0,  # recurrent cells meet a steep gradient now and then
         limit_train_batches=phase.steps,  # ends the epoch of endless data, and the bar knows its length
         enable_progress_bar=sys.stderr.isatty(),
         deterministic=not torch.cuda.is_available(),

@@ -57,6 +57,21 @@ class Checkpoint:
         classes = self.config.classifier.classes
         if self.class_names and len(self.class_names) != classes:
             raise CheckpointError(f"{len(self.class_names)} class names for {classes} classes")
+        try:
+            self.preprocessing.check_covers(self.config.image_height, self.config.image_width)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+
+
+class _Description(pydantic.BaseModel):
+    """What a checkpoint says of itself beside its weights."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    config: ModelConfig
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    metrics: dict[str, float]
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -93,11 +108,14 @@ def load_checkpoint(path: Path, preset_name: str | None = None) -> Checkpoint:
             raise CheckpointError(
                 f"{path}: checkpoint version {content.get('version')}, this program reads {VERSION}"
             )
-        described: Mapping[str, Any] = content
+        described: object = {
+            name: value for name, value in content.items() if name in _Description.model_fields
+        }
         state_dict = content.get("state_dict", {})
     else:
         # Lightning keeps its module's arguments under this name; other trainers have none.
-        described = (content.get("hyper_parameters") or {}).get("checkpoint", {})
+        hyper_parameters = content.get("hyper_parameters")
+        described = hyper_parameters.get("checkpoint") if isinstance(hyper_parameters, Mapping) else None
         state_dict = content.get("state_dict", content)
     state_dict = _unwrapped(state_dict, path)
     if described:
@@ -153,7 +171,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: refused: it is damaged or holds objects other than tensors and plain values, which "
             f"could run code when loaded; save its state dict alone ({_first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file makes the unpickler raise almost anything
         raise CheckpointError(f"{path}: cannot be read, perhaps truncated ({_first_line(error)})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint or state dict")
@@ -178,17 +196,16 @@ def _unwrapped(state_dict: object, path: Path) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _described(content: Mapping[str, Any], state_dict: dict[str, Tensor], path: Path) -> Checkpoint:
+def _described(content: object, state_dict: dict[str, Tensor], path: Path) -> Checkpoint:
     try:
+        description = _Description.model_validate(content)
         return Checkpoint(
-            config=ModelConfig.model_validate(content["config"]),
-            preprocessing=pydantic.TypeAdapter(Preprocessing).validate_python(content["preprocessing"]),
-            class_names=tuple(content["class_names"]),
-            metrics={str(name): float(value) for name, value in content["metrics"].items()},
+            config=description.config,
+            preprocessing=description.preprocessing,
+            class_names=description.class_names,
+            metrics=description.metrics,
             state_dict=state_dict,
         )
-    except KeyError as error:
-        raise CheckpointError(f"{path}: the checkpoint lacks its field {error}") from None
     except pydantic.ValidationError as error:
         raise CheckpointError(f"{path}: configuration {first_problem(error)}") from error
     except CheckpointError as error:
@@ -223,6 +240,15 @@ def _check_fit(checkpoint: Checkpoint, path: Path) -> None:
     if problems:
         raise CheckpointError(
             f"{path}: the state dict does not fit the model: {'; '.join(problems)}; is it another preset's?"
+        )
+    unusual = [
+        name
+        for name, tensor in found.items()
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex()
+    ]
+    if unusual:
+        raise CheckpointError(
+            f"{path}: {len(unusual)} tensors are sparse, complex or empty shells ({', '.join(unusual[:3])})"
         )
     infinite = [name for name, tensor in found.items() if not torch.isfinite(tensor).all()]
     if infinite:

@@ -18,7 +18,7 @@ class CodeParity:
     """The encoder's codes against the reference's.
 
     `unexplained_flips` are the flipped bits whose value before the sign was further from 0 than
-    `metrics.TIE_MARGIN` of that layer's spread: rounding does not reach so far.
+    `verify.TIE_MARGIN` of that layer's spread: rounding does not reach so far.
     """
 
     level: Level

@@ -3,10 +3,17 @@
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from ccr_deploy.atomic import atomic_file, write_atomically
+
+
+def interrupted_write(path: Path, error: type[BaseException]) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
 
 
 def test_written_content_stands_at_the_path(tmp_path):
@@ -36,17 +43,15 @@ def test_nothing_but_the_file_is_left(tmp_path):
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, error):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(error), atomic_file(path) as temporary:
-        temporary.write_bytes(b"half")
-        raise error
+    with pytest.raises(error):
+        interrupted_write(path, error)
     assert path.read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_interrupted_write_leaves_no_temporary_file(tmp_path, error):
-    with pytest.raises(error), atomic_file(tmp_path / "file") as temporary:
-        temporary.write_bytes(b"half")
-        raise error
+    with pytest.raises(error):
+        interrupted_write(tmp_path / "file", error)
     assert list(tmp_path.iterdir()) == []
 
 

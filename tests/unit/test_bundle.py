@@ -58,7 +58,7 @@ def fill(
 
     return Manifest(
         schema_version=1,
-        created_by=f"test {content}",
+        created_by=f"ccr-deploy {content}",
         model=MODEL,
         class_names=names,
         metrics={"top1_percent": 50.0},
@@ -83,6 +83,15 @@ def make(path: Path, content: str = "first") -> Bundle:
     with writing_bundle(path) as writer:
         writer.commit(fill(writer, content))
     return Bundle.open(path)
+
+
+def begin(path: Path, error: type[BaseException], *, commit: bool = False) -> None:
+    """Writes all files of a second bundle, then meets with an accident."""
+    with writing_bundle(path) as writer:
+        manifest = fill(writer, "second")
+        if commit:
+            writer.commit(manifest)
+        raise error
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -110,7 +119,7 @@ def refusal(path: Path) -> str:
 
 
 def test_a_written_bundle_opens(tmp_path):
-    assert make(tmp_path / "bundle").manifest.created_by == "test first"
+    assert make(tmp_path / "bundle").manifest.created_by == "ccr-deploy first"
 
 
 def test_a_bundle_s_files_carry_their_hash_in_their_name(tmp_path):
@@ -197,8 +206,46 @@ def test_a_contract_id_that_is_not_its_contract_s_is_refused(tmp_path):
 
 
 def test_a_changed_contract_does_not_fit_its_id(tmp_path):
-    edit(make(tmp_path), lambda content: content["contract"].update(iterations=3))
+    edit(make(tmp_path), lambda content: content["contract"].update(encoder_digest="1" * 64))
     assert "field contract_id" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("model", {"iterations": 3}), ("model", {"image_width": 4096}), ("contract", {"code_channels": 64})],
+)
+def test_model_and_contract_must_agree(tmp_path, field, value):
+    edit(make(tmp_path), lambda content: content[field].update(value))
+    assert "model and contract name different" in refusal(tmp_path)
+
+
+def test_class_names_must_fit_the_classes(tmp_path):
+    edit(make(tmp_path), lambda content: content.update(class_names=["only one"]))
+    assert "1 class names for" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", ".notes.tmp"])
+def test_a_file_of_another_program_is_not_taken_for_a_bundles(tmp_path, name):
+    (tmp_path / name).write_text('{"schema_version": 1}')
+    with pytest.raises(WrongUsageError, match="something else than a bundle"), writing_bundle(tmp_path):
+        pass
+    assert (tmp_path / name).read_text() == '{"schema_version": 1}'
+
+
+def test_a_damaged_manifest_can_be_replaced_and_hides_no_error(tmp_path):
+    bundle = make(tmp_path)
+    path = bundle.path / MANIFEST
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(KeyboardInterrupt), writing_bundle(bundle.path):
+        raise KeyboardInterrupt
+    make(tmp_path)
+    Bundle.open(bundle.path)
+
+
+def test_a_first_failure_leaves_no_parent_folder(tmp_path):
+    with pytest.raises(ValueError, match="accident"), writing_bundle(tmp_path / "x" / "y" / "z"):
+        raise ValueError("accident")
+    assert list(tmp_path.iterdir()) == []
 
 
 @given(st.data())
@@ -208,13 +255,13 @@ def test_a_truncated_manifest_is_refused(tmp_path_factory, data):
     with writing_bundle(folder) as writer:
         text = fill(writer).model_dump_json(indent=2).encode()
     length = data.draw(st.integers(0, len(text) - 1))
-    with pytest.raises(BundleError, match="manifest.json: not JSON, perhaps truncated"):
+    with pytest.raises(BundleError, match=r"manifest\.json: not JSON, perhaps truncated"):
         parse_manifest(text[:length], folder / MANIFEST)
 
 
 @given(
     st.text(max_size=20),
-    st.lists(st.text(max_size=8), max_size=3),
+    st.lists(st.text(max_size=8), min_size=3, max_size=3),
     st.dictionaries(st.text(max_size=8), st.floats(allow_nan=False, allow_infinity=False), max_size=3),
 )
 @settings(deadline=None, max_examples=40)
@@ -238,7 +285,7 @@ def test_a_manifest_survives_json(created_by, names, metrics):
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"7", b'"text"', b"\xff\xfe", b"{}"])
 def test_json_that_is_no_manifest_is_refused(text):
-    with pytest.raises(BundleError, match="manifest.json: "):
+    with pytest.raises(BundleError, match=r"manifest\.json: "):
         parse_manifest(text, Path(MANIFEST))
 
 
@@ -283,12 +330,12 @@ def test_a_graph_is_found_by_stage_precision_and_schedule(tmp_path):
 
 
 def test_a_schedule_that_was_not_exported_is_wrong_usage(tmp_path):
-    with pytest.raises(WrongUsageError, match="no fp32 plain encoder graph in it.*--schedule plain"):
+    with pytest.raises(WrongUsageError, match=r"no fp32 plain encoder graph in it.*--schedule plain"):
         make(tmp_path).graph("encoder", "fp32", "plain")
 
 
 def test_a_baseline_that_was_not_exported_is_wrong_usage(tmp_path):
-    with pytest.raises(WrongUsageError, match="no fp32 baseline graph in it.*--baseline CHECKPOINT"):
+    with pytest.raises(WrongUsageError, match=r"no fp32 baseline graph in it.*--baseline CHECKPOINT"):
         make(tmp_path).graph("baseline", "fp32", None)
 
 
@@ -306,7 +353,7 @@ def test_a_class_without_names_has_its_number(tmp_path):
 
 def test_a_second_commit_replaces_the_first(tmp_path):
     make(tmp_path)
-    assert make(tmp_path, "second").manifest.created_by == "test second"
+    assert make(tmp_path, "second").manifest.created_by == "ccr-deploy second"
 
 
 def test_files_that_a_new_manifest_does_not_name_are_removed(tmp_path):
@@ -354,9 +401,8 @@ def test_a_file_where_the_folder_should_be_is_a_bundle_error(tmp_path):
 def test_an_accident_before_the_commit_leaves_the_old_bundle_alone(tmp_path, error):
     make(tmp_path)
     before = contents(tmp_path)
-    with pytest.raises(error), writing_bundle(tmp_path) as writer:
-        fill(writer, "second")
-        raise error
+    with pytest.raises(error):
+        begin(tmp_path, error)
     assert contents(tmp_path) == before
 
 
@@ -376,9 +422,8 @@ def test_an_accident_within_a_file_leaves_the_old_bundle_alone(tmp_path, error):
 
 def test_an_accident_after_the_commit_leaves_the_new_bundle(tmp_path):
     make(tmp_path)
-    with pytest.raises(AccidentError), writing_bundle(tmp_path) as writer:
-        writer.commit(fill(writer, "second"))
-        raise AccidentError
+    with pytest.raises(AccidentError):
+        begin(tmp_path, AccidentError, commit=True)
     bundle = Bundle.open(tmp_path)
     assert bundle.file(bundle.manifest.weights).read_text() == "weights second"
 
@@ -386,16 +431,14 @@ def test_an_accident_after_the_commit_leaves_the_new_bundle(tmp_path):
 @pytest.mark.parametrize("error", [AccidentError, KeyboardInterrupt])
 def test_an_accident_the_first_time_leaves_no_folder(tmp_path, error):
     path = tmp_path / "bundle"
-    with pytest.raises(error), writing_bundle(path) as writer:
-        fill(writer)
-        raise error
+    with pytest.raises(error):
+        begin(path, error)
     assert not path.exists()
 
 
 def test_an_accident_in_an_empty_folder_leaves_it_empty(tmp_path):
-    with pytest.raises(AccidentError), writing_bundle(tmp_path) as writer:
-        fill(writer)
-        raise AccidentError
+    with pytest.raises(AccidentError):
+        begin(tmp_path, AccidentError)
     assert contents(tmp_path) == {}
 
 
@@ -413,7 +456,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path, name):
 def test_what_a_killed_run_left_does_not_hinder_reading(tmp_path):
     make(tmp_path)
     (tmp_path / ".weights.safetensors.tmp").write_text("stray")
-    assert Bundle.open(tmp_path).manifest.created_by == "test first"
+    assert Bundle.open(tmp_path).manifest.created_by == "ccr-deploy first"
 
 
 def test_a_second_writer_at_the_same_time_is_refused(tmp_path):
@@ -453,7 +496,7 @@ def test_a_writer_in_another_process_is_refused(tmp_path):
 def test_the_lock_ends_with_its_writer(tmp_path):
     with pytest.raises(AccidentError), writing_bundle(tmp_path):
         raise AccidentError
-    assert make(tmp_path).manifest.created_by == "test first"
+    assert make(tmp_path).manifest.created_by == "ccr-deploy first"
 
 
 FULL_DISK = textwrap.dedent("""
@@ -470,7 +513,8 @@ FULL_DISK = textwrap.dedent("""
             if what == "file":
                 writer.add("weights", ".safetensors", lambda file: file.write_bytes(bytes(limit + 1)))
             else:
-                writer.commit(Bundle.open(path).manifest.model_copy(update={"created_by": "x" * limit}))
+                large = {"created_by": "ccr-deploy " + "x" * limit}
+                writer.commit(Bundle.open(path).manifest.model_copy(update=large))
     except BundleError as error:
         sys.exit(f"bundle error: {error}")
 """)
@@ -532,4 +576,4 @@ def test_after_a_killed_writer_the_next_leaves_no_stray_files(tmp_path, moment):
 def test_a_first_writer_that_was_killed_does_not_hinder_the_next(tmp_path):
     path = tmp_path / "bundle"
     kill_in_the_middle(path, "within a file")
-    assert make(path).manifest.created_by == "test first"
+    assert make(path).manifest.created_by == "ccr-deploy first"

@@ -231,7 +231,7 @@ def test_an_accident_within_a_rebuild_leaves_the_old_engine(tmp_path, error):
 
 def test_a_build_that_writes_no_engine_is_an_engine_error(tmp_path):
     with pytest.raises(EngineError):
-        EngineStore(tmp_path).build(KEY, ".onnx", target="cpu", created_by="test", write=lambda path: None)
+        EngineStore(tmp_path).build(KEY, ".onnx", target="cpu", created_by="test", write=lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -365,3 +365,29 @@ def test_a_file_instead_of_a_folder_is_refused(tmp_path):
     put(tmp_path, "a.png")
     with pytest.raises(ImageError, match="no such folder"):
         list_images(tmp_path / "a.png", ())
+
+
+def test_a_wrongly_typed_exif_tag_is_an_image_error(tmp_path):
+    """A JPEG whose EXIF holds text where a number belongs, and a rotation."""
+    path = tmp_path / "camera.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    tags = (
+        b"MM\x00*\x00\x00\x00\x08\x00\x02"
+        + (
+            b"\x01\x00\x00\x02\x00\x00\x00\x06\x00\x00\x00&"
+             b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
+        )
+        + b"\x00\x00\x00\x00"
+        + b"hello\x00"
+    )
+    Image.new("RGB", (16, 16)).save(path, exif=b"Exif\x00\x00" + tags)
+    with pytest.raises(ImageError, match=r"camera\.jpg: cannot be decoded"):
+        open_rgb(path)
+
+
+def test_a_very_thin_picture_is_refused_before_it_is_enlarged(tmp_path):
+    path = tmp_path / "thin.png"
+    Image.new("L", (3_000_000, 30)).save(path)
+    with pytest.raises(ImageError, match="too thin"):
+        load_image(path, Preprocessing((100, 100)), 96, 96)

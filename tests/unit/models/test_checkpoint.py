@@ -313,18 +313,18 @@ def test_another_version_of_the_format_is_refused(tmp_path):
 def test_a_missing_field_is_refused_and_named(tmp_path, field):
     content = own_format()
     del content[field]
-    assert f"lacks its field '{field}'" in refusal(save(content, tmp_path / "x.pt"))
+    assert f"configuration field {field}: Field required" in refusal(save(content, tmp_path / "x.pt"))
 
 
 def test_a_wrong_configuration_is_refused_and_its_field_named(tmp_path):
     config = {**TINY.model_dump(mode="json"), "iterations": 0}
     path = save(own_format(config=config), tmp_path / "x.pt")
-    assert "configuration field iterations: " in refusal(path)
+    assert "configuration field config.iterations: " in refusal(path)
 
 
 def test_an_unknown_field_of_the_configuration_is_refused_and_named(tmp_path):
     config = {**TINY.model_dump(mode="json"), "surprise": 1}
-    assert "field surprise: " in refusal(save(own_format(config=config), tmp_path / "x.pt"))
+    assert "field config.surprise: " in refusal(save(own_format(config=config), tmp_path / "x.pt"))
 
 
 def test_another_number_of_class_names_is_refused(tmp_path):
@@ -368,3 +368,42 @@ def test_weights_that_are_not_finite_are_refused_and_named(tmp_path, value):
     weights["encoder.stem.weight"].view(-1)[5] = value
     message = refusal(save(own_format(state_dict=weights), tmp_path / "x.pt"))
     assert "1 tensors hold NaN or infinity (encoder.stem.weight)" in message
+
+
+@pytest.mark.parametrize("text", ["epoch,loss\n1,2\n", "sorry\n", "training log: epoch 1\n", "{}"])
+def test_text_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "log.pt"
+    path.write_text(text)
+    assert "\n" not in refusal(path)
+
+
+@pytest.mark.parametrize("hyper_parameters", [{"checkpoint": "/path/x.ckpt"}, ["a"], "text"])
+def test_another_trainer_s_hyperparameters_are_no_accident(tmp_path, hyper_parameters):
+    content = {"state_dict": own_format()["state_dict"], "hyper_parameters": hyper_parameters}
+    path = save(content, tmp_path / "x.pt")
+    with pytest.raises((CheckpointError, WrongUsageError), match=r"x\.pt"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("class_names", None),
+        ("class_names", [1, 2, 3]),
+        ("metrics", [1]),
+        ("metrics", {"top1": "high"}),
+        ("preprocessing", {"resize_to_cover": (36, 40), "std": (0.0, 0.0, 0.0)}),
+        ("preprocessing", {"resize_to_cover": (8, 8)}),
+        ("preprocessing", {"resize_to_cover": (36, 40), "surprise": 1}),
+    ],
+)
+def test_a_wrong_description_is_refused(tmp_path, field, value):
+    assert "x.pt" in refusal(save(own_format(**{field: value}), tmp_path / "x.pt"))
+
+
+@pytest.mark.parametrize("kind", ["sparse", "complex"])
+def test_unusual_tensors_are_refused(tmp_path, kind):
+    content = own_format()
+    weight = content["state_dict"]["encoder.stem.weight"]
+    content["state_dict"]["encoder.stem.weight"] = weight.to_sparse() if kind == "sparse" else weight.cfloat()
+    assert "encoder.stem.weight" in refusal(save(content, tmp_path / "x.pt"))

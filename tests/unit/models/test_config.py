@@ -139,7 +139,7 @@ def test_a_paper_preset_s_code_takes_784_bytes():
 
 
 def test_an_unknown_preset_is_refused_and_the_known_ones_listed():
-    with pytest.raises(WrongUsageError, match="no preset 'layer1': choose one of .*ccr-layer1.*demo"):
+    with pytest.raises(WrongUsageError, match=r"no preset 'layer1': choose one of .*ccr-layer1.*demo"):
         preset("layer1")
 
 

@@ -14,8 +14,8 @@ from ccr_deploy.models.checkpoint import build_model, load_checkpoint
 from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
 from ccr_deploy.models.presets import default_preprocessing
 from training.compressor import CompressorModule
+from training.data import textures
 from training.data.image_folder import ImageFolder
-from training.data.textures import TestCrops, TrainingCrops, load_photos, write_test_images
 from training.evaluation import evaluate
 from training.recipe import Phase, Recipe, train
 from training.recogniser import RecogniserModule
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.models.checkpoint import Checkpoint
 
-PHOTOS = load_photos()[:4]
+PHOTOS = textures.load_photos()[:4]
 NAMES = [photo.name for photo in PHOTOS]
 MODEL = ModelConfig(
     image_height=48,
@@ -44,12 +44,12 @@ RECIPE = Recipe(
 )
 
 
-def crops(seed: int = 0) -> TrainingCrops:
-    return TrainingCrops(PHOTOS, 48, RECIPE.batch, seed)
+def crops(seed: int = 0) -> textures.TrainingCrops:
+    return textures.TrainingCrops(PHOTOS, 48, RECIPE.batch, seed)
 
 
 def trained(recipe: Recipe) -> Checkpoint:
-    return train(recipe, crops(recipe.seed), TestCrops(PHOTOS, 48), NAMES)
+    return train(recipe, crops(recipe.seed), textures.TestCrops(PHOTOS, 48), NAMES)
 
 
 def compressor() -> CompressorModule:
@@ -141,7 +141,7 @@ def test_a_lightning_checkpoint_loads_as_it_is(tmp_path: Path) -> None:
 
 
 def test_users_pictures_train_and_evaluate_like_the_photos(tmp_path: Path) -> None:
-    write_test_images(PHOTOS, 48, tmp_path)
+    textures.write_test_images(PHOTOS, 48, tmp_path)
     arguments = (tmp_path, MODEL, RECIPE.preprocessing, NAMES)
     training = DataLoader(ImageFolder(*arguments, augment=True), batch_size=8, shuffle=True)
     test = DataLoader(ImageFolder(*arguments, augment=False), batch_size=100)

@@ -143,7 +143,7 @@ def test_without_changes_the_gates_stay():
 
 
 def test_an_unknown_gate_is_refused_and_the_known_ones_listed():
-    with pytest.raises(WrongUsageError, match="no gate 'cosine': choose one of .*min-cosine"):
+    with pytest.raises(WrongUsageError, match=r"no gate 'cosine': choose one of .*min-cosine"):
         changed_gates(Gates(), ["cosine=0.5"])
 
 

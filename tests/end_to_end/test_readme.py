@@ -1,0 +1,83 @@
+"""Whoever types the README's commands sees what it says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccr_deploy.cli import cli
+from ccr_deploy.verification.gates import Gates
+from tests.cli_runner import run
+
+if TYPE_CHECKING:
+    from ccr_deploy.models.checkpoint import Checkpoint
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture
+def user_folder(tiny_checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the README's user has: model.pt, val/ and photo.jpg."""
+    (tmp_path / "model.pt").write_bytes(tiny_checkpoint_file.read_bytes())
+    generator = np.random.default_rng(2)
+    for name in ("apple", "egg"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        pixels = generator.integers(0, 256, (60, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "val" / name / "1.png")
+    Image.fromarray(generator.integers(0, 256, (90, 90, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CCR_DEPLOY_ENGINES", str(tmp_path / "engines"))
+    return tmp_path
+
+
+def test_the_readmes_commands_and_python_run_as_they_stand(
+    user_folder: Path, tiny_checkpoint: Checkpoint
+) -> None:
+    commands = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
+    assert len(commands) == 5
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "ccr-deploy"
+        outcome = run(*arguments, *(("--rounds", "2") if arguments[0] == "benchmark" else ()))
+        assert (outcome.status, outcome.stderr) == (0, ""), command
+    (program_text,) = blocks("python")
+    finished = subprocess.run(
+        [sys.executable, "-c", program_text], cwd=user_folder, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert any(name in finished.stdout for name in tiny_checkpoint.class_names)
+
+
+def test_the_readme_lists_every_command() -> None:
+    listed = re.findall(r"^\| `([a-z-]+)` \| [A-Za-z]", README, flags=re.MULTILINE)
+    assert listed == list(cli.commands)
+
+
+def test_the_readme_and_the_help_state_the_gates_as_they_are() -> None:
+    shown = run("verify", "--help").stdout
+    for field, limit in vars(Gates()).items():
+        name = field.replace("_", "-")
+        (stated,) = re.findall(rf"^\| `{name}` \| ([\d.]+) \|", README, flags=re.MULTILINE)
+        assert float(stated) == limit
+        (helped,) = re.findall(rf"^ +{name} +([\d.]+) ", shown, flags=re.MULTILINE)
+        assert float(helped) == limit
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
