@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
 from torch.utils.data import DataLoader
 
 from ccr_deploy.models.checkpoint import Checkpoint
@@ -26,16 +27,22 @@ if TYPE_CHECKING:
     from ccr_deploy.models.config import DecoderConfig, ModelConfig
 
     Batch = tuple[Tensor, Tensor]
+    Data = Dataset[Batch] | DataLoader[tuple[Tensor, int]]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One step of the training."""
+    """One step of the training.
+
+    During the last `settling` share of the steps the encoder no longer learns and its bits are
+    production's instead of drawn ones, so that the classifier fits the codes that it will get.
+    """
 
     steps: int
     learning_rate: float
     weight_decay: float = 0.01
     label_smoothing: float = 0.0
+    settling: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,8 @@ class Recipe:
 
 def train(
     recipe: Recipe,
-    training_data: Dataset[Batch] | DataLoader[Batch],
-    test_data: Dataset[Batch] | DataLoader[Batch],
+    training_data: Data,
+    test_data: Data,
     class_names: Sequence[str],
 ) -> Checkpoint:
     """Runs both steps and returns the checkpoint with what was measured.
@@ -68,13 +75,13 @@ def train(
         warnings.filterwarnings("ignore", module="lightning")
         training_batches, test_batches = _batches(training_data), _batches(test_data)
         compressor = CompressorModule(recipe.model, recipe.decoder, recipe.preprocessing, recipe.pretraining)
-        pretrainer = _trainer(recipe.pretraining)
+        pretrainer = _trainer(recipe.pretraining, "Step 1 of 2: compressor")
         pretrainer.fit(compressor, training_batches)
         (restored,) = pretrainer.test(compressor, test_batches, verbose=False)
         recogniser = RecogniserModule(
             recipe.model, recipe.preprocessing, class_names, recipe.training, compressor.encoder.state_dict()
         )
-        trainer = _trainer(recipe.training)
+        trainer = _trainer(recipe.training, "Step 2 of 2: recogniser")
         trainer.fit(recogniser, training_batches)
         (tested,) = trainer.test(recogniser, test_batches, verbose=False)
     return Checkpoint(
@@ -90,13 +97,25 @@ def train(
     )
 
 
-def _batches(data: Dataset[Batch] | DataLoader[Batch]) -> DataLoader[Batch]:
+class _TitledBar(RichProgressBar):
+    """Says which step runs: with one endless epoch, Lightning's "Epoch 0/-2" tells nothing."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self.title = title
+
+    def _get_train_description(self, current_epoch: int) -> str:  # noqa: ARG002  Lightning's signature
+        return self.title
+
+
+def _batches(data: Data) -> DataLoader[Any]:
     return data if isinstance(data, DataLoader) else DataLoader(data, batch_size=None)
 
 
-def _trainer(phase: Phase) -> lightning.Trainer:
+def _trainer(phase: Phase, title: str) -> lightning.Trainer:
     """A trainer that writes nothing to disk, and shows a bar on a terminal alone."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    on_terminal = sys.stderr.isatty()
     options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
     return lightning.Trainer(
         accelerator="auto",
@@ -104,7 +123,8 @@ def _trainer(phase: Phase) -> lightning.Trainer:
         max_steps=phase.steps,
         gradient_clip_val=1.0,  # recurrent cells meet a steep gradient now and then
         limit_train_batches=phase.steps,  # ends the epoch of endless data, and the bar knows its length
-        enable_progress_bar=sys.stderr.isatty(),
+        enable_progress_bar=on_terminal,
+        callbacks=[_TitledBar(title)] if on_terminal else [],
         deterministic=not torch.cuda.is_available(),
         **options,
     )

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import lightning
+import torch
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -27,8 +28,8 @@ class RecogniserModule(lightning.LightningModule):
     """Learns to name what is in the image from its code, by cross-entropy on the logits.
 
     Shibata, Ohara, Yamauchi, "Lightweight and Acceleration of Image Compression, Restoration, and
-    Recognition Framework". The binarizer stays stochastic in training, so that the classifier learns
-    to bear flipped bits.
+    Recognition Framework". The binarizer stays stochastic while the encoder learns. Its codes then differ
+    from production's enough to mislead the classifier's batch norms, so the last steps go without.
 
     A Lightning checkpoint of this module carries its configuration in its hyperparameters, and
     `ccr_deploy.models.checkpoint.load_checkpoint` reads it as it is.
@@ -66,7 +67,12 @@ class RecogniserModule(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """One step's cross-entropy."""
         images, labels = batch
-        loss = cross_entropy(self(images), labels, label_smoothing=self.phase.label_smoothing)
+        learning = self.global_step < self.phase.steps * (1 - self.phase.settling)
+        self.model.encoder.train(learning)
+        with torch.set_grad_enabled(learning):
+            code = self.model.encoder(normalise(images, self.preprocessing), self.model.config.iterations)
+        logits = self.model.classifier(code)
+        loss = cross_entropy(logits, labels, label_smoothing=self.phase.label_smoothing)
         self.log("loss", loss, prog_bar=True)
         return loss
 

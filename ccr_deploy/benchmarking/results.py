@@ -15,14 +15,17 @@ Subject = Literal["encoder", "classifier", "chain"]
 
 @dataclass(frozen=True)
 class MachineState:
-    """Where and in what state the numbers were measured."""
+    """Where and in what state the numbers were measured.
+
+    `cpu_busy_percent` is how much of all cores something else used just before the start.
+    """
 
     processor: str
     usable_cores: int
     memory_gib: float
     operating_system: str
     python: str
-    load_average_1min: float
+    cpu_busy_percent: float | None
     frequency_governor: str | None
 
 

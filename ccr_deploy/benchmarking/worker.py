@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import resource
 import signal
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,12 +54,15 @@ class Worker:
     """A competitor's process. A context manager, so that none outlives the benchmark."""
 
     def __init__(self, competitor: Competitor, batch: int) -> None:
-        context = multiprocessing.get_context("spawn")
         self.competitor = competitor
-        self._connection, remote = context.Pipe()
-        self._process = context.Process(target=_serve, args=(remote, competitor, batch), daemon=True)
-        self._process.start()
+        self._connection, remote = Pipe()
+        # Not multiprocessing's own processes: they import the caller's main module, and what that
+        # imports would count as the competitor's memory.
+        descriptor = remote.fileno()
+        command = [sys.executable, "-m", "ccr_deploy.benchmarking", str(descriptor)]
+        self._process = subprocess.Popen(command, pass_fds=[descriptor])
         remote.close()
+        self._connection.send((competitor, batch))
 
     def __enter__(self) -> Worker:
         return self
@@ -66,10 +71,11 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self._connection.close()
-        self._process.join(timeout=5)
-        if self._process.is_alive():
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.join()
+            self._process.wait()
 
     def wait_until_loaded(self) -> str:
         """Waits for the engines to be loaded and warm, and returns the backend's version.
@@ -97,17 +103,18 @@ class Worker:
                 raise EngineError(f"{name}: gave no answer within {seconds:.0f} s")
             answer = self._connection.recv()
         except (EOFError, OSError):
-            self._process.join(timeout=5)
-            raise EngineError(f"{name}: its process ended (exit status {self._process.exitcode})") from None
+            status = self._process.wait(timeout=5)
+            raise EngineError(f"{name}: its process ended (exit status {status})") from None
         if isinstance(answer, Exception):
             raise EngineError(f"{name}: {answer}") from answer
         return answer
 
 
-def _serve(connection: Connection, competitor: Competitor, batch: int) -> None:
+def serve(connection: Connection[object, Any]) -> None:
     """The process: loads the engines, then answers each number of runs by a turn, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it closes the pipe
     try:
+        competitor, batch = connection.recv()
         library = backend(competitor.backend)
         with ExitStack() as stack:
             runners = [

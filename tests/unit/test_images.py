@@ -370,17 +370,9 @@ def test_a_file_instead_of_a_folder_is_refused(tmp_path):
 def test_a_wrongly_typed_exif_tag_is_an_image_error(tmp_path):
     """A JPEG whose EXIF holds text where a number belongs, and a rotation."""
     path = tmp_path / "camera.jpg"
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    tags = (
-        b"MM\x00*\x00\x00\x00\x08\x00\x02"
-        + (
-            b"\x01\x00\x00\x02\x00\x00\x00\x06\x00\x00\x00&"
-             b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
-        )
-        + b"\x00\x00\x00\x00"
-        + b"hello\x00"
-    )
+    width_as_text = struct.pack(">HHII", 0x0100, 2, 6, 38)
+    rotation = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
+    tags = struct.pack(">2sHIH", b"MM", 42, 8, 2) + width_as_text + rotation + bytes(4) + b"hello\0"
     Image.new("RGB", (16, 16)).save(path, exif=b"Exif\x00\x00" + tags)
     with pytest.raises(ImageError, match=r"camera\.jpg: cannot be decoded"):
         open_rgb(path)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from ccr_deploy.models.chain import normalise
 from ccr_deploy.models.checkpoint import build_model, load_checkpoint
 from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
 from ccr_deploy.models.presets import default_preprocessing
@@ -60,6 +61,19 @@ def recogniser(encoder_weights: dict[str, torch.Tensor] | None = None) -> Recogn
     return RecogniserModule(MODEL, RECIPE.preprocessing, NAMES, RECIPE.training, encoder_weights)
 
 
+def fit(module: RecogniserModule, steps: int) -> lightning.Trainer:
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader(crops(), batch_size=None))
+    return trainer
+
+
 def test_two_runs_of_one_seed_give_the_same_weights() -> None:
     first, again, other = trained(RECIPE), trained(RECIPE), trained(replace(RECIPE, seed=1))
     assert first.metrics == again.metrics
@@ -71,11 +85,8 @@ def test_two_runs_of_one_seed_give_the_same_weights() -> None:
 
 def test_training_compresses_and_recognises_better() -> None:
     short = trained(RECIPE)
-    phases = {
-        "pretraining": replace(RECIPE.pretraining, steps=60),
-        "training": replace(RECIPE.training, steps=150),
-    }
-    long = trained(replace(RECIPE, **phases))
+    pretraining, training = replace(RECIPE.pretraining, steps=60), replace(RECIPE.training, steps=150)
+    long = trained(replace(RECIPE, pretraining=pretraining, training=training))
     assert long.metrics["pretraining_l1"] < 0.9 * short.metrics["pretraining_l1"]
     assert long.metrics["top1_percent"] > 45  # chance: 25
     assert long.metrics["top5_percent"] == 100  # of four classes
@@ -108,6 +119,22 @@ def test_gradients_pass_the_random_signs_and_reach_the_whole_encoder(make: type)
         assert parameter.grad.abs().sum() > 0, name
 
 
+def test_the_last_steps_settle_on_productions_codes() -> None:
+    changed = {}
+    for settling in (1.0, 0.5):
+        phase = replace(RECIPE.training, steps=4, settling=settling)
+        module = RecogniserModule(MODEL, RECIPE.preprocessing, NAMES, phase)
+        before = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
+        fit(module, phase.steps)
+        after = module.model.state_dict()
+        changed[settling] = {name for name in after if not torch.equal(after[name], before[name])}
+        assert not module.model.encoder.training
+        assert module.model.classifier.training
+    assert "classifier.fc.weight" in changed[1.0]
+    assert not [name for name in changed[1.0] if name.startswith("encoder.")]
+    assert "encoder.stem.weight" in changed[0.5]
+
+
 def test_the_second_step_starts_from_the_first_ones_encoder() -> None:
     encoder = compressor().encoder.state_dict()
     model = recogniser(encoder).model.encoder.state_dict()
@@ -116,28 +143,17 @@ def test_the_second_step_starts_from_the_first_ones_encoder() -> None:
 
 def test_a_lightning_checkpoint_loads_as_it_is(tmp_path: Path) -> None:
     module = recogniser()
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_steps=2,
-        default_root_dir=tmp_path,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, DataLoader(crops(), batch_size=None))
-    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    fit(module, 2).save_checkpoint(tmp_path / "last.ckpt")
     checkpoint = load_checkpoint(tmp_path / "last.ckpt")
     assert checkpoint.config == MODEL
     assert asdict(checkpoint.preprocessing) == asdict(RECIPE.preprocessing)
     assert checkpoint.class_names == tuple(NAMES)
     images, _ = next(iter(crops()))
-    model = build_model(checkpoint)
     module.eval()
     with torch.inference_mode():
-        loaded = type(module)(MODEL, RECIPE.preprocessing, NAMES, RECIPE.training).eval()
-        loaded.model = model
-        assert torch.equal(loaded(images), module(images))
+        expected = module(images)
+        loaded = build_model(checkpoint)(normalise(images, checkpoint.preprocessing))
+    assert torch.equal(loaded, expected)
 
 
 def test_users_pictures_train_and_evaluate_like_the_photos(tmp_path: Path) -> None:
