@@ -29,8 +29,8 @@ $(DEMO)/checkpoint.pt: $(READY) $(wildcard training/*.py training/data/*.py ccr_
 demo: $(DEMO)/checkpoint.pt ## Train a small checkpoint, export, build, verify, measure, classify.
 	$(RUN) export --checkpoint $(DEMO)/checkpoint.pt --images $(DEMO)/images --schedule iteration-major --schedule layer-major --schedule plain $(DEMO)/bundle
 	$(RUN) build-engine $(DEMO)/bundle
-	$(RUN) classify --bundle $(DEMO)/bundle $(DEMO)/images/coffee/r0000c0000/0480.png $(DEMO)/images/brick/r0000c0000/0080.png
 	$(RUN) verify $(DEMO)/bundle --images $(DEMO)/images --report $(DEMO)/report
+	$(RUN) classify --bundle $(DEMO)/bundle $(DEMO)/images/coffee/r0000c0000/0480.png $(DEMO)/images/brick/r0000c0000/0080.png
 	$(RUN) benchmark $(DEMO)/bundle --report $(DEMO)/report
 
 test: $(READY) lint ## Lint, types, and the tests but for the slow ones.

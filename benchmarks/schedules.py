@@ -9,6 +9,7 @@ several seconds an image.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -44,6 +45,7 @@ def main(name: str, rounds: int, baseline: bool) -> None:
         report = benchmark_bundle(bundle, "cpu", store, rounds=rounds, progress=TerminalProgress())
     suffix = "-baseline" if baseline else ""
     RESULTS.mkdir(exist_ok=True)
+    report = replace(report, bundle=f"{name}, untrained")
     write_atomically(RESULTS / f"cpu-{name}{suffix}.json", to_json(report).encode())
     for table in benchmark_tables(report):
         print_table(stdout_console(), table)

@@ -12,20 +12,16 @@ if TYPE_CHECKING:
 
 def markdown(title: str, tables: Sequence[Table]) -> str:
     """A Markdown document with a heading and a section a table."""
-    return "\n".join([f"# {title}", "", *(line for table in tables for line in _section(table))])
+    sections = [f"## {table.title}\n\n{markdown_table(table)}" for table in tables]
+    return "\n".join([f"# {title}\n", *sections])
 
 
-def _section(table: Table) -> list[str]:
+def markdown_table(table: Table) -> str:
+    """A table with its note below, without its title."""
+
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
     alignments = ["---", *(["---:"] * (len(table.columns) - 1))]
-    lines = [
-        f"## {table.title}",
-        "",
-        line(table.columns),
-        line(alignments),
-        *(line(row) for row in table.rows),
-        "",
-    ]
-    return [*lines, table.note, ""] if table.note else lines
+    lines = [line(table.columns), line(alignments), *(line(row) for row in table.rows), ""]
+    return "\n".join([*lines, table.note, ""] if table.note else lines)

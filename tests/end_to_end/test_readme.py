@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.readme import filled, tables
 from ccr_deploy.cli import cli
 from ccr_deploy.verification.gates import Gates
 from tests.cli_runner import run
@@ -81,3 +82,8 @@ def test_every_file_that_the_readme_links_to_exists() -> None:
     assert links
     for link in links:
         assert (ROOT / link).exists(), link
+
+
+def test_the_readmes_tables_are_the_committed_results() -> None:
+    assert filled(README) == README
+    assert all(table in README for table in tables().values())

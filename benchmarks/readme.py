@@ -1,0 +1,71 @@
+"""The tables that the README quotes, from committed results.
+
+``python -m benchmarks.readme`` puts them between the README's markers; ``--demo DIR`` first takes over
+what ``make demo`` measured (``build/demo/report``). A test holds the README against the results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+import pydantic
+
+from ccr_deploy.atomic import write_atomically
+from ccr_deploy.benchmarking.results import BenchmarkReport
+from ccr_deploy.report_folder import to_json
+from ccr_deploy.reporting.markdown import markdown_table
+from ccr_deploy.reporting.tables import benchmark_tables, summary_table
+from ccr_deploy.verification.results import VerificationReport
+
+if TYPE_CHECKING:
+    from ccr_deploy.reporting.tables import Table
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
+
+_Report = TypeVar("_Report", VerificationReport, BenchmarkReport)
+
+
+def tables() -> dict[str, str]:
+    """Every quoted table as Markdown, by its marker's name."""
+    verification = _read(RESULTS / "demo-verify.json", VerificationReport)
+    benchmark = _read(RESULTS / "demo-benchmark.json", BenchmarkReport)
+    speed = _read(RESULTS / "cpu-ccr-layer1.json", BenchmarkReport)
+    chosen: dict[str, Table] = {
+        "demo": summary_table(verification, benchmark),
+        "speed": benchmark_tables(speed)[0],
+    }
+    return {name: markdown_table(table) for name, table in chosen.items()}
+
+
+def filled(text: str) -> str:
+    """The README's text with every table put between its markers."""
+    for name, table in tables().items():
+        before, begin, rest = text.partition(f"<!-- {name} -->")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        text = f"{before}{begin}\n\n{table}\n{end}{after}"
+    return text
+
+
+@click.command()
+@click.option("--demo", type=click.Path(path_type=Path), metavar="DIR", help="The demo's report folder.")
+def main(demo: Path | None) -> None:
+    """Write the tables into the README."""
+    if demo:
+        # Without the sample pictures, which are not this project's.
+        verification = replace(_read(demo / "verify.json", VerificationReport), samples=())
+        write_atomically(RESULTS / "demo-verify.json", to_json(verification).encode())
+        benchmark = _read(demo / "benchmark.json", BenchmarkReport)
+        write_atomically(RESULTS / "demo-benchmark.json", to_json(benchmark).encode())
+    write_atomically(README, filled(README.read_text(encoding="utf-8")).encode())
+
+
+def _read(path: Path, kind: type[_Report]) -> _Report:
+    return pydantic.TypeAdapter(kind).validate_json(path.read_bytes())
+
+
+if __name__ == "__main__":
+    main()
