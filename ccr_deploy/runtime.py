@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import numpy.typing as npt
+    from typing_extensions import Self
 
     from ccr_deploy.backends.base import Runner
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle import Bundle, Stage
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,27 @@ class Prediction:
 
 
 class _EngineUser:
+    """One stage's engine in memory. A context manager."""
+
+    _stage: ClassVar[Stage]
+
     def __init__(self, bundle: Bundle, runner: Runner) -> None:
         self.bundle = bundle
         self._runner = runner
+
+    @classmethod
+    def load(cls, bundle: Bundle, target: str, store: EngineStore | None = None) -> Self:
+        """Loads the bundle's engine for a target, from the default store unless one is given.
+
+        Raises:
+            WrongUsageError: the engine was not built yet, or there is no such target.
+            EngineError: the engine is damaged or cannot be loaded.
+        """
+        factory = EngineFactory(bundle, target, store or EngineStore.default())
+        return cls(bundle, factory.load(factory.find(cls._stage)))
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
@@ -45,18 +64,7 @@ class _EngineUser:
 class Encoder(_EngineUser):
     """Images to payloads. A context manager."""
 
-    @classmethod
-    def load(cls, bundle: Bundle, target: str, store: EngineStore | None = None) -> Encoder:
-        """Loads the bundle's encoder engine for a target, from the default store unless one is given.
-
-        Raises:
-            WrongUsageError: the engine was not built yet, or there is no such target.
-            EngineError: the engine is damaged or cannot be loaded.
-        """
-        return cls(bundle, _load(bundle, target, "encoder", store))
-
-    def __enter__(self) -> Encoder:
-        return self
+    _stage = "encoder"
 
     def encode(self, images: npt.NDArray[np.uint8]) -> list[bytes]:
         """One payload for each image of ``uint8 [N, H, W, 3]``.
@@ -71,18 +79,7 @@ class Encoder(_EngineUser):
 class Classifier(_EngineUser):
     """Payloads to predictions. A context manager."""
 
-    @classmethod
-    def load(cls, bundle: Bundle, target: str, store: EngineStore | None = None) -> Classifier:
-        """Loads the bundle's classifier engine for a target, from the default store unless one is given.
-
-        Raises:
-            WrongUsageError: the engine was not built yet, or there is no such target.
-            EngineError: the engine is damaged or cannot be loaded.
-        """
-        return cls(bundle, _load(bundle, target, "classifier", store))
-
-    def __enter__(self) -> Classifier:
-        return self
+    _stage = "classifier"
 
     def classify(self, payloads: Sequence[bytes]) -> list[Prediction]:
         """One prediction for each payload.
@@ -101,10 +98,3 @@ class Classifier(_EngineUser):
             )
             for row in probabilities
         ]
-
-
-def _load(
-    bundle: Bundle, target: str, stage: Literal["encoder", "classifier"], store: EngineStore | None
-) -> Runner:
-    factory = EngineFactory(bundle, target, store or EngineStore.default())
-    return factory.load(factory.find(stage))

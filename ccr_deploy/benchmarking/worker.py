@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -60,7 +59,8 @@ class Worker:
         # imports would count as the competitor's memory.
         descriptor = remote.fileno()
         command = [sys.executable, "-m", "ccr_deploy.benchmarking", str(descriptor)]
-        self._process = subprocess.Popen(command, pass_fds=[descriptor])
+        # In a session of its own, Ctrl-C is the parent's to handle: it closes the pipe, which ends this.
+        self._process = subprocess.Popen(command, pass_fds=[descriptor], start_new_session=True)
         remote.close()
         self._connection.send((competitor, batch))
 
@@ -112,7 +112,6 @@ class Worker:
 
 def serve(connection: Connection[object, Any]) -> None:
     """The process: loads the engines, then answers each number of runs by a turn, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it closes the pipe
     try:
         competitor, batch = connection.recv()
         library = backend(competitor.backend)
@@ -138,8 +137,8 @@ def serve(connection: Connection[object, Any]) -> None:
                 runs = connection.recv()
                 run(), run()
                 connection.send(Turn(tuple(run() for _ in range(runs)), _peak_memory_mib()))
-    except EOFError:
-        pass
+    except (EOFError, ConnectionError):
+        pass  # the parent has gone: nobody is left to answer
     except Exception as error:  # whatever happens is the parent's to tell
         connection.send(error)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +26,6 @@ from ccr_deploy.report_folder import add_to_folder
 from tests.cli_runner import run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ccr_deploy.models.checkpoint import Checkpoint
 
 
@@ -103,6 +105,33 @@ def test_benchmark_times_every_competitor(report: Path) -> None:
     ]
     assert all(0 < timing["latency_ms_p50"] <= timing["latency_ms_p99"] for timing in timings)
     assert [timing["speedup"] for timing in timings if timing["competitor"] == "PyTorch eager"] == [1, 1, 1]
+
+
+def children_of(parent: int) -> list[int]:
+    children = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if stat.read_text().rpartition(")")[2].split()[1] == str(parent):
+                children.append(int(stat.parent.name))
+    return children
+
+
+def test_an_interrupted_benchmark_ends_its_processes_and_says_one_line(workplace: Path) -> None:
+    command = [sys.executable, "-m", "ccr_deploy", "benchmark", str(workplace / "bundle"), "--rounds", "1000"]
+    environment = {**os.environ, "CCR_DEPLOY_ENGINES": str(workplace / "engines")}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and len(workers := children_of(process.pid)) < 3:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(stderr.strip().splitlines()) == 1
+    deadline = time.monotonic() + 30
+    while alive := [worker for worker in workers if Path(f"/proc/{worker}").exists()]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.05)
 
 
 def test_the_report_is_one_self_contained_file_with_plots(report: Path) -> None:
