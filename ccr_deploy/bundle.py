@@ -16,26 +16,19 @@ command leaves the old bundle or the new one.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import re
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ccr_deploy.atomic import write_atomically
 from ccr_deploy.contract import CodeContract
 from ccr_deploy.errors import BundleError, WrongUsageError, first_problem
 from ccr_deploy.models.config import ModelConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from typing_extensions import Self
@@ -45,12 +38,6 @@ MANIFEST = "manifest.json"
 Stage = Literal["encoder", "classifier", "baseline"]
 Precision = Literal["fp32"]
 Schedule = Literal["plain", "iteration-major", "layer-major"]
-
-_OUR_FILE = re.compile(
-    r"[a-z0-9.-]+\.[0-9a-f]{12}\.(onnx|safetensors|png)"
-    r"|\.[a-z0-9.-]+\.(onnx|safetensors|png)\.tmp|\.manifest\.json\.\w+\.tmp"
-)
-_OUR_MANIFEST = b'"created_by": "ccr-deploy '
 
 
 class _Record(BaseModel):
@@ -237,102 +224,6 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
             f"its contract has {manifest.contract.contract_id}"
         )
     return manifest
-
-
-@dataclass(frozen=True)
-class BundleWriter:
-    """Adds files to a bundle's folder; nothing counts until the manifest is replaced."""
-
-    path: Path
-
-    def add(self, stem: str, suffix: str, write: Callable[[Path], object]) -> FileRecord:
-        """Lets `write` fill a new file and names it ``stem.<hash>suffix``."""
-        temporary = self.path / f".{stem}{suffix}.tmp"
-        try:
-            write(temporary)
-            digest = sha256_of(temporary)
-            record = FileRecord(
-                name=f"{stem}.{digest[:12]}{suffix}", sha256=digest, bytes=temporary.stat().st_size
-            )
-            temporary.replace(self.path / record.name)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return record
-
-    def commit(self, manifest: Manifest) -> None:
-        """Replaces the manifest by one rename, then removes what it does not name."""
-        text = manifest.model_dump_json(indent=2) + "\n"
-        write_atomically(self.path / MANIFEST, text.encode())
-        _prune(self.path, {file.name for file in manifest.files()})
-
-
-@contextmanager
-def writing_bundle(path: Path) -> Iterator[BundleWriter]:
-    """Locks a bundle's folder, which is created if need be, and yields what writes to it.
-
-    When the body fails, or is interrupted, the folder is left as it was found.
-
-    Raises:
-        WrongUsageError: the folder holds something else than a bundle.
-        BundleError: it cannot be written, or another command is writing to it.
-    """
-    created = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
-            _check_ours(path)
-            found = {entry.name for entry in path.iterdir()}
-            try:
-                yield BundleWriter(path)
-            except BaseException:
-                _prune(path, found | _named_files(path))
-                with contextlib.suppress(OSError):  # not empty: the manifest was replaced before the error
-                    for folder in created:
-                        folder.rmdir()
-                raise
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise BundleError(f"{folder}: another command is writing to it: wait for it to end") from None
-    finally:
-        os.close(descriptor)
-
-
-def _check_ours(folder: Path) -> None:
-    foreign = sorted(entry.name for entry in folder.iterdir() if not _is_ours(entry))
-    if foreign:
-        raise WrongUsageError(
-            f"{folder}: holds something else than a bundle ({', '.join(foreign[:3])}): name another folder"
-        )
-
-
-def _is_ours(entry: Path) -> bool:
-    if entry.name == MANIFEST:
-        return _OUR_MANIFEST in entry.read_bytes()
-    return _OUR_FILE.fullmatch(entry.name) is not None
-
-
-def _named_files(folder: Path) -> set[str]:
-    """What the manifest names; nothing where it is missing or damaged."""
-    try:
-        manifest = parse_manifest((folder / MANIFEST).read_bytes(), folder / MANIFEST)
-    except (OSError, BundleError):
-        return set()
-    return {file.name for file in manifest.files()}
-
-
-def _prune(folder: Path, keep: set[str]) -> None:
-    for entry in folder.iterdir():
-        if _OUR_FILE.fullmatch(entry.name) and entry.name not in keep:
-            entry.unlink()
 
 
 def sha256_of(path: Path) -> str:

@@ -15,12 +15,11 @@ from ccr_deploy import __version__
 from ccr_deploy.bundle import (
     BaselineRecord,
     Bundle,
-    BundleWriter,
     GraphRecord,
     Manifest,
     SampleRecord,
-    writing_bundle,
 )
+from ccr_deploy.bundle_writer import BundleWriter, writing_bundle
 from ccr_deploy.contract import CodeContract
 from ccr_deploy.errors import WrongUsageError, first_problem
 from ccr_deploy.export.borders import BaselineGraph, ClassifierGraph, EncoderGraph

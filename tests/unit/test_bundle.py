@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 from ccr_deploy.bundle import (
     MANIFEST,
     Bundle,
-    BundleWriter,
     FileRecord,
     GraphRecord,
     Manifest,
     SampleRecord,
     parse_manifest,
     sha256_of,
-    writing_bundle,
 )
+from ccr_deploy.bundle_writer import BundleWriter, writing_bundle
 from ccr_deploy.contract import CodeContract, Preprocessing
 from ccr_deploy.errors import BundleError, WrongUsageError
 from ccr_deploy.models.config import ClassifierConfig, EncoderConfig, ModelConfig
@@ -479,7 +478,7 @@ def test_a_writer_in_another_process_is_refused(tmp_path):
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from ccr_deploy.bundle import writing_bundle\n"
+        "from ccr_deploy.bundle_writer import writing_bundle\n"
         "from ccr_deploy.errors import BundleError\n"
         "try:\n"
         "    with writing_bundle(Path(sys.argv[1])): pass\n"
@@ -502,7 +501,8 @@ def test_the_lock_ends_with_its_writer(tmp_path):
 FULL_DISK = textwrap.dedent("""
     import resource, signal, sys
     from pathlib import Path
-    from ccr_deploy.bundle import Bundle, writing_bundle
+    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle_writer import writing_bundle
     from ccr_deploy.errors import BundleError
 
     path, limit, what = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -537,7 +537,7 @@ def test_a_full_disk_is_a_bundle_error_and_the_old_bundle_remains(tmp_path, what
 KILLED = textwrap.dedent("""
     import os, signal, sys
     from pathlib import Path
-    from ccr_deploy.bundle import writing_bundle
+    from ccr_deploy.bundle_writer import writing_bundle
 
     def die(file=None):
         if file:
