@@ -180,7 +180,7 @@ class Bundle:
                 return graph
         wanted = " ".join(filter(None, (precision, schedule, stage)))
         hint = "--baseline CHECKPOINT" if stage == "baseline" else f"--schedule {schedule}"
-        raise WrongUsageError(f"{self.path}: no {wanted} graph in it: add it with ccr-deploy export … {hint}")
+        raise WrongUsageError(f"{self.path}: no {wanted} graph in it: export it again with {hint}")
 
     def _check_size(self, record: FileRecord) -> Path:
         path = self.path / record.name

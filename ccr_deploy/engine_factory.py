@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
@@ -9,13 +10,13 @@ from ccr_deploy.backends import backend
 from ccr_deploy.backends.base import BuildSource
 from ccr_deploy.engine_store import EngineKey
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.target import REFERENCE_TARGET, load_target, resolve
+from ccr_deploy.target import REFERENCE_BACKEND, load_target, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.backends.base import Backend, Runner
-    from ccr_deploy.bundle import Bundle, GraphRecord, Schedule, Stage
+    from ccr_deploy.bundle import Bundle, GraphRecord, Manifest, Schedule, Stage
     from ccr_deploy.engine_store import Engine, EngineStore
     from ccr_deploy.target import ResolvedTarget
 
@@ -101,11 +102,8 @@ class EngineFactory:
         resolved = resolve(self.target, stage, schedule)
         graph = None
         manifest = self.bundle.manifest
-        if self.target.backend == REFERENCE_TARGET:
-            weights = (
-                manifest.baseline.weights if stage == "baseline" and manifest.baseline else manifest.weights
-            )
-            source_hash = weights.sha256
+        if self.target.backend == REFERENCE_BACKEND:
+            source_hash = _reference_hash(manifest, stage)
         else:
             graph = self.bundle.graph(stage, resolved.precision, resolved.schedule)
             source_hash = graph.graph_hash
@@ -120,3 +118,11 @@ class EngineFactory:
             target_digest=resolved.digest,
         )
         return resolved, key, graph
+
+
+def _reference_hash(manifest: Manifest, stage: Stage) -> str:
+    """What the reference's engine is made of: weights, configuration (T, image size) and preprocessing."""
+    baseline = manifest.baseline if stage == "baseline" else None
+    model, weights = (baseline.model, baseline.weights) if baseline else (manifest.model, manifest.weights)
+    parts = (weights.sha256, model.model_dump_json(), repr(manifest.contract.preprocessing))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

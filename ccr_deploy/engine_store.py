@@ -42,7 +42,7 @@ _BUILDING = ".building-"
 class EngineKey(BaseModel):
     """What makes two engines the same: built from the same, for the same.
 
-    `source_hash` is the canonical graph hash, or for the PyTorch reference the weights' SHA-256.
+    `source_hash` is the canonical graph hash; the PyTorch reference's is of weights and configuration.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -138,12 +138,13 @@ class ImageItem:
     group: str
 
 
-def list_images(folder: Path, class_names: Sequence[str]) -> list[ImageItem]:
+def list_images(folder: Path, class_names: Sequence[str], classes: int | None = None) -> list[ImageItem]:
     """The pictures under `folder`, sorted by path.
 
     The first level of sub-folders names classes as in torchvision's ImageFolder: where `class_names`
-    is empty, the sorted folder names are the classes 0, 1, …; a folder without sub-folders has no
-    labels. Pictures in a deeper folder (``class/region/picture.png``) form one group.
+    is empty, the sorted folder names are the classes 0, 1, … and must be as many as `classes`, where that
+    is given; a folder without sub-folders has no labels. Pictures in a deeper folder
+    (``class/region/picture.png``) form one group.
 
     Raises:
         ImageError: there is no such folder, no picture in it, or a sub-folder names no class.
@@ -161,6 +162,11 @@ def list_images(folder: Path, class_names: Sequence[str]) -> list[ImageItem]:
             f"{folder}: {len(unknown)} of {len(folders)} sub-folders name no class of the model: "
             f"{', '.join(unknown[:3])}{', …' if len(unknown) > 3 else ''} "
             f"(the model's classes begin {', '.join(class_names[:3])})"
+        )
+    if folders and not class_names and classes not in {None, len(folders)}:
+        raise ImageError(
+            f"{folder}: {len(folders)} sub-folders for the model's {classes} classes, whose names its "
+            "checkpoint does not tell: one sub-folder for each class is needed"
         )
     labels = {name: number for number, name in enumerate(class_names or folders)}
     return [

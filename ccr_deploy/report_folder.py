@@ -74,5 +74,8 @@ def _read(folder: Path, kind: type[_Report], newest: VerificationReport | Benchm
         raise CcrDeployError(
             f"{path}: not a report of this version ({first_problem(error)}): remove it"
         ) from error
-    same = (report.contract_id, report.target) == (newest.contract_id, newest.target)
-    return report if same else None
+
+    def origin(result: VerificationReport | BenchmarkReport) -> tuple[str, str, str]:
+        return result.contract_id, result.weights_sha256, result.target
+
+    return report if origin(report) == origin(newest) else None

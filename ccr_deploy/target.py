@@ -36,6 +36,7 @@ else:
     import tomli as tomllib
 
 DEFAULT_TARGET = "cpu"
+REFERENCE_BACKEND = "pytorch"
 REFERENCE_TARGET = "pytorch"
 """The target that runs the bundle's weights in PyTorch, iteration by iteration."""
 
@@ -70,7 +71,7 @@ class Target(_Section):
 
 @dataclass(frozen=True)
 class ResolvedTarget:
-    """What one stage's engine is built from a target: nothing is left to default."""
+    """What one stage's engine is built from a target: a stage, and nothing else."""
 
     backend: str
     precision: Precision
@@ -86,7 +87,7 @@ class ResolvedTarget:
 
 def resolve(target: Target, stage: Stage, schedule: Schedule | None = None) -> ResolvedTarget:
     """The target for one stage; only an unrolled encoder has a schedule, `schedule` over the target's."""
-    unrolled = stage == "encoder" and target.backend != "pytorch"
+    unrolled = stage == "encoder" and target.backend != REFERENCE_BACKEND
     return ResolvedTarget(
         backend=target.backend,
         precision=getattr(target.precision, stage),

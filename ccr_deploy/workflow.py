@@ -12,9 +12,10 @@ from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_V
 from ccr_deploy.benchmarking.results import BenchmarkReport, Subject, Timing
 from ccr_deploy.benchmarking.worker import Competitor
 from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.images import list_images, load_images
 from ccr_deploy.progress import SILENT
-from ccr_deploy.target import REFERENCE_TARGET, load_target
+from ccr_deploy.target import REFERENCE_BACKEND, REFERENCE_TARGET, load_target
 from ccr_deploy.verification.answers import BATCH, StageRunners
 from ccr_deploy.verification.gates import Gates
 from ccr_deploy.verification.verify import ImageSet, verify
@@ -55,7 +56,7 @@ def verify_bundle(
     from ccr_deploy.backends.onnxruntime import OnnxRuntimeBackend
     from ccr_deploy.backends.pytorch import PyTorchRunner
 
-    factory = EngineFactory(bundle, target, store)
+    factory = _compared_factory(bundle, target, store)
     engines = {stage: factory.find(stage) for stage in bundle_stages(bundle)}
     image_set = _folder_images(bundle, images) if images else _sample_images(bundle)
     reference = EngineFactory(bundle, REFERENCE_TARGET, store)
@@ -97,7 +98,7 @@ def benchmark_bundle(
     """
     machine = machine_state()
     reference = EngineFactory(bundle, REFERENCE_TARGET, store)
-    factory = EngineFactory(bundle, target, store)
+    factory = _compared_factory(bundle, target, store)
     found: list[Timing] = []
     for subject, competitors in _competitors(bundle, reference, factory).items():
         samples = race(competitors, batch=batch, rounds=rounds, progress=progress, title=f"timing: {subject}")
@@ -108,6 +109,7 @@ def benchmark_bundle(
         created_by=f"ccr-deploy {__version__}",
         bundle=str(bundle.path),
         contract_id=bundle.manifest.contract_id,
+        weights_sha256=bundle.manifest.weights.sha256,
         model=f"{model.image_height}x{model.image_width}, T={model.iterations}, cut {model.classifier.cut}",
         target=target,
         batch=batch,
@@ -116,6 +118,13 @@ def benchmark_bundle(
         machine=machine,
         timings=tuple(found),
     )
+
+
+def _compared_factory(bundle: Bundle, target: str, store: EngineStore) -> EngineFactory:
+    factory = EngineFactory(bundle, target, store)
+    if factory.target.backend == REFERENCE_BACKEND:
+        raise WrongUsageError(f"the target {target} is the reference itself: name the one to compare with it")
+    return factory
 
 
 def _competitors(
@@ -179,7 +188,7 @@ def _sample_images(bundle: Bundle) -> ImageSet:
 
 
 def _folder_images(bundle: Bundle, folder: Path) -> ImageSet:
-    items = list_images(folder, bundle.manifest.class_names)
+    items = list_images(folder, bundle.manifest.class_names, bundle.manifest.model.classifier.classes)
     return ImageSet(
         description=str(folder),
         batches=_load_batches(bundle, [item.path for item in items]),

@@ -105,8 +105,8 @@ def speedup_interval(
     """
     generator = np.random.default_rng(seed)
     drawn = generator.integers(len(reference), size=(BOOTSTRAP_SAMPLES, len(reference)))
-    medians = [np.median(samples[drawn].reshape(len(drawn), -1), axis=1) for samples in (reference, other)]
-    return percentile_interval(medians[0] / medians[1])
+    ratios = [np.median(reference[rounds]) / np.median(other[rounds]) for rounds in drawn]
+    return percentile_interval(np.array(ratios))
 
 
 def _runs_per_turn(worker: Worker) -> int:

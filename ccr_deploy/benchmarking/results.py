@@ -60,6 +60,7 @@ class BenchmarkReport:
     created_by: str
     bundle: str
     contract_id: str
+    weights_sha256: str
     model: str
     target: str
     batch: int

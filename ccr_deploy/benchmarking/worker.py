@@ -62,7 +62,7 @@ class Worker:
         # In a session of its own, Ctrl-C is the parent's to handle: it closes the pipe, which ends this.
         self._process = subprocess.Popen(command, pass_fds=[descriptor], start_new_session=True)
         remote.close()
-        self._connection.send((competitor, batch))
+        self._send((competitor, batch))
 
     def __enter__(self) -> Worker:
         return self
@@ -91,10 +91,23 @@ class Worker:
         Raises:
             EngineError: it failed or its process ended.
         """
-        self._connection.send(runs)
+        self._send(runs)
         turn = self._answer(TURN_SECONDS)
         assert isinstance(turn, Turn)
         return turn
+
+    def _send(self, message: object) -> None:
+        try:
+            self._connection.send(message)
+        except OSError:
+            raise self._ended() from None
+
+    def _ended(self) -> EngineError:
+        try:
+            status: int | str = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            status = "none yet"
+        return EngineError(f"{self.competitor.name}: its process ended (exit status {status})")
 
     def _answer(self, seconds: float) -> object:
         name = self.competitor.name
@@ -103,8 +116,7 @@ class Worker:
                 raise EngineError(f"{name}: gave no answer within {seconds:.0f} s")
             answer = self._connection.recv()
         except (EOFError, OSError):
-            status = self._process.wait(timeout=5)
-            raise EngineError(f"{name}: its process ended (exit status {status})") from None
+            raise self._ended() from None
         if isinstance(answer, Exception):
             raise EngineError(f"{name}: {answer}") from answer
         return answer

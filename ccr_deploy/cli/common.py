@@ -40,14 +40,14 @@ def _set_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 
 def verbose_option(command: Command) -> Command:
-    """``-v``: the log, and the traceback of an error."""
+    """``-v``: the traceback of an error, and what libraries log."""
     return click.option(
         "-v",
         "--verbose",
         is_flag=True,
         expose_value=False,
         callback=_set_verbose,
-        help="Show the log, and the traceback of an error.",
+        help="Show the traceback of an error, and what libraries log.",
     )(command)
 
 

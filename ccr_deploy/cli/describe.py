@@ -12,14 +12,14 @@ from ccr_deploy.cli.common import json_option, stdout_console, verbose_option
 
 
 @click.command()
-@click.option("--preset", metavar="NAME", help="A preset; see the rows of plain `describe`.")
+@click.option("--preset", metavar="NAME", help="ccr-baseline, ccr-layer1, ccr-layer2, ccr-layer3 or demo.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="A checkpoint.")
 @json_option
 @verbose_option
 def describe(preset: str | None, checkpoint: Path | None, as_json: bool) -> None:
     """What a model is made of and what it costs.
 
-    Without options: a row for each preset. With a preset or checkpoint: its layers.
+    Without options: a row for each of the paper's models. With a preset or checkpoint: its layers.
 
     \b
     Examples:
@@ -29,7 +29,7 @@ def describe(preset: str | None, checkpoint: Path | None, as_json: bool) -> None
     """
     from ccr_deploy.export.description import describe_model
     from ccr_deploy.models.checkpoint import load_checkpoint
-    from ccr_deploy.models.presets import PRESETS
+    from ccr_deploy.models.presets import PAPER_PRESETS
     from ccr_deploy.models.presets import preset as find_preset
     from ccr_deploy.reporting.tables import description_table, layer_table
     from ccr_deploy.reporting.terminal import print_table
@@ -39,7 +39,7 @@ def describe(preset: str | None, checkpoint: Path | None, as_json: bool) -> None
     elif preset:
         descriptions = [describe_model(preset, find_preset(preset))]
     else:
-        descriptions = [describe_model(name, config) for name, config in PRESETS.items()]
+        descriptions = [describe_model(name, find_preset(name)) for name in PAPER_PRESETS]
     if as_json:
         click.echo(json.dumps([asdict(description) for description in descriptions], indent=2))
         return

@@ -61,8 +61,8 @@ def verify(
     \b
       max-unexplained-flips    0       bits that differ though not within rounding of 0
       max-flipped-percent      0.1     bits that differ
-      min-cosine               0.9999  logits of equal codes
-      min-same-top1-percent    99      answers of the whole chain
+      min-cosine               0.9999  logits, the worst image (of classifier and baseline)
+      min-same-top1-percent    99      answers equal to PyTorch's
       max-top1-loss-points     0.5     accuracy, where images are labelled
 
     \b
@@ -87,14 +87,14 @@ def verify(
         gates=changed_gates(Gates(), gates),
         progress=TerminalProgress(),
     )
-    if report:
-        add_to_folder(report, result)
     if as_json:
         click.echo(to_json(result), nl=False)
     else:
         for table in verification_tables(result):
             print_table(console, table)
-        if report:
+    if report:
+        add_to_folder(report, result)
+        if not as_json:
             console.print(f"report: {report / 'report.html'}", markup=False)
     if not result.passed:
         failed = [f"{gate.level} {gate.gate}" for gate in result.gates if not gate.passed]

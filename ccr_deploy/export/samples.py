@@ -26,7 +26,7 @@ def folder_samples(folder: Path, checkpoint: Checkpoint) -> list[LabelledImage]:
     Raises:
         ImageError: the folder is missing or empty, or a picture cannot be used.
     """
-    items = list_images(folder, checkpoint.class_names)
+    items = list_images(folder, checkpoint.class_names, checkpoint.config.classifier.classes)
     chosen = np.linspace(0, len(items) - 1, min(SAMPLE_COUNT, len(items))).round().astype(int)
     config = checkpoint.config
     return [

@@ -191,8 +191,10 @@ def _unwrapped(state_dict: object, path: Path) -> dict[str, Tensor]:
     )
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors: not a checkpoint or state dict")
-    found = next((name for name in tensors if name.endswith(LANDMARK)), LANDMARK)
-    prefix = found.removesuffix(LANDMARK)
+    found = [name for name in tensors if name == LANDMARK or name.endswith(f".{LANDMARK}")]
+    if len(found) > 1:
+        raise CheckpointError(f"{path}: holds {len(found)} models ({', '.join(found[:3])}): save one alone")
+    prefix = found[0].removesuffix(LANDMARK) if found else ""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -244,11 +246,14 @@ def _check_fit(checkpoint: Checkpoint, path: Path) -> None:
     unusual = [
         name
         for name, tensor in found.items()
-        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex()
+        if tensor.layout != torch.strided
+        or tensor.is_meta
+        or tensor.is_floating_point() != expected[name].is_floating_point()
     ]
     if unusual:
         raise CheckpointError(
-            f"{path}: {len(unusual)} tensors are sparse, complex or empty shells ({', '.join(unusual[:3])})"
+            f"{path}: {len(unusual)} tensors are sparse, empty shells or of another kind of number "
+            f"({', '.join(unusual[:3])})"
         )
     infinite = [name for name, tensor in found.items() if not torch.isfinite(tensor).all()]
     if infinite:

@@ -9,6 +9,7 @@ import rich.table
 from rich.color import Color
 from rich.segment import Segment, Segments
 from rich.style import Style
+from rich.text import Text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +24,8 @@ _VERDICTS = {"pass": "green", "FAIL": "bold red"}
 def print_table(console: Console, table: Table) -> None:
     """Prints a table; in a pipe it stays whole instead of being cut to a width."""
     drawn = rich.table.Table(
-        title=table.title,
-        caption=table.note or None,
+        title=Text(table.title),
+        caption=Text(table.note) if table.note else None,
         box=rich.box.SIMPLE_HEAD,
         title_justify="left",
         caption_justify="left",
@@ -33,7 +34,7 @@ def print_table(console: Console, table: Table) -> None:
     for number, column in enumerate(table.columns):
         drawn.add_column(column, justify="right" if number else "left", no_wrap=number == 0)
     for row in table.rows:
-        drawn.add_row(*(f"[{_VERDICTS[cell]}]{cell}[/]" if cell in _VERDICTS else cell for cell in row))
+        drawn.add_row(*(Text(cell, style=_VERDICTS.get(cell, "")) for cell in row))
     console.print(drawn)
 
 

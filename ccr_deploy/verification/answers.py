@@ -77,12 +77,6 @@ def collect(
     return {name: _joined(answers) for name, answers in parts.items()}, np.concatenate(values)
 
 
-def batched(images: Sequence[Bytes]) -> Iterable[Bytes]:
-    """Images in batches of 32, stacked one batch at a time."""
-    for start in range(0, len(images), BATCH):
-        yield np.stack([images[index] for index in range(start, min(start + BATCH, len(images)))])
-
-
 def _answers(way: StageRunners, images: Bytes, codes: Bytes, reference_codes: Bytes) -> Answers:
     logits = _logits(way.classifier, "code", reference_codes)
     same = np.array_equal(codes, reference_codes)

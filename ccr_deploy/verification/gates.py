@@ -27,9 +27,9 @@ class Gates:
     max_flipped_percent: float = 0.1
     """Flipped bits, in percent of all."""
     min_cosine: float = 0.9999
-    """The smallest cosine between an image's logits and the reference's, for equal codes."""
+    """The smallest cosine between an image's logits and the reference's (not the chain's)."""
     min_same_top1_percent: float = 99.0
-    """Images for which the chain answers as the reference does."""
+    """Images for which classifier, chain and baseline answer as the reference does."""
     max_top1_loss_points: float = 0.5
     """Top-1 accuracy lost against the reference, in percentage points (labelled images only)."""
 

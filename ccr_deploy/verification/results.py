@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict
 
 from ccr_deploy.metrics import Interval
 
 SCHEMA_VERSION = 1
+
+NAN_AS_IT_IS = ConfigDict(ser_json_inf_nan="constants")
+"""A damaged engine may answer NaN: the report must say so, and be readable again."""
 
 Level = Literal["graph", "engine"]
 """What is compared with the PyTorch reference: the ONNX graph run node by node, or the built engine."""
@@ -37,6 +42,8 @@ class LogitParity:
     encoder's codes) or ``baseline``.
     """
 
+    __pydantic_config__: ClassVar = NAN_AS_IT_IS
+
     stage: Literal["classifier", "chain", "baseline"]
     level: Level
     images: int
@@ -60,6 +67,8 @@ class Accuracy:
 @dataclass(frozen=True)
 class GateResult:
     """One demand, what was found, and whether it holds."""
+
+    __pydantic_config__: ClassVar = NAN_AS_IT_IS
 
     gate: str
     level: Level
@@ -102,10 +111,13 @@ class SampleAnswer:
 class VerificationReport:
     """Everything one run of `verify` found."""
 
+    __pydantic_config__: ClassVar = NAN_AS_IT_IS
+
     schema_version: int
     created_by: str
     bundle: str
     contract_id: str
+    weights_sha256: str
     target: str
     images: str
     image_count: int

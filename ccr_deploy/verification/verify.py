@@ -96,6 +96,7 @@ def verify(
         created_by=f"ccr-deploy {__version__}",
         bundle=str(bundle.path),
         contract_id=bundle.manifest.contract_id,
+        weights_sha256=bundle.manifest.weights.sha256,
         target=target,
         images=images.description,
         image_count=len(images.names),

@@ -298,3 +298,54 @@ def test_a_full_disk_leaves_no_half_report(bundle: Path, engines: Path, tmp_path
     assert finished.returncode == BROKE
     assert "the report cannot be written" in finished.stderr
     assert list((tmp_path / "report").iterdir()) == []
+
+
+def test_an_engine_that_answers_nan_fails_its_gates_and_the_report_says_so(
+    bundle: Path, engines: Path, tmp_path: Path
+) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    path = engine_file(bundle, engines, "classifier")
+    model = onnx.load(path)
+    (bias,) = [tensor for tensor in model.graph.initializer if list(tensor.dims) == [5]]
+    bias.CopyFrom(numpy_helper.from_array(np.full(5, np.nan, np.float32), bias.name))
+    onnx.save(model, path)
+    sidecar = Sidecar.model_validate_json(sidecar_path(path).read_text())
+    honest = {"engine_sha256": sha256_of(path), "engine_bytes": path.stat().st_size}
+    sidecar_path(path).write_text(sidecar.model_copy(update=honest).model_dump_json())
+    for _ in range(2):  # the second reads what the first wrote
+        outcome = run("verify", bundle, "--engines", engines, "--report", tmp_path / "report")
+        assert outcome.status == GATE_FAILED
+        assert "engine classifier cosine" in outcome.error_line
+    assert "A gate failed" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_the_reference_is_not_compared_with_itself(bundle: Path, engines: Path) -> None:
+    outcome = run("verify", bundle, "--engines", engines, "--target", "pytorch")
+    assert outcome.status == WRONG_USAGE
+    assert "the reference itself" in outcome.error_line
+
+
+def test_names_in_brackets_are_shown_as_they_are(bundle: Path, engines: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "photo[copy][bold].png"
+    Image.new("RGB", (60, 40), "red").save(picture)
+    outcome = run("classify", picture, "--bundle", bundle, "--engines", engines)
+    assert outcome.status == 0
+    assert "photo[copy][bold].png" in outcome.stdout
+
+
+def test_a_folder_of_some_classes_without_class_names(tmp_path: Path, tiny_checkpoint: Checkpoint) -> None:
+    """Whose labels could only be guessed."""
+    save_checkpoint(type(tiny_checkpoint)(
+        tiny_checkpoint.config, tiny_checkpoint.preprocessing, tiny_checkpoint.state_dict
+    ), tmp_path / "nameless.pt")  # fmt: skip
+    for name in ("one", "two"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        Image.new("RGB", (60, 40)).save(tmp_path / "val" / name / "1.png")
+    outcome = run(
+        "export", "--checkpoint", tmp_path / "nameless.pt", "--images", tmp_path / "val", tmp_path / "b"
+    )
+    assert outcome.status == BROKE
+    assert "2 sub-folders for the model's 5 classes" in outcome.error_line
+    assert not (tmp_path / "b").exists()

@@ -10,6 +10,7 @@ import pytest
 from ccr_deploy.backends import backend
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.errors import EngineError
+from ccr_deploy.export.exporter import export_bundle, resized
 from ccr_deploy.target import Options
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.base import Runner
     from ccr_deploy.bundle import Bundle
     from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.models.checkpoint import Checkpoint
 
 TARGETS = ("cpu", "pytorch")
 
@@ -100,3 +102,20 @@ def test_an_optimised_engine_is_another_file_than_its_graph(tiny_bundle: Bundle,
     graph = factory.graph_file("classifier")
     assert engine.path.read_bytes() != graph.read_bytes()
     assert engine.sidecar.key.device == factory.backend.device
+
+
+def test_the_reference_of_other_iterations_is_another_engine(
+    tiny_checkpoint: Checkpoint, store: EngineStore, tmp_path: Path
+) -> None:
+    """The same weights at another T, image size or preprocessing, in one store."""
+    bundles = [
+        export_bundle(resized(tiny_checkpoint, iterations, size), tmp_path / name, schedules=["layer-major"])
+        for name, iterations, size in (("a", 3, None), ("b", 2, None), ("c", 3, (48, 32)))
+    ]
+    engines = [EngineFactory(bundle, "pytorch", store).build("encoder")[0] for bundle in bundles]
+    assert len({engine.path for engine in engines}) == 3
+    for bundle in bundles:
+        factory = EngineFactory(bundle, "pytorch", store)
+        with factory.load(factory.find("encoder")) as runner:
+            contract = bundle.manifest.contract
+            assert runner.inputs[0].shape == (None, contract.image_height, contract.image_width, 3)

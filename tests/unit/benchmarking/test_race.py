@@ -5,6 +5,7 @@ import pytest
 
 from ccr_deploy.benchmarking.race import Samples, speedup_interval, timings
 from ccr_deploy.benchmarking.worker import Competitor
+from ccr_deploy.errors import EngineError
 from ccr_deploy.metrics import Interval
 from ccr_deploy.target import Options
 
@@ -97,3 +98,16 @@ def test_a_timing_names_its_subject_and_competitor():
     (timing,) = timings("chain", [entry("engine", np.ones((2, 3)), is_target=True)], 1)
     assert (timing.subject, timing.competitor, timing.is_target) == ("chain", "engine", True)
     assert (timing.backend_version, timing.peak_memory_mib) == ("1.20.0", 64.0)
+
+
+def test_a_competitor_whose_process_was_killed_is_named(tmp_path):
+    from ccr_deploy.benchmarking.worker import Competitor, Worker
+    from ccr_deploy.target import Options
+
+    missing = Competitor("ghost", True, "onnxruntime", Options(), (tmp_path / "none.onnx",))
+    with Worker(missing, 1) as worker:
+        with pytest.raises(EngineError, match="ghost: "):
+            worker.wait_until_loaded()
+        worker._process.wait(timeout=30)
+        with pytest.raises(EngineError, match="ghost: its process ended"):
+            worker.take_turn(1)
