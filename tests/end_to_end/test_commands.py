@@ -122,10 +122,13 @@ def test_an_interrupted_benchmark_ends_its_processes_and_says_one_line(workplace
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    while process.poll() is None and len(workers := children_of(process.pid)) < 3:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    try:
+        while process.poll() is None and len(workers := children_of(process.pid)) < 3:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert len(stderr.strip().splitlines()) == 1
     deadline = time.monotonic() + 30
