@@ -12,8 +12,6 @@ from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.target import Options
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-
-
 _CPU_TIMES = Path("/proc/stat")
 _WATCHED_SECONDS = 0.5
 
