@@ -92,9 +92,9 @@ class EngineStore:
     path: Path
 
     @classmethod
-    def default(cls) -> EngineStore:
-        """The folder in ``$CCR_DEPLOY_ENGINES``, or in the user's cache."""
-        named = os.environ.get(ENVIRONMENT_VARIABLE)
+    def default(cls, chosen: Path | None = None) -> EngineStore:
+        """The chosen folder, else that in ``$CCR_DEPLOY_ENGINES``, else one in the user's cache."""
+        named = chosen or os.environ.get(ENVIRONMENT_VARIABLE)
         return cls(Path(named) if named else Path(platformdirs.user_cache_dir("ccr-deploy")) / "engines")
 
     def find(self, key: EngineKey, suffix: str) -> Engine | None:

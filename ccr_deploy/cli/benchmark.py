@@ -62,7 +62,7 @@ def benchmark(
     result = benchmark_bundle(
         Bundle.open(bundle),
         name,
-        EngineStore(engines) if engines else EngineStore.default(),
+        EngineStore.default(engines),
         batch=batch,
         rounds=rounds,
         progress=TerminalProgress(),

@@ -56,9 +56,7 @@ def build_engine(
 
     console = stdout_console()
     name = chosen_target(target, None if as_json else console)
-    factory = EngineFactory(
-        Bundle.open(bundle), name, EngineStore(engines) if engines else EngineStore.default()
-    )
+    factory = EngineFactory(Bundle.open(bundle), name, EngineStore.default(engines))
     stages = [stage for stage in bundle_stages(factory.bundle) if not chosen_stages or stage in chosen_stages]
     if missing := set(chosen_stages) - set(stages):
         raise click.UsageError(f"{bundle} has no {', '.join(sorted(missing))}")

@@ -58,7 +58,7 @@ def classify(
     name = chosen_target(target, None if as_json else console)
     opened = Bundle.open(bundle)
     contract = opened.manifest.contract
-    store = EngineStore(engines) if engines else EngineStore.default()
+    store = EngineStore.default(engines)
     results = []
     with Encoder.load(opened, name, store) as encoder, Classifier.load(opened, name, store) as classifier:
         for path in images:

@@ -82,7 +82,7 @@ def verify(
     result = verify_bundle(
         Bundle.open(bundle),
         name,
-        EngineStore(engines) if engines else EngineStore.default(),
+        EngineStore.default(engines),
         images=images,
         gates=changed_gates(Gates(), gates),
         progress=TerminalProgress(),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ccr_deploy.contract import pack_code
 from ccr_deploy.progress import SILENT
 
 if TYPE_CHECKING:
@@ -66,13 +67,12 @@ def collect(
                 if runner is not None:
                     stack.enter_context(runner)
         for images in batches:
-            reference_codes: Bytes | None = None
-            for name, way in runners.items():
-                codes = way.encoder.infer({"image": images})["code"].astype(np.uint8, copy=False)
-                if reference_codes is None:
-                    reference_codes = codes
-                parts[name].append(_answers(way, images, codes, reference_codes))
             values.append(values_before_sign(images).reshape(len(images), -1))
+            # The reference's slow encoder runs once: its codes are the signs of these values.
+            reference_codes = pack_code(values[-1])
+            for number, (name, way) in enumerate(runners.items()):
+                codes = reference_codes if number == 0 else _codes(way.encoder, images)
+                parts[name].append(_answers(way, images, codes, reference_codes))
             advance(len(images))
     return {name: _joined(answers) for name, answers in parts.items()}, np.concatenate(values)
 
@@ -86,6 +86,10 @@ def _answers(way: StageRunners, images: Bytes, codes: Bytes, reference_codes: By
         chain_logits=logits if same else _logits(way.classifier, "code", codes),
         baseline_logits=_logits(way.baseline, "image", images) if way.baseline else None,
     )
+
+
+def _codes(runner: Runner, images: Bytes) -> Bytes:
+    return runner.infer({"image": images})["code"].astype(np.uint8, copy=False)
 
 
 def _logits(runner: Runner, name: str, array: Bytes) -> Floats:
