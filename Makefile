@@ -20,14 +20,17 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the workstation part needs Python 3.11 or later: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --editable '.[onnx,export,train,report]'
+	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --editable '.[onnx,openvino,export,precision,train,report]'
 	@touch $@
 
 $(DEMO)/checkpoint.pt: $(READY) $(wildcard training/*.py training/data/*.py ccr_deploy/models/*.py)
 	$(BIN)/python -m training.demo --output $(DEMO)
 
-demo: $(DEMO)/checkpoint.pt ## Train a small checkpoint, export, build, verify, measure, classify.
+demo: $(DEMO)/checkpoint.pt ## Train a small checkpoint, export, calibrate, build, verify, measure.
 	$(RUN) export --checkpoint $(DEMO)/checkpoint.pt --images $(DEMO)/images --schedule iteration-major --schedule layer-major --schedule plain $(DEMO)/bundle
+	$(RUN) calibrate $(DEMO)/bundle --recipe calibration/demo.toml --images $(DEMO)/calibration --held-out $(DEMO)/images
+	$(RUN) build-engine $(DEMO)/bundle --target cpu-openvino --int8
+	$(RUN) verify $(DEMO)/bundle --target cpu-openvino --images $(DEMO)/images
 	$(RUN) build-engine $(DEMO)/bundle
 	$(RUN) verify $(DEMO)/bundle --images $(DEMO)/images --report $(DEMO)/report
 	$(RUN) classify --bundle $(DEMO)/bundle $(DEMO)/images/coffee/r0000c0000/0480.png $(DEMO)/images/brick/r0000c0000/0080.png
@@ -51,6 +54,7 @@ format: $(READY) ## Format and fix what can be fixed.
 
 benchmark: $(READY) ## Measure ccr-layer1 at 224x224, T=8, and write benchmarks/results/.
 	$(BIN)/python -m benchmarks.schedules
+	$(BIN)/python -m benchmarks.int8
 
 constraints: $(READY) ## Resolve the exact versions anew.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \

@@ -13,20 +13,23 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 import pydantic
 
+from benchmarks.int8 import Int8Benchmark, int8_table
+from benchmarks.precision_choices import PrecisionChoices, choices_table
 from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.report_folder import to_json
 from ccr_deploy.reporting.markdown import markdown_table
+from ccr_deploy.reporting.precision_tables import accuracy_table
 from ccr_deploy.reporting.tables import benchmark_tables, summary_table
 from ccr_deploy.verification.results import VerificationReport
 
 if TYPE_CHECKING:
-    from ccr_deploy.reporting.tables import Table
+    from ccr_deploy.reporting.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 
-_Report = TypeVar("_Report", VerificationReport, BenchmarkReport)
+_Report = TypeVar("_Report", VerificationReport, BenchmarkReport, PrecisionChoices, Int8Benchmark)
 
 
 def tables() -> dict[str, str]:
@@ -34,8 +37,12 @@ def tables() -> dict[str, str]:
     verification = _read(RESULTS / "demo-verify.json", VerificationReport)
     benchmark = _read(RESULTS / "demo-benchmark.json", BenchmarkReport)
     speed = _read(RESULTS / "cpu-ccr-layer1.json", BenchmarkReport)
+    assert verification.calibration is not None
     chosen: dict[str, Table] = {
         "demo": summary_table(verification, benchmark),
+        "precision": accuracy_table(verification.calibration),
+        "choices": choices_table(_read(RESULTS / "precision-choices.json", PrecisionChoices)),
+        "int8": int8_table(_read(RESULTS / "int8-ccr-layer1.json", Int8Benchmark)),
         "speed": benchmark_tables(speed)[0],
     }
     return {name: markdown_table(table) for name, table in chosen.items()}

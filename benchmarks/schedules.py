@@ -23,7 +23,7 @@ from ccr_deploy.models.presets import preset
 from ccr_deploy.report_folder import to_json
 from ccr_deploy.reporting.tables import benchmark_tables
 from ccr_deploy.reporting.terminal import print_table
-from ccr_deploy.workflow import benchmark_bundle
+from ccr_deploy.workflow.benchmark import benchmark_bundle
 
 RESULTS = Path(__file__).parent / "results"
 

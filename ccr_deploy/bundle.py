@@ -6,6 +6,8 @@
       manifest.json                                  what is here, and what it means
       encoder.fp32.iteration-major.<hash>.onnx       graphs
       classifier.fp32.<hash>.onnx
+      encoder.int8.iteration-major.<hash>.onnx
+      calibration.<hash>.json                        the ranges that the INT8 graphs come from
       weights.<hash>.safetensors                     for the PyTorch reference
       sample.<hash>.png                              a few images to check with
 
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ccr_deploy.accuracy import PrecisionAccuracy
 from ccr_deploy.contract import CodeContract
 from ccr_deploy.errors import BundleError, WrongUsageError, first_problem
 from ccr_deploy.models.config import ModelConfig
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 Stage = Literal["encoder", "classifier", "baseline"]
-Precision = Literal["fp32"]
+Precision = Literal["fp32", "fp16", "int8"]
 Schedule = Literal["plain", "iteration-major", "layer-major"]
 
 
@@ -79,6 +82,19 @@ class BaselineRecord(_Record):
     weights: FileRecord
 
 
+class CalibrationRecord(_Record):
+    """The table that the bundle's INT8 graphs come from, and what each precision was found to cost.
+
+    `accuracies` were computed from the graphs on the held-out pictures that `images` describes; they are
+    empty where there were none. `high_precision` are the layers that are not quantized.
+    """
+
+    table: FileRecord
+    high_precision: tuple[str, ...]
+    images: str
+    accuracies: tuple[PrecisionAccuracy, ...]
+
+
 class Manifest(_Record):
     """What a bundle is."""
 
@@ -93,6 +109,7 @@ class Manifest(_Record):
     graphs: tuple[GraphRecord, ...]
     samples: tuple[SampleRecord, ...]
     baseline: BaselineRecord | None
+    calibration: CalibrationRecord | None
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -115,10 +132,10 @@ class Manifest(_Record):
 
     def files(self) -> list[FileRecord]:
         """Every file that belongs to the bundle."""
-        baseline = [self.baseline.weights] if self.baseline else []
         return [
             self.weights,
-            *baseline,
+            *([self.baseline.weights] if self.baseline else []),
+            *([self.calibration.table] if self.calibration else []),
             *(graph.file for graph in self.graphs),
             *(sample.file for sample in self.samples),
         ]
@@ -179,8 +196,28 @@ class Bundle:
             if (graph.stage, graph.precision, graph.schedule) == (stage, precision, schedule):
                 return graph
         wanted = " ".join(filter(None, (precision, schedule, stage)))
-        hint = "--baseline CHECKPOINT" if stage == "baseline" else f"--schedule {schedule}"
-        raise WrongUsageError(f"{self.path}: no {wanted} graph in it: export it again with {hint}")
+        raise WrongUsageError(
+            f"{self.path}: no {wanted} graph in it: {self._how_to_add(stage, precision, schedule)}"
+        )
+
+    def has_precision(self, precision: Precision) -> bool:
+        """Whether encoder and classifier have graphs of a precision."""
+        stages = {graph.stage for graph in self.manifest.graphs if graph.precision == precision}
+        return {"encoder", "classifier"} <= stages
+
+    def _how_to_add(self, stage: Stage, precision: Precision, schedule: Schedule | None) -> str:
+        """What puts a missing graph into the bundle."""
+        if stage == "baseline":
+            return "export it again with --baseline CHECKPOINT"
+        has_fp32 = any(
+            graph.stage == stage and graph.precision == "fp32" and graph.schedule == schedule
+            for graph in self.manifest.graphs
+        )
+        if not has_fp32:
+            return f"export it again with --schedule {schedule}"
+        if precision == "int8":
+            return f"on the workstation, run ccr-deploy calibrate {self.path} --images DIR"
+        return "export it again on the workstation, without --no-fp16"
 
     def _check_size(self, record: FileRecord) -> Path:
         path = self.path / record.name

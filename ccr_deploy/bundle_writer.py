@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle import Manifest
 
 _OUR_FILE = re.compile(
-    r"[a-z0-9.-]+\.[0-9a-f]{12}\.(onnx|safetensors|png)"
-    r"|\.[a-z0-9.-]+\.(onnx|safetensors|png)\.tmp|\.manifest\.json\.\w+\.tmp"
+    r"[a-z0-9.-]+\.[0-9a-f]{12}\.(onnx|safetensors|png|json)"
+    r"|\.[a-z0-9.-]+\.(onnx|safetensors|png|json)\.tmp|\.manifest\.json\.\w+\.tmp"
 )
 _OUR_MANIFEST = b'"created_by": "ccr-deploy '
 

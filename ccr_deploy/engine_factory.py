@@ -13,19 +13,25 @@ from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.target import REFERENCE_BACKEND, load_target, resolve
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from ccr_deploy.backends.base import Backend, Runner
     from ccr_deploy.bundle import Bundle, GraphRecord, Manifest, Schedule, Stage
     from ccr_deploy.engine_store import Engine, EngineStore
-    from ccr_deploy.target import ResolvedTarget
+    from ccr_deploy.target import EnginePrecision, ResolvedTarget
 
 
 class EngineFactory:
     """Builds, finds and loads the engines of one bundle for one target."""
 
-    def __init__(self, bundle: Bundle, target_name: str, store: EngineStore) -> None:
-        """Loads the target called `target_name`.
+    def __init__(
+        self,
+        bundle: Bundle,
+        target_name: str,
+        store: EngineStore,
+        precisions: Mapping[Stage, EnginePrecision] | None = None,
+    ) -> None:
+        """Loads the target called `target_name`; `precisions`, stage by stage, go over the target's.
 
         Raises:
             TargetError: there is no such target.
@@ -36,6 +42,28 @@ class EngineFactory:
         self.store = store
         self.target = load_target(target_name)
         self.backend: Backend = backend(self.target.backend)
+        self._precisions = precisions or {}
+
+    @classmethod
+    def of_last_build(
+        cls, bundle: Bundle, target_name: str, store: EngineStore, precision: EnginePrecision | None = None
+    ) -> EngineFactory:
+        """The factory for what was last built for this bundle and target, unless a precision is named.
+
+        Raises:
+            TargetError, MissingExtraError: as the class says.
+            EngineError: the store's note of it is damaged.
+        """
+        precisions = stage_precisions(precision) if precision else store.chosen(bundle, target_name)
+        return cls(bundle, target_name, store, precisions)
+
+    def precision(self, stage: Stage) -> EnginePrecision:
+        """How the stage's engine computes."""
+        return self._resolve(stage).precision
+
+    def with_precision(self, precision: EnginePrecision) -> EngineFactory:
+        """A factory of the same bundle, target and store for another precision."""
+        return EngineFactory(self.bundle, self.target_name, self.store, stage_precisions(precision))
 
     def build(
         self, stage: Stage, schedule: Schedule | None = None, *, rebuild: bool = False
@@ -44,9 +72,11 @@ class EngineFactory:
 
         Raises:
             WrongUsageError: the bundle lacks the graph.
-            EngineError: the engine cannot be built or stored, or the stored one is damaged.
+            EngineError: the engine cannot be built or stored, the stored one is damaged, or the backend does
+                not compute in that precision here.
         """
         resolved, key, graph = self._plan(stage, schedule)
+        self.backend.check_precision(resolved.precision)
         found = None if rebuild else self.store.find(key, self.backend.suffix)
         if found:
             return found, False
@@ -72,21 +102,21 @@ class EngineFactory:
         engine = self.store.find(key, self.backend.suffix)
         if engine is None:
             raise WrongUsageError(
-                f"{self.store.path}: no {stage} engine of {self.bundle.path} for the target "
+                f"{self.store.path}: no {key.precision} {stage} engine of {self.bundle.path} for the target "
                 f"{self.target_name}: run "
                 f"ccr-deploy build-engine {self.bundle.path} --target {self.target_name}"
+                f"{'' if key.precision == 'fp32' else f' --{key.precision}'}"
             )
         return engine
 
-    def graph_file(self, stage: Stage) -> Path:
+    def graph_record(self, stage: Stage) -> GraphRecord:
         """The graph that the stage's engine is built from.
 
         Raises:
             WrongUsageError: the bundle lacks it.
-            BundleError: it is damaged.
         """
-        resolved = resolve(self.target, stage)
-        return self.bundle.file(self.bundle.graph(stage, resolved.precision, resolved.schedule).file)
+        resolved = self._resolve(stage)
+        return self.bundle.graph(stage, resolved.graph_precision, resolved.schedule)
 
     def load(self, engine: Engine) -> Runner:
         """The engine in memory.
@@ -94,18 +124,21 @@ class EngineFactory:
         Raises:
             EngineError: the backend refuses it.
         """
-        return self.backend.load(engine.path, self.target.options)
+        return self.backend.load(engine.path, self.target.options, engine.sidecar.key.precision)
+
+    def _resolve(self, stage: Stage, schedule: Schedule | None = None) -> ResolvedTarget:
+        return resolve(self.target, stage, schedule, self._precisions.get(stage))
 
     def _plan(
         self, stage: Stage, schedule: Schedule | None
     ) -> tuple[ResolvedTarget, EngineKey, GraphRecord | None]:
-        resolved = resolve(self.target, stage, schedule)
+        resolved = self._resolve(stage, schedule)
         graph = None
         manifest = self.bundle.manifest
         if self.target.backend == REFERENCE_BACKEND:
             source_hash = _reference_hash(manifest, stage)
         else:
-            graph = self.bundle.graph(stage, resolved.precision, resolved.schedule)
+            graph = self.bundle.graph(stage, resolved.graph_precision, resolved.schedule)
             source_hash = graph.graph_hash
         key = EngineKey(
             stage=stage,
@@ -118,6 +151,11 @@ class EngineFactory:
             target_digest=resolved.digest,
         )
         return resolved, key, graph
+
+
+def stage_precisions(precision: EnginePrecision) -> dict[Stage, EnginePrecision]:
+    """One precision for both stages of a chain."""
+    return {"encoder": precision, "classifier": precision}
 
 
 def _reference_hash(manifest: Manifest, stage: Stage) -> str:

@@ -6,6 +6,7 @@
       3f0c1d…/                      the key: graph, backend and version, device, resolved target
         encoder.fp32.onnx           a plain file of the backend's own format
         encoder.fp32.onnx.json      its sidecar: what the key was made of, and the engine's SHA-256
+      chosen.5a19c0….json           the precision that was last built for a bundle and target
 
 A folder appears whole, by one rename. The sidecar is checked before the engine's bytes reach its
 library.
@@ -28,11 +29,16 @@ import platformdirs
 import pydantic
 from pydantic import BaseModel, ConfigDict
 
-from ccr_deploy.bundle import Precision, Schedule, Stage, sha256_of
+from ccr_deploy.atomic import write_atomically
+from ccr_deploy.bundle import Schedule, Stage, sha256_of
 from ccr_deploy.errors import EngineError, first_problem
+from ccr_deploy.target import EnginePrecision
+from ccr_deploy.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from ccr_deploy.bundle import Bundle
 
 SCHEMA_VERSION = 1
 ENVIRONMENT_VARIABLE = "CCR_DEPLOY_ENGINES"
@@ -48,7 +54,7 @@ class EngineKey(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: Stage
-    precision: Precision
+    precision: EnginePrecision
     schedule: Schedule | None
     source_hash: str
     backend: str
@@ -75,6 +81,16 @@ class Sidecar(BaseModel):
     build_seconds: float
     engine_bytes: int
     engine_sha256: str
+    verdict: Verdict | None = None
+
+
+class Choice(BaseModel):
+    """The precision that was last built for a bundle and target, by stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str
+    precisions: dict[Stage, EnginePrecision]
 
 
 @dataclass(frozen=True)
@@ -159,6 +175,50 @@ class EngineStore:
                 f"{self.path}: the engine store cannot be written ({error.strerror or error})"
             ) from error
         return Engine(path, sidecar)
+
+    def add_verdict(self, engine: Engine, verdict: Verdict) -> Engine:
+        """Notes in an engine's sidecar how it compared with the other precisions.
+
+        Raises:
+            EngineError: the store cannot be written.
+        """
+        sidecar = engine.sidecar.model_copy(update={"verdict": verdict})
+        self._write(sidecar_path(engine.path), sidecar)
+        return Engine(engine.path, sidecar)
+
+    def choose(self, bundle: Bundle, target: str, precisions: Mapping[Stage, EnginePrecision]) -> None:
+        """Remembers which precision was built for a bundle and target: what runs next uses it.
+
+        Raises:
+            EngineError: the store cannot be written.
+        """
+        stages = {**self.chosen(bundle, target), **precisions}
+        self._write(self._choice_path(bundle, target), Choice(target=target, precisions=stages))
+
+    def chosen(self, bundle: Bundle, target: str) -> dict[Stage, EnginePrecision]:
+        """The precision that was last built for a bundle and target, by stage; empty where none was.
+
+        Raises:
+            EngineError: the note is damaged.
+        """
+        path = self._choice_path(bundle, target)
+        try:
+            return Choice.model_validate_json(path.read_bytes()).precisions
+        except FileNotFoundError:
+            return {}
+        except (OSError, pydantic.ValidationError) as error:
+            raise EngineError(f"{path}: damaged: remove it, then run ccr-deploy build-engine") from error
+
+    def _write(self, path: Path, record: BaseModel) -> None:
+        try:
+            write_atomically(path, (record.model_dump_json(indent=2) + "\n").encode())
+        except OSError as error:
+            raise EngineError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+    def _choice_path(self, bundle: Bundle, target: str) -> Path:
+        parts = (bundle.manifest.contract_id, bundle.manifest.weights.sha256, target)
+        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+        return self.path / f"chosen.{digest}.json"
 
     def _engine_path(self, key: EngineKey, suffix: str) -> Path:
         return self.path / key.digest / f"{key.stage}.{key.precision}{suffix}"

@@ -44,6 +44,14 @@ class TargetError(WrongUsageError):
     """A target that does not exist or whose TOML is wrong."""
 
 
+class CalibrationError(CcrDeployError):
+    """Ranges that cannot be found or used: images that fail, a table that does not fit its graph."""
+
+
+class PrecisionError(CcrDeployError):
+    """A graph that cannot be converted to FP16 or INT8."""
+
+
 class EngineError(CcrDeployError):
     """An engine that cannot be built, does not match its sidecar or cannot be run here."""
 

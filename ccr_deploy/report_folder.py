@@ -21,7 +21,7 @@ from ccr_deploy.verification.results import VerificationReport
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.reporting.tables import Table
+    from ccr_deploy.reporting.table import Table
 
 TITLE = "ccr-deploy report"
 _FILES: dict[type, str] = {VerificationReport: "verify.json", BenchmarkReport: "benchmark.json"}

@@ -49,7 +49,7 @@ class _EngineUser:
             WrongUsageError: the engine was not built yet, or there is no such target.
             EngineError: the engine is damaged or cannot be loaded.
         """
-        factory = EngineFactory(bundle, target, store or EngineStore.default())
+        factory = EngineFactory.of_last_build(bundle, target, store or EngineStore.default())
         return cls(bundle, factory.load(factory.find(cls._stage)))
 
     def __enter__(self) -> Self:

@@ -35,6 +35,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+EnginePrecision = Literal["fp32", "fp16", "bf16", "int8"]
+"""How an engine computes. BF16 has no graph of its own: a backend that has it runs the FP32 graph so."""
+
 DEFAULT_TARGET = "cpu"
 REFERENCE_BACKEND = "pytorch"
 REFERENCE_TARGET = "pytorch"
@@ -48,9 +51,9 @@ class _Section(BaseModel):
 class StagePrecisions(_Section):
     """The precision of each stage's engine."""
 
-    encoder: Precision = "fp32"
-    classifier: Precision = "fp32"
-    baseline: Precision = "fp32"
+    encoder: EnginePrecision = "fp32"
+    classifier: EnginePrecision = "fp32"
+    baseline: Literal["fp32"] = "fp32"
 
 
 class Options(_Section):
@@ -63,7 +66,7 @@ class Target(_Section):
     """A machine that engines are built for."""
 
     description: str
-    backend: Literal["onnxruntime", "pytorch"]
+    backend: Literal["onnxruntime", "openvino", "pytorch"]
     schedule: Schedule = "iteration-major"
     precision: StagePrecisions = StagePrecisions()
     options: Options = Options()
@@ -74,9 +77,14 @@ class ResolvedTarget:
     """What one stage's engine is built from a target: a stage, and nothing else."""
 
     backend: str
-    precision: Precision
+    precision: EnginePrecision
     schedule: Schedule | None
     options: Options
+
+    @property
+    def graph_precision(self) -> Precision:
+        """The precision of the graph that the engine is built from."""
+        return "fp32" if self.precision == "bf16" else self.precision
 
     @property
     def digest(self) -> str:
@@ -85,12 +93,17 @@ class ResolvedTarget:
         return hashlib.sha256(text).hexdigest()
 
 
-def resolve(target: Target, stage: Stage, schedule: Schedule | None = None) -> ResolvedTarget:
-    """The target for one stage; only an unrolled encoder has a schedule, `schedule` over the target's."""
+def resolve(
+    target: Target, stage: Stage, schedule: Schedule | None = None, precision: EnginePrecision | None = None
+) -> ResolvedTarget:
+    """The target for one stage; `schedule` and `precision`, where given, over the target's.
+
+    Only an unrolled encoder has a schedule, and the baseline has no precision but its target's.
+    """
     unrolled = stage == "encoder" and target.backend != REFERENCE_BACKEND
     return ResolvedTarget(
         backend=target.backend,
-        precision=getattr(target.precision, stage),
+        precision=(precision if stage != "baseline" else None) or getattr(target.precision, stage),
         schedule=(schedule or target.schedule) if unrolled else None,
         options=target.options,
     )

@@ -7,6 +7,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import torch
@@ -14,9 +15,18 @@ import torch
 from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.models.config import DecoderConfig
 from ccr_deploy.models.presets import default_preprocessing, preset
-from training.data.textures import Photo, TestCrops, TrainingCrops, load_photos, write_test_images
+from training.data.textures import (
+    TestCrops,
+    TrainingCrops,
+    load_photos,
+    write_calibration_images,
+    write_test_images,
+)
 from training.evaluation import evaluate
 from training.recipe import Phase, Recipe, train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MODEL = preset("demo")
 RECIPE = Recipe(
@@ -31,11 +41,11 @@ RECIPE = Recipe(
 
 @click.command(epilog="Example: python -m training.demo --output build/demo")
 @click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="Folder for checkpoint and test images."
+    "--output", type=click.Path(path_type=Path), required=True, help="Folder for checkpoint and images."
 )
 @click.option("--seed", default=RECIPE.seed, show_default=True, help="Seed of weights, crops and binarizer.")
 def main(output: Path, seed: int) -> None:
-    """Train the demo's checkpoint and write its test images."""
+    """Train the demo's checkpoint, and write the images to test and to calibrate it with."""
     started = time.perf_counter()
     # So small a model gains little from a second thread, and on a busy machine threads that wait for
     # each other take ten times as long. Besides, sums come out the same on any number of cores.
@@ -48,7 +58,8 @@ def main(output: Path, seed: int) -> None:
         TestCrops(photos, size),
         [photo.name for photo in photos],
     )
-    replace_test_images(photos, size, output / "images")
+    replace_folder(output / "images", lambda folder: write_test_images(photos, size, folder))
+    replace_folder(output / "calibration", lambda folder: write_calibration_images(photos, size, folder))
     accuracy = evaluate(checkpoint, output / "images")
     low, high = accuracy.interval_percent.low, accuracy.interval_percent.high
     metrics = {**checkpoint.metrics, "top1_percent_low": low, "top1_percent_high": high}
@@ -61,12 +72,12 @@ def main(output: Path, seed: int) -> None:
     )
 
 
-def replace_test_images(photos: tuple[Photo, ...], size: int, folder: Path) -> None:
-    """Writes the test crops beside `folder` and puts them in its place when all are there."""
+def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a folder beside `folder`, and puts it in its place when all is there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         written = Path(temporary) / folder.name
-        write_test_images(photos, size, written)
+        write(written)
         if folder.exists():
             shutil.rmtree(folder)
         written.replace(folder)

@@ -21,6 +21,10 @@ def backend(name: str) -> Backend:
         from ccr_deploy.backends.onnxruntime import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend()
+    if name == "openvino":
+        from ccr_deploy.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend()
     if name == "pytorch":
         from ccr_deploy.backends.pytorch import PyTorchBackend
 

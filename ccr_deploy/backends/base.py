@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.bundle import Bundle, Stage
-    from ccr_deploy.target import Options, ResolvedTarget
+    from ccr_deploy.target import EnginePrecision, Options, ResolvedTarget
 
     Arrays = Mapping[str, npt.NDArray[np.generic]]
 
@@ -100,6 +100,18 @@ class Backend(Protocol):
         """What engines built here are bound to: a processor's or GPU's name."""
         ...
 
+    def check_precision(self, precision: EnginePrecision) -> None:
+        """Does nothing where engines can compute so here.
+
+        Raises:
+            EngineError: the library or the processor cannot.
+        """
+        ...
+
+    def native_precisions(self) -> tuple[EnginePrecision, ...]:
+        """The precisions that may be faster here than FP32, FP32 first."""
+        ...
+
     def build(self, source: BuildSource, engine: Path) -> None:
         """Writes the engine to the path `engine`.
 
@@ -108,8 +120,8 @@ class Backend(Protocol):
         """
         ...
 
-    def load(self, engine: Path, options: Options) -> Runner:
-        """Loads an engine that `build` wrote.
+    def load(self, engine: Path, options: Options, precision: EnginePrecision) -> Runner:
+        """Loads an engine that `build` wrote for this precision.
 
         Raises:
             EngineError: the file is no such engine.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Arrays, BuildSource
+    from ccr_deploy.target import EnginePrecision
 
 _NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _FATAL = 4
@@ -45,6 +46,19 @@ class OnnxRuntimeBackend:
         """The processor: an optimised graph's memory layouts fit its instruction set."""
         return processor_name()
 
+    def check_precision(self, precision: EnginePrecision) -> None:
+        """FP32 and INT8; FP16 is taken, though computed in FP32 between casts.
+
+        Raises:
+            EngineError: BF16 was asked for.
+        """
+        if precision == "bf16":
+            raise EngineError("ONNX Runtime has no BF16 on a CPU: use --target cpu-openvino, or FP32")
+
+    def native_precisions(self) -> tuple[EnginePrecision, ...]:
+        """FP32 and INT8."""
+        return ("fp32", "int8")
+
     def build(self, source: BuildSource, engine: Path) -> None:
         """Optimises the graph for this processor and writes the result.
 
@@ -56,8 +70,8 @@ class OnnxRuntimeBackend:
         options.optimized_model_filepath = str(engine)
         self._session(source.graph, options)
 
-    def load(self, engine: Path, options: Options) -> OnnxRuntimeRunner:
-        """Loads an engine; it was optimised when it was built.
+    def load(self, engine: Path, options: Options, precision: EnginePrecision) -> OnnxRuntimeRunner:  # noqa: ARG002
+        """Loads an engine; it was optimised when it was built, and its precision is in the graph.
 
         Raises:
             EngineError: the file is no graph that ONNX Runtime runs.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Arrays, BuildSource
-    from ccr_deploy.target import Options
+    from ccr_deploy.target import EnginePrecision, Options
 
 
 class PyTorchBackend:
@@ -55,6 +55,19 @@ class PyTorchBackend:
     def device(self) -> str:
         """The processor."""
         return processor_name()
+
+    def check_precision(self, precision: EnginePrecision) -> None:
+        """FP32 alone.
+
+        Raises:
+            EngineError: another precision was asked for.
+        """
+        if precision != "fp32":
+            raise EngineError(f"the PyTorch reference computes in FP32 alone, not in {precision.upper()}")
+
+    def native_precisions(self) -> tuple[EnginePrecision, ...]:
+        """FP32."""
+        return ("fp32",)
 
     def build(self, source: BuildSource, engine: Path) -> None:
         """Takes the stage's weights out of the bundle's."""
@@ -74,7 +87,7 @@ class PyTorchBackend:
         }
         save_file(stage_tensors, engine, metadata)
 
-    def load(self, engine: Path, options: Options) -> PyTorchRunner:
+    def load(self, engine: Path, options: Options, precision: EnginePrecision) -> PyTorchRunner:  # noqa: ARG002
         """Loads the stage's weights into its network.
 
         Raises:

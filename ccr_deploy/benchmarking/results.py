@@ -54,7 +54,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class BenchmarkReport:
-    """Everything one run of `benchmark` found."""
+    """Everything one run of `benchmark` found; `left_out` says what could not compete, and why."""
 
     schema_version: int
     created_by: str
@@ -68,3 +68,4 @@ class BenchmarkReport:
     rounds: int
     machine: MachineState
     timings: tuple[Timing, ...]
+    left_out: tuple[str, ...]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.target import Options
+    from ccr_deploy.target import EnginePrecision, Options
 
 LOADING_SECONDS = 300
 TURN_SECONDS = 600
@@ -32,13 +32,13 @@ TURN_SECONDS = 600
 
 @dataclass(frozen=True)
 class Competitor:
-    """Engines that are run one after the other, each on the outputs of the one before."""
+    """Engines, each with its precision, that are run one after the other on the outputs of the one before."""
 
     name: str
     is_target: bool
     backend: str
     options: Options
-    engines: tuple[Path, ...]
+    engines: tuple[tuple[Path, EnginePrecision], ...]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ def serve(connection: Connection[object, Any]) -> None:
         library = backend(competitor.backend)
         with ExitStack() as stack:
             runners = [
-                stack.enter_context(library.load(path, competitor.options)) for path in competitor.engines
+                stack.enter_context(library.load(path, competitor.options, precision))
+                for path, precision in competitor.engines
             ]
             (spec,) = runners[0].inputs
             shape = (batch, *(size or batch for size in spec.shape[1:]))

@@ -13,6 +13,7 @@ import click
 from ccr_deploy import __version__
 from ccr_deploy.cli.benchmark import benchmark
 from ccr_deploy.cli.build_engine import build_engine
+from ccr_deploy.cli.calibrate import calibrate
 from ccr_deploy.cli.classify import classify
 from ccr_deploy.cli.common import Invocation
 from ccr_deploy.cli.describe import describe
@@ -37,7 +38,8 @@ def cli() -> None:
 
     \b
     ccr-deploy export --checkpoint model.pt    writes ./bundle
-    ccr-deploy build-engine                    builds engines for this machine
+    ccr-deploy calibrate --images train/       adds INT8 graphs
+    ccr-deploy build-engine --int8             builds engines for this machine
     ccr-deploy verify                          proves that they answer as the checkpoint did
     ccr-deploy benchmark                       measures how much faster they are
 
@@ -45,7 +47,7 @@ def cli() -> None:
     """
 
 
-for _command in (describe, export, build_engine, verify, benchmark, classify):
+for _command in (describe, export, calibrate, build_engine, verify, benchmark, classify):
     cli.add_command(_command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,16 +13,21 @@ from ccr_deploy.cli.common import (
     chosen_target,
     engines_option,
     json_option,
+    precision_options,
     report_option,
     stdout_console,
     target_option,
     verbose_option,
 )
 
+if TYPE_CHECKING:
+    from ccr_deploy.target import EnginePrecision
+
 
 @click.command()
 @bundle_argument
 @target_option
+@precision_options
 @click.option(
     "--batch", type=click.IntRange(1, 4096), default=1, show_default=True, help="Images in one run."
 )
@@ -35,6 +41,7 @@ from ccr_deploy.cli.common import (
 def benchmark(
     bundle: Path,
     target: str | None,
+    precision: EnginePrecision | None,
     batch: int,
     rounds: int,
     engines: Path | None,
@@ -44,7 +51,9 @@ def benchmark(
     """Measure how much faster a target's engines are than PyTorch eager.
 
     Each competitor runs in a process of its own, and all take turns within one run. The speed-up is a
-    ratio of medians with its 95 % interval. Engines that the store lacks are built first.
+    ratio of medians with its 95 % interval. The target's engines are in the precision that build-engine
+    built last; the other precisions that this machine has instructions for are timed beside them.
+    Engines that the store lacks are built first.
 
     \b
     Example:
@@ -55,7 +64,7 @@ def benchmark(
     from ccr_deploy.report_folder import add_to_folder, to_json
     from ccr_deploy.reporting.tables import benchmark_tables
     from ccr_deploy.reporting.terminal import print_table
-    from ccr_deploy.workflow import benchmark_bundle
+    from ccr_deploy.workflow.benchmark import benchmark_bundle
 
     console = stdout_console()
     name = chosen_target(target, None if as_json else console)
@@ -63,6 +72,7 @@ def benchmark(
         Bundle.open(bundle),
         name,
         EngineStore.default(engines),
+        precision=precision,
         batch=batch,
         rounds=rounds,
         progress=TerminalProgress(),

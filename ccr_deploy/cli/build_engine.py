@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -13,10 +14,19 @@ from ccr_deploy.cli.common import (
     chosen_target,
     engines_option,
     json_option,
+    precision_options,
     stdout_console,
     target_option,
     verbose_option,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from ccr_deploy.target import EnginePrecision
+    from ccr_deploy.workflow.build import BuiltEngine
 
 
 @click.command("build-engine")
@@ -29,6 +39,27 @@ from ccr_deploy.cli.common import (
     type=click.Choice(["encoder", "classifier", "baseline"]),
     help="Build this stage alone; repeat it for several.  [default: all that the bundle has]",
 )
+@precision_options
+@click.option(
+    "--auto",
+    "precision",
+    flag_value="auto",
+    help="Each stage's fastest engine within the accuracy budget.",
+)
+@click.option(
+    "--accuracy-budget",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="POINTS",
+    help="Top-1 accuracy that a lower precision may cost.",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Pictures to calibrate on first, where the bundle has no INT8 graphs yet.",
+)
 @engines_option
 @click.option("--no-cache", is_flag=True, help="Build again what is already in the engine store.")
 @json_option
@@ -37,6 +68,9 @@ def build_engine(
     bundle: Path,
     target: str | None,
     chosen_stages: tuple[str, ...],
+    precision: EnginePrecision | Literal["auto"] | None,
+    accuracy_budget: float,
+    images: Path | None,
     engines: Path | None,
     no_cache: bool,
     as_json: bool,
@@ -44,40 +78,62 @@ def build_engine(
     """Build a bundle's engines for a target, into the engine store.
 
     An engine that is there already, for the same graph, backend, device and target, is not built again.
+    Engines of a lower precision are timed against FP32, and the bundle's record of what they cost is
+    shown. What was built last for a bundle and target is what verify, benchmark and classify use.
 
     \b
-    Example:
-      ccr-deploy build-engine bundle --target cpu
+    Examples:
+      ccr-deploy build-engine bundle --target cpu-openvino --int8
+      ccr-deploy build-engine bundle --target cpu-openvino --auto --accuracy-budget 0.5
     """
     from ccr_deploy.bundle import Bundle
-    from ccr_deploy.engine_factory import EngineFactory
     from ccr_deploy.engine_store import EngineStore
-    from ccr_deploy.workflow import bundle_stages
+    from ccr_deploy.workflow.build import build_engines
+    from ccr_deploy.workflow.engines import bundle_stages
 
     console = stdout_console()
     name = chosen_target(target, None if as_json else console)
-    factory = EngineFactory(Bundle.open(bundle), name, EngineStore.default(engines))
-    stages = [stage for stage in bundle_stages(factory.bundle) if not chosen_stages or stage in chosen_stages]
+    opened = Bundle.open(bundle)
+    stages = [stage for stage in bundle_stages(opened) if not chosen_stages or stage in chosen_stages]
     if missing := set(chosen_stages) - set(stages):
         raise click.UsageError(f"{bundle} has no {', '.join(sorted(missing))}")
-    with TerminalProgress().task("building", len(stages)) as advance:
-        built = []
-        for stage in stages:
-            built.append(factory.build(stage, rebuild=no_cache))
-            advance(1)
+    built = build_engines(
+        opened,
+        name,
+        EngineStore.default(engines),
+        stages,
+        precision=precision,
+        images=images,
+        accuracy_budget_points=accuracy_budget,
+        rebuild=no_cache,
+        progress=TerminalProgress(),
+    )
     if as_json:
         results = [
-            {"path": str(engine.path), "built_now": new, **engine.sidecar.model_dump(mode="json")}
-            for engine, new in built
+            {
+                "path": str(entry.engine.path),
+                "built_now": entry.built_now,
+                **entry.engine.sidecar.model_dump(mode="json"),
+            }
+            for entry in built
         ]
         click.echo(json.dumps(results, indent=2))
         return
-    for engine, new in built:
-        key, sidecar = engine.sidecar.key, engine.sidecar
-        how = f"built in {sidecar.build_seconds:.2f} s" if new else "unchanged, not built again"
+    _print_engines(console, built)
+
+
+def _print_engines(console: Console, built: Sequence[BuiltEngine]) -> None:
+    from ccr_deploy.reporting.precision_tables import cost_lines, speed_line
+
+    for entry in built:
+        key, sidecar = entry.engine.sidecar.key, entry.engine.sidecar
+        how = f"built in {sidecar.build_seconds:.2f} s" if entry.built_now else "unchanged, not built again"
         what = " ".join(filter(None, (key.stage, key.precision, key.schedule)))
-        console.print(
-            f"{what}: {key.backend} {key.backend_version}, {sidecar.engine_bytes / 1e6:.2f} MB, {how}",
-            markup=False,
-        )
-        console.print(f"  {engine.path}", markup=False, soft_wrap=True)
+        library = f"{key.backend} {key.backend_version}, {sidecar.engine_bytes / 1e6:.2f} MB"
+        console.print(f"{what}: {library}, {how}", markup=False)
+        console.print(f"  {entry.engine.path}", markup=False, soft_wrap=True)
+        if sidecar.verdict:
+            console.print(f"  {speed_line(sidecar.verdict)}", markup=False)
+    verdicts = [entry.engine.sidecar.verdict for entry in built if entry.engine.sidecar.verdict]
+    for line in cost_lines(verdicts):
+        console.print(line, markup=False)

@@ -50,7 +50,7 @@ def classify(
     from ccr_deploy.bundle import Bundle
     from ccr_deploy.engine_store import EngineStore
     from ccr_deploy.images import jpeg_bytes, load_image
-    from ccr_deploy.reporting.tables import Table
+    from ccr_deploy.reporting.table import Table
     from ccr_deploy.reporting.terminal import half_block_picture, print_table
     from ccr_deploy.runtime import Classifier, Encoder
 

@@ -68,6 +68,14 @@ def target_option(command: Command) -> Command:
     return click.option("--target", metavar="NAME|FILE", help="Target's name or TOML file.")(command)
 
 
+def precision_options(command: Command) -> Command:
+    """``--fp32``, ``--fp16``, ``--bf16``, ``--int8``: one precision for encoder and classifier."""
+    for name in ("int8", "bf16", "fp16", "fp32"):
+        text = f"{name.upper()} engines for encoder and classifier."
+        command = click.option(f"--{name}", "precision", flag_value=name, help=text)(command)
+    return command
+
+
 def engines_option(command: Command) -> Command:
     """``--engines DIR``."""
     return click.option(

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Add the conventional chain of this checkpoint, to compare with.",
 )
+@click.option("--no-fp16", is_flag=True, help="FP32 graphs alone; FP16 and INT8 need Model Optimizer.")
 @json_option
 @verbose_option
 def export(
@@ -60,9 +61,10 @@ def export(
     image_size: tuple[int, int] | None,
     images: Path | None,
     baseline: Path | None,
+    no_fp16: bool,
     as_json: bool,
 ) -> None:
-    """Write a bundle: ONNX graphs with the recurrence unrolled, weights, samples, manifest.
+    """Write a bundle: ONNX graphs with the recurrence unrolled, in FP32 and FP16, weights, samples.
 
     BUNDLE is a folder, by default $CCR_DEPLOY_BUNDLE or ./bundle. It is replaced as a whole.
 
@@ -72,8 +74,10 @@ def export(
     """
     from ccr_deploy.export.exporter import export_bundle, resized
     from ccr_deploy.models.checkpoint import load_checkpoint
+    from ccr_deploy.workflow.export import export_with_fp16
 
-    exported = export_bundle(
+    write = export_bundle if no_fp16 else export_with_fp16
+    exported = write(
         resized(load_checkpoint(checkpoint, preset), iterations, image_size),
         bundle,
         schedules=tuple(dict.fromkeys(schedules)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,11 +13,15 @@ from ccr_deploy.cli.common import (
     chosen_target,
     engines_option,
     json_option,
+    precision_options,
     report_option,
     stdout_console,
     target_option,
     verbose_option,
 )
+
+if TYPE_CHECKING:
+    from ccr_deploy.target import EnginePrecision
 
 GATE_FAILED = 1
 
@@ -24,6 +29,7 @@ GATE_FAILED = 1
 @click.command()
 @bundle_argument
 @target_option
+@precision_options
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
@@ -46,6 +52,7 @@ def verify(
     ctx: click.Context,
     bundle: Path,
     target: str | None,
+    precision: EnginePrecision | None,
     images: Path | None,
     gates: tuple[str, ...],
     engines: Path | None,
@@ -55,15 +62,16 @@ def verify(
     """Prove that a target's engines answer as the checkpoint did.
 
     PyTorch, the ONNX graphs and the engines read the same images; codes, logits, answers and, where
-    the folder has labels, accuracies are compared. Exit status 1 where a gate fails. The gates and
-    their limits:
+    the folder has labels, accuracies are compared. Without a precision the engines that build-engine
+    built last are meant. Exit status 1 where a gate fails. The gates and their limits:
 
     \b
-      max-unexplained-flips    0       bits that differ though not within rounding of 0
-      max-flipped-percent      0.1     bits that differ
-      min-cosine               0.9999  logits, the worst image (of classifier and baseline)
-      min-same-top1-percent    99      answers equal to PyTorch's
-      max-top1-loss-points     0.5     accuracy, where images are labelled
+                               FP32    FP16   BF16   INT8
+      max-unexplained-flips    0       -      -      -     bits that rounding does not explain
+      max-flipped-percent      0.1     0.2    2      2     bits that differ
+      min-cosine               0.9999  0.999  0.995  0.98  logits, the worst image
+      min-same-top1-percent    99      99     95     95    answers equal to PyTorch's
+      max-top1-loss-points     0.5     0.3    1      1     accuracy, where images are labelled
 
     \b
     Example:
@@ -74,8 +82,7 @@ def verify(
     from ccr_deploy.report_folder import add_to_folder, to_json
     from ccr_deploy.reporting.tables import verification_tables
     from ccr_deploy.reporting.terminal import print_table
-    from ccr_deploy.verification.gates import Gates, changed_gates
-    from ccr_deploy.workflow import verify_bundle
+    from ccr_deploy.workflow.verify import verify_bundle
 
     console = stdout_console()
     name = chosen_target(target, None if as_json else console)
@@ -83,8 +90,9 @@ def verify(
         Bundle.open(bundle),
         name,
         EngineStore.default(engines),
+        precision=precision,
         images=images,
-        gates=changed_gates(Gates(), gates),
+        changed_gates=gates,
         progress=TerminalProgress(),
     )
     if as_json:

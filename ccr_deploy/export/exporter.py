@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import onnx_ir
+import numpy as np
 import pydantic
 import torch
 from PIL import Image
@@ -15,7 +15,6 @@ from ccr_deploy import __version__
 from ccr_deploy.bundle import (
     BaselineRecord,
     Bundle,
-    GraphRecord,
     Manifest,
     SampleRecord,
 )
@@ -26,7 +25,7 @@ from ccr_deploy.export.borders import BaselineGraph, ClassifierGraph, EncoderGra
 from ccr_deploy.export.samples import folder_samples, pattern_samples
 from ccr_deploy.export.to_onnx import to_onnx
 from ccr_deploy.export.unroll import UnrolledBaseline, unroll
-from ccr_deploy.graph_hash import canonical_graph_hash
+from ccr_deploy.graph_writer import add_graph
 from ccr_deploy.models.chain import BaselineChain, CcrChain
 from ccr_deploy.models.checkpoint import Checkpoint, build_model, encoder_digest
 from ccr_deploy.models.config import ModelConfig
@@ -36,12 +35,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
+    import onnx_ir
     from torch import Tensor
 
-    from ccr_deploy.bundle import FileRecord, Schedule, Stage
+    from ccr_deploy.bundle import FileRecord, Schedule
     from ccr_deploy.progress import Progress
+
+    ToFp16 = Callable[[onnx_ir.Model, Mapping[str, npt.NDArray[np.generic]]], onnx_ir.Model]
 
 
 def export_bundle(
@@ -51,12 +52,14 @@ def export_bundle(
     schedules: Sequence[Schedule],
     baseline: Checkpoint | None = None,
     images: Path | None = None,
+    to_fp16: ToFp16 | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
     """Writes a bundle: an encoder graph per schedule, the classifier, weights, samples, manifest.
 
     `baseline` adds the conventional chain of another checkpoint. The sample images come from the
-    folder `images`, or are patterns.
+    folder `images`, or are patterns. `to_fp16` converts encoder and classifier, which it may run on the
+    samples; without it the bundle has FP32 graphs alone.
 
     Raises:
         WrongUsageError: a checkpoint is of the other kind, or `path` holds something else.
@@ -86,6 +89,7 @@ def export_bundle(
     )
     image = torch.zeros(2, config.image_height, config.image_width, 3, dtype=torch.uint8)
     code = torch.zeros(2, config.code_bytes, dtype=torch.uint8)
+    sample_feed = np.stack([pixels for pixels, _ in samples])
 
     with (
         writing_bundle(path) as writer,
@@ -95,15 +99,22 @@ def export_bundle(
         for schedule in schedules:
             module = EncoderGraph(unroll(chain.encoder, config.iterations, schedule), preprocessing)
             model = to_onnx(module, image, "image", "code", share_repeated_work=schedule != "plain")
-            graphs.append(_add_graph(writer, model, "encoder", schedule))
+            graphs.append(add_graph(writer, model, "encoder", "fp32", schedule))
+            if to_fp16:
+                half = to_fp16(model, {"image": sample_feed})
+                graphs.append(add_graph(writer, half, "encoder", "fp16", schedule))
             advance(1)
         model = to_onnx(ClassifierGraph(chain.classifier, config.code_shape), code, "code", "logits")
-        graphs.append(_add_graph(writer, model, "classifier", None))
+        graphs.append(add_graph(writer, model, "classifier", "fp32", None))
+        if to_fp16:
+            half = to_fp16(model, {"code": _sample_codes(module, sample_feed)})
+            graphs.append(add_graph(writer, half, "classifier", "fp16", None))
         advance(1)
         baseline_record = None
         if conventional is not None:
             whole = BaselineGraph(UnrolledBaseline(conventional), preprocessing)
-            graphs.append(_add_graph(writer, to_onnx(whole, image, "image", "logits"), "baseline", None))
+            whole_model = to_onnx(whole, image, "image", "logits")
+            graphs.append(add_graph(writer, whole_model, "baseline", "fp32", None))
             weights = _add_weights(writer, "baseline", conventional.state_dict())
             baseline_record = BaselineRecord(model=conventional.config, weights=weights)
             advance(1)
@@ -122,6 +133,7 @@ def export_bundle(
                 for pixels, label in samples
             ),
             baseline=baseline_record,
+            calibration=None,
         )
         writer.commit(manifest)
     return Bundle(path, manifest)
@@ -169,14 +181,10 @@ def _conventional_chain(baseline: Checkpoint, checkpoint: Checkpoint) -> Baselin
     return chain
 
 
-def _add_graph(
-    writer: BundleWriter, model: onnx_ir.Model, stage: Stage, schedule: Schedule | None
-) -> GraphRecord:
-    stem = ".".join(filter(None, (stage, "fp32", schedule)))
-    file = writer.add(stem, ".onnx", lambda path: onnx_ir.save(model, path))
-    return GraphRecord(
-        stage=stage, precision="fp32", schedule=schedule, graph_hash=canonical_graph_hash(model), file=file
-    )
+def _sample_codes(encoder: EncoderGraph, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    with torch.inference_mode():
+        codes = encoder(torch.from_numpy(images)).numpy()
+    return codes.astype(np.uint8, copy=False)
 
 
 def _add_weights(writer: BundleWriter, stem: str, tensors: Mapping[str, Tensor]) -> FileRecord:

@@ -17,7 +17,7 @@ from ccr_deploy.reporting.tables import benchmark_tables, summary_table, verific
 
 if TYPE_CHECKING:
     from ccr_deploy.benchmarking.results import BenchmarkReport
-    from ccr_deploy.reporting.tables import Table
+    from ccr_deploy.reporting.table import Table
     from ccr_deploy.verification.results import VerificationReport
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ccr_deploy.reporting.tables import Table
+    from ccr_deploy.reporting.table import Table
 
 
 def markdown(title: str, tables: Sequence[Table]) -> str:

@@ -1,9 +1,11 @@
-"""Results as tables: plain text cells, the same for terminal, Markdown and HTML."""
+"""Results as tables."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ccr_deploy.reporting.precision_tables import accuracy_table
+from ccr_deploy.reporting.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,16 +17,6 @@ if TYPE_CHECKING:
 
 BUSY_PERCENT = 20
 """Above it something else was running, and PyTorch's threads, which wait for each other, suffer most."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: the first column is text, the others are numbers and set to the right."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
 
 
 def verification_tables(report: VerificationReport) -> list[Table]:
@@ -58,6 +50,8 @@ def verification_tables(report: VerificationReport) -> list[Table]:
                 note=f"interval bootstrapped over {report.accuracies[0].groups} groups of images",
             )
         )
+    if report.calibration and report.calibration.accuracies:
+        tables.append(accuracy_table(report.calibration))
     tables.append(
         Table(
             title="Gates",
@@ -96,7 +90,8 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
             rows=tuple(_timing_row(timing) for timing in report.timings),
             note=f"{report.rounds} rounds in turn, a process each, on {machine.processor}, "
             "speed-up: against PyTorch eager"
-            + (f"; THE MACHINE WAS {busy:.0f} % BUSY: measure again" if busy and busy > BUSY_PERCENT else ""),
+            + (f"; THE MACHINE WAS {busy:.0f} % BUSY: measure again" if busy and busy > BUSY_PERCENT else "")
+            + "".join(f"; left out: {reason}" for reason in report.left_out),
         )
     ]
 

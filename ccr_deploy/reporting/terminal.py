@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from rich.console import Console
 
-    from ccr_deploy.reporting.tables import Table
+    from ccr_deploy.reporting.table import Table
 
 _VERDICTS = {"pass": "green", "FAIL": "bold red"}
 

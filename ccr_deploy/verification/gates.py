@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.verification.results import GateResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
+    from ccr_deploy.target import EnginePrecision
     from ccr_deploy.verification.results import Accuracy, CodeParity, Level, LogitParity
 
 
 @dataclass(frozen=True)
 class Gates:
-    """Limits for FP32 engines.
+    """Limits for FP32 engines; `Gates.of` gives those of lower precisions.
 
     An FP32 engine computes what the checkpoint does in another order of summation, so that a bit flips
     only where the value before the sign is within rounding of 0, and logits differ in the last digits.
     """
 
     max_unexplained_flips: float = 0
-    """Flipped bits that rounding does not explain."""
+    """Flipped bits that FP32's rounding does not explain; for FP32 engines alone."""
     max_flipped_percent: float = 0.1
     """Flipped bits, in percent of all."""
     min_cosine: float = 0.9999
@@ -33,27 +35,55 @@ class Gates:
     max_top1_loss_points: float = 0.5
     """Top-1 accuracy lost against the reference, in percentage points (labelled images only)."""
 
+    @classmethod
+    def of(cls, precisions: Collection[EnginePrecision]) -> Gates:
+        """The limits for a chain's engines: those of the coarsest precision among them."""
+        return _GATES[max(precisions, key=list(_GATES).index)]
 
-def changed_gates(gates: Gates, changes: Iterable[str]) -> Gates:
-    """The gates with limits changed by ``name=value``, dashes for underscores.
+    def changed(self, changes: Iterable[str]) -> Gates:
+        """The gates with limits changed by ``name=value``, dashes for underscores.
 
-    Raises:
-        WrongUsageError: there is no such gate, or the value is no number.
-    """
-    names = [field.name for field in fields(Gates)]
-    for change in changes:
-        name, _, value = change.partition("=")
-        field = name.replace("-", "_")
-        if field not in names:
-            known = ", ".join(name.replace("_", "-") for name in names)
-            raise WrongUsageError(f"there is no gate {name!r}: choose one of {known}")
-        try:
-            gates = replace(gates, **{field: float(value)})
-        except ValueError:
-            raise WrongUsageError(
-                f"gate {name}: {value!r} is no number; write --gate {name}=NUMBER"
-            ) from None
-    return gates
+        Raises:
+            WrongUsageError: there is no such gate, or the value is no number.
+        """
+        gates = self
+        names = [field.name for field in fields(Gates)]
+        for change in changes:
+            name, _, value = change.partition("=")
+            field = name.replace("-", "_")
+            if field not in names:
+                known = ", ".join(name.replace("_", "-") for name in names)
+                raise WrongUsageError(f"there is no gate {name!r}: choose one of {known}")
+            try:
+                gates = replace(gates, **{field: float(value)})
+            except ValueError:
+                raise WrongUsageError(
+                    f"gate {name}: {value!r} is no number; write --gate {name}=NUMBER"
+                ) from None
+        return gates
+
+
+_GATES: dict[EnginePrecision, Gates] = {
+    "fp32": Gates(),
+    "fp16": Gates(
+        max_unexplained_flips=inf, max_flipped_percent=0.2, min_cosine=0.999, max_top1_loss_points=0.3
+    ),
+    "bf16": Gates(
+        max_unexplained_flips=inf,
+        max_flipped_percent=2,
+        min_cosine=0.995,
+        min_same_top1_percent=95,
+        max_top1_loss_points=1,
+    ),
+    "int8": Gates(
+        max_unexplained_flips=inf,
+        max_flipped_percent=2,
+        min_cosine=0.98,
+        min_same_top1_percent=95,
+        max_top1_loss_points=1,
+    ),
+}
+"""From the finest to the coarsest."""
 
 
 def judge(
@@ -69,7 +99,10 @@ def judge(
 
 def _judge_code(gates: Gates, parity: CodeParity) -> Iterator[GateResult]:
     flipped_percent = 100 * parity.flipped_bits / parity.bits
-    yield _at_most("unexplained flips", parity.level, gates.max_unexplained_flips, parity.unexplained_flips)
+    if gates.max_unexplained_flips < inf:
+        yield _at_most(
+            "unexplained flips", parity.level, gates.max_unexplained_flips, parity.unexplained_flips
+        )
     yield _at_most("flipped bits (%)", parity.level, gates.max_flipped_percent, flipped_percent)
 
 

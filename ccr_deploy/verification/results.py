@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
+from ccr_deploy.bundle import CalibrationRecord
 from ccr_deploy.metrics import Interval
 
 SCHEMA_VERSION = 1
@@ -109,7 +110,7 @@ class SampleAnswer:
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """Everything one run of `verify` found."""
+    """Everything one run of `verify` found; `calibration` is what the bundle says of its precisions."""
 
     __pydantic_config__: ClassVar = NAN_AS_IT_IS
 
@@ -127,6 +128,7 @@ class VerificationReport:
     gates: tuple[GateResult, ...]
     engines: tuple[EngineSummary, ...]
     samples: tuple[SampleAnswer, ...]
+    calibration: CalibrationRecord | None
 
     @property
     def passed(self) -> bool:

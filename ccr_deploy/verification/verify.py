@@ -86,6 +86,7 @@ def verify(
     answers, values = collect(
         _keeping(images, shown), ways, values_before_sign, total=len(images.names), progress=progress
     )
+    assert values is not None
     codes = tuple(_code_parity(level, answers[REFERENCE], answers[level], values) for level in LEVELS)
     logits = tuple(
         parity for level in LEVELS for parity in _logit_parities(level, answers[REFERENCE], answers[level])
@@ -106,6 +107,7 @@ def verify(
         gates=judge(gates, codes, logits, accuracies),
         engines=tuple(_summary(engine) for engine in engines),
         samples=_samples(bundle, images, answers["engine"], shown),
+        calibration=bundle.manifest.calibration,
     )
 
 

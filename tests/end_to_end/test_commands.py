@@ -94,12 +94,12 @@ def test_benchmark_times_every_competitor(report: Path) -> None:
     timings = json.loads((report / "benchmark.json").read_text())["timings"]
     assert [(timing["subject"], timing["competitor"]) for timing in timings] == [
         ("encoder", "PyTorch eager"),
-        ("encoder", "onnxruntime iteration-major"),
-        ("encoder", "onnxruntime layer-major"),
+        ("encoder", "onnxruntime fp32 iteration-major"),
+        ("encoder", "onnxruntime fp32 layer-major"),
         ("classifier", "PyTorch eager"),
-        ("classifier", "onnxruntime"),
+        ("classifier", "onnxruntime fp32"),
         ("chain", "PyTorch eager"),
-        ("chain", "onnxruntime"),
+        ("chain", "onnxruntime fp32"),
         ("chain", "conventional, PyTorch eager"),
         ("chain", "conventional, onnxruntime"),
     ]
@@ -193,7 +193,12 @@ def test_other_iterations_and_image_size_are_exported(tiny_checkpoint_file: Path
     manifest = json.loads(exported.stdout)
     assert manifest["contract"]["iterations"] == 1
     assert (manifest["model"]["image_height"], manifest["model"]["image_width"]) == (64, 32)
-    assert [graph["schedule"] for graph in manifest["graphs"]] == ["layer-major", None]
+    assert [(graph["precision"], graph["schedule"]) for graph in manifest["graphs"]] == [
+        ("fp32", "layer-major"),
+        ("fp16", "layer-major"),
+        ("fp32", None),
+        ("fp16", None),
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))

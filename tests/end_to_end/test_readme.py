@@ -31,13 +31,15 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def user_folder(tiny_checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the README's user has: model.pt, val/ and photo.jpg."""
+    """What the README's user has: model.pt, train/, val/ and photo.jpg."""
     (tmp_path / "model.pt").write_bytes(tiny_checkpoint_file.read_bytes())
     generator = np.random.default_rng(2)
     for name in ("apple", "egg"):
-        (tmp_path / "val" / name).mkdir(parents=True)
-        pixels = generator.integers(0, 256, (60, 90, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "val" / name / "1.png")
+        for folder, count in (("val", 1), ("train", 128)):
+            (tmp_path / folder / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, (60, 90, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / folder / name / f"{number}.png")
     Image.fromarray(generator.integers(0, 256, (90, 90, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CCR_DEPLOY_ENGINES", str(tmp_path / "engines"))
@@ -48,7 +50,7 @@ def test_the_readmes_commands_and_python_run_as_they_stand(
     user_folder: Path, tiny_checkpoint: Checkpoint
 ) -> None:
     commands = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
-    assert len(commands) == 5
+    assert len(commands) == 10
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "ccr-deploy"
@@ -69,12 +71,14 @@ def test_the_readme_lists_every_command() -> None:
 
 def test_the_readme_and_the_help_state_the_gates_as_they_are() -> None:
     shown = run("verify", "--help").stdout
-    for field, limit in vars(Gates()).items():
+    limits = [vars(Gates.of([precision])) for precision in ("fp32", "fp16", "bf16", "int8")]
+    for field in limits[0]:
         name = field.replace("_", "-")
-        (stated,) = re.findall(rf"^\| `{name}` \| ([\d.]+) \|", README, flags=re.MULTILINE)
-        assert float(stated) == limit
-        (helped,) = re.findall(rf"^ +{name} +([\d.]+) ", shown, flags=re.MULTILINE)
-        assert float(helped) == limit
+        expected = [f"{gates[field]:g}" for gates in limits]
+        (stated,) = re.findall(rf"^\| `{name}` \| (.*) \| [^|]* \|$", README, flags=re.MULTILINE)
+        assert stated.replace("–", "inf").split(" | ") == expected
+        (helped,) = re.findall(rf"^ +{name} +((?:[\d.-]+ +){{4}})", shown, flags=re.MULTILINE)
+        assert helped.replace("-", "inf").split() == expected
 
 
 def test_every_file_that_the_readme_links_to_exists() -> None:

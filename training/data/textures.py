@@ -33,6 +33,7 @@ PHOTOS = (
 
 BLOCK = 72
 TEST_CROPS_PER_PHOTO = 80
+CALIBRATION_CROPS_PER_PHOTO = 16
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,18 @@ def write_test_images(photos: Sequence[Photo], size: int, folder: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photo.pixels[crop.top : crop.top + size, crop.left : crop.left + size]).save(path)
     return len(crops)
+
+
+def write_calibration_images(photos: Sequence[Photo], size: int, folder: Path) -> int:
+    """Writes 16 training crops of each photo as ``class/number.png``, and returns how many in all."""
+    for photo in photos:
+        positions = training_positions(photo, size)
+        chosen = np.linspace(0, len(positions) - 1, CALIBRATION_CROPS_PER_PHOTO).round().astype(int)
+        (folder / photo.name).mkdir(parents=True, exist_ok=True)
+        for number, (top, left) in enumerate(positions[chosen]):
+            crop = photo.pixels[top : top + size, left : left + size]
+            Image.fromarray(crop).save(folder / photo.name / f"{number:04d}.png")
+    return len(photos) * CALIBRATION_CROPS_PER_PHOTO
 
 
 def training_positions(photo: Photo, size: int) -> npt.NDArray[np.int64]:

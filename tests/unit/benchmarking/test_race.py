@@ -104,7 +104,7 @@ def test_a_competitor_whose_process_was_killed_is_named(tmp_path):
     from ccr_deploy.benchmarking.worker import Competitor, Worker
     from ccr_deploy.target import Options
 
-    missing = Competitor("ghost", True, "onnxruntime", Options(), (tmp_path / "none.onnx",))
+    missing = Competitor("ghost", True, "onnxruntime", Options(), ((tmp_path / "none.onnx", "fp32"),))
     with Worker(missing, 1) as worker:
         with pytest.raises(EngineError, match="ghost: "):
             worker.wait_until_loaded()

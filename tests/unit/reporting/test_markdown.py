@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccr_deploy.reporting.markdown import markdown
-from ccr_deploy.reporting.tables import Table
+from ccr_deploy.reporting.table import Table
 
 TABLE = Table(title="Speed", columns=("what", "p50 ms"), rows=(("a|b", "1.00"), ("", "2.00")), note="A note.")
 

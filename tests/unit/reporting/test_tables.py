@@ -7,8 +7,8 @@ import pytest
 from ccr_deploy.benchmarking.results import BenchmarkReport, MachineState, Timing
 from ccr_deploy.export.description import LayerDescription, ModelDescription
 from ccr_deploy.metrics import Interval
+from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.tables import (
-    Table,
     benchmark_tables,
     description_table,
     layer_table,
@@ -83,6 +83,7 @@ VERIFICATION = VerificationReport(
     ),
     engines=(engine("encoder"), engine("classifier")),
     samples=(),
+    calibration=None,
 )
 
 
@@ -121,6 +122,7 @@ BENCHMARK = BenchmarkReport(
         timing("encoder", "cpu", 8.0, 2.5, is_target=True),
         timing("chain", "cpu", 16.0, 2.0, is_target=True),
     ),
+    left_out=(),
 )
 
 MODEL = ModelDescription(

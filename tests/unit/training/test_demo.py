@@ -46,9 +46,10 @@ def test_writes_a_checkpoint_and_the_images_that_it_was_measured_on(tmp_path: Pa
     assert f"{metrics['top1_percent']:.1f} % top-1" in line
     assert f"{metrics['top1_percent_low']:.1f} to {metrics['top1_percent_high']:.1f} %" in line
     assert 0 < metrics["pretraining_l1"] < 0.5
-    assert sorted(path.name for path in output.iterdir()) == ["checkpoint.pt", "images"]
+    assert sorted(path.name for path in output.iterdir()) == ["calibration", "checkpoint.pt", "images"]
     assert checkpoint.class_names == tuple(sorted(path.name for path in (output / "images").iterdir()))
     assert len(list((output / "images").rglob("*.png"))) >= 1000
+    assert len(list((output / "calibration").rglob("*.png"))) == 256
     assert not stale.exists()
     logits = build_model(checkpoint)(torch.zeros(1, 3, 48, 48))
     assert logits.shape == (1, 16)

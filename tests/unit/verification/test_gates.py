@@ -6,7 +6,7 @@ import pytest
 
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.metrics import Interval
-from ccr_deploy.verification.gates import Gates, changed_gates, judge
+from ccr_deploy.verification.gates import Gates, judge
 from ccr_deploy.verification.results import Accuracy, CodeParity, GateResult, LogitParity
 
 CODE = CodeParity(
@@ -123,31 +123,31 @@ def test_graph_and_engine_accuracies_are_judged_apart():
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Gates)])
 def test_every_gate_can_be_changed_by_its_name_with_dashes(name):
-    changed = changed_gates(Gates(), [f"{name.replace('_', '-')}=0.25"])
+    changed = Gates().changed([f"{name.replace('_', '-')}=0.25"])
     assert changed == replace(Gates(), **{name: 0.25})
 
 
 def test_several_gates_can_be_changed():
-    changed = changed_gates(Gates(), ["min-cosine=0.5", "max_top1_loss_points=2"])
+    changed = Gates().changed(["min-cosine=0.5", "max_top1_loss_points=2"])
     assert changed == Gates(min_cosine=0.5, max_top1_loss_points=2)
 
 
 def test_a_changed_limit_is_the_one_that_counts():
-    gates = changed_gates(Gates(), ["max-unexplained-flips=3"])
+    gates = Gates().changed(["max-unexplained-flips=3"])
     assert named(judge_code(gates, unexplained_flips=3), "unexplained flips").passed
     assert not named(judge_code(gates, unexplained_flips=4), "unexplained flips").passed
 
 
 def test_without_changes_the_gates_stay():
-    assert changed_gates(Gates(min_cosine=0.5), []) == Gates(min_cosine=0.5)
+    assert Gates(min_cosine=0.5).changed([]) == Gates(min_cosine=0.5)
 
 
 def test_an_unknown_gate_is_refused_and_the_known_ones_listed():
     with pytest.raises(WrongUsageError, match=r"no gate 'cosine': choose one of .*min-cosine"):
-        changed_gates(Gates(), ["cosine=0.5"])
+        Gates().changed(["cosine=0.5"])
 
 
 @pytest.mark.parametrize("value", ["", "=", "=high"])
 def test_a_limit_that_is_no_number_is_refused(value):
     with pytest.raises(WrongUsageError, match="is no number; write --gate min-cosine=NUMBER"):
-        changed_gates(Gates(), [f"min-cosine{value}"])
+        Gates().changed([f"min-cosine{value}"])

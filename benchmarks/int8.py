@@ -1,0 +1,191 @@
+"""Calibration and INT8 of ``ccr-layer1`` at 224x224, T=8, on a CPU.
+
+``python -m benchmarks.int8`` exports untrained weights (speed does not depend on them), calibrates on
+256 crops of scikit-image's photos, then times OpenVINO's engines in every precision against ONNX Runtime
+FP32 and PyTorch eager, all in turn, and writes ``benchmarks/results/int8-ccr-layer1.json``.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+import pydantic
+from PIL import Image
+
+from ccr_deploy.atomic import write_atomically
+from ccr_deploy.benchmarking.machine import machine_state
+from ccr_deploy.benchmarking.race import race, timings
+from ccr_deploy.benchmarking.results import MachineState, Subject, Timing
+from ccr_deploy.benchmarking.worker import Competitor
+from ccr_deploy.bundle import Bundle
+from ccr_deploy.cli.common import TerminalProgress, stdout_console
+from ccr_deploy.engine_factory import EngineFactory, stage_precisions
+from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.models.checkpoint import untrained_checkpoint
+from ccr_deploy.models.presets import preset
+from ccr_deploy.reporting.table import Table
+from ccr_deploy.reporting.terminal import print_table
+from ccr_deploy.workflow.export import export_with_fp16
+from training.data.textures import load_photos
+
+if TYPE_CHECKING:
+    from ccr_deploy.bundle import Stage
+    from ccr_deploy.target import EnginePrecision
+
+RESULTS = Path(__file__).parent / "results"
+CALIBRATION_IMAGES = 256
+COMPETITORS: tuple[tuple[str, EnginePrecision], ...] = (
+    ("pytorch", "fp32"),
+    ("cpu", "fp32"),
+    ("cpu", "int8"),
+    ("cpu-openvino", "fp32"),
+    ("cpu-openvino", "bf16"),
+    ("cpu-openvino", "int8"),
+)
+
+
+@dataclass(frozen=True)
+class Int8Benchmark:
+    """What calibrating took, how large the encoder's graphs are, and how fast its engines and others are."""
+
+    schema_version: int
+    model: str
+    calibration_images: int
+    calibration_seconds: float
+    calibration_peak_memory_mib: float
+    encoder_graph_bytes: dict[str, int]
+    rounds: int
+    machine: MachineState
+    timings: tuple[Timing, ...]
+
+
+@click.command()
+@click.option("--preset", "name", default="ccr-layer1", show_default=True, help="Which model.")
+@click.option("--rounds", default=20, show_default=True, help="Turns of each competitor.")
+def main(name: str, rounds: int) -> None:
+    """Calibrate, build, time, and write the result beside this script."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        size = preset(name).image_height
+        write_crops(root / "images", size)
+        export_with_fp16(
+            untrained_checkpoint(preset(name)),
+            root / "bundle",
+            schedules=("iteration-major",),
+            images=root / "images",
+            progress=TerminalProgress(),
+        )
+        seconds, memory = _calibrate(root)
+        bundle = Bundle.open(root / "bundle")
+        machine = machine_state()
+        found = [
+            timing
+            for subject, stages in SUBJECTS.items()
+            for timing in _race(bundle, EngineStore(root / "engines"), subject, stages, rounds)
+        ]
+        model = bundle.manifest.model
+        result = Int8Benchmark(
+            schema_version=1,
+            model=f"{name}, untrained, {model.image_height}x{model.image_width}, T={model.iterations}",
+            calibration_images=CALIBRATION_IMAGES,
+            calibration_seconds=round(seconds, 1),
+            calibration_peak_memory_mib=memory,
+            encoder_graph_bytes={
+                graph.precision: graph.file.bytes
+                for graph in bundle.manifest.graphs
+                if graph.stage == "encoder"
+            },
+            rounds=rounds,
+            machine=machine,
+            timings=tuple(found),
+        )
+    text = pydantic.TypeAdapter(Int8Benchmark).dump_json(result, indent=2) + b"\n"
+    write_atomically(RESULTS / f"int8-{name}.json", text)
+    print_table(stdout_console(), int8_table(result))
+
+
+SUBJECTS: dict[Subject, tuple[Stage, ...]] = {
+    "encoder": ("encoder",),
+    "classifier": ("classifier",),
+    "chain": ("encoder", "classifier"),
+}
+
+
+def write_crops(folder: Path, size: int) -> None:
+    """256 crops of scikit-image's photos, enlarged where a photo is too small."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    photos = load_photos()
+    for number in range(CALIBRATION_IMAGES):
+        image = Image.fromarray(photos[number % len(photos)].pixels)
+        scale = max(1.0, size / min(image.size))
+        image = image.resize((round(image.width * scale), round(image.height * scale)))
+        left = int(generator.integers(image.width - size + 1))
+        top = int(generator.integers(image.height - size + 1))
+        image.crop((left, top, left + size, top + size)).save(folder / f"{number:03d}.png")
+
+
+def _calibrate(root: Path) -> tuple[float, int]:
+    """Runs the command in a process of its own: its seconds, and its peak memory in MiB.
+
+    It is given as many pictures as there are, so that none is held out and accuracy is not measured.
+    """
+    options = ["--images", str(root / "images"), "--samples", str(CALIBRATION_IMAGES)]
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "ccr_deploy", "calibrate", str(root / "bundle"), *options],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    seconds = time.perf_counter() - started
+    return seconds, round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10)
+
+
+def int8_table(result: Int8Benchmark) -> Table:
+    """One row a competitor."""
+    return Table(
+        title="Precisions on a CPU",
+        columns=("what", "p50 ms", "speed-up", "95 % interval", "peak MiB"),
+        rows=tuple(
+            (
+                f"{timing.subject}: {timing.competitor}",
+                f"{timing.latency_ms_p50:.2f}",
+                f"{timing.speedup:.2f}",
+                f"{timing.speedup_interval.low:.2f} – {timing.speedup_interval.high:.2f}",
+                f"{timing.peak_memory_mib:.0f}",
+            )
+            for timing in result.timings
+        ),
+        note=f"{result.model}, batch 1, {result.rounds} rounds in turn, a process each, on "
+        f"{result.machine.processor}, {result.machine.usable_cores} cores; speed-up: against PyTorch eager; "
+        f"calibrated on {result.calibration_images} pictures in {result.calibration_seconds:.0f} s "
+        f"with {result.calibration_peak_memory_mib / 1024:.1f} GiB",
+    )
+
+
+def _race(
+    bundle: Bundle, store: EngineStore, subject: Subject, stages: tuple[Stage, ...], rounds: int
+) -> list[Timing]:
+    competitors = []
+    for target, precision in COMPETITORS:
+        factory = EngineFactory(bundle, target, store, stage_precisions(precision))
+        engines = tuple((factory.build(stage)[0].path, precision) for stage in stages)
+        name = "PyTorch eager" if target == "pytorch" else f"{factory.target.backend} {precision}"
+        competitors.append(Competitor(name, False, factory.target.backend, factory.target.options, engines))
+    samples = race(
+        competitors, batch=1, rounds=rounds, progress=TerminalProgress(), title=f"timing: {subject}"
+    )
+    return timings(subject, samples, batch=1)
+
+
+if __name__ == "__main__":
+    main()

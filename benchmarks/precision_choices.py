@@ -1,0 +1,222 @@
+"""What the choices behind FP16 and INT8 graphs are worth, in flipped bits of a trained encoder.
+
+``python -m benchmarks.precision_choices build/demo`` (after ``make demo``) converts the demo's encoder in
+several ways, runs its test crops, and writes ``benchmarks/results/precision-choices.json``:
+
+- FP16: all in FP16; normalisation in FP32; the byte borders in FP32, which is what `export` does; the
+  binarizer's convolution in FP32 too;
+- INT8: one activation scale for all iterations, which is what `calibrate` does, or one for each; each way
+  of finding ranges; the stem and the binarizer quantized or not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+import onnx_ir as ir
+import pydantic
+
+from ccr_deploy.atomic import write_atomically
+from ccr_deploy.bundle import Bundle
+from ccr_deploy.cli.common import stdout_console
+from ccr_deploy.metrics import flipped_bits
+from ccr_deploy.precision.fp16 import KEPT_PREFIXES, cast
+from ccr_deploy.precision.int8 import quantize, without_quantization
+from ccr_deploy.precision.judge import judge
+from ccr_deploy.precision.quantizers import layers
+from ccr_deploy.precision.ranges import Method, RangeCollector
+from ccr_deploy.precision.recipe import DEFAULT_HIGH_PRECISION
+from ccr_deploy.precision.table import INT8_MAX, StageTable, TensorRange
+from ccr_deploy.reporting.table import Table
+from ccr_deploy.reporting.terminal import print_table
+from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
+from ccr_deploy.workflow.graphs import load_model, model_runner
+from ccr_deploy.workflow.images import folder_images, sample_images
+from ccr_deploy.workflow.precision_cost import BATCH
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+RESULTS = Path(__file__).parent / "results"
+METHODS: tuple[tuple[Method, float], ...] = (
+    ("minmax", 100),
+    ("entropy", 100),
+    ("percentile", 99.99),
+    ("percentile", 99.9),
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to convert the encoder, and what it cost."""
+
+    precision: str
+    choice: str
+    flipped_bits: int
+    flipped_percent: float
+    equal_payloads: int
+
+
+@dataclass(frozen=True)
+class PrecisionChoices:
+    """All of them, on the same crops."""
+
+    schema_version: int
+    images: int
+    bits: int
+    choices: tuple[Choice, ...]
+
+
+class _Encoder:
+    """The demo's FP32 encoder, and a comparison of any conversion with it."""
+
+    def __init__(self, demo: Path) -> None:
+        self.bundle = Bundle.open(demo / "bundle")
+        self.model = load_model(self.bundle, CalibratedGraphs(self.bundle).collected("encoder"))
+        self.images = np.concatenate(list(folder_images(self.bundle, demo / "images").batches))
+        self.calibration = np.concatenate(list(folder_images(self.bundle, demo / "calibration").batches))
+        self.samples = np.concatenate(list(sample_images(self.bundle).batches))
+        self.codes = self._run(self.model)
+
+    def choice(self, precision: str, name: str, model: ir.Model) -> Choice:
+        flips = flipped_bits(self.codes, self._run(judge(model)))
+        return Choice(
+            precision=precision,
+            choice=name,
+            flipped_bits=int(flips.sum()),
+            flipped_percent=round(100 * float(flips.mean()), 4),
+            equal_payloads=int((~flips.any(axis=1)).sum()),
+        )
+
+    def _run(self, model: ir.Model) -> npt.NDArray[np.uint8]:
+        with model_runner(model) as runner:
+            return runner.infer({"image": self.images})["code"].astype(np.uint8, copy=False)
+
+
+@click.command()
+@click.argument("demo", type=click.Path(path_type=Path))
+def main(demo: Path) -> None:
+    """Measure every choice on the demo in the folder DEMO, and write the result beside this script."""
+    encoder = _Encoder(demo)
+    result = PrecisionChoices(
+        schema_version=1,
+        images=len(encoder.codes),
+        bits=8 * encoder.codes.size,
+        choices=(*_fp16_choices(encoder), *_int8_choices(encoder)),
+    )
+    text = pydantic.TypeAdapter(PrecisionChoices).dump_json(result, indent=2) + b"\n"
+    write_atomically(RESULTS / "precision-choices.json", text)
+    print_table(stdout_console(), choices_table(result))
+
+
+def choices_table(result: PrecisionChoices) -> Table:
+    """One row a choice."""
+    return Table(
+        title="Choices",
+        columns=("choice", "bits flipped", "payloads equal"),
+        rows=tuple(
+            (
+                f"{entry.precision}: {entry.choice}",
+                f"{entry.flipped_bits} ({entry.flipped_percent:.3f} %)",
+                f"{entry.equal_payloads} of {result.images}",
+            )
+            for entry in result.choices
+        ),
+        note=f"the demo's encoder, {result.images} test crops, {result.bits} bits",
+    )
+
+
+def _fp16_choices(encoder: _Encoder) -> list[Choice]:
+    kept = {
+        "all in FP16": (),
+        "normalisation in FP32": ("normalise",),
+        "byte borders in FP32 (as exported)": KEPT_PREFIXES,
+        "byte borders and binarizer in FP32": (*KEPT_PREFIXES, "binarizer"),
+    }
+    nodes = [node.name or "" for node in encoder.model.graph]
+    return [
+        encoder.choice(
+            "FP16",
+            name,
+            cast(
+                encoder.model,
+                [node for node in nodes if node.partition("/")[0] in prefixes],
+                {"image": encoder.samples},
+            ),
+        )
+        for name, prefixes in kept.items()
+    ]
+
+
+def _int8_choices(encoder: _Encoder) -> list[Choice]:
+    tables = {
+        " ".join((method, f"{percentile:g}" if method == "percentile" else "")).strip(): _find_table(
+            encoder.model, encoder.calibration, method, percentile
+        )
+        for method, percentile in METHODS
+    }
+    chosen = tables["percentile 99.99"]
+    quantized = quantize(encoder.model, chosen)
+    nothing_kept = [
+        encoder.choice("INT8", f"everything quantized, {name}", quantize(encoder.model, table))
+        for name, table in tables.items()
+    ]
+    kept = {
+        "but the stem": ("stem",),
+        "but the binarizer": ("binarizer",),
+        "but stem and binarizer (as calibrated)": DEFAULT_HIGH_PRECISION,
+        "but all hidden convolutions": tuple(
+            name for name in layers(encoder.model) if name.endswith("hidden_conv")
+        ),
+    }
+    return [
+        *nothing_kept,
+        encoder.choice(
+            "INT8", "everything quantized, a scale for each iteration", _scale_each(quantized, chosen)
+        ),
+        *(
+            encoder.choice("INT8", f"everything {name}", without_quantization(quantized, left))
+            for name, left in kept.items()
+        ),
+    ]
+
+
+def _find_table(
+    model: ir.Model, images: npt.NDArray[np.uint8], method: Method, percentile: float
+) -> StageTable:
+    with RangeCollector(model, method, percentile) as collector:
+        for start in range(0, len(images), BATCH):
+            collector.add(images[start : start + BATCH])
+        ranges = collector.ranges()
+    tensors = {
+        name: TensorRange(low=found.low, high=found.high, method=method) for name, found in ranges.items()
+    }
+    return StageTable(graph_hash="", tensors=tensors)
+
+
+def _scale_each(quantized: ir.Model, table: StageTable) -> ir.Model:
+    """The graph with every activation's own scale instead of its signal's."""
+    model = ir.from_proto(ir.to_proto(quantized))
+    for node in list(model.graph):
+        source = node.inputs[0] if node.inputs else None
+        if node.op_type == "DequantizeLinear" and source is not None:
+            producer = source.producer()
+            source = producer.inputs[0] if producer is not None else None
+        elif node.op_type != "QuantizeLinear":
+            continue
+        if source is None or source.name not in table.tensors:
+            continue
+        scale = np.float32(table.tensors[source.name].magnitude / INT8_MAX)
+        name = f"{source.name}/own_scale"
+        value = model.graph.initializers.get(name) or ir.val(name, const_value=ir.tensor(scale, name=name))
+        model.graph.initializers[name] = value
+        node.replace_input_with(1, value)
+    return model
+
+
+if __name__ == "__main__":
+    main()

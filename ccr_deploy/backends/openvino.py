@@ -1,0 +1,171 @@
+"""OpenVINO on a CPU. An engine is OpenVINO's own export of the compiled graph.
+
+OpenVINO takes BF16 by itself where the processor has it, so every engine names the precision that it
+computes in. In an INT8 engine that is FP32 between the quantized convolutions.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from ccr_deploy.backends.base import TensorSpec, check_feeds, processor_name, thread_count
+from ccr_deploy.backends.openvino_int8 import check_agreement, separate_shared_scales
+from ccr_deploy.errors import EngineError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from ccr_deploy.backends.base import Arrays, BuildSource
+    from ccr_deploy.target import EnginePrecision, Options
+
+_DEVICE = "CPU"
+_HINTS: dict[EnginePrecision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
+_AS_WRITTEN = {"LP_TRANSFORMS_MODE": "NO"}
+"""Computes Q/DQ pairs as rounding, and the convolutions between them in floating point."""
+_NUMPY_TYPES = {"u8": "uint8", "f32": "float32"}
+
+
+class OpenVinoBackend:
+    """Builds and runs engines by OpenVINO's CPU plugin."""
+
+    name = "openvino"
+    suffix = ".blob"
+
+    def __init__(self) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise MissingExtraError("openvino", "openvino", "the backend openvino") from None
+        self._core: Any = openvino.Core()
+        self._version = str(openvino.__version__)
+
+    @property
+    def version(self) -> str:
+        """OpenVINO's version."""
+        return self._version
+
+    @property
+    def device(self) -> str:
+        """The processor: a compiled graph fits its instruction set."""
+        return processor_name()
+
+    def check_precision(self, precision: EnginePrecision) -> None:
+        """Does nothing where OpenVINO says that this processor computes so.
+
+        Raises:
+            EngineError: the processor lacks the instructions.
+        """
+        check_capability(precision, self._capabilities(), self.device)
+
+    def native_precisions(self) -> tuple[EnginePrecision, ...]:
+        """FP32, then what this processor has instructions for."""
+        found = self._capabilities()
+        faster: tuple[EnginePrecision, ...] = ("fp16", "bf16", "int8")
+        return ("fp32", *(precision for precision in faster if precision.upper() in found))
+
+    def build(self, source: BuildSource, engine: Path) -> None:
+        """Compiles the graph for this processor and writes the result.
+
+        An INT8 engine is compared with the same graph computed as it is written, since OpenVINO's
+        low-precision transformations are known to change what some graphs compute.
+
+        Raises:
+            EngineError: OpenVINO refuses the graph, or its INT8 engine answers differently.
+        """
+        assert source.graph is not None
+        config = _config(source.target.options, source.target.precision)
+        try:
+            model = self._core.read_model(source.graph)
+            if source.target.precision == "int8":
+                separate_shared_scales(model)
+            compiled = self._core.compile_model(model, _DEVICE, config)
+            if source.target.precision == "int8":
+                unquantized = self._core.compile_model(source.graph, _DEVICE, {**config, **_AS_WRITTEN})
+                check_agreement(source, OpenVinoRunner(compiled), OpenVinoRunner(unquantized))
+            exported = io.BytesIO()
+            compiled.export_model(exported)
+        except RuntimeError as error:
+            raise EngineError(
+                f"{source.graph}: OpenVINO {self.version} cannot build it ({_reason(error)})"
+            ) from error
+        engine.write_bytes(exported.getvalue())
+
+    def load(self, engine: Path, options: Options, precision: EnginePrecision) -> OpenVinoRunner:
+        """Loads an engine that `build` wrote.
+
+        Raises:
+            EngineError: the file is no such engine.
+        """
+        try:
+            compiled = self._core.import_model(engine.read_bytes(), _DEVICE, _config(options, precision))
+            return OpenVinoRunner(compiled)
+        except (RuntimeError, OSError) as error:
+            raise EngineError(
+                f"{engine}: OpenVINO {self.version} cannot load it ({_reason(error)})"
+            ) from error
+
+    def _capabilities(self) -> list[str]:
+        return list(self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+
+
+def check_capability(precision: EnginePrecision, capabilities: Collection[str], processor: str) -> None:
+    """Raises an EngineError where a precision is not among what OpenVINO says that a processor can do."""
+    if precision.upper() not in capabilities:
+        known = [name for name in ("FP32", "BF16", "FP16", "INT8") if name in capabilities]
+        raise EngineError(
+            f"{processor} has no instructions for {precision.upper()}: choose {' or '.join(known)}"
+        )
+
+
+class OpenVinoRunner:
+    """A compiled graph with one request, which is used again for every batch."""
+
+    def __init__(self, compiled: Any) -> None:  # noqa: ANN401 -- the library has no types
+        self._request: Any = compiled.create_infer_request()
+        self.inputs = tuple(_spec(port) for port in compiled.inputs)
+        self._outputs = [port.any_name for port in compiled.outputs]
+
+    def __enter__(self) -> OpenVinoRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._request = None
+
+    def infer(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+        """The outputs for one batch; they are the caller's to keep.
+
+        Raises:
+            EngineError: an input does not fit, or the runner was closed.
+        """
+        if self._request is None:
+            raise EngineError("the runner was closed")
+        check_feeds(feeds, self.inputs)
+        results = self._request.infer(dict(feeds), share_inputs=True)
+        return {name: results[number] for number, name in enumerate(self._outputs)}
+
+
+def _config(options: Options, precision: EnginePrecision) -> dict[str, object]:
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": thread_count(options),
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+
+
+def _spec(port: Any) -> TensorSpec:  # noqa: ANN401
+    shape = tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
+    type_name = port.element_type.get_type_name()
+    return TensorSpec(port.any_name, _NUMPY_TYPES.get(type_name, type_name), shape)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,235 @@
+"""``ccr-deploy calibrate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from ccr_deploy.cli.common import (
+    TerminalProgress,
+    bundle_argument,
+    json_option,
+    stdout_console,
+    verbose_option,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ccr_deploy.precision.recipe import Recipe
+    from ccr_deploy.workflow.calibrate import Calibration
+
+SHOWN_UNREADABLE = 5
+
+
+@click.command()
+@bundle_argument
+@click.option("--images", type=click.Path(path_type=Path), metavar="DIR", help="Pictures to calibrate on.")
+@click.option(
+    "--held-out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Pictures to measure accuracy on.  [default: those of --images that are not calibrated on]",
+)
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Settings from a file of calibration/."
+)
+@click.option(
+    "--samples", type=click.IntRange(1), metavar="N", help="Pictures to calibrate on.  [default: 256]"
+)
+@click.option(
+    "--held-out-samples",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Pictures to measure accuracy on.  [default: 1000]",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["minmax", "entropy", "percentile"]),
+    help="How a range is found.  [default: percentile]",
+)
+@click.option(
+    "--percentile",
+    type=click.FloatRange(50, 100, min_open=True),
+    metavar="P",
+    help="The percentile of absolute values.  [default: 99.99]",
+)
+@click.option(
+    "--keep-high-precision",
+    metavar="LIST|auto",
+    help="Layers that are not quantized, with commas between; an empty list for none.  "
+    "[default: stem,binarizer]",
+)
+@click.option("--sensitivity", is_flag=True, help="Measure what quantizing each layer alone costs.")
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Use this calibration table; no pictures are needed.",
+)
+@click.option(
+    "--save-table", type=click.Path(path_type=Path), metavar="FILE", help="Also write the table to FILE."
+)
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    metavar="A B",
+    help="Only show where two calibration tables disagree.",
+)
+@json_option
+@verbose_option
+def calibrate(
+    bundle: Path,
+    images: Path | None,
+    held_out: Path | None,
+    recipe: Path | None,
+    samples: int | None,
+    held_out_samples: int | None,
+    method: Literal["minmax", "entropy", "percentile"] | None,
+    percentile: float | None,
+    keep_high_precision: str | None,
+    sensitivity: bool,
+    table: Path | None,
+    save_table: Path | None,
+    compare: tuple[Path, Path] | None,
+    as_json: bool,
+) -> None:
+    """Add INT8 graphs to a bundle, from activation ranges found on pictures, and measure what they cost.
+
+    The ranges are kept as a table: text, to be reviewed, committed and used again with --table.
+
+    \b
+    Examples:
+      ccr-deploy calibrate bundle --images train/ --held-out val/ --save-table ranges.json
+      ccr-deploy calibrate bundle --table ranges.json
+      ccr-deploy calibrate --compare ranges.json other.json
+    """
+    from ccr_deploy.atomic import write_atomically
+
+    if compare:
+        _print_comparison(*compare, as_json=as_json)
+        return
+    changes = {
+        "samples": samples,
+        "held_out_samples": held_out_samples,
+        "method": method,
+        "percentile": percentile,
+        "keep_high_precision": _layers(keep_high_precision),
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    if table and (images or sensitivity or keep_high_precision == "auto"):
+        raise click.UsageError("--table needs no pictures: leave out --images, --sensitivity and auto")
+    if not table and not images:
+        raise click.UsageError(
+            f"no pictures and no table: run ccr-deploy calibrate {bundle} --images DIR, or --table FILE"
+        )
+    result = _calibration(
+        bundle, _recipe(recipe, given), images=images, held_out=held_out, table=table, sensitivity=sensitivity
+    )
+    for reason in result.unreadable[:SHOWN_UNREADABLE]:
+        click.echo(f"ccr-deploy: skipped: {reason}", err=True)
+    if len(result.unreadable) > SHOWN_UNREADABLE:
+        more = len(result.unreadable) - SHOWN_UNREADABLE
+        click.echo(f"ccr-deploy: skipped {more} more pictures that cannot be used", err=True)
+    if save_table:
+        try:
+            write_atomically(save_table, result.table.to_json().encode())
+        except OSError as error:
+            raise click.UsageError(f"{save_table}: cannot be written ({error.strerror or error})") from error
+    _print_result(result, as_json)
+
+
+def _calibration(
+    bundle: Path,
+    recipe: Recipe,
+    *,
+    images: Path | None,
+    held_out: Path | None,
+    table: Path | None,
+    sensitivity: bool,
+) -> Calibration:
+    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.precision.table import read_table
+    from ccr_deploy.workflow.calibrate import calibrate_bundle, calibrate_from_table
+
+    opened, progress = Bundle.open(bundle), TerminalProgress()
+    if table:
+        return calibrate_from_table(
+            opened, read_table(table), table, recipe, held_out=held_out, progress=progress
+        )
+    assert images is not None
+    return calibrate_bundle(
+        opened, images, recipe, held_out=held_out, with_sensitivity=sensitivity, progress=progress
+    )
+
+
+def _recipe(path: Path | None, given: Mapping[str, object]) -> Recipe:
+    from ccr_deploy.precision.recipe import Recipe, read_recipe
+
+    recipe = read_recipe(path) if path else Recipe()
+    return recipe.model_copy(update=given)
+
+
+def _layers(text: str | None) -> tuple[str, ...] | Literal["auto"] | None:
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]  # mypy does not narrow to the literal
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _print_result(result: Calibration, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from ccr_deploy.reporting.precision_tables import (
+        accuracy_table,
+        ranges_table,
+        sensitivity_table,
+    )
+    from ccr_deploy.reporting.terminal import print_table
+
+    calibration = result.bundle.manifest.calibration
+    assert calibration is not None
+    if as_json:
+        content = {
+            "calibration": calibration.model_dump(mode="json"),
+            "sensitivity": [asdict(layer) for layer in result.sensitivity],
+            "proposed_high_precision": result.proposal,
+            "skipped": result.unreadable,
+        }
+        click.echo(json.dumps(content, indent=2))
+        return
+    console = stdout_console()
+    print_table(console, ranges_table(result.table))
+    if result.sensitivity:
+        print_table(console, sensitivity_table(result.sensitivity, result.proposal))
+    if calibration.accuracies:
+        print_table(console, accuracy_table(calibration))
+    else:
+        console.print(
+            "accuracy was not measured: give pictures that were not calibrated on, with --held-out DIR"
+        )
+    kept = ", ".join(calibration.high_precision) or "none"
+    console.print(f"layers left in high precision: {kept}", markup=False)
+    for graph in result.bundle.manifest.graphs:
+        if graph.precision == "int8":
+            console.print(f"  {graph.file.name}  {graph.file.bytes / 1e6:.2f} MB", markup=False)
+    console.print(f"  {result.bundle.path / calibration.table.name}", markup=False, soft_wrap=True)
+
+
+def _print_comparison(first: Path, second: Path, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from ccr_deploy.precision.table import compare_tables, read_table
+    from ccr_deploy.reporting.precision_tables import comparison_table
+    from ccr_deploy.reporting.terminal import print_table
+
+    found = compare_tables(read_table(first), read_table(second))
+    if as_json:
+        click.echo(json.dumps([{**asdict(entry), "ratio": entry.ratio} for entry in found], indent=2))
+    elif found:
+        print_table(stdout_console(), comparison_table(found, str(first), str(second)))
+    else:
+        stdout_console().print("the two tables have the same ranges")

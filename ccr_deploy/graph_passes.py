@@ -1,0 +1,32 @@
+"""Passes that every graph goes through before it is written, whichever stage made it."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+PRODUCER = "ccr-deploy"
+
+
+class StripOriginPass(ir.passes.InPlacePass):
+    """Removes what says where a graph was made: stack traces, paths, versions, inner shapes' origins.
+
+    torch's exporter embeds absolute paths, so that the same weights exported from two folders would
+    give two files.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Clears metadata and doc strings of model, graph, nodes and values."""
+        model.producer_name, model.producer_version, model.domain = PRODUCER, None, None
+        common.ClearMetadataAndDocStringPass()(model)
+        for node in model.graph:
+            for value in node.outputs:
+                value.metadata_props.clear()
+        return ir.passes.PassResult(model, modified=True)
+
+
+def share_weights(model: ir.Model) -> None:
+    """Makes initializers of equal content one: the unrolled iterations share every weight."""
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.DeduplicateInitializersPass(size_limit=2**62)(model)
+    common.RemoveUnusedNodesPass()(model)

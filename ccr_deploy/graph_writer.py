@@ -1,0 +1,28 @@
+"""Adding an ONNX graph to a bundle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir
+
+from ccr_deploy.bundle import GraphRecord
+from ccr_deploy.graph_hash import canonical_graph_hash
+
+if TYPE_CHECKING:
+    from ccr_deploy.bundle import Precision, Schedule, Stage
+    from ccr_deploy.bundle_writer import BundleWriter
+
+
+def add_graph(
+    writer: BundleWriter, model: onnx_ir.Model, stage: Stage, precision: Precision, schedule: Schedule | None
+) -> GraphRecord:
+    """Writes a graph under a name that says what it is."""
+    stem = ".".join(filter(None, (stage, precision, schedule)))
+    return GraphRecord(
+        stage=stage,
+        precision=precision,
+        schedule=schedule,
+        graph_hash=canonical_graph_hash(model),
+        file=writer.add(stem, ".onnx", lambda path: onnx_ir.save(model, path)),
+    )

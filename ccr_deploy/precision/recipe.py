@@ -1,0 +1,71 @@
+"""Calibration recipes: how many images, which method, what stays in high precision. One TOML file each.
+
+::
+
+    description = "ccr-layer1, trained on ImageNet-100"
+    images = "five training pictures of each class"       # for people; --images names the folder
+    samples = 256
+    method = "percentile"                                 # or minmax, entropy
+    percentile = 99.99
+    keep_high_precision = ["stem", "binarizer"]           # or "auto"
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from ccr_deploy.errors import WrongUsageError, first_problem
+from ccr_deploy.precision.ranges import Method
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DEFAULT_HIGH_PRECISION = ("stem", "binarizer")
+"""0.3 % of the paper's encoder's work, and a third of its flipped bits (`benchmarks/results/`)."""
+
+
+class Recipe(BaseModel):
+    """How to calibrate. Where `images` are many, `samples` of them are spread evenly over the folder.
+
+    Without `keep_high_precision` a table's own layers are kept, and for a new table the default ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    description: str = ""
+    images: str = ""
+    samples: Annotated[int, Field(ge=1)] = 256
+    held_out_samples: Annotated[int, Field(ge=1)] = 1000
+    method: Method = "percentile"
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    keep_high_precision: tuple[str, ...] | Literal["auto"] | None = None
+
+    @property
+    def method_name(self) -> str:
+        """The method with its parameter."""
+        return f"percentile {self.percentile:g}" if self.method == "percentile" else self.method
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a TOML file.
+
+    Raises:
+        WrongUsageError: there is none, or a field is unknown or wrong.
+    """
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise WrongUsageError(f"{path}: cannot be read as TOML ({error})") from error
+    except pydantic.ValidationError as error:
+        raise WrongUsageError(f"{path}: {first_problem(error)}") from error

@@ -1,0 +1,203 @@
+"""The calibration table: activation ranges as text, to be reviewed, committed and used again.
+
+::
+
+    {
+      "schema_version": 1,
+      "created_by": "ccr-deploy 0.1.0",
+      "image_count": 256,
+      "images_sha256": "…",                       what it was collected on
+      "preprocessing": {…},
+      "versions": {"onnxruntime": "1.24.4"},
+      "high_precision": ["binarizer"],            layers that are not quantized
+      "stages": {
+        "encoder": {
+          "graph_hash": "…",                      what it belongs to
+          "tensors": {
+            "cell1/t1/hidden_state": {"low": -0.71, "high": 0.74, "method": "entropy"},
+    …
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ccr_deploy.contract import Preprocessing
+from ccr_deploy.errors import CalibrationError, WrongUsageError, first_problem
+from ccr_deploy.precision.quantizers import iteration_of, quantized_activations, signal_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    import onnx_ir as ir
+    from typing_extensions import Self
+
+SCHEMA_VERSION = 1
+INT8_MAX = 127
+"""The scale is symmetric, as TensorRT's is: -128 is not used."""
+
+CalibratedStage = Literal["encoder", "classifier"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorRange(_Section):
+    """One tensor's range, and how it was found (``minmax``, ``entropy``, ``percentile 99.99``)."""
+
+    low: Annotated[float, Field(allow_inf_nan=False)]
+    high: Annotated[float, Field(allow_inf_nan=False)]
+    method: str
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        return self
+
+    @property
+    def magnitude(self) -> float:
+        """The largest absolute value."""
+        return max(abs(self.low), abs(self.high))
+
+
+class StageTable(_Section):
+    """The ranges of one stage, by logical tensor name, and the graph that they belong to.
+
+    `graph_hash` is the canonical one of the FP32 graph that the ranges were collected on; the names fit
+    every schedule of the same encoder.
+    """
+
+    graph_hash: str
+    tensors: dict[str, TensorRange]
+
+    def magnitudes(self) -> dict[str, dict[int, float]]:
+        """Every signal's largest absolute value, by iteration; 1 where it belongs to none."""
+        found: dict[str, dict[int, float]] = {}
+        for name, entry in self.tensors.items():
+            found.setdefault(signal_of(name), {})[iteration_of(name) or 1] = entry.magnitude
+        return found
+
+    def scale_of(self, signals: Collection[str]) -> float:
+        """The INT8 scale of a tensor that carries these signals: one for all their iterations.
+
+        Raises:
+            CalibrationError: no tensor of the table has one of the signals.
+        """
+        known = self.magnitudes()
+        if missing := sorted(set(signals) - known.keys()):
+            raise CalibrationError(f"calibration table: no range for {missing[0]}: calibrate again")
+        return max(max(known[signal].values()) for signal in signals) / INT8_MAX
+
+
+class CalibrationTable(_Section):
+    """Activation ranges of encoder and classifier, and what they belong to."""
+
+    schema_version: Literal[1]
+    created_by: str
+    image_count: Annotated[int, Field(ge=1)]
+    images_sha256: str
+    preprocessing: Preprocessing
+    versions: dict[str, str]
+    high_precision: tuple[str, ...]
+    stages: dict[CalibratedStage, StageTable]
+
+    @model_validator(mode="after")
+    def _has_both_stages(self) -> Self:
+        if set(self.stages) != {"encoder", "classifier"}:
+            raise ValueError("stages must be encoder and classifier")
+        return self
+
+    def to_json(self) -> str:
+        """The table as text, sorted by name so that two tables compare line by line."""
+        content = self.model_dump(mode="json")
+        for stage in content["stages"].values():
+            stage["tensors"] = dict(sorted(stage["tensors"].items()))
+        return json.dumps(content, indent=2) + "\n"
+
+
+def read_table(path: Path) -> CalibrationTable:
+    """The table in a file.
+
+    Raises:
+        WrongUsageError: there is no such file.
+        CalibrationError: it is no table of this version, or has an unknown or wrong field.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise CalibrationError(f"{path}: not JSON, perhaps truncated ({error})") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise CalibrationError(
+            f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}: calibrate again"
+        )
+    try:
+        return CalibrationTable.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise CalibrationError(f"{path}: {first_problem(error)}") from error
+
+
+def check_stage(table: StageTable, model: ir.Model, graph_hash: str, where: str) -> None:
+    """Checks that a stage's ranges are for this graph: the hash, and every tensor's name.
+
+    Raises:
+        CalibrationError: it is another graph's, or a tensor is missing or unknown; the message begins with
+            `where` the table came from.
+    """
+    if table.graph_hash != graph_hash:
+        raise CalibrationError(
+            f"{where}: field graph_hash: {table.graph_hash[:12]}, the bundle's graph has {graph_hash[:12]}: "
+            "this table is another model's; calibrate again"
+        )
+    expected, found = set(quantized_activations(model)), set(table.tensors)
+    if missing := sorted(expected - found):
+        raise CalibrationError(f"{where}: no range for {', '.join(missing[:3])}: calibrate again")
+    if unknown := sorted(found - expected):
+        raise CalibrationError(
+            f"{where}: the graph has no tensor {', '.join(unknown[:3])}: remove it, or calibrate again"
+        )
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """One tensor of two tables: its largest absolute value in each; None where a table lacks it."""
+
+    stage: CalibratedStage
+    tensor: str
+    first: float | None
+    second: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """The second's over the first's."""
+        return self.second / self.first if self.first and self.second else None
+
+
+def compare_tables(first: CalibrationTable, second: CalibrationTable) -> list[Disagreement]:
+    """Where two tables disagree, the largest disagreement first; tensors that only one has come before."""
+    found = []
+    for stage in first.stages:
+        tensors, others = first.stages[stage].tensors, second.stages[stage].tensors
+        for name in sorted(tensors.keys() | others.keys()):
+            one, other = tensors.get(name), others.get(name)
+            if one != other:
+                first_magnitude = one.magnitude if one else None
+                second_magnitude = other.magnitude if other else None
+                found.append(Disagreement(stage, name, first_magnitude, second_magnitude))
+    return sorted(found, key=_distance, reverse=True)
+
+
+def _distance(entry: Disagreement) -> float:
+    return float("inf") if entry.ratio is None else max(entry.ratio, 1 / entry.ratio)

@@ -1,0 +1,79 @@
+"""Is a lower precision worth it? What `build-engine` found, kept in the engine's sidecar."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from ccr_deploy.accuracy import PrecisionAccuracy
+from ccr_deploy.metrics import Interval
+from ccr_deploy.target import EnginePrecision
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Candidate(_Record):
+    """One precision of a stage's engine: how fast it ran here, and what it costs.
+
+    `speedup` is over the first candidate, in one run. `accuracy` is the bundle's record of the whole chain
+    in this precision; None where the bundle has none.
+    """
+
+    precision: EnginePrecision
+    latency_ms_p50: float
+    speedup: float
+    speedup_interval: Interval
+    accuracy: PrecisionAccuracy | None
+
+    @property
+    def cost_points(self) -> float | None:
+        """Top-1 lost, in percentage points; without labels the answers that changed, which is never less."""
+        if self.accuracy is None:
+            return 0.0 if self.precision == "fp32" else None
+        if self.accuracy.top1_loss_points is not None:
+            return self.accuracy.top1_loss_points
+        return 100 - self.accuracy.same_top1_percent
+
+
+class Verdict(_Record):
+    """How an engine compares with the other precisions that were built and timed with it."""
+
+    precision: EnginePrecision
+    accuracy_budget_points: float
+    high_precision: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def candidate(self) -> Candidate:
+        """The engine's own numbers."""
+        return next(entry for entry in self.candidates if entry.precision == self.precision)
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether the engine is faster than the first candidate beyond the noise of its timing."""
+        return self.candidate.speedup_interval.low > 1
+
+    @property
+    def is_within_budget(self) -> bool | None:
+        """Whether its accuracy loss is within the budget; None where nobody knows its loss."""
+        return is_within(self.candidate, self.accuracy_budget_points)
+
+
+def is_within(candidate: Candidate, budget_points: float) -> bool | None:
+    """Whether a candidate's cost is within a budget; None where its cost is not known."""
+    return None if candidate.cost_points is None else candidate.cost_points <= budget_points
+
+
+def fastest_within_budget(candidates: tuple[Candidate, ...], budget_points: float) -> Candidate:
+    """The fastest candidate whose loss is known to be within the budget; the first, FP32, always is.
+
+    A candidate counts as faster than FP32 only where the whole interval of its speed-up says so.
+    """
+    first = candidates[0]
+    eligible = [
+        entry
+        for entry in candidates[1:]
+        if is_within(entry, budget_points) and entry.speedup_interval.low > 1
+    ]
+    return min([first, *eligible], key=lambda entry: entry.latency_ms_p50)

@@ -1,0 +1,1 @@
+"""What spans stages: each function here is what one command does."""

@@ -1,0 +1,134 @@
+"""The target's engines against PyTorch eager and against each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ccr_deploy import __version__
+from ccr_deploy.backends.base import thread_count
+from ccr_deploy.benchmarking.machine import machine_state
+from ccr_deploy.benchmarking.race import race, timings
+from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_VERSION
+from ccr_deploy.benchmarking.results import BenchmarkReport, Subject, Timing
+from ccr_deploy.benchmarking.worker import Competitor
+from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.errors import EngineError
+from ccr_deploy.progress import SILENT
+from ccr_deploy.target import REFERENCE_TARGET, load_target
+from ccr_deploy.workflow.engines import built_precisions, compared_factory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ccr_deploy.bundle import Bundle, Schedule, Stage
+    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.progress import Progress
+    from ccr_deploy.target import EnginePrecision
+
+
+def benchmark_bundle(
+    bundle: Bundle,
+    target: str,
+    store: EngineStore,
+    *,
+    precision: EnginePrecision | None = None,
+    batch: int = 1,
+    rounds: int = 15,
+    progress: Progress = SILENT,
+) -> BenchmarkReport:
+    """Times PyTorch eager, the target's engines, and what else the bundle has for the same backend.
+
+    That is the encoder's other schedules, and other precisions that this machine has instructions for.
+    Without a `precision` the target's engines are those that were built last. Engines that the store lacks
+    are built first.
+
+    Raises:
+        EngineError: one of them cannot be built, loaded or run.
+    """
+    machine = machine_state()
+    reference = EngineFactory(bundle, REFERENCE_TARGET, store)
+    factory = compared_factory(bundle, target, store, precision)
+    found: list[Timing] = []
+    left_out: list[str] = []
+    for subject, competitors in _competitors(bundle, reference, factory, left_out).items():
+        samples = race(competitors, batch=batch, rounds=rounds, progress=progress, title=f"timing: {subject}")
+        found.extend(timings(subject, samples, batch))
+    model = bundle.manifest.model
+    return BenchmarkReport(
+        schema_version=BENCHMARK_SCHEMA_VERSION,
+        created_by=f"ccr-deploy {__version__}",
+        bundle=str(bundle.path),
+        contract_id=bundle.manifest.contract_id,
+        weights_sha256=bundle.manifest.weights.sha256,
+        model=f"{model.image_height}x{model.image_width}, T={model.iterations}, cut {model.classifier.cut}",
+        target=target,
+        batch=batch,
+        threads=thread_count(load_target(target).options),
+        rounds=rounds,
+        machine=machine,
+        timings=tuple(found),
+        left_out=tuple(left_out),
+    )
+
+
+def _competitors(
+    bundle: Bundle, reference: EngineFactory, factory: EngineFactory, left_out: list[str]
+) -> dict[Subject, list[Competitor]]:
+    library = factory.target.backend
+
+    def competitor(
+        name: str,
+        maker: EngineFactory,
+        *stages: Stage,
+        schedule: Schedule | None = None,
+        is_target: bool = False,
+    ) -> Competitor:
+        engines = [maker.build(stage, schedule)[0] for stage in stages]
+        # The reference gets the target's threads, or the ratio would compare cores.
+        options = factory.target.options
+        paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
+        return Competitor(name, is_target, maker.target.backend, options, paths)
+
+    def engines_of(*stages: Stage) -> list[Competitor]:
+        """The target's engines, then the other precisions."""
+        own = list(dict.fromkeys(factory.precision(stage) for stage in stages))
+        order = f" {factory.target.schedule}" if stages == ("encoder",) else ""
+        others = [
+            competitor(f"{library} {precision}{order}", factory.with_precision(precision), *stages)
+            for precision in built_precisions(bundle, factory)
+            if own != [precision]
+        ]
+        return [competitor(f"{library} {' + '.join(own)}{order}", factory, *stages, is_target=True), *others]
+
+    def other_schedules() -> Iterator[Competitor]:
+        name = f"{library} {factory.precision('encoder')}"
+        for schedule in _encoder_schedules(bundle, factory):
+            if schedule == factory.target.schedule:
+                continue
+            try:
+                yield competitor(f"{name} {schedule}", factory, "encoder", schedule=schedule)
+            except EngineError as error:  # a backend that cannot run one schedule may run the target's
+                left_out.append(str(error))
+
+    chain = engines_of("encoder", "classifier")
+    if bundle.manifest.baseline:
+        chain.append(competitor("conventional, PyTorch eager", reference, "baseline"))
+        chain.append(competitor(f"conventional, {library}", factory, "baseline"))
+    return {
+        "encoder": [
+            competitor("PyTorch eager", reference, "encoder"),
+            *engines_of("encoder"),
+            *other_schedules(),
+        ],
+        "classifier": [competitor("PyTorch eager", reference, "classifier"), *engines_of("classifier")],
+        "chain": [competitor("PyTorch eager", reference, "encoder", "classifier"), *chain],
+    }
+
+
+def _encoder_schedules(bundle: Bundle, factory: EngineFactory) -> list[Schedule]:
+    precision = factory.graph_record("encoder").precision
+    return [
+        graph.schedule
+        for graph in bundle.manifest.graphs
+        if graph.stage == "encoder" and graph.precision == precision and graph.schedule
+    ]

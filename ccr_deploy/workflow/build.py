@@ -1,0 +1,154 @@
+"""Building engines: the missing steps first, then a verdict on whether a lower precision is worth it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ccr_deploy.benchmarking.race import race, timings
+from ccr_deploy.benchmarking.worker import Competitor
+from ccr_deploy.engine_factory import EngineFactory, stage_precisions
+from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.progress import SILENT
+from ccr_deploy.verdict import Candidate, Verdict, fastest_within_budget
+from ccr_deploy.workflow.engines import built_precisions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from ccr_deploy.accuracy import PrecisionAccuracy
+    from ccr_deploy.benchmarking.results import Subject
+    from ccr_deploy.bundle import Bundle, Stage
+    from ccr_deploy.engine_store import Engine, EngineStore
+    from ccr_deploy.progress import Progress
+    from ccr_deploy.target import EnginePrecision
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """An engine, and whether it was built now; its sidecar has the verdict where one was made."""
+
+    engine: Engine
+    built_now: bool
+
+
+def build_engines(
+    bundle: Bundle,
+    target: str,
+    store: EngineStore,
+    stages: Sequence[Stage],
+    *,
+    precision: EnginePrecision | Literal["auto"] | None = None,
+    images: Path | None = None,
+    accuracy_budget_points: float = 1.0,
+    rebuild: bool = False,
+    progress: Progress = SILENT,
+) -> list[BuiltEngine]:
+    """Builds stages of a bundle for a target, and times what is not FP32 against FP32.
+
+    Without a `precision` it is the target's. ``auto`` builds all that this machine has instructions for and
+    the bundle has graphs for, and keeps for each stage the fastest whose recorded accuracy loss is within
+    the budget. A bundle without INT8 graphs is calibrated on `images` first.
+
+    Raises:
+        WrongUsageError: a graph is missing, or for ``auto`` the record of accuracy, and `images` are too.
+        EngineError: an engine cannot be built or run here.
+    """
+    if precision == "auto" or (precision == "int8" and not bundle.has_precision("int8")):
+        bundle = _calibrated(bundle, images, progress)
+    names = stage_precisions(precision) if precision and precision != "auto" else None
+    factory = EngineFactory(bundle, target, store, names)
+    weighable = _weighable(bundle, factory) if precision == "auto" else None
+    built = []
+    for stage in stages:
+        asked = factory.precision(stage)
+        if stage == "baseline" or (asked == "fp32" and not weighable):
+            built.append(_build(factory, stage, rebuild, progress))
+            continue
+        entries = {
+            rival: _build(factory.with_precision(rival), stage, rebuild, progress)
+            for rival in weighable or ("fp32", asked)
+        }
+        candidates = _timed(factory, stage, entries, progress)
+        kept = fastest_within_budget(candidates, accuracy_budget_points).precision if weighable else asked
+        verdict = Verdict(
+            precision=kept,
+            accuracy_budget_points=accuracy_budget_points,
+            high_precision=_high_precision(bundle) if kept == "int8" else (),
+            candidates=candidates,
+        )
+        engine = store.add_verdict(entries[kept].engine, verdict)
+        built.append(BuiltEngine(engine, entries[kept].built_now))
+    keys = [entry.engine.sidecar.key for entry in built]
+    store.choose(bundle, target, {key.stage: key.precision for key in keys if key.stage != "baseline"})
+    return built
+
+
+def _calibrated(bundle: Bundle, images: Path | None, progress: Progress) -> Bundle:
+    """The bundle with INT8 graphs and a record of accuracy, calibrated now where it has none."""
+    calibration = bundle.manifest.calibration
+    if calibration and calibration.accuracies and bundle.has_precision("int8"):
+        return bundle
+    if images is None:
+        missing = "record of accuracy" if bundle.has_precision("int8") else "INT8 graphs"
+        raise WrongUsageError(
+            f"{bundle.path}: no {missing} in it: on the workstation, run "
+            f"ccr-deploy calibrate {bundle.path} --images DIR, or give --images DIR here"
+        )
+    from ccr_deploy.precision.recipe import Recipe
+    from ccr_deploy.workflow.calibrate import calibrate_bundle
+
+    return calibrate_bundle(bundle, images, Recipe(), progress=progress).bundle
+
+
+def _weighable(bundle: Bundle, factory: EngineFactory) -> list[EnginePrecision]:
+    """The precisions that can be built and whose accuracy is known."""
+    return [
+        precision
+        for precision in built_precisions(bundle, factory)
+        if precision == "fp32" or _recorded(bundle, precision)
+    ]
+
+
+def _recorded(bundle: Bundle, precision: EnginePrecision) -> PrecisionAccuracy | None:
+    calibration = bundle.manifest.calibration
+    accuracies = calibration.accuracies if calibration else ()
+    return next((entry for entry in accuracies if entry.precision == precision), None)
+
+
+def _high_precision(bundle: Bundle) -> tuple[str, ...]:
+    calibration = bundle.manifest.calibration
+    return calibration.high_precision if calibration else ()
+
+
+def _build(factory: EngineFactory, stage: Stage, rebuild: bool, progress: Progress) -> BuiltEngine:
+    with progress.task(f"building {stage} {factory.precision(stage)}", 1) as advance:
+        engine, built_now = factory.build(stage, rebuild=rebuild)
+        advance(1)
+    return BuiltEngine(engine, built_now)
+
+
+def _timed(
+    factory: EngineFactory, stage: Stage, entries: Mapping[EnginePrecision, BuiltEngine], progress: Progress
+) -> tuple[Candidate, ...]:
+    """A stage's engines in several precisions, timed in turn at batch 1."""
+    target = factory.target
+    competitors = [
+        Competitor(precision, False, target.backend, target.options, ((entry.engine.path, precision),))
+        for precision, entry in entries.items()
+    ]
+    samples = race(competitors, batch=1, rounds=ROUNDS, progress=progress, title=f"timing {stage}")
+    subject: Subject = "classifier" if stage == "classifier" else "encoder"
+    return tuple(
+        Candidate(
+            precision=precision,
+            latency_ms_p50=timing.latency_ms_p50,
+            speedup=timing.speedup,
+            speedup_interval=timing.speedup_interval,
+            accuracy=_recorded(factory.bundle, precision),
+        )
+        for precision, timing in zip(entries, timings(subject, samples, 1), strict=True)
+    )

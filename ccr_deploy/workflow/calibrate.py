@@ -1,0 +1,267 @@
+"""Calibration: pictures to a table of ranges, the table to INT8 graphs, and what each precision costs."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ccr_deploy import __version__
+from ccr_deploy.bundle import MANIFEST, Bundle, CalibrationRecord
+from ccr_deploy.bundle_writer import writing_bundle
+from ccr_deploy.errors import BundleError, CalibrationError
+from ccr_deploy.graph_writer import add_graph
+from ccr_deploy.precision import optimizer
+from ccr_deploy.precision.int8 import to_int8
+from ccr_deploy.precision.ranges import RangeCollector
+from ccr_deploy.precision.recipe import DEFAULT_HIGH_PRECISION
+from ccr_deploy.precision.sensitivity import LayerSensitivity, proposal, ranked
+from ccr_deploy.precision.table import CalibrationTable, StageTable, TensorRange, check_stage
+from ccr_deploy.progress import SILENT
+from ccr_deploy.workflow.calibrated_graphs import STAGES, CalibratedGraphs
+from ccr_deploy.workflow.graphs import graph_runner, load_model
+from ccr_deploy.workflow.images import ReadablePictures, list_folder
+from ccr_deploy.workflow.precision_cost import BATCH, measure_accuracies, measure_sensitivity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from ccr_deploy.bundle import GraphRecord
+    from ccr_deploy.images import ImageItem
+    from ccr_deploy.precision.recipe import Recipe
+    from ccr_deploy.precision.table import CalibratedStage
+    from ccr_deploy.progress import Progress
+
+SENSITIVITY_IMAGES = 128
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration gave: the bundle with its INT8 graphs, the table, pictures left out, and why.
+
+    `sensitivity` is empty where it was not asked for.
+    """
+
+    bundle: Bundle
+    table: CalibrationTable
+    unreadable: tuple[str, ...]
+    sensitivity: tuple[LayerSensitivity, ...]
+
+    @property
+    def proposal(self) -> tuple[str, ...]:
+        """The layers that the sensitivity says to leave in high precision."""
+        return proposal(self.sensitivity)
+
+
+def calibrate_bundle(
+    bundle: Bundle,
+    images: Path,
+    recipe: Recipe,
+    *,
+    held_out: Path | None = None,
+    with_sensitivity: bool = False,
+    progress: Progress = SILENT,
+) -> Calibration:
+    """Finds ranges on pictures of a folder, and adds table, INT8 graphs and accuracies to the bundle.
+
+    Accuracy is measured on the folder `held_out`, else on pictures of `images` whose groups gave none for
+    calibrating.
+
+    Raises:
+        CalibrationError: too few pictures, too many that cannot be read, or values without a range.
+        WrongUsageError: the bundle has no FP16 graphs, or a layer to keep is none.
+        MissingExtraError, PrecisionError, ImageError, BundleError: as their names say.
+    """
+    optimizer.check_installed()
+    graphs = CalibratedGraphs(bundle)
+    chosen, rest = _divide(list_folder(bundle, images), recipe.samples, images)
+    pictures = ReadablePictures(bundle, chosen)
+    stages, digest, seen = _find_ranges(graphs, pictures, recipe, progress)
+    sensitivity: list[LayerSensitivity] = []
+    if with_sensitivity or recipe.keep_high_precision == "auto":
+        sensitivity = measure_sensitivity(graphs, stages, seen, progress)
+    kept = recipe.keep_high_precision
+    if kept == "auto":
+        kept = proposal(sensitivity)
+    elif kept is None:
+        kept = DEFAULT_HIGH_PRECISION
+    table = CalibrationTable(
+        schema_version=1,
+        created_by=f"ccr-deploy {__version__}",
+        image_count=len(pictures.read),
+        images_sha256=digest,
+        preprocessing=bundle.manifest.contract.preprocessing,
+        versions=_versions(),
+        high_precision=graphs.checked_layers(kept),
+        stages=stages,
+    )
+    judged = list_folder(bundle, held_out) if held_out else rest
+    held_out_pictures = ReadablePictures(bundle, _spread(judged, recipe.held_out_samples))
+    description = str(held_out) if held_out else f"{images}, other groups than those calibrated on"
+    result = _add_int8(graphs, table, held_out_pictures, description, progress)
+    unreadable = (*pictures.unreadable, *held_out_pictures.unreadable)
+    return Calibration(result, table, unreadable, tuple(ranked(sensitivity)))
+
+
+def calibrate_from_table(
+    bundle: Bundle,
+    table: CalibrationTable,
+    where: Path,
+    recipe: Recipe,
+    *,
+    held_out: Path | None = None,
+    progress: Progress = SILENT,
+) -> Calibration:
+    """Makes the INT8 graphs from a table that was found before; without `held_out` no picture is needed.
+
+    Raises:
+        CalibrationError: the table is another model's, or lacks a tensor, or has one too many; the message
+            names the file `where` it came from.
+        WrongUsageError: the bundle has no FP16 graphs, or a layer to keep is none.
+        MissingExtraError, PrecisionError, ImageError, BundleError: as their names say.
+    """
+    optimizer.check_installed()
+    graphs = CalibratedGraphs(bundle)
+    for stage in STAGES:
+        # The graph that the ranges were collected on, if the bundle still has it in any schedule.
+        graph = graphs.by_hash(stage, table.stages[stage].graph_hash)
+        check_stage(table.stages[stage], load_model(bundle, graph), graph.graph_hash, str(where))
+    if table.preprocessing != bundle.manifest.contract.preprocessing:
+        raise CalibrationError(
+            f"{where}: field preprocessing: differs from the bundle's: its ranges are of other pixels"
+        )
+    kept = recipe.keep_high_precision
+    if kept is None or kept == "auto":  # decided when the table was made
+        kept = table.high_precision
+    table = table.model_copy(update={"high_precision": graphs.checked_layers(kept)})
+    items = list_folder(bundle, held_out) if held_out else []
+    pictures = ReadablePictures(bundle, _spread(items, recipe.held_out_samples))
+    result = _add_int8(graphs, table, pictures, str(held_out or ""), progress)
+    return Calibration(result, table, tuple(pictures.unreadable), ())
+
+
+def _divide(items: list[ImageItem], samples: int, folder: Path) -> tuple[list[ImageItem], list[ImageItem]]:
+    """Pictures to calibrate on, and those of other groups, to judge by."""
+    if len(items) < samples:
+        raise CalibrationError(
+            f"{folder}: {len(items)} pictures, {samples} were asked for: "
+            f"give --samples {len(items)}, or more pictures"
+        )
+    groups = sorted({item.group for item in items})
+    by_group: dict[str, list[ImageItem]] = {group: [] for group in groups}
+    for item in items:
+        by_group[item.group].append(item)
+    drawn: list[ImageItem] = []
+    taken: set[str] = set()
+    for index in np.random.default_rng(0).permutation(len(groups)):
+        if len(drawn) >= samples:
+            break
+        taken.add(groups[index])
+        drawn.extend(by_group[groups[index]])
+    return _spread(drawn, samples), [item for item in items if item.group not in taken]
+
+
+def _spread(items: Sequence[ImageItem], count: int) -> list[ImageItem]:
+    """Up to `count` items, evenly over all."""
+    chosen = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[index] for index in chosen]
+
+
+def _find_ranges(
+    graphs: CalibratedGraphs, pictures: ReadablePictures, recipe: Recipe, progress: Progress
+) -> tuple[dict[CalibratedStage, StageTable], str, npt.NDArray[np.uint8]]:
+    """Every stage's ranges, the digest of the pictures, and some of them for what comes next."""
+    digest = hashlib.sha256()
+    seen: list[npt.NDArray[np.uint8]] = []
+    every = max(1, len(pictures.items) // SENSITIVITY_IMAGES)
+    records = {stage: graphs.collected(stage) for stage in STAGES}
+    with ExitStack() as stack, progress.task("calibrating", len(pictures.items)) as advance:
+        collectors = {
+            stage: stack.enter_context(
+                RangeCollector(load_model(graphs.bundle, record), recipe.method, recipe.percentile)
+            )
+            for stage, record in records.items()
+        }
+        encoder = stack.enter_context(graph_runner(graphs.bundle, records["encoder"]))
+        for batch in pictures.batches(BATCH):
+            collectors["encoder"].add(batch)
+            collectors["classifier"].add(encoder.infer({"image": batch})["code"].astype(np.uint8, copy=False))
+            digest.update(batch.tobytes())
+            seen.append(batch[::every])
+            advance(len(batch))
+        stages = {
+            stage: StageTable(
+                graph_hash=records[stage].graph_hash,
+                tensors={
+                    name: TensorRange(low=found.low, high=found.high, method=recipe.method_name)
+                    for name, found in collectors[stage].ranges().items()
+                },
+            )
+            for stage in STAGES
+        }
+    return stages, digest.hexdigest(), np.concatenate(seen)[:SENSITIVITY_IMAGES]
+
+
+def _add_int8(
+    graphs: CalibratedGraphs,
+    table: CalibrationTable,
+    held_out: ReadablePictures,
+    description: str,
+    progress: Progress,
+) -> Bundle:
+    """Converts every FP32 graph, measures, and replaces the bundle's INT8 graphs, table and accuracies."""
+    bundle = graphs.bundle
+    models = {}
+    with progress.task("quantizing", len(graphs.fp32)) as advance:
+        for graph in graphs.fp32:
+            assert graph.stage != "baseline"
+            models[graph.stage, graph.schedule] = to_int8(
+                load_model(bundle, graph),
+                load_model(bundle, graphs.fp16(graph)),
+                table.stages[graph.stage],
+                table.high_precision,
+            )
+            advance(1)
+    int8 = {stage: models[stage, graphs.collected(stage).schedule] for stage in STAGES}
+    accuracies = measure_accuracies(graphs, int8, held_out, progress) if held_out.items else ()
+    with writing_bundle(bundle.path) as writer:
+        if (bundle.path / MANIFEST).read_bytes() != graphs.manifest_file:
+            raise BundleError(f"{bundle.path}: another command changed it meanwhile: calibrate again")
+        records = tuple(
+            add_graph(writer, model, stage, "int8", schedule) for (stage, schedule), model in models.items()
+        )
+        if not accuracies and (known := _still_valid(bundle, records)):
+            description, accuracies = known.images, known.accuracies
+        text = table.to_json()
+        calibration = CalibrationRecord(
+            table=writer.add("calibration", ".json", lambda path: path.write_text(text, encoding="utf-8")),
+            high_precision=table.high_precision,
+            images=description,
+            accuracies=accuracies,
+        )
+        others = [graph for graph in bundle.manifest.graphs if graph.precision != "int8"]
+        manifest = bundle.manifest.model_copy(
+            update={"graphs": (*others, *records), "calibration": calibration}
+        )
+        writer.commit(manifest)
+    return Bundle(bundle.path, manifest)
+
+
+def _still_valid(bundle: Bundle, int8: Sequence[GraphRecord]) -> CalibrationRecord | None:
+    """The bundle's record of accuracy, where the new INT8 graphs are the same as those that it is about."""
+    old = {graph.graph_hash for graph in bundle.manifest.graphs if graph.precision == "int8"}
+    return bundle.manifest.calibration if old == {graph.graph_hash for graph in int8} else None
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    import onnxruntime
+
+    return {"nvidia-modelopt": version("nvidia-modelopt"), "onnxruntime": str(onnxruntime.__version__)}

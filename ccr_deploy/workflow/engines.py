@@ -1,0 +1,42 @@
+"""Which engines a bundle has and a command compares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.target import REFERENCE_BACKEND
+
+if TYPE_CHECKING:
+    from ccr_deploy.bundle import Bundle, Stage
+    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.target import EnginePrecision
+
+
+def bundle_stages(bundle: Bundle) -> tuple[Stage, ...]:
+    """The stages that the bundle has graphs for."""
+    return ("encoder", "classifier", "baseline") if bundle.manifest.baseline else ("encoder", "classifier")
+
+
+def compared_factory(
+    bundle: Bundle, target: str, store: EngineStore, precision: EnginePrecision | None = None
+) -> EngineFactory:
+    """The factory of a target that can be compared with the PyTorch reference.
+
+    Raises:
+        WrongUsageError: the target is the reference.
+    """
+    factory = EngineFactory.of_last_build(bundle, target, store, precision)
+    if factory.target.backend == REFERENCE_BACKEND:
+        raise WrongUsageError(f"the target {target} is the reference itself: name the one to compare with it")
+    return factory
+
+
+def built_precisions(bundle: Bundle, factory: EngineFactory) -> list[EnginePrecision]:
+    """The precisions that this machine has instructions for and the bundle has graphs for, FP32 first."""
+    return [
+        precision
+        for precision in factory.backend.native_precisions()
+        if bundle.has_precision("fp32" if precision == "bf16" else precision)
+    ]

@@ -1,0 +1,50 @@
+"""Checkpoint to bundle, in FP32 and FP16."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ccr_deploy.errors import MissingExtraError, WrongUsageError
+from ccr_deploy.export.exporter import export_bundle
+from ccr_deploy.precision import optimizer
+from ccr_deploy.precision.fp16 import to_fp16
+from ccr_deploy.progress import SILENT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ccr_deploy.bundle import Bundle, Schedule
+    from ccr_deploy.models.checkpoint import Checkpoint
+    from ccr_deploy.progress import Progress
+
+
+def export_with_fp16(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    schedules: Sequence[Schedule],
+    baseline: Checkpoint | None = None,
+    images: Path | None = None,
+    progress: Progress = SILENT,
+) -> Bundle:
+    """`export_bundle` with FP16 graphs beside the FP32 ones.
+
+    Raises:
+        WrongUsageError: Model Optimizer is not installed, or as `export_bundle` says.
+        PrecisionError: a graph cannot be converted.
+        BundleError, ImageError: as `export_bundle` says.
+    """
+    try:
+        optimizer.check_installed()
+    except MissingExtraError as error:
+        raise WrongUsageError(f"{error}, or export FP32 graphs alone with --no-fp16") from error
+    return export_bundle(
+        checkpoint,
+        path,
+        schedules=schedules,
+        baseline=baseline,
+        images=images,
+        to_fp16=to_fp16,
+        progress=progress,
+    )

@@ -1,0 +1,57 @@
+"""A bundle's graphs, run on this machine's CPU as they are written, whatever their precision."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ccr_deploy.backends.onnxruntime import OnnxRuntimeBackend
+from ccr_deploy.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from ccr_deploy.backends.onnxruntime import OnnxRuntimeRunner
+    from ccr_deploy.bundle import Bundle, GraphRecord
+
+
+def load_model(bundle: Bundle, graph: GraphRecord) -> ir.Model:
+    """A graph in memory, after its file was checked.
+
+    Raises:
+        BundleError: its file is damaged.
+        MissingExtraError: onnx-ir is not installed.
+    """
+    try:
+        import onnx_ir
+    except ImportError:
+        raise MissingExtraError("onnx-ir", "export", "reading a graph") from None
+    return onnx_ir.load(bundle.file(graph.file))
+
+
+def graph_runner(bundle: Bundle, graph: GraphRecord) -> OnnxRuntimeRunner:
+    """The graph by ONNX Runtime, node by node; one with FP16 parts by its judge, which rounds as FP16 does.
+
+    Raises:
+        BundleError, EngineError, MissingExtraError: as their names say.
+    """
+    if graph.precision == "fp32":
+        return OnnxRuntimeBackend().load_graph(bundle.file(graph.file))
+    from ccr_deploy.precision.judge import judge
+
+    return model_runner(judge(load_model(bundle, graph)))
+
+
+def model_runner(model: ir.Model) -> OnnxRuntimeRunner:
+    """A graph in memory, by ONNX Runtime, node by node.
+
+    Raises:
+        EngineError: ONNX Runtime refuses it.
+    """
+    import onnx_ir
+
+    with tempfile.TemporaryDirectory(prefix="ccr-deploy-") as folder:
+        path = Path(folder) / "graph.onnx"
+        onnx_ir.save(model, path)
+        return OnnxRuntimeBackend().load_graph(path)

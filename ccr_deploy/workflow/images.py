@@ -1,0 +1,112 @@
+"""Folders of pictures as batches for engines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ccr_deploy.errors import CalibrationError, ImageError
+from ccr_deploy.images import list_images, load_image, load_images
+from ccr_deploy.verification.answers import BATCH
+from ccr_deploy.verification.verify import ImageSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.images import ImageItem
+
+MAX_UNREADABLE_PERCENT = 5
+"""More pictures than this that cannot be decoded say that the folder is not what it should be."""
+
+
+def sample_images(bundle: Bundle) -> ImageSet:
+    """The bundle's own few images."""
+    manifest = bundle.manifest
+    paths = [bundle.file(sample.file) for sample in manifest.samples]
+    return ImageSet(
+        description="the bundle's samples",
+        batches=_load_batches(bundle, paths),
+        names=tuple(path.name for path in paths),
+        labels=tuple(sample.label for sample in manifest.samples),
+        groups=tuple(path.name for path in paths),
+    )
+
+
+def folder_images(bundle: Bundle, folder: Path) -> ImageSet:
+    """All pictures of a folder; one that cannot be used is an error.
+
+    Raises:
+        ImageError: there are none, or one cannot be used.
+    """
+    items = list_folder(bundle, folder)
+    return ImageSet(
+        description=str(folder),
+        batches=_load_batches(bundle, [item.path for item in items]),
+        names=tuple(str(item.path.relative_to(folder)) for item in items),
+        labels=tuple(item.label for item in items),
+        groups=tuple(item.group for item in items),
+    )
+
+
+def list_folder(bundle: Bundle, folder: Path) -> list[ImageItem]:
+    """The pictures of a folder, with the labels that its sub-folders give them.
+
+    Raises:
+        ImageError: there are none, or a sub-folder names no class.
+    """
+    return list_images(folder, bundle.manifest.class_names, bundle.manifest.model.classifier.classes)
+
+
+@dataclass
+class ReadablePictures:
+    """Pictures of which a few may be unreadable: those are skipped, counted and named."""
+
+    bundle: Bundle
+    items: Sequence[ImageItem]
+    unreadable: list[str] = field(default_factory=list)
+    read: list[ImageItem] = field(default_factory=list)
+
+    def batches(self, size: int) -> Iterator[npt.NDArray[np.uint8]]:
+        """The readable pictures, ``uint8 [up to size, H, W, 3]``; `read` says which they are.
+
+        Raises:
+            CalibrationError: more than `MAX_UNREADABLE_PERCENT` of the pictures cannot be read.
+        """
+        contract = self.bundle.manifest.contract
+        batch: list[npt.NDArray[np.uint8]] = []
+        for item in self.items:
+            try:
+                batch.append(
+                    load_image(item.path, contract.preprocessing, contract.image_height, contract.image_width)
+                )
+            except ImageError as error:
+                self._skip(error)
+                continue
+            self.read.append(item)
+            if len(batch) == size:
+                yield np.stack(batch)
+                batch = []
+        if batch:
+            yield np.stack(batch)
+
+    def _skip(self, error: ImageError) -> None:
+        self.unreadable.append(str(error))
+        if 100 * len(self.unreadable) > MAX_UNREADABLE_PERCENT * len(self.items):
+            raise CalibrationError(
+                f"{len(self.unreadable)} of {len(self.items)} pictures cannot be used, more than "
+                f"{MAX_UNREADABLE_PERCENT} %; the last: {error}"
+            ) from error
+
+
+def _load_batches(bundle: Bundle, paths: Sequence[Path]) -> Iterator[npt.NDArray[np.uint8]]:
+    contract = bundle.manifest.contract
+    for start in range(0, len(paths), BATCH):
+        yield load_images(
+            paths[start : start + BATCH], contract.preprocessing, contract.image_height, contract.image_width
+        )

@@ -1,0 +1,69 @@
+"""PyTorch, graphs and the target's engines on the same pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.progress import SILENT
+from ccr_deploy.target import REFERENCE_TARGET
+from ccr_deploy.verification.answers import StageRunners
+from ccr_deploy.verification.gates import Gates
+from ccr_deploy.verification.verify import verify
+from ccr_deploy.workflow.engines import bundle_stages, compared_factory
+from ccr_deploy.workflow.graphs import graph_runner
+from ccr_deploy.workflow.images import folder_images, sample_images
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.progress import Progress
+    from ccr_deploy.target import EnginePrecision
+    from ccr_deploy.verification.results import VerificationReport
+
+
+def verify_bundle(
+    bundle: Bundle,
+    target: str,
+    store: EngineStore,
+    *,
+    precision: EnginePrecision | None = None,
+    images: Path | None = None,
+    changed_gates: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> VerificationReport:
+    """Compares PyTorch, graphs and the target's engines on a folder's pictures or the bundle's samples.
+
+    The gates are those of the engines' lowest precision, with the limits that `changed_gates` names
+    (``name=value``). Without a `precision` the engines that were built last are compared.
+
+    Raises:
+        WrongUsageError: an engine was not built yet, or there is no such gate.
+        EngineError, BundleError, ImageError, MissingExtraError: as their names say.
+    """
+    from ccr_deploy.backends.pytorch import PyTorchRunner
+
+    factory = compared_factory(bundle, target, store, precision)
+    precisions = [factory.precision(stage) for stage in bundle_stages(bundle)]
+    gates = Gates.of(precisions).changed(changed_gates)
+    engines = {stage: factory.find(stage) for stage in bundle_stages(bundle)}
+    image_set = folder_images(bundle, images) if images else sample_images(bundle)
+    reference = EngineFactory(bundle, REFERENCE_TARGET, store)
+    reference_runners = {stage: reference.load(reference.build(stage)[0]) for stage in engines}
+    reference_encoder = reference_runners["encoder"]
+    assert isinstance(reference_encoder, PyTorchRunner)
+    return verify(
+        bundle,
+        image_set,
+        reference=StageRunners(**reference_runners),
+        values_before_sign=reference_encoder.values_before_sign,
+        graph=StageRunners(**{stage: graph_runner(bundle, factory.graph_record(stage)) for stage in engines}),
+        engine=StageRunners(**{stage: factory.load(engine) for stage, engine in engines.items()}),
+        engines=list(engines.values()),
+        target=target,
+        gates=gates,
+        progress=progress,
+    )
