@@ -25,6 +25,21 @@ class StripOriginPass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=True)
 
 
+def forget_unknown_sizes(model: ir.Model) -> None:
+    """Drops inner shapes with symbolic sizes other than the batch.
+
+    Shape inference names sizes that it does not know, and names two of them alike; ONNX Runtime then takes
+    one tensor's buffer for the other's.
+    """
+    borders = (*model.graph.inputs, *model.graph.outputs)
+    batches = {str(size) for value in borders for size in value.shape or () if not isinstance(size, int)}
+    for node in model.graph:
+        for value in node.outputs:
+            symbols = {str(size) for size in value.shape or () if not isinstance(size, int)}
+            if symbols - batches:
+                value.shape = None
+
+
 def share_weights(model: ir.Model) -> None:
     """Makes initializers of equal content one: the unrolled iterations share every weight."""
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

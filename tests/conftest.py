@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,16 @@ from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import Checkpoint, save_checkpoint, untrained_checkpoint
 from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
-from training.data.textures import TestCrops, TrainingCrops, load_photos
+from ccr_deploy.precision.recipe import Recipe
+from ccr_deploy.workflow.calibrate import calibrate_bundle
+from ccr_deploy.workflow.export import export_with_fp16
+from training.data.textures import (
+    TestCrops,
+    TrainingCrops,
+    load_photos,
+    write_calibration_images,
+    write_test_images,
+)
 from training.demo import RECIPE
 from training.recipe import train
 
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.bundle import Bundle
+    from ccr_deploy.workflow.calibrate import Calibration
 
 TINY = ModelConfig(
     image_height=32,
@@ -101,3 +111,38 @@ def trained_checkpoint() -> Checkpoint:
     photos = load_photos()
     names = [photo.name for photo in photos]
     return train(recipe, TrainingCrops(photos, 48, 32, seed=0), TestCrops(photos, 48), names)
+
+
+@dataclass(frozen=True)
+class CalibratedDemo:
+    """A briefly trained model of the demo's kind in a bundle with all precisions, and its pictures."""
+
+    folder: Path
+    calibration: Calibration
+
+    @property
+    def bundle(self) -> Bundle:
+        return self.calibration.bundle
+
+    @property
+    def pictures(self) -> Path:
+        return self.folder / "calibration"
+
+
+@pytest.fixture(scope="session")
+def calibrated_demo(
+    trained_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+) -> CalibratedDemo:
+    """Every schedule in FP32, FP16 and INT8. Tests read it; those that change one copy it first."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    photos = load_photos()
+    write_test_images(photos, 48, folder / "images")
+    write_calibration_images(photos, 48, folder / "calibration")
+    exported = export_with_fp16(
+        trained_checkpoint, folder / "bundle", schedules=ALL_SCHEDULES, images=folder / "images"
+    )
+    recipe = Recipe(samples=64, held_out_samples=320)
+    calibration = calibrate_bundle(
+        exported, folder / "calibration", recipe, held_out=folder / "images", with_sensitivity=True
+    )
+    return CalibratedDemo(folder, calibration)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ccr_deploy.errors import PrecisionError
-from ccr_deploy.graph_passes import StripOriginPass, share_weights
+from ccr_deploy.graph_passes import StripOriginPass, forget_unknown_sizes, share_weights
 from ccr_deploy.precision.optimizer import autocast, quiet
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def cast(
             reason = " ".join(str(error).split())[:300]
             raise PrecisionError(f"Model Optimizer cannot convert this graph to FP16 ({reason})") from error
     result = ir.from_proto(converted)
+    forget_unknown_sizes(result)
     share_weights(result)
     StripOriginPass()(result)
     return result

@@ -14,7 +14,7 @@ from onnx_ir.passes import common
 from ccr_deploy.errors import PrecisionError
 from ccr_deploy.graph_passes import StripOriginPass, share_weights
 from ccr_deploy.precision.fp16 import cast, fp16_nodes
-from ccr_deploy.precision.optimizer import quantizer, quiet
+from ccr_deploy.precision.optimizer import quantizer, quiet, unpatched_afterwards
 from ccr_deploy.precision.quantizers import (
     convolutions,
     is_quantizable,
@@ -58,7 +58,7 @@ def quantize(fp32: ir.Model, table: StageTable) -> ir.Model:
         (folder / "ranges.cache").write_text(_calibration_cache(scales), encoding="ascii")
         options = {"op_types_to_quantize": ["Conv"]} if _is_recurrent(fp32) else {}
         try:
-            with quiet():
+            with quiet(), unpatched_afterwards():
                 run(
                     str(folder / "fp32.onnx"),
                     quantize_mode="int8",

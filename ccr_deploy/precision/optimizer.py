@@ -46,6 +46,30 @@ def check_installed() -> None:
 
 
 @contextmanager
+def unpatched_afterwards() -> Iterator[None]:
+    """Takes back what Model Optimizer's quantization changes in ONNX Runtime's classes for good.
+
+    Otherwise a calibration would find other ranges after a quantization in the same process than before it.
+    """
+    from onnxruntime.quantization import base_quantizer, calibrate, qdq_quantizer
+
+    owners = [
+        thing
+        for module in (base_quantizer, calibrate, qdq_quantizer)
+        for thing in (module, *(each for each in vars(module).values() if isinstance(each, type)))
+        if getattr(thing, "__module__", thing.__name__).startswith("onnxruntime.")
+    ]
+    before = [dict(vars(owner)) for owner in owners]
+    try:
+        yield
+    finally:
+        for owner, attributes in zip(owners, before, strict=True):
+            for name, value in attributes.items():
+                if vars(owner).get(name) is not value:
+                    setattr(owner, name, value)
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Holds back what libraries print and log, but for ``-v``."""
     if logging.getLogger().isEnabledFor(logging.INFO):

@@ -1,0 +1,319 @@
+"""`calibrate` and the engines of lower precision, as a person types them; and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ccr_deploy.bundle import Bundle
+from ccr_deploy.engine_store import sidecar_path
+from tests.cli_runner import run
+
+if TYPE_CHECKING:
+    from tests.cli_runner import Outcome
+    from tests.conftest import CalibratedDemo
+
+WRONG_USAGE, BROKE, INTERRUPTED = 2, 3, 130
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A copy of the calibrated bundle, its pictures, and an engine store."""
+
+    bundle: Path
+    pictures: Path
+    held_out: Path
+    engines: Path
+
+    def build(self, *options: object, target: str = "cpu-openvino") -> Outcome:
+        return run(
+            "build-engine", self.bundle, "--target", target, "--engines", self.engines, *options
+        )  # fmt: skip
+
+
+@pytest.fixture
+def workplace(calibrated_demo: CalibratedDemo, tmp_path: Path) -> Workplace:
+    shutil.copytree(calibrated_demo.bundle.path, tmp_path / "bundle")
+    return Workplace(
+        tmp_path / "bundle", calibrated_demo.pictures, calibrated_demo.folder / "images", tmp_path / "engines"
+    )
+
+
+def without_int8(bundle: Path) -> None:
+    """Makes the bundle what it was before it was calibrated."""
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["graphs"] = [graph for graph in manifest["graphs"] if graph["precision"] != "int8"]
+    manifest["calibration"] = None
+    path.write_text(json.dumps(manifest))
+
+
+def test_calibrating_shows_ranges_costs_and_what_was_written(workplace: Workplace, tmp_path: Path) -> None:
+    without_int8(workplace.bundle)
+    outcome = run(
+        "calibrate", workplace.bundle, "--images", workplace.pictures, "--held-out", workplace.held_out,
+        "--samples", 64, "--held-out-samples", 160, "--save-table", tmp_path / "ranges.json",
+    )  # fmt: skip
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert "encoder cell3/hidden_state" in outcome.stdout
+    for heading in ("FP32", "FP16", "BF16", "INT8"):
+        assert f"\n  {heading}" in outcome.stdout
+    assert "layers left in high precision: stem, binarizer" in outcome.stdout
+    bundle = Bundle.open(workplace.bundle)
+    assert bundle.has_precision("int8")
+    calibration = bundle.manifest.calibration
+    assert calibration is not None
+    assert calibration.accuracies[0].images == 160
+    assert bundle.file(calibration.table).read_text() == (tmp_path / "ranges.json").read_text()
+    compared = run("calibrate", "--compare", tmp_path / "ranges.json", tmp_path / "ranges.json")
+    assert compared.stdout.strip() == "the two tables have the same ranges"
+
+
+def test_json_is_what_was_found(workplace: Workplace) -> None:
+    outcome = run(
+        "calibrate", workplace.bundle, "--images", workplace.pictures, "--samples", 32, "--method", "minmax",
+        "--held-out-samples", 16, "--keep-high-precision", "", "--json",
+    )  # fmt: skip
+    found = json.loads(outcome.stdout)
+    assert found["calibration"]["high_precision"] == []
+    assert [entry["precision"] for entry in found["calibration"]["accuracies"]] == [
+        "fp32", "fp16", "bf16", "int8",
+    ]  # fmt: skip
+    assert found["sensitivity"] == []
+
+
+def test_sensitivity_ranks_layers_and_auto_takes_its_advice(workplace: Workplace) -> None:
+    outcome = run(
+        "calibrate", workplace.bundle, "--images", workplace.pictures, "--samples", 48,
+        "--held-out-samples", 8, "--keep-high-precision", "auto", "--json",
+    )  # fmt: skip
+    found = json.loads(outcome.stdout)
+    assert len([layer for layer in found["sensitivity"] if layer["stage"] == "encoder"]) == 8
+    assert found["calibration"]["high_precision"] == found["proposed_high_precision"]
+
+
+def test_tables_that_differ_are_compared_tensor_by_tensor(workplace: Workplace, tmp_path: Path) -> None:
+    table = next(workplace.bundle.glob("calibration.*.json"))
+    changed = json.loads(table.read_text())
+    changed["stages"]["encoder"]["tensors"]["stem"]["high"] *= 2
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(changed))
+    (entry,) = json.loads(run("calibrate", "--compare", table, other, "--json").stdout)
+    assert (entry["stage"], entry["tensor"]) == ("encoder", "stem")
+    assert entry["ratio"] == pytest.approx(2, rel=0.2)
+    assert "encoder stem" in run("calibrate", "--compare", table, other).stdout
+
+
+def test_built_last_is_what_verify_benchmark_and_classify_use(workplace: Workplace) -> None:
+    built = workplace.build("--int8", "--json")
+    assert (built.status, built.stderr) == (0, "")
+    engines = json.loads(built.stdout)
+    assert [engine["key"]["precision"] for engine in engines] == ["int8", "int8"]
+    for engine in engines:
+        verdict = engine["verdict"]
+        assert [entry["precision"] for entry in verdict["candidates"]] == ["fp32", "int8"]
+        assert verdict["candidates"][1]["accuracy"]["images"] == 320
+        assert verdict["high_precision"] == ["stem", "binarizer"]
+        assert json.loads(sidecar_path(Path(engine["path"])).read_text())["verdict"] == verdict
+    common = (workplace.bundle, "--target", "cpu-openvino", "--engines", workplace.engines)
+    verified = json.loads(run("verify", *common, "--images", workplace.held_out, "--json").stdout)
+    assert {engine["precision"] for engine in verified["engines"]} == {"int8"}
+    assert all(gate["passed"] for gate in verified["gates"]), verified["gates"]
+    assert "unexplained flips" not in {gate["gate"] for gate in verified["gates"]}
+    timed = json.loads(run("benchmark", *common, "--rounds", 2, "--json").stdout)
+    names = [entry["competitor"] for entry in timed["timings"] if entry["subject"] == "chain"]
+    assert names[:3] == ["PyTorch eager", "openvino int8", "openvino fp32"]
+    picture = next(workplace.held_out.rglob("*.png"))
+    classified = run(
+        "classify", "--bundle", workplace.bundle, "--target", "cpu-openvino", "--engines", workplace.engines,
+        picture,
+    )  # fmt: skip
+    assert (classified.status, classified.stderr) == (0, "")
+
+
+def test_the_verdict_says_what_was_found_in_plain_words(workplace: Workplace) -> None:
+    outcome = workplace.build("--int8", "--accuracy-budget", 100, target="cpu")
+    assert "INT8 IS NOT FASTER here" in outcome.stdout  # ONNX Runtime casts between FP32 and FP16
+    assert "within the budget of 100 points" in outcome.stdout
+    assert "layers left in high precision: stem, binarizer" in outcome.stdout
+    record = workplace.bundle / "manifest.json"
+    manifest = json.loads(record.read_text())
+    for entry in manifest["calibration"]["accuracies"]:
+        entry["top1_loss_points"] = 3.0 if entry["precision"] == "int8" else 0.0
+    record.write_text(json.dumps(manifest))
+    outcome = workplace.build("--int8")
+    assert "3.0 points of top-1" in outcome.stdout
+    assert "OVER THE BUDGET of 1 points" in outcome.stdout
+    automatic = json.loads(workplace.build("--auto", "--json").stdout)
+    assert all(engine["key"]["precision"] != "int8" for engine in automatic)
+    for engine in automatic:
+        assert {entry["precision"] for entry in engine["verdict"]["candidates"]} >= {"fp32", "int8"}
+        assert engine["verdict"]["precision"] == engine["key"]["precision"]
+
+
+def test_int8_from_pictures_calibrates_first(workplace: Workplace) -> None:
+    without_int8(workplace.bundle)
+    outcome = workplace.build("--int8")
+    assert outcome.status == WRONG_USAGE
+    assert f"run ccr-deploy calibrate {workplace.bundle} --images DIR" in outcome.error_line
+    outcome = workplace.build("--int8", "--images", workplace.pictures, "--stage", "classifier", "--json")
+    (engine,) = json.loads(outcome.stdout)
+    assert engine["key"]["precision"] == "int8"
+    assert Bundle.open(workplace.bundle).has_precision("int8")
+
+
+def test_auto_needs_a_record(workplace: Workplace) -> None:
+    path = workplace.bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["calibration"]["accuracies"] = []
+    path.write_text(json.dumps(manifest))
+    outcome = workplace.build("--auto")
+    assert outcome.status == WRONG_USAGE
+    assert "no record of accuracy in it" in outcome.error_line
+    outcome = workplace.build("--int8")
+    assert "what INT8 costs is not known" in outcome.stdout
+
+
+def test_a_precision_that_the_backend_lacks(workplace: Workplace) -> None:
+    outcome = workplace.build("--bf16", target="cpu")
+    assert outcome.status == BROKE
+    assert "ONNX Runtime has no BF16 on a CPU" in outcome.error_line
+    outcome = workplace.build("--int8", target="pytorch")
+    assert "the PyTorch reference computes in FP32 alone" in outcome.error_line
+
+
+def test_no_pictures_and_no_table(workplace: Workplace) -> None:
+    outcome = run("calibrate", workplace.bundle)
+    assert outcome.status == WRONG_USAGE
+    assert f"run ccr-deploy calibrate {workplace.bundle} --images DIR" in " ".join(outcome.stderr.split())
+
+
+def test_fewer_pictures_than_asked_for(workplace: Workplace) -> None:
+    outcome = run("calibrate", workplace.bundle, "--images", workplace.pictures, "--samples", 257)
+    assert outcome.status == BROKE
+    assert "256 pictures, 257 were asked for: give --samples 256" in outcome.error_line
+
+
+def broken_pictures(workplace: Workplace, folder: Path, count: int) -> Path:
+    shutil.copytree(workplace.pictures, folder)
+    for path in sorted(folder.rglob("*.png"))[:count]:
+        path.write_bytes(path.read_bytes()[:100])
+    return folder
+
+
+def test_a_few_broken_pictures_are_named_counted_and_left_out(workplace: Workplace, tmp_path: Path) -> None:
+    folder = broken_pictures(workplace, tmp_path / "broken", 7)
+    outcome = run(
+        "calibrate", workplace.bundle, "--images", folder, "--samples", 256, "--json", "--method", "minmax"
+    )
+    assert outcome.status == 0
+    lines = outcome.stderr.strip().splitlines()
+    assert len(lines) == 6
+    assert lines[0].startswith(f"ccr-deploy: skipped: {folder}")
+    assert lines[-1] == "ccr-deploy: skipped 2 more pictures that cannot be used"
+    table = json.loads(next(workplace.bundle.glob("calibration.*.json")).read_text())
+    assert table["image_count"] == 249
+
+
+def test_many_broken_pictures_are_an_error(workplace: Workplace, tmp_path: Path) -> None:
+    folder = broken_pictures(workplace, tmp_path / "broken", 30)
+    outcome = run("calibrate", workplace.bundle, "--images", folder, "--samples", 256)
+    assert outcome.status == BROKE
+    assert "13 of 256 pictures cannot be used, more than 5 %" in outcome.error_line
+
+
+def test_another_models_table(workplace: Workplace, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    table = json.loads(next(workplace.bundle.glob("calibration.*.json")).read_text())
+    table["stages"]["encoder"]["graph_hash"] = "0" * 64
+    (tmp_path / "ranges.json").write_text(json.dumps(table))
+    outcome = run("calibrate", workplace.bundle, "--table", tmp_path / "ranges.json")
+    assert outcome.status == BROKE
+    assert "ranges.json: field graph_hash: 000000000000" in outcome.error_line
+    outcome = run("calibrate", tiny_bundle.path, "--table", tmp_path / "ranges.json")
+    assert outcome.status == WRONG_USAGE
+    assert "no FP16 graphs in it" in outcome.error_line
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"schema_ver', "not JSON, perhaps truncated"),
+        ('{"schema_version": 7}', "schema version 7"),
+        ('{"schema_version": 1}', "field created_by"),
+    ],
+)
+def test_a_table_that_cannot_be_read(workplace: Workplace, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "ranges.json").write_text(text)
+    outcome = run("calibrate", workplace.bundle, "--table", tmp_path / "ranges.json")
+    assert outcome.status == BROKE
+    assert f"{tmp_path / 'ranges.json'}: {message}" in outcome.error_line
+
+
+def test_options_that_contradict_each_other(workplace: Workplace) -> None:
+    outcome = run("calibrate", workplace.bundle, "--table", "x.json", "--images", workplace.pictures)
+    assert outcome.status == WRONG_USAGE
+    assert "--table needs no pictures" in outcome.stderr
+
+
+def test_a_recipe_is_followed(workplace: Workplace, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'samples = 16\nmethod = "minmax"\nkeep_high_precision = ["stem"]\nheld_out_samples = 8\n'
+    )
+    outcome = run("calibrate", workplace.bundle, "--images", workplace.pictures, "--recipe", recipe, "--json")
+    calibration = json.loads(outcome.stdout)["calibration"]
+    assert calibration["high_precision"] == ["stem"]
+    assert calibration["accuracies"][0]["images"] == 8
+    recipe.write_text("sample = 16\n")
+    outcome = run("calibrate", workplace.bundle, "--images", workplace.pictures, "--recipe", recipe)
+    assert (outcome.status, outcome.error_line) == (
+        WRONG_USAGE,
+        f"ccr-deploy: error: {recipe}: field sample: Extra inputs are not permitted",
+    )
+
+
+def test_without_model_optimizer(
+    workplace: Workplace, tiny_checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "modelopt.onnx.autocast", None)
+    outcome = run("calibrate", workplace.bundle, "--images", workplace.pictures)
+    assert outcome.status == BROKE
+    assert "pip install 'ccr-deploy[precision]'" in outcome.error_line
+    outcome = run("export", "--checkpoint", tiny_checkpoint_file, tmp_path / "b")
+    assert outcome.status == WRONG_USAGE
+    assert "or export FP32 graphs alone with --no-fp16" in outcome.error_line
+    assert not (tmp_path / "b").exists()
+    outcome = run("export", "--checkpoint", tiny_checkpoint_file, "--no-fp16", tmp_path / "b")
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert {graph.precision for graph in Bundle.open(tmp_path / "b").manifest.graphs} == {"fp32"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_an_interrupted_calibration_leaves_the_bundle_as_it_was(
+    workplace: Workplace, sent: signal.Signals, status: int
+) -> None:
+    before = {path.name: path.read_bytes() for path in workplace.bundle.iterdir()}
+    arguments = ["calibrate", str(workplace.bundle), "--images", str(workplace.pictures), "--samples", "256"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ccr_deploy", *arguments, "--method", "entropy"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    # Model Optimizer is being imported, or ranges are being found: the entropy search alone takes seconds.
+    time.sleep(8)
+    process.send_signal(sent)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status, stderr
+    assert {path.name: path.read_bytes() for path in workplace.bundle.iterdir()} == before
