@@ -110,7 +110,7 @@ def speed_line(verdict: Verdict) -> str:
     name, rival = own.precision.upper(), first.precision.upper()
     if own is first:
         others = " and ".join(entry.precision.upper() for entry in verdict.candidates[1:])
-        return f"{name} is kept: {others or 'nothing else'} was not faster within the accuracy budget"
+        return f"{name} is kept: nothing faster within the accuracy budget ({others or 'none'} was weighed)"
     interval = _interval(own.speedup_interval, digits=2)
     times = (
         f"{own.speedup:.2f} times as fast as {rival} "

@@ -151,3 +151,19 @@ def test_an_unknown_gate_is_refused_and_the_known_ones_listed():
 def test_a_limit_that_is_no_number_is_refused(value):
     with pytest.raises(WrongUsageError, match="is no number; write --gate min-cosine=NUMBER"):
         Gates().changed([f"min-cosine{value}"])
+
+
+def test_a_chain_is_held_to_the_limits_of_its_coarsest_engine() -> None:
+    assert Gates.of(["fp32", "fp32"]) == Gates()
+    assert Gates.of(["int8", "fp32"]) == Gates.of(["fp16", "int8"]) == Gates.of(["int8"])
+    assert Gates.of(["fp16", "fp32"]).max_top1_loss_points == 0.3
+    assert Gates.of(["int8"]).max_top1_loss_points == Gates.of(["bf16"]).max_top1_loss_points == 1
+
+
+def test_unexplained_flips_are_judged_in_fp32_alone() -> None:
+    flips = replace(CODE, unexplained_flips=1)
+    assert not all(result.passed for result in judge(Gates(), [flips], [], []))
+    results = judge(Gates.of(["int8"]), [flips], [], [])
+    assert [result.gate for result in results] == ["flipped bits (%)"]
+    strict = Gates.of(["int8"]).changed(["max-unexplained-flips=0"])
+    assert not all(result.passed for result in judge(strict, [flips], [], []))

@@ -1,0 +1,127 @@
+"""Records made by hand give the cells and sentences that one expects."""
+
+from __future__ import annotations
+
+from ccr_deploy.accuracy import PrecisionAccuracy
+from ccr_deploy.bundle import CalibrationRecord, FileRecord
+from ccr_deploy.metrics import Interval
+from ccr_deploy.precision.sensitivity import LayerSensitivity
+from ccr_deploy.precision.table import Disagreement
+from ccr_deploy.reporting.precision_tables import (
+    accuracy_table,
+    comparison_table,
+    cost_lines,
+    ranges_table,
+    sensitivity_table,
+    speed_line,
+)
+from ccr_deploy.verdict import Candidate, Verdict
+from tests.unit.precision.test_table import TABLE
+
+INT8 = PrecisionAccuracy(
+    precision="int8",
+    images=200,
+    groups=20,
+    bits=10000,
+    flipped_bits=25,
+    equal_payloads=150,
+    same_top1=190,
+    top1_percent=81.26,
+    top1_interval_percent=Interval(75, 87.04),
+    top1_loss_points=0.55,
+    top1_loss_interval_points=Interval(-0.5, 1.25),
+)
+UNLABELLED = INT8.model_copy(
+    update=dict.fromkeys(
+        ("top1_percent", "top1_interval_percent", "top1_loss_points", "top1_loss_interval_points")
+    )
+)
+FP32 = Candidate(
+    precision="fp32", latency_ms_p50=20, speedup=1, speedup_interval=Interval(1, 1), accuracy=None
+)
+
+
+def candidate(low: float = 1.8, record: PrecisionAccuracy | None = INT8) -> Candidate:
+    interval = Interval(low, 2.2)
+    return Candidate(
+        precision="int8", latency_ms_p50=10, speedup=2, speedup_interval=interval, accuracy=record
+    )
+
+
+def verdict(entry: Candidate, kept: str = "int8", budget: float = 1) -> Verdict:
+    return Verdict(
+        precision=kept,
+        accuracy_budget_points=budget,
+        high_precision=("stem",) if kept == "int8" else (),
+        candidates=(FP32, entry),
+    )
+
+
+def test_a_precisions_cost() -> None:
+    file = FileRecord(name="calibration.json", sha256="0" * 64, bytes=1)
+    record = CalibrationRecord(
+        table=file, high_precision=("stem",), images="val", accuracies=(INT8, UNLABELLED)
+    )
+    table = accuracy_table(record)
+    assert table.rows[0] == (
+        "INT8", "25 (0.250 %)", "150 of 200", "190 of 200", "81.3 %", "75.0 – 87.0", "0.55", "-0.50 – 1.25",
+    )  # fmt: skip
+    assert table.rows[1][4:] == ("", "", "", "")
+    assert "200 pictures in 20 groups (val)" in table.note
+
+
+def test_ranges_iteration_by_iteration() -> None:
+    rows = ranges_table(TABLE).rows
+    assert ranges_table(TABLE).columns == ("signal", "t=1", "t=2", "range ±")
+    assert ("encoder stem", "", "", "2.000") in rows
+    assert ("encoder cell1/hidden_state", "0.500", "0.750", "0.750") in rows
+
+
+def test_layers_with_advice() -> None:
+    layers = [
+        LayerSensitivity("encoder", "stem", 0.01, 0.125, 1.5),
+        LayerSensitivity("classifier", "layer4", 0.7, None, 0),
+    ]
+    table = sensitivity_table(layers, ["stem"])
+    assert table.rows == (
+        ("encoder stem", "0.125 %", "1.50 %", "1.0 %", "high precision"),
+        ("classifier layer4", "", "0.00 %", "70.0 %", "INT8"),
+    )
+    assert "stem" in table.note
+    assert "none" in sensitivity_table(layers, []).note
+
+
+def test_disagreements() -> None:
+    entries = [Disagreement("encoder", "stem", 2, 3), Disagreement("encoder", "cell1/t1", None, 1)]
+    assert comparison_table(entries, "a.json", "b.json").rows == (
+        ("encoder stem", "2.0000", "3.0000", "1.500"),
+        ("encoder cell1/t1", "missing", "1.0000", ""),
+    )
+
+
+def test_faster_or_not_in_plain_words() -> None:
+    times = "2.00 times as fast as FP32 (1.80 – 2.20; 10.00 ms against 20.00 ms)"
+    assert speed_line(verdict(candidate())) == f"INT8 is {times}"
+    slower = speed_line(verdict(candidate(low=0.9)))
+    assert slower.startswith("INT8 IS NOT FASTER here: 2.00 times as fast as FP32 (0.90 – 2.20")
+    kept = speed_line(verdict(candidate(), kept="fp32"))
+    assert kept == "FP32 is kept: nothing faster within the accuracy budget (INT8 was weighed)"
+
+
+def test_what_a_precision_costs_is_said_once() -> None:
+    lines = cost_lines([verdict(candidate()), verdict(candidate())])
+    cost = "0.25 % of bits flipped, 0.6 points of top-1 (-0.5 – 1.2) on 200 held-out pictures"
+    assert lines == [
+        f"INT8 costs the chain {cost}: within the budget of 1 points",
+        "layers left in high precision: stem",
+    ]
+
+
+def test_over_the_budget_unlabelled_and_unknown() -> None:
+    (line, _) = cost_lines([verdict(candidate(), budget=0.5)])
+    assert line.endswith("OVER THE BUDGET of 0.5 points (see ccr-deploy calibrate --sensitivity)")
+    (line, _) = cost_lines([verdict(candidate(record=UNLABELLED))])
+    assert "0.25 % of bits flipped, 5.0 % of answers changed: OVER THE BUDGET of 1 points" in line
+    (line, _) = cost_lines([verdict(candidate(record=None))])
+    assert line.startswith("what INT8 costs is not known")
+    assert cost_lines([verdict(candidate(), kept="fp32")]) == []
