@@ -1,4 +1,4 @@
-"""What tests share: small models, a bundle of one, a store, real crops, briefly trained weights."""
+"""What tests share: small models, bundles of them, a store, real crops, weights trained for seconds."""
 
 from __future__ import annotations
 

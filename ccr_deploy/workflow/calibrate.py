@@ -80,17 +80,15 @@ def calibrate_bundle(
     """
     optimizer.check_installed()
     graphs = CalibratedGraphs(bundle)
+    kept = DEFAULT_HIGH_PRECISION if recipe.keep_high_precision is None else recipe.keep_high_precision
+    if kept != "auto":
+        kept = graphs.checked_layers(kept)  # before the work, not after it
     chosen, rest = _divide(list_folder(bundle, images), recipe.samples, images)
     pictures = ReadablePictures(bundle, chosen)
     stages, digest, seen = _find_ranges(graphs, pictures, recipe, progress)
     sensitivity: list[LayerSensitivity] = []
-    if with_sensitivity or recipe.keep_high_precision == "auto":
+    if with_sensitivity or kept == "auto":
         sensitivity = measure_sensitivity(graphs, stages, seen, progress)
-    kept = recipe.keep_high_precision
-    if kept == "auto":
-        kept = proposal(sensitivity)
-    elif kept is None:
-        kept = DEFAULT_HIGH_PRECISION
     table = CalibrationTable(
         schema_version=1,
         created_by=f"ccr-deploy {__version__}",
@@ -98,7 +96,7 @@ def calibrate_bundle(
         images_sha256=digest,
         preprocessing=bundle.manifest.contract.preprocessing,
         versions=_versions(),
-        high_precision=graphs.checked_layers(kept),
+        high_precision=proposal(sensitivity) if kept == "auto" else kept,
         stages=stages,
     )
     judged = list_folder(bundle, held_out) if held_out else rest
