@@ -75,6 +75,7 @@ def fill(
         ),
         samples=(SampleRecord(file=add("sample", ".png"), label=1),),
         baseline=None,
+        calibration=None,
     )
 
 
@@ -278,6 +279,7 @@ def test_a_manifest_survives_json(created_by, names, metrics):
         graphs=(),
         samples=(),
         baseline=None,
+        calibration=None,
     )
     assert parse_manifest(manifest.model_dump_json().encode(), Path(MANIFEST)) == manifest
 
