@@ -44,7 +44,7 @@ SHOWN_UNREADABLE = 5
     "--held-out-samples",
     type=click.IntRange(1),
     metavar="N",
-    help="Pictures to measure accuracy on.  [default: 1000]",
+    help="Pictures to measure accuracy on.  [default: 500]",
 )
 @click.option(
     "--method",

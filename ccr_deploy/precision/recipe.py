@@ -44,7 +44,7 @@ class Recipe(BaseModel):
     description: str = ""
     images: str = ""
     samples: Annotated[int, Field(ge=1)] = 256
-    held_out_samples: Annotated[int, Field(ge=1)] = 1000
+    held_out_samples: Annotated[int, Field(ge=1)] = 500
     method: Method = "percentile"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     keep_high_precision: tuple[str, ...] | Literal["auto"] | None = None
