@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import onnx_ir as ir
 
+from ccr_deploy.errors import PrecisionError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,6 +24,9 @@ def judge(model: ir.Model, rounding: Literal["fp16", "bf16"] = "fp16") -> ir.Mod
     """The FP32 graph that answers as `model` does where FP16 is computed faithfully.
 
     With the other `rounding` it answers as BF16 in the same places would.
+
+    Raises:
+        PrecisionError: the graph does not say every tensor's type.
     """
     result = ir.from_proto(ir.to_proto(model))  # a clone would share its tensors' types
     graph = result.graph
@@ -33,6 +38,8 @@ def judge(model: ir.Model, rounding: Literal["fp16", "bf16"] = "fp16") -> ir.Mod
         if node.op_type == "Cast" and _casts_to_fp16(node):
             node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType.FLOAT))
         for output in node.outputs:
+            if output.dtype is None and output.uses():  # or it would silently not be rounded
+                raise PrecisionError(f"tensor {output.name}: the graph does not say its type")
             if output.dtype == ir.DataType.FLOAT16:
                 _round(graph, node, output, _TYPES[rounding])
     return result

@@ -200,4 +200,4 @@ def compare_tables(first: CalibrationTable, second: CalibrationTable) -> list[Di
 
 
 def _distance(entry: Disagreement) -> float:
-    return float("inf") if entry.ratio is None else max(entry.ratio, 1 / entry.ratio)
+    return max(entry.ratio, 1 / entry.ratio) if entry.ratio else float("inf")
