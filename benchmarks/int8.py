@@ -38,7 +38,7 @@ from training.data.textures import load_photos
 
 if TYPE_CHECKING:
     from ccr_deploy.bundle import Stage
-    from ccr_deploy.target import EnginePrecision
+    from ccr_deploy.precisions import EnginePrecision
 
 RESULTS = Path(__file__).parent / "results"
 CALIBRATION_IMAGES = 256
@@ -114,10 +114,10 @@ def main(name: str, rounds: int) -> None:
 
 # getrusage's peak of a child begins at its parent's; the kernel's high-water mark is the child's own.
 _COMMAND_THAT_TELLS_ITS_PEAK = """
-import atexit, re, sys
+import atexit, sys
+from ccr_deploy.benchmarking.worker import peak_memory_mib
 from ccr_deploy.cli import main
-kibibytes = lambda: re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1)
-atexit.register(lambda: print(kibibytes(), file=sys.stderr))
+atexit.register(lambda: print(round(peak_memory_mib()), file=sys.stderr))
 main()
 """
 
@@ -157,7 +157,7 @@ def _calibrate(root: Path) -> tuple[float, int]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    return time.perf_counter() - started, int(finished.stderr) // 2**10
+    return time.perf_counter() - started, int(finished.stderr)
 
 
 def int8_table(result: Int8Benchmark) -> Table:

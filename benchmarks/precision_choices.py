@@ -195,7 +195,7 @@ def _find_table(
     tensors = {
         name: TensorRange(low=found.low, high=found.high, method=method) for name, found in ranges.items()
     }
-    return StageTable(graph_hash="", tensors=tensors)
+    return StageTable(tensors=tensors)
 
 
 def _scale_each(quantized: ir.Model, table: StageTable) -> ir.Model:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from ccr_deploy.metrics import Interval, flipped_bits, grouped_bootstrap_interval, top_k_hits
+from ccr_deploy.precisions import EnginePrecision
+from ccr_deploy.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class PrecisionAccuracy(BaseModel):
+class PrecisionAccuracy(Record):
     """One precision's codes and answers against those of FP32, on the same images.
 
     `top1_loss_points` is FP32's top-1 less this precision's, in percentage points; its interval is
@@ -23,9 +24,7 @@ class PrecisionAccuracy(BaseModel):
     where no image has a label.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    precision: Literal["fp32", "fp16", "bf16", "int8"]
+    precision: EnginePrecision
     images: int
     groups: int
     bits: int
@@ -49,7 +48,7 @@ class PrecisionAccuracy(BaseModel):
 
 
 def compare_precisions(
-    precision: Literal["fp32", "fp16", "bf16", "int8"],
+    precision: EnginePrecision,
     codes: npt.NDArray[np.uint8],
     logits: npt.NDArray[np.float32],
     fp32_codes: npt.NDArray[np.uint8],

@@ -19,17 +19,17 @@ command leaves the old bundle or the new one.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import pydantic
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ccr_deploy.accuracy import PrecisionAccuracy
 from ccr_deploy.contract import CodeContract
-from ccr_deploy.errors import BundleError, WrongUsageError, first_problem
+from ccr_deploy.errors import BundleError, WrongUsageError
 from ccr_deploy.models.config import ModelConfig
+from ccr_deploy.precisions import Precision
+from ccr_deploy.records import Record, parse_versioned_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,15 +39,10 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 Stage = Literal["encoder", "classifier", "baseline"]
-Precision = Literal["fp32", "fp16", "int8"]
 Schedule = Literal["plain", "iteration-major", "layer-major"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FileRecord(_Record):
+class FileRecord(Record):
     """One file of the bundle."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9.-]+$")]
@@ -55,7 +50,7 @@ class FileRecord(_Record):
     bytes: int
 
 
-class GraphRecord(_Record):
+class GraphRecord(Record):
     """One ONNX graph: what it computes and which file it is.
 
     Only encoders have a schedule. `graph_hash` is the canonical one of `ccr_deploy.graph_hash`.
@@ -68,21 +63,21 @@ class GraphRecord(_Record):
     file: FileRecord
 
 
-class SampleRecord(_Record):
+class SampleRecord(Record):
     """One sample image, already of the image size, and its class where that is known."""
 
     file: FileRecord
     label: int | None
 
 
-class BaselineRecord(_Record):
+class BaselineRecord(Record):
     """The conventional chain that the bundle's baseline graph was made from."""
 
     model: ModelConfig
     weights: FileRecord
 
 
-class CalibrationRecord(_Record):
+class CalibrationRecord(Record):
     """The table that the bundle's INT8 graphs come from, and what each precision was found to cost.
 
     `accuracies` were computed from the graphs on the held-out pictures that `images` describes; they are
@@ -95,7 +90,7 @@ class CalibrationRecord(_Record):
     accuracies: tuple[PrecisionAccuracy, ...]
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """What a bundle is."""
 
     schema_version: Literal[1]
@@ -241,20 +236,10 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
         BundleError: it is no JSON, of another schema version, has unknown or wrong fields, or its
             contract id is not that of its contract.
     """
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise BundleError(f"{path}: not JSON, perhaps truncated ({error})") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}: "
-            "export the bundle again or use the version of ccr-deploy that made it"
-        )
-    try:
-        manifest = Manifest.model_validate_json(text)
-    except pydantic.ValidationError as error:
-        raise BundleError(f"{path}: {first_problem(error)}") from error
+    remedy = "export the bundle again or use the version of ccr-deploy that made it"
+    manifest = parse_versioned_json(
+        Manifest, text, path, version=SCHEMA_VERSION, error=BundleError, remedy=remedy
+    )
     if manifest.contract_id != manifest.contract.contract_id:
         raise BundleError(
             f"{path}: field contract_id: {manifest.contract_id}, "

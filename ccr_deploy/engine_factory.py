@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.base import Backend, Runner
     from ccr_deploy.bundle import Bundle, GraphRecord, Manifest, Schedule, Stage
     from ccr_deploy.engine_store import Engine, EngineStore
-    from ccr_deploy.target import EnginePrecision, ResolvedTarget
+    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.target import ResolvedTarget
 
 
 class EngineFactory:

@@ -14,7 +14,6 @@ library.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -27,12 +26,12 @@ from typing import TYPE_CHECKING, Literal
 
 import platformdirs
 import pydantic
-from pydantic import BaseModel, ConfigDict
 
 from ccr_deploy.atomic import write_atomically
 from ccr_deploy.bundle import Schedule, Stage, sha256_of
-from ccr_deploy.errors import EngineError, first_problem
-from ccr_deploy.target import EnginePrecision
+from ccr_deploy.errors import EngineError
+from ccr_deploy.precisions import EnginePrecision
+from ccr_deploy.records import Record, parse_versioned_json
 from ccr_deploy.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -45,13 +44,11 @@ ENVIRONMENT_VARIABLE = "CCR_DEPLOY_ENGINES"
 _BUILDING = ".building-"
 
 
-class EngineKey(BaseModel):
+class EngineKey(Record):
     """What makes two engines the same: built from the same, for the same.
 
     `source_hash` is the canonical graph hash; the PyTorch reference's is of weights and configuration.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: Stage
     precision: EnginePrecision
@@ -69,10 +66,8 @@ class EngineKey(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-class Sidecar(BaseModel):
+class Sidecar(Record):
     """What stands beside an engine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1]
     key: EngineKey
@@ -84,10 +79,8 @@ class Sidecar(BaseModel):
     verdict: Verdict | None = None
 
 
-class Choice(BaseModel):
+class Choice(Record):
     """The precision that was last built for a bundle and target, by stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: str
     precisions: dict[Stage, EnginePrecision]
@@ -209,7 +202,7 @@ class EngineStore:
         except (OSError, pydantic.ValidationError) as error:
             raise EngineError(f"{path}: damaged: remove it, then run ccr-deploy build-engine") from error
 
-    def _write(self, path: Path, record: BaseModel) -> None:
+    def _write(self, path: Path, record: Record) -> None:
         try:
             write_atomically(path, (record.model_dump_json(indent=2) + "\n").encode())
         except OSError as error:
@@ -254,14 +247,6 @@ def _read_sidecar(engine: Path) -> Sidecar:
         raise EngineError(
             f"{path}: missing: an engine without its sidecar is not loaded; build it again"
         ) from None
-    version = None
-    with contextlib.suppress(ValueError, AttributeError):
-        version = json.loads(text).get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise EngineError(
-            f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}: build it again"
-        )
-    try:
-        return Sidecar.model_validate_json(text)
-    except pydantic.ValidationError as error:
-        raise EngineError(f"{path}: {first_problem(error)}: build it again") from error
+    return parse_versioned_json(
+        Sidecar, text, path, version=SCHEMA_VERSION, error=EngineError, remedy="build it again"
+    )

@@ -10,8 +10,9 @@ from ccr_deploy.bundle import GraphRecord
 from ccr_deploy.graph_hash import canonical_graph_hash
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle import Precision, Schedule, Stage
+    from ccr_deploy.bundle import Schedule, Stage
     from ccr_deploy.bundle_writer import BundleWriter
+    from ccr_deploy.precisions import Precision
 
 
 def add_graph(

@@ -18,25 +18,18 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from ccr_deploy.bundle import Precision, Schedule, Stage
-from ccr_deploy.errors import TargetError, first_problem
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-EnginePrecision = Literal["fp32", "fp16", "bf16", "int8"]
-"""How an engine computes. BF16 has no graph of its own: a backend that has it runs the FP32 graph so."""
+from ccr_deploy.bundle import Schedule, Stage
+from ccr_deploy.errors import TargetError
+from ccr_deploy.precisions import EnginePrecision, Precision
+from ccr_deploy.records import Record, read_toml
 
 DEFAULT_TARGET = "cpu"
 REFERENCE_BACKEND = "pytorch"
@@ -44,8 +37,8 @@ REFERENCE_TARGET = "pytorch"
 """The target that runs the bundle's weights in PyTorch, iteration by iteration."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class _Section(Record):
+    model_config = ConfigDict(strict=True)
 
 
 class StagePrecisions(_Section):
@@ -125,15 +118,7 @@ def load_target(name_or_path: str) -> Target:
             f"there is no target {name_or_path!r}: choose one of {', '.join(sorted(targets))}, "
             "or name a TOML file"
         )
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Target.model_validate(content)
-    except FileNotFoundError:
-        raise TargetError(f"{path}: no such target file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise TargetError(f"{path}: cannot be read as TOML ({error})") from error
-    except pydantic.ValidationError as error:
-        raise TargetError(f"{path}: {first_problem(error)}") from error
+    return read_toml(Target, path, error=TargetError)
 
 
 def target_files() -> dict[str, Path]:

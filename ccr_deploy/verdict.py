@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from ccr_deploy.accuracy import PrecisionAccuracy
 from ccr_deploy.metrics import Interval
-from ccr_deploy.target import EnginePrecision
+from ccr_deploy.precisions import EnginePrecision
+from ccr_deploy.records import Record
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Candidate(_Record):
+class Candidate(Record):
     """One precision of a stage's engine: how fast it ran here, and what it costs.
 
     `speedup` is over the first candidate, in one run. `accuracy` is the bundle's record of the whole chain
@@ -36,7 +31,7 @@ class Candidate(_Record):
         return 100 - self.accuracy.same_top1_percent
 
 
-class Verdict(_Record):
+class Verdict(Record):
     """How an engine compares with the other precisions that were built and timed with it."""
 
     precision: EnginePrecision

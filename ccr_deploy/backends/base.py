@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.bundle import Bundle, Stage
-    from ccr_deploy.target import EnginePrecision, Options, ResolvedTarget
+    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.target import Options, ResolvedTarget
 
     Arrays = Mapping[str, npt.NDArray[np.generic]]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Arrays, BuildSource
-    from ccr_deploy.target import EnginePrecision
+    from ccr_deploy.precisions import EnginePrecision
 
 _NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _FATAL = 4

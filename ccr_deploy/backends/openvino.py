@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Arrays, BuildSource
-    from ccr_deploy.target import EnginePrecision, Options
+    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.target import Options
 
 _DEVICE = "CPU"
 _HINTS: dict[EnginePrecision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}

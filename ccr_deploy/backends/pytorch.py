@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Arrays, BuildSource
-    from ccr_deploy.target import EnginePrecision, Options
+    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.target import Options
 
 
 class PyTorchBackend:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.target import EnginePrecision, Options
+    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.target import Options
 
 LOADING_SECONDS = 300
 TURN_SECONDS = 600
@@ -149,14 +150,14 @@ def serve(connection: Connection[object, Any]) -> None:
             while True:
                 runs = connection.recv()
                 run(), run()
-                connection.send(Turn(tuple(run() for _ in range(runs)), _peak_memory_mib()))
+                connection.send(Turn(tuple(run() for _ in range(runs)), peak_memory_mib()))
     except (EOFError, ConnectionError):
         pass  # the parent has gone: nobody is left to answer
     except Exception as error:  # whatever happens is the parent's to tell
         connection.send(error)
 
 
-def _peak_memory_mib() -> float:
+def peak_memory_mib() -> float:
     """The process's own peak; getrusage's, on Linux, is at least that of the process it was forked from."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")

@@ -21,7 +21,7 @@ from ccr_deploy.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from ccr_deploy.target import EnginePrecision
+    from ccr_deploy.precisions import EnginePrecision
 
 
 @click.command()

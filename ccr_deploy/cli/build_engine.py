@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ccr_deploy.target import EnginePrecision
+    from ccr_deploy.precisions import EnginePrecision
     from ccr_deploy.workflow.build import BuiltEngine
 
 
@@ -132,8 +132,7 @@ def _print_engines(console: Console, built: Sequence[BuiltEngine]) -> None:
         library = f"{key.backend} {key.backend_version}, {sidecar.engine_bytes / 1e6:.2f} MB"
         console.print(f"{what}: {library}, {how}", markup=False)
         console.print(f"  {entry.engine.path}", markup=False, soft_wrap=True)
-        if sidecar.verdict:
-            console.print(f"  {speed_line(sidecar.verdict)}", markup=False)
-    verdicts = [entry.engine.sidecar.verdict for entry in built if entry.engine.sidecar.verdict]
-    for line in cost_lines(verdicts):
+        if entry.verdict:
+            console.print(f"  {speed_line(entry.verdict)}", markup=False)
+    for line in cost_lines([entry.verdict for entry in built if entry.verdict]):
         console.print(line, markup=False)

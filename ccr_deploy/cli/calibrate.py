@@ -121,8 +121,12 @@ def calibrate(
         "keep_high_precision": _layers(keep_high_precision),
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    if table and (images or sensitivity or keep_high_precision == "auto"):
-        raise click.UsageError("--table needs no pictures: leave out --images, --sensitivity and auto")
+    needs_pictures = (images, sensitivity, samples, method, percentile, keep_high_precision == "auto")
+    if table and any(needs_pictures):
+        raise click.UsageError(
+            "--table has the ranges already: leave out --images, --samples, --method, --percentile, "
+            "--sensitivity and auto"
+        )
     if not table and not images:
         raise click.UsageError(
             f"no pictures and no table: run ccr-deploy calibrate {bundle} --images DIR, or --table FILE"

@@ -121,7 +121,7 @@ class TerminalProgress:
     def task(self, description: str, total: int) -> Iterator[Advance]:
         """A bar on stderr."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        console = Console(stderr=True)
+        console = Console(file=sys.stderr)  # held fast: stages redirect what libraries print
         with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
             task = bars.add_task(description, total=total)
             yield lambda units: bars.advance(task, units)

@@ -12,34 +12,26 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from ccr_deploy.errors import WrongUsageError, first_problem
+from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.precision.ranges import Method
+from ccr_deploy.records import Record, read_toml
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 DEFAULT_HIGH_PRECISION = ("stem", "binarizer")
 """0.3 % of the paper's encoder's work; quantized, they cause more than a third of the demo's flipped bits."""
 
 
-class Recipe(BaseModel):
+class Recipe(Record):
     """How to calibrate. Where `images` are many, `samples` of them are spread evenly over the folder.
 
     Without `keep_high_precision` a table's own layers are kept, and for a new table the default ones.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str = ""
     images: str = ""
@@ -61,11 +53,4 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         WrongUsageError: there is none, or a field is unknown or wrong.
     """
-    try:
-        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise WrongUsageError(f"{path}: cannot be read as TOML ({error})") from error
-    except pydantic.ValidationError as error:
-        raise WrongUsageError(f"{path}: {first_problem(error)}") from error
+    return read_toml(Recipe, path, error=WrongUsageError)

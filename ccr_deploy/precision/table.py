@@ -5,14 +5,14 @@
     {
       "schema_version": 1,
       "created_by": "ccr-deploy 0.1.0",
+      "graph_hashes": {"encoder": "…", "classifier": "…"},    what it belongs to
       "image_count": 256,
-      "images_sha256": "…",                       what it was collected on
+      "images_sha256": "…",                                   what it was collected on
       "preprocessing": {…},
       "versions": {"onnxruntime": "1.24.4"},
-      "high_precision": ["binarizer"],            layers that are not quantized
+      "high_precision": ["binarizer"],                        layers that are not quantized
       "stages": {
         "encoder": {
-          "graph_hash": "…",                      what it belongs to
           "tensors": {
             "cell1/t1/hidden_state": {"low": -0.71, "high": 0.74, "method": "entropy"},
     …
@@ -24,12 +24,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import pydantic
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ccr_deploy.contract import Preprocessing
-from ccr_deploy.errors import CalibrationError, WrongUsageError, first_problem
+from ccr_deploy.errors import CalibrationError, WrongUsageError
 from ccr_deploy.precision.quantizers import iteration_of, quantized_activations, signal_of
+from ccr_deploy.records import Record, parse_versioned_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -45,11 +45,7 @@ INT8_MAX = 127
 CalibratedStage = Literal["encoder", "classifier"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TensorRange(_Section):
+class TensorRange(Record):
     """One tensor's range, and how it was found (``minmax``, ``entropy``, ``percentile 99.99``)."""
 
     low: Annotated[float, Field(allow_inf_nan=False)]
@@ -68,14 +64,9 @@ class TensorRange(_Section):
         return max(abs(self.low), abs(self.high))
 
 
-class StageTable(_Section):
-    """The ranges of one stage, by logical tensor name, and the graph that they belong to.
+class StageTable(Record):
+    """The ranges of one stage, by logical tensor name; the names fit every schedule of an encoder."""
 
-    `graph_hash` is the canonical one of the FP32 graph that the ranges were collected on; the names fit
-    every schedule of the same encoder.
-    """
-
-    graph_hash: str
     tensors: dict[str, TensorRange]
 
     def magnitudes(self) -> dict[str, dict[int, float]]:
@@ -97,11 +88,16 @@ class StageTable(_Section):
         return max(max(known[signal].values()) for signal in signals) / INT8_MAX
 
 
-class CalibrationTable(_Section):
-    """Activation ranges of encoder and classifier, and what they belong to."""
+class CalibrationTable(Record):
+    """Activation ranges of encoder and classifier, and what they belong to.
+
+    `graph_hashes` are the canonical ones of the FP32 graphs that the ranges were collected on, and
+    `images_sha256` is over the pictures' pixels, in order, as the encoder sees them.
+    """
 
     schema_version: Literal[1]
     created_by: str
+    graph_hashes: dict[CalibratedStage, str]
     image_count: Annotated[int, Field(ge=1)]
     images_sha256: str
     preprocessing: Preprocessing
@@ -111,8 +107,8 @@ class CalibrationTable(_Section):
 
     @model_validator(mode="after")
     def _has_both_stages(self) -> Self:
-        if set(self.stages) != {"encoder", "classifier"}:
-            raise ValueError("stages must be encoder and classifier")
+        if not set(self.stages) == set(self.graph_hashes) == {"encoder", "classifier"}:
+            raise ValueError("stages and graph_hashes must be of encoder and classifier")
         return self
 
     def to_json(self) -> str:
@@ -134,34 +130,31 @@ def read_table(path: Path) -> CalibrationTable:
         text = path.read_bytes()
     except OSError as error:
         raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise CalibrationError(f"{path}: not JSON, perhaps truncated ({error})") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise CalibrationError(
-            f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}: calibrate again"
-        )
-    try:
-        return CalibrationTable.model_validate(content)
-    except pydantic.ValidationError as error:
-        raise CalibrationError(f"{path}: {first_problem(error)}") from error
+    return parse_versioned_json(
+        CalibrationTable,
+        text,
+        path,
+        version=SCHEMA_VERSION,
+        error=CalibrationError,
+        remedy="correct it, or calibrate again",
+    )
 
 
-def check_stage(table: StageTable, model: ir.Model, graph_hash: str, where: str) -> None:
+def check_stage(
+    table: CalibrationTable, stage: CalibratedStage, model: ir.Model, graph_hash: str, where: Path
+) -> None:
     """Checks that a stage's ranges are for this graph: the hash, and every tensor's name.
 
     Raises:
         CalibrationError: it is another graph's, or a tensor is missing or unknown; the message begins with
             `where` the table came from.
     """
-    if table.graph_hash != graph_hash:
+    if table.graph_hashes[stage] != graph_hash:
         raise CalibrationError(
-            f"{where}: field graph_hash: {table.graph_hash[:12]}, the bundle's graph has {graph_hash[:12]}: "
-            "this table is another model's; calibrate again"
+            f"{where}: field graph_hashes.{stage}: {table.graph_hashes[stage][:12]}, the bundle's graph has "
+            f"{graph_hash[:12]}: this table is another model's; calibrate again"
         )
-    expected, found = set(quantized_activations(model)), set(table.tensors)
+    expected, found = set(quantized_activations(model)), set(table.stages[stage].tensors)
     if missing := sorted(expected - found):
         raise CalibrationError(f"{where}: no range for {', '.join(missing[:3])}: calibrate again")
     if unknown := sorted(found - expected):

@@ -50,38 +50,32 @@ class Answers:
 def collect(
     batches: Iterable[Bytes],
     runners: Mapping[str, StageRunners],
-    values_before_sign: Callable[[Bytes], Floats] | None = None,
+    values_before_sign: Callable[[Bytes], Floats],
     *,
     total: int,
-    title: str = "verifying",
     progress: Progress = SILENT,
-) -> tuple[dict[str, Answers], Floats | None]:
+) -> tuple[dict[str, Answers], Floats]:
     """Runs images ``uint8 [N, H, W, 3]``, batch by batch, through every way; the first is the reference.
 
-    Returns the answers by way, and the reference's values before the sign ``[N, 8 * bytes]``, where the
-    function that gives them was given; it then runs instead of the reference's encoder.
+    Returns the answers by way, and the reference's values before the sign ``[N, 8 * bytes]``.
     """
     parts: dict[str, list[Answers]] = {name: [] for name in runners}
     values: list[Floats] = []
     reference = next(iter(runners.values()))
-    with ExitStack() as stack, progress.task(title, total) as advance:
+    with ExitStack() as stack, progress.task("verifying", total) as advance:
         for way in runners.values():
             for runner in (way.encoder, way.classifier, way.baseline):
                 if runner is not None:
                     stack.enter_context(runner)
         for images in batches:
-            if values_before_sign is None:
-                reference_codes = _codes(reference.encoder, images)
-            else:
-                # The reference's slow encoder runs once: its codes are the signs of these values.
-                values.append(values_before_sign(images).reshape(len(images), -1))
-                reference_codes = pack_code(values[-1])
+            # The reference's slow encoder runs once: its codes are the signs of these values.
+            values.append(values_before_sign(images).reshape(len(images), -1))
+            reference_codes = pack_code(values[-1])
             for name, way in runners.items():
                 codes = reference_codes if way is reference else _codes(way.encoder, images)
                 parts[name].append(_answers(way, images, codes, reference_codes))
             advance(len(images))
-    answers = {name: _joined(found) for name, found in parts.items()}
-    return answers, np.concatenate(values) if values else None
+    return {name: _joined(answers) for name, answers in parts.items()}, np.concatenate(values)
 
 
 def _answers(way: StageRunners, images: Bytes, codes: Bytes, reference_codes: Bytes) -> Answers:

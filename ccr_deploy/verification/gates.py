@@ -12,7 +12,7 @@ from ccr_deploy.verification.results import GateResult
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from ccr_deploy.target import EnginePrecision
+    from ccr_deploy.precisions import EnginePrecision
     from ccr_deploy.verification.results import Accuracy, CodeParity, Level, LogitParity
 
 
@@ -63,25 +63,20 @@ class Gates:
         return gates
 
 
+_INT8 = Gates(
+    max_unexplained_flips=inf,
+    max_flipped_percent=2,
+    min_cosine=0.98,
+    min_same_top1_percent=95,
+    max_top1_loss_points=1,
+)
 _GATES: dict[EnginePrecision, Gates] = {
     "fp32": Gates(),
     "fp16": Gates(
         max_unexplained_flips=inf, max_flipped_percent=0.2, min_cosine=0.999, max_top1_loss_points=0.3
     ),
-    "bf16": Gates(
-        max_unexplained_flips=inf,
-        max_flipped_percent=2,
-        min_cosine=0.995,
-        min_same_top1_percent=95,
-        max_top1_loss_points=1,
-    ),
-    "int8": Gates(
-        max_unexplained_flips=inf,
-        max_flipped_percent=2,
-        min_cosine=0.98,
-        min_same_top1_percent=95,
-        max_top1_loss_points=1,
-    ),
+    "bf16": replace(_INT8, min_cosine=0.995),
+    "int8": _INT8,
 }
 """From the finest to the coarsest."""
 

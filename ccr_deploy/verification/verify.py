@@ -86,7 +86,6 @@ def verify(
     answers, values = collect(
         _keeping(images, shown), ways, values_before_sign, total=len(images.names), progress=progress
     )
-    assert values is not None
     codes = tuple(_code_parity(level, answers[REFERENCE], answers[level], values) for level in LEVELS)
     logits = tuple(
         parity for level in LEVELS for parity in _logit_parities(level, answers[REFERENCE], answers[level])

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle import Bundle, Schedule, Stage
     from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.precisions import EnginePrecision
     from ccr_deploy.progress import Progress
-    from ccr_deploy.target import EnginePrecision
 
 
 def benchmark_bundle(

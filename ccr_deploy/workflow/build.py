@@ -21,18 +21,19 @@ if TYPE_CHECKING:
     from ccr_deploy.benchmarking.results import Subject
     from ccr_deploy.bundle import Bundle, Stage
     from ccr_deploy.engine_store import Engine, EngineStore
+    from ccr_deploy.precisions import EnginePrecision
     from ccr_deploy.progress import Progress
-    from ccr_deploy.target import EnginePrecision
 
 ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """An engine, and whether it was built now; its sidecar has the verdict where one was made."""
+    """An engine, whether it was built now, and the verdict on it where it was weighed now."""
 
     engine: Engine
     built_now: bool
+    verdict: Verdict | None = None
 
 
 def build_engines(
@@ -81,7 +82,7 @@ def build_engines(
             candidates=candidates,
         )
         engine = store.add_verdict(entries[kept].engine, verdict)
-        built.append(BuiltEngine(engine, entries[kept].built_now))
+        built.append(BuiltEngine(engine, entries[kept].built_now, verdict))
     keys = [entry.engine.sidecar.key for entry in built]
     store.choose(bundle, target, {key.stage: key.precision for key in keys if key.stage != "baseline"})
     return built

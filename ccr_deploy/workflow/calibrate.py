@@ -92,6 +92,7 @@ def calibrate_bundle(
     table = CalibrationTable(
         schema_version=1,
         created_by=f"ccr-deploy {__version__}",
+        graph_hashes={stage: graphs.collected(stage).graph_hash for stage in STAGES},
         image_count=len(pictures.read),
         images_sha256=digest,
         preprocessing=bundle.manifest.contract.preprocessing,
@@ -128,8 +129,8 @@ def calibrate_from_table(
     graphs = CalibratedGraphs(bundle)
     for stage in STAGES:
         # The graph that the ranges were collected on, if the bundle still has it in any schedule.
-        graph = graphs.by_hash(stage, table.stages[stage].graph_hash)
-        check_stage(table.stages[stage], load_model(bundle, graph), graph.graph_hash, str(where))
+        graph = graphs.by_hash(stage, table.graph_hashes[stage])
+        check_stage(table, stage, load_model(bundle, graph), graph.graph_hash, where)
     if table.preprocessing != bundle.manifest.contract.preprocessing:
         raise CalibrationError(
             f"{where}: field preprocessing: differs from the bundle's: its ranges are of other pixels"
@@ -174,10 +175,10 @@ def _spread(items: Sequence[ImageItem], count: int) -> list[ImageItem]:
 def _find_ranges(
     graphs: CalibratedGraphs, pictures: ReadablePictures, recipe: Recipe, progress: Progress
 ) -> tuple[dict[CalibratedStage, StageTable], str, npt.NDArray[np.uint8]]:
-    """Every stage's ranges, the digest of the pictures, and some of them for what comes next."""
+    """Every stage's ranges, the digest of the pictures, and up to 128 of them, spread over all."""
     digest = hashlib.sha256()
     seen: list[npt.NDArray[np.uint8]] = []
-    every = max(1, len(pictures.items) // SENSITIVITY_IMAGES)
+    every = -(-len(pictures.items) // SENSITIVITY_IMAGES)
     records = {stage: graphs.collected(stage) for stage in STAGES}
     with ExitStack() as stack, progress.task("calibrating", len(pictures.items)) as advance:
         collectors = {
@@ -191,11 +192,11 @@ def _find_ranges(
             collectors["encoder"].add(batch)
             collectors["classifier"].add(encoder.infer({"image": batch})["code"].astype(np.uint8, copy=False))
             digest.update(batch.tobytes())
-            seen.append(batch[::every])
+            first = len(pictures.read) - len(batch)
+            seen.append(batch[-first % every :: every])
             advance(len(batch))
         stages = {
             stage: StageTable(
-                graph_hash=records[stage].graph_hash,
                 tensors={
                     name: TensorRange(low=found.low, high=found.high, method=recipe.method_name)
                     for name, found in collectors[stage].ranges().items()
@@ -203,7 +204,7 @@ def _find_ranges(
             )
             for stage in STAGES
         }
-    return stages, digest.hexdigest(), np.concatenate(seen)[:SENSITIVITY_IMAGES]
+    return stages, digest.hexdigest(), np.concatenate(seen)
 
 
 def _add_int8(

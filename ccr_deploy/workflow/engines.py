@@ -11,7 +11,7 @@ from ccr_deploy.target import REFERENCE_BACKEND
 if TYPE_CHECKING:
     from ccr_deploy.bundle import Bundle, Stage
     from ccr_deploy.engine_store import EngineStore
-    from ccr_deploy.target import EnginePrecision
+    from ccr_deploy.precisions import EnginePrecision
 
 
 def bundle_stages(bundle: Bundle) -> tuple[Stage, ...]:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.accuracy import PrecisionAccuracy, compare_precisions
+from ccr_deploy.accuracy import compare_precisions
+from ccr_deploy.metrics import flipped_bits
 from ccr_deploy.precision.int8 import quantize, without_quantization
 from ccr_deploy.precision.judge import judge
 from ccr_deploy.precision.quantizers import quantizable_layers
 from ccr_deploy.precision.sensitivity import LayerSensitivity, work_shares
-from ccr_deploy.verification.answers import StageRunners, collect
 from ccr_deploy.workflow.calibrated_graphs import STAGES
-from ccr_deploy.workflow.graphs import graph_runner, load_model, model_runner
+from ccr_deploy.workflow.graphs import load_model, model_runner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,10 +22,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx_ir as ir
 
+    from ccr_deploy.accuracy import PrecisionAccuracy
+    from ccr_deploy.backends.base import Runner
     from ccr_deploy.precision.table import CalibratedStage, StageTable
+    from ccr_deploy.precisions import EnginePrecision
     from ccr_deploy.progress import Progress
     from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
     from ccr_deploy.workflow.images import ReadablePictures
+
+    Bytes = npt.NDArray[np.uint8]
+    Floats = npt.NDArray[np.float32]
 
 BATCH = 8
 """Pictures that go through a graph together; at 224x224 more would only take more memory."""
@@ -38,94 +44,85 @@ def measure_accuracies(
     progress: Progress,
 ) -> tuple[PrecisionAccuracy, ...]:
     """FP32, FP16, BF16 and INT8 on held-out pictures, computed from the graphs on this CPU."""
-    bundle = graphs.bundle
-    fp32 = {stage: graphs.collected(stage) for stage in STAGES}
-    fp16 = {stage: load_model(bundle, graphs.fp16(fp32[stage])) for stage in STAGES}
-    ways = {
-        "fp32": StageRunners(**{stage: graph_runner(bundle, graph) for stage, graph in fp32.items()}),
-        "fp16": StageRunners(**{stage: model_runner(judge(model)) for stage, model in fp16.items()}),
-        "bf16": StageRunners(**{stage: model_runner(judge(model, "bf16")) for stage, model in fp16.items()}),
-        "int8": StageRunners(**{stage: model_runner(judge(model)) for stage, model in int8.items()}),
+    fp32 = {stage: load_model(graphs.bundle, graphs.collected(stage)) for stage in STAGES}
+    fp16 = {stage: load_model(graphs.bundle, graphs.fp16(graphs.collected(stage))) for stage in STAGES}
+    models: dict[EnginePrecision, Mapping[CalibratedStage, ir.Model]] = {
+        "fp32": fp32,
+        "fp16": {stage: judge(model) for stage, model in fp16.items()},
+        "bf16": {stage: judge(model, "bf16") for stage, model in fp16.items()},
+        "int8": {stage: judge(model) for stage, model in int8.items()},
     }
-    answers, _ = collect(
-        pictures.batches(BATCH),
-        ways,
-        total=len(pictures.items),
-        title="measuring accuracy",
-        progress=progress,
-    )
-    reference = answers["fp32"]
+    codes: dict[EnginePrecision, list[Bytes]] = {precision: [] for precision in models}
+    logits: dict[EnginePrecision, list[Floats]] = {precision: [] for precision in models}
+    with ExitStack() as stack, progress.task("measuring accuracy", len(pictures.items)) as advance:
+        runners = {
+            precision: {stage: stack.enter_context(model_runner(model)) for stage, model in stages.items()}
+            for precision, stages in models.items()
+        }
+        for images in pictures.batches(BATCH):
+            for precision, stages in runners.items():
+                codes[precision].append(_encode(stages["encoder"], images))
+                logits[precision].append(_classify(stages["classifier"], codes[precision][-1]))
+            advance(len(images))
     return tuple(
         compare_precisions(
             precision,
-            answers[precision].codes,
-            answers[precision].chain_logits,
-            reference.codes,
-            reference.chain_logits,
+            np.concatenate(codes[precision]),
+            np.concatenate(logits[precision]),
+            np.concatenate(codes["fp32"]),
+            np.concatenate(logits["fp32"]),
             labels=[item.label for item in pictures.read],
             groups=[item.group for item in pictures.read],
         )
-        for precision in ("fp32", "fp16", "bf16", "int8")
+        for precision in models
     )
 
 
 def measure_sensitivity(
     graphs: CalibratedGraphs,
     tables: Mapping[CalibratedStage, StageTable],
-    images: npt.NDArray[np.uint8],
+    images: Bytes,
     progress: Progress,
 ) -> list[LayerSensitivity]:
     """Every layer quantized alone, against FP32, on pictures of the calibration."""
-    bundle = graphs.bundle
-    models = {stage: load_model(bundle, graphs.collected(stage)) for stage in STAGES}
+    models = {stage: load_model(graphs.bundle, graphs.collected(stage)) for stage in STAGES}
     names = {stage: quantizable_layers(model) for stage, model in models.items()}
     found = []
     with (
+        model_runner(models["encoder"]) as encoder,
+        model_runner(models["classifier"]) as classifier,
         progress.task("measuring sensitivity", sum(map(len, names.values()))) as advance,
-        ExitStack() as stack,
     ):
-        fp32 = StageRunners(
-            **{stage: stack.enter_context(model_runner(model)) for stage, model in models.items()}
-        )
+        fp32_codes = _encode(encoder, images)
+        fp32_answers = _classify(classifier, fp32_codes).argmax(axis=1)
         for stage in STAGES:
             quantized = quantize(models[stage], tables[stage])
             shares = work_shares(models[stage])
             for layer in names[stage]:
-                alone = model_runner(without_quantization(quantized, set(names[stage]) - {layer}))
-                way = (
-                    StageRunners(alone, fp32.classifier)
-                    if stage == "encoder"
-                    else StageRunners(fp32.encoder, alone)
-                )
-                cost = _compare_chains(fp32, way, images)
-                found.append(
-                    LayerSensitivity(
-                        stage=stage,
-                        layer=layer,
-                        work_share=shares[layer],
-                        flipped_percent=cost.flipped_percent if stage == "encoder" else None,
-                        changed_answers_percent=100 - cost.same_top1_percent,
-                    )
-                )
+                others = set(names[stage]) - {layer}
+                codes, flipped_percent = fp32_codes, None
+                with model_runner(without_quantization(quantized, others)) as alone:
+                    if stage == "encoder":
+                        codes = _encode(alone, images)
+                        flipped_percent = 100 * float(flipped_bits(fp32_codes, codes).mean())
+                    answers = _classify(classifier if stage == "encoder" else alone, codes).argmax(axis=1)
+                changed_percent = 100 * float((answers != fp32_answers).mean())
+                found.append(LayerSensitivity(stage, layer, shares[layer], flipped_percent, changed_percent))
                 advance(1)
     return found
 
 
-def _compare_chains(
-    fp32: StageRunners, other: StageRunners, images: npt.NDArray[np.uint8]
-) -> PrecisionAccuracy:
-    codes, logits = zip(*(_run_chain(way, images) for way in (fp32, other)), strict=True)
-    nobody = [None] * len(images)
-    groups = [str(number) for number in range(len(images))]
-    return compare_precisions("int8", codes[1], logits[1], codes[0], logits[0], labels=nobody, groups=groups)
+def _encode(encoder: Runner, images: Bytes) -> Bytes:
+    """The codes ``uint8 [N, bytes]`` of images ``uint8 [N, H, W, 3]``."""
+    codes = [encoder.infer({"image": batch})["code"] for batch in _batches(images)]
+    return np.concatenate(codes).astype(np.uint8, copy=False)
 
 
-def _run_chain(
-    way: StageRunners, images: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    codes, logits = [], []
-    for start in range(0, len(images), BATCH):
-        code = way.encoder.infer({"image": images[start : start + BATCH]})["code"]
-        codes.append(code.astype(np.uint8, copy=False))
-        logits.append(way.classifier.infer({"code": codes[-1]})["logits"].astype(np.float32, copy=False))
-    return np.concatenate(codes), np.concatenate(logits)
+def _classify(classifier: Runner, codes: Bytes) -> Floats:
+    """The logits ``[N, classes]`` of codes ``uint8 [N, bytes]``."""
+    logits = [classifier.infer({"code": batch})["logits"] for batch in _batches(codes)]
+    return np.concatenate(logits).astype(np.float32, copy=False)
+
+
+def _batches(array: Bytes) -> list[Bytes]:
+    return [array[start : start + BATCH] for start in range(0, len(array), BATCH)]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle import Bundle
     from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.precisions import EnginePrecision
     from ccr_deploy.progress import Progress
-    from ccr_deploy.target import EnginePrecision
     from ccr_deploy.verification.results import VerificationReport
 
 

@@ -233,11 +233,11 @@ def test_many_broken_pictures_are_an_error(workplace: Workplace, tmp_path: Path)
 
 def test_another_models_table(workplace: Workplace, tiny_bundle: Bundle, tmp_path: Path) -> None:
     table = json.loads(next(workplace.bundle.glob("calibration.*.json")).read_text())
-    table["stages"]["encoder"]["graph_hash"] = "0" * 64
+    table["graph_hashes"]["encoder"] = "0" * 64
     (tmp_path / "ranges.json").write_text(json.dumps(table))
     outcome = run("calibrate", workplace.bundle, "--table", tmp_path / "ranges.json")
     assert outcome.status == BROKE
-    assert "ranges.json: field graph_hash: 000000000000" in outcome.error_line
+    assert "ranges.json: field graph_hashes.encoder: 000000000000" in outcome.error_line
     outcome = run("calibrate", tiny_bundle.path, "--table", tmp_path / "ranges.json")
     assert outcome.status == WRONG_USAGE
     assert "no FP16 graphs in it" in outcome.error_line
@@ -261,7 +261,9 @@ def test_a_table_that_cannot_be_read(workplace: Workplace, tmp_path: Path, text:
 def test_options_that_contradict_each_other(workplace: Workplace) -> None:
     outcome = run("calibrate", workplace.bundle, "--table", "x.json", "--images", workplace.pictures)
     assert outcome.status == WRONG_USAGE
-    assert "--table needs no pictures" in outcome.stderr
+    assert "--table has the ranges already" in outcome.stderr
+    outcome = run("calibrate", workplace.bundle, "--table", "x.json", "--method", "entropy")
+    assert outcome.status == WRONG_USAGE
 
 
 def test_a_recipe_is_followed(workplace: Workplace, tmp_path: Path) -> None:

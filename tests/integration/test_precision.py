@@ -390,7 +390,7 @@ def test_a_precision_takes_no_more_room_at_16_iterations_than_at_2() -> None:
         fp32 = to_onnx(encoder, example, "image", "code")
         fp16 = cast(fp32, [], None)
         tensors = {name: TensorRange(low=-1, high=1, method="minmax") for name in quantized_activations(fp32)}
-        table = StageTable(graph_hash="", tensors=tensors)
+        table = StageTable(tensors=tensors)
         int8 = to_int8(fp32, fp16, table, DEFAULT_HIGH_PRECISION)
         sizes["fp16"].append(len(ir.to_proto(fp16).SerializeToString()))
         sizes["int8"].append(len(ir.to_proto(int8).SerializeToString()))

@@ -178,12 +178,21 @@ def test_a_cut_engine_is_refused(tmp_path):
     assert "changed since it was built" in refusal(store)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7"])
-def test_a_sidecar_that_is_no_sidecar_is_refused(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[]", "schema version None"),
+        ("null", "schema version None"),
+        ("7", "schema version None"),
+    ],
+)
+def test_a_sidecar_that_is_no_sidecar_is_refused(tmp_path, text, message):
     store = EngineStore(tmp_path)
     path = sidecar_path(build(store).path)
     path.write_text(text)
-    assert f"{path}: schema version None" in refusal(store)
+    assert f"{path}: {message}" in refusal(store)
 
 
 def test_a_sidecar_of_another_schema_version_is_refused(tmp_path):

@@ -102,7 +102,7 @@ def test_a_folder_named_like_a_target_file_is_refused(tmp_path):
 
 def test_a_missing_file_is_refused_by_name(tmp_path):
     path = tmp_path / "none.toml"
-    with pytest.raises(TargetError, match="no such target file") as caught:
+    with pytest.raises(TargetError, match="no such file") as caught:
         load_target(str(path))
     assert str(path) in str(caught.value)
 

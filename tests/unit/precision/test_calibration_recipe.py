@@ -52,5 +52,5 @@ def test_a_wrong_recipe_is_refused_with_its_field(tmp_path: Path, text: str, mes
 
 
 def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(WrongUsageError, match=r"none\.toml: cannot be read"):
+    with pytest.raises(WrongUsageError, match=r"none\.toml: no such file"):
         read_recipe(tmp_path / "none.toml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -21,12 +22,9 @@ from ccr_deploy.precision.table import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ccr_deploy.bundle import Bundle
 
 STAGE = StageTable(
-    graph_hash="a" * 64,
     tensors={
         "stem": TensorRange(low=-2, high=1, method="minmax"),
         "cell1/t1/hidden_state": TensorRange(low=-0.5, high=0.25, method="minmax"),
@@ -36,6 +34,7 @@ STAGE = StageTable(
 TABLE = CalibrationTable(
     schema_version=1,
     created_by="test",
+    graph_hashes={"encoder": "a" * 64, "classifier": "c" * 64},
     image_count=2,
     images_sha256="b" * 64,
     preprocessing=default_preprocessing(preset("demo")),
@@ -76,7 +75,10 @@ def test_tensors_are_sorted_so_that_tables_compare_line_by_line() -> None:
         (lambda table: table.update(surprise=1), "field surprise"),
         (lambda table: table.update(schema_version=2), "schema version 2"),
         (lambda table: table.pop("images_sha256"), "field images_sha256"),
-        (lambda table: table["stages"].pop("classifier"), "stages must be encoder and classifier"),
+        (
+            lambda table: table["stages"].pop("classifier"),
+            "stages and graph_hashes must be of",
+        ),
         (lambda table: table.update(image_count=0), "field image_count"),
         (
             lambda table: table["stages"]["encoder"]["tensors"]["stem"].update(low=float("nan")),
@@ -120,18 +122,21 @@ def test_a_stage_is_checked_against_its_graph(tiny_bundle: Bundle) -> None:
     record = tiny_bundle.graph("encoder", "fp32", "iteration-major")
     model = ir.load(tiny_bundle.file(record.file))
     ranges = {name: TensorRange(low=-1, high=1, method="minmax") for name in quantized_activations(model)}
-    good = StageTable(graph_hash=record.graph_hash, tensors=ranges)
-    check_stage(good, model, record.graph_hash, "ranges.json")
-    other = good.model_copy(update={"graph_hash": "0" * 64})
-    with pytest.raises(CalibrationError, match=r"ranges\.json: field graph_hash: 000000000000, the bundle's"):
-        check_stage(other, model, record.graph_hash, "ranges.json")
-    fewer = {name: value for name, value in ranges.items() if name != "cell2/t1/hidden_state"}
-    lacking = good.model_copy(update={"tensors": fewer})
+    where = Path("ranges.json")
+
+    def check(tensors: dict[str, TensorRange], graph_hash: str = record.graph_hash) -> None:
+        stages = {"encoder": StageTable(tensors=tensors), "classifier": STAGE}
+        hashes = {"encoder": graph_hash, "classifier": ""}
+        table = TABLE.model_copy(update={"stages": stages, "graph_hashes": hashes})
+        check_stage(table, "encoder", model, record.graph_hash, where)
+
+    check(ranges)
+    with pytest.raises(CalibrationError, match=r"ranges\.json: field graph_hashes\.encoder: 0{12}, the"):
+        check(ranges, "0" * 64)
     with pytest.raises(CalibrationError, match=r"ranges\.json: no range for cell2/t1/hidden_state"):
-        check_stage(lacking, model, record.graph_hash, "ranges.json")
-    more = good.model_copy(update={"tensors": {**ranges, "cell9/t1/hidden_state": ranges["stem"]}})
+        check({name: value for name, value in ranges.items() if name != "cell2/t1/hidden_state"})
     with pytest.raises(CalibrationError, match=r"ranges\.json: the graph has no tensor cell9/t1/hidden"):
-        check_stage(more, model, record.graph_hash, "ranges.json")
+        check({**ranges, "cell9/t1/hidden_state": ranges["stem"]})
 
 
 def test_two_tables_are_compared_by_their_largest_disagreement() -> None:

@@ -1,0 +1,70 @@
+"""Records in files: frozen, without unknown fields, and read with one line about what is wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, TypeVar
+
+import pydantic
+from pydantic import BaseModel, ConfigDict
+
+from ccr_deploy.errors import first_problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ccr_deploy.errors import CcrDeployError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Record(BaseModel):
+    """A part of a file that this project writes or reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_Kind = TypeVar("_Kind", bound=BaseModel)
+
+
+def parse_versioned_json(
+    kind: type[_Kind], text: bytes, path: Path, *, version: int, error: type[CcrDeployError], remedy: str
+) -> _Kind:
+    """The record in a JSON text that states its ``schema_version``.
+
+    `path` is where the text came from and `remedy` what to do where it is of no use, for messages.
+
+    Raises:
+        error: it is no JSON, of another schema version, or has a missing, unknown or wrong field.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as problem:
+        raise error(f"{path}: not JSON, perhaps truncated ({problem}): {remedy}") from problem
+    found = content.get("schema_version") if isinstance(content, dict) else None
+    if found != version:
+        raise error(f"{path}: schema version {found}, this program reads {version}: {remedy}")
+    try:
+        return kind.model_validate_json(text)
+    except pydantic.ValidationError as problem:
+        raise error(f"{path}: {first_problem(problem)}: {remedy}") from problem
+
+
+def read_toml(kind: type[_Kind], path: Path, *, error: type[CcrDeployError]) -> _Kind:
+    """The settings in a TOML file.
+
+    Raises:
+        error: there is no such file, it is no TOML, or has a missing, unknown or wrong field.
+    """
+    try:
+        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as problem:
+        raise error(f"{path}: cannot be read as TOML ({problem})") from problem
+    except pydantic.ValidationError as problem:
+        raise error(f"{path}: {first_problem(problem)}") from problem
