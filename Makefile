@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint format benchmark clean constraints
+.PHONY: help demo test test-all test-gpu lint format benchmark clean constraints
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the workstation part needs Python 3.11 or later: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --editable '.[onnx,openvino,export,precision,train,report]'
+	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --editable '.[onnx,openvino,export,precision,rtx,train,report]'
 	@touch $@
 
 $(DEMO)/checkpoint.pt: $(READY) $(wildcard training/*.py training/data/*.py ccr_deploy/models/*.py)
@@ -41,6 +41,9 @@ test: $(READY) lint ## Lint, types, and the tests but for the slow ones.
 
 test-all: $(READY) lint ## All tests, the slow ones too.
 	$(BIN)/pytest -m ''
+
+test-gpu: $(READY) ## The tests that run engines on this machine's GPU.
+	$(BIN)/pytest -m gpu
 
 lint: $(READY) ## Check style, types and who imports whom.
 	$(BIN)/ruff check .

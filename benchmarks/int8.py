@@ -115,7 +115,7 @@ def main(name: str, rounds: int) -> None:
 # getrusage's peak of a child begins at its parent's; the kernel's high-water mark is the child's own.
 _COMMAND_THAT_TELLS_ITS_PEAK = """
 import atexit, sys
-from ccr_deploy.benchmarking.worker import peak_memory_mib
+from ccr_deploy.child_process import peak_memory_mib
 from ccr_deploy.cli import main
 atexit.register(lambda: print(round(peak_memory_mib()), file=sys.stderr))
 main()

@@ -54,12 +54,15 @@ class GraphRecord(Record):
     """One ONNX graph: what it computes and which file it is.
 
     Only encoders have a schedule. `graph_hash` is the canonical one of `ccr_deploy.graph_hash`.
+    `quantized_convolutions` of the `convolutions` have Q/DQ pairs.
     """
 
     stage: Stage
     precision: Precision
     schedule: Schedule | None
     graph_hash: str
+    convolutions: int
+    quantized_convolutions: int
     file: FileRecord
 
 
@@ -124,6 +127,13 @@ class Manifest(Record):
     def class_name(self, label: int) -> str:
         """The class's name, or its number where the checkpoint had no names."""
         return self.class_names[label] if self.class_names else f"class {label}"
+
+    def input_shapes(self, stage: Stage) -> dict[str, tuple[int, ...]]:
+        """The shapes of a stage's inputs behind the batch, by name."""
+        if stage == "classifier":
+            return {"code": (self.contract.code_bytes,)}
+        model = self.baseline.model if stage == "baseline" and self.baseline else self.model
+        return {"image": (model.image_height, model.image_width, 3)}
 
     def files(self) -> list[FileRecord]:
         """Every file that belongs to the bundle."""

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from ccr_deploy import __version__
 from ccr_deploy.backends import backend
 from ccr_deploy.backends.base import BuildSource
-from ccr_deploy.engine_store import EngineKey
-from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.target import REFERENCE_BACKEND, load_target, resolve
+from ccr_deploy.engine_store import EngineKey, EngineOrigin
+from ccr_deploy.errors import EngineError, WrongUsageError
+from ccr_deploy.machine_fit import check_machine
+from ccr_deploy.progress import SILENT
+from ccr_deploy.target import REFERENCE_BACKEND, TensorRtTarget, bound_version, load_target, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle import Bundle, GraphRecord, Manifest, Schedule, Stage
     from ccr_deploy.engine_store import Engine, EngineStore
     from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.progress import Progress
     from ccr_deploy.target import ResolvedTarget
 
 
@@ -42,7 +45,7 @@ class EngineFactory:
         self.target_name = target_name
         self.store = store
         self.target = load_target(target_name)
-        self.backend: Backend = backend(self.target.backend)
+        self.backend: Backend = backend(self.target.backend, self.target.options)
         self._precisions = precisions or {}
 
     @classmethod
@@ -67,28 +70,44 @@ class EngineFactory:
         return EngineFactory(self.bundle, self.target_name, self.store, stage_precisions(precision))
 
     def build(
-        self, stage: Stage, schedule: Schedule | None = None, *, rebuild: bool = False
+        self,
+        stage: Stage,
+        schedule: Schedule | None = None,
+        *,
+        rebuild: bool = False,
+        progress: Progress = SILENT,
     ) -> tuple[Engine, bool]:
         """The stage's engine, and whether it was built now (an unchanged one is not built again).
 
         Raises:
-            WrongUsageError: the bundle lacks the graph.
+            WrongUsageError: the bundle lacks the graph, or this is not the target's machine.
             EngineError: the engine cannot be built or stored, the stored one is damaged, or the backend does
                 not compute in that precision here.
         """
+        if isinstance(self.target, TensorRtTarget):
+            check_machine(self.target_name, self.target, self.backend.version)
         resolved, key, graph = self._plan(stage, schedule)
         self.backend.check_precision(resolved.precision)
+        if graph and resolved.precision == "int8" and not graph.quantized_convolutions:
+            raise EngineError(
+                f"{self.bundle.path / graph.file.name}: INT8 was asked for, but none of its "
+                f"{graph.convolutions} convolutions is quantized: calibrate the bundle again"
+            )
         found = None if rebuild else self.store.find(key, self.backend.suffix)
         if found:
             return found, False
         graph_path = self.bundle.file(graph.file) if graph else None
-        source = BuildSource(self.bundle, stage, resolved, graph_path)
-        built = self.store.build(
-            key,
-            self.backend.suffix,
-            target=self.target_name,
+        source = BuildSource(self.bundle, stage, resolved, graph_path, self.store.caches, progress)
+        origin = EngineOrigin(
             created_by=f"ccr-deploy {__version__}",
-            write=lambda path: self.backend.build(source, path),
+            target=self.target_name,
+            resolved_target=resolved,
+            graph_file=graph.file.name if graph else None,
+            convolutions=graph.convolutions if graph else None,
+            quantized_convolutions=graph.quantized_convolutions if graph else None,
+        )
+        built = self.store.build(
+            key, self.backend.suffix, origin, lambda path: self.backend.build(source, path)
         )
         return built, True
 
@@ -104,7 +123,7 @@ class EngineFactory:
         if engine is None:
             raise WrongUsageError(
                 f"{self.store.path}: no {key.precision} {stage} engine of {self.bundle.path} for the target "
-                f"{self.target_name}: run "
+                f"{self.target_name}{self._difference(key)}: run "
                 f"ccr-deploy build-engine {self.bundle.path} --target {self.target_name}"
                 f"{'' if key.precision == 'fp32' else f' --{key.precision}'}"
             )
@@ -125,7 +144,18 @@ class EngineFactory:
         Raises:
             EngineError: the backend refuses it.
         """
-        return self.backend.load(engine.path, self.target.options, engine.sidecar.key.precision)
+        return self.backend.load(engine.path, engine.sidecar.key.precision)
+
+    def _difference(self, key: EngineKey) -> str:
+        """What the nearest engine in the store was built for instead."""
+        similar = self.store.similar(key)
+        if similar is None:
+            return ""
+        for field in ("backend_version", "device"):
+            found, wanted = getattr(similar.key, field), getattr(key, field)
+            if found != wanted:
+                return f" (one is there whose {field} is {found}, expected {wanted})"
+        return f" (one is there for other settings, of the target {similar.origin.target})"
 
     def _resolve(self, stage: Stage, schedule: Schedule | None = None) -> ResolvedTarget:
         return resolve(self.target, stage, schedule, self._precisions.get(stage))
@@ -147,7 +177,7 @@ class EngineFactory:
             schedule=resolved.schedule,
             source_hash=source_hash,
             backend=self.backend.name,
-            backend_version=self.backend.version,
+            backend_version=bound_version(self.target.options, self.backend.version),
             device=self.backend.device,
             target_digest=resolved.digest,
         )

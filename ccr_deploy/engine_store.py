@@ -6,7 +6,10 @@
       3f0c1d…/                      the key: graph, backend and version, device, resolved target
         encoder.fp32.onnx           a plain file of the backend's own format
         encoder.fp32.onnx.json      its sidecar: what the key was made of, and the engine's SHA-256
+        encoder.fp32.onnx.log       what its builder printed, where that runs in a process of its own
+      3f0c1d….failed.log            the same of a build that failed
       chosen.5a19c0….json           the precision that was last built for a bundle and target
+      caches/                       what makes later builds faster
 
 A folder appears whole, by one rename. The sidecar is checked before the engine's bytes reach its
 library.
@@ -14,6 +17,7 @@ library.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -32,6 +36,7 @@ from ccr_deploy.bundle import Schedule, Stage, sha256_of
 from ccr_deploy.errors import EngineError
 from ccr_deploy.precisions import EnginePrecision
 from ccr_deploy.records import Record, parse_versioned_json
+from ccr_deploy.target import ResolvedTarget
 from ccr_deploy.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -39,7 +44,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle import Bundle
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ENVIRONMENT_VARIABLE = "CCR_DEPLOY_ENGINES"
 _BUILDING = ".building-"
 
@@ -66,14 +71,55 @@ class EngineKey(Record):
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+class ExecutedConvolutions(Record):
+    """In which precision an engine executes its convolutions, as its library's inspector tells.
+
+    `unknown` are those that the inspector does not tell about.
+    """
+
+    int8: int = 0
+    fp16: int = 0
+    fp32: int = 0
+    unknown: int = 0
+
+
+class BuildFacts(Record):
+    """What a build told beside its engine; None where that is not known here.
+
+    `library_version` is the exact one, where the key's covers several. The peaks are those of the builder's
+    process and of its library's allocations on the GPU.
+    """
+
+    library_version: str | None = None
+    driver: str | None = None
+    peak_host_memory_mib: float | None = None
+    peak_device_memory_mib: float | None = None
+    executed_convolutions: ExecutedConvolutions | None = None
+
+
+class EngineOrigin(Record):
+    """Who asked for an engine, and what of a bundle it was built from.
+
+    `graph_file` is the graph's name in the bundle, and `quantized_convolutions` of its `convolutions` have
+    Q/DQ pairs; the PyTorch reference has no graph.
+    """
+
+    created_by: str
+    target: str
+    resolved_target: ResolvedTarget
+    graph_file: str | None
+    convolutions: int | None
+    quantized_convolutions: int | None
+
+
 class Sidecar(Record):
     """What stands beside an engine."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     key: EngineKey
-    target: str
-    created_by: str
+    origin: EngineOrigin
     build_seconds: float
+    build: BuildFacts
     engine_bytes: int
     engine_sha256: str
     verdict: Verdict | None = None
@@ -115,27 +161,28 @@ class EngineStore:
         path = self._engine_path(key, suffix)
         if not path.parent.is_dir():
             return None
-        if not path.is_file():
-            raise EngineError(f"{path}: missing from its folder: build it again with --no-cache")
-        sidecar = _read_sidecar(path)
-        for field, expected in key.model_dump().items():
-            found = getattr(sidecar.key, field)
-            if found != expected:
-                raise EngineError(
-                    f"{path}: its sidecar's {field} is {found}, expected {expected}: build it again"
-                )
-        found_hash = sha256_of(path)
-        if found_hash != sidecar.engine_sha256:
-            raise EngineError(
-                f"{path}: changed since it was built: its SHA-256 begins {found_hash[:12]}, its sidecar says "
-                f"{sidecar.engine_sha256[:12]}: build it again with --no-cache"
-            )
+        sidecar = read_sidecar(path)
+        check_fields(path, sidecar, key.model_dump())
+        check_hash(path, sidecar, sha256_of(path))
         return Engine(path, sidecar)
 
+    def similar(self, key: EngineKey) -> Sidecar | None:
+        """The newest engine of the same graph in the same precision, for another machine or target."""
+        same = ("stage", "precision", "schedule", "source_hash", "backend")
+        found = []
+        for path in self.path.glob("*/*.json"):
+            with contextlib.suppress(OSError, pydantic.ValidationError):
+                sidecar = Sidecar.model_validate_json(path.read_bytes())
+                if all(getattr(sidecar.key, field) == getattr(key, field) for field in same):
+                    found.append((path.stat().st_mtime, sidecar))
+        return max(found, key=lambda entry: entry[0])[1] if found else None
+
     def build(
-        self, key: EngineKey, suffix: str, *, target: str, created_by: str, write: Callable[[Path], object]
+        self, key: EngineKey, suffix: str, origin: EngineOrigin, write: Callable[[Path], BuildFacts]
     ) -> Engine:
         """Lets `write` fill the engine's file and puts its folder in place, sidecar and all, by a rename.
+
+        A log that a failing `write` leaves beside the engine is kept.
 
         Raises:
             EngineError: the store cannot be written, or whatever `write` raises.
@@ -149,13 +196,13 @@ class EngineStore:
                 new.mkdir()
                 engine = new / path.name
                 started = time.perf_counter()
-                write(engine)
+                facts = self._written(write, engine, key)
                 sidecar = Sidecar(
                     schema_version=SCHEMA_VERSION,
                     key=key,
-                    target=target,
-                    created_by=created_by,
+                    origin=origin,
                     build_seconds=round(time.perf_counter() - started, 3),
+                    build=facts,
                     engine_bytes=engine.stat().st_size,
                     engine_sha256=sha256_of(engine),
                 )
@@ -163,6 +210,7 @@ class EngineStore:
                 if path.parent.exists():
                     path.parent.replace(Path(folder) / "old")
                 new.replace(path.parent)
+                self._failed_log(key).unlink(missing_ok=True)
         except OSError as error:
             raise EngineError(
                 f"{self.path}: the engine store cannot be written ({error.strerror or error})"
@@ -202,6 +250,24 @@ class EngineStore:
         except (OSError, pydantic.ValidationError) as error:
             raise EngineError(f"{path}: damaged: remove it, then run ccr-deploy build-engine") from error
 
+    @property
+    def caches(self) -> Path:
+        """The folder for what makes later builds faster."""
+        return self.path / "caches"
+
+    def _written(self, write: Callable[[Path], BuildFacts], engine: Path, key: EngineKey) -> BuildFacts:
+        try:
+            return write(engine)
+        except EngineError as error:
+            log = log_path(engine)
+            if not log.exists():
+                raise
+            log.replace(self._failed_log(key))
+            raise EngineError(f"{error}; the builder's log: {self._failed_log(key)}") from error
+
+    def _failed_log(self, key: EngineKey) -> Path:
+        return self.path / f"{key.digest}.failed.log"
+
     def _write(self, path: Path, record: Record) -> None:
         try:
             write_atomically(path, (record.model_dump_json(indent=2) + "\n").encode())
@@ -239,7 +305,19 @@ def sidecar_path(engine: Path) -> Path:
     return engine.with_name(engine.name + ".json")
 
 
-def _read_sidecar(engine: Path) -> Sidecar:
+def log_path(engine: Path) -> Path:
+    """Where what an engine's builder printed stands."""
+    return engine.with_name(engine.name + ".log")
+
+
+def read_sidecar(engine: Path) -> Sidecar:
+    """The sidecar of an engine that is there.
+
+    Raises:
+        EngineError: the engine or its sidecar is missing, or the sidecar is damaged.
+    """
+    if not engine.is_file():
+        raise EngineError(f"{engine}: missing from its folder: build it again with --no-cache")
     path = sidecar_path(engine)
     try:
         text = path.read_bytes()
@@ -250,3 +328,20 @@ def _read_sidecar(engine: Path) -> Sidecar:
     return parse_versioned_json(
         Sidecar, text, path, version=SCHEMA_VERSION, error=EngineError, remedy="build it again"
     )
+
+
+def check_fields(engine: Path, sidecar: Sidecar, expected: Mapping[str, object]) -> None:
+    """Raises an EngineError where a field of the sidecar's key is not as expected."""
+    for field, value in expected.items():
+        found = getattr(sidecar.key, field)
+        if found != value:
+            raise EngineError(f"{engine}: its sidecar's {field} is {found}, expected {value}: build it again")
+
+
+def check_hash(engine: Path, sidecar: Sidecar, found: str) -> None:
+    """Raises an EngineError where an engine's SHA-256 is not the sidecar's."""
+    if found != sidecar.engine_sha256:
+        raise EngineError(
+            f"{engine}: changed since it was built: its SHA-256 begins {found[:12]}, its sidecar says "
+            f"{sidecar.engine_sha256[:12]}: build it again with --no-cache"
+        )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import onnx_ir
 
 from ccr_deploy.bundle import GraphRecord
+from ccr_deploy.graph_convolutions import convolutions, quantized_convolutions
 from ccr_deploy.graph_hash import canonical_graph_hash
 
 if TYPE_CHECKING:
@@ -25,5 +26,7 @@ def add_graph(
         precision=precision,
         schedule=schedule,
         graph_hash=canonical_graph_hash(model),
+        convolutions=len(convolutions(model)),
+        quantized_convolutions=len(quantized_convolutions(model)),
         file=writer.add(stem, ".onnx", lambda path: onnx_ir.save(model, path)),
     )

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,16 @@ _HEADER = struct.Struct("<4sH8sHHI")
 _CRC = struct.Struct("<I")
 OVERHEAD_BYTES = _HEADER.size + _CRC.size
 """What a payload adds to its code."""
+
+
+@dataclass(frozen=True)
+class PayloadHeader:
+    """What a payload says about its code."""
+
+    contract_id: str
+    image_height: int
+    image_width: int
+    code_bytes: int
 
 
 def encode_payload(code: npt.NDArray[np.uint8], contract: CodeContract) -> bytes:
@@ -64,6 +75,26 @@ def decode_payload(payload: bytes, contract: CodeContract) -> npt.NDArray[np.uin
     Raises:
         PayloadError: it is no payload, is damaged, or belongs to another contract.
     """
+    header, code = read_payload(payload)
+    if header.contract_id != contract.contract_id:
+        raise PayloadError(
+            f"it speaks contract {header.contract_id}, this model understands {contract.contract_id}"
+        )
+    expected = (contract.image_height, contract.image_width, contract.code_bytes)
+    if (header.image_height, header.image_width, header.code_bytes) != expected:
+        raise PayloadError(
+            f"{header.image_height}x{header.image_width} pixels and {header.code_bytes} code bytes, the "
+            f"contract says {contract.image_height}x{contract.image_width} and {contract.code_bytes}"
+        )
+    return code
+
+
+def read_payload(payload: bytes) -> tuple[PayloadHeader, npt.NDArray[np.uint8]]:
+    """The header and the packed code ``uint8 [bytes]`` of a payload of any contract.
+
+    Raises:
+        PayloadError: it is no payload, or is damaged.
+    """
     if payload[:4] != MAGIC:
         raise PayloadError("not a payload: it does not begin with CCRP")
     if len(payload) < OVERHEAD_BYTES:
@@ -76,13 +107,5 @@ def decode_payload(payload: bytes, contract: CodeContract) -> npt.NDArray[np.uin
     (crc,) = _CRC.unpack_from(payload, len(payload) - _CRC.size)
     if crc != zlib.crc32(payload[: -_CRC.size]):
         raise PayloadError("damaged: its CRC-32 does not fit its bytes")
-    if contract_id.hex() != contract.contract_id:
-        raise PayloadError(
-            f"it speaks contract {contract_id.hex()}, this model understands {contract.contract_id}"
-        )
-    if (height, width, length) != (contract.image_height, contract.image_width, contract.code_bytes):
-        raise PayloadError(
-            f"{height}x{width} pixels and {length} code bytes, the contract says "
-            f"{contract.image_height}x{contract.image_width} and {contract.code_bytes}"
-        )
-    return np.frombuffer(payload, np.uint8, length, _HEADER.size)
+    header = PayloadHeader(contract_id.hex(), height, width, length)
+    return header, np.frombuffer(payload, np.uint8, length, _HEADER.size)

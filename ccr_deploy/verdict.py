@@ -8,18 +8,29 @@ from ccr_deploy.precisions import EnginePrecision
 from ccr_deploy.records import Record
 
 
-class Candidate(Record):
-    """One precision of a stage's engine: how fast it ran here, and what it costs.
+class CandidateTiming(Record):
+    """How fast an engine ran here at batch 1; `speedup` is over the first candidate, in one run."""
 
-    `speedup` is over the first candidate, in one run. `accuracy` is the bundle's record of the whole chain
-    in this precision; None where the bundle has none.
-    """
-
-    precision: EnginePrecision
     latency_ms_p50: float
     speedup: float
     speedup_interval: Interval
+
+
+class Candidate(Record):
+    """One precision of a stage's engine: how fast it ran here, and what it costs.
+
+    It has no `timing` where the engine cannot run on the machine that built it. `accuracy` is the bundle's
+    record of the whole chain in this precision; None where the bundle has none.
+    """
+
+    precision: EnginePrecision
+    timing: CandidateTiming | None
     accuracy: PrecisionAccuracy | None
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether it is faster than the first candidate beyond the noise of its timing."""
+        return self.timing is not None and self.timing.speedup_interval.low > 1
 
     @property
     def cost_points(self) -> float | None:
@@ -45,11 +56,6 @@ class Verdict(Record):
         return next(entry for entry in self.candidates if entry.precision == self.precision)
 
     @property
-    def is_faster(self) -> bool:
-        """Whether the engine is faster than the first candidate beyond the noise of its timing."""
-        return self.candidate.speedup_interval.low > 1
-
-    @property
     def is_within_budget(self) -> bool | None:
         """Whether its accuracy loss is within the budget; None where nobody knows its loss."""
         return is_within(self.candidate, self.accuracy_budget_points)
@@ -66,9 +72,5 @@ def fastest_within_budget(candidates: tuple[Candidate, ...], budget_points: floa
     A candidate counts as faster than FP32 only where the whole interval of its speed-up says so.
     """
     first = candidates[0]
-    eligible = [
-        entry
-        for entry in candidates[1:]
-        if is_within(entry, budget_points) and entry.speedup_interval.low > 1
-    ]
-    return min([first, *eligible], key=lambda entry: entry.latency_ms_p50)
+    eligible = [entry for entry in candidates[1:] if is_within(entry, budget_points) and entry.is_faster]
+    return max([first, *eligible], key=lambda entry: entry.timing.speedup if entry.timing else 0)

@@ -14,7 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # `training` is not insta
 
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.export.exporter import export_bundle
+from ccr_deploy.gpu import find_gpu
 from ccr_deploy.models.checkpoint import Checkpoint, save_checkpoint, untrained_checkpoint
 from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
 from ccr_deploy.precision.recipe import Recipe
@@ -50,6 +52,14 @@ TINY_BASELINE = TINY.model_copy(
     }
 )
 ALL_SCHEDULES = ("iteration-major", "layer-major", "plain")
+
+
+def gpu_is_there() -> bool:
+    try:
+        find_gpu()
+    except CcrDeployError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ccr_deploy.errors import EngineError
+from ccr_deploy.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.bundle import Bundle, Stage
+    from ccr_deploy.engine_store import BuildFacts
     from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.target import Options, ResolvedTarget
+    from ccr_deploy.progress import Progress
+    from ccr_deploy.target import ResolvedTarget
 
     Arrays = Mapping[str, npt.NDArray[np.generic]]
 
@@ -59,6 +62,11 @@ class Runner(Protocol):
         """What `infer` takes."""
         ...
 
+    @property
+    def device_memory_mib(self) -> float | None:
+        """What it holds of a GPU's memory; None where it computes on a CPU."""
+        ...
+
     def infer(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
         """The outputs, by name, for inputs, by name, of one batch.
 
@@ -76,10 +84,13 @@ class BuildSource:
     stage: Stage
     target: ResolvedTarget
     graph: Path | None
+    caches: Path
+    """Where a backend may keep what makes later builds faster; the folder may not exist yet."""
+    progress: Progress = SILENT
 
 
 class Backend(Protocol):
-    """One inference library."""
+    """One inference library, with the options of a target."""
 
     @property
     def name(self) -> str:
@@ -93,12 +104,32 @@ class Backend(Protocol):
 
     @property
     def version(self) -> str:
-        """The library's version; engines are built for one."""
+        """The library's version that engines are bound to."""
         ...
 
     @property
     def device(self) -> str:
-        """What engines built here are bound to: a processor's or GPU's name."""
+        """What engines are bound to: a processor's or GPU's name, or compute capabilities.
+
+        Raises:
+            EngineError: they are bound to a GPU, and there is none here.
+        """
+        ...
+
+    def check_builds_here(self) -> None:
+        """Does nothing where this machine can build engines for these options.
+
+        Raises:
+            EngineError, MissingExtraError: it cannot.
+        """
+        ...
+
+    def check_runs_here(self) -> None:
+        """Does nothing where this machine can run the engines that are built for these options.
+
+        Raises:
+            EngineError, MissingExtraError: it cannot.
+        """
         ...
 
     def check_precision(self, precision: EnginePrecision) -> None:
@@ -113,15 +144,15 @@ class Backend(Protocol):
         """The precisions that may be faster here than FP32, FP32 first."""
         ...
 
-    def build(self, source: BuildSource, engine: Path) -> None:
-        """Writes the engine to the path `engine`.
+    def build(self, source: BuildSource, engine: Path) -> BuildFacts:
+        """Writes the engine to the path `engine`, and tells how it went.
 
         Raises:
             EngineError: the graph cannot be built.
         """
         ...
 
-    def load(self, engine: Path, options: Options, precision: EnginePrecision) -> Runner:
+    def load(self, engine: Path, precision: EnginePrecision) -> Runner:
         """Loads an engine that `build` wrote for this precision.
 
         Raises:
@@ -139,10 +170,10 @@ def check_feeds(feeds: Arrays, inputs: tuple[TensorSpec, ...]) -> None:
         spec.check(feeds[spec.name])
 
 
-def thread_count(options: Options) -> int:
-    """The option's number of threads, or as many as the process may use."""
-    if options.threads:
-        return options.threads
+def thread_count(threads: int = 0) -> int:
+    """The number of `threads`, of which 0 are as many as the process may use."""
+    if threads:
+        return threads
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.backends.base import TensorSpec, check_feeds, processor_name, thread_count
+from ccr_deploy.engine_store import BuildFacts
 from ccr_deploy.errors import EngineError, MissingExtraError
-from ccr_deploy.target import Options
+from ccr_deploy.target import CpuOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ccr_deploy.precisions import EnginePrecision
 
 _NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
-_FATAL = 4
+FATAL = 4
 """The level at which ONNX Runtime logs nothing: its errors come as exceptions."""
 
 
@@ -29,12 +30,9 @@ class OnnxRuntimeBackend:
     name = "onnxruntime"
     suffix = ".onnx"
 
-    def __init__(self) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise MissingExtraError("onnxruntime", "onnx", "the backend onnxruntime") from None
-        self._onnxruntime: Any = onnxruntime
+    def __init__(self, options: CpuOptions | None = None) -> None:
+        self._options = options or CpuOptions()
+        self._onnxruntime = import_onnxruntime("onnx")
 
     @property
     def version(self) -> str:
@@ -45,6 +43,12 @@ class OnnxRuntimeBackend:
     def device(self) -> str:
         """The processor: an optimised graph's memory layouts fit its instruction set."""
         return processor_name()
+
+    def check_builds_here(self) -> None:
+        """Every CPU does."""
+
+    def check_runs_here(self) -> None:
+        """A CPU runs what was built on it."""
 
     def check_precision(self, precision: EnginePrecision) -> None:
         """FP32 and INT8; FP16 is taken, though computed in FP32 between casts.
@@ -59,24 +63,25 @@ class OnnxRuntimeBackend:
         """FP32 and INT8."""
         return ("fp32", "int8")
 
-    def build(self, source: BuildSource, engine: Path) -> None:
+    def build(self, source: BuildSource, engine: Path) -> BuildFacts:
         """Optimises the graph for this processor and writes the result.
 
         Raises:
             EngineError: ONNX Runtime refuses the graph.
         """
         assert source.graph is not None
-        options = self._session_options(source.target.options)
+        options = self._session_options()
         options.optimized_model_filepath = str(engine)
         self._session(source.graph, options)
+        return BuildFacts()
 
-    def load(self, engine: Path, options: Options, precision: EnginePrecision) -> OnnxRuntimeRunner:  # noqa: ARG002
+    def load(self, engine: Path, precision: EnginePrecision) -> OnnxRuntimeRunner:  # noqa: ARG002
         """Loads an engine; it was optimised when it was built, and its precision is in the graph.
 
         Raises:
             EngineError: the file is no graph that ONNX Runtime runs.
         """
-        return self._load_as_is(engine, options)
+        return self.load_graph(engine)
 
     def load_graph(self, graph: Path) -> OnnxRuntimeRunner:
         """Loads a bundle's graph to be run node by node as it is written, for comparison.
@@ -84,34 +89,56 @@ class OnnxRuntimeBackend:
         Raises:
             EngineError: the file is no graph that ONNX Runtime runs.
         """
-        return self._load_as_is(graph, Options())
+        options = self._session_options()
+        options.graph_optimization_level = self._onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return OnnxRuntimeRunner(self._session(graph, options))
 
-    def _load_as_is(self, path: Path, options: Options) -> OnnxRuntimeRunner:
-        session_options = self._session_options(options)
-        session_options.graph_optimization_level = self._onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        return OnnxRuntimeRunner(self._session(path, session_options))
-
-    def _session_options(self, options: Options) -> Any:  # noqa: ANN401 -- the library has no types
-        session_options = self._onnxruntime.SessionOptions()
-        session_options.intra_op_num_threads = thread_count(options)
-        session_options.inter_op_num_threads = 1
-        session_options.log_severity_level = _FATAL
+    def _session_options(self) -> Any:  # noqa: ANN401 -- the library has no types
+        options = self._onnxruntime.SessionOptions()
+        options.intra_op_num_threads = thread_count(self._options.threads)
+        options.inter_op_num_threads = 1
+        options.log_severity_level = FATAL
         # Idle threads would spin on after a run and slow the next stage's engine in the same process.
-        session_options.add_session_config_entry("session.force_spinning_stop", "1")
-        return session_options
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        return options
 
     def _session(self, path: Path, options: Any) -> Any:  # noqa: ANN401
-        try:
-            return self._onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the library's own exceptions share no base class
-            reason = " ".join(str(error).split())
-            raise EngineError(
-                f"{path}: ONNX Runtime {self.version} cannot load it ({reason[:300]})"
-            ) from error
+        return start_session(self._onnxruntime, path, options, ["CPUExecutionProvider"])
+
+
+def import_onnxruntime(extra: str) -> Any:  # noqa: ANN401
+    """The library.
+
+    Raises:
+        MissingExtraError: it is not installed; `extra` brings it.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime", extra, "the backend onnxruntime") from None
+    return onnxruntime
+
+
+def start_session(onnxruntime: Any, graph: Path | bytes, options: Any, providers: list[Any]) -> Any:  # noqa: ANN401
+    """A session of a graph, a file or the bytes of one, with some of the library's providers.
+
+    Raises:
+        EngineError: the file is no graph that ONNX Runtime runs.
+    """
+    try:
+        content = graph if isinstance(graph, bytes) else str(graph)
+        return onnxruntime.InferenceSession(content, options, providers=providers)
+    except Exception as error:  # the library's own exceptions share no base class
+        reason = " ".join(str(error).split())[:300]
+        raise EngineError(
+            f"{graph!s:.200}: ONNX Runtime {onnxruntime.__version__} cannot load it ({reason})"
+        ) from error
 
 
 class OnnxRuntimeRunner:
     """An ONNX Runtime session with one input and output, or more."""
+
+    device_memory_mib = None
 
     def __init__(self, session: Any) -> None:  # noqa: ANN401
         self._session = session

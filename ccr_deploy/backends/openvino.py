@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.backends.base import TensorSpec, check_feeds, processor_name, thread_count
 from ccr_deploy.backends.openvino_int8 import check_agreement, separate_shared_scales
+from ccr_deploy.engine_store import BuildFacts
 from ccr_deploy.errors import EngineError, MissingExtraError
+from ccr_deploy.target import CpuOptions
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from ccr_deploy.backends.base import Arrays, BuildSource
     from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.target import Options
 
 _DEVICE = "CPU"
 _HINTS: dict[EnginePrecision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
@@ -38,7 +39,8 @@ class OpenVinoBackend:
     name = "openvino"
     suffix = ".blob"
 
-    def __init__(self) -> None:
+    def __init__(self, options: CpuOptions | None = None) -> None:
+        self._options = options or CpuOptions()
         try:
             import openvino
         except ImportError:
@@ -56,6 +58,12 @@ class OpenVinoBackend:
         """The processor: a compiled graph fits its instruction set."""
         return processor_name()
 
+    def check_builds_here(self) -> None:
+        """Every CPU does."""
+
+    def check_runs_here(self) -> None:
+        """A CPU runs what was built on it."""
+
     def check_precision(self, precision: EnginePrecision) -> None:
         """Does nothing where OpenVINO says that this processor computes so.
 
@@ -70,7 +78,7 @@ class OpenVinoBackend:
         faster: tuple[EnginePrecision, ...] = ("fp16", "bf16", "int8")
         return ("fp32", *(precision for precision in faster if precision.upper() in found))
 
-    def build(self, source: BuildSource, engine: Path) -> None:
+    def build(self, source: BuildSource, engine: Path) -> BuildFacts:
         """Compiles the graph for this processor and writes the result.
 
         An INT8 engine is compared with the same graph computed as it is written, since OpenVINO's
@@ -80,7 +88,7 @@ class OpenVinoBackend:
             EngineError: OpenVINO refuses the graph, or its INT8 engine answers differently.
         """
         assert source.graph is not None
-        config = _config(source.target.options, source.target.precision)
+        config = self._config(source.target.precision)
         try:
             model = self._core.read_model(source.graph)
             if source.target.precision == "int8":
@@ -96,20 +104,29 @@ class OpenVinoBackend:
                 f"{source.graph}: OpenVINO {self.version} cannot build it ({_reason(error)})"
             ) from error
         engine.write_bytes(exported.getvalue())
+        return BuildFacts()
 
-    def load(self, engine: Path, options: Options, precision: EnginePrecision) -> OpenVinoRunner:
+    def load(self, engine: Path, precision: EnginePrecision) -> OpenVinoRunner:
         """Loads an engine that `build` wrote.
 
         Raises:
             EngineError: the file is no such engine.
         """
         try:
-            compiled = self._core.import_model(engine.read_bytes(), _DEVICE, _config(options, precision))
+            compiled = self._core.import_model(engine.read_bytes(), _DEVICE, self._config(precision))
             return OpenVinoRunner(compiled)
         except (RuntimeError, OSError) as error:
             raise EngineError(
                 f"{engine}: OpenVINO {self.version} cannot load it ({_reason(error)})"
             ) from error
+
+    def _config(self, precision: EnginePrecision) -> dict[str, object]:
+        return {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": thread_count(self._options.threads),
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
 
     def _capabilities(self) -> list[str]:
         return list(self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
@@ -126,6 +143,8 @@ def check_capability(precision: EnginePrecision, capabilities: Collection[str], 
 
 class OpenVinoRunner:
     """A compiled graph with one request, which is used again for every batch."""
+
+    device_memory_mib = None
 
     def __init__(self, compiled: Any) -> None:  # noqa: ANN401 -- the library has no types
         self._request: Any = compiled.create_infer_request()
@@ -151,15 +170,6 @@ class OpenVinoRunner:
         check_feeds(feeds, self.inputs)
         results = self._request.infer(dict(feeds), share_inputs=True)
         return {name: results[number] for number, name in enumerate(self._outputs)}
-
-
-def _config(options: Options, precision: EnginePrecision) -> dict[str, object]:
-    return {
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "INFERENCE_NUM_THREADS": thread_count(options),
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-    }
 
 
 def _spec(port: Any) -> TensorSpec:  # noqa: ANN401

@@ -1,7 +1,7 @@
-"""PyTorch eager from the bundle's weights: the reference that every engine is compared with.
+"""PyTorch from the bundle's weights: the reference that every engine is compared with.
 
-It runs the encoder iteration by iteration, as it was trained. Its engine is the stage's own weights,
-with the model's configuration in the file's metadata.
+It runs the encoder iteration by iteration, as it was trained, eager or by `torch.compile`. Its engine is the
+stage's own weights, with the model's configuration in the file's metadata.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pydantic
 
 from ccr_deploy.backends.base import TensorSpec, check_feeds, processor_name, thread_count
 from ccr_deploy.contract import Preprocessing, pack_code, unpack_code
+from ccr_deploy.engine_store import BuildFacts
 from ccr_deploy.errors import EngineError, MissingExtraError
 from ccr_deploy.models.config import ModelConfig
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.backends.base import Arrays, BuildSource
     from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.target import Options
+    from ccr_deploy.target import PyTorchOptions
 
 
 class PyTorchBackend:
@@ -47,6 +48,9 @@ class PyTorchBackend:
     name = "pytorch"
     suffix = ".safetensors"
 
+    def __init__(self, options: PyTorchOptions) -> None:
+        self._options = options
+
     @property
     def version(self) -> str:
         """PyTorch's version."""
@@ -54,8 +58,32 @@ class PyTorchBackend:
 
     @property
     def device(self) -> str:
-        """The processor."""
-        return processor_name()
+        """The processor or GPU.
+
+        Raises:
+            EngineError: the options ask for a GPU that PyTorch does not see.
+        """
+        if self._options.device == "cpu":
+            return processor_name()
+        self.check_runs_here()
+        return str(torch.cuda.get_device_name(0))
+
+    def check_builds_here(self) -> None:
+        """Its engines are weights, but named for the device that runs them.
+
+        Raises:
+            EngineError: PyTorch does not see the device.
+        """
+        self.check_runs_here()
+
+    def check_runs_here(self) -> None:
+        """Does nothing where PyTorch sees the device.
+
+        Raises:
+            EngineError: it does not.
+        """
+        if self._options.device == "cuda" and not torch.cuda.is_available():
+            raise EngineError(f"PyTorch {torch.__version__} sees no GPU here")
 
     def check_precision(self, precision: EnginePrecision) -> None:
         """FP32 alone.
@@ -70,7 +98,7 @@ class PyTorchBackend:
         """FP32."""
         return ("fp32",)
 
-    def build(self, source: BuildSource, engine: Path) -> None:
+    def build(self, source: BuildSource, engine: Path) -> BuildFacts:
         """Takes the stage's weights out of the bundle's."""
         manifest = source.bundle.manifest
         model, weights, prefix = manifest.model, manifest.weights, f"{source.stage}."
@@ -87,14 +115,16 @@ class PyTorchBackend:
             "preprocessing": json.dumps(asdict(manifest.contract.preprocessing)),
         }
         save_file(stage_tensors, engine, metadata)
+        return BuildFacts()
 
-    def load(self, engine: Path, options: Options, precision: EnginePrecision) -> PyTorchRunner:  # noqa: ARG002
+    def load(self, engine: Path, precision: EnginePrecision) -> PyTorchRunner:  # noqa: ARG002
         """Loads the stage's weights into its network.
 
         Raises:
-            EngineError: the file is not what `build` writes.
+            EngineError: the file is not what `build` writes, or PyTorch does not see the device.
         """
-        torch.set_num_threads(thread_count(options))
+        self.check_runs_here()
+        torch.set_num_threads(thread_count(self._options.threads))
         try:
             with safe_open(engine, "pt") as file:
                 metadata = file.metadata()
@@ -111,20 +141,30 @@ class PyTorchBackend:
             pydantic.ValidationError,
         ) as error:
             raise EngineError(f"{engine}: not an engine of the PyTorch reference ({error})") from error
-        return PyTorchRunner(network.eval(), model, preprocessing)
+        return PyTorchRunner(network.eval(), model, preprocessing, self._options)
 
 
 class PyTorchRunner:
     """One stage of a chain in PyTorch, with an engine's borders."""
 
-    def __init__(self, network: nn.Module, model: ModelConfig, preprocessing: Preprocessing) -> None:
-        self._network: nn.Module | None = network
+    def __init__(
+        self, network: nn.Module, model: ModelConfig, preprocessing: Preprocessing, options: PyTorchOptions
+    ) -> None:
+        self._device = torch.device(options.device)
+        self._network: nn.Module | None = network.to(self._device)
+        if options.compile_mode:
+            network.compile(mode=options.compile_mode)
         self._model = model
         self._preprocessing = preprocessing
         if isinstance(network, TruncatedClassifier):
             self.inputs = (TensorSpec("code", "uint8", (None, model.code_bytes)),)
         else:
             self.inputs = (TensorSpec("image", "uint8", (None, model.image_height, model.image_width, 3)),)
+
+    @property
+    def device_memory_mib(self) -> float | None:
+        """The most that PyTorch has reserved of the GPU; None on a CPU."""
+        return torch.cuda.max_memory_reserved() / 2**20 if self._device.type == "cuda" else None
 
     def __enter__(self) -> PyTorchRunner:
         return self
@@ -146,21 +186,21 @@ class PyTorchRunner:
         with torch.inference_mode():
             if isinstance(self._network, Encoder):
                 code = self._network(self._normalised(feeds["image"]), self._model.iterations)
-                return {"code": pack_code(code.numpy())}
+                return {"code": pack_code(code.cpu().numpy())}
             if isinstance(self._network, TruncatedClassifier):
                 code = unpack_code(feeds["code"].astype(np.uint8, copy=False), self._model.code_shape)
-                return {"logits": self._network(torch.from_numpy(code)).numpy()}
-            return {"logits": self._network(self._normalised(feeds["image"])).numpy()}
+                return {"logits": self._network(torch.from_numpy(code).to(self._device)).cpu().numpy()}
+            return {"logits": self._network(self._normalised(feeds["image"])).cpu().numpy()}
 
     def values_before_sign(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """What the binarizer's tanh is applied to, ``float32 [N, C, h, w]``: how near each bit was to 0."""
         assert isinstance(self._network, Encoder)
         with torch.inference_mode():
             features = self._network.features(self._normalised(image), self._model.iterations)
-            return np.asarray(self._network.binarizer.conv(features).numpy(), np.float32)
+            return np.asarray(self._network.binarizer.conv(features).cpu().numpy(), np.float32)
 
     def _normalised(self, image: npt.NDArray[np.generic]) -> torch.Tensor:
-        return normalise(torch.from_numpy(np.ascontiguousarray(image)), self._preprocessing)
+        return normalise(torch.from_numpy(np.ascontiguousarray(image)).to(self._device), self._preprocessing)
 
 
 def _network(stage: str, model: ModelConfig, preprocessing: Preprocessing) -> nn.Module:

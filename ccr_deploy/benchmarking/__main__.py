@@ -1,8 +1,6 @@
 """A competitor's process: ``python -m ccr_deploy.benchmarking DESCRIPTOR``, started by `Worker`."""
 
-import sys
-from multiprocessing.connection import Connection
-
 from ccr_deploy.benchmarking.worker import serve
+from ccr_deploy.child_process import parent_connection
 
-serve(Connection(int(sys.argv[1])))
+serve(parent_connection())

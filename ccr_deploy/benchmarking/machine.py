@@ -9,24 +9,31 @@ from pathlib import Path
 
 from ccr_deploy.backends.base import processor_name, thread_count
 from ccr_deploy.benchmarking.results import MachineState
-from ccr_deploy.target import Options
+from ccr_deploy.gpu import find_gpu
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _CPU_TIMES = Path("/proc/stat")
 _WATCHED_SECONDS = 0.5
 
 
-def machine_state() -> MachineState:
-    """What this machine is, and how busy it is now."""
+def machine_state(*, with_gpu: bool = False) -> MachineState:
+    """What this machine is, and how busy it is now.
+
+    Raises:
+        EngineError, MissingExtraError: the GPU is wanted, and there is none, or nobody can look for one.
+    """
+    gpu = find_gpu() if with_gpu else None
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return MachineState(
         processor=processor_name(),
-        usable_cores=thread_count(Options()),
+        usable_cores=thread_count(),
         memory_gib=round(memory / 2**30, 1),
         operating_system=platform.platform(terse=True),
         python=platform.python_version(),
         cpu_busy_percent=_cpu_busy_percent(),
         frequency_governor=_GOVERNOR.read_text().strip() if _GOVERNOR.exists() else None,
+        gpu=str(gpu) if gpu else None,
+        gpu_driver=gpu.driver if gpu else None,
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.benchmarking.worker import Competitor
+    from ccr_deploy.benchmarking.worker import Competitor, Turn
     from ccr_deploy.metrics import Interval
     from ccr_deploy.progress import Progress
 
@@ -31,12 +31,13 @@ RUNS_PER_TURN = (3, 200)
 
 @dataclass(frozen=True)
 class Samples:
-    """A competitor's raw samples, in milliseconds, round by round ``[rounds, runs]``."""
+    """A competitor's raw samples, in milliseconds, round by round ``[rounds, runs]``, and its memory."""
 
     competitor: Competitor
     backend_version: str
     milliseconds: npt.NDArray[np.float64]
     peak_memory_mib: float
+    device_memory_mib: float | None = None
 
 
 def race(
@@ -56,19 +57,22 @@ def race(
         workers = [stack.enter_context(Worker(competitor, batch)) for competitor in competitors]
         versions = [worker.wait_until_loaded() for worker in workers]
         runs = [_runs_per_turn(worker) for worker in workers]
-        taken: list[list[tuple[int, ...]]] = [[] for _ in workers]
-        memory = [0.0] * len(workers)
+        turns: list[list[Turn]] = [[] for _ in workers]
         for number in range(rounds):
             for offset in range(len(workers)):
                 index = (number + offset) % len(workers)
                 time.sleep(SETTLING_SECONDS)
-                turn = workers[index].take_turn(runs[index])
-                taken[index].append(turn.nanoseconds)
-                memory[index] = turn.peak_memory_mib
+                turns[index].append(workers[index].take_turn(runs[index]))
             advance(1)
     return [
-        Samples(competitor, version, np.array(nanoseconds) / 1e6, mib)
-        for competitor, version, nanoseconds, mib in zip(competitors, versions, taken, memory, strict=True)
+        Samples(
+            competitor,
+            version,
+            np.array([turn.nanoseconds for turn in own]) / 1e6,
+            own[-1].peak_memory_mib,
+            own[-1].device_memory_mib,
+        )
+        for competitor, version, own in zip(competitors, versions, turns, strict=True)
     ]
 
 
@@ -88,6 +92,7 @@ def timings(subject: Subject, samples: Sequence[Samples], batch: int) -> list[Ti
             latency_ms_mean=float(entry.milliseconds.mean()),
             images_per_second=float(batch * 1000 / entry.milliseconds.mean()),
             peak_memory_mib=entry.peak_memory_mib,
+            device_memory_mib=entry.device_memory_mib,
             speedup=float(np.median(reference) / np.median(entry.milliseconds)),
             speedup_interval=speedup_interval(reference, entry.milliseconds),
         )

@@ -17,7 +17,8 @@ Subject = Literal["encoder", "classifier", "chain"]
 class MachineState:
     """Where and in what state the numbers were measured.
 
-    `cpu_busy_percent` is how much of all cores something else used just before the start.
+    `cpu_busy_percent` is how much of all cores something else used just before the start. `gpu` and its
+    driver are those that a GPU's target ran on.
     """
 
     processor: str
@@ -27,6 +28,8 @@ class MachineState:
     python: str
     cpu_busy_percent: float | None
     frequency_governor: str | None
+    gpu: str | None = None
+    gpu_driver: str | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Timing:
     """One competitor's raw samples in numbers.
 
     `speedup` is the first competitor's median over this one's, within the same run. `is_target`
-    marks what the target runs; the others are there to compare with.
+    marks what the target runs; the others are there to compare with. The memory is the process's peak,
+    and what it holds of a GPU's, None on a CPU.
     """
 
     subject: Subject
@@ -50,6 +54,7 @@ class Timing:
     peak_memory_mib: float
     speedup: float
     speedup_interval: Interval
+    device_memory_mib: float | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from ccr_deploy.cli.calibrate import calibrate
 from ccr_deploy.cli.classify import classify
 from ccr_deploy.cli.common import Invocation
 from ccr_deploy.cli.describe import describe
+from ccr_deploy.cli.doctor import doctor
 from ccr_deploy.cli.export import export
+from ccr_deploy.cli.inspect import inspect
 from ccr_deploy.cli.verify import verify
 from ccr_deploy.errors import CcrDeployError
 
@@ -47,7 +49,7 @@ def cli() -> None:
     """
 
 
-for _command in (describe, export, calibrate, build_engine, verify, benchmark, classify):
+for _command in (describe, export, calibrate, build_engine, verify, benchmark, classify, inspect, doctor):
     cli.add_command(_command)
 
 

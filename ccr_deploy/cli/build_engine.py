@@ -123,14 +123,16 @@ def build_engine(
 
 
 def _print_engines(console: Console, built: Sequence[BuiltEngine]) -> None:
+    from ccr_deploy.reporting.engine_lines import build_line
     from ccr_deploy.reporting.precision_tables import cost_lines, speed_line
 
     for entry in built:
         key, sidecar = entry.engine.sidecar.key, entry.engine.sidecar
-        how = f"built in {sidecar.build_seconds:.2f} s" if entry.built_now else "unchanged, not built again"
+        now = f"built in {build_line(sidecar.build_seconds, sidecar.build)}"
+        how = now if entry.built_now else "unchanged, not built again"
         what = " ".join(filter(None, (key.stage, key.precision, key.schedule)))
         library = f"{key.backend} {key.backend_version}, {sidecar.engine_bytes / 1e6:.2f} MB"
-        console.print(f"{what}: {library}, {how}", markup=False)
+        console.print(f"{what}: {library}, {how}", markup=False, soft_wrap=True)
         console.print(f"  {entry.engine.path}", markup=False, soft_wrap=True)
         if entry.verdict:
             console.print(f"  {speed_line(entry.verdict)}", markup=False)

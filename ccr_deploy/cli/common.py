@@ -104,13 +104,16 @@ def stdout_console() -> Console:
 
 def chosen_target(name: str | None, console: Console | None) -> str:
     """The named target, or the default, which the console is told: never a silent fall-back."""
-    from ccr_deploy.target import DEFAULT_TARGET, load_target
+    from ccr_deploy.target import load_target
+    from ccr_deploy.workflow.doctor import CPU_TARGET, default_target
 
-    chosen = name or DEFAULT_TARGET
+    chosen = name or default_target()
     target = load_target(chosen)
     if console:
         why = "" if name else ", the default"
-        console.print(f"target: {chosen}{why} ({target.description})", markup=False)
+        if why and chosen == CPU_TARGET:
+            why += " where no GPU's target fits (see ccr-deploy doctor)"
+        console.print(f"target: {chosen}{why}: {target.description}", markup=False, soft_wrap=True)
     return chosen
 
 

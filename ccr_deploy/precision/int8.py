@@ -12,15 +12,11 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from ccr_deploy.errors import PrecisionError
+from ccr_deploy.graph_convolutions import convolutions, quantized_convolutions
 from ccr_deploy.graph_passes import StripOriginPass, share_weights
 from ccr_deploy.precision.fp16 import cast, fp16_nodes
 from ccr_deploy.precision.optimizer import quantizer, quiet, unpatched_afterwards
-from ccr_deploy.precision.quantizers import (
-    convolutions,
-    is_quantizable,
-    layer_of,
-    quantized_activations,
-)
+from ccr_deploy.precision.quantizers import is_quantizable, layer_of, quantized_activations
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -94,15 +90,6 @@ def without_quantization(quantized: ir.Model, layers: Collection[str]) -> ir.Mod
     return model
 
 
-def quantized_convolutions(model: ir.Model) -> list[str]:
-    """The names of the convolutions whose activations and weights come from Q/DQ pairs."""
-    return [
-        node.name or ""
-        for node in model.graph
-        if node.op_type == "Conv" and all(_is_quantized(value) for value in node.inputs[:2])
-    ]
-
-
 def activation_scales(model: ir.Model) -> Mapping[str, float]:
     """The scale of every quantized activation, by tensor."""
     return {
@@ -174,13 +161,6 @@ def _unquantized(value: ir.Value) -> ir.Value:
         assert producer.inputs[0] is not None
         source = producer.inputs[0]
     return source
-
-
-def _is_quantized(value: ir.Value | None) -> bool:
-    producer = value.producer() if value is not None else None
-    if producer is not None and producer.op_type == "Cast":  # out of FP32, where the pair was kept in it
-        return _is_quantized(producer.inputs[0])
-    return producer is not None and producer.op_type == "DequantizeLinear"
 
 
 def _constant(value: ir.Value | None) -> np.ndarray:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ccr_deploy.graph_convolutions import convolutions
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -40,11 +42,6 @@ def layer_of(node_name: str) -> str:
     """
     stage = _RESIDUAL_STAGE.match(node_name)
     return stage.group(1) if stage else signal_of(node_name)
-
-
-def convolutions(model: ir.Model) -> list[ir.Node]:
-    """The graph's convolutions, in its order."""
-    return [node for node in model.graph if node.op_type == "Conv"]
 
 
 def layers(model: ir.Model) -> list[str]:

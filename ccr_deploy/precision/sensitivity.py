@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ccr_deploy.precision.quantizers import convolutions, is_quantizable, layer_of
+from ccr_deploy.graph_convolutions import convolutions
+from ccr_deploy.precision.quantizers import is_quantizable, layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -108,15 +108,17 @@ def speed_line(verdict: Verdict) -> str:
     """How fast an engine is against the first of those that it was timed with."""
     own, first = verdict.candidate, verdict.candidates[0]
     name, rival = own.precision.upper(), first.precision.upper()
+    if own.timing is None or first.timing is None:
+        return f"{name} was not timed: this machine cannot run it"
     if own is first:
         others = " and ".join(entry.precision.upper() for entry in verdict.candidates[1:])
         return f"{name} is kept: nothing faster within the accuracy budget ({others or 'none'} was weighed)"
-    interval = _interval(own.speedup_interval, digits=2)
+    interval = _interval(own.timing.speedup_interval, digits=2)
     times = (
-        f"{own.speedup:.2f} times as fast as {rival} "
-        f"({interval}; {own.latency_ms_p50:.2f} ms against {first.latency_ms_p50:.2f} ms)"
+        f"{own.timing.speedup:.2f} times as fast as {rival} "
+        f"({interval}; {own.timing.latency_ms_p50:.2f} ms against {first.timing.latency_ms_p50:.2f} ms)"
     )
-    return f"{name} is {times}" if verdict.is_faster else f"{name} IS NOT FASTER here: {times}"
+    return f"{name} is {times}" if own.is_faster else f"{name} IS NOT FASTER here: {times}"
 
 
 def cost_lines(verdicts: Sequence[Verdict]) -> list[str]:

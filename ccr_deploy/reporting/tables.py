@@ -74,6 +74,7 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
     """One table of timings; a row for each competitor."""
     machine = report.machine
     busy = machine.cpu_busy_percent
+    has_gpu = any(timing.device_memory_mib is not None for timing in report.timings)
     return [
         Table(
             title=f"Speed, batch {report.batch}, {report.threads} threads",
@@ -84,11 +85,12 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
                 "p99 ms",
                 "images/s",
                 "peak MiB",
+                *(["GPU MiB"] if has_gpu else []),
                 "speed-up",
                 "95 % interval",
             ),
-            rows=tuple(_timing_row(timing) for timing in report.timings),
-            note=f"{report.rounds} rounds in turn, a process each, on {machine.processor}, "
+            rows=tuple(_timing_row(timing, has_gpu) for timing in report.timings),
+            note=f"{report.rounds} rounds in turn, a process each, on {machine.gpu or machine.processor}, "
             "speed-up: against PyTorch eager"
             + (f"; THE MACHINE WAS {busy:.0f} % BUSY: measure again" if busy and busy > BUSY_PERCENT else "")
             + "".join(f"; left out: {reason}" for reason in report.left_out),
@@ -171,7 +173,8 @@ def _accuracy_row(accuracy: Accuracy) -> tuple[str, ...]:
     )
 
 
-def _timing_row(timing: Timing) -> tuple[str, ...]:
+def _timing_row(timing: Timing, has_gpu: bool) -> tuple[str, ...]:
+    held = timing.device_memory_mib
     return (
         f"{timing.subject}: {timing.competitor}",
         f"{timing.latency_ms_p50:.2f}",
@@ -179,6 +182,7 @@ def _timing_row(timing: Timing) -> tuple[str, ...]:
         f"{timing.latency_ms_p99:.2f}",
         f"{timing.images_per_second:.1f}",
         f"{timing.peak_memory_mib:.0f}",
+        *(["" if held is None else f"{held:.0f}"] if has_gpu else []),
         f"{timing.speedup:.2f}",
         _interval(timing.speedup_interval),
     )

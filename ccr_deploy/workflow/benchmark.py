@@ -1,8 +1,9 @@
-"""The target's engines against PyTorch eager and against each other."""
+"""The target's engines against PyTorch and against each other."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy import __version__
 from ccr_deploy.backends.base import thread_count
@@ -14,7 +15,13 @@ from ccr_deploy.benchmarking.worker import Competitor
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.errors import EngineError
 from ccr_deploy.progress import SILENT
-from ccr_deploy.target import REFERENCE_TARGET, load_target
+from ccr_deploy.target import (
+    GPU_REFERENCE_TARGET,
+    REFERENCE_BACKEND,
+    REFERENCE_TARGET,
+    PyTorchOptions,
+    uses_gpu,
+)
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
 
 if TYPE_CHECKING:
@@ -36,21 +43,23 @@ def benchmark_bundle(
     rounds: int = 15,
     progress: Progress = SILENT,
 ) -> BenchmarkReport:
-    """Times PyTorch eager, the target's engines, and what else the bundle has for the same backend.
+    """Times PyTorch, the target's engines, and what else the bundle has for the same backend.
 
-    That is the encoder's other schedules, and other precisions that this machine has instructions for.
+    PyTorch runs where the target does: eager, and on a GPU by `torch.compile` too. What else there is are
+    the encoder's other schedules, and other precisions that this machine has instructions for.
     Without a `precision` the target's engines are those that were built last. Engines that the store lacks
     are built first.
 
     Raises:
         EngineError: one of them cannot be built, loaded or run.
     """
-    machine = machine_state()
-    reference = EngineFactory(bundle, REFERENCE_TARGET, store)
     factory = compared_factory(bundle, target, store, precision)
+    factory.backend.check_runs_here()
+    machine = machine_state(with_gpu=uses_gpu(factory.target))
+    references = _references(bundle, factory)
     found: list[Timing] = []
     left_out: list[str] = []
-    for subject, competitors in _competitors(bundle, reference, factory, left_out).items():
+    for subject, competitors in _competitors(bundle, references, factory, left_out).items():
         samples = race(competitors, batch=batch, rounds=rounds, progress=progress, title=f"timing: {subject}")
         found.extend(timings(subject, samples, batch))
     model = bundle.manifest.model
@@ -63,7 +72,7 @@ def benchmark_bundle(
         model=f"{model.image_height}x{model.image_width}, T={model.iterations}, cut {model.classifier.cut}",
         target=target,
         batch=batch,
-        threads=thread_count(load_target(target).options),
+        threads=thread_count(getattr(factory.target.options, "threads", 0)),
         rounds=rounds,
         machine=machine,
         timings=tuple(found),
@@ -71,8 +80,35 @@ def benchmark_bundle(
     )
 
 
+@dataclass(frozen=True)
+class _Reference:
+    """A way to run the bundle's weights in PyTorch."""
+
+    name: str
+    factory: EngineFactory
+    options: PyTorchOptions
+
+    def competitor(self, *stages: Stage) -> Competitor:
+        engines = [self.factory.build(stage)[0] for stage in stages]
+        paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
+        return Competitor(self.name, False, REFERENCE_BACKEND, self.options, paths)
+
+
+def _references(bundle: Bundle, factory: EngineFactory) -> list[_Reference]:
+    """PyTorch eager first: what speed-ups are over. It gets the target's device and threads."""
+    if not uses_gpu(factory.target):
+        options = PyTorchOptions(threads=getattr(factory.target.options, "threads", 0))
+        return [_Reference("PyTorch eager", EngineFactory(bundle, REFERENCE_TARGET, factory.store), options)]
+    reference = EngineFactory(bundle, GPU_REFERENCE_TARGET, factory.store)
+    tuned: Literal["max-autotune"] = "max-autotune"
+    return [
+        _Reference("PyTorch eager", reference, PyTorchOptions(device="cuda")),
+        _Reference(f"torch.compile {tuned}", reference, PyTorchOptions(device="cuda", compile_mode=tuned)),
+    ]
+
+
 def _competitors(
-    bundle: Bundle, reference: EngineFactory, factory: EngineFactory, left_out: list[str]
+    bundle: Bundle, references: list[_Reference], factory: EngineFactory, left_out: list[str]
 ) -> dict[Subject, list[Competitor]]:
     library = factory.target.backend
 
@@ -84,10 +120,11 @@ def _competitors(
         is_target: bool = False,
     ) -> Competitor:
         engines = [maker.build(stage, schedule)[0] for stage in stages]
-        # The reference gets the target's threads, or the ratio would compare cores.
-        options = factory.target.options
         paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
-        return Competitor(name, is_target, maker.target.backend, options, paths)
+        return Competitor(name, is_target, library, factory.target.options, paths)
+
+    def pytorch(*stages: Stage) -> list[Competitor]:
+        return [reference.competitor(*stages) for reference in references]
 
     def engines_of(*stages: Stage) -> list[Competitor]:
         """The target's engines, then the other precisions."""
@@ -112,16 +149,12 @@ def _competitors(
 
     chain = engines_of("encoder", "classifier")
     if bundle.manifest.baseline:
-        chain.append(competitor("conventional, PyTorch eager", reference, "baseline"))
+        chain.append(replace(references[0].competitor("baseline"), name="conventional, PyTorch eager"))
         chain.append(competitor(f"conventional, {library}", factory, "baseline"))
     return {
-        "encoder": [
-            competitor("PyTorch eager", reference, "encoder"),
-            *engines_of("encoder"),
-            *other_schedules(),
-        ],
-        "classifier": [competitor("PyTorch eager", reference, "classifier"), *engines_of("classifier")],
-        "chain": [competitor("PyTorch eager", reference, "encoder", "classifier"), *chain],
+        "encoder": [*pytorch("encoder"), *engines_of("encoder"), *other_schedules()],
+        "classifier": [*pytorch("classifier"), *engines_of("classifier")],
+        "chain": [*pytorch("encoder", "classifier"), *chain],
     }
 
 

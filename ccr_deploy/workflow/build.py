@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from ccr_deploy.benchmarking.race import race, timings
 from ccr_deploy.benchmarking.worker import Competitor
 from ccr_deploy.engine_factory import EngineFactory, stage_precisions
-from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.errors import CcrDeployError, WrongUsageError
 from ccr_deploy.progress import SILENT
-from ccr_deploy.verdict import Candidate, Verdict, fastest_within_budget
+from ccr_deploy.verdict import Candidate, CandidateTiming, Verdict, fastest_within_budget
 from ccr_deploy.workflow.engines import built_precisions
 
 if TYPE_CHECKING:
@@ -48,32 +48,40 @@ def build_engines(
     rebuild: bool = False,
     progress: Progress = SILENT,
 ) -> list[BuiltEngine]:
-    """Builds stages of a bundle for a target, and times what is not FP32 against FP32.
+    """Builds stages of a bundle for a target, and times what is not FP32 against what it replaces.
 
     Without a `precision` it is the target's. ``auto`` builds all that this machine has instructions for and
     the bundle has graphs for, and keeps for each stage the fastest whose recorded accuracy loss is within
-    the budget. A bundle without INT8 graphs is calibrated on `images` first.
+    the budget. A bundle without INT8 graphs is calibrated on `images` first. Engines that are built here but
+    cannot run here are not timed.
 
     Raises:
         WrongUsageError: a graph is missing, or for ``auto`` the record of accuracy, and `images` are too.
-        EngineError: an engine cannot be built or run here.
+        EngineError: an engine cannot be built, or for ``auto`` run here.
     """
-    if precision == "auto" or (precision == "int8" and not bundle.has_precision("int8")):
-        bundle = _calibrated(bundle, images, progress)
     names = stage_precisions(precision) if precision and precision != "auto" else None
     factory = EngineFactory(bundle, target, store, names)
+    wants_int8 = "int8" in {factory.precision(stage) for stage in stages}
+    if precision == "auto":
+        factory.backend.check_runs_here()
+    if precision == "auto" or (wants_int8 and not bundle.has_precision("int8")):
+        bundle = _calibrated(bundle, images, progress)
+        factory = EngineFactory(bundle, target, store, names)
     weighable = _weighable(bundle, factory) if precision == "auto" else None
+    runs_here = _runs_here(factory)
     built = []
     for stage in stages:
         asked = factory.precision(stage)
         if stage == "baseline" or (asked == "fp32" and not weighable):
             built.append(_build(factory, stage, rebuild, progress))
             continue
+        compared = weighable or ((_rival(bundle, factory, asked), asked) if runs_here else (asked,))
         entries = {
-            rival: _build(factory.with_precision(rival), stage, rebuild, progress)
-            for rival in weighable or ("fp32", asked)
+            rival: _build(factory.with_precision(rival), stage, rebuild, progress) for rival in compared
         }
-        candidates = _timed(factory, stage, entries, progress)
+        candidates = (
+            _timed(factory, stage, entries, progress) if runs_here else _untimed(bundle, tuple(entries))
+        )
         kept = fastest_within_budget(candidates, accuracy_budget_points).precision if weighable else asked
         verdict = Verdict(
             precision=kept,
@@ -114,6 +122,19 @@ def _weighable(bundle: Bundle, factory: EngineFactory) -> list[EnginePrecision]:
     ]
 
 
+def _runs_here(factory: EngineFactory) -> bool:
+    try:
+        factory.backend.check_runs_here()
+    except CcrDeployError:
+        return False
+    return True
+
+
+def _rival(bundle: Bundle, factory: EngineFactory, precision: EnginePrecision) -> EnginePrecision:
+    """What an engine of a precision must be faster than: for INT8 that is FP16, where the device has it."""
+    return "fp16" if precision == "int8" and "fp16" in built_precisions(bundle, factory) else "fp32"
+
+
 def _recorded(bundle: Bundle, precision: EnginePrecision) -> PrecisionAccuracy | None:
     calibration = bundle.manifest.calibration
     accuracies = calibration.accuracies if calibration else ()
@@ -127,7 +148,7 @@ def _high_precision(bundle: Bundle) -> tuple[str, ...]:
 
 def _build(factory: EngineFactory, stage: Stage, rebuild: bool, progress: Progress) -> BuiltEngine:
     with progress.task(f"building {stage} {factory.precision(stage)}", 1) as advance:
-        engine, built_now = factory.build(stage, rebuild=rebuild)
+        engine, built_now = factory.build(stage, rebuild=rebuild, progress=progress)
         advance(1)
     return BuiltEngine(engine, built_now)
 
@@ -146,10 +167,20 @@ def _timed(
     return tuple(
         Candidate(
             precision=precision,
-            latency_ms_p50=timing.latency_ms_p50,
-            speedup=timing.speedup,
-            speedup_interval=timing.speedup_interval,
+            timing=CandidateTiming(
+                latency_ms_p50=timing.latency_ms_p50,
+                speedup=timing.speedup,
+                speedup_interval=timing.speedup_interval,
+            ),
             accuracy=_recorded(factory.bundle, precision),
         )
         for precision, timing in zip(entries, timings(subject, samples, 1), strict=True)
+    )
+
+
+def _untimed(bundle: Bundle, precisions: tuple[EnginePrecision, ...]) -> tuple[Candidate, ...]:
+    """What is known of engines that cannot run here."""
+    return tuple(
+        Candidate(precision=precision, timing=None, accuracy=_recorded(bundle, precision))
+        for precision in precisions
     )

@@ -11,7 +11,7 @@ from ccr_deploy.backends import backend
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.errors import EngineError
 from ccr_deploy.export.exporter import export_bundle, resized
-from ccr_deploy.target import Options
+from ccr_deploy.target import CpuOptions, PyTorchOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle import Bundle
     from ccr_deploy.engine_store import EngineStore
     from ccr_deploy.models.checkpoint import Checkpoint
+    from ccr_deploy.target import Options
 
 TARGETS = ("cpu", "cpu-openvino", "pytorch")
 
@@ -87,14 +88,17 @@ def test_a_closed_runner_raises(encoder: Runner) -> None:
         encoder.infer({"image": images(1)})
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "pytorch"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("onnxruntime", CpuOptions()), ("openvino", CpuOptions()), ("pytorch", PyTorchOptions())],
+)
 @pytest.mark.parametrize("content", [b"", b"no engine", bytes(1000)])
-def test_a_file_that_is_no_engine(name: str, content: bytes, tmp_path: Path) -> None:
-    library = backend(name)
+def test_a_file_that_is_no_engine(name: str, options: Options, content: bytes, tmp_path: Path) -> None:
+    library = backend(name, options)
     path = tmp_path / f"encoder{library.suffix}"
     path.write_bytes(content)
     with pytest.raises(EngineError, match="encoder"):
-        library.load(path, Options(), "fp32")
+        library.load(path, "fp32")
 
 
 def test_an_optimised_engine_is_another_file_than_its_graph(tiny_bundle: Bundle, store: EngineStore) -> None:

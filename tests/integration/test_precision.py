@@ -18,6 +18,7 @@ from ccr_deploy.errors import CalibrationError, EngineError, PrecisionError, Wro
 from ccr_deploy.export.borders import EncoderGraph
 from ccr_deploy.export.to_onnx import to_onnx
 from ccr_deploy.export.unroll import unroll
+from ccr_deploy.graph_convolutions import convolutions, quantized_convolutions
 from ccr_deploy.metrics import flipped_bits
 from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
 from ccr_deploy.models.presets import preset
@@ -25,12 +26,11 @@ from ccr_deploy.precision.fp16 import cast, fp16_nodes
 from ccr_deploy.precision.int8 import (
     activation_scales,
     quantize,
-    quantized_convolutions,
     to_int8,
     without_quantization,
 )
 from ccr_deploy.precision.judge import judge
-from ccr_deploy.precision.quantizers import convolutions, layer_of, quantized_activations, signal_of
+from ccr_deploy.precision.quantizers import layer_of, quantized_activations, signal_of
 from ccr_deploy.precision.ranges import RangeCollector
 from ccr_deploy.precision.recipe import DEFAULT_HIGH_PRECISION, Recipe
 from ccr_deploy.precision.table import StageTable, TensorRange, read_table

@@ -70,6 +70,8 @@ def fill(
                 precision="fp32",
                 schedule="layer-major",
                 graph_hash="cd" * 32,
+                convolutions=40,
+                quantized_convolutions=0,
                 file=add("encoder.fp32.layer-major", ".onnx"),
             ),
         ),

@@ -10,12 +10,16 @@ import pytest
 
 from ccr_deploy.engine_store import (
     ENVIRONMENT_VARIABLE,
+    BuildFacts,
     Engine,
     EngineKey,
+    EngineOrigin,
     EngineStore,
+    log_path,
     sidecar_path,
 )
 from ccr_deploy.errors import EngineError
+from ccr_deploy.target import CpuOptions, ResolvedTarget
 
 KEY = EngineKey(
     stage="encoder",
@@ -26,6 +30,16 @@ KEY = EngineKey(
     backend_version="1.20.0",
     device="a CPU",
     target_digest="cd" * 32,
+)
+ORIGIN = EngineOrigin(
+    created_by="test",
+    target="cpu",
+    resolved_target=ResolvedTarget(
+        backend="onnxruntime", precision="fp32", schedule="layer-major", batch=None, options=CpuOptions()
+    ),
+    graph_file="encoder.onnx",
+    convolutions=40,
+    quantized_convolutions=0,
 )
 OTHER = {
     "stage": "classifier",
@@ -43,9 +57,11 @@ class AccidentError(Exception):
 
 
 def build(store: EngineStore, key: EngineKey = KEY, content: bytes = b"an engine") -> Engine:
-    return store.build(
-        key, ".onnx", target="cpu", created_by="test", write=lambda path: path.write_bytes(content)
-    )
+    def write(path: Path) -> BuildFacts:
+        path.write_bytes(content)
+        return BuildFacts()
+
+    return store.build(key, ".onnx", ORIGIN, write)
 
 
 def refusal(store: EngineStore, key: EngineKey = KEY) -> str:
@@ -197,8 +213,8 @@ def test_a_sidecar_that_is_no_sidecar_is_refused(tmp_path, text, message):
 
 def test_a_sidecar_of_another_schema_version_is_refused(tmp_path):
     store = EngineStore(tmp_path)
-    edit(build(store), lambda content: content.update(schema_version=2))
-    assert "schema version 2, this program reads 1" in refusal(store)
+    edit(build(store), lambda content: content.update(schema_version=1))
+    assert "schema version 1, this program reads 2" in refusal(store)
 
 
 def test_an_unknown_field_of_a_sidecar_is_refused_and_named(tmp_path):
@@ -220,7 +236,7 @@ def test_an_accident_within_a_build_leaves_nothing(tmp_path, error):
         raise error
 
     with pytest.raises(error):
-        EngineStore(tmp_path).build(KEY, ".onnx", target="cpu", created_by="test", write=write)
+        EngineStore(tmp_path).build(KEY, ".onnx", ORIGIN, write)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -234,13 +250,29 @@ def test_an_accident_within_a_rebuild_leaves_the_old_engine(tmp_path, error):
         raise error
 
     with pytest.raises(error):
-        store.build(KEY, ".onnx", target="cpu", created_by="test", write=write)
+        store.build(KEY, ".onnx", ORIGIN, write)
     assert store.find(KEY, ".onnx").path.read_bytes() == b"an engine"
+
+
+def test_the_log_of_a_failed_build_is_kept_until_one_succeeds(tmp_path):
+    store = EngineStore(tmp_path)
+
+    def fail(path: Path) -> BuildFacts:
+        log_path(path).write_text("why")
+        raise EngineError("cannot be built")
+
+    with pytest.raises(EngineError, match="cannot be built; the builder's log: ") as caught:
+        store.build(KEY, ".onnx", ORIGIN, fail)
+    log = tmp_path / f"{KEY.digest}.failed.log"
+    assert str(log) in str(caught.value)
+    assert log.read_text() == "why"
+    build(store)
+    assert [entry.name for entry in tmp_path.iterdir()] == [KEY.digest]
 
 
 def test_a_build_that_writes_no_engine_is_an_engine_error(tmp_path):
     with pytest.raises(EngineError):
-        EngineStore(tmp_path).build(KEY, ".onnx", target="cpu", created_by="test", write=lambda _: None)
+        EngineStore(tmp_path).build(KEY, ".onnx", ORIGIN, lambda _: BuildFacts())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -248,11 +280,12 @@ def test_an_unfinished_build_is_not_found(tmp_path):
     store = EngineStore(tmp_path)
     found = []
 
-    def write(path: Path) -> None:
+    def write(path: Path) -> BuildFacts:
         path.write_bytes(b"an engine")
         found.append(store.find(KEY, ".onnx"))
+        return BuildFacts()
 
-    store.build(KEY, ".onnx", target="cpu", created_by="test", write=write)
+    store.build(KEY, ".onnx", ORIGIN, write)
     assert found == [None]
 
 
@@ -291,14 +324,16 @@ def test_a_build_that_was_killed_is_cleared_by_the_next(tmp_path):
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from ccr_deploy.engine_store import EngineKey, EngineStore\n"
+        "from ccr_deploy.engine_store import EngineKey, EngineOrigin, EngineStore\n"
         "key = EngineKey.model_validate_json(sys.argv[2])\n"
+        "origin = EngineOrigin.model_validate_json(sys.argv[3])\n"
         "def die(path):\n"
         "    path.write_bytes(b'half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "EngineStore(Path(sys.argv[1])).build(key, '.onnx', target='cpu', created_by='test', write=die)\n"
+        "EngineStore(Path(sys.argv[1])).build(key, '.onnx', origin, die)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path), KEY.model_dump_json()], check=False)
+    records = (KEY.model_dump_json(), ORIGIN.model_dump_json())
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path), *records], check=False)
     assert done.returncode == -9
     assert [entry.name.startswith(".building-") for entry in tmp_path.iterdir()] == [True]
     build(EngineStore(tmp_path))

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from ccr_deploy.errors import TargetError
-from ccr_deploy.target import Options, StagePrecisions, Target, load_target, resolve, target_files
+from ccr_deploy.target import (
+    CpuOptions,
+    CpuTarget,
+    PyTorchTarget,
+    StagePrecisions,
+    load_target,
+    resolve,
+    target_files,
+)
 
 SHIPPED = Path(__file__).parents[2] / "engines"
 GOOD = """
@@ -45,12 +53,12 @@ def test_the_reference_target_is_shipped():
 
 
 def test_a_toml_file_is_read_field_by_field(tmp_path):
-    assert load_target(write(tmp_path, GOOD)) == Target(
+    assert load_target(write(tmp_path, GOOD)) == CpuTarget(
         description="mine",
         backend="onnxruntime",
         schedule="layer-major",
         precision=StagePrecisions(),
-        options=Options(threads=3),
+        options=CpuOptions(threads=3),
     )
 
 
@@ -113,17 +121,17 @@ def test_an_unknown_name_is_refused_and_the_known_ones_listed():
 
 
 def test_the_digest_does_not_depend_on_the_description():
-    first, second = (Target(description=text, backend="onnxruntime") for text in ("one", "two"))
+    first, second = (CpuTarget(description=text, backend="onnxruntime") for text in ("one", "two"))
     assert resolve(first, "encoder").digest == resolve(second, "encoder").digest
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"options": Options(threads=2)}, {"schedule": "layer-major"}, {"backend": "pytorch"}],
+    [{"options": CpuOptions(threads=2)}, {"schedule": "layer-major"}, {"backend": "pytorch"}],
     ids=["options", "schedule", "backend"],
 )
 def test_the_digest_depends_on_what_the_engine_is_built_from(change):
-    target = Target(description="", backend="onnxruntime")
+    target = CpuTarget(description="", backend="onnxruntime")
     changed = target.model_copy(update=change)
     assert resolve(target, "encoder").digest != resolve(changed, "encoder").digest
 
@@ -136,19 +144,19 @@ def test_a_default_that_is_written_out_does_not_change_the_digest(tmp_path):
 
 @pytest.mark.parametrize("stage", ["classifier", "baseline"])
 def test_only_an_encoder_has_a_schedule(stage):
-    target = Target(description="", backend="onnxruntime", schedule="layer-major")
+    target = CpuTarget(description="", backend="onnxruntime", schedule="layer-major")
     assert resolve(target, stage, "plain").schedule is None
 
 
 def test_the_reference_s_encoder_is_not_unrolled():
-    assert resolve(Target(description="", backend="pytorch"), "encoder", "plain").schedule is None
+    assert resolve(PyTorchTarget(description="", backend="pytorch"), "encoder", "plain").schedule is None
 
 
 def test_a_named_schedule_goes_over_the_target_s():
-    target = Target(description="", backend="onnxruntime", schedule="layer-major")
+    target = CpuTarget(description="", backend="onnxruntime", schedule="layer-major")
     assert resolve(target, "encoder", "plain").schedule == "plain"
 
 
 def test_without_a_named_schedule_the_target_s_counts():
-    target = Target(description="", backend="onnxruntime", schedule="layer-major")
+    target = CpuTarget(description="", backend="onnxruntime", schedule="layer-major")
     assert resolve(target, "encoder").schedule == "layer-major"

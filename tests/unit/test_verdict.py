@@ -6,7 +6,7 @@ import pytest
 
 from ccr_deploy.accuracy import PrecisionAccuracy
 from ccr_deploy.metrics import Interval
-from ccr_deploy.verdict import Candidate, Verdict, fastest_within_budget
+from ccr_deploy.verdict import Candidate, CandidateTiming, Verdict, fastest_within_budget
 
 
 def accuracy(loss: float | None, same: int = 90) -> PrecisionAccuracy:
@@ -26,10 +26,8 @@ def accuracy(loss: float | None, same: int = 90) -> PrecisionAccuracy:
 
 
 def candidate(precision: str, ms: float, low: float = 1.5, record=None) -> Candidate:
-    interval = Interval(low, low + 1)
-    return Candidate(
-        precision=precision, latency_ms_p50=ms, speedup=low + 0.5, speedup_interval=interval, accuracy=record
-    )
+    timing = CandidateTiming(latency_ms_p50=ms, speedup=10 / ms, speedup_interval=Interval(low, low + 1))
+    return Candidate(precision=precision, timing=timing, accuracy=record)
 
 
 FP32 = candidate("fp32", 10, 1)
@@ -54,9 +52,9 @@ def test_fp32_costs_nothing_without_any_record() -> None:
 
 
 def test_an_engine_is_faster_only_where_its_whole_interval_says_so() -> None:
-    assert verdict(candidate("int8", 5, 1.01)).is_faster
-    assert not verdict(candidate("int8", 5, 0.99)).is_faster
-    assert not verdict(candidate("int8", 5, 1)).is_faster
+    assert candidate("int8", 5, 1.01).is_faster
+    assert not candidate("int8", 5, 0.99).is_faster
+    assert not candidate("int8", 5, 1).is_faster
 
 
 @pytest.mark.parametrize(("loss", "within"), [(0.9, True), (1.0, True), (1.1, False), (-3, True)])

@@ -15,7 +15,7 @@ from ccr_deploy.reporting.precision_tables import (
     sensitivity_table,
     speed_line,
 )
-from ccr_deploy.verdict import Candidate, Verdict
+from ccr_deploy.verdict import Candidate, CandidateTiming, Verdict
 from tests.unit.precision.test_table import TABLE
 
 INT8 = PrecisionAccuracy(
@@ -37,15 +37,15 @@ UNLABELLED = INT8.model_copy(
     )
 )
 FP32 = Candidate(
-    precision="fp32", latency_ms_p50=20, speedup=1, speedup_interval=Interval(1, 1), accuracy=None
+    precision="fp32",
+    timing=CandidateTiming(latency_ms_p50=20, speedup=1, speedup_interval=Interval(1, 1)),
+    accuracy=None,
 )
 
 
 def candidate(low: float = 1.8, record: PrecisionAccuracy | None = INT8) -> Candidate:
-    interval = Interval(low, 2.2)
-    return Candidate(
-        precision="int8", latency_ms_p50=10, speedup=2, speedup_interval=interval, accuracy=record
-    )
+    timing = CandidateTiming(latency_ms_p50=10, speedup=2, speedup_interval=Interval(low, 2.2))
+    return Candidate(precision="int8", timing=timing, accuracy=record)
 
 
 def verdict(entry: Candidate, kept: str = "int8", budget: float = 1) -> Verdict:

@@ -1,0 +1,227 @@
+"""A build's process: Polygraphy's loaders, from a graph to an engine's file.
+
+Nothing here is imported by the command line's own process: a builder that crashes, or takes all memory, takes
+only this one with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ccr_deploy.backends.tensorrt.flavour import (
+    flavour_of,
+    import_library,
+    is_strongly_typed,
+)
+from ccr_deploy.backends.tensorrt.inspector import executed_convolutions, inspect
+from ccr_deploy.backends.tensorrt.messages import Built, Failed, Progressed
+from ccr_deploy.backends.tensorrt.phases import BuildPhases
+from ccr_deploy.child_process import peak_memory_mib
+from ccr_deploy.engine_store import BuildFacts
+from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
+from ccr_deploy.gpu import find_gpu
+from ccr_deploy.target import RtxOptions
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from ccr_deploy.backends.tensorrt.flavour import Flavour
+    from ccr_deploy.backends.tensorrt.messages import BuildRequest
+    from ccr_deploy.engine_store import ExecutedConvolutions
+
+_PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU \d+ MiB, GPU (\d+) MiB")
+
+
+def serve(connection: Connection[Any, Any]) -> None:
+    """Builds the engine that is asked for, and says how far it is and how it ended."""
+    request: BuildRequest = connection.recv()
+    log = _BuildLog()
+    try:
+        facts = _build(request, connection, log)
+    except CcrDeployError as error:
+        connection.send(Failed(str(error)))
+    except Exception as error:  # Polygraphy's own exception says less than what it logged before
+        traceback.print_exc()
+        connection.send(Failed(log.complaint or f"{type(error).__name__}: {error}"))
+    else:
+        connection.send(Built(facts))
+
+
+def _build(request: BuildRequest, connection: Connection[Any, Any], log: _BuildLog) -> BuildFacts:
+    flavour = flavour_of(request.options)
+    library = import_library(flavour)
+    try:
+        from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath
+        from polygraphy.logger import G_LOGGER
+    except ImportError:
+        raise MissingExtraError("polygraphy", flavour.extra, f"building with {flavour.title}") from None
+    G_LOGGER.use_python_logging_system = True
+    G_LOGGER.module_severity = G_LOGGER.VERBOSE
+    network = NetworkFromOnnxPath(
+        str(request.graph), strongly_typed=is_strongly_typed(flavour, library.__version__)
+    )
+    names: list[str] = []
+
+    def network_with_names() -> Any:  # noqa: ANN401 -- the library has no types
+        parsed = network()
+        names.extend(layer.name for layer in parsed[1] if layer.type == library.LayerType.CONVOLUTION)
+        return parsed
+
+    cache = request.timing_cache
+    if cache:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+    monitor = _progress_monitor(library, connection)
+    engine = EngineBytesFromNetwork(
+        network_with_names,
+        _configuration(request, flavour, library, monitor),
+        save_timing_cache=str(cache) if cache else None,
+    )()
+    with request.engine.open("wb") as file:
+        file.write(memoryview(engine))
+    executed = _inspected(request, library, engine, names) if request.can_run else None
+    return BuildFacts(
+        library_version=str(library.__version__),
+        driver=_driver(),
+        peak_host_memory_mib=round(peak_memory_mib(), 1),
+        peak_device_memory_mib=log.peak_device_memory_mib,
+        executed_convolutions=executed,
+    )
+
+
+def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monitor: Any) -> Any:  # noqa: ANN401
+    """Polygraphy's loader of the builder's configuration."""
+    from polygraphy.backend.trt import CreateConfig, PostprocessConfig, Profile
+
+    options, batch = request.options, request.batch
+    profile = Profile()
+    for name, shape in request.input_shapes.items():
+        profile.add(name, (batch.min, *shape), (batch.opt, *shape), (batch.max, *shape))
+    common: dict[str, Any] = {"profiles": [profile], "progress_monitor": monitor}
+    if options.workspace_mib:
+        common["memory_pool_limits"] = {library.MemoryPoolType.WORKSPACE: options.workspace_mib << 20}
+    if isinstance(options, RtxOptions):
+        from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+
+        if options.compute_capabilities == ("current",):
+            common["use_gpu"] = True
+        else:
+            numbers = (capability.split(".") for capability in options.compute_capabilities)
+            common["compute_capabilities"] = [(int(major), int(minor)) for major, minor in numbers]
+
+        def set_tf32(builder: Any, network: Any, config: Any) -> None:  # noqa: ANN401, ARG001
+            flag = library.BuilderFlag.TF32  # Polygraphy's configuration for this flavour leaves it as it is
+            config.set_flag(flag) if options.tf32 else config.clear_flag(flag)
+
+        return PostprocessConfig(CreateConfigRTX(**common), set_tf32)
+    if not is_strongly_typed(flavour, library.__version__):
+        common |= {"fp16": request.precision != "fp32", "int8": request.precision == "int8"}
+    levels = {"same-compute-capability": "SAME_COMPUTE_CAPABILITY", "ampere-plus": "AMPERE_PLUS"}
+    if options.hardware_compatibility != "none":
+        level = levels[options.hardware_compatibility]
+        if not hasattr(library.HardwareCompatibilityLevel, level):
+            raise EngineError(
+                f"TensorRT {library.__version__} has no hardware compatibility "
+                f"{options.hardware_compatibility}"
+            )
+        common["hardware_compatibility_level"] = getattr(library.HardwareCompatibilityLevel, level)
+    timing_cache = request.timing_cache
+    return CreateConfig(
+        tf32=options.tf32,
+        builder_optimization_level=options.optimization_level,
+        version_compatible=options.version_compatible,
+        load_timing_cache=str(timing_cache) if timing_cache and timing_cache.exists() else None,
+        **common,
+    )
+
+
+def _inspected(
+    request: BuildRequest,
+    library: Any,  # noqa: ANN401
+    engine: Any,  # noqa: ANN401
+    convolutions: list[str],
+) -> ExecutedConvolutions:
+    """What the built engine executes; the inspector's own text is kept beside the engine.
+
+    Raises:
+        EngineError: INT8 was asked for, and every convolution is known to be executed in another precision.
+    """
+    layers = inspect(library, engine)
+    request.engine.with_name(request.engine.name + ".layers.json").write_text(layers, encoding="utf-8")
+    executed = executed_convolutions(layers, convolutions)
+    if request.precision == "int8" and not executed.int8 and not executed.unknown:
+        raise EngineError(
+            f"INT8 was asked for, but the engine executes none of {len(convolutions)} convolutions in it: "
+            f"{executed.fp16} in FP16, {executed.fp32} in FP32"
+        )
+    return executed
+
+
+def _driver() -> str | None:
+    with suppress(CcrDeployError):
+        return find_gpu().driver
+    return None
+
+
+def _progress_monitor(library: Any, connection: Connection[Any, Any]) -> Any:  # noqa: ANN401
+    """TensorRT's monitor, where it has one (8.6 has none); a build that nobody waits for is cancelled."""
+    if not hasattr(library, "IProgressMonitor"):
+        return None
+    phases = BuildPhases()
+
+    class Monitor(library.IProgressMonitor):  # type: ignore[misc] # imported above, by name
+        def __init__(self) -> None:
+            library.IProgressMonitor.__init__(self)
+            self._told = 0
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            phases.start(phase_name, parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            phases.step(phase_name, step)
+            if phases.percent > self._told:
+                self._told = phases.percent
+                try:
+                    connection.send(Progressed(self._told))
+                except OSError:
+                    return False
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            phases.finish(phase_name)
+
+    return Monitor()
+
+
+class _BuildLog(logging.Handler):
+    """Prints what is logged, and remembers the errors and TensorRT's memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._errors: list[str] = []
+        self.peak_device_memory_mib: float | None = None
+        handlers = [logging.StreamHandler(sys.stdout), self]
+        logging.basicConfig(level=logging.DEBUG, handlers=handlers, format="%(message)s")
+
+    @property
+    def complaint(self) -> str | None:
+        """The parser's own summary, which names the node; else the first error, which others follow from."""
+        summaries = [error for error in self._errors if error.startswith("In node")]
+        return next(iter(summaries + self._errors), None)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.levelno == logging.ERROR:
+            self._errors.append(_one_line(message))
+        if found := _PEAK.search(message):
+            self.peak_device_memory_mib = float(found.group(1))
+
+
+def _one_line(message: str) -> str:
+    """A logged error without colours, mark and line breaks."""
+    plain = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split())
+    return plain.removeprefix("[E]").lstrip()[:500]

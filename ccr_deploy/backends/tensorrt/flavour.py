@@ -1,0 +1,77 @@
+"""The two flavours of TensorRT: which package they are, and which versions this project knows."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ccr_deploy.errors import EngineError, MissingExtraError
+from ccr_deploy.target import RtxOptions
+from ccr_deploy.versions import version_numbers
+
+if TYPE_CHECKING:
+    from ccr_deploy.target import TensorRtOptions
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One of the two libraries: its name in targets, its title, its Python package and the extra with it."""
+
+    name: str
+    title: str
+    package: str
+    extra: str
+
+
+TENSORRT = Flavour("tensorrt", "TensorRT", "tensorrt", "tensorrt")
+RTX = Flavour("tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", "rtx")
+
+_WEAKLY_TYPED = (8, 6)
+"""JetPack 6.0's: the last that takes precision as builder flags, and the only such version that is known."""
+_JETPACKS = "JetPack 6.0 has 8.6, 6.1 and 6.2 have 10.3, 7.0 has 10.13"
+
+
+def flavour_of(options: TensorRtOptions | RtxOptions) -> Flavour:
+    """The flavour that takes such options."""
+    return RTX if isinstance(options, RtxOptions) else TENSORRT
+
+
+def import_library(flavour: Flavour) -> Any:  # noqa: ANN401 -- the library has no types
+    """The flavour's package, of a version that this project knows.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        EngineError: it is too old or too new.
+    """
+    try:
+        library = importlib.import_module(flavour.package)
+    except ImportError:
+        raise MissingExtraError(flavour.package, flavour.extra, f"the backend {flavour.name}") from None
+    check_version(flavour, library.__version__)
+    return library
+
+
+def check_version(flavour: Flavour, version: str) -> None:
+    """Raises an EngineError, which says what to do, where a version is not known to work.
+
+    These are TensorRT 8.6 and 10.3 to 11, and TensorRT-RTX from 1.4 on.
+    """
+    found = version_numbers(version)[:2]
+    if flavour is RTX:
+        if found < (1, 4):
+            raise EngineError(
+                f"TensorRT-RTX {version} is older than 1.4: pip install --upgrade 'ccr-deploy[rtx]'"
+            )
+    elif found >= (12, 0):
+        raise EngineError(f"TensorRT {version} is newer than this program knows: pip install 'tensorrt<12'")
+    elif found < (10, 3) and found != _WEAKLY_TYPED:
+        raise EngineError(
+            f"TensorRT {version} is not supported, only 8.6 and 10.3 to 11: on a Jetson update JetPack "
+            f"({_JETPACKS}), elsewhere pip install --upgrade 'ccr-deploy[tensorrt]'"
+        )
+
+
+def is_strongly_typed(flavour: Flavour, version: str) -> bool:
+    """Whether networks take their precision from the graph alone, without builder flags."""
+    return flavour is RTX or version_numbers(version)[:2] != _WEAKLY_TYPED

@@ -1,0 +1,81 @@
+"""In which precision an engine executes its convolutions, from TensorRT's engine inspector.
+
+The inspector names a layer's input types in several ways: ``"Format/Datatype": "Row major Int8 format"`` up
+to TensorRT 10, ``"Datatype": "Int8"`` since. A layer's ``Metadata`` lists the graph's nodes that it executes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from ccr_deploy.engine_store import ExecutedConvolutions
+from ccr_deploy.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+_ONNX_NAME = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+_CONVOLVES = re.compile("conv|correlation|gemm", re.IGNORECASE)
+_PRECISIONS = (
+    (re.compile(r"\bint8\b", re.IGNORECASE), "int8"),
+    (re.compile(r"\b(half|fp16)\b", re.IGNORECASE), "fp16"),
+    (re.compile(r"\b(float|fp32)\b", re.IGNORECASE), "fp32"),
+)
+
+
+def inspect(library: Any, plan: Any) -> str:  # noqa: ANN401 -- the library has no types
+    """The inspector's JSON about a plan that was just built here.
+
+    Raises:
+        EngineError: this machine cannot read it.
+    """
+    runtime = library.Runtime(library.Logger(library.Logger.WARNING))
+    if hasattr(runtime, "engine_host_code_allowed"):
+        runtime.engine_host_code_allowed = True  # version-compatible plans carry the runtime that reads them
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise EngineError("the engine was built, but cannot be read on this machine")
+    inspector = engine.create_engine_inspector()
+    return str(inspector.get_engine_information(library.LayerInformationFormat.JSON))
+
+
+def executed_convolutions(layers_json: str, convolutions: Collection[str]) -> ExecutedConvolutions:
+    """Counts the graph's `convolutions`, given by name, by the precision of the layers that execute them.
+
+    Raises:
+        EngineError: the text is not the inspector's.
+    """
+    try:
+        layers = json.loads(layers_json)["Layers"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(f"the engine inspector's answer cannot be read ({error})") from error
+    found = _precisions([layer for layer in layers if isinstance(layer, dict)])
+    counts = dict.fromkeys(ExecutedConvolutions.model_fields, 0)
+    for name in convolutions:
+        counts[found.get(name, "unknown")] += 1
+    return ExecutedConvolutions(**counts)
+
+
+def _precisions(layers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The precision of every graph node in a layer that convolves."""
+    found = {}
+    for layer in layers:
+        kind = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}"
+        precision = _input_precision(layer)
+        if _CONVOLVES.search(kind) and precision:
+            found.update(dict.fromkeys(_nodes(layer), precision))
+    return found
+
+
+def _nodes(layer: Mapping[str, Any]) -> list[str]:
+    """The graph's nodes in a layer; older versions say so in its name alone."""
+    named = _ONNX_NAME.findall(str(layer.get("Metadata", "")))
+    return named or [part.strip() for part in str(layer.get("Name", "")).split(" + ")]
+
+
+def _input_precision(layer: Mapping[str, Any]) -> str | None:
+    inputs = layer.get("Inputs") or [{}]
+    text = str(inputs[0].get("Datatype") or inputs[0].get("Format/Datatype") or "")
+    return next((precision for pattern, precision in _PRECISIONS if pattern.search(text)), None)

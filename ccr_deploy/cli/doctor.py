@@ -1,0 +1,57 @@
+"""``ccr-deploy doctor``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from ccr_deploy.cli.common import json_option, stdout_console, verbose_option
+
+if TYPE_CHECKING:
+    from ccr_deploy.workflow.doctor import Diagnosis, TargetFit
+
+
+@click.command()
+@json_option
+@verbose_option
+def doctor(as_json: bool) -> None:
+    """Show which targets this machine can build and run, and why not the others.
+
+    \b
+    Example:
+      ccr-deploy doctor
+    """
+    from ccr_deploy.workflow.doctor import diagnose
+
+    diagnosis = diagnose()
+    if as_json:
+        click.echo(json.dumps(asdict(diagnosis), indent=2))
+    else:
+        _print(diagnosis)
+
+
+def _print(diagnosis: Diagnosis) -> None:
+    console = stdout_console()
+    gpu = f"{diagnosis.gpu}, driver {diagnosis.gpu_driver}" if diagnosis.gpu else diagnosis.gpu_obstacle
+    packages = (f"{name} {version or '–'}" for name, version in diagnosis.packages.items())
+    for line in (
+        f"ccr-deploy {diagnosis.ccr_deploy}, Python {diagnosis.python}, {diagnosis.operating_system}",
+        f"CPU: {diagnosis.processor}, {diagnosis.usable_cores} cores",
+        f"GPU: {gpu}",
+        f"packages: {', '.join(packages)}",
+        "",
+        *(_line(fit) for fit in diagnosis.targets),
+        "",
+        f"without --target: {diagnosis.default_target}",
+    ):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _line(fit: TargetFit) -> str:
+    builds = "builds" if fit.build_obstacle is None else "-"
+    runs = "runs" if fit.run_obstacle is None else "-"
+    why_not = dict.fromkeys(filter(None, (fit.build_obstacle, fit.run_obstacle)))
+    return f"{fit.target:<16} {builds:<6} {runs:<4}  {'; '.join(why_not) or fit.description}"

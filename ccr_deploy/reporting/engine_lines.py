@@ -1,0 +1,58 @@
+"""An engine's sidecar in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ccr_deploy.engine_store import BuildFacts, Sidecar
+
+_NOT_KNOWN = "not known here"
+
+
+def engine_lines(sidecar: Sidecar) -> list[str]:
+    """A line each: what the engine is, what it is for, its build, its convolutions, its source."""
+    key, batch = sidecar.key, sidecar.origin.resolved_target.batch
+    what = " ".join(filter(None, (key.stage, key.precision.upper(), key.schedule)))
+    library = f"{key.backend} {sidecar.build.library_version or key.backend_version}"
+    sizes = (
+        f"batches of {batch.min} to {batch.max}, most often {batch.opt}" if batch else "batches of any size"
+    )
+    return [
+        f"{what}: {library}, {sidecar.engine_bytes / 1e6:.2f} MB",
+        f"built for: target {sidecar.origin.target}, {key.device}, {sizes}",
+        f"options: {sidecar.origin.resolved_target.options.model_dump_json()}",
+        f"build: {build_line(sidecar.build_seconds, sidecar.build)}, by {sidecar.origin.created_by}",
+        *convolution_lines(sidecar),
+        f"graph: {sidecar.origin.graph_file or 'none, the weights themselves'}, hash {key.source_hash[:12]}",
+        f"engine: SHA-256 {sidecar.engine_sha256}, as its sidecar says",
+    ]
+
+
+def build_line(seconds: float, facts: BuildFacts) -> str:
+    """What a build took."""
+    parts = [f"{seconds:.2f} s"]
+    if facts.peak_host_memory_mib is not None:
+        parts.append(f"peak {facts.peak_host_memory_mib:.0f} MiB on the host")
+    if facts.peak_device_memory_mib is not None:
+        parts.append(f"{facts.peak_device_memory_mib:.0f} MiB on the GPU")
+    if facts.driver:
+        parts.append(f"driver {facts.driver}")
+    return ", ".join(parts)
+
+
+def convolution_lines(sidecar: Sidecar) -> list[str]:
+    """The two things that are told about convolutions, which are not the same."""
+    origin, executed = sidecar.origin, sidecar.build.executed_convolutions
+    if origin.convolutions is None:
+        return []
+    found = _NOT_KNOWN
+    if executed:
+        counts = {"INT8": executed.int8, "FP16": executed.fp16, "FP32": executed.fp32}
+        found = ", ".join(f"{count} in {name}" for name, count in counts.items())
+        if executed.unknown:
+            found += f", {executed.unknown} {_NOT_KNOWN}"
+    return [
+        f"convolutions quantized in the graph: {origin.quantized_convolutions} of {origin.convolutions}",
+        f"convolutions executed by the engine: {found}",
+    ]

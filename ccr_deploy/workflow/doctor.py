@@ -1,0 +1,140 @@
+"""What this machine is, which targets it can build and run, and which of them fits it best."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from ccr_deploy import __version__
+from ccr_deploy.backends import backend
+from ccr_deploy.backends.base import processor_name, thread_count
+from ccr_deploy.errors import CcrDeployError
+from ccr_deploy.gpu import find_gpu
+from ccr_deploy.machine_fit import check_machine
+from ccr_deploy.target import (
+    CudaTarget,
+    RtxTarget,
+    TensorRtTarget,
+    load_target,
+    target_files,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ccr_deploy.target import Target
+
+CPU_TARGET = "cpu"
+_PACKAGES = (
+    "torch",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+    "polygraphy",
+    "cuda-bindings",
+    "nvidia-modelopt",
+)
+
+
+@dataclass(frozen=True)
+class TargetFit:
+    """Whether a target's engines can be built and run here; where they cannot, why not."""
+
+    target: str
+    description: str
+    build_obstacle: str | None
+    run_obstacle: str | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """This machine, the packages that matter here with their versions, and every shipped target."""
+
+    ccr_deploy: str
+    python: str
+    operating_system: str
+    processor: str
+    usable_cores: int
+    gpu: str | None
+    gpu_driver: str | None
+    gpu_obstacle: str | None
+    packages: dict[str, str | None]
+    targets: tuple[TargetFit, ...]
+    default_target: str
+
+
+def diagnose() -> Diagnosis:
+    """Looks at this machine; every library that a target needs is loaded for it."""
+    gpu_obstacle = _obstacle(find_gpu)
+    gpu = None if gpu_obstacle else find_gpu()
+    return Diagnosis(
+        ccr_deploy=__version__,
+        python=platform.python_version(),
+        operating_system=platform.platform(terse=True),
+        processor=processor_name(),
+        usable_cores=thread_count(),
+        gpu=str(gpu) if gpu else None,
+        gpu_driver=gpu.driver if gpu else None,
+        gpu_obstacle=gpu_obstacle,
+        packages={name: _version(name) for name in _PACKAGES},
+        targets=tuple(_fit(name, load_target(name)) for name in target_files()),
+        default_target=default_target(),
+    )
+
+
+def default_target() -> str:
+    """The target that fits this machine's GPU; without one, or without a library for it, `CPU_TARGET`.
+
+    TensorRT for this very GPU comes first, then TensorRT-RTX, then ONNX Runtime's CUDA provider.
+    """
+    if _obstacle(find_gpu):
+        return CPU_TARGET
+    targets = {name: load_target(name) for name in target_files()}
+    for kind in (TensorRtTarget, RtxTarget, CudaTarget):
+        for name, target in targets.items():
+            if isinstance(target, kind) and not _obstacle(lambda: _check_runs(name, target)):  # noqa: B023
+                return name
+    return CPU_TARGET
+
+
+def _fit(name: str, target: Target) -> TargetFit:
+    return TargetFit(
+        target=name,
+        description=target.description,
+        build_obstacle=_obstacle(lambda: _check_builds(name, target)),
+        run_obstacle=_obstacle(lambda: _check_runs(name, target)),
+    )
+
+
+def _check_builds(name: str, target: Target) -> None:
+    library = backend(target.backend, target.options)
+    if isinstance(target, TensorRtTarget):
+        check_machine(name, target, library.version)
+    library.check_builds_here()
+
+
+def _check_runs(name: str, target: Target) -> None:
+    library = backend(target.backend, target.options)
+    if isinstance(target, TensorRtTarget):
+        check_machine(name, target, library.version)
+    library.check_runs_here()
+
+
+def _obstacle(check: Callable[[], object]) -> str | None:
+    """What a check complains of; None where it does not."""
+    try:
+        check()
+    except CcrDeployError as error:
+        return str(error)
+    return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

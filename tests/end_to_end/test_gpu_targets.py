@@ -1,0 +1,159 @@
+"""What the command line says about GPUs, targets and engines, on a machine that may have no GPU."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ccr_deploy.payload import encode_payload
+from ccr_deploy.target import target_files
+from tests.cli_runner import run
+from tests.conftest import gpu_is_there
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ccr_deploy.bundle import Bundle
+    from tests.conftest import CalibratedDemo
+
+pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
+
+
+without_gpu = pytest.mark.skipif(gpu_is_there(), reason="about machines without a GPU; this one has one")
+
+
+def test_doctor_speaks_of_every_target() -> None:
+    outcome = run("doctor")
+    assert (outcome.status, outcome.stderr) == (0, "")
+    for name in target_files():
+        assert f"\n{name}" in outcome.stdout
+    found = json.loads(run("doctor", "--json").stdout)
+    fits = {fit["target"]: fit for fit in found["targets"]}
+    assert fits["cpu"]["build_obstacle"] is fits["cpu"]["run_obstacle"] is None
+    assert fits["rtx"]["build_obstacle"] is None
+    assert found["packages"]["tensorrt-rtx"]
+
+
+@without_gpu
+def test_without_a_gpu_doctor_says_why_not() -> None:
+    found = json.loads(run("doctor", "--json").stdout)
+    fits = {fit["target"]: fit for fit in found["targets"]}
+    assert found["gpu"] is None
+    assert "there is no GPU here" in found["gpu_obstacle"]
+    assert "there is no GPU here" in fits["rtx"]["run_obstacle"]
+    assert "there is no GPU here" in fits["cuda"]["build_obstacle"]
+    assert "sees no GPU" in fits["pytorch-cuda"]["run_obstacle"]
+    assert found["default_target"] == "cpu"
+
+
+@without_gpu
+def test_without_a_gpu_the_default_is_cpu_and_the_first_line_says_so(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    outcome = run("build-engine", tiny_bundle.path, "--engines", tmp_path)
+    first = outcome.stdout.splitlines()[0]
+    assert first == (
+        "target: cpu, the default where no GPU's target fits (see ccr-deploy doctor): "
+        "ONNX Runtime on this machine's CPU"
+    )
+
+
+@without_gpu
+@pytest.mark.parametrize(
+    "target", ["h200", "l4", "jetson-orin-jp6", "jetson-orin-jp7", "jetson-thor", "cuda"]
+)
+def test_a_gpu_s_target_is_refused_without_one(
+    calibrated_demo: CalibratedDemo, tmp_path: Path, target: str
+) -> None:
+    bundle = calibrated_demo.bundle.path
+    outcome = run("build-engine", bundle, "--target", target, "--engines", tmp_path / "engines")
+    assert outcome.status in {2, 3}
+    assert "there is no GPU here" in outcome.error_line or "tensorrt" in outcome.error_line
+    assert not (tmp_path / "engines").exists()
+
+
+@without_gpu
+def test_rtx_is_built_without_a_gpu_and_says_what_it_could_not_do(
+    calibrated_demo: CalibratedDemo, tmp_path: Path
+) -> None:
+    common = ("--target", "rtx", "--engines", tmp_path / "engines")
+    bundle = calibrated_demo.bundle.path
+    outcome = run("build-engine", bundle, *common, "--int8")
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert "encoder int8 iteration-major: tensorrt-rtx " in outcome.stdout
+    assert "MiB on the host, " in outcome.stdout
+    assert "INT8 was not timed: this machine cannot run it" in outcome.stdout
+    assert "INT8 costs the chain " in outcome.stdout  # the bundle's record
+    for command in (("verify", bundle), ("benchmark", bundle), ("build-engine", bundle, "--auto")):
+        refused = run(*command, *common)
+        assert refused.status == 3
+        assert "there is no GPU here" in refused.error_line
+    assert "unchanged, not built again" in run("build-engine", bundle, *common, "--int8").stdout
+    again = run("build-engine", bundle, *common, "--int8", "--no-cache")
+    assert again.stdout.count("built in ") == 2
+
+
+def test_a_target_s_own_precisions_are_built_stage_by_stage(
+    calibrated_demo: CalibratedDemo, tmp_path: Path
+) -> None:
+    outcome = run(
+        "build-engine", calibrated_demo.bundle.path, "--target", "rtx", "--engines", tmp_path, "--json"
+    )
+    engines = json.loads(outcome.stdout)
+    assert [engine["key"]["precision"] for engine in engines] == ["int8", "fp16"]
+    encoder = engines[0]["origin"]
+    assert encoder["resolved_target"]["batch"] == {"min": 1, "opt": 1, "max": 32}
+    assert 0 < encoder["quantized_convolutions"] < encoder["convolutions"]
+
+
+def test_int8_of_a_bundle_without_int8_names_the_workstation_s_command(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    outcome = run("build-engine", tiny_bundle.path, "--target", "rtx", "--int8", "--engines", tmp_path)
+    assert outcome.status == 2
+    assert "on the workstation, run ccr-deploy calibrate" in outcome.error_line
+
+
+def test_inspect_shows_an_engine(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
+    common = ("--target", "rtx", "--engines", tmp_path, "--stage", "encoder", "--int8", "--json")
+    (engine,) = json.loads(run("build-engine", calibrated_demo.bundle.path, *common).stdout)
+    outcome = run("inspect", engine["path"])
+    assert (outcome.status, outcome.stderr) == (0, "")
+    origin = engine["origin"]
+    quantized = f"{origin['quantized_convolutions']} of {origin['convolutions']}"
+    assert f"convolutions quantized in the graph: {quantized}" in outcome.stdout
+    if not gpu_is_there():
+        assert "convolutions executed by the engine: not known here" in outcome.stdout
+    assert "batches of 1 to 32, most often 1" in outcome.stdout
+    assert engine["engine_sha256"] in outcome.stdout
+
+
+def test_inspect_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    missing = run("inspect", tmp_path / "none.plan")
+    assert missing.status == 2
+    assert "none.plan: cannot be read (No such file or directory)" in missing.error_line
+    (tmp_path / "photo.png").write_bytes(b"a photo")
+    assert (
+        "photo.png.json: missing: an engine without its sidecar"
+        in run("inspect", tmp_path / "photo.png").error_line
+    )
+    (tmp_path / "cut.ccr").write_bytes(b"CCRP\1\0")
+    assert "cut.ccr: truncated: 6 bytes" in run("inspect", tmp_path / "cut.ccr").error_line
+
+
+def test_inspect_shows_a_payload(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    import numpy as np
+
+    contract = tiny_bundle.manifest.contract
+    path = tmp_path / "photo.ccr"
+    path.write_bytes(encode_payload(np.zeros(contract.code_bytes, np.uint8), contract))
+    outcome = run("inspect", path)
+    assert outcome.stdout.startswith(
+        f"payload of contract {contract.contract_id}: 32x48 pixels, 12 code bytes"
+    )
+    assert json.loads(run("inspect", path, "--json").stdout)["contract_id"] == contract.contract_id
+    refused = run("inspect", path, "--reproduce")
+    assert refused.status == 2
+    assert "--reproduce is for engines" in refused.stderr

@@ -1,0 +1,72 @@
+"""What the tests on a GPU share. They are skipped where there is none."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.engine_store import EngineStore
+from tests.conftest import gpu_is_there
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import CalibratedDemo
+
+BATCH = """
+[batch]
+encoder = { min = 1, opt = 8, max = 32 }
+classifier = { min = 2, opt = 8, max = 32 }
+"""
+TARGETS = {
+    "tensorrt-rtx": f"""
+description = "this GPU"
+backend = "tensorrt-rtx"
+{BATCH}
+[options]
+compute_capabilities = ["current"]
+""",
+    "tensorrt": f"""
+description = "this GPU"
+backend = "tensorrt"
+[machine]
+gpus = ["*"]
+from_version = "8.6"
+below_version = "12"
+{BATCH}
+""",
+}
+PACKAGES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "/gpu/" in str(item.path):
+            item.add_marker(pytest.mark.gpu)
+            if not gpu_is_there():
+                item.add_marker(pytest.mark.skip(reason="there is no GPU here"))
+
+
+@pytest.fixture(scope="session", params=[*TARGETS])
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A target for this GPU, one for each flavour that is installed."""
+    if importlib.util.find_spec(PACKAGES[request.param]) is None:
+        pytest.skip(f"{PACKAGES[request.param]} is not installed")
+    path = tmp_path_factory.mktemp("target") / f"{request.param}.toml"
+    path.write_text(TARGETS[request.param])
+    return path
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
+    return EngineStore(tmp_path_factory.mktemp("engines"))
+
+
+@pytest.fixture(scope="session")
+def factory(calibrated_demo: CalibratedDemo, target: Path, engines: EngineStore) -> EngineFactory:
+    """The briefly trained demo, encoder and classifier in FP16."""
+    precisions = {"encoder": "fp16", "classifier": "fp16"}
+    return EngineFactory(calibrated_demo.bundle, str(target), engines, precisions)

@@ -1,0 +1,174 @@
+"""Engines on a GPU: parity, precision, what is kept for the next start, and the commands that use them."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from ccr_deploy.backends import backend
+from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.engine_store import EngineStore, sidecar_path
+from ccr_deploy.errors import CcrDeployError, EngineError
+from ccr_deploy.gpu import find_gpu
+from ccr_deploy.target import CudaOptions
+from ccr_deploy.workflow.build import build_engines
+from ccr_deploy.workflow.verify import verify_bundle
+from tests.cli_runner import run
+from tests.conftest import ALL_SCHEDULES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from tests.conftest import CalibratedDemo
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_gate_holds(
+    calibrated_demo: CalibratedDemo, target: Path, engines: EngineStore, precision: str
+) -> None:
+    bundle, images = calibrated_demo.bundle, calibrated_demo.folder / "images"
+    build_engines(bundle, str(target), engines, ["encoder", "classifier"], precision=precision)
+    report = verify_bundle(bundle, str(target), engines, precision=precision, images=images)
+    assert report.passed, [gate for gate in report.gates if not gate.passed]
+
+
+@pytest.mark.parametrize("schedule", ALL_SCHEDULES)
+def test_every_schedule_gives_the_same_codes(
+    calibrated_demo: CalibratedDemo,
+    target: Path,
+    engines: EngineStore,
+    schedule: str,
+    real_crops: npt.NDArray[np.uint8],
+) -> None:
+    factory = EngineFactory(calibrated_demo.bundle, str(target), engines, {"encoder": "fp32"})
+    reference = EngineFactory(calibrated_demo.bundle, "cpu", engines)
+    with (
+        factory.load(factory.build("encoder", schedule)[0]) as runner,
+        reference.load(reference.build("encoder")[0]) as expected,
+    ):
+        images = {"image": real_crops[:256]}
+        flipped = np.unpackbits(runner.infer(images)["code"] ^ expected.infer(images)["code"])
+    assert flipped.mean() < 0.0005
+
+
+def test_int8_is_executed_in_int8(
+    calibrated_demo: CalibratedDemo, target: Path, engines: EngineStore
+) -> None:
+    factory = EngineFactory(calibrated_demo.bundle, str(target), engines, {"encoder": "int8"})
+    sidecar = factory.build("encoder")[0].sidecar
+    executed = sidecar.build.executed_convolutions
+    assert executed is not None
+    total = executed.int8 + executed.fp16 + executed.fp32 + executed.unknown
+    assert total == sidecar.origin.convolutions
+    assert executed.int8 or executed.unknown
+    assert sidecar.build.driver
+
+
+def test_an_engine_for_another_gpu_is_refused(factory: EngineFactory) -> None:
+    engine, _ = factory.build("encoder", rebuild=True)
+    path = sidecar_path(engine.path)
+    text = path.read_text()
+    content = json.loads(text)
+    content["key"]["device"] = "NVIDIA Elsewhere (compute capability 1.0)"
+    path.write_text(json.dumps(content))
+    try:
+        with pytest.raises(EngineError, match="its sidecar's device is NVIDIA Elsewhere"):
+            factory.load(engine)
+    finally:
+        path.write_text(text)
+
+
+def test_a_second_start_compiles_nothing(
+    calibrated_demo: CalibratedDemo, target: Path, tmp_path: Path, real_crops: npt.NDArray[np.uint8]
+) -> None:
+    """TensorRT-RTX's runtime cache: written by the first start, read and left alone by the second."""
+    if "rtx" not in target.name:
+        pytest.skip("full TensorRT compiles when it builds")
+    factory = EngineFactory(calibrated_demo.bundle, str(target), EngineStore(tmp_path / "engines"))
+    engine, _ = factory.build("encoder")
+
+    def start() -> tuple[bytes, int]:
+        with factory.load(engine) as runner:
+            runner.infer({"image": real_crops[:4]})
+        (cache,) = engine.path.parent.glob("*.cache")
+        return cache.read_bytes(), cache.stat().st_mtime_ns
+
+    first = start()
+    assert first[0]
+    assert start() == first
+    (cache,) = engine.path.parent.glob("*.cache")
+    cache.write_bytes(first[0][: len(first[0]) // 2])  # a damaged one is made anew
+    assert start()[0]
+
+
+def test_parallel_builds_share_a_timing_cache(
+    calibrated_demo: CalibratedDemo, target: Path, tmp_path: Path
+) -> None:
+    if "rtx" in target.name:
+        pytest.skip("TensorRT-RTX times nothing when it builds")
+    stores = [EngineStore(tmp_path / "engines")] * 2
+
+    def built(number: int) -> Path:
+        factory = EngineFactory(calibrated_demo.bundle, str(target), stores[number])
+        return factory.build(("encoder", "classifier")[number])[0].path
+
+    with ThreadPoolExecutor() as pool:
+        paths = list(pool.map(built, range(2)))
+    assert all(path.exists() for path in paths)
+    (cache,) = (tmp_path / "engines" / "caches").glob("timing.*.cache")
+    assert cache.stat().st_size > 0
+
+
+def test_build_times_int8_against_fp16(
+    calibrated_demo: CalibratedDemo, target: Path, engines: EngineStore
+) -> None:
+    (built,) = build_engines(calibrated_demo.bundle, str(target), engines, ["encoder"], precision="int8")
+    assert built.verdict is not None
+    assert [entry.precision for entry in built.verdict.candidates] == ["fp16", "int8"]
+    assert all(entry.timing is not None for entry in built.verdict.candidates)
+
+
+def test_benchmark_compares_with_pytorch_on_this_gpu(
+    calibrated_demo: CalibratedDemo, target: Path, engines: EngineStore
+) -> None:
+    common = ("--target", target, "--engines", engines.path, "--rounds", "2", "--batch", "4", "--json")
+    outcome = run("benchmark", calibrated_demo.bundle.path, *common)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    report = json.loads(outcome.stdout)
+    assert report["machine"]["gpu"] == str(find_gpu())
+    names = {timing["competitor"] for timing in report["timings"]}
+    assert {"PyTorch eager", "torch.compile max-autotune"} <= names
+    assert any(name.endswith("plain") for name in names)
+    assert all(timing["device_memory_mib"] > 0 for timing in report["timings"])
+
+
+def test_classify_runs_on_the_gpu(
+    calibrated_demo: CalibratedDemo, target: Path, engines: EngineStore
+) -> None:
+    bundle, common = calibrated_demo.bundle.path, ("--target", target, "--engines", engines.path)
+    assert run("build-engine", bundle, *common, "--fp16").status == 0
+    picture = next((calibrated_demo.folder / "images").rglob("*.png"))
+    (answer,) = json.loads(run("classify", picture, "--bundle", bundle, *common, "--json").stdout)
+    assert answer["answer"]
+
+
+def test_onnx_runtime_s_cuda_provider(
+    calibrated_demo: CalibratedDemo, engines: EngineStore, real_crops: npt.NDArray[np.uint8]
+) -> None:
+    try:
+        backend("onnxruntime-cuda", CudaOptions()).check_runs_here()
+    except CcrDeployError as error:
+        pytest.skip(str(error))
+    images = {"image": real_crops[:64]}
+    codes = []
+    for target in ("cuda", "cpu"):
+        factory = EngineFactory(calibrated_demo.bundle, target, engines, {"encoder": "fp32"})
+        with factory.load(factory.build("encoder")[0]) as runner:
+            codes.append(runner.infer(images)["code"])
+    assert np.unpackbits(codes[0] ^ codes[1]).mean() < 0.0005

@@ -1,0 +1,192 @@
+"""Engines that run: batches, buffers, arrays on the GPU, threads, memory."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from ccr_deploy.child_process import peak_memory_mib
+from ccr_deploy.errors import EngineError
+from ccr_deploy.gpu import checked, cuda_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from ccr_deploy.backends.base import Runner
+    from ccr_deploy.engine_factory import EngineFactory
+
+LARGEST_BATCH = 32
+
+
+@pytest.fixture
+def encoder(factory: EngineFactory) -> Iterator[Runner]:
+    with factory.load(factory.build("encoder")[0]) as runner:
+        yield runner
+
+
+@pytest.fixture
+def classifier(factory: EngineFactory) -> Iterator[Runner]:
+    with factory.load(factory.build("classifier")[0]) as runner:
+        yield runner
+
+
+def free_bytes() -> int:
+    return int(checked(cuda_runtime().cudaMemGetInfo())[0])
+
+
+def test_borders_are_bytes(encoder: Runner, classifier: Runner) -> None:
+    assert [(spec.name, spec.dtype, spec.shape) for spec in encoder.inputs] == [
+        ("image", "uint8", (None, 48, 48, 3))
+    ]
+    assert [(spec.name, spec.dtype) for spec in classifier.inputs] == [("code", "uint8")]
+
+
+def test_batches_of_any_size_give_the_same_answers(
+    encoder: Runner, classifier: Runner, real_crops: npt.NDArray[np.uint8]
+) -> None:
+    """One at a time, in between, the largest, and over it: in parts. The smallest of the classifier is 2."""
+    images = real_crops[:70]
+    codes = encoder.infer({"image": images})["code"]
+    logits = classifier.infer({"code": codes})["logits"]
+    assert codes.shape[0] == logits.shape[0] == 70
+    assert (codes.dtype, logits.dtype) == (np.uint8, np.float32)
+    for size in (1, 3, LARGEST_BATCH, LARGEST_BATCH + 1):
+        part = encoder.infer({"image": images[:size]})["code"]
+        differing = np.unpackbits(part ^ codes[:size]).mean()
+        assert differing < 0.002  # other batch sizes may run other kernels, which round otherwise
+        np.testing.assert_allclose(
+            classifier.infer({"code": codes[:size]})["logits"], logits[:size], atol=0.1
+        )
+
+
+def test_a_captured_graph_repeats_itself(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
+    """First runs capture, later ones replay, and sizes in between do not disturb each other."""
+    first = {size: encoder.infer({"image": real_crops[:size]})["code"] for size in (1, 5, 32)}
+    for _ in range(3):
+        for size, code in first.items():
+            np.testing.assert_array_equal(encoder.infer({"image": real_crops[:size]})["code"], code)
+
+
+def test_outputs_are_the_caller_s_to_keep(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
+    first = encoder.infer({"image": real_crops[:1]})["code"]
+    kept = first.copy()
+    encoder.infer({"image": real_crops[500:501]})
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_an_array_on_the_gpu_is_used_where_it_is(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
+    torch = pytest.importorskip("torch")
+    images = real_crops[:40]
+    expected = encoder.infer({"image": images})["code"]
+    on_gpu = torch.from_numpy(images).cuda()
+    np.testing.assert_array_equal(encoder.infer({"image": on_gpu})["code"], expected)
+    np.testing.assert_array_equal(encoder.infer({"image": OnlyCudaInterface(on_gpu)})["code"], expected)
+    one_in = encoder.infer({"image": on_gpu[1:]})["code"]  # begins at no multiple of 256 bytes, perhaps
+    assert np.unpackbits(one_in ^ expected[1:]).mean() < 0.002
+
+
+class OnlyCudaInterface:
+    """An array of a library that does not speak DLPack."""
+
+    def __init__(self, tensor) -> None:
+        self._tensor = tensor
+        self.__cuda_array_interface__ = tensor.__cuda_array_interface__
+
+
+def test_what_was_enqueued_before_is_waited_for(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
+    """The array is still being written, by another stream, when the engine is given it."""
+    torch = pytest.importorskip("torch")
+    expected = encoder.infer({"image": real_crops[:8]})["code"]
+    source = torch.from_numpy(real_crops[:8]).cuda()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        target = torch.zeros_like(source)
+        torch.cuda._sleep(100_000_000)
+        target.copy_(source)
+        found = encoder.infer({"image": target})["code"]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images: images.float(), r"expected uint8 \[N, 48, 48, 3\], found float32"),
+        (lambda images: images[:, :40], r"found uint8 \[4, 40, 48, 3\]"),
+        (lambda images: images.transpose(1, 2), "not contiguous"),
+    ],
+)
+def test_a_wrong_array_on_the_gpu_is_refused(
+    encoder: Runner, real_crops: npt.NDArray[np.uint8], change, message: str
+) -> None:
+    torch = pytest.importorskip("torch")
+    images = torch.from_numpy(real_crops[:4]).cuda()
+    with pytest.raises(EngineError, match=message):
+        encoder.infer({"image": change(images)})
+
+
+def test_a_wrong_input_is_refused_and_harms_nothing(
+    encoder: Runner, real_crops: npt.NDArray[np.uint8]
+) -> None:
+    expected = encoder.infer({"image": real_crops[:2]})["code"]
+    for feeds in ({}, {"picture": real_crops[:2]}, {"image": real_crops[:0]}, {"image": real_crops[0]}):
+        with pytest.raises(EngineError):
+            encoder.infer(feeds)
+    np.testing.assert_array_equal(encoder.infer({"image": real_crops[:2]})["code"], expected)
+
+
+def test_a_closed_runner_raises_and_gives_its_memory_back(
+    factory: EngineFactory, real_crops: npt.NDArray[np.uint8]
+) -> None:
+    engine, _ = factory.build("encoder")
+    with factory.load(engine) as runner:
+        runner.infer({"image": real_crops[:1]})
+    before = free_bytes()
+    for _ in range(5):
+        with factory.load(engine) as runner:
+            runner.infer({"image": real_crops[:32]})
+            assert 0 < runner.device_memory_mib < 4096
+    assert free_bytes() > before - (8 << 20)
+    with pytest.raises(EngineError, match="closed"):
+        runner.infer({"image": real_crops[:1]})
+
+
+def test_two_threads_cannot_share_a_runner(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
+    complaints: list[EngineError] = []
+    others: list[Exception] = []
+    start = threading.Barrier(4)
+
+    def use() -> None:
+        start.wait()
+        for _ in range(50):
+            try:
+                encoder.infer({"image": real_crops})
+            except EngineError as error:  # noqa: PERF203
+                complaints.append(error)
+            except Exception as error:
+                others.append(error)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert others == []
+    assert complaints
+    assert all("another thread uses this runner" in str(error) for error in complaints)
+
+
+def test_a_thousand_inferences_take_no_more_memory(
+    encoder: Runner, real_crops: npt.NDArray[np.uint8]
+) -> None:
+    sizes = (1, 8, 32, 5)
+    for size in sizes:
+        encoder.infer({"image": real_crops[:size]})
+    device, host = free_bytes(), peak_memory_mib()
+    for number in range(1000):
+        encoder.infer({"image": real_crops[: sizes[number % len(sizes)]]})
+    assert free_bytes() >= device - (2 << 20)
+    assert peak_memory_mib() < host + 32
