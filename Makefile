@@ -58,6 +58,7 @@ format: $(READY) ## Format and fix what can be fixed.
 benchmark: $(READY) ## Measure ccr-layer1 at 224x224, T=8, and write benchmarks/results/.
 	$(BIN)/python -m benchmarks.schedules
 	$(BIN)/python -m benchmarks.int8
+	$(BIN)/python -m benchmarks.tensorrt_builds
 
 constraints: $(READY) ## Resolve the exact versions anew.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \

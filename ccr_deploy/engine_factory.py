@@ -97,7 +97,6 @@ class EngineFactory:
         if found:
             return found, False
         graph_path = self.bundle.file(graph.file) if graph else None
-        source = BuildSource(self.bundle, stage, resolved, graph_path, self.store.caches, progress)
         origin = EngineOrigin(
             created_by=f"ccr-deploy {__version__}",
             target=self.target_name,
@@ -106,9 +105,11 @@ class EngineFactory:
             convolutions=graph.convolutions if graph else None,
             quantized_convolutions=graph.quantized_convolutions if graph else None,
         )
-        built = self.store.build(
-            key, self.backend.suffix, origin, lambda path: self.backend.build(source, path)
-        )
+        with progress.task(f"building {stage} {resolved.precision}", 100) as advance:
+            source = BuildSource(self.bundle, stage, resolved, graph_path, self.store.caches, advance)
+            built = self.store.build(
+                key, self.backend.suffix, origin, lambda path: self.backend.build(source, path)
+            )
         return built, True
 
     def find(self, stage: Stage, schedule: Schedule | None = None) -> Engine:

@@ -59,11 +59,14 @@ class EngineError(CcrDeployError):
 class MissingExtraError(CcrDeployError):
     """An optional package that a command needs is not installed."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        """Names the `package` that failed to import, the `extra` that brings it and what needs it."""
+    def __init__(self, package: str, extra: str, purpose: str, elsewhere: str = "") -> None:
+        """Names the `package` that failed to import, the `extra` that brings it and what needs it.
+
+        `elsewhere` says where the package comes from on machines where the extra is not what brings it.
+        """
         super().__init__(
             f"{purpose} needs the package {package}, which is not installed: "
-            f"pip install 'ccr-deploy[{extra}]'"
+            f"pip install 'ccr-deploy[{extra}]'{elsewhere}"
         )
 
 

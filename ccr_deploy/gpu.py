@@ -51,11 +51,13 @@ def find_gpu() -> Gpu:
     if not driver_version:
         raise EngineError("there is no GPU here: no NVIDIA driver is installed")
     status, count = runtime.cudaGetDeviceCount()
-    if status != runtime.cudaError_t.cudaSuccess or not count:
-        reason = (
-            f"CUDA says {status.name}" if status != runtime.cudaError_t.cudaSuccess else "CUDA finds none"
+    if status == runtime.cudaError_t.cudaErrorInsufficientDriver:
+        raise EngineError(
+            f"the GPU's driver serves {_cuda(driver_version)}, and the cuda-python that is installed wants a "
+            "later one: update the driver, or pip install 'cuda-python<13'"
         )
-        raise EngineError(f"there is no GPU here: {reason}")
+    if status != runtime.cudaError_t.cudaSuccess or not count:
+        raise EngineError(f"there is no GPU here that CUDA can use ({status.name}, {count or 0} found)")
     properties = checked(runtime.cudaGetDeviceProperties(0))
     name = properties.name.decode() if isinstance(properties.name, bytes) else str(properties.name)
     return Gpu(
@@ -80,5 +82,9 @@ def checked(answer: tuple[Any, ...]) -> Any:  # noqa: ANN401
 
 def _driver(cuda_version: int) -> str:
     """The driver's own version, where Linux tells it, and the newest CUDA that it serves."""
-    cuda = f"CUDA {cuda_version // 1000}.{cuda_version % 1000 // 10}"
+    cuda = _cuda(cuda_version)
     return f"{_DRIVER_VERSION.read_text().strip()} ({cuda})" if _DRIVER_VERSION.exists() else cuda
+
+
+def _cuda(version: int) -> str:
+    return f"CUDA {version // 1000}.{version % 1000 // 10}"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ccr_deploy.errors import EngineError
-from ccr_deploy.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle import Bundle, Stage
     from ccr_deploy.engine_store import BuildFacts
     from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.progress import Progress
+    from ccr_deploy.progress import Advance
     from ccr_deploy.target import ResolvedTarget
 
     Arrays = Mapping[str, npt.NDArray[np.generic]]
@@ -76,6 +75,10 @@ class Runner(Protocol):
         ...
 
 
+def _nobody_watches(_: int) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class BuildSource:
     """What an engine is built from: a bundle's stage, and its graph (the reference has none)."""
@@ -86,7 +89,8 @@ class BuildSource:
     graph: Path | None
     caches: Path
     """Where a backend may keep what makes later builds faster; the folder may not exist yet."""
-    progress: Progress = SILENT
+    advance: Advance = _nobody_watches
+    """Told how many more of 100 units are done."""
 
 
 class Backend(Protocol):

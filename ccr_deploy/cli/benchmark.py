@@ -48,7 +48,7 @@ def benchmark(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure how much faster a target's engines are than PyTorch eager.
+    """Measure how much faster a target's engines are than PyTorch eager, on a GPU also than torch.compile.
 
     Each competitor runs in a process of its own, and all take turns within one run. The speed-up is a
     ratio of medians with its 95 % interval. The target's engines are in the precision that build-engine

@@ -78,12 +78,15 @@ def build_engine(
     """Build a bundle's engines for a target, into the engine store.
 
     An engine that is there already, for the same graph, backend, device and target, is not built again.
-    Engines of a lower precision are timed against FP32, and the bundle's record of what they cost is
-    shown. What was built last for a bundle and target is what verify, benchmark and classify use.
+    Where this machine can run them, engines of a lower precision are timed against FP32, and INT8 on a GPU
+    against FP16; the bundle's record of what they cost is shown. TensorRT builds on the GPU that it builds
+    for; TensorRT-RTX builds on any machine. What was built last for a bundle and target is what verify,
+    benchmark and classify use.
 
     \b
     Examples:
       ccr-deploy build-engine bundle --target cpu-openvino --int8
+      ccr-deploy build-engine bundle --target rtx
       ccr-deploy build-engine bundle --target cpu-openvino --auto --accuracy-budget 0.5
     """
     from ccr_deploy.bundle import Bundle

@@ -147,9 +147,7 @@ def _high_precision(bundle: Bundle) -> tuple[str, ...]:
 
 
 def _build(factory: EngineFactory, stage: Stage, rebuild: bool, progress: Progress) -> BuiltEngine:
-    with progress.task(f"building {stage} {factory.precision(stage)}", 1) as advance:
-        engine, built_now = factory.build(stage, rebuild=rebuild, progress=progress)
-        advance(1)
+    engine, built_now = factory.build(stage, rebuild=rebuild, progress=progress)
     return BuiltEngine(engine, built_now)
 
 

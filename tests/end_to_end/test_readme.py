@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.readme import filled, tables
+from benchmarks.readme import DOCUMENTS, filled, tables
 from ccr_deploy.cli import cli
 from ccr_deploy.verification.gates import Gates
 from tests.cli_runner import run
@@ -50,7 +50,7 @@ def test_the_readmes_commands_and_python_run_as_they_stand(
     user_folder: Path, tiny_checkpoint: Checkpoint
 ) -> None:
     commands = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
-    assert len(commands) == 10
+    assert len(commands) == 12
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "ccr-deploy"
@@ -81,13 +81,15 @@ def test_the_readme_and_the_help_state_the_gates_as_they_are() -> None:
         assert helped.replace("-", "inf").split() == expected
 
 
-def test_every_file_that_the_readme_links_to_exists() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8"))
     assert links
     for link in links:
-        assert (ROOT / link).exists(), link
+        assert (document.parent / link).exists(), link
 
 
-def test_the_readmes_tables_are_the_committed_results() -> None:
-    assert filled(README) == README
-    assert all(table in README for table in tables().values())
+def test_the_documents_tables_are_the_committed_results() -> None:
+    texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
+    assert [filled(text) for text in texts] == texts
+    assert all(any(table in text for text in texts) for table in tables().values())

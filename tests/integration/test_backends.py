@@ -9,9 +9,10 @@ import pytest
 
 from ccr_deploy.backends import backend
 from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.errors import EngineError
+from ccr_deploy.errors import EngineError, TargetError
 from ccr_deploy.export.exporter import export_bundle, resized
-from ccr_deploy.target import CpuOptions, PyTorchOptions
+from ccr_deploy.target import CpuOptions, CudaOptions, PyTorchOptions
+from tests.conftest import gpu_is_there
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +125,32 @@ def test_the_reference_of_other_iterations_is_another_engine(
         with factory.load(factory.find("encoder")) as runner:
             contract = bundle.manifest.contract
             assert runner.inputs[0].shape == (None, contract.image_height, contract.image_width, 3)
+
+
+def test_a_cuda_provider_that_does_not_load_is_no_silent_cpu(tiny_bundle: Bundle) -> None:
+    """ONNX Runtime itself would answer, from the CPU."""
+    if gpu_is_there():
+        pytest.skip("there is a GPU here, on which the provider may load")
+    graph = tiny_bundle.file(tiny_bundle.graph("encoder", "fp32", "iteration-major").file)
+    with pytest.raises(
+        EngineError, match=r"could not load its CUDA provider|was built without CUDA"
+    ) as caught:
+        backend("onnxruntime-cuda", CudaOptions()).load(graph, "fp32")
+    assert "pip install 'ccr-deploy[cuda]'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow  # half a minute of a C++ compiler
+def test_pytorch_compiles_to_the_same_codes(tiny_bundle: Bundle, store: EngineStore) -> None:
+    """As the benchmark on a GPU does, here on the CPU."""
+    engine, _ = EngineFactory(tiny_bundle, "pytorch", store).build("encoder")
+    codes = []
+    for mode in (None, "default"):
+        with backend("pytorch", PyTorchOptions(compile_mode=mode)).load(engine.path, "fp32") as runner:
+            codes.append(runner.infer({"image": images(2)})["code"])
+    assert np.unpackbits(codes[0] ^ codes[1]).mean() < 0.01
+
+
+def test_options_of_another_backend_are_refused() -> None:
+    with pytest.raises(TargetError, match="no backend 'openvino' that takes CudaOptions"):
+        backend("openvino", CudaOptions())

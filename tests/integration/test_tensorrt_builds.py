@@ -38,7 +38,6 @@ from ccr_deploy.precision.int8 import to_int8
 from ccr_deploy.precision.quantizers import layers, quantized_activations
 from ccr_deploy.precision.recipe import DEFAULT_HIGH_PRECISION, Recipe
 from ccr_deploy.precision.table import StageTable, TensorRange
-from ccr_deploy.progress import SILENT
 from ccr_deploy.target import Batch, RtxOptions
 from ccr_deploy.workflow.calibrate import calibrate_bundle
 from ccr_deploy.workflow.export import export_with_fp16
@@ -134,10 +133,14 @@ def test_the_full_size_encoder_in_int8_is_small(tmp_path: Path) -> None:
     int8 = to_int8(fp32, cast(fp32, [], None), StageTable(tensors=tensors), DEFAULT_HIGH_PRECISION)
     ir.save(int8, tmp_path / "encoder.onnx")
     asked = replace(request(tmp_path / "encoder.onnx", tmp_path), input_shapes={"image": (224, 224, 3)})
-    facts = build(asked, SILENT)
+    facts = build(asked, ignore)
     assert asked.engine.stat().st_size <= 12e6
     assert facts.library_version
     assert facts.peak_device_memory_mib is not None
+
+
+def ignore(_: int) -> None:
+    """Progress that nobody watches."""
 
 
 def request(graph: Path, folder: Path) -> BuildRequest:
@@ -165,14 +168,14 @@ def one_node(operator: str, path: Path, domain: str = "", dtype: int = TensorPro
 def test_a_node_that_the_parser_does_not_know_is_named(tmp_path: Path) -> None:
     graph = one_node("Mystery", tmp_path / "graph.onnx", domain="of.ours")
     with pytest.raises(EngineError, match=r"graph\.onnx: TensorRT-RTX cannot build it: .*cell1/the_culprit"):
-        build(request(graph, tmp_path), SILENT)
+        build(request(graph, tmp_path), ignore)
     assert "Mystery" in log_path(tmp_path / "encoder.plan").read_text()
 
 
 def test_a_transposed_uint8_is_refused_by_the_parser(tmp_path: Path) -> None:
     graph = one_node("Transpose", tmp_path / "graph.onnx", dtype=TensorProto.UINT8)
     with pytest.raises(EngineError, match=r"graph\.onnx: TensorRT-RTX cannot build it: .*") as caught:
-        build(request(graph, tmp_path), SILENT)
+        build(request(graph, tmp_path), ignore)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "encoder.plan").exists()
 
@@ -182,14 +185,14 @@ def test_a_file_that_is_no_graph(tmp_path: Path, content: bytes) -> None:
     graph = tmp_path / "graph.onnx"
     graph.write_bytes(content)
     with pytest.raises(EngineError, match=r"graph\.onnx: TensorRT-RTX cannot build it"):
-        build(request(graph, tmp_path), SILENT)
+        build(request(graph, tmp_path), ignore)
 
 
 def test_an_unknown_compute_capability_is_named(tmp_path: Path) -> None:
     graph = one_node("Relu", tmp_path / "graph.onnx")
     asked = replace(request(graph, tmp_path), options=RtxOptions(compute_capabilities=("9.9",)))
     with pytest.raises(EngineError, match=r"9\.9"):
-        build(asked, SILENT)
+        build(asked, ignore)
 
 
 def test_an_engine_that_cannot_be_written(tmp_path: Path) -> None:
@@ -197,7 +200,7 @@ def test_an_engine_that_cannot_be_written(tmp_path: Path) -> None:
     engine = tmp_path / "encoder.plan"
     engine.mkdir()
     with pytest.raises(EngineError, match="Is a directory"):
-        build(replace(request(graph, tmp_path), engine=engine), SILENT)
+        build(replace(request(graph, tmp_path), engine=engine), ignore)
 
 
 class Watched:

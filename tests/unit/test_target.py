@@ -6,13 +6,21 @@ import pytest
 
 from ccr_deploy.errors import TargetError
 from ccr_deploy.target import (
+    Batch,
     CpuOptions,
     CpuTarget,
+    Machine,
     PyTorchTarget,
+    ResolvedTarget,
+    StageBatches,
     StagePrecisions,
+    TensorRtOptions,
+    TensorRtTarget,
+    bound_version,
     load_target,
     resolve,
     target_files,
+    uses_gpu,
 )
 
 SHIPPED = Path(__file__).parents[2] / "engines"
@@ -160,3 +168,138 @@ def test_a_named_schedule_goes_over_the_target_s():
 def test_without_a_named_schedule_the_target_s_counts():
     target = CpuTarget(description="", backend="onnxruntime", schedule="layer-major")
     assert resolve(target, "encoder").schedule == "layer-major"
+
+
+GPU = """
+description = "my GPU"
+backend = "tensorrt"
+
+[precision]
+encoder = "int8"
+classifier = "fp16"
+
+[machine]
+gpus = ["NVIDIA L4", "NVIDIA L40*"]
+from_version = "10.3"
+below_version = "12"
+
+[batch]
+encoder = { min = 1, opt = 1, max = 1 }
+classifier = { min = 1, opt = 8, max = 32 }
+
+[options]
+workspace_mib = 1024
+tf32 = true
+optimization_level = 5
+version_compatible = true
+hardware_compatibility = "ampere-plus"
+timing_cache = false
+"""
+RTX = """
+description = "some GPUs"
+backend = "tensorrt-rtx"
+
+[options]
+compute_capabilities = ["8.6", "12.0"]
+"""
+
+
+def test_a_gpu_s_target_is_read_field_by_field(tmp_path):
+    target = load_target(write(tmp_path, GPU))
+    assert target == TensorRtTarget(
+        description="my GPU",
+        backend="tensorrt",
+        precision=StagePrecisions(encoder="int8", classifier="fp16"),
+        machine=Machine(gpus=("NVIDIA L4", "NVIDIA L40*"), from_version="10.3", below_version="12"),
+        batch=StageBatches(classifier=Batch(min=1, opt=8, max=32)),
+        options=TensorRtOptions(
+            workspace_mib=1024,
+            tf32=True,
+            optimization_level=5,
+            version_compatible=True,
+            hardware_compatibility="ampere-plus",
+            timing_cache=False,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "field"),
+    [
+        (GPU, "tf32 = true", 'tf32 = "yes"', "options.tf32"),
+        (GPU, "tf32 = true", "threads = 2", "options.threads"),
+        (GPU, "workspace_mib = 1024", "workspace_mib = -1", "options.workspace_mib"),
+        (GPU, "optimization_level = 5", "optimization_level = 6", "options.optimization_level"),
+        (GPU, '"ampere-plus"', '"all"', "options.hardware_compatibility"),
+        (GPU, "max = 32", "max = 4", "batch.classifier"),
+        (GPU, "min = 1, opt = 8", "min = 0, opt = 8", "batch.classifier.min"),
+        (GPU, "max = 32", "most = 32", "batch.classifier.most"),
+        (GPU, '"10.3"', '"ten"', "machine.from_version"),
+        (GPU, '["NVIDIA L4", "NVIDIA L40*"]', "[]", "machine.gpus"),
+        (RTX, '["8.6", "12.0"]', "[]", "options.compute_capabilities"),
+        (RTX, '["8.6", "12.0"]', '["86"]', "options.compute_capabilities.0"),
+        (RTX, '["8.6", "12.0"]', '["current", "8.6"]', "options"),
+        (RTX, "[options]", "[options]\ntiming_cache = true", "options.timing_cache"),
+        (GOOD, "[options]", "[batch]\n[options]", "batch"),
+        (GOOD, "[options]", '[machine]\ngpus = ["x"]\n[options]', "machine"),
+    ],
+)
+def test_a_wrong_field_of_a_gpu_s_target_is_refused_and_named(tmp_path, text, old, new, field):
+    path = write(tmp_path, text.replace(old, new))
+    with pytest.raises(TargetError) as caught:
+        load_target(path)
+    assert f"{path}: field {field}: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["machine", "options"])
+def test_what_a_gpu_s_target_must_say(tmp_path, section):
+    """TensorRT's target says for which GPUs it is, TensorRT-RTX's for which compute capabilities."""
+    text = GPU if section == "machine" else RTX
+    path = write(tmp_path, text.replace(f"[{section}]", f"# [{section}]").split(f"# [{section}]")[0])
+    with pytest.raises(TargetError, match=f"field {section}: Field required"):
+        load_target(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("max = 32", "max = 16"),
+        ("tf32 = true", "tf32 = false"),
+        ("workspace_mib = 1024", "workspace_mib = 2048"),
+        ("optimization_level = 5", "optimization_level = 3"),
+        ("version_compatible = true", "version_compatible = false"),
+        ('"ampere-plus"', '"none"'),
+        ('classifier = "fp16"', 'classifier = "int8"'),
+    ],
+)
+def test_whatever_changes_an_engine_changes_the_digest(tmp_path, old, new):
+    before = resolve(load_target(write(tmp_path, GPU)), "classifier").digest
+    assert resolve(load_target(write(tmp_path, GPU.replace(old, new))), "classifier").digest != before
+
+
+def test_what_only_says_where_an_engine_runs_does_not_change_the_digest(tmp_path):
+    before = resolve(load_target(write(tmp_path, GPU)), "classifier").digest
+    for old, new in (('"NVIDIA L4", ', ""), ('"10.3"', '"10.4"'), ("my GPU", "our GPU")):
+        assert resolve(load_target(write(tmp_path, GPU.replace(old, new))), "classifier").digest == before
+
+
+def test_a_resolved_target_survives_json(tmp_path):
+    for text in (GOOD, GPU, RTX):
+        resolved = resolve(load_target(write(tmp_path, text)), "encoder")
+        assert ResolvedTarget.model_validate_json(resolved.model_dump_json()) == resolved
+
+
+def test_only_a_version_compatible_engine_is_bound_to_a_major_version():
+    assert bound_version(TensorRtOptions(version_compatible=True), "10.13.3.9") == "10.x"
+    assert bound_version(TensorRtOptions(), "10.13.3.9") == "10.13.3.9"
+    assert bound_version(CpuOptions(), "1.24.4") == "1.24.4"
+
+
+@pytest.mark.parametrize(
+    ("name", "on_gpu"),
+    [("cpu", False), ("cpu-openvino", False), ("pytorch", False), ("pytorch-cuda", True), ("cuda", True),
+     ("rtx", True), ("h200", True), ("jetson-orin-jp6", True)],
+)  # fmt: skip
+def test_which_targets_compute_on_a_gpu(name, on_gpu):
+    assert uses_gpu(load_target(name)) is on_gpu

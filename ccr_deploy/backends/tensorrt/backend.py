@@ -132,7 +132,7 @@ class TensorRtBackend:
             timing_cache=self._timing_cache(source.caches),
             can_run=self._can_run(),
         )
-        return build(request, source.progress)
+        return build(request, source.advance)
 
     def load(self, engine: Path, precision: EnginePrecision) -> TensorRtRunner:
         """Loads an engine after its sidecar and its bytes were checked: engines execute code.

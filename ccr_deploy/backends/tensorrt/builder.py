@@ -13,15 +13,17 @@ from ccr_deploy.errors import EngineError
 if TYPE_CHECKING:
     from ccr_deploy.backends.tensorrt.messages import BuildRequest
     from ccr_deploy.engine_store import BuildFacts
-    from ccr_deploy.progress import Progress
+    from ccr_deploy.progress import Advance
 
 _MODULE = "ccr_deploy.backends.tensorrt"
 _RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
 """Polygraphy reads it when it is imported, so that a process has one flavour."""
 
 
-def build(request: BuildRequest, progress: Progress) -> BuildFacts:
+def build(request: BuildRequest, advance: Advance) -> BuildFacts:
     """Builds an engine in a process of its own; what that prints is kept beside the engine.
+
+    `advance` is told how many more of 100 units are done.
 
     Raises:
         EngineError: the graph cannot be built, or the builder's process ended.
@@ -29,12 +31,8 @@ def build(request: BuildRequest, progress: Progress) -> BuildFacts:
     flavour = flavour_of(request.options)
     environment = {_RTX_SWITCH: "1" if flavour is RTX else "0"}
     log = log_path(request.engine)
-    title = f"{flavour.title} builds {request.engine.name}"
     # The builder does not watch the pipe: without patience it is ended at once, as when Ctrl-C is pressed.
-    with (
-        progress.task(title, 100) as advance,
-        ChildProcess(_MODULE, environment=environment, log=log, patience_seconds=0) as process,
-    ):
+    with ChildProcess(_MODULE, environment=environment, log=log, patience_seconds=0) as process:
         percent = 0
         try:
             process.send(request)

@@ -47,7 +47,13 @@ def import_library(flavour: Flavour) -> Any:  # noqa: ANN401 -- the library has 
     try:
         library = importlib.import_module(flavour.package)
     except ImportError:
-        raise MissingExtraError(flavour.package, flavour.extra, f"the backend {flavour.name}") from None
+        jetson = "; on a Jetson JetPack has it: python3 -m venv --system-site-packages"
+        raise MissingExtraError(
+            flavour.package,
+            flavour.extra,
+            f"the backend {flavour.name}",
+            jetson if flavour is TENSORRT else "",
+        ) from None
     check_version(flavour, library.__version__)
     return library
 

@@ -1,0 +1,153 @@
+"""How long TensorRT-RTX takes to build the paper's models at 224x224 and T=8, and how large they become.
+
+``python -m benchmarks.tensorrt_builds`` writes ``results/tensorrt-rtx-builds.json``. No GPU is needed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pydantic
+
+from benchmarks.int8 import RESULTS, write_crops
+from ccr_deploy.atomic import write_atomically
+from ccr_deploy.benchmarking.machine import machine_state
+from ccr_deploy.benchmarking.results import MachineState
+from ccr_deploy.cli.common import TerminalProgress, stdout_console
+from ccr_deploy.engine_factory import EngineFactory, stage_precisions
+from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.models.checkpoint import untrained_checkpoint
+from ccr_deploy.models.presets import preset
+from ccr_deploy.precision.recipe import Recipe
+from ccr_deploy.reporting.table import Table
+from ccr_deploy.reporting.terminal import print_table
+from ccr_deploy.workflow.calibrate import calibrate_bundle
+from ccr_deploy.workflow.export import export_with_fp16
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ccr_deploy.bundle import Bundle, Stage
+    from ccr_deploy.precisions import EnginePrecision
+
+PRESETS = ("ccr-layer1", "ccr-layer2", "ccr-layer3")
+PRECISIONS: tuple[EnginePrecision, ...] = ("fp32", "fp16", "int8")
+TARGET = "rtx"
+
+
+@dataclass(frozen=True)
+class EngineBuild:
+    """One engine: what building it took, and what came of it."""
+
+    name: str
+    precision: str
+    build_seconds: float
+    peak_host_memory_mib: float
+    engine_bytes: int
+    graph_bytes: int
+    convolutions: int
+    quantized_convolutions: int
+
+
+@dataclass(frozen=True)
+class TensorRtBuilds:
+    """Every engine, with the library's version and the GPUs that they are for."""
+
+    schema_version: int
+    model: str
+    library: str
+    device: str
+    machine: MachineState
+    builds: tuple[EngineBuild, ...]
+
+
+@click.command()
+def main() -> None:
+    """Export, calibrate, build, and write the result."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_crops(root / "images", preset(PRESETS[0]).image_height)
+        bundles = {name: _bundle(name, root) for name in PRESETS}
+        store = EngineStore(root / "engines")
+        machine = machine_state()
+        # All presets share one encoder.
+        wanted: list[tuple[str, Bundle, Stage]] = [
+            ("encoder", bundles[PRESETS[0]], "encoder"),
+            *((f"classifier of {name}", bundle, "classifier") for name, bundle in bundles.items()),
+        ]
+        builds = [found for name, bundle, stage in wanted for found in _builds(name, bundle, stage, store)]
+        backend = EngineFactory(bundles[PRESETS[0]], TARGET, store).backend
+        result = TensorRtBuilds(
+            schema_version=1,
+            model="the paper's models, untrained, 224x224, T=8, iteration-major",
+            library=f"{backend.name} {backend.version}",
+            device=backend.device,
+            machine=machine,
+            builds=tuple(builds),
+        )
+    text = pydantic.TypeAdapter(TensorRtBuilds).dump_json(result, indent=2) + b"\n"
+    write_atomically(RESULTS / "tensorrt-rtx-builds.json", text)
+    print_table(stdout_console(), builds_table(result))
+
+
+def builds_table(result: TensorRtBuilds) -> Table:
+    """One row an engine."""
+    return Table(
+        title="TensorRT-RTX builds",
+        columns=("engine", "precision", "convolutions in INT8", "graph MB", "engine MB", "s", "peak MiB"),
+        rows=tuple(
+            (
+                build.name,
+                build.precision.upper(),
+                f"{build.quantized_convolutions} of {build.convolutions}",
+                f"{build.graph_bytes / 1e6:.1f}",
+                f"{build.engine_bytes / 1e6:.1f}",
+                f"{build.build_seconds:.1f}",
+                f"{build.peak_host_memory_mib:.0f}",
+            )
+            for build in result.builds
+        ),
+        note=f"{result.model}; {result.library}, for {result.device}; built without a GPU on "
+        f"{result.machine.processor}, {result.machine.usable_cores} cores",
+    )
+
+
+def _bundle(name: str, root: Path) -> Bundle:
+    """A bundle in every precision; the ranges, found on 8 pictures, do not change what is built."""
+    exported = export_with_fp16(
+        untrained_checkpoint(preset(name)),
+        root / name,
+        schedules=("iteration-major",),
+        images=root / "images",
+        progress=TerminalProgress(),
+    )
+    pictures = root / f"{name}-pictures"
+    pictures.mkdir()
+    for path in sorted((root / "images").iterdir())[:8]:
+        (pictures / path.name).write_bytes(path.read_bytes())
+    return calibrate_bundle(exported, pictures, Recipe(samples=8), progress=TerminalProgress()).bundle
+
+
+def _builds(name: str, bundle: Bundle, stage: Stage, store: EngineStore) -> Iterator[EngineBuild]:
+    for precision in PRECISIONS:
+        factory = EngineFactory(bundle, TARGET, store, stage_precisions(precision))
+        sidecar = factory.build(stage, rebuild=True)[0].sidecar
+        graph = factory.graph_record(stage)
+        yield EngineBuild(
+            name=name,
+            precision=precision,
+            build_seconds=sidecar.build_seconds,
+            peak_host_memory_mib=sidecar.build.peak_host_memory_mib or 0,
+            engine_bytes=sidecar.engine_bytes,
+            graph_bytes=graph.file.bytes,
+            convolutions=graph.convolutions,
+            quantized_convolutions=graph.quantized_convolutions,
+        )
+
+
+if __name__ == "__main__":
+    main()
