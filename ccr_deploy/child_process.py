@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -112,6 +114,17 @@ class ChildProcess:
 def parent_connection() -> Connection[Any, Any]:
     """The child's end of the pipe, in a module that `ChildProcess` started."""
     return Connection(int(sys.argv[1]))
+
+
+def end_with_owner(connection: Connection[Any, Any]) -> None:
+    """Ends this process as soon as its owner is gone, whatever it does then; the owner sends nothing more."""
+
+    def watch() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            connection.recv()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def peak_memory_mib() -> float:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 ENVIRONMENT_VARIABLE = "CCR_DEPLOY_ENGINES"
 _BUILDING = ".building-"
+_BUILD_REVISION = 1
+"""To be raised when a release builds another engine from the same key."""
 
 
 class EngineKey(Record):
@@ -67,7 +69,7 @@ class EngineKey(Record):
     @property
     def digest(self) -> str:
         """The name of the engine's folder."""
-        text = json.dumps(self.model_dump(), sort_keys=True)
+        text = json.dumps([_BUILD_REVISION, self.model_dump()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -101,10 +101,14 @@ class CpuOptions(_Section):
 
 
 class PyTorchOptions(_Section):
-    """How the PyTorch reference runs: on which device, and by `torch.compile` in which mode, if at all."""
+    """How the PyTorch reference runs: on which device, and by `torch.compile` in which mode, if at all.
+
+    `tf32` lets a GPU compute FP32 convolutions with TF32's shorter mantissa, as PyTorch does by itself.
+    """
 
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     device: Literal["cpu", "cuda"] = "cpu"
+    tf32: bool = False
     compile_mode: Literal["default", "max-autotune"] | None = None
 
 

@@ -54,12 +54,17 @@ TINY_BASELINE = TINY.model_copy(
 ALL_SCHEDULES = ("iteration-major", "layer-major", "plain")
 
 
-def gpu_is_there() -> bool:
+def gpu_obstacle() -> str | None:
+    """Why no GPU can be used here; None where one can."""
     try:
         find_gpu()
-    except CcrDeployError:
-        return False
-    return True
+    except CcrDeployError as error:
+        return str(error)
+    return None
+
+
+def gpu_is_there() -> bool:
+    return gpu_obstacle() is None
 
 
 @pytest.fixture(scope="session")

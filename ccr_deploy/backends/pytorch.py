@@ -125,6 +125,7 @@ class PyTorchBackend:
         """
         self.check_runs_here()
         torch.set_num_threads(thread_count(self._options.threads))
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self._options.tf32
         try:
             with safe_open(engine, "pt") as file:
                 metadata = file.metadata()

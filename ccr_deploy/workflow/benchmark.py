@@ -100,10 +100,13 @@ def _references(bundle: Bundle, factory: EngineFactory) -> list[_Reference]:
         options = PyTorchOptions(threads=getattr(factory.target.options, "threads", 0))
         return [_Reference("PyTorch eager", EngineFactory(bundle, REFERENCE_TARGET, factory.store), options)]
     reference = EngineFactory(bundle, GPU_REFERENCE_TARGET, factory.store)
+    as_users_run_it = PyTorchOptions(device="cuda", tf32=True)  # PyTorch's own default
     tuned: Literal["max-autotune"] = "max-autotune"
     return [
-        _Reference("PyTorch eager", reference, PyTorchOptions(device="cuda")),
-        _Reference(f"torch.compile {tuned}", reference, PyTorchOptions(device="cuda", compile_mode=tuned)),
+        _Reference("PyTorch eager", reference, as_users_run_it),
+        _Reference(
+            f"torch.compile {tuned}", reference, as_users_run_it.model_copy(update={"compile_mode": tuned})
+        ),
     ]
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.engine_store import EngineStore
-from tests.conftest import gpu_is_there
+from ccr_deploy.errors import EngineError
+from tests.conftest import gpu_obstacle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,18 +47,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/gpu/" in str(item.path):
             item.add_marker(pytest.mark.gpu)
-            if not gpu_is_there():
-                item.add_marker(pytest.mark.skip(reason="there is no GPU here"))
+            if obstacle := gpu_obstacle():
+                item.add_marker(pytest.mark.skip(reason=obstacle))
 
 
 @pytest.fixture(scope="session", params=[*TARGETS])
-def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A target for this GPU, one for each flavour that is installed."""
+def target(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, calibrated_demo: CalibratedDemo
+) -> Path:
+    """A target for this GPU, one for each flavour that is installed and knows this GPU."""
     if importlib.util.find_spec(PACKAGES[request.param]) is None:
         pytest.skip(f"{PACKAGES[request.param]} is not installed")
     path = tmp_path_factory.mktemp("target") / f"{request.param}.toml"
     path.write_text(TARGETS[request.param])
-    return path
+    trial = EngineFactory(calibrated_demo.bundle, str(path), EngineStore(path.parent / "trial"))
+    try:
+        with trial.load(trial.build("classifier")[0]):
+            return path
+    except EngineError as error:
+        if request.param == "tensorrt-rtx":  # which does not support every GPU
+            pytest.skip(f"TensorRT-RTX does not run on this GPU: {error}")
+        raise
 
 
 @pytest.fixture(scope="session")

@@ -296,6 +296,25 @@ def test_ctrl_c_at_the_command_line(calibrated_demo: CalibratedDemo, tmp_path: P
     assert not list((tmp_path / "engines").glob("*"))
 
 
+def test_a_builder_does_not_outlive_a_killed_owner(
+    calibrated_demo: CalibratedDemo, tmp_path: Path, target: Path
+) -> None:
+    command = [sys.executable, "-m", "ccr_deploy", "build-engine", calibrated_demo.bundle.path]
+    options = ["--target", target, "--engines", tmp_path / "engines"]
+    process = subprocess.Popen([str(word) for word in (*command, *options)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not builders() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    while builders() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert builders() == []
+    # What it left is cleared by the next build.
+    EngineFactory(calibrated_demo.bundle, str(target), EngineStore(tmp_path / "engines")).build("encoder")
+    assert not list((tmp_path / "engines").glob(".building-*"))
+
+
 def test_other_options_are_another_engine(
     calibrated_demo: CalibratedDemo, engines: EngineStore, tmp_path: Path, target: Path
 ) -> None:
@@ -411,7 +430,8 @@ def test_polygraphy_builds_the_same_engine_from_the_printed_command(
     assert found["origin"]["graph_file"].startswith("encoder.int8.iteration-major.")
     printed = run("inspect", encoder_engine, "--reproduce", "--bundle", calibrated_demo.bundle.path)
     assert (printed.status, printed.stderr) == (0, "")
-    _, command, _, _ = printed.stdout.strip().splitlines()
+    caveat, _, command, _, _ = printed.stdout.strip().splitlines()
+    assert caveat.startswith("# ")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     subprocess.run(shlex.split(command), cwd=tmp_path, env=environment, check=True, capture_output=True)
     ours, theirs = encoder_engine.stat().st_size, (tmp_path / "polygraphy.plan").stat().st_size

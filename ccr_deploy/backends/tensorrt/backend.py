@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.tensorrt.builder import build
-from ccr_deploy.backends.tensorrt.flavour import flavour_of, import_library
+from ccr_deploy.backends.tensorrt.flavour import RTX, flavour_of, import_library
 from ccr_deploy.backends.tensorrt.messages import BuildRequest
 from ccr_deploy.backends.tensorrt.runner import TensorRtRunner
 from ccr_deploy.engine_store import check_fields, check_hash, read_sidecar
@@ -65,11 +65,12 @@ class TensorRtBackend:
                 return f"compute capability {find_gpu().compute_capability}"
             return f"compute capability {' or '.join(options.compute_capabilities)}"
         gpu = find_gpu()
-        if options.hardware_compatibility == "ampere-plus":
-            return "compute capability 8.0 or later"
-        if options.hardware_compatibility == "same-compute-capability":
-            return f"compute capability {gpu.compute_capability}"
-        return str(gpu)
+        levels = {
+            "none": str(gpu),
+            "same-compute-capability": f"compute capability {gpu.compute_capability}",
+            "ampere-plus": "compute capability 8.0 or later",
+        }
+        return levels[options.hardware_compatibility]
 
     def check_builds_here(self) -> None:
         """TensorRT builds on the GPU that it builds for, TensorRT-RTX on any machine.
@@ -88,16 +89,13 @@ class TensorRtBackend:
             EngineError, MissingExtraError: it is not, or there is none, or nobody can look for one.
         """
         gpu, options = find_gpu(), self._options
-        if isinstance(options, RtxOptions) and options.compute_capabilities != ("current",):
-            if gpu.compute_capability not in options.compute_capabilities:
-                raise EngineError(
-                    f"{gpu} is none of the target's compute capabilities "
-                    f"({', '.join(options.compute_capabilities)})"
-                )
-        elif getattr(options, "hardware_compatibility", "none") == "ampere-plus" and version_numbers(
-            gpu.compute_capability
-        ) < (8, 0):
-            raise EngineError(f"{gpu} is older than Ampere, which the target's engines need")
+        if isinstance(options, RtxOptions):
+            fits = not {gpu.compute_capability, "current"}.isdisjoint(options.compute_capabilities)
+        else:
+            compatible = options.hardware_compatibility == "ampere-plus"
+            fits = not compatible or version_numbers(gpu.compute_capability) >= (8, 0)
+        if not fits:
+            raise EngineError(f"the target's engines are for {self.device}, here is {gpu}")
 
     def check_precision(self, precision: EnginePrecision) -> None:
         """FP32, FP16 and INT8: each has a graph.
@@ -156,7 +154,14 @@ class TensorRtBackend:
             self.check_runs_here()
         except CcrDeployError as error:
             raise EngineError(f"{engine}: cannot run here: {error}") from error
-        return TensorRtRunner(self._library, plan, engine)
+        cache = engine.with_name(f"{engine.name}.{_slug(str(find_gpu()))}.cache")
+        return TensorRtRunner(
+            self._library,
+            plan,
+            engine,
+            runtime_cache=cache if self._flavour is RTX else None,
+            carries_code=getattr(self._options, "version_compatible", False),
+        )
 
     def _check_forward(self, engine: Path, sidecar: Sidecar) -> None:
         built_by = sidecar.build.library_version or ""
@@ -170,8 +175,7 @@ class TensorRtBackend:
         """One file for each GPU model and version: what was timed on one tells nothing about another."""
         if isinstance(self._options, RtxOptions) or not self._options.timing_cache:
             return None
-        gpu = re.sub(r"[^a-z0-9]+", "-", find_gpu().name.lower()).strip("-")
-        return caches / f"timing.{gpu}.tensorrt-{self.version}.cache"
+        return caches / f"timing.{_slug(find_gpu().name)}.tensorrt-{self.version}.cache"
 
     def _can_run(self) -> bool:
         try:
@@ -179,3 +183,8 @@ class TensorRtBackend:
         except CcrDeployError:
             return False
         return True
+
+
+def _slug(name: str) -> str:
+    """A GPU's name as part of a file's."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from ccr_deploy.backends.tensorrt.flavour import (
 from ccr_deploy.backends.tensorrt.inspector import executed_convolutions, inspect
 from ccr_deploy.backends.tensorrt.messages import Built, Failed, Progressed
 from ccr_deploy.backends.tensorrt.phases import BuildPhases
-from ccr_deploy.child_process import peak_memory_mib
+from ccr_deploy.child_process import end_with_owner, peak_memory_mib
 from ccr_deploy.engine_store import BuildFacts
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
 from ccr_deploy.gpu import find_gpu
@@ -40,6 +41,7 @@ _PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU \d+
 def serve(connection: Connection[Any, Any]) -> None:
     """Builds the engine that is asked for, and says how far it is and how it ended."""
     request: BuildRequest = connection.recv()
+    end_with_owner(connection)
     log = _BuildLog()
     try:
         facts = _build(request, connection, log)
@@ -113,11 +115,13 @@ def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monito
             numbers = (capability.split(".") for capability in options.compute_capabilities)
             common["compute_capabilities"] = [(int(major), int(minor)) for major, minor in numbers]
 
-        def set_tf32(builder: Any, network: Any, config: Any) -> None:  # noqa: ANN401, ARG001
-            flag = library.BuilderFlag.TF32  # Polygraphy's configuration for this flavour leaves it as it is
-            config.set_flag(flag) if options.tf32 else config.clear_flag(flag)
+        def set_what_polygraphy_has_no_switch_for(builder: Any, network: Any, config: Any) -> None:  # noqa: ANN401, ARG001
+            flags = library.BuilderFlag
+            config.set_flag(flags.TF32) if options.tf32 else config.clear_flag(flags.TF32)
+            if hasattr(flags, "REQUIRE_USER_ALLOCATION"):
+                config.set_flag(flags.REQUIRE_USER_ALLOCATION)  # or runs may not be capturable as CUDA graphs
 
-        return PostprocessConfig(CreateConfigRTX(**common), set_tf32)
+        return PostprocessConfig(CreateConfigRTX(**common), set_what_polygraphy_has_no_switch_for)
     if not is_strongly_typed(flavour, library.__version__):
         common |= {"fp16": request.precision != "fp32", "int8": request.precision == "int8"}
     levels = {"same-compute-capability": "SAME_COMPUTE_CAPABILITY", "ampere-plus": "AMPERE_PLUS"}
@@ -144,15 +148,22 @@ def _inspected(
     library: Any,  # noqa: ANN401
     engine: Any,  # noqa: ANN401
     convolutions: list[str],
-) -> ExecutedConvolutions:
+) -> ExecutedConvolutions | None:
     """What the built engine executes; the inspector's own text is kept beside the engine.
 
     Raises:
-        EngineError: INT8 was asked for, and every convolution is known to be executed in another precision.
+        EngineError: INT8 was asked for, and the engine cannot be read, or every convolution is known to be
+            executed in another precision.
     """
-    layers = inspect(library, engine)
-    request.engine.with_name(request.engine.name + ".layers.json").write_text(layers, encoding="utf-8")
-    executed = executed_convolutions(layers, convolutions)
+    try:
+        layers = inspect(library, engine)
+        request.engine.with_name(request.engine.name + ".layers.json").write_text(layers, encoding="utf-8")
+        executed = executed_convolutions(layers, convolutions)
+    except EngineError as error:
+        if request.precision == "int8":
+            raise
+        logging.warning("%s: what it executes is not known", error)
+        return None
     if request.precision == "int8" and not executed.int8 and not executed.unknown:
         raise EngineError(
             f"INT8 was asked for, but the engine executes none of {len(convolutions)} convolutions in it: "
@@ -168,10 +179,11 @@ def _driver() -> str | None:
 
 
 def _progress_monitor(library: Any, connection: Connection[Any, Any]) -> Any:  # noqa: ANN401
-    """TensorRT's monitor, where it has one (8.6 has none); a build that nobody waits for is cancelled."""
+    """TensorRT's monitor, where it has one (8.6 has none)."""
     if not hasattr(library, "IProgressMonitor"):
         return None
     phases = BuildPhases()
+    lock = threading.Lock()  # TensorRT calls from several threads
 
     class Monitor(library.IProgressMonitor):  # type: ignore[misc] # imported above, by name
         def __init__(self) -> None:
@@ -179,20 +191,20 @@ def _progress_monitor(library: Any, connection: Connection[Any, Any]) -> Any:  #
             self._told = 0
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            phases.start(phase_name, parent_phase, num_steps)
+            with lock:
+                phases.start(phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            phases.step(phase_name, step)
-            if phases.percent > self._told:
-                self._told = phases.percent
-                try:
+            with lock:
+                phases.step(phase_name, step)
+                if phases.percent > self._told:
+                    self._told = phases.percent
                     connection.send(Progressed(self._told))
-                except OSError:
-                    return False
             return True
 
         def phase_finish(self, phase_name: str) -> None:
-            phases.finish(phase_name)
+            with lock:
+                phases.finish(phase_name)
 
     return Monitor()
 

@@ -31,7 +31,7 @@ def build(request: BuildRequest, advance: Advance) -> BuildFacts:
     flavour = flavour_of(request.options)
     environment = {_RTX_SWITCH: "1" if flavour is RTX else "0"}
     log = log_path(request.engine)
-    # The builder does not watch the pipe: without patience it is ended at once, as when Ctrl-C is pressed.
+    # Without patience: nothing that a builder could still tell is of use when Ctrl-C is pressed.
     with ChildProcess(_MODULE, environment=environment, log=log, patience_seconds=0) as process:
         percent = 0
         try:

@@ -9,6 +9,8 @@ import numpy as np
 
 from ccr_deploy.errors import EngineError, MissingExtraError
 
+_DLPACK_CUDA = 2
+
 
 @dataclass(frozen=True)
 class DeviceArray:
@@ -30,41 +32,44 @@ class DeviceArray:
 
 
 def is_device_array(array: object) -> bool:
-    """Whether an array offers itself by ``__cuda_array_interface__`` or, from a GPU, by DLPack."""
+    """Whether an array offers itself from a GPU, by DLPack or by ``__cuda_array_interface__``."""
     if isinstance(array, np.ndarray):
         return False
-    if hasattr(array, "__cuda_array_interface__"):
-        return True
     device = getattr(array, "__dlpack_device__", None)
-    return device is not None and device()[0] == _DLPACK_CUDA
-
-
-_DLPACK_CUDA = 2
+    if device is not None:
+        return bool(device()[0] == _DLPACK_CUDA)
+    return hasattr(array, "__cuda_array_interface__")
 
 
 def view_of(name: str, array: object, stream: int) -> DeviceArray:
     """The memory of input `name`; what its owner still writes is done before `stream` goes on.
 
     Raises:
-        EngineError: the array is on another GPU than the engine, or not contiguous.
+        EngineError: the array cannot be viewed (it may require a gradient, or speak an older version of the
+            interface than 3), is on another GPU than the engine, or is not contiguous.
         MissingExtraError: cuda-python's core is not installed.
     """
     try:
         from cuda.core.utils import StridedMemoryView
     except ImportError:
         raise MissingExtraError("cuda-core", "rtx", "taking arrays from the GPU") from None
-    view = StridedMemoryView.from_any_interface(array, stream_ptr=stream)
+    try:
+        view = StridedMemoryView.from_any_interface(array, stream_ptr=stream)
+    except (BufferError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        raise EngineError(f"input {name}: its memory on the GPU cannot be used ({error})") from error
     if view.device_id != 0:
         raise EngineError(f"input {name}: it is on GPU {view.device_id}, the engine is on GPU 0")
     shape = tuple(view.shape)
-    if view.strides is not None and tuple(view.strides) != _contiguous_strides(shape):
-        raise EngineError(f"input {name}: its memory is not contiguous in C order")
-    return DeviceArray(int(view.ptr), shape, np.dtype(view.dtype), view)
+    if view.strides is not None and not is_contiguous(shape, tuple(view.strides)):
+        raise EngineError(f"input {name}: {list(shape)}: its memory is not contiguous in C order")
+    return DeviceArray(int(view.ptr), shape, np.dtype(view.dtype or np.void), view)
 
 
-def _contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides in elements."""
-    strides = [1]
-    for size in reversed(shape[1:]):
-        strides.append(strides[-1] * size)
-    return tuple(reversed(strides))
+def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether strides, in elements, are those of C order; that of a dimension of size 1 does not matter."""
+    expected = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True

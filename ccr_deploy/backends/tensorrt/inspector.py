@@ -31,7 +31,9 @@ def inspect(library: Any, plan: Any) -> str:  # noqa: ANN401 -- the library has 
     Raises:
         EngineError: this machine cannot read it.
     """
-    runtime = library.Runtime(library.Logger(library.Logger.WARNING))
+    from polygraphy.backend.trt import get_trt_logger
+
+    runtime = library.Runtime(get_trt_logger())  # TensorRT wants one logger for all of a process
     if hasattr(runtime, "engine_host_code_allowed"):
         runtime.engine_host_code_allowed = True  # version-compatible plans carry the runtime that reads them
     engine = runtime.deserialize_cuda_engine(plan)

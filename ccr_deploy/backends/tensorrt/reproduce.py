@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.tensorrt.flavour import TENSORRT, is_strongly_typed
@@ -10,7 +11,7 @@ from ccr_deploy.target import RtxOptions, TensorRtOptions
 from ccr_deploy.versions import version_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from ccr_deploy.engine_store import Sidecar
@@ -19,117 +20,134 @@ if TYPE_CHECKING:
     Shapes = Mapping[str, tuple[int, ...]]
 
 _COMPATIBILITY = {"same-compute-capability": "sameComputeCapability", "ampere-plus": "ampere+"}
+_RTX_SWITCH = ["env", "POLYGRAPHY_USE_TENSORRT_RTX=1"]
+_RTX_CAVEAT = (
+    "# For TensorRT-RTX neither tool can leave the scratch memory to whoever runs the engine, nor Polygraphy "
+    "turn TF32 off."
+)
 
 
 def reproduction(sidecar: Sidecar, engine: Path, graph: Path, shapes: Shapes) -> list[str]:
     """Shell commands: two that build the engine of `sidecar` anew from `graph`, and two that run it.
 
     `shapes` are those of the graph's inputs behind the batch. What is built goes into the working folder.
+    A comment before them says in what the tools' engines differ.
     """
     resolved = sidecar.origin.resolved_target
-    options, batch = resolved.options, resolved.batch
-    assert isinstance(options, TensorRtOptions | RtxOptions)
-    assert batch is not None
-    common = [f"--onnx={graph}", *_trtexec_shapes(shapes, batch), "--profilingVerbosity=detailed"]
+    assert isinstance(resolved.options, TensorRtOptions | RtxOptions)
+    assert resolved.batch is not None
+    asked = _Asked(sidecar, resolved.options, resolved.batch, shapes)
+    commands = [
+        shlex.join([*_trtexec_build(asked, graph)]),
+        shlex.join([*_polygraphy_build(asked, graph)]),
+        shlex.join([*_trtexec_run(asked, engine)]),
+        shlex.join([*_polygraphy_run(asked, engine)]),
+    ]
+    return [_RTX_CAVEAT, *commands] if isinstance(asked.options, RtxOptions) else commands
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a build was asked for."""
+
+    sidecar: Sidecar
+    options: TensorRtOptions | RtxOptions
+    batch: Batch
+    shapes: Shapes
+
+    @property
+    def precision_flags(self) -> list[str] | None:
+        """TensorRT 8.6's; None where networks are strongly typed."""
+        if isinstance(self.options, RtxOptions) or is_strongly_typed(TENSORRT, self.version):
+            return None
+        return {"int8": ["--fp16", "--int8"], "fp16": ["--fp16"]}.get(self.sidecar.key.precision, [])
+
+    @property
+    def version(self) -> str:
+        return self.sidecar.build.library_version or ""
+
+
+def _trtexec_build(asked: _Asked, graph: Path) -> Iterator[str]:
+    options, is_rtx = asked.options, isinstance(asked.options, RtxOptions)
+    yield from ("tensorrt_rtx" if is_rtx else "trtexec", f"--onnx={graph}")
+    for name in ("min", "opt", "max"):
+        yield f"--{name}Shapes={_trtexec_shapes(asked.shapes, getattr(asked.batch, name))}"
+    yield "--profilingVerbosity=detailed"
     if options.workspace_mib:
-        common.append(f"--memPoolSize=workspace:{options.workspace_mib}M")
+        yield f"--memPoolSize=workspace:{options.workspace_mib}M"
     if not options.tf32:
-        common.append("--noTF32")
-    pool = ["--pool-limit", f"workspace:{options.workspace_mib}M"] if options.workspace_mib else []
-    polygraphy = ["polygraphy", "convert", str(graph), *_polygraphy_shapes(shapes, batch), *pool]
+        yield "--noTF32"
+    yield from _trtexec_own(asked)
+    yield from ("--skipInference", f"--saveEngine={'rtx' if is_rtx else 'trtexec'}.plan")
+
+
+def _trtexec_own(asked: _Asked) -> Iterator[str]:
+    """What only one of the two flavours has."""
+    options = asked.options
     if isinstance(options, RtxOptions):
-        tool, built, own, switch = "tensorrt_rtx", "rtx.plan", _rtx_options(options), _RTX_SWITCH
-        polygraphy += ["--strongly-typed", *_polygraphy_capabilities(options)]
-    else:
-        tool, built, switch = "trtexec", "trtexec.plan", []
-        own = _trtexec_options(options, sidecar)
-        polygraphy += _polygraphy_options(options, sidecar)
-    run = [f"--loadEngine={engine}", f"--shapes={_shapes(shapes, batch.opt)}"]
-    if tool == "trtexec":
-        run.append("--useCudaGraph")
-    inputs = [f"{name}:{[batch.opt, *shape]}".replace(" ", "") for name, shape in shapes.items()]
-    return [
-        shlex.join([tool, *common, *own, "--skipInference", f"--saveEngine={built}"]),
-        shlex.join([*switch, *polygraphy, "-o", "polygraphy.plan"]),
-        shlex.join([tool, *run]),
-        shlex.join(
-            [
-                *switch,
-                "polygraphy",
-                "run",
-                str(engine),
-                "--model-type=engine",
-                "--trt",
-                "--input-shapes",
-                *inputs,
-            ]
-        ),
-    ]
-
-
-_RTX_SWITCH = ["env", "POLYGRAPHY_USE_TENSORRT_RTX=1"]
-
-
-def _trtexec_options(options: TensorRtOptions, sidecar: Sidecar) -> list[str]:
-    found = [f"--builderOptimizationLevel={options.optimization_level}"]
-    version = sidecar.build.library_version or ""
-    if not is_strongly_typed(TENSORRT, version):
-        found += _precision_flags(sidecar)
-    elif version_numbers(version) < (11,):
-        found.append("--stronglyTyped")  # what TensorRT 11 always is
+        numbers = ",".join(entry.replace(".", "") for entry in options.compute_capabilities)
+        yield "--useGpu" if numbers == "current" else f"--computeCapabilities={numbers}"
+        return
+    yield f"--builderOptimizationLevel={options.optimization_level}"
+    if asked.precision_flags is not None:
+        yield from asked.precision_flags
+    elif version_numbers(asked.version) < (11,):
+        yield "--stronglyTyped"  # what TensorRT 11 always is
     if options.version_compatible:
-        found.append("--versionCompatible")
+        yield "--versionCompatible"
     if options.hardware_compatibility != "none":
-        found.append(f"--hardwareCompatibilityLevel={_COMPATIBILITY[options.hardware_compatibility]}")
-    return found
+        yield f"--hardwareCompatibilityLevel={_COMPATIBILITY[options.hardware_compatibility]}"
 
 
-def _rtx_options(options: RtxOptions) -> list[str]:
-    if options.compute_capabilities == ("current",):
-        return ["--useGpu"]
-    return [
-        f"--computeCapabilities={','.join(entry.replace('.', '') for entry in options.compute_capabilities)}"
-    ]
-
-
-def _polygraphy_options(options: TensorRtOptions, sidecar: Sidecar) -> list[str]:
-    found = ["--builder-optimization-level", str(options.optimization_level)]
-    if is_strongly_typed(TENSORRT, sidecar.build.library_version or ""):
-        found.append("--strongly-typed")
+def _polygraphy_build(asked: _Asked, graph: Path) -> Iterator[str]:
+    options = asked.options
+    if isinstance(options, RtxOptions):
+        yield from _RTX_SWITCH
+    yield from ("polygraphy", "convert", str(graph))
+    for name in ("min", "opt", "max"):
+        yield from (f"--trt-{name}-shapes", *_polygraphy_shapes(asked.shapes, getattr(asked.batch, name)))
+    if options.workspace_mib:
+        yield from ("--pool-limit", f"workspace:{options.workspace_mib}M")
+    yield from ("--strongly-typed",) if asked.precision_flags is None else asked.precision_flags
+    if isinstance(options, RtxOptions):
+        current = options.compute_capabilities == ("current",)
+        yield from ("--use-gpu",) if current else ("--compute-capabilities", *options.compute_capabilities)
     else:
-        found += _precision_flags(sidecar)
-    if options.tf32:
-        found.append("--tf32")
+        yield from ("--builder-optimization-level", str(options.optimization_level))
+        if options.tf32:
+            yield "--tf32"
+        if options.version_compatible:
+            yield "--version-compatible"
+        if options.hardware_compatibility != "none":
+            yield from ("--hardware-compatibility-level", options.hardware_compatibility.replace("-", "_"))
+    yield from ("-o", "polygraphy.plan")
+
+
+def _trtexec_run(asked: _Asked, engine: Path) -> Iterator[str]:
+    options, is_rtx = asked.options, isinstance(asked.options, RtxOptions)
+    yield from ("tensorrt_rtx" if is_rtx else "trtexec", f"--loadEngine={engine}")
+    yield f"--shapes={_trtexec_shapes(asked.shapes, asked.batch.opt)}"
+    if isinstance(options, RtxOptions):
+        yield "--allocationStrategy=runtime"  # its engines are built for it
+        return
+    yield "--useCudaGraph"
     if options.version_compatible:
-        found.append("--version-compatible")
-    if options.hardware_compatibility != "none":
-        level = options.hardware_compatibility.replace("-", "_")
-        found += ["--hardware-compatibility-level", level]
-    return found
+        yield "--versionCompatible"
 
 
-def _polygraphy_capabilities(options: RtxOptions) -> list[str]:
-    if options.compute_capabilities == ("current",):
-        return ["--use-gpu"]
-    return ["--compute-capabilities", *options.compute_capabilities]
+def _polygraphy_run(asked: _Asked, engine: Path) -> Iterator[str]:
+    is_rtx = isinstance(asked.options, RtxOptions)
+    if is_rtx:
+        yield from _RTX_SWITCH
+    yield from ("polygraphy", "run", str(engine), "--model-type=engine", "--trt")
+    if is_rtx:
+        yield from ("--allocation-strategy", "runtime")
+    yield from ("--input-shapes", *_polygraphy_shapes(asked.shapes, asked.batch.opt))
 
 
-def _precision_flags(sidecar: Sidecar) -> list[str]:
-    return {"int8": ["--fp16", "--int8"], "fp16": ["--fp16"]}.get(sidecar.key.precision, [])
-
-
-def _trtexec_shapes(shapes: Shapes, batch: Batch) -> list[str]:
-    sizes = {"min": batch.min, "opt": batch.opt, "max": batch.max}
-    return [f"--{name}Shapes={_shapes(shapes, size)}" for name, size in sizes.items()]
-
-
-def _shapes(shapes: Shapes, batch: int) -> str:
+def _trtexec_shapes(shapes: Shapes, batch: int) -> str:
     return ",".join(f"{name}:{'x'.join(map(str, (batch, *shape)))}" for name, shape in shapes.items())
 
 
-def _polygraphy_shapes(shapes: Shapes, batch: Batch) -> list[str]:
-    found: list[str] = []
-    for option, size in (("min", batch.min), ("opt", batch.opt), ("max", batch.max)):
-        entries = [f"{name}:{[size, *shape]}".replace(" ", "") for name, shape in shapes.items()]
-        found += [f"--trt-{option}-shapes", *entries]
-    return found
+def _polygraphy_shapes(shapes: Shapes, batch: int) -> list[str]:
+    return [f"{name}:{[batch, *shape]}".replace(" ", "") for name, shape in shapes.items()]

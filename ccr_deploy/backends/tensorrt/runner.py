@@ -2,13 +2,16 @@
 
 Buffers on the GPU and pinned on the host are allocated once, for the largest batch. Each batch size gets, on
 its first use, an execution context of its own and a CUDA graph of copies in, kernels and copies out; the
-contexts share one scratch memory, since only one of them runs at a time. `infer` waits once, at its end.
+contexts share one scratch memory, since only one of them runs at a time. `infer` waits for the GPU once for
+each part of a batch, when all of the part was enqueued.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +20,9 @@ from ccr_deploy.backends.base import TensorSpec, check_feeds
 from ccr_deploy.backends.tensorrt.cuda_graph import capture
 from ccr_deploy.backends.tensorrt.device_arrays import DeviceArray, is_device_array, view_of
 from ccr_deploy.backends.tensorrt.memory import BorderBuffer, Memory
+from ccr_deploy.backends.tensorrt.plan import complaints_of, deserialised, scratch_bytes
 from ccr_deploy.backends.tensorrt.runtime_cache import RuntimeCache
 from ccr_deploy.errors import EngineError
-from ccr_deploy.gpu import find_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,25 +31,48 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+_LOGGER = logging.getLogger(__name__)
 _ALIGNMENT = 256
 """TensorRT wants its tensors to begin at multiples of it."""
+
+
+@dataclass(frozen=True)
+class _BatchSize:
+    """What runs one batch size: its context, which a captured graph goes on using, and how to run it."""
+
+    context: Any
+    run: Callable[[], None]
+    is_captured: bool
 
 
 class TensorRtRunner:
     """A deserialised engine with its buffers and its stream. A context manager, for one thread at a time."""
 
-    def __init__(self, library: Any, plan: bytes, path: Path) -> None:  # noqa: ANN401 -- it has no types
+    def __init__(
+        self,
+        library: Any,  # noqa: ANN401 -- it has no types
+        plan: bytes,
+        path: Path,
+        *,
+        runtime_cache: Path | None,
+        carries_code: bool,
+    ) -> None:
         """Deserialises the `plan` that was read from `path`; both were checked before.
+
+        `runtime_cache` is where TensorRT-RTX keeps what it compiles; full TensorRT compiles nothing here.
+        A plan that `carries_code` of its own, the runtime that reads it, is allowed to run it.
 
         Raises:
             EngineError: TensorRT refuses the plan, or the GPU has no room for it.
         """
         self._library = library
         self._lock = threading.Lock()
-        self._launches: dict[int, Callable[[], None]] = {}
+        self._batch_sizes: dict[int, _BatchSize] = {}
+        self._direct_batch_sizes: set[int] = set()
+        self._complaints = complaints_of(library)
         with ExitStack() as stack:
             self._memory = Memory(stack)
-            self._runtime, self._engine, self._complaints = _deserialised(library, plan, path)
+            self._runtime, self._engine = deserialised(library, plan, path, carries_code)
             self._plan_bytes = len(plan)
             names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
             inputs = [name for name in names if self._is_input(name)]
@@ -58,9 +84,9 @@ class TensorRtRunner:
             self._inputs = {name: buffers[name] for name in inputs}
             self._outputs = {name: buffer for name, buffer in buffers.items() if name not in self._inputs}
             self.inputs = tuple(buffer.spec for buffer in self._inputs.values())
-            self._scratch_bytes = _scratch_bytes(self._engine)
+            self._scratch_bytes = scratch_bytes(self._engine)
             self._scratch = self._memory.on_device(self._scratch_bytes)
-            self._configuration, self._cache = self._runtime_configuration(path)
+            self._configuration, self._cache = self._runtime_configuration(runtime_cache)
             self._direct_context = self._new_context()
             stack.callback(self._let_go)
             self._stack = stack.pop_all()
@@ -71,13 +97,21 @@ class TensorRtRunner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        with self._alone():
+        with self._lock:  # waits for a thread that still uses it
             self._stack.close()
 
     @property
     def device_memory_mib(self) -> float:
-        """Buffers, scratch memory, and the engine itself, which is counted by its file's size."""
+        """Buffers, scratch memory, and the engine itself, which is counted by its file's size.
+
+        CUDA's own context and what TensorRT holds for each captured batch size come on top.
+        """
         return (self._memory.device_bytes + self._plan_bytes) / 2**20
+
+    @property
+    def captured_batch_sizes(self) -> frozenset[int]:
+        """The batch sizes that run as a CUDA graph: those that were used, where they can be captured."""
+        return frozenset(size for size, entry in self._batch_sizes.items() if entry.is_captured)
 
     def infer(self, feeds: Mapping[str, Any]) -> dict[str, npt.NDArray[np.generic]]:
         """The outputs for one batch, as arrays of the host that are the caller's to keep.
@@ -98,28 +132,36 @@ class TensorRtRunner:
                 for name, array in feeds.items()
             }
             check_feeds(views, self.inputs)
-            (size,) = {len(view) for view in views.values()}
+            sizes = {len(view) for view in views.values()}
+            if len(sizes) > 1:
+                raise EngineError(f"the inputs are batches of different sizes: {sorted(sizes)}")
+            (size,) = sizes
             parts = [
                 self._run(views, start, min(self._largest_batch, size - start))
                 for start in range(0, size, self._largest_batch)
             ]
+            if len(parts) == 1:
+                return parts[0]
             return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
     def _run(self, views: Mapping[str, Any], start: int, size: int) -> dict[str, npt.NDArray[np.generic]]:
         """One part of a batch: `size` images from `start` on."""
         padded = max(size, self._smallest_batch)
-        if any(isinstance(view, DeviceArray) for view in views.values()):
-            self._run_in_place(views, start, size, padded)
-        else:
-            for name, view in views.items():
-                self._inputs[name].host[:size] = view[start : start + size]
-            if padded not in self._launches:
-                self._launches[padded] = self._captured(padded)
-            self._launches[padded]()
-        self._memory.wait()
+        self._complaints.last = None
+        try:
+            if any(isinstance(view, DeviceArray) for view in views.values()):
+                self._run_in_place(views, start, size, padded)
+            else:
+                for name, view in views.items():
+                    self._inputs[name].host[:size] = view[start : start + size]
+                if padded not in self._batch_sizes:
+                    self._batch_sizes[padded] = self._prepared(padded)
+                self._batch_sizes[padded].run()
+        finally:
+            self._memory.wait()  # also after an error: the caller's arrays may be in use
         return {name: buffer.host[:size].copy() for name, buffer in self._outputs.items()}
 
-    def _captured(self, batch: int) -> Callable[[], None]:
+    def _prepared(self, batch: int) -> _BatchSize:
         """What runs one batch size, from pinned memory to pinned memory."""
         context = self._new_context()
         self._set_batch(context, batch)
@@ -135,9 +177,12 @@ class TensorRtRunner:
         self._memory.wait()
         if self._cache:
             self._cache.save()
-        if hasattr(context, "is_stream_capturable") and not context.is_stream_capturable(self._memory.stream):
-            return enqueue
-        return capture(enqueue, self._memory.stream, self._stack)
+        launch = None
+        if getattr(context, "is_stream_capturable", lambda _: True)(self._memory.stream):
+            launch = capture(enqueue, self._memory.stream, self._stack)
+        else:
+            _LOGGER.warning("TensorRT says that batch %d cannot be captured as a CUDA graph", batch)
+        return _BatchSize(context, launch or enqueue, is_captured=launch is not None)
 
     def _run_in_place(self, views: Mapping[str, Any], start: int, size: int, padded: int) -> None:
         """Enqueues a part of a batch of which some inputs are on the GPU already."""
@@ -150,13 +195,17 @@ class TensorRtRunner:
                 if address % _ALIGNMENT or padded > size:
                     self._memory.copy_on_device(buffer.address, address, size * view.bytes_per_item)
                 else:
-                    context.set_tensor_address(name, address)
+                    self._set_address(context, name, address)
             else:
                 buffer.host[:size] = view[start : start + size]
                 self._memory.copy_to_device(buffer.address, buffer.host[:padded])
         self._enqueue(context)
         for buffer in self._outputs.values():
             self._memory.copy_to_host(buffer.host[:padded], buffer.address)
+        if self._cache and padded not in self._direct_batch_sizes:
+            self._memory.wait()
+            self._cache.save()
+            self._direct_batch_sizes.add(padded)
 
     def _enqueue(self, context: Any) -> None:  # noqa: ANN401
         if not context.execute_async_v3(self._memory.stream):
@@ -169,7 +218,11 @@ class TensorRtRunner:
             shape = (batch, *buffer.host.shape[1:])
             if name in self._inputs and not context.set_input_shape(name, shape):
                 raise EngineError(f"TensorRT refuses batch {batch}: {self._complaints.last}")
-            context.set_tensor_address(name, buffer.address)
+            self._set_address(context, name, buffer.address)
+
+    def _set_address(self, context: Any, name: str, address: int) -> None:  # noqa: ANN401
+        if not context.set_tensor_address(name, address):
+            raise EngineError(f"TensorRT refuses the memory of {name}: {self._complaints.last}")
 
     def _new_context(self) -> Any:  # noqa: ANN401
         """An execution context that uses the runner's scratch memory; its making differs between versions."""
@@ -190,19 +243,18 @@ class TensorRtRunner:
             context.device_memory = self._scratch
         return context
 
-    def _runtime_configuration(self, path: Path) -> tuple[Any, RuntimeCache | None]:
+    def _runtime_configuration(self, kept: Path | None) -> tuple[Any, RuntimeCache | None]:
         """TensorRT-RTX's own settings of a context, with its runtime cache; full TensorRT has none."""
-        library = self._library
-        if not hasattr(library, "IRuntimeCache"):
+        if kept is None:
             return None, None
+        library = self._library
         configuration = self._engine.create_runtime_config()
         strategy = library.ExecutionContextAllocationStrategy.USER_MANAGED
         configuration.set_execution_context_allocation_strategy(strategy)
         # Compiled at once, or the graph would hold the slower kernels that stand in for them meanwhile.
         specialization = library.DynamicShapesKernelSpecializationStrategy.EAGER
         configuration.dynamic_shapes_kernel_specialization_strategy = specialization
-        capability = find_gpu().compute_capability
-        return configuration, RuntimeCache(configuration, path.with_name(f"{path.name}.{capability}.cache"))
+        return configuration, RuntimeCache(configuration, kept)
 
     def _is_input(self, name: str) -> bool:
         return bool(self._engine.get_tensor_mode(name) == self._library.TensorIOMode.INPUT)
@@ -214,7 +266,7 @@ class TensorRtRunner:
 
     def _let_go(self) -> None:
         """Drops contexts before the engine, as TensorRT asks."""
-        self._launches.clear()
+        self._batch_sizes.clear()
         self._direct_context = self._configuration = self._cache = None
         self._engine = self._runtime = None
 
@@ -226,35 +278,3 @@ class TensorRtRunner:
             yield
         finally:
             self._lock.release()
-
-
-def _deserialised(library: Any, plan: bytes, path: Path) -> tuple[Any, Any, Any]:  # noqa: ANN401
-    """TensorRT's runtime, the engine of a plan, and the logger that keeps TensorRT's last complaint."""
-
-    class Complaints(library.ILogger):  # type: ignore[misc] # imported by name
-        def __init__(self) -> None:
-            library.ILogger.__init__(self)
-            self.last: str | None = None
-
-        def log(self, severity: Any, message: str) -> None:  # noqa: ANN401
-            if severity in {library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR}:
-                self.last = " ".join(message.split())[:500]
-
-    complaints = Complaints()
-    runtime = library.Runtime(complaints)
-    if hasattr(runtime, "engine_host_code_allowed"):
-        runtime.engine_host_code_allowed = True  # version-compatible plans carry the runtime that reads them
-    engine = runtime.deserialize_cuda_engine(plan)
-    if engine is None:
-        reason = complaints.last or "it gives no reason"
-        raise EngineError(f"{path}: TensorRT {library.__version__} cannot load it ({reason})")
-    return runtime, engine, complaints
-
-
-def _scratch_bytes(engine: Any) -> int:  # noqa: ANN401
-    """What all contexts share; TensorRT before 10.1 has only the older name."""
-    return int(
-        engine.device_memory_size_v2
-        if hasattr(engine, "device_memory_size_v2")
-        else engine.device_memory_size
-    )

@@ -1,11 +1,13 @@
 """TensorRT-RTX's runtime cache: the kernels that it compiled for this GPU, kept for the next start.
 
-The file stands beside the engine. TensorRT-RTX itself refuses one of another version, GPU or driver; then,
-as where the store cannot be written, kernels are compiled again.
+The file stands beside the engine; it begins with the SHA-256 of the rest, and does not reach TensorRT-RTX
+where that is not right. TensorRT-RTX itself refuses one of another version, GPU or driver. Then, as where the
+store cannot be written, kernels are compiled again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LOGGER = logging.getLogger(__name__)
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class RuntimeCache:
@@ -23,23 +26,31 @@ class RuntimeCache:
     def __init__(self, configuration: Any, path: Path) -> None:  # noqa: ANN401 -- the library has no types
         """Reads the file, if there is one, and gives its content to an engine's runtime configuration."""
         self._path = path
-        self._saved_bytes = 0
+        self._saved = b""
         self._cache = configuration.create_runtime_cache()
-        try:
-            content = path.read_bytes()
-        except OSError:
-            content = b""
+        content = _read(path)
         if content and self._cache.deserialize(content):
-            self._saved_bytes = len(content)
+            self._saved = content
         configuration.set_runtime_cache(self._cache)
 
     def save(self) -> None:
         """Writes what was compiled since."""
-        content = bytes(memoryview(self._cache.serialize()))
-        if len(content) == self._saved_bytes:
+        serialized = self._cache.serialize()
+        content = bytes(memoryview(serialized)) if serialized is not None else b""
+        if content in {b"", self._saved}:
             return
+        self._saved = content
         try:
-            write_atomically(self._path, content)
+            write_atomically(self._path, hashlib.sha256(content).digest() + content)
         except OSError as error:
             _LOGGER.warning("%s: kernels are not kept for the next start (%s)", self._path, error)
-        self._saved_bytes = len(content)
+
+
+def _read(path: Path) -> bytes:
+    """The file's content behind its digest; nothing where there is no file, or it is damaged."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return b""
+    digest, content = text[:_DIGEST_BYTES], text[_DIGEST_BYTES:]
+    return content if hashlib.sha256(content).digest() == digest else b""

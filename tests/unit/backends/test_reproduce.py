@@ -63,7 +63,7 @@ def test_tensorrt_10() -> None:
     assert polygraphy == (
         "polygraphy convert 'my bundle/graph.onnx' --trt-min-shapes 'image:[1,224,224,3]' --trt-opt-shapes "
         "'image:[8,224,224,3]' --trt-max-shapes 'image:[32,224,224,3]' --pool-limit workspace:4096M "
-        "--builder-optimization-level 4 --strongly-typed -o polygraphy.plan"
+        "--strongly-typed --builder-optimization-level 4 -o polygraphy.plan"
     )
     assert run == "trtexec --loadEngine=encoder.plan --shapes=image:8x224x224x3 --useCudaGraph"
     assert polygraphy_run == (
@@ -73,7 +73,8 @@ def test_tensorrt_10() -> None:
 
 def test_compatible_engines_say_so() -> None:
     options = TensorRtOptions(version_compatible=True, hardware_compatibility="ampere-plus", tf32=True)
-    build, polygraphy, *_ = commands(options, "10.3.0")
+    build, polygraphy, run, _ = commands(options, "10.3.0")
+    assert run.endswith("--useCudaGraph --versionCompatible")
     for option in ("--versionCompatible", "--hardwareCompatibilityLevel=ampere+"):
         assert option in shlex.split(build)
     assert "--noTF32" not in build
@@ -98,12 +99,15 @@ def test_tensorrt_8_6_has_flags_of_precision(precision: str, flags: list[str]) -
 
 def test_tensorrt_rtx_has_a_tool_of_its_own() -> None:
     options = RtxOptions(compute_capabilities=("8.6", "12.0"))
-    build, polygraphy, run, _ = commands(options, "1.7.1.116")
+    caveat, build, polygraphy, run, polygraphy_run = commands(options, "1.7.1.116")
+    assert caveat.startswith("# For TensorRT-RTX neither tool")
     assert build.startswith("tensorrt_rtx ")
     assert "--computeCapabilities=86,120" in build
     assert polygraphy.startswith("env POLYGRAPHY_USE_TENSORRT_RTX=1 polygraphy convert")
     assert "--compute-capabilities 8.6 12.0" in polygraphy
     assert "--useCudaGraph" not in run
-    build, polygraphy, *_ = commands(RtxOptions(compute_capabilities=("current",)), "1.7.1.116")
+    assert run.endswith("--allocationStrategy=runtime")
+    assert "--allocation-strategy runtime" in polygraphy_run
+    _, build, polygraphy, *_ = commands(RtxOptions(compute_capabilities=("current",)), "1.7.1.116")
     assert "--useGpu" in build
     assert "--use-gpu" in polygraphy
