@@ -4,16 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ccr_deploy.engine_options import CpuOptions
 from ccr_deploy.errors import TargetError
-from ccr_deploy.target import (
-    CpuOptions,
-    CpuTarget,
-    PyTorchTarget,
-    StagePrecisions,
-    load_target,
-    resolve,
-    target_files,
-)
+from ccr_deploy.target import CpuTarget, PyTorchTarget, StagePrecisions, load_target, resolve, target_files
 
 SHIPPED = Path(__file__).parents[2] / "engines"
 GOOD = """
