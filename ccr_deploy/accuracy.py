@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ccr_deploy.metrics import Interval, flipped_bits, grouped_bootstrap_interval, top_k_hits
 from ccr_deploy.precisions import EnginePrecision
-from ccr_deploy.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class PrecisionAccuracy(Record):
+@dataclass(frozen=True)
+class PrecisionAccuracy:
     """One precision's codes and answers against those of FP32, on the same images.
 
     `top1_loss_points` is FP32's top-1 less this precision's, in percentage points; its interval is

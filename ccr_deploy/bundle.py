@@ -18,17 +18,29 @@ command leaves the old bundle or the new one.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from ccr_deploy.accuracy import PrecisionAccuracy
+from ccr_deploy.bundle_facts import (
+    MANIFEST,
+    REMEDY,
+    SCHEMA_VERSION,
+    BundleFacts,
+    FileRecord,
+    GraphRecord,
+    NetworkFacts,
+    Schedule,
+    Stage,
+    check_contract_id,
+    read_manifest,
+    sha256_of,
+)
 from ccr_deploy.contract import CodeContract
-from ccr_deploy.errors import BundleError, WrongUsageError
+from ccr_deploy.errors import BundleError
 from ccr_deploy.models.config import ModelConfig
-from ccr_deploy.precisions import Precision
 from ccr_deploy.records import Record, parse_versioned_json
 
 if TYPE_CHECKING:
@@ -36,34 +48,23 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
-Stage = Literal["encoder", "classifier", "baseline"]
-Schedule = Literal["plain", "iteration-major", "layer-major"]
+    from ccr_deploy.precisions import Precision
 
-
-class FileRecord(Record):
-    """One file of the bundle."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9.-]+$")]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    bytes: int
-
-
-class GraphRecord(Record):
-    """One ONNX graph: what it computes and which file it is.
-
-    Only encoders have a schedule. `graph_hash` is the canonical one of `ccr_deploy.graph_hash`.
-    `quantized_convolutions` of the `convolutions` have Q/DQ pairs.
-    """
-
-    stage: Stage
-    precision: Precision
-    schedule: Schedule | None
-    graph_hash: str
-    convolutions: int
-    quantized_convolutions: int
-    file: FileRecord
+__all__ = [
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "BaselineRecord",
+    "Bundle",
+    "CalibrationRecord",
+    "FileRecord",
+    "GraphRecord",
+    "Manifest",
+    "SampleRecord",
+    "Schedule",
+    "Stage",
+    "parse_manifest",
+    "sha256_of",
+]
 
 
 class SampleRecord(Record):
@@ -161,20 +162,28 @@ class Bundle:
             WrongUsageError: there is no bundle at `path`.
             BundleError: the manifest is damaged or of another version, or a file is missing or cut.
         """
-        manifest_path = path / MANIFEST
-        try:
-            text = manifest_path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            raise WrongUsageError(
-                f"{path}: no bundle there (no {MANIFEST}): "
-                f"make one with ccr-deploy export --checkpoint FILE {path}"
-            ) from None
-        except OSError as error:
-            raise BundleError(f"{manifest_path}: cannot be read ({error.strerror})") from error
-        bundle = cls(path, parse_manifest(text, manifest_path))
+        bundle = cls(path, parse_manifest(read_manifest(path), path / MANIFEST))
         for file in bundle.manifest.files():
             bundle._check_size(file)
         return bundle
+
+    @property
+    def facts(self) -> BundleFacts:
+        """What running the bundle's engines takes."""
+        manifest = self.manifest
+        baseline = manifest.baseline
+        return BundleFacts(
+            path=self.path,
+            model=manifest.model.model_dump(mode="json"),
+            class_names=manifest.class_names,
+            contract=manifest.contract,
+            contract_id=manifest.contract_id,
+            weights=manifest.weights,
+            graphs=manifest.graphs,
+            baseline=NetworkFacts(baseline.model.model_dump(mode="json"), baseline.weights)
+            if baseline
+            else None,
+        )
 
     def file(self, record: FileRecord) -> Path:
         """The path of one of the bundle's files, after its SHA-256 was checked.
@@ -197,32 +206,12 @@ class Bundle:
         Raises:
             WrongUsageError: the bundle has none; the message says how to add it.
         """
-        for graph in self.manifest.graphs:
-            if (graph.stage, graph.precision, graph.schedule) == (stage, precision, schedule):
-                return graph
-        wanted = " ".join(filter(None, (precision, schedule, stage)))
-        raise WrongUsageError(
-            f"{self.path}: no {wanted} graph in it: {self._how_to_add(stage, precision, schedule)}"
-        )
+        return self.facts.graph(stage, precision, schedule)
 
     def has_precision(self, precision: Precision) -> bool:
         """Whether encoder and classifier have graphs of a precision."""
         stages = {graph.stage for graph in self.manifest.graphs if graph.precision == precision}
         return {"encoder", "classifier"} <= stages
-
-    def _how_to_add(self, stage: Stage, precision: Precision, schedule: Schedule | None) -> str:
-        """What puts a missing graph into the bundle."""
-        if stage == "baseline":
-            return "export it again with --baseline CHECKPOINT"
-        has_fp32 = any(
-            graph.stage == stage and graph.precision == "fp32" and graph.schedule == schedule
-            for graph in self.manifest.graphs
-        )
-        if not has_fp32:
-            return f"export it again with --schedule {schedule}"
-        if precision == "int8":
-            return f"on the workstation, run ccr-deploy calibrate {self.path} --images DIR"
-        return "export it again on the workstation, without --no-fp16"
 
     def _check_size(self, record: FileRecord) -> Path:
         path = self.path / record.name
@@ -246,22 +235,8 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
         BundleError: it is no JSON, of another schema version, has unknown or wrong fields, or its
             contract id is not that of its contract.
     """
-    remedy = "export the bundle again or use the version of ccr-deploy that made it"
     manifest = parse_versioned_json(
-        Manifest, text, path, version=SCHEMA_VERSION, error=BundleError, remedy=remedy
+        Manifest, text, path, version=SCHEMA_VERSION, error=BundleError, remedy=REMEDY
     )
-    if manifest.contract_id != manifest.contract.contract_id:
-        raise BundleError(
-            f"{path}: field contract_id: {manifest.contract_id}, "
-            f"its contract has {manifest.contract.contract_id}"
-        )
+    check_contract_id(manifest.contract, manifest.contract_id, path)
     return manifest
-
-
-def sha256_of(path: Path) -> str:
-    """The file's SHA-256, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
 from ccr_deploy.backends import backend
 from ccr_deploy.backends.base import BuildSource
-from ccr_deploy.engine_store import EngineKey, EngineOrigin
-from ccr_deploy.errors import EngineError, WrongUsageError
+from ccr_deploy.engine_lookup import engine_key, find_engine
+from ccr_deploy.engine_options import REFERENCE_BACKEND
+from ccr_deploy.engine_store import EngineOrigin
+from ccr_deploy.errors import EngineError
 from ccr_deploy.machine_fit import check_machine
 from ccr_deploy.progress import SILENT
-from ccr_deploy.target import REFERENCE_BACKEND, TensorRtTarget, bound_version, load_target, resolve
+from ccr_deploy.target import TensorRtTarget, load_target, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ccr_deploy.backends.base import Backend, Runner
-    from ccr_deploy.bundle import Bundle, GraphRecord, Manifest, Schedule, Stage
-    from ccr_deploy.engine_store import Engine, EngineStore
+    from ccr_deploy.bundle import Bundle, GraphRecord, Schedule, Stage
+    from ccr_deploy.engine_options import ResolvedTarget
+    from ccr_deploy.engine_store import Engine, EngineKey, EngineStore
     from ccr_deploy.precisions import EnginePrecision
     from ccr_deploy.progress import Progress
-    from ccr_deploy.target import ResolvedTarget
 
 
 class EngineFactory:
@@ -58,12 +59,18 @@ class EngineFactory:
             TargetError, MissingExtraError: as the class says.
             EngineError: the store's note of it is damaged.
         """
-        precisions = stage_precisions(precision) if precision else store.chosen(bundle, target_name)
-        return cls(bundle, target_name, store, precisions)
+        if precision:
+            return cls(bundle, target_name, store, stage_precisions(precision))
+        chosen = store.chosen(bundle.facts, target_name)
+        return cls(bundle, target_name, store, {stage: found.precision for stage, found in chosen.items()})
+
+    def resolved(self, stage: Stage, schedule: Schedule | None = None) -> ResolvedTarget:
+        """What the stage's engine is built for."""
+        return resolve(self.target, stage, schedule, self._precisions.get(stage))
 
     def precision(self, stage: Stage) -> EnginePrecision:
         """How the stage's engine computes."""
-        return self._resolve(stage).precision
+        return self.resolved(stage).precision
 
     def with_precision(self, precision: EnginePrecision) -> EngineFactory:
         """A factory of the same bundle, target and store for another precision."""
@@ -120,23 +127,15 @@ class EngineFactory:
             EngineError: the stored engine is damaged.
         """
         _, key, _ = self._plan(stage, schedule)
-        engine = self.store.find(key, self.backend.suffix)
-        if engine is None:
-            raise WrongUsageError(
-                f"{self.store.path}: no {key.precision} {stage} engine of {self.bundle.path} for the target "
-                f"{self.target_name}{self._difference(key)}: run "
-                f"ccr-deploy build-engine {self.bundle.path} --target {self.target_name}"
-                f"{'' if key.precision == 'fp32' else f' --{key.precision}'}"
-            )
-        return engine
+        return find_engine(self.store, self.bundle.facts, self.target_name, key, self.backend.suffix)
 
-    def graph_record(self, stage: Stage) -> GraphRecord:
+    def graph_record(self, stage: Stage, schedule: Schedule | None = None) -> GraphRecord:
         """The graph that the stage's engine is built from.
 
         Raises:
             WrongUsageError: the bundle lacks it.
         """
-        resolved = self._resolve(stage)
+        resolved = self.resolved(stage, schedule)
         return self.bundle.graph(stage, resolved.graph_precision, resolved.schedule)
 
     def load(self, engine: Engine) -> Runner:
@@ -147,52 +146,15 @@ class EngineFactory:
         """
         return self.backend.load(engine.path, engine.sidecar.key.precision)
 
-    def _difference(self, key: EngineKey) -> str:
-        """What the nearest engine in the store was built for instead."""
-        similar = self.store.similar(key)
-        if similar is None:
-            return ""
-        for field in ("backend_version", "device"):
-            found, wanted = getattr(similar.key, field), getattr(key, field)
-            if found != wanted:
-                return f" (one is there whose {field} is {found}, expected {wanted})"
-        return f" (one is there for other settings, of the target {similar.origin.target})"
-
-    def _resolve(self, stage: Stage, schedule: Schedule | None = None) -> ResolvedTarget:
-        return resolve(self.target, stage, schedule, self._precisions.get(stage))
-
     def _plan(
         self, stage: Stage, schedule: Schedule | None
     ) -> tuple[ResolvedTarget, EngineKey, GraphRecord | None]:
-        resolved = self._resolve(stage, schedule)
-        graph = None
-        manifest = self.bundle.manifest
-        if self.target.backend == REFERENCE_BACKEND:
-            source_hash = _reference_hash(manifest, stage)
-        else:
-            graph = self.bundle.graph(stage, resolved.graph_precision, resolved.schedule)
-            source_hash = graph.graph_hash
-        key = EngineKey(
-            stage=stage,
-            precision=resolved.precision,
-            schedule=resolved.schedule,
-            source_hash=source_hash,
-            backend=self.backend.name,
-            backend_version=bound_version(self.target.options, self.backend.version),
-            device=self.backend.device,
-            target_digest=resolved.digest,
-        )
-        return resolved, key, graph
+        resolved = self.resolved(stage, schedule)
+        reference = self.target.backend == REFERENCE_BACKEND
+        graph = None if reference else self.graph_record(stage, schedule)
+        return resolved, engine_key(self.bundle.facts, stage, resolved, self.backend), graph
 
 
 def stage_precisions(precision: EnginePrecision) -> dict[Stage, EnginePrecision]:
     """One precision for both stages of a chain."""
     return {"encoder": precision, "classifier": precision}
-
-
-def _reference_hash(manifest: Manifest, stage: Stage) -> str:
-    """What the reference's engine is made of: weights, configuration (T, image size) and preprocessing."""
-    baseline = manifest.baseline if stage == "baseline" else None
-    model, weights = (baseline.model, baseline.weights) if baseline else (manifest.model, manifest.weights)
-    parts = (weights.sha256, model.model_dump_json(), repr(manifest.contract.preprocessing))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -8,7 +8,7 @@
         encoder.fp32.onnx.json      its sidecar: what the key was made of, and the engine's SHA-256
         encoder.fp32.onnx.log       what its builder printed, where that runs in a process of its own
       3f0c1d….failed.log            the same of a build that failed
-      chosen.5a19c0….json           the precision that was last built for a bundle and target
+      chosen.5a19c0….json           what was last built for a bundle and target
       caches/                       what makes later builds faster
 
 A folder appears whole, by one rename. The sidecar is checked before the engine's bytes reach its
@@ -24,34 +24,32 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-import platformdirs
-import pydantic
+from typing import TYPE_CHECKING, Final, Literal
 
 from ccr_deploy.atomic import write_atomically
-from ccr_deploy.bundle import Schedule, Stage, sha256_of
+from ccr_deploy.bundle_facts import Schedule, Stage, sha256_of
+from ccr_deploy.engine_options import ResolvedTarget
 from ccr_deploy.errors import EngineError
+from ccr_deploy.plain_records import FieldError, load_versioned_json, read_record, to_json
 from ccr_deploy.precisions import EnginePrecision
-from ccr_deploy.records import Record, parse_versioned_json
-from ccr_deploy.target import ResolvedTarget
 from ccr_deploy.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle_facts import BundleFacts
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Final = 2
 ENVIRONMENT_VARIABLE = "CCR_DEPLOY_ENGINES"
 _BUILDING = ".building-"
 _BUILD_REVISION = 1
 """To be raised when a release builds another engine from the same key."""
 
 
-class EngineKey(Record):
+@dataclass(frozen=True)
+class EngineKey:
     """What makes two engines the same: built from the same, for the same.
 
     `source_hash` is the canonical graph hash; the PyTorch reference's is of weights and configuration.
@@ -69,11 +67,12 @@ class EngineKey(Record):
     @property
     def digest(self) -> str:
         """The name of the engine's folder."""
-        text = json.dumps([_BUILD_REVISION, self.model_dump()], sort_keys=True)
+        text = json.dumps([_BUILD_REVISION, asdict(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-class ExecutedConvolutions(Record):
+@dataclass(frozen=True)
+class ExecutedConvolutions:
     """In which precision an engine executes its convolutions, as its library's inspector tells.
 
     `unknown` are those that the inspector does not tell about.
@@ -85,7 +84,8 @@ class ExecutedConvolutions(Record):
     unknown: int = 0
 
 
-class BuildFacts(Record):
+@dataclass(frozen=True)
+class BuildFacts:
     """What a build told beside its engine; None where that is not known here.
 
     `library_version` is the exact one, where the key's covers several. The peaks are those of the builder's
@@ -99,7 +99,8 @@ class BuildFacts(Record):
     executed_convolutions: ExecutedConvolutions | None = None
 
 
-class EngineOrigin(Record):
+@dataclass(frozen=True)
+class EngineOrigin:
     """Who asked for an engine, and what of a bundle it was built from.
 
     `graph_file` is the graph's name in the bundle, and `quantized_convolutions` of its `convolutions` have
@@ -114,7 +115,8 @@ class EngineOrigin(Record):
     quantized_convolutions: int | None
 
 
-class Sidecar(Record):
+@dataclass(frozen=True)
+class Sidecar:
     """What stands beside an engine."""
 
     schema_version: Literal[2]
@@ -127,11 +129,12 @@ class Sidecar(Record):
     verdict: Verdict | None = None
 
 
-class Choice(Record):
-    """The precision that was last built for a bundle and target, by stage."""
+@dataclass(frozen=True)
+class Choice:
+    """What was last built for a bundle and target, by stage."""
 
     target: str
-    precisions: dict[Stage, EnginePrecision]
+    stages: dict[Stage, ResolvedTarget]
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class EngineStore:
     def default(cls, chosen: Path | None = None) -> EngineStore:
         """The chosen folder, else that in ``$CCR_DEPLOY_ENGINES``, else one in the user's cache."""
         named = chosen or os.environ.get(ENVIRONMENT_VARIABLE)
-        return cls(Path(named) if named else Path(platformdirs.user_cache_dir("ccr-deploy")) / "engines")
+        return cls(Path(named) if named else user_cache() / "ccr-deploy" / "engines")
 
     def find(self, key: EngineKey, suffix: str) -> Engine | None:
         """The engine of that key, checked; None where it was not built.
@@ -164,7 +167,7 @@ class EngineStore:
         if not path.parent.is_dir():
             return None
         sidecar = read_sidecar(path)
-        check_fields(path, sidecar, key.model_dump())
+        check_fields(path, sidecar, asdict(key))
         check_hash(path, sidecar, sha256_of(path))
         return Engine(path, sidecar)
 
@@ -173,8 +176,8 @@ class EngineStore:
         same = ("stage", "precision", "schedule", "source_hash", "backend")
         found = []
         for path in self.path.glob("*/*.json"):
-            with contextlib.suppress(OSError, pydantic.ValidationError):
-                sidecar = Sidecar.model_validate_json(path.read_bytes())
+            with contextlib.suppress(OSError, ValueError):
+                sidecar = read_record(Sidecar, json.loads(path.read_bytes()))
                 if all(getattr(sidecar.key, field) == getattr(key, field) for field in same):
                     found.append((path.stat().st_mtime, sidecar))
         return max(found, key=lambda entry: entry[0])[1] if found else None
@@ -208,7 +211,7 @@ class EngineStore:
                     engine_bytes=engine.stat().st_size,
                     engine_sha256=sha256_of(engine),
                 )
-                sidecar_path(engine).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
+                sidecar_path(engine).write_text(to_json(sidecar) + "\n", encoding="utf-8")
                 if path.parent.exists():
                     path.parent.replace(Path(folder) / "old")
                 new.replace(path.parent)
@@ -225,31 +228,31 @@ class EngineStore:
         Raises:
             EngineError: the store cannot be written.
         """
-        sidecar = engine.sidecar.model_copy(update={"verdict": verdict})
-        self._write(sidecar_path(engine.path), sidecar)
+        sidecar = replace(engine.sidecar, verdict=verdict)
+        self._write(sidecar_path(engine.path), to_json(sidecar))
         return Engine(engine.path, sidecar)
 
-    def choose(self, bundle: Bundle, target: str, precisions: Mapping[Stage, EnginePrecision]) -> None:
-        """Remembers which precision was built for a bundle and target: what runs next uses it.
+    def choose(self, bundle: BundleFacts, target: str, stages: Mapping[Stage, ResolvedTarget]) -> None:
+        """Remembers what was built for a bundle and target: what runs next uses it.
 
         Raises:
             EngineError: the store cannot be written.
         """
-        stages = {**self.chosen(bundle, target), **precisions}
-        self._write(self._choice_path(bundle, target), Choice(target=target, precisions=stages))
+        known = {**self.chosen(bundle, target), **stages}
+        self._write(self._choice_path(bundle, target), to_json(Choice(target=target, stages=known)))
 
-    def chosen(self, bundle: Bundle, target: str) -> dict[Stage, EnginePrecision]:
-        """The precision that was last built for a bundle and target, by stage; empty where none was.
+    def chosen(self, bundle: BundleFacts, target: str) -> dict[Stage, ResolvedTarget]:
+        """What was last built for a bundle and target, by stage; empty where nothing was.
 
         Raises:
             EngineError: the note is damaged.
         """
         path = self._choice_path(bundle, target)
         try:
-            return Choice.model_validate_json(path.read_bytes()).precisions
+            return read_record(Choice, json.loads(path.read_bytes())).stages
         except FileNotFoundError:
             return {}
-        except (OSError, pydantic.ValidationError) as error:
+        except (OSError, ValueError) as error:
             raise EngineError(f"{path}: damaged: remove it, then run ccr-deploy build-engine") from error
 
     @property
@@ -270,14 +273,14 @@ class EngineStore:
     def _failed_log(self, key: EngineKey) -> Path:
         return self.path / f"{key.digest}.failed.log"
 
-    def _write(self, path: Path, record: Record) -> None:
+    def _write(self, path: Path, text: str) -> None:
         try:
-            write_atomically(path, (record.model_dump_json(indent=2) + "\n").encode())
+            write_atomically(path, f"{text}\n".encode())
         except OSError as error:
             raise EngineError(f"{path}: cannot be written ({error.strerror or error})") from error
 
-    def _choice_path(self, bundle: Bundle, target: str) -> Path:
-        parts = (bundle.manifest.contract_id, bundle.manifest.weights.sha256, target)
+    def _choice_path(self, bundle: BundleFacts, target: str) -> Path:
+        parts = (bundle.contract_id, bundle.weights.sha256, target)
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
         return self.path / f"chosen.{digest}.json"
 
@@ -300,6 +303,12 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def user_cache() -> Path:
+    """The user's folder for what can be made again, as the XDG Base Directory Specification says."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    return Path(named) if named else Path.home() / ".cache"
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -327,9 +336,12 @@ def read_sidecar(engine: Path) -> Sidecar:
         raise EngineError(
             f"{path}: missing: an engine without its sidecar is not loaded; build it again"
         ) from None
-    return parse_versioned_json(
-        Sidecar, text, path, version=SCHEMA_VERSION, error=EngineError, remedy="build it again"
-    )
+    remedy = "build it again"
+    content = load_versioned_json(text, path, version=SCHEMA_VERSION, error=EngineError, remedy=remedy)
+    try:
+        return read_record(Sidecar, content)
+    except FieldError as problem:
+        raise EngineError(f"{path}: {problem}: {remedy}") from problem
 
 
 def check_fields(engine: Path, sidecar: Sidecar, expected: Mapping[str, object]) -> None:

@@ -1,4 +1,7 @@
-"""Records in files: frozen, without unknown fields, and read with one line about what is wrong."""
+"""Records in files: frozen, without unknown fields, and read with one line about what is wrong.
+
+What a product reads on a device is of `ccr_deploy.plain_records`, without pydantic.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict
 
 from ccr_deploy.errors import first_problem
+from ccr_deploy.plain_records import load_versioned_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,13 +45,7 @@ def parse_versioned_json(
     Raises:
         error: it is no JSON, of another schema version, or has a missing, unknown or wrong field.
     """
-    try:
-        content = json.loads(text)
-    except ValueError as problem:
-        raise error(f"{path}: not JSON, perhaps truncated ({problem}): {remedy}") from problem
-    found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != version:
-        raise error(f"{path}: schema version {found}, this program reads {version}: {remedy}")
+    load_versioned_json(text, path, version=version, error=error, remedy=remedy)
     try:
         return kind.model_validate_json(text)
     except pydantic.ValidationError as problem:
@@ -61,7 +59,9 @@ def read_toml(kind: type[_Kind], path: Path, *, error: type[CcrDeployError]) -> 
         error: there is no such file, it is no TOML, or has a missing, unknown or wrong field.
     """
     try:
-        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        # As JSON, since only there do strict fields take lists for tuples, and objects for dataclasses.
+        return kind.model_validate_json(json.dumps(content, default=str))
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as problem:

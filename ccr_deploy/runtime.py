@@ -1,13 +1,21 @@
-"""The library API of a product: images to payloads on one side, payloads to labels on the other."""
+"""The library API of a product: images to payloads on one side, payloads to labels on the other.
+
+It needs NumPy, Pillow and the engine's own backend: no PyTorch, no ONNX, no pydantic. The engine is what
+``ccr-deploy build-engine`` built last for the bundle and the target on a machine like this one; of the bundle
+its manifest is enough. A pair of an encoder and a classifier is for one thread at a time.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.backends import backend
+from ccr_deploy.bundle_facts import BundleFacts
+from ccr_deploy.engine_lookup import engine_key, find_engine, not_built
 from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.metrics import softmax
 from ccr_deploy.payload import decode_payload, encode_payload
@@ -20,7 +28,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ccr_deploy.backends.base import Runner
-    from ccr_deploy.bundle import Bundle, Stage
+    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle_facts import Stage
 
 
 @dataclass(frozen=True)
@@ -33,24 +42,35 @@ class Prediction:
 
 
 class _EngineUser:
-    """One stage's engine in memory. A context manager."""
+    """One stage's engine in memory. A context manager; `bundle` says what codes mean."""
 
     _stage: ClassVar[Stage]
 
-    def __init__(self, bundle: Bundle, runner: Runner) -> None:
+    def __init__(self, bundle: BundleFacts, runner: Runner) -> None:
         self.bundle = bundle
         self._runner = runner
 
     @classmethod
-    def load(cls, bundle: Bundle, target: str, store: EngineStore | None = None) -> Self:
-        """Loads the bundle's engine for a target, from the default store unless one is given.
+    def load(cls, bundle: Bundle | Path | str, target: str, store: EngineStore | None = None) -> Self:
+        """Loads the engine that was built last for a bundle, or its folder, and a target.
+
+        It is taken from the default store unless one is given, and checked against its sidecar first.
 
         Raises:
-            WrongUsageError: the engine was not built yet, or there is no such target.
+            WrongUsageError: there is no such bundle, or no engine was built for it and the target.
+            BundleError: the bundle's manifest is damaged.
             EngineError: the engine is damaged or cannot be loaded.
+            MissingExtraError: its backend is not installed.
         """
-        factory = EngineFactory.of_last_build(bundle, target, store or EngineStore.default())
-        return cls(bundle, factory.load(factory.find(cls._stage)))
+        facts = BundleFacts.read(Path(bundle)) if isinstance(bundle, Path | str) else bundle.facts
+        store = store or EngineStore.default()
+        resolved = store.chosen(facts, target).get(cls._stage)
+        if resolved is None:
+            raise not_built(store, facts, target, cls._stage)
+        library = backend(resolved.backend, resolved.options)
+        key = engine_key(facts, cls._stage, resolved, library)
+        engine = find_engine(store, facts, target, key, library.suffix)
+        return cls(facts, library.load(engine.path, resolved.precision))
 
     def __enter__(self) -> Self:
         return self
@@ -69,11 +89,13 @@ class Encoder(_EngineUser):
     def encode(self, images: npt.NDArray[np.uint8]) -> list[bytes]:
         """One payload for each image of ``uint8 [N, H, W, 3]``.
 
+        `ccr_deploy.images.load_image` makes such an image of a picture's file.
+
         Raises:
             EngineError: the images have another type or shape, or the encoder was closed.
         """
         codes = self._runner.infer({"image": images})["code"].astype(np.uint8, copy=False)
-        return [encode_payload(code, self.bundle.manifest.contract) for code in codes]
+        return [encode_payload(code, self.bundle.contract) for code in codes]
 
 
 class Classifier(_EngineUser):
@@ -90,11 +112,11 @@ class Classifier(_EngineUser):
         """
         if not payloads:
             return []
-        codes = np.stack([decode_payload(payload, self.bundle.manifest.contract) for payload in payloads])
-        probabilities = softmax(self._runner.infer({"code": codes})["logits"].astype(np.float32, copy=False))
+        codes = np.stack([decode_payload(payload, self.bundle.contract) for payload in payloads])
+        logits = self._runner.infer({"code": codes})["logits"].astype(np.float32, copy=False)
+        probabilities = softmax(logits)
+        labels = [int(label) for label in probabilities.argmax(axis=1)]
         return [
-            Prediction(
-                int(row.argmax()), self.bundle.manifest.class_name(int(row.argmax())), float(row.max())
-            )
-            for row in probabilities
+            Prediction(label, self.bundle.class_name(label), float(row[label]))
+            for label, row in zip(labels, probabilities, strict=True)
         ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ccr_deploy.accuracy import PrecisionAccuracy
 from ccr_deploy.metrics import Interval
 from ccr_deploy.precisions import EnginePrecision
-from ccr_deploy.records import Record
 
 
-class CandidateTiming(Record):
+@dataclass(frozen=True)
+class CandidateTiming:
     """How fast an engine ran here at batch 1; `speedup` is over the first candidate, in one run."""
 
     latency_ms_p50: float
@@ -16,7 +18,8 @@ class CandidateTiming(Record):
     speedup_interval: Interval
 
 
-class Candidate(Record):
+@dataclass(frozen=True)
+class Candidate:
     """One precision of a stage's engine: how fast it ran here, and what it costs.
 
     It has no `timing` where the engine cannot run on the machine that built it. `accuracy` is the bundle's
@@ -42,7 +45,8 @@ class Candidate(Record):
         return 100 - self.accuracy.same_top1_percent
 
 
-class Verdict(Record):
+@dataclass(frozen=True)
+class Verdict:
     """How an engine compares with the other precisions that were built and timed with it."""
 
     precision: EnginePrecision

@@ -105,6 +105,9 @@ def built_store(tiny_bundle: Bundle, store: EngineStore) -> EngineStore:
     factory = EngineFactory(tiny_bundle, "cpu", store)
     for stage in ("encoder", "classifier", "baseline"):
         factory.build(stage)
+    store.choose(
+        tiny_bundle.facts, "cpu", {stage: factory.resolved(stage) for stage in ("encoder", "classifier")}
+    )
     return store
 
 

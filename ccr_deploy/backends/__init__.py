@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.engine_options import CpuOptions, CudaOptions, PyTorchOptions, RtxOptions, TensorRtOptions
 from ccr_deploy.errors import TargetError
-from ccr_deploy.target import CpuOptions, CudaOptions, PyTorchOptions, RtxOptions, TensorRtOptions
 
 if TYPE_CHECKING:
     from ccr_deploy.backends.base import Backend
-    from ccr_deploy.target import Options
+    from ccr_deploy.engine_options import Options
 
 
 def backend(name: str, options: Options) -> Backend:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.bundle import Bundle, Stage
+    from ccr_deploy.engine_options import ResolvedTarget
     from ccr_deploy.engine_store import BuildFacts
     from ccr_deploy.precisions import EnginePrecision
     from ccr_deploy.progress import Advance
-    from ccr_deploy.target import ResolvedTarget
 
     Arrays = Mapping[str, npt.NDArray[np.generic]]
 

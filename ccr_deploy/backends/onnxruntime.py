@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.backends.base import TensorSpec, check_feeds, processor_name, thread_count
+from ccr_deploy.engine_options import CpuOptions
 from ccr_deploy.engine_store import BuildFacts
 from ccr_deploy.errors import EngineError, MissingExtraError
-from ccr_deploy.target import CpuOptions
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.backends.base import BuildSource
+    from ccr_deploy.engine_options import CudaOptions
     from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.target import CudaOptions
 
 _PROVIDER = "CUDAExecutionProvider"
 _SMALLEST_GRAPH = (

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Arrays, BuildSource
+    from ccr_deploy.engine_options import PyTorchOptions
     from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.target import PyTorchOptions
 
 
 class PyTorchBackend:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ccr_deploy.engine_options import Options
     from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.target import Options
 
 LOADING_SECONDS = 900
 """`torch.compile` tunes for minutes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -116,7 +117,7 @@ def build_engine(
             {
                 "path": str(entry.engine.path),
                 "built_now": entry.built_now,
-                **entry.engine.sidecar.model_dump(mode="json"),
+                **asdict(entry.engine.sidecar),
             }
             for entry in built
         ]

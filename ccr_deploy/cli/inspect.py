@@ -65,10 +65,11 @@ def inspect(file: Path, reproduce: bool, bundle: Path, as_json: bool) -> None:
 
 
 def _show_engine(console: Console, sidecar: Sidecar, as_json: bool) -> None:
+    from ccr_deploy.plain_records import to_json
     from ccr_deploy.reporting.engine_lines import engine_lines
 
     if as_json:
-        click.echo(sidecar.model_dump_json(indent=2))
+        click.echo(to_json(sidecar))
         return
     for line in engine_lines(sidecar):
         console.print(line, markup=False, soft_wrap=True)

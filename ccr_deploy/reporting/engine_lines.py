@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.plain_records import to_json
+
 if TYPE_CHECKING:
     from ccr_deploy.engine_store import BuildFacts, Sidecar
 
@@ -21,7 +23,7 @@ def engine_lines(sidecar: Sidecar) -> list[str]:
     return [
         f"{what}: {library}, {sidecar.engine_bytes / 1e6:.2f} MB",
         f"built for: target {sidecar.origin.target}, {key.device}, {sizes}",
-        f"options: {sidecar.origin.resolved_target.options.model_dump_json()}",
+        f"options: {to_json(sidecar.origin.resolved_target.options, indent=None)}",
         f"build: {build_line(sidecar.build_seconds, sidecar.build)}, by {sidecar.origin.created_by}",
         *convolution_lines(sidecar),
         f"graph: {sidecar.origin.graph_file or 'none, the weights themselves'}, hash {key.source_hash[:12]}",

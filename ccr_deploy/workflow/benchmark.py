@@ -13,15 +13,10 @@ from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_V
 from ccr_deploy.benchmarking.results import BenchmarkReport, Subject, Timing
 from ccr_deploy.benchmarking.worker import Competitor
 from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.engine_options import REFERENCE_BACKEND, PyTorchOptions
 from ccr_deploy.errors import EngineError
 from ccr_deploy.progress import SILENT
-from ccr_deploy.target import (
-    GPU_REFERENCE_TARGET,
-    REFERENCE_BACKEND,
-    REFERENCE_TARGET,
-    PyTorchOptions,
-    uses_gpu,
-)
+from ccr_deploy.target import GPU_REFERENCE_TARGET, REFERENCE_TARGET, uses_gpu
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
 
 if TYPE_CHECKING:
@@ -104,9 +99,7 @@ def _references(bundle: Bundle, factory: EngineFactory) -> list[_Reference]:
     tuned: Literal["max-autotune"] = "max-autotune"
     return [
         _Reference("PyTorch eager", reference, as_users_run_it),
-        _Reference(
-            f"torch.compile {tuned}", reference, as_users_run_it.model_copy(update={"compile_mode": tuned})
-        ),
+        _Reference(f"torch.compile {tuned}", reference, replace(as_users_run_it, compile_mode=tuned)),
     ]
 
 

@@ -91,8 +91,9 @@ def build_engines(
         )
         engine = store.add_verdict(entries[kept].engine, verdict)
         built.append(BuiltEngine(engine, entries[kept].built_now, verdict))
-    keys = [entry.engine.sidecar.key for entry in built]
-    store.choose(bundle, target, {key.stage: key.precision for key in keys if key.stage != "baseline"})
+    sidecars = [entry.engine.sidecar for entry in built if entry.engine.sidecar.key.stage != "baseline"]
+    chosen = {sidecar.key.stage: sidecar.origin.resolved_target for sidecar in sidecars}
+    store.choose(bundle.facts, target, chosen)
     return built
 
 

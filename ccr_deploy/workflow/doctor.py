@@ -13,13 +13,7 @@ from ccr_deploy.backends.base import processor_name, thread_count
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.gpu import find_gpu
 from ccr_deploy.machine_fit import check_machine
-from ccr_deploy.target import (
-    CudaTarget,
-    RtxTarget,
-    TensorRtTarget,
-    load_target,
-    target_files,
-)
+from ccr_deploy.target import CudaTarget, RtxTarget, TensorRtTarget, load_target, target_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.engine_options import REFERENCE_BACKEND
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.target import REFERENCE_BACKEND
 
 if TYPE_CHECKING:
     from ccr_deploy.bundle import Bundle, Stage

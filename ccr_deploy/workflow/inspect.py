@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.bundle import sha256_of
+from ccr_deploy.engine_options import RtxOptions, TensorRtOptions
 from ccr_deploy.engine_store import check_hash, read_sidecar
 from ccr_deploy.errors import PayloadError, WrongUsageError
 from ccr_deploy.payload import MAGIC, read_payload
-from ccr_deploy.target import RtxOptions, TensorRtOptions
 
 if TYPE_CHECKING:
     from pathlib import Path

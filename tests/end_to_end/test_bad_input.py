@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from ccr_deploy.bundle import Bundle, sha256_of
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.engine_store import EngineStore, Sidecar, sidecar_path
 from ccr_deploy.models.checkpoint import save_checkpoint
+from ccr_deploy.plain_records import read_record, to_json
 from tests.cli_runner import run
 
 if TYPE_CHECKING:
@@ -183,9 +185,9 @@ def test_a_damaged_engine_with_a_fitting_sidecar_fails_the_gates(bundle: Path, e
     changed = numpy_helper.to_array(weight) * np.float32(-1.5)
     weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
     onnx.save(model, path)
-    sidecar = Sidecar.model_validate_json(sidecar_path(path).read_text())
+    sidecar = read_record(Sidecar, json.loads(sidecar_path(path).read_text()))
     honest = {"engine_sha256": sha256_of(path), "engine_bytes": path.stat().st_size}
-    sidecar_path(path).write_text(sidecar.model_copy(update=honest).model_dump_json())
+    sidecar_path(path).write_text(to_json(replace(sidecar, **honest)))
     outcome = run("verify", bundle, "--engines", engines)
     assert outcome.status == GATE_FAILED
     assert "engine unexplained flips" in outcome.error_line
@@ -311,9 +313,9 @@ def test_an_engine_that_answers_nan_fails_its_gates_and_the_report_says_so(
     (bias,) = [tensor for tensor in model.graph.initializer if list(tensor.dims) == [5]]
     bias.CopyFrom(numpy_helper.from_array(np.full(5, np.nan, np.float32), bias.name))
     onnx.save(model, path)
-    sidecar = Sidecar.model_validate_json(sidecar_path(path).read_text())
+    sidecar = read_record(Sidecar, json.loads(sidecar_path(path).read_text()))
     honest = {"engine_sha256": sha256_of(path), "engine_bytes": path.stat().st_size}
-    sidecar_path(path).write_text(sidecar.model_copy(update=honest).model_dump_json())
+    sidecar_path(path).write_text(to_json(replace(sidecar, **honest)))
     for _ in range(2):  # the second reads what the first wrote
         outcome = run("verify", bundle, "--engines", engines, "--report", tmp_path / "report")
         assert outcome.status == GATE_FAILED

@@ -11,10 +11,10 @@ import pytest
 
 from ccr_deploy.backends import backend
 from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.engine_options import CudaOptions
 from ccr_deploy.engine_store import EngineStore, sidecar_path
 from ccr_deploy.errors import CcrDeployError, EngineError
 from ccr_deploy.gpu import find_gpu
-from ccr_deploy.target import CudaOptions
 from ccr_deploy.workflow.build import build_engines
 from ccr_deploy.workflow.verify import verify_bundle
 from tests.cli_runner import run

@@ -9,9 +9,9 @@ import pytest
 
 from ccr_deploy.backends import backend
 from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.engine_options import CpuOptions, CudaOptions, PyTorchOptions
 from ccr_deploy.errors import EngineError, TargetError
 from ccr_deploy.export.exporter import export_bundle, resized
-from ccr_deploy.target import CpuOptions, CudaOptions, PyTorchOptions
 from tests.conftest import gpu_is_there
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from ccr_deploy.backends.base import Runner
     from ccr_deploy.bundle import Bundle
+    from ccr_deploy.engine_options import Options
     from ccr_deploy.engine_store import EngineStore
     from ccr_deploy.models.checkpoint import Checkpoint
-    from ccr_deploy.target import Options
 
 TARGETS = ("cpu", "cpu-openvino", "pytorch")
 

@@ -26,6 +26,7 @@ from ccr_deploy.backends.tensorrt.builder import build
 from ccr_deploy.backends.tensorrt.messages import BuildRequest
 from ccr_deploy.bundle import Bundle
 from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.engine_options import Batch, RtxOptions
 from ccr_deploy.engine_store import EngineStore, log_path, sidecar_path
 from ccr_deploy.errors import EngineError, WrongUsageError
 from ccr_deploy.export.borders import EncoderGraph
@@ -38,7 +39,6 @@ from ccr_deploy.precision.int8 import to_int8
 from ccr_deploy.precision.quantizers import layers, quantized_activations
 from ccr_deploy.precision.recipe import DEFAULT_HIGH_PRECISION, Recipe
 from ccr_deploy.precision.table import StageTable, TensorRange
-from ccr_deploy.target import Batch, RtxOptions
 from ccr_deploy.workflow.calibrate import calibrate_bundle
 from ccr_deploy.workflow.export import export_with_fp16
 from ccr_deploy.workflow.graphs import load_model

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from ccr_deploy.engine_options import CpuOptions, ResolvedTarget
 from ccr_deploy.engine_store import (
     ENVIRONMENT_VARIABLE,
     BuildFacts,
@@ -19,7 +21,7 @@ from ccr_deploy.engine_store import (
     sidecar_path,
 )
 from ccr_deploy.errors import EngineError
-from ccr_deploy.target import CpuOptions, ResolvedTarget
+from ccr_deploy.plain_records import to_json
 
 KEY = EngineKey(
     stage="encoder",
@@ -96,20 +98,20 @@ def test_an_engine_s_name_says_stage_and_precision(tmp_path):
 def test_a_sidecar_stands_beside_its_engine(tmp_path):
     engine = build(EngineStore(tmp_path))
     content = json.loads((engine.path.parent / "encoder.fp32.onnx.json").read_text())
-    assert content["key"] == KEY.model_dump()
+    assert content["key"] == asdict(KEY)
     assert content["engine_bytes"] == len(b"an engine")
 
 
 def test_a_new_store_finds_an_unchanged_key_again(tmp_path):
     build(EngineStore(tmp_path))
-    assert EngineStore(tmp_path).find(KEY.model_copy(), ".onnx").path.exists()
+    assert EngineStore(tmp_path).find(replace(KEY), ".onnx").path.exists()
 
 
 @pytest.mark.parametrize("field", OTHER)
 def test_another_key_is_another_engine(tmp_path, field):
     store = EngineStore(tmp_path)
     build(store)
-    assert store.find(KEY.model_copy(update={field: OTHER[field]}), ".onnx") is None
+    assert store.find(replace(KEY, **{field: OTHER[field]}), ".onnx") is None
 
 
 def test_building_again_replaces_the_engine(tmp_path):
@@ -128,7 +130,7 @@ def test_building_again_leaves_one_folder(tmp_path):
 
 def test_engines_of_two_keys_stand_side_by_side(tmp_path):
     store = EngineStore(tmp_path)
-    other = KEY.model_copy(update={"stage": "classifier"})
+    other = replace(KEY, stage="classifier")
     build(store, content=b"one")
     build(store, other, content=b"two")
     assert store.find(KEY, ".onnx").path.read_bytes() == b"one"
@@ -155,14 +157,14 @@ def test_a_sidecar_without_its_engine_is_refused(tmp_path):
 def test_another_engine_s_folder_is_refused_and_the_field_named(tmp_path, field):
     store = EngineStore(tmp_path)
     engine = build(store)
-    key = KEY.model_copy(update={field: OTHER[field]})
+    key = replace(KEY, **{field: OTHER[field]})
     engine.path.parent.rename(tmp_path / key.digest)
     assert f"its sidecar's {field} is {getattr(KEY, field)}, expected {OTHER[field]}" in refusal(store, key)
 
 
 def test_another_engine_s_sidecar_is_refused(tmp_path):
     store = EngineStore(tmp_path)
-    key = KEY.model_copy(update={"source_hash": OTHER["source_hash"]})
+    key = replace(KEY, source_hash=OTHER["source_hash"])
     engine, other = build(store), build(store, key, content=b"other")
     sidecar_path(engine.path).write_bytes(sidecar_path(other.path).read_bytes())
     assert f"its sidecar's source_hash is {key.source_hash}, expected {KEY.source_hash}" in refusal(store)
@@ -324,15 +326,17 @@ def test_a_build_that_was_killed_is_cleared_by_the_next(tmp_path):
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
+        "import json\n"
         "from ccr_deploy.engine_store import EngineKey, EngineOrigin, EngineStore\n"
-        "key = EngineKey.model_validate_json(sys.argv[2])\n"
-        "origin = EngineOrigin.model_validate_json(sys.argv[3])\n"
+        "from ccr_deploy.plain_records import read_record\n"
+        "key = read_record(EngineKey, json.loads(sys.argv[2]))\n"
+        "origin = read_record(EngineOrigin, json.loads(sys.argv[3]))\n"
         "def die(path):\n"
         "    path.write_bytes(b'half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "EngineStore(Path(sys.argv[1])).build(key, '.onnx', origin, die)\n"
     )
-    records = (KEY.model_dump_json(), ORIGIN.model_dump_json())
+    records = (to_json(KEY), to_json(ORIGIN))
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path), *records], check=False)
     assert done.returncode == -9
     assert [entry.name.startswith(".building-") for entry in tmp_path.iterdir()] == [True]

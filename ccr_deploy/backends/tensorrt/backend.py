@@ -11,19 +11,19 @@ from ccr_deploy.backends.tensorrt.builder import build
 from ccr_deploy.backends.tensorrt.flavour import RTX, flavour_of, import_library
 from ccr_deploy.backends.tensorrt.messages import BuildRequest
 from ccr_deploy.backends.tensorrt.runner import TensorRtRunner
+from ccr_deploy.engine_options import RtxOptions, bound_version
 from ccr_deploy.engine_store import check_fields, check_hash, read_sidecar
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
 from ccr_deploy.gpu import find_gpu
-from ccr_deploy.target import RtxOptions, bound_version
 from ccr_deploy.versions import version_numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.backends.base import BuildSource
+    from ccr_deploy.engine_options import TensorRtOptions
     from ccr_deploy.engine_store import BuildFacts, Sidecar
     from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.target import TensorRtOptions
 
 
 class TensorRtBackend:

@@ -23,10 +23,10 @@ from ccr_deploy.backends.tensorrt.inspector import executed_convolutions, inspec
 from ccr_deploy.backends.tensorrt.messages import Built, Failed, Progressed
 from ccr_deploy.backends.tensorrt.phases import BuildPhases
 from ccr_deploy.child_process import end_with_owner, peak_memory_mib
+from ccr_deploy.engine_options import RtxOptions
 from ccr_deploy.engine_store import BuildFacts
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
 from ccr_deploy.gpu import find_gpu
-from ccr_deploy.target import RtxOptions
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -6,12 +6,12 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ccr_deploy.engine_options import RtxOptions
 from ccr_deploy.errors import EngineError, MissingExtraError
-from ccr_deploy.target import RtxOptions
 from ccr_deploy.versions import version_numbers
 
 if TYPE_CHECKING:
-    from ccr_deploy.target import TensorRtOptions
+    from ccr_deploy.engine_options import TensorRtOptions
 
 
 @dataclass(frozen=True)

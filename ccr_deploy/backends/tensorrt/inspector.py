@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.engine_store import ExecutedConvolutions
@@ -54,7 +55,7 @@ def executed_convolutions(layers_json: str, convolutions: Collection[str]) -> Ex
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(f"the engine inspector's answer cannot be read ({error})") from error
     found = _precisions([layer for layer in layers if isinstance(layer, dict)])
-    counts = dict.fromkeys(ExecutedConvolutions.model_fields, 0)
+    counts = {field.name: 0 for field in fields(ExecutedConvolutions)}
     for name in convolutions:
         counts[found.get(name, "unknown")] += 1
     return ExecutedConvolutions(**counts)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ccr_deploy.engine_options import Batch, RtxOptions, TensorRtOptions
     from ccr_deploy.engine_store import BuildFacts
     from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.target import Batch, RtxOptions, TensorRtOptions
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.tensorrt.flavour import TENSORRT, is_strongly_typed
-from ccr_deploy.target import RtxOptions, TensorRtOptions
+from ccr_deploy.engine_options import RtxOptions, TensorRtOptions
 from ccr_deploy.versions import version_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from ccr_deploy.engine_options import Batch
     from ccr_deploy.engine_store import Sidecar
-    from ccr_deploy.target import Batch
 
     Shapes = Mapping[str, tuple[int, ...]]
 

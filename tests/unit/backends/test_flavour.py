@@ -11,8 +11,8 @@ from ccr_deploy.backends.tensorrt.flavour import (
     flavour_of,
     is_strongly_typed,
 )
+from ccr_deploy.engine_options import RtxOptions, TensorRtOptions
 from ccr_deploy.errors import EngineError
-from ccr_deploy.target import RtxOptions, TensorRtOptions
 from ccr_deploy.versions import version_numbers
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ccr_deploy.backends.tensorrt.reproduce import reproduction
+from ccr_deploy.engine_options import Batch, ResolvedTarget, RtxOptions, TensorRtOptions
 from ccr_deploy.engine_store import BuildFacts, EngineKey, EngineOrigin, Sidecar
-from ccr_deploy.target import Batch, ResolvedTarget, RtxOptions, TensorRtOptions
 
 SHAPES = {"image": (224, 224, 3)}
 

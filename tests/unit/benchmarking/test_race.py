@@ -5,9 +5,9 @@ import pytest
 
 from ccr_deploy.benchmarking.race import Samples, speedup_interval, timings
 from ccr_deploy.benchmarking.worker import Competitor
+from ccr_deploy.engine_options import CpuOptions
 from ccr_deploy.errors import EngineError
 from ccr_deploy.metrics import Interval
-from ccr_deploy.target import CpuOptions
 
 
 def moods(rounds: int, seed: int) -> np.ndarray:
@@ -102,7 +102,7 @@ def test_a_timing_names_its_subject_and_competitor():
 
 def test_a_competitor_whose_process_was_killed_is_named(tmp_path):
     from ccr_deploy.benchmarking.worker import Competitor, Worker
-    from ccr_deploy.target import CpuOptions
+    from ccr_deploy.engine_options import CpuOptions
 
     missing = Competitor("ghost", True, "onnxruntime", CpuOptions(), ((tmp_path / "none.onnx", "fp32"),))
     with Worker(missing, 1) as worker:

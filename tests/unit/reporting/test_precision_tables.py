@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ccr_deploy.accuracy import PrecisionAccuracy
 from ccr_deploy.bundle import CalibrationRecord, FileRecord
 from ccr_deploy.metrics import Interval
@@ -31,10 +33,11 @@ INT8 = PrecisionAccuracy(
     top1_loss_points=0.55,
     top1_loss_interval_points=Interval(-0.5, 1.25),
 )
-UNLABELLED = INT8.model_copy(
-    update=dict.fromkeys(
+UNLABELLED = replace(
+    INT8,
+    **dict.fromkeys(
         ("top1_percent", "top1_interval_percent", "top1_loss_points", "top1_loss_interval_points")
-    )
+    ),
 )
 FP32 = Candidate(
     precision="fp32",
