@@ -1,0 +1,128 @@
+"""The container files, as far as they go without a container engine: their checks, and what they run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ccr_deploy.bundle import Bundle
+
+ROOT = Path(__file__).parent.parent.parent
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+SCRIPTS = ROOT / "deploy" / "container"
+BIN = Path(sys.executable).parent
+
+
+def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``start.sh ARGUMENTS`` with this environment's ccr-deploy."""
+    return subprocess.run(
+        ["/bin/sh", str(SCRIPTS / "start.sh"), *arguments],
+        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_hadolint_and_shellcheck_find_nothing() -> None:
+    for command in (["hadolint", "Dockerfile"], ["shellcheck", *map(str, SCRIPTS.glob("*.sh"))]):
+        checked = subprocess.run(
+            [str(BIN / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def test_everything_that_is_copied_is_in_the_context() -> None:
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    kept = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    for sources in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, flags=re.MULTILINE):
+        for source in sources.split():
+            assert (ROOT / source).exists(), source
+            assert any(source == name or source.startswith(f"{name}/") for name in kept), source
+
+
+@pytest.mark.parametrize("stage", ["cpu", "server", "jetson"])
+def test_a_final_stage_is_unprivileged_checked_and_without_build_tools(stage: str) -> None:
+    (text,) = re.findall(
+        rf"^FROM [^\n]* AS {stage}\n(.*?)(?=^FROM|\Z)", DOCKERFILE, flags=re.MULTILINE | re.DOTALL
+    )
+    for line in (
+        "USER 10001:10001",
+        "VOLUME /engines",
+        'ENTRYPOINT ["start.sh"]',
+        'CMD ["start.sh", "healthy"]',
+    ):
+        assert line in text
+    for unwanted in ("torch", "modelopt", "export", "precision", "train", "apt-get", "gcc", ".plan"):
+        assert unwanted not in text
+
+
+def test_build_is_the_init_step_into_the_store(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    environment = {
+        "CCR_DEPLOY_BUNDLE": str(tiny_bundle.path),
+        "CCR_DEPLOY_ENGINES": str(tmp_path / "engines"),
+        "CCR_DEPLOY_TARGET": "cpu",
+    }
+    first = start("build", **environment)
+    assert first.returncode == 0, first.stderr
+    assert "target: cpu: " in first.stdout
+    assert list((tmp_path / "engines").glob("*/encoder.fp32.onnx"))
+    assert "unchanged, not built again" in start("build", **environment).stdout
+    del environment["CCR_DEPLOY_TARGET"]
+    assert "the default" in start("build", **environment).stdout
+
+
+def test_what_is_no_step_is_refused() -> None:
+    refused = start("deploy")
+    assert refused.returncode == 2
+    assert refused.stderr == "start.sh: deploy: not one of build, serve, healthy\n"
+
+
+def test_nobody_listening_is_not_healthy() -> None:
+    assert start("healthy").returncode != 0
+
+
+@pytest.mark.slow  # installs from the package index
+def test_install_makes_an_environment_that_builds(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """The cpu stage's RUN line, into a folder of the test's."""
+    if os.geteuid():
+        pytest.skip("only root gives a folder to another user, as the script does")
+    wheels = tmp_path / "wheels"
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    python = tmp_path / "python"  # without this test's own packages
+    venv.create(python, with_pip=True)
+    prefix, engines = tmp_path / "ccr-deploy", tmp_path / "engines"
+    installed = subprocess.run(
+        ["/bin/sh", str(SCRIPTS / "install.sh"), str(wheels), "cpu"],
+        env={
+            **os.environ,
+            "PATH": f"{python / 'bin'}:/usr/bin:/bin",
+            "PREFIX": str(prefix),
+            "ENGINES": str(engines),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert installed.returncode == 0, installed.stderr
+    assert engines.stat().st_uid == 10001
+    bundle = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle.path, bundle)
+    environment = {
+        "CCR_DEPLOY_BUNDLE": str(bundle),
+        "CCR_DEPLOY_ENGINES": str(engines),
+        "CCR_DEPLOY_TARGET": "cpu",
+    }
+    built = start("build", **environment, PATH=f"{prefix / 'bin'}:/usr/bin:/bin")
+    assert built.returncode == 0, built.stderr
