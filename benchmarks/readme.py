@@ -51,10 +51,15 @@ def tables() -> dict[str, str]:
 def filled(text: str) -> str:
     """The README's text with every table put between its markers."""
     for name, table in tables().items():
-        before, begin, rest = text.partition(f"<!-- {name} -->")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}{begin}\n\n{table}\n{end}{after}"
+        text = between_markers(text, name, table)
     return text
+
+
+def between_markers(text: str, name: str, table: str) -> str:
+    """A document's text with a table put between the two markers of a name."""
+    before, begin, rest = text.partition(f"<!-- {name} -->")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    return f"{before}{begin}\n\n{table}\n{end}{after}"
 
 
 @click.command()
