@@ -68,6 +68,7 @@ class PayloadWriter:
             contract.image_width,
             contract.code_bytes,
         )
+        self._header_crc = zlib.crc32(self._header)
 
     def payload(self, code: npt.NDArray[np.uint8]) -> bytes:
         """Wraps one packed code ``uint8 [bytes]`` of the contract's length.
@@ -75,12 +76,14 @@ class PayloadWriter:
         Raises:
             PayloadError: the code has another length or type.
         """
-        if code.dtype != _UINT8 or code.shape != self._shape:
+        # NumPy has one object for the type, whose identity is found sooner than its equality.
+        if (code.dtype is not _UINT8 and code.dtype != _UINT8) or code.shape != self._shape:
             raise PayloadError(
                 f"a code of this contract is uint8 {list(self._shape)}, found {code.dtype} {list(code.shape)}"
             )
-        body = self._header + code.tobytes()
-        return body + zlib.crc32(body).to_bytes(_CRC_BYTES, "little")
+        content = code.tobytes()
+        crc = zlib.crc32(content, self._header_crc)
+        return b"".join((self._header, content, crc.to_bytes(_CRC_BYTES, "little")))
 
 
 def encode_payload(code: npt.NDArray[np.uint8], contract: CodeContract) -> bytes:
