@@ -14,6 +14,7 @@ import click
 import pydantic
 
 from benchmarks.int8 import Int8Benchmark, int8_table
+from benchmarks.payload import PayloadBenchmark, payload_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table
 from ccr_deploy.atomic import write_atomically
@@ -29,10 +30,16 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "tensorrt.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "payload.md", ROOT / "docs" / "tensorrt.md")
 
 _Report = TypeVar(
-    "_Report", VerificationReport, BenchmarkReport, PrecisionChoices, Int8Benchmark, TensorRtBuilds
+    "_Report",
+    VerificationReport,
+    BenchmarkReport,
+    PrecisionChoices,
+    Int8Benchmark,
+    PayloadBenchmark,
+    TensorRtBuilds,
 )
 
 
@@ -48,6 +55,7 @@ def tables() -> dict[str, str]:
         "choices": choices_table(_read(RESULTS / "precision-choices.json", PrecisionChoices)),
         "int8": int8_table(_read(RESULTS / "int8-ccr-layer1.json", Int8Benchmark)),
         "speed": benchmark_tables(speed)[0],
+        "payload": payload_table(_read(RESULTS / "payload.json", PayloadBenchmark)),
         "rtx": builds_table(_read(RESULTS / "tensorrt-rtx-builds.json", TensorRtBuilds)),
     }
     return {name: markdown_table(table) for name, table in chosen.items()}
@@ -56,11 +64,10 @@ def tables() -> dict[str, str]:
 def filled(text: str) -> str:
     """A document's text with every table that it has markers for put between them."""
     for name, table in tables().items():
-        if f"<!-- {name} -->" not in text:
-            continue
-        before, begin, rest = text.partition(f"<!-- {name} -->")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}{begin}\n\n{table}\n{end}{after}"
+        if f"<!-- {name} -->" in text:
+            before, begin, rest = text.partition(f"<!-- {name} -->")
+            _, end, after = rest.partition(f"<!-- /{name} -->")
+            text = f"{before}{begin}\n\n{table}\n{end}{after}"
     return text
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -81,7 +82,7 @@ class CodeContract:
         channels, rows, columns = self.code_shape
         return channels * rows * columns // 8
 
-    @property
+    @cached_property
     def contract_id(self) -> str:
         """The contract's short form: the first 8 bytes, in hexadecimal, of its JSON's SHA-256."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))

@@ -29,11 +29,15 @@ if TYPE_CHECKING:
 
     from ccr_deploy.contract import CodeContract
 
+SUFFIX = ".ccr"
+"""What the names of payload files end with."""
+
 MAGIC = b"CCRP"
 VERSION = 1
 _HEADER = struct.Struct("<4sH8sHHI")
-_CRC = struct.Struct("<I")
-OVERHEAD_BYTES = _HEADER.size + _CRC.size
+_CRC_BYTES = 4
+_UINT8 = np.dtype(np.uint8)
+OVERHEAD_BYTES = _HEADER.size + _CRC_BYTES
 """What a payload adds to its code."""
 
 
@@ -47,26 +51,48 @@ class PayloadHeader:
     code_bytes: int
 
 
+class PayloadWriter:
+    """Makes payloads of one contract's codes.
+
+    What all of them share is computed once: right after an engine's run, when nothing of this is in the
+    processor's caches, every further step would take as long as the CRC.
+    """
+
+    def __init__(self, contract: CodeContract) -> None:
+        self._shape = (contract.code_bytes,)
+        self._header = _HEADER.pack(
+            MAGIC,
+            VERSION,
+            bytes.fromhex(contract.contract_id),
+            contract.image_height,
+            contract.image_width,
+            contract.code_bytes,
+        )
+        self._header_crc = zlib.crc32(self._header)
+
+    def payload(self, code: npt.NDArray[np.uint8]) -> bytes:
+        """Wraps one packed code ``uint8 [bytes]`` of the contract's length.
+
+        Raises:
+            PayloadError: the code has another length or type.
+        """
+        # NumPy has one object for the type, whose identity is found sooner than its equality.
+        if (code.dtype is not _UINT8 and code.dtype != _UINT8) or code.shape != self._shape:
+            raise PayloadError(
+                f"a code of this contract is uint8 {list(self._shape)}, found {code.dtype} {list(code.shape)}"
+            )
+        content = code.tobytes()
+        crc = zlib.crc32(content, self._header_crc)
+        return b"".join((self._header, content, crc.to_bytes(_CRC_BYTES, "little")))
+
+
 def encode_payload(code: npt.NDArray[np.uint8], contract: CodeContract) -> bytes:
-    """Wraps one packed code ``uint8 [bytes]`` of the contract's length.
+    """The payload of one packed code ``uint8 [bytes]``; for many of them use a `PayloadWriter`.
 
     Raises:
         PayloadError: the code has another length or type.
     """
-    if code.dtype != np.uint8 or code.shape != (contract.code_bytes,):
-        raise PayloadError(
-            f"a code of this contract is uint8 [{contract.code_bytes}], found {code.dtype} {list(code.shape)}"
-        )
-    header = _HEADER.pack(
-        MAGIC,
-        VERSION,
-        bytes.fromhex(contract.contract_id),
-        contract.image_height,
-        contract.image_width,
-        contract.code_bytes,
-    )
-    body = header + code.tobytes()
-    return body + _CRC.pack(zlib.crc32(body))
+    return PayloadWriter(contract).payload(code)
 
 
 def decode_payload(payload: bytes, contract: CodeContract) -> npt.NDArray[np.uint8]:
@@ -104,8 +130,7 @@ def read_payload(payload: bytes) -> tuple[PayloadHeader, npt.NDArray[np.uint8]]:
         raise PayloadError(f"format version {version}, this program reads {VERSION}")
     if len(payload) != OVERHEAD_BYTES + length:
         raise PayloadError(f"{len(payload)} bytes, its header announces {OVERHEAD_BYTES + length}")
-    (crc,) = _CRC.unpack_from(payload, len(payload) - _CRC.size)
-    if crc != zlib.crc32(payload[: -_CRC.size]):
+    if int.from_bytes(payload[-_CRC_BYTES:], "little") != zlib.crc32(payload[:-_CRC_BYTES]):
         raise PayloadError("damaged: its CRC-32 does not fit its bytes")
     header = PayloadHeader(contract_id.hex(), height, width, length)
     return header, np.frombuffer(payload, np.uint8, length, _HEADER.size)

@@ -2,7 +2,7 @@
 
 It needs NumPy, Pillow and the engine's own backend: no PyTorch, no ONNX, no pydantic. The engine is what
 ``ccr-deploy build-engine`` built last for the bundle and the target on a machine like this one; of the bundle
-its manifest is enough. A pair of an encoder and a classifier is for one thread at a time.
+its manifest is enough. Give each thread objects of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ccr_deploy.bundle_facts import BundleFacts
 from ccr_deploy.engine_lookup import engine_key, find_engine, not_built
 from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.metrics import softmax
-from ccr_deploy.payload import decode_payload, encode_payload
+from ccr_deploy.payload import PayloadWriter, decode_payload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,9 @@ class _EngineUser:
         self._runner = runner
 
     @classmethod
-    def load(cls, bundle: Bundle | Path | str, target: str, store: EngineStore | None = None) -> Self:
+    def load(
+        cls, bundle: Bundle | BundleFacts | Path | str, target: str, store: EngineStore | None = None
+    ) -> Self:
         """Loads the engine that was built last for a bundle, or its folder, and a target.
 
         It is taken from the default store unless one is given, and checked against its sidecar first.
@@ -62,7 +64,7 @@ class _EngineUser:
             EngineError: the engine is damaged or cannot be loaded.
             MissingExtraError: its backend is not installed.
         """
-        facts = BundleFacts.read(Path(bundle)) if isinstance(bundle, Path | str) else bundle.facts
+        facts = _facts(bundle)
         store = store or EngineStore.default()
         resolved = store.chosen(facts, target).get(cls._stage)
         if resolved is None:
@@ -81,10 +83,20 @@ class _EngineUser:
         self._runner.__exit__(kind, error, trace)
 
 
+def _facts(bundle: Bundle | BundleFacts | Path | str) -> BundleFacts:
+    if isinstance(bundle, Path | str):
+        return BundleFacts.read(Path(bundle))
+    return bundle if isinstance(bundle, BundleFacts) else bundle.facts
+
+
 class Encoder(_EngineUser):
     """Images to payloads. A context manager."""
 
     _stage = "encoder"
+
+    def __init__(self, bundle: BundleFacts, runner: Runner) -> None:
+        super().__init__(bundle, runner)
+        self._writer = PayloadWriter(bundle.contract)
 
     def encode(self, images: npt.NDArray[np.uint8]) -> list[bytes]:
         """One payload for each image of ``uint8 [N, H, W, 3]``.
@@ -95,7 +107,7 @@ class Encoder(_EngineUser):
             EngineError: the images have another type or shape, or the encoder was closed.
         """
         codes = self._runner.infer({"image": images})["code"].astype(np.uint8, copy=False)
-        return [encode_payload(code, self.bundle.contract) for code in codes]
+        return [self._writer.payload(code) for code in codes]
 
 
 class Classifier(_EngineUser):

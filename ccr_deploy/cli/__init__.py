@@ -18,6 +18,7 @@ from ccr_deploy.cli.classify import classify
 from ccr_deploy.cli.common import Invocation
 from ccr_deploy.cli.describe import describe
 from ccr_deploy.cli.doctor import doctor
+from ccr_deploy.cli.encode import encode
 from ccr_deploy.cli.export import export
 from ccr_deploy.cli.inspect import inspect
 from ccr_deploy.cli.verify import verify
@@ -49,7 +50,18 @@ def cli() -> None:
     """
 
 
-for _command in (describe, export, calibrate, build_engine, verify, benchmark, classify, inspect, doctor):
+for _command in (
+    describe,
+    export,
+    calibrate,
+    build_engine,
+    verify,
+    benchmark,
+    encode,
+    classify,
+    inspect,
+    doctor,
+):
     cli.add_command(_command)
 
 

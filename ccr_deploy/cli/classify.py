@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ccr_deploy.cli.common import (
+    bundle_option,
     chosen_target,
     engines_option,
     json_option,
@@ -16,80 +18,90 @@ from ccr_deploy.cli.common import (
     verbose_option,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from ccr_deploy.contract import CodeContract
+    from ccr_deploy.workflow.classify import Answer
+
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-@click.option(
-    "--bundle",
-    type=click.Path(path_type=Path),
-    default="bundle",
-    envvar="CCR_DEPLOY_BUNDLE",
-    metavar="DIR",
-    help="Bundle.  [default: $CCR_DEPLOY_BUNDLE, then ./bundle]",
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PAYLOAD|IMAGE|DIR..."
 )
+@bundle_option
 @target_option
 @engines_option
 @json_option
 @verbose_option
 def classify(
-    images: tuple[Path, ...],
+    files: tuple[Path, ...],
     bundle: Path,
     target: str | None,
     engines: Path | None,
     as_json: bool,
 ) -> None:
-    """Send pictures through encoder, payload and classifier, and show the answers.
+    """Show what payloads, or pictures, are of.
 
-    Beside each answer stands what crossed the wire, the payload, and what a JPEG of quality 75 of the
-    same pixels would have taken.
+    Pictures are sent through encoder and payload to the classifier; payload files go straight to it. Beside
+    each answer stands what crossed the wire, the payload, and for a picture what a JPEG of quality 75 of the
+    same pixels would have taken. Of a folder all pictures and payloads count.
 
     \b
-    Example:
+    Examples:
       ccr-deploy classify photo.jpg --bundle bundle
+      ccr-deploy classify payloads/
     """
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle_facts import BundleFacts
     from ccr_deploy.engine_store import EngineStore
-    from ccr_deploy.images import jpeg_bytes, load_image
-    from ccr_deploy.reporting.table import Table
-    from ccr_deploy.reporting.terminal import half_block_picture, print_table
-    from ccr_deploy.runtime import Classifier, Encoder
+    from ccr_deploy.workflow.classify import classify_files
+    from ccr_deploy.workflow.sources import list_pictures_and_payloads
 
     console = stdout_console()
     name = chosen_target(target, None if as_json else console)
-    opened = Bundle.open(bundle)
-    contract = opened.manifest.contract
-    store = EngineStore.default(engines)
-    results = []
-    with Encoder.load(opened, name, store) as encoder, Classifier.load(opened, name, store) as classifier:
-        for path in images:
-            pixels = load_image(path, contract.preprocessing, contract.image_height, contract.image_width)
-            (payload,) = encoder.encode(pixels[None])
-            (prediction,) = classifier.classify([payload])
-            if console.is_terminal and not as_json:
-                console.print(half_block_picture(pixels))
-            results.append(
-                {
-                    "image": str(path),
-                    "answer": prediction.name,
-                    "label": prediction.label,
-                    "probability": prediction.probability,
-                    "payload_bytes": len(payload),
-                    "jpeg_bytes": jpeg_bytes(pixels),
-                }
-            )
+    facts = BundleFacts.read(bundle)
+    answers = classify_files(facts, name, EngineStore.default(engines), list_pictures_and_payloads(files))
     if as_json:
-        click.echo(json.dumps(results, indent=2))
-        return
-    rows = tuple(
-        (
-            str(result["image"]),
-            str(result["answer"]),
-            f"{result['probability']:.0%}",
-            str(result["payload_bytes"]),
-            str(result["jpeg_bytes"]),
+        click.echo(json.dumps([_content(answer) for answer in answers], indent=2))
+    else:
+        _print_table(console, answers, facts.contract)
+
+
+def _content(answer: Answer) -> dict[str, object]:
+    from ccr_deploy.images import jpeg_bytes
+
+    is_payload = answer.image is None
+    return {
+        "image": None if is_payload else str(answer.path),
+        "payload": str(answer.path) if is_payload else None,
+        "answer": answer.prediction.name,
+        "label": answer.prediction.label,
+        "probability": answer.prediction.probability,
+        "payload_bytes": answer.payload_bytes,
+        "jpeg_bytes": None if answer.image is None else jpeg_bytes(answer.image),
+    }
+
+
+def _print_table(console: Console, answers: Iterator[Answer], contract: CodeContract) -> None:
+    from ccr_deploy.images import jpeg_bytes
+    from ccr_deploy.reporting.table import Table
+    from ccr_deploy.reporting.terminal import half_block_picture, print_table
+
+    rows = []
+    for answer in answers:
+        if console.is_terminal and answer.image is not None:
+            console.print(half_block_picture(answer.image))
+        rows.append(
+            (
+                str(answer.path),
+                answer.prediction.name,
+                f"{answer.prediction.probability:.0%}",
+                str(answer.payload_bytes),
+                "–" if answer.image is None else str(jpeg_bytes(answer.image)),
+            )
         )
-        for result in results
-    )
-    columns = ("image", "answer", "probability", "payload bytes", "JPEG bytes")
+    columns = ("picture or payload", "answer", "probability", "payload bytes", "JPEG bytes")
     note = f"JPEG: quality 75, the same {contract.image_width}x{contract.image_height} pixels"
-    print_table(console, Table("What crossed the wire, and the answer", columns, rows, note))
+    print_table(console, Table("What crossed the wire, and the answer", columns, tuple(rows), note))

@@ -63,6 +63,18 @@ def bundle_argument(command: Command) -> Command:
     )(command)
 
 
+def bundle_option(command: Command) -> Command:
+    """``--bundle DIR``, for commands whose arguments are files, with the same default."""
+    return click.option(
+        "--bundle",
+        type=click.Path(path_type=Path),
+        default="bundle",
+        envvar="CCR_DEPLOY_BUNDLE",
+        metavar="DIR",
+        help="Bundle.  [default: $CCR_DEPLOY_BUNDLE, then ./bundle]",
+    )(command)
+
+
 def target_option(command: Command) -> Command:
     """``--target NAME-or-path``."""
     return click.option("--target", metavar="NAME|FILE", help="Target's name or TOML file.")(command)

@@ -9,7 +9,8 @@ from ccr_deploy.bundle import sha256_of
 from ccr_deploy.engine_options import RtxOptions, TensorRtOptions
 from ccr_deploy.engine_store import check_hash, read_sidecar
 from ccr_deploy.errors import PayloadError, WrongUsageError
-from ccr_deploy.payload import MAGIC, read_payload
+from ccr_deploy.payload import read_payload
+from ccr_deploy.workflow.sources import is_payload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,12 +35,7 @@ def inspect_file(path: Path) -> Inspected:
         WrongUsageError: there is no such file.
         EngineError, PayloadError: it is damaged, or neither of the two.
     """
-    try:
-        with path.open("rb") as file:
-            is_payload = file.read(len(MAGIC)) == MAGIC
-    except OSError as error:
-        raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
-    if is_payload:
+    if is_payload(path):
         try:
             return Inspected(payload=read_payload(path.read_bytes())[0])
         except PayloadError as error:

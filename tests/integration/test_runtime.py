@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from ccr_deploy.errors import EngineError, PayloadError
+from ccr_deploy.engine_store import ENVIRONMENT_VARIABLE, EngineStore, sidecar_path
+from ccr_deploy.errors import EngineError, MissingExtraError, PayloadError, WrongUsageError
 from ccr_deploy.payload import encode_payload
 from ccr_deploy.runtime import Classifier, Encoder
+from ccr_deploy.workflow.build import build_engines
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ccr_deploy.bundle import Bundle
-    from ccr_deploy.engine_store import EngineStore
 
 IMAGES = np.random.default_rng(7).integers(0, 256, (4, 32, 48, 3), dtype=np.uint8)
 
@@ -51,3 +57,128 @@ def test_a_closed_encoder_raises(tiny_bundle: Bundle, built_store: EngineStore) 
         pass
     with pytest.raises(EngineError, match="closed"):
         encoder.encode(IMAGES)
+
+
+@pytest.fixture
+def damageable(built_store: EngineStore, tmp_path: Path) -> EngineStore:
+    """A store with the tiny bundle's engines that a test may change."""
+    shutil.copytree(built_store.path, tmp_path / "engines")
+    return EngineStore(tmp_path / "engines")
+
+
+def test_a_bundle_may_be_named_or_opened(tiny_bundle: Bundle, built_store: EngineStore) -> None:
+    answers = []
+    for bundle in (tiny_bundle, tiny_bundle.facts, tiny_bundle.path, str(tiny_bundle.path)):
+        with Encoder.load(bundle, "cpu", built_store) as encoder:
+            answers.append(encoder.encode(IMAGES))
+            assert encoder.bundle == tiny_bundle.facts
+    assert answers == answers[:1] * 4
+
+
+def test_without_a_store_the_environment_s_is_used(
+    tiny_bundle: Bundle, built_store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(built_store.path))
+    with Classifier.load(tiny_bundle.path, "cpu") as classifier:
+        assert classifier.classify([]) == []
+
+
+def test_what_was_built_last_is_loaded_though_the_target_s_file_is_gone(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    """A device needs no targets: the store's note says how the engine was built."""
+    target = tmp_path / "mine.toml"
+    target.write_text('description = ""\nbackend = "onnxruntime"\n[options]\nthreads = 1\n')
+    store = EngineStore(tmp_path / "engines")
+    build_engines(tiny_bundle, str(target), store, ("encoder", "classifier"))
+    target.unlink()
+    with (
+        Encoder.load(tiny_bundle.path, str(target), store) as encoder,
+        Classifier.load(tiny_bundle.path, str(target), store) as classifier,
+    ):
+        assert len(classifier.classify(encoder.encode(IMAGES))) == len(IMAGES)
+
+
+def test_the_precision_that_was_built_last_is_loaded(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    store = EngineStore(tmp_path / "engines")
+    build_engines(tiny_bundle, "cpu-openvino", store, ("encoder",))
+    (note,) = store.path.glob("chosen.*.json")
+    content = json.loads(note.read_text())
+    assert content["stages"]["encoder"]["precision"] == "fp32"
+    content["stages"]["encoder"]["precision"] = "bf16"
+    note.write_text(json.dumps(content))
+    with pytest.raises(WrongUsageError, match=r"no bf16 encoder engine .* --bf16$"):
+        Encoder.load(tiny_bundle, "cpu-openvino", store)
+
+
+def test_a_stage_that_was_not_built_is_an_error_with_the_command(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    store = EngineStore(tmp_path / "engines")
+    build_engines(tiny_bundle, "cpu", store, ("encoder",))
+    with pytest.raises(WrongUsageError) as caught:
+        Classifier.load(tiny_bundle, "cpu", store)
+    assert "no classifier engine of" in str(caught.value)
+    assert str(caught.value).endswith(f"ccr-deploy build-engine {tiny_bundle.path} --target cpu")
+
+
+def test_an_engine_of_another_machine_is_an_error_that_names_it(
+    tiny_bundle: Bundle, damageable: EngineStore
+) -> None:
+    for sidecar in damageable.path.glob("*/encoder.*.json"):
+        content = json.loads(sidecar.read_text())
+        content["key"]["device"] = "another CPU"
+        sidecar.write_text(json.dumps(content))
+        sidecar.parent.rename(damageable.path / "elsewhere")
+    with pytest.raises(WrongUsageError, match="one is there whose device is another CPU, expected"):
+        Encoder.load(tiny_bundle, "cpu", damageable)
+
+
+@pytest.mark.parametrize("damage", ["engine", "sidecar", "field"])
+def test_a_damaged_engine_is_refused(damage: str, tiny_bundle: Bundle, damageable: EngineStore) -> None:
+    (engine,) = damageable.path.glob("*/encoder.fp32.onnx")
+    if damage == "engine":
+        engine.write_bytes(engine.read_bytes()[:-1])
+        message = "changed since it was built"
+    elif damage == "sidecar":
+        sidecar_path(engine).write_text("{")
+        message = "not JSON"
+    else:
+        content = json.loads(sidecar_path(engine).read_text())
+        content["key"]["backend_version"] = "0.1"
+        sidecar_path(engine).write_text(json.dumps(content))
+        message = "its sidecar's backend_version is 0.1"
+    with pytest.raises(EngineError, match=message):
+        Encoder.load(tiny_bundle, "cpu", damageable)
+
+
+def test_a_folder_that_is_no_bundle_is_wrong_usage(built_store: EngineStore, tmp_path: Path) -> None:
+    with pytest.raises(WrongUsageError, match="no bundle there"):
+        Encoder.load(tmp_path, "cpu", built_store)
+
+
+def test_a_backend_that_is_missing_is_named_with_its_extra(
+    tiny_bundle: Bundle, built_store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match="onnxruntime"):
+        Encoder.load(tiny_bundle, "cpu", built_store)
+
+
+def test_a_classifier_names_no_label_for_a_batch_with_one_bad_payload(
+    tiny_bundle: Bundle, built_store: EngineStore
+) -> None:
+    with (
+        Encoder.load(tiny_bundle, "cpu", built_store) as encoder,
+        Classifier.load(tiny_bundle, "cpu", built_store) as classifier,
+    ):
+        good, other, *_ = encoder.encode(IMAGES)
+        with pytest.raises(PayloadError, match="damaged"):
+            classifier.classify([good, other[:-1] + bytes([other[-1] ^ 1])])
+
+
+@pytest.mark.parametrize("images", [IMAGES[0], IMAGES.astype(np.float32), IMAGES[:, :16], IMAGES[:0]])
+def test_images_of_another_kind_are_refused(images, tiny_bundle: Bundle, built_store: EngineStore) -> None:
+    with (
+        Encoder.load(tiny_bundle, "cpu", built_store) as encoder,
+        pytest.raises(EngineError, match="expected"),
+    ):
+        encoder.encode(images)

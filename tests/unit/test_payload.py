@@ -1,19 +1,25 @@
 """The payload: golden bytes, and that nothing wrong is ever read as a code."""
 
+import json
+import random
+import re
 import struct
 import subprocess
 import sys
 import zlib
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccr_deploy.contract import CodeContract, Preprocessing
+from ccr_deploy.contract import CodeContract, Preprocessing, unpack_code
 from ccr_deploy.errors import PayloadError
-from ccr_deploy.payload import OVERHEAD_BYTES, decode_payload, encode_payload
+from ccr_deploy.payload import OVERHEAD_BYTES, PayloadWriter, decode_payload, encode_payload
+from ccr_deploy.plain_records import read_record
 
 CONTRACT = CodeContract(
     image_height=32,
@@ -34,6 +40,8 @@ GOLDEN = bytes.fromhex(
     "001122334455"
     "6ac07fce"  # CRC-32
 )
+GOLDEN_FILES = Path(__file__).parents[1] / "golden"
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "payload.md").read_text(encoding="utf-8")
 
 
 def sealed(body: bytes) -> bytes:
@@ -47,6 +55,60 @@ def test_a_payload_has_its_golden_bytes():
 
 def test_the_golden_bytes_decode_to_their_code():
     np.testing.assert_array_equal(decode_payload(GOLDEN, CONTRACT), CODE)
+
+
+def test_the_golden_file_holds_what_is_written_beside_it():
+    payload = (GOLDEN_FILES / "payload.ccr").read_bytes()
+    held = json.loads((GOLDEN_FILES / "payload.json").read_text())
+    contract = read_record(CodeContract, held["contract"])
+    assert contract.contract_id == held["contract_id"]
+    code = decode_payload(payload, contract)
+    assert code.tobytes().hex() == held["code_hex"]
+    elements = unpack_code(code[None], tuple(held["code_shape"]))[0]
+    assert np.argwhere(elements == 1).tolist() == held["ones"]
+    assert encode_payload(code, contract) == payload
+
+
+def test_one_writer_makes_many_payloads():
+    writer = PayloadWriter(CONTRACT)
+    codes = np.arange(60, dtype=np.uint8).reshape(10, 6)
+    assert [writer.payload(code) for code in codes] == [encode_payload(code, CONTRACT) for code in codes]
+
+
+def documented(marker: str) -> str:
+    """The code block behind a marker of the document."""
+    (block,) = re.findall(rf"<!-- {marker} -->\n\n```\w+\n(.*?)```", DOCUMENT, flags=re.DOTALL)
+    return block
+
+
+def test_the_document_s_example_is_the_golden_payload():
+    rows = re.findall(r"^(\d+) +((?:[0-9a-f]{2} )+)", documented("example"), flags=re.MULTILINE)
+    offset = 0
+    for start, field in rows:
+        assert int(start) == offset
+        offset += len(bytes.fromhex(field))
+    assert bytes.fromhex("".join(field for _, field in rows)) == GOLDEN
+    assert f"0x{zlib.crc32(GOLDEN[:-4]):08x}" in documented("example")
+
+
+def test_the_document_s_contract_has_the_id_that_it_says():
+    contract = read_record(CodeContract, json.loads(documented("contract")))
+    assert contract == CONTRACT
+    assert f"begins `{CONTRACT.contract_id}`" in DOCUMENT
+
+
+def test_the_document_s_reader_reads_what_this_one_does():
+    program: dict = {}
+    exec(documented("reader"), program)  # noqa: S102 -- the document's own program
+    channels, rows, columns = CONTRACT.code_shape
+    identity = bytes.fromhex(CONTRACT.contract_id)
+    found = program["read"](GOLDEN, identity, channels, rows, columns)
+    np.testing.assert_array_equal(found, unpack_code(CODE[None], CONTRACT.code_shape)[0])
+    for position in range(len(GOLDEN)):
+        damaged = bytearray(GOLDEN)
+        damaged[position] ^= 0x10
+        with pytest.raises(ValueError):  # noqa: PT011 -- any refusal is right
+            program["read"](bytes(damaged), identity, channels, rows, columns)
 
 
 def test_a_payload_adds_26_bytes_to_its_code():
@@ -154,6 +216,54 @@ def test_a_batch_of_codes_is_not_encoded():
         encode_payload(CODE[None], CONTRACT)
 
 
+def mutated(generator: random.Random) -> bytes:
+    """A payload with one to three accidents, of which half are hidden by a CRC that fits."""
+    payload = bytearray(GOLDEN)
+    for _ in range(generator.randint(1, 3)):
+        place = generator.randrange(len(payload) + 1)
+        kind = generator.randrange(6)
+        if kind == 0:
+            payload[place:] = b""
+        elif kind == 1:
+            payload[place:place] = generator.randbytes(generator.randint(1, 4))
+        elif kind == 2 and place < len(payload):
+            payload[place] ^= 1 << generator.randrange(8)
+        elif kind == 3:
+            payload[place : place + generator.randint(1, 8)] = generator.randbytes(generator.randint(1, 8))
+        elif kind == 4:
+            payload[22:-4] = generator.randbytes(max(0, len(payload) - 26))
+        else:
+            payload[14:22] = generator.choice(SIZES)
+    return sealed(bytes(payload[:-4])) if generator.random() < 0.5 else bytes(payload)
+
+
+SIZES = [struct.pack("<HHI", *sizes) for sizes in ((32, 48, 6), (48, 32, 6), (0, 0, 0), (32, 48, 2**32 - 1))]
+
+
+@pytest.mark.parametrize("count", [50_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_mutated_payloads_end_in_an_error_or_in_exactly_their_code(count):
+    """A payload is right where its header is the golden one's, and its length and CRC fit."""
+    generator = random.Random(count)  # noqa: S311
+    ends = Counter()
+    for _ in range(count):
+        payload = mutated(generator)
+        is_right = (
+            len(payload) == len(GOLDEN)
+            and payload[:22] == GOLDEN[:22]
+            and payload[-4:] == struct.pack("<I", zlib.crc32(payload[:-4]))
+        )
+        try:
+            code = decode_payload(payload, CONTRACT)
+        except PayloadError:
+            ends["refused"] += 1
+            assert not is_right, payload.hex()
+        else:
+            ends["read"] += 1
+            assert is_right, payload.hex()
+            assert code.tobytes() == payload[22:28]
+    assert min(ends["refused"], ends["read"]) > count / 50
+
+
 IMPORT_ALONE = """
 import sys
 
@@ -183,6 +293,11 @@ __import__(sys.argv[1])
         ("ccr_deploy.payload", "numpy"),
         ("ccr_deploy.metrics", "numpy"),
         ("ccr_deploy.images", "numpy,PIL"),
+        ("ccr_deploy.runtime", "numpy"),
+        ("ccr_deploy.backends.onnxruntime", "numpy"),
+        ("ccr_deploy.backends.onnxruntime_cuda", "numpy"),
+        ("ccr_deploy.backends.openvino", "numpy,PIL"),
+        ("ccr_deploy.backends.tensorrt.backend", "numpy"),
     ],
 )
 def test_what_every_party_needs_imports_with_numpy_and_pillow_alone(module, allowed):

@@ -1,0 +1,119 @@
+"""``ccr-deploy encode``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ccr_deploy.cli.common import (
+    bundle_option,
+    chosen_target,
+    engines_option,
+    json_option,
+    stdout_console,
+    target_option,
+    verbose_option,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from ccr_deploy.workflow.encode import Encoded
+
+
+@click.command()
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="IMAGE|DIR...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE|DIR",
+    help="Where to: a file for one picture, else a folder.",
+)
+@click.option("--video", metavar="FILE|N", help="Frames of a video, or of camera number N, by OpenCV.")
+@click.option(
+    "--every",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Of a video, every N-th frame alone.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of a video, at most N frames; a camera goes on until Ctrl-C without it.",
+)
+@bundle_option
+@target_option
+@engines_option
+@json_option
+@verbose_option
+def encode(
+    images: tuple[Path, ...],
+    output: Path,
+    video: str | None,
+    every: int,
+    frames: int | None,
+    bundle: Path,
+    target: str | None,
+    engines: Path | None,
+    as_json: bool,
+) -> None:
+    """Compress pictures to payloads, the bytes that cross the network.
+
+    One picture becomes the file that --output names. Several, those of a folder, and the frames of a video
+    become files of their own names, ending in .ccr, in the folder that it names. Each file appears whole or
+    not at all.
+
+    \b
+    Examples:
+      ccr-deploy encode photo.jpg -o photo.ccr
+      ccr-deploy encode pictures/ -o payloads/
+      ccr-deploy encode --video 0 --every 30 --frames 100 -o payloads/
+    """
+    from ccr_deploy.bundle_facts import BundleFacts
+    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.runtime import Encoder
+    from ccr_deploy.video import Video
+    from ccr_deploy.workflow.encode import encode_pictures, encode_video, payload_paths
+    from ccr_deploy.workflow.sources import list_pictures
+
+    if bool(images) == bool(video):
+        raise click.UsageError("name pictures and folders, or a video with --video: one of the two")
+    console = stdout_console()
+    name = chosen_target(target, None if as_json else console)
+    facts, store = BundleFacts.read(bundle), EngineStore.default(engines)
+    pictures = list_pictures(images)
+    into_folder = len(images) != 1 or images[0].is_dir() or output.is_dir()
+    paths = payload_paths(pictures, output, into_folder=into_folder)
+    with Encoder.load(facts, name, store) as encoder:
+        if video:
+            written = encode_video(encoder, Video(video, every, frames), output)
+        else:
+            written = encode_pictures(encoder, pictures, paths)
+        if as_json:
+            _print_json(written)
+        else:
+            _print_lines(console, written)
+
+
+def _print_json(written: Iterator[Encoded]) -> None:
+    results = [
+        {"source": entry.source, "payload": str(entry.payload), "payload_bytes": entry.payload_bytes}
+        for entry in written
+    ]
+    click.echo(json.dumps(results, indent=2))
+
+
+def _print_lines(console: Console, written: Iterator[Encoded]) -> None:
+    """A line for each, at once: a camera's go on."""
+    for entry in written:
+        line = f"{entry.source}: {entry.payload}, {entry.payload_bytes} bytes"
+        console.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,86 @@
+"""Pictures and payload files to answers."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ccr_deploy.errors import PayloadError, WrongUsageError
+from ccr_deploy.images import load_image
+from ccr_deploy.payload import decode_payload
+from ccr_deploy.runtime import Classifier, Encoder
+from ccr_deploy.workflow.sources import BATCH, is_payload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from ccr_deploy.bundle_facts import BundleFacts
+    from ccr_deploy.contract import CodeContract
+    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.runtime import Prediction
+    from ccr_deploy.workflow.sources import SourceFile
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a file is of: a picture, with its pixels ``uint8 [H, W, 3]`` as encoded, or a payload."""
+
+    path: Path
+    image: npt.NDArray[np.uint8] | None
+    payload_bytes: int
+    prediction: Prediction
+
+
+def classify_files(
+    bundle: BundleFacts, target: str, store: EngineStore, files: Sequence[SourceFile]
+) -> Iterator[Answer]:
+    """Classifies pictures and payloads, batch by batch; without a picture no encoder is loaded.
+
+    Raises:
+        WrongUsageError, EngineError, MissingExtraError: an engine is not there, or cannot be loaded.
+        ImageError: a picture cannot be used.
+        PayloadError: a payload is damaged or speaks another contract; the message names its file.
+    """
+    payload_files = {file.path for file in files if is_payload(file.path)}
+    with ExitStack() as stack:
+        classifier = stack.enter_context(Classifier.load(bundle, target, store))
+        encoder = None
+        if len(payload_files) < len({file.path for file in files}):
+            encoder = stack.enter_context(Encoder.load(bundle, target, store))
+        for start in range(0, len(files), BATCH):
+            paths = [file.path for file in files[start : start + BATCH]]
+            images = {path: _load(path, bundle.contract) for path in paths if path not in payload_files}
+            made: dict[Path, bytes] = {}
+            if encoder and images:
+                made = dict(zip(images, encoder.encode(np.stack(list(images.values()))), strict=True))
+            payloads = [made.get(path) or read_payload_file(path, bundle.contract) for path in paths]
+            predictions = classifier.classify(payloads)
+            for path, payload, prediction in zip(paths, payloads, predictions, strict=True):
+                yield Answer(path, images.get(path), len(payload), prediction)
+
+
+def read_payload_file(path: Path, contract: CodeContract) -> bytes:
+    """The payload in a file, checked against a contract.
+
+    Raises:
+        WrongUsageError: the file cannot be read.
+        PayloadError: it is damaged or speaks another contract.
+    """
+    try:
+        payload = path.read_bytes()
+        decode_payload(payload, contract)
+    except OSError as error:
+        raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except PayloadError as error:
+        raise PayloadError(f"{path}: {error}") from error
+    return payload
+
+
+def _load(path: Path, contract: CodeContract) -> npt.NDArray[np.uint8]:
+    return load_image(path, contract.preprocessing, contract.image_height, contract.image_width)

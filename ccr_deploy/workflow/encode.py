@@ -1,0 +1,113 @@
+"""Pictures and frames to payload files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ccr_deploy.atomic import write_atomically
+from ccr_deploy.errors import CcrDeployError, WrongUsageError
+from ccr_deploy.images import fit_image, load_image
+from ccr_deploy.payload import SUFFIX
+from ccr_deploy.workflow.sources import BATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from ccr_deploy.runtime import Encoder
+    from ccr_deploy.video import Video
+    from ccr_deploy.workflow.sources import SourceFile
+
+    Item = tuple[str, Path, npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A payload that was written: what it was made from, its file and size."""
+
+    source: str
+    payload: Path
+    payload_bytes: int
+
+
+def payload_paths(pictures: Sequence[SourceFile], output: Path, *, into_folder: bool) -> list[Path]:
+    """Where the payloads of pictures go: each into the folder `output` under its name, or one to `output`.
+
+    Raises:
+        WrongUsageError: two would have one name, or a payload would replace its picture.
+    """
+    named = [output / picture.name.with_suffix(SUFFIX) for picture in pictures]
+    paths = named if into_folder else [output]
+    sources: dict[Path, Path] = {}
+    for picture, path in zip(pictures, paths, strict=True):
+        if path in sources:
+            raise WrongUsageError(
+                f"{sources[path]} and {picture.path} would both become {path}: encode them one after the "
+                "other into two folders"
+            )
+        if path.resolve() == picture.path.resolve():
+            raise WrongUsageError(f"{path}: is the picture itself: name another output")
+        sources[path] = picture.path
+    return paths
+
+
+def encode_pictures(
+    encoder: Encoder, pictures: Sequence[SourceFile], paths: Sequence[Path]
+) -> Iterator[Encoded]:
+    """Writes the payloads of pictures to `paths`, batch by batch, and tells of each.
+
+    Raises:
+        ImageError: a picture cannot be used; the payloads before its batch are written.
+        CcrDeployError: a payload cannot be written.
+    """
+    contract = encoder.bundle.contract
+    size = contract.image_height, contract.image_width
+
+    def items() -> Iterator[Item]:
+        for picture, path in zip(pictures, paths, strict=True):
+            yield str(picture.path), path, load_image(picture.path, contract.preprocessing, *size)
+
+    return _written(encoder, items(), BATCH)
+
+
+def encode_video(encoder: Encoder, video: Video, folder: Path) -> Iterator[Encoded]:
+    """Writes the payloads of frames into a folder, as ``frame-00000000.ccr`` and so on.
+
+    A camera's frames are encoded one by one, as they come.
+
+    Raises:
+        WrongUsageError, ImageError, MissingExtraError: the frames cannot be read, or are too small.
+        CcrDeployError: a payload cannot be written.
+    """
+    contract = encoder.bundle.contract
+    size = contract.image_height, contract.image_width
+
+    def items() -> Iterator[Item]:
+        for number, picture in video.pictures():
+            image = fit_image(picture, contract.preprocessing, *size, Path(video.source))
+            yield f"{video.source}, frame {number}", folder / f"frame-{number:08}{SUFFIX}", image
+
+    return _written(encoder, items(), 1 if video.is_camera else BATCH)
+
+
+def _written(encoder: Encoder, items: Iterable[Item], batch: int) -> Iterator[Encoded]:
+    remaining = iter(items)
+    while part := list(islice(remaining, batch)):
+        payloads = encoder.encode(np.stack([image for _, _, image in part]))
+        for (source, path, _), payload in zip(part, payloads, strict=True):
+            _write(path, payload)
+            yield Encoded(source, path, len(payload))
+
+
+def _write(path: Path, payload: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, payload)
+    except OSError as error:
+        raise CcrDeployError(f"{path}: cannot be written ({error.strerror or error})") from error

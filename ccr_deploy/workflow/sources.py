@@ -1,0 +1,73 @@
+"""Files and folders that a command was given, as the pictures and payloads in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ccr_deploy.errors import ImageError, WrongUsageError
+from ccr_deploy.images import SUFFIXES
+from ccr_deploy.payload import MAGIC, SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+BATCH = 32
+"""How many images or payloads an engine is given at once."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file, and its name within the folder that was named: for a file that was named itself, its own."""
+
+    path: Path
+    name: Path
+
+
+def list_pictures(paths: Sequence[Path]) -> list[SourceFile]:
+    """The pictures that were named, and those in the folders that were, sorted by path.
+
+    Raises:
+        ImageError: a file or folder is missing, or a folder has no picture.
+    """
+    return _list(paths, SUFFIXES, "pictures")
+
+
+def list_pictures_and_payloads(paths: Sequence[Path]) -> list[SourceFile]:
+    """The same with payloads.
+
+    Raises:
+        ImageError: a file or folder is missing, or a folder has neither.
+    """
+    return _list(paths, SUFFIXES | {SUFFIX}, "pictures or payloads")
+
+
+def is_payload(path: Path) -> bool:
+    """Whether a file is called a payload, or begins as one.
+
+    Raises:
+        WrongUsageError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return path.suffix == SUFFIX or file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _list(paths: Sequence[Path], suffixes: Collection[str], what: str) -> list[SourceFile]:
+    found: list[SourceFile] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(
+                entry for entry in path.rglob("*") if entry.suffix.lower() in suffixes and entry.is_file()
+            )
+            if not inside:
+                raise ImageError(f"{path}: no {what} in it ({', '.join(sorted(suffixes))})")
+            found += [SourceFile(entry, entry.relative_to(path)) for entry in inside]
+        elif path.exists():
+            found.append(SourceFile(path, Path(path.name)))
+        else:
+            raise ImageError(f"{path}: no such file")
+    return found

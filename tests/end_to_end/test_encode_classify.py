@@ -1,0 +1,309 @@
+"""Pictures to payload files, and payload files to answers, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccr_deploy.images import load_image
+from ccr_deploy.payload import decode_payload, encode_payload
+from ccr_deploy.runtime import Classifier, Encoder
+from ccr_deploy.workflow.sources import BATCH
+from tests.cli_runner import Outcome, run
+
+if TYPE_CHECKING:
+    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.engine_store import EngineStore
+
+BROKE, WRONG_USAGE, INTERRUPTED = 3, 2, 130
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More pictures than one batch, in two sub-folders."""
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(3)
+    for number in range(BATCH + 5):
+        path = folder / ("day", "night")[number % 2] / f"{number:03}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+class Tool:
+    """The two commands with a bundle and its engines."""
+
+    def __init__(self, bundle: Bundle, store: EngineStore) -> None:
+        self.bundle, self.store = bundle, store
+        self.options = ("--bundle", bundle.path, "--engines", store.path, "--target", "cpu")
+
+    def encode(self, *arguments: object) -> Outcome:
+        return run("encode", *arguments, *self.options)
+
+    def classify(self, *arguments: object) -> Outcome:
+        return run("classify", *arguments, *self.options)
+
+    def payload(self, picture: Path) -> bytes:
+        contract = self.bundle.manifest.contract
+        image = load_image(picture, contract.preprocessing, contract.image_height, contract.image_width)
+        with Encoder.load(self.bundle, "cpu", self.store) as encoder:
+            return encoder.encode(image[None])[0]
+
+
+@pytest.fixture(scope="module")
+def tool(tiny_bundle: Bundle, built_store: EngineStore) -> Tool:
+    return Tool(tiny_bundle, built_store)
+
+
+def test_a_picture_becomes_the_named_file(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+    picture = pictures / "day" / "000.png"
+    outcome = tool.encode(picture, "-o", tmp_path / "one.ccr")
+    assert (outcome.status, outcome.stderr) == (0, "")
+    payload = (tmp_path / "one.ccr").read_bytes()
+    assert payload == tool.payload(picture)
+    assert f"{tmp_path / 'one.ccr'}, {len(payload)} bytes" in outcome.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["one.ccr"]
+
+
+def test_a_picture_goes_into_a_folder_that_is_there(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+    assert tool.encode(pictures / "day" / "000.png", "-o", tmp_path).status == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["000.ccr"]
+
+
+def test_a_folder_becomes_a_folder_and_answers_are_those_of_the_pictures(
+    tool: Tool, pictures: Path, tmp_path: Path
+) -> None:
+    encoded = tool.encode(pictures, "-o", tmp_path / "new" / "payloads", "--json")
+    assert (encoded.status, encoded.stderr) == (0, "")
+    written = json.loads(encoded.stdout)
+    names = {path.relative_to(pictures).with_suffix(".ccr") for path in pictures.rglob("*.png")}
+    folder = tmp_path / "new" / "payloads"
+    assert {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} == names
+    assert {entry["payload"] for entry in written} == {str(folder / name) for name in names}
+    assert {entry["payload_bytes"] for entry in written} == {12 + 26}
+    for entry in written[:: BATCH - 1]:
+        assert Path(entry["payload"]).read_bytes() == tool.payload(Path(entry["source"]))
+
+    from_pictures = json.loads(tool.classify(pictures, "--json").stdout)
+    from_payloads = json.loads(tool.classify(folder, "--json").stdout)
+    assert [entry["label"] for entry in from_payloads] == [entry["label"] for entry in from_pictures]
+    assert all(entry["payload"] and entry["image"] is entry["jpeg_bytes"] is None for entry in from_payloads)
+    assert all(entry["image"] and entry["payload"] is None for entry in from_pictures)
+
+
+def test_pictures_and_payloads_are_answered_in_the_order_named(
+    tool: Tool, pictures: Path, tmp_path: Path
+) -> None:
+    day, night = pictures / "day" / "000.png", pictures / "night" / "001.png"
+    tool.encode(day, "-o", tmp_path / "day.ccr")
+    shutil.copy(tmp_path / "day.ccr", tmp_path / "payload-of-another-name")
+    named = [night, tmp_path / "payload-of-another-name", day, tmp_path / "day.ccr"]
+    answers = json.loads(tool.classify(*named, "--json").stdout)
+    assert [entry["image"] or entry["payload"] for entry in answers] == [str(path) for path in named]
+    assert answers[1]["label"] == answers[2]["label"] == answers[3]["label"]
+    shown = tool.classify(*named)
+    assert (shown.status, shown.stderr) == (0, "")
+    assert "day.ccr" in shown.stdout
+
+
+def test_payloads_alone_need_no_encoder(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+    """A server has the classifier's engine alone."""
+    tool.encode(pictures / "day" / "000.png", "-o", tmp_path / "one.ccr")
+    shutil.copytree(tool.store.path, tmp_path / "engines")
+    for engine in (tmp_path / "engines").glob("*/encoder.*"):
+        engine.unlink()
+    options = ("--bundle", tool.bundle.path, "--engines", tmp_path / "engines", "--target", "cpu")
+    assert run("classify", tmp_path / "one.ccr", *options).status == 0
+    outcome = run("classify", pictures, *options)
+    assert outcome.status == BROKE
+    assert "encoder.fp32.onnx: missing from its folder" in outcome.error_line
+
+
+def test_a_bundle_s_manifest_is_enough(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+    shutil.copy(tool.bundle.path / "manifest.json", tmp_path)
+    options = ("--bundle", tmp_path, "--engines", tool.store.path, "--target", "cpu")
+    assert run("encode", pictures / "day" / "000.png", "-o", tmp_path / "one.ccr", *options).status == 0
+    assert run("classify", tmp_path / "one.ccr", *options).status == 0
+
+
+@pytest.mark.parametrize("command", ["encode", "classify"])
+def test_a_missing_file(command: str, tool: Tool, pictures: Path, tmp_path: Path) -> None:
+    output = ("-o", tmp_path / "out") if command == "encode" else ()
+    outcome = getattr(tool, command)(pictures / "day" / "000.png", tmp_path / "none.png", *output)
+    assert outcome.status == BROKE
+    assert "none.png: no such file" in outcome.error_line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_picture(tool: Tool, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no picture")
+    outcome = tool.encode(tmp_path / "notes.png", "-o", tmp_path / "one.ccr")
+    assert outcome.status == BROKE
+    assert "notes.png: not a picture" in outcome.error_line
+    assert not (tmp_path / "one.ccr").exists()
+
+
+def test_a_folder_without_pictures(tool: Tool, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = tool.encode(tmp_path / "empty", "-o", tmp_path / "out")
+    assert outcome.status == BROKE
+    assert "empty: no pictures in it" in outcome.error_line
+    assert "no pictures or payloads in it" in tool.classify(tmp_path / "empty").error_line
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda payload: payload[:-1], "37 bytes, its header announces 38"),
+        (lambda payload: payload[:3], "not a payload"),
+        (lambda payload: payload[:20], "truncated"),
+        (lambda _: b"", "not a payload"),
+        (lambda payload: payload[:30] + bytes([payload[30] ^ 1]) + payload[31:], "damaged"),
+        (lambda payload: b"x" + payload[1:], "not a payload"),
+    ],
+)
+def test_a_damaged_payload(damage, message: str, tool: Tool, pictures: Path, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.ccr"
+    path.write_bytes(damage(tool.payload(pictures / "day" / "000.png")))
+    outcome = tool.classify(path)
+    assert outcome.status == BROKE
+    assert f"{path}: {message}" in outcome.error_line
+
+
+def test_a_payload_of_another_contract(tool: Tool, tmp_path: Path) -> None:
+    other = replace(tool.bundle.manifest.contract, encoder_digest="0" * 64)
+    path = tmp_path / "foreign.ccr"
+    path.write_bytes(encode_payload(np.zeros(other.code_bytes, np.uint8), other))
+    outcome = tool.classify(path)
+    assert outcome.status == BROKE
+    assert f"{path}: it speaks contract {other.contract_id}" in outcome.error_line
+    assert tool.bundle.manifest.contract_id in outcome.error_line
+
+
+def test_an_output_that_cannot_be_written(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for output in (tmp_path / "file" / "one.ccr", tmp_path / "file"):
+        outcome = tool.encode(pictures / "day", "-o", output)
+        assert outcome.status == BROKE
+        assert "cannot be written" in outcome.error_line
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_two_pictures_of_one_name(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "twin" / "000.png"
+    twin.parent.mkdir()
+    shutil.copy(pictures / "day" / "000.png", twin)
+    outcome = tool.encode(pictures / "day" / "000.png", twin, "-o", tmp_path / "out")
+    assert outcome.status == WRONG_USAGE
+    assert "would both become" in outcome.error_line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_is_not_replaced_by_its_payload(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "photo.png"
+    shutil.copy(pictures / "day" / "000.png", picture)
+    before = picture.read_bytes()
+    outcome = tool.encode(picture, "-o", picture)
+    assert outcome.status == WRONG_USAGE
+    assert "is the picture itself" in outcome.error_line
+    assert picture.read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [(), ("photo.png", "--video", "clip.avi")])
+def test_either_pictures_or_a_video(arguments: tuple[str, ...], tool: Tool, tmp_path: Path) -> None:
+    outcome = tool.encode(*arguments, "-o", tmp_path / "out")
+    assert outcome.status == WRONG_USAGE
+    assert "one of the two" in outcome.stderr
+
+
+def test_engines_that_were_not_built(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+    arguments = ("--bundle", tool.bundle.path, "--engines", tmp_path / "none", "--target", "cpu")
+    outcome = run("encode", pictures, "-o", tmp_path / "out", *arguments)
+    assert outcome.status == WRONG_USAGE
+    assert "no encoder engine" in outcome.error_line
+    assert f"ccr-deploy build-engine {tool.bundle.path} --target cpu" in outcome.error_line
+
+
+def command_line(tool: Tool, *arguments: object, limit_bytes: int | None = None) -> list[str]:
+    """``ccr-deploy encode`` in a process of its own, in which no file may become larger than a limit."""
+    limit = (
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes}))\n"
+    )
+    program = f"{limit if limit_bytes else ''}from ccr_deploy.cli import main\nmain()\n"
+    return [sys.executable, "-c", program, "encode", *map(str, (*arguments, *tool.options))]
+
+
+def test_a_full_disk_leaves_no_half_payload(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+    """A limit on file sizes stands for the full disk: every payload is larger."""
+    output = tmp_path / "out"
+    done = subprocess.run(
+        command_line(tool, pictures, "-o", output, limit_bytes=20),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == BROKE
+    assert "000.ccr: cannot be written (File too large)" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert [path for path in output.rglob("*") if path.is_file()] == []
+
+
+def test_an_interrupted_command_leaves_whole_payloads_alone(
+    tool: Tool, pictures: Path, tmp_path: Path
+) -> None:
+    for number in range(40):
+        shutil.copytree(pictures / "day", tmp_path / "many" / str(number))
+    output = tmp_path / "out"
+    process = subprocess.Popen(
+        command_line(tool, tmp_path / "many", "-o", output),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None and not list(output.rglob("*.ccr")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert len(stderr.strip().splitlines()) == 1
+    files = [path for path in output.rglob("*") if path.is_file()]
+    assert 0 < len(files) < 40 * len(list((pictures / "day").iterdir()))
+    for path in files:
+        assert path.suffix == ".ccr"
+        decode_payload(path.read_bytes(), tool.bundle.manifest.contract)
+
+
+def test_the_frames_of_a_video_are_encoded_as_pictures_are(tool: Tool, tmp_path: Path) -> None:
+    opencv = pytest.importorskip("cv2", reason="OpenCV (the extra video) is not installed")
+    clip = tmp_path / "clip.avi"
+    writer = opencv.VideoWriter(str(clip), opencv.VideoWriter.fourcc(*"MJPG"), 10, (96, 64))
+    generator = np.random.default_rng(4)
+    for _ in range(8):
+        writer.write(generator.integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    writer.release()
+    outcome = tool.encode("--video", clip, "--every", 3, "-o", tmp_path / "out", "--json")
+    assert (outcome.status, outcome.stderr) == (0, "")
+    names = [Path(entry["payload"]).name for entry in json.loads(outcome.stdout)]
+    assert names == ["frame-00000000.ccr", "frame-00000003.ccr", "frame-00000006.ccr"]
+    capture = opencv.VideoCapture(str(clip))
+    for number in range(8):
+        _, frame = capture.read()
+        if number % 3 == 0:
+            Image.fromarray(frame[:, :, ::-1]).save(tmp_path / "frame.png")
+            written = (tmp_path / "out" / f"frame-{number:08}.ccr").read_bytes()
+            assert written == tool.payload(tmp_path / "frame.png")
+    capture.release()
+    with Classifier.load(tool.bundle, "cpu", tool.store) as classifier:
+        assert classifier.classify([written])
+    few = tool.encode("--video", clip, "--frames", 2, "-o", tmp_path / "few")
+    assert (few.status, len(few.stdout.splitlines())) == (0, 3)
+    assert len(list((tmp_path / "few").iterdir())) == 2

@@ -1,0 +1,139 @@
+"""A product on a device: Python 3.10 where there is one, NumPy, Pillow and one backend, and nothing else.
+
+The engine is built beforehand by ``ccr-deploy build-engine`` in an environment of the same Python with the
+whole program, since engines are bound to their library's version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from ccr_deploy.payload import decode_payload
+from ccr_deploy.runtime import Encoder
+
+if TYPE_CHECKING:
+    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.engine_store import EngineStore
+
+ROOT = Path(__file__).parents[2]
+NOT_NEEDED = ("pydantic", "click", "rich", "platformdirs", "tomli", "onnx", "onnx_ir", "torch", "safetensors")
+BACKENDS = {"cpu": "onnxruntime", "cpu-openvino": "openvino"}
+PRODUCT = f"""
+import importlib.util, json, sys
+from pathlib import Path
+import numpy as np
+from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.runtime import Classifier, Encoder
+
+found = [name for name in {NOT_NEEDED} if importlib.util.find_spec(name)]
+bundle, target, store, images = sys.argv[1:]
+with (
+    Encoder.load(bundle, target, EngineStore(Path(store))) as encoder,
+    Classifier.load(Path(bundle), target, EngineStore(Path(store))) as classifier,
+):
+    payloads = encoder.encode(np.load(images))
+    predictions = classifier.classify(payloads)
+print(json.dumps({{
+    "found": found,
+    "python": list(sys.version_info[:2]),
+    "payloads": [payload.hex() for payload in payloads],
+    "names": [prediction.name for prediction in predictions],
+}}))
+"""
+
+
+@dataclass(frozen=True)
+class Device:
+    """The environment that built the engines, and what makes another beside it."""
+
+    python: str
+    folder: Path
+    store: Path
+
+    def version(self, package: str) -> str:
+        program = f"from importlib.metadata import version; print(version({package!r}))"
+        return run(str(self.folder / "whole" / "bin" / "python"), "-c", program).stdout.strip()
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd="/")
+
+
+def oldest_python() -> str:
+    """Python 3.10, the oldest that is supported, where the machine has it; else the tests' own."""
+    candidates = [shutil.which("python3.10"), *Path.home().glob(".pyenv/versions/3.10.*/bin/python3.10")]
+    for candidate in filter(None, candidates):
+        if run(str(candidate), "-c", "import venv").returncode == 0:
+            return str(candidate)
+    return sys.executable
+
+
+def environment(python: str, path: Path, *packages: str) -> None:
+    """A virtual environment with some packages; skips where they cannot be installed."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("uv is not installed, which makes the bare environment")
+    made = run(uv, "venv", "--no-python-downloads", "--python", python, str(path))
+    assert made.returncode == 0, made.stderr
+    installed = run(uv, "pip", "install", "--python", str(path / "bin" / "python"), *packages)
+    if installed.returncode:
+        reason = " ".join(installed.stderr.split())[-300:]
+        pytest.skip(f"{' '.join(packages)} cannot be installed here: {reason}")
+
+
+@pytest.fixture(scope="module")
+def device(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Device:
+    folder = tmp_path_factory.mktemp("device")
+    found = Device(oldest_python(), folder, folder / "engines")
+    environment(found.python, folder / "whole", f"{ROOT}[cpu,openvino]")
+    for target in BACKENDS:
+        built = run(
+            str(folder / "whole" / "bin" / "ccr-deploy"), "build-engine", str(tiny_bundle.path),
+            "--target", target, "--engines", str(found.store),
+        )  # fmt: skip
+        assert built.returncode == 0, built.stderr
+    return found
+
+
+@pytest.mark.parametrize("target", BACKENDS)
+def test_a_product_needs_numpy_pillow_and_its_backend_alone(
+    target: str, device: Device, tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path
+) -> None:
+    backend = BACKENDS[target]
+    images = np.random.default_rng(5).integers(0, 256, (8, 32, 48, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    environment(device.python, tmp_path / "bare", "numpy", "pillow", f"{backend}=={device.version(backend)}")
+    # Of the bundle a product needs the manifest alone.
+    (tmp_path / "bundle").mkdir()
+    shutil.copy(tiny_bundle.path / "manifest.json", tmp_path / "bundle")
+    shutil.copytree(ROOT / "ccr_deploy", tmp_path / "product" / "ccr_deploy")
+    (tmp_path / "product" / "main.py").write_text(PRODUCT)
+    done = run(
+        str(tmp_path / "bare" / "bin" / "python"), str(tmp_path / "product" / "main.py"),
+        str(tmp_path / "bundle"), target, str(device.store), str(tmp_path / "images.npy"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["found"] == []
+    assert answer["python"] == ([3, 10] if "3.10" in device.python else list(sys.version_info[:2]))
+    assert set(answer["names"]) <= set(tiny_bundle.manifest.class_names)
+    with Encoder.load(tiny_bundle, "cpu", built_store) as encoder:
+        expected = encoder.encode(images)
+    contract = tiny_bundle.manifest.contract
+    codes, other = (
+        np.stack([decode_payload(payload, contract) for payload in payloads])
+        for payloads in ([bytes.fromhex(text) for text in answer["payloads"]], expected)
+    )
+    # Two versions of a library may round a value beside zero to either side.
+    assert np.unpackbits(codes ^ other).mean() < 0.01
