@@ -129,11 +129,13 @@ def serving(repository: Path, folder: Path, *options: str) -> Iterator[TritonSer
     log = folder / "server.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, env=installation.environment(), stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            command,
+            env=installation.environment(),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
         )
-    server = TritonServer(
-        process, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}", f"127.0.0.1:{metrics}", log
-    )
+    server = TritonServer(process, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}", f"127.0.0.1:{metrics}", log)
     try:
         _wait_for(lambda: _is_ready(server.http), process, log, START_SECONDS)
         yield server
@@ -152,7 +154,9 @@ def _wait_for(
     deadline = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the server ended or took too long: {log.read_text(errors='replace')[-4000:]}")
+            raise RuntimeError(
+                f"the server ended or took too long: {log.read_text(errors='replace')[-4000:]}"
+            )
         time.sleep(0.05)
 
 

@@ -17,9 +17,7 @@ import triton_python_backend_utils as triton
 class TritonPythonModel:
     def initialize(self, args):
         config = json.loads(args["model_config"])
-        graph = (
-            Path(args["model_repository"]) / args["model_version"] / config["default_model_filename"]
-        )
+        graph = Path(args["model_repository"]) / args["model_version"] / config["default_model_filename"]
         threads = config["parameters"].get("intra_op_thread_count", {"string_value": "0"})
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(threads["string_value"]) or len(os.sched_getaffinity(0))
