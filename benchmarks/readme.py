@@ -1,7 +1,7 @@
-"""The tables that the README quotes, from committed results.
+"""The tables that the README and the docs quote, from committed results.
 
-``python -m benchmarks.readme`` puts them between the README's markers; ``--demo DIR`` first takes over
-what ``make demo`` measured (``build/demo/report``). A test holds the README against the results.
+``python -m benchmarks.readme`` puts them between the texts' markers; ``--demo DIR`` first takes over
+what ``make demo`` measured (``build/demo/report``). A test holds the texts against the results.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pydantic
 
 from benchmarks.int8 import Int8Benchmark, int8_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
+from benchmarks.triton import TritonBenchmark, triton_table
 from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.report_folder import to_json
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     from ccr_deploy.reporting.table import Table
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+TEXTS = (ROOT / "README.md", ROOT / "docs" / "triton.md")
 
-_Report = TypeVar("_Report", VerificationReport, BenchmarkReport, PrecisionChoices, Int8Benchmark)
+_Report = TypeVar(
+    "_Report", VerificationReport, BenchmarkReport, PrecisionChoices, Int8Benchmark, TritonBenchmark
+)
 
 
 def tables() -> dict[str, str]:
@@ -44,13 +48,16 @@ def tables() -> dict[str, str]:
         "choices": choices_table(_read(RESULTS / "precision-choices.json", PrecisionChoices)),
         "int8": int8_table(_read(RESULTS / "int8-ccr-layer1.json", Int8Benchmark)),
         "speed": benchmark_tables(speed)[0],
+        "triton": triton_table(_read(RESULTS / "triton-ccr-layer1.json", TritonBenchmark)),
     }
     return {name: markdown_table(table) for name, table in chosen.items()}
 
 
 def filled(text: str) -> str:
-    """The README's text with every table put between its markers."""
+    """A text with every table put between its markers, where it has them."""
     for name, table in tables().items():
+        if f"<!-- {name} -->" not in text:
+            continue
         before, begin, rest = text.partition(f"<!-- {name} -->")
         _, end, after = rest.partition(f"<!-- /{name} -->")
         text = f"{before}{begin}\n\n{table}\n{end}{after}"
@@ -60,7 +67,7 @@ def filled(text: str) -> str:
 @click.command()
 @click.option("--demo", type=click.Path(path_type=Path), metavar="DIR", help="The demo's report folder.")
 def main(demo: Path | None) -> None:
-    """Write the tables into the README."""
+    """Write the tables into the README and the docs."""
     if demo:
         verification = _read(demo / "verify.json", VerificationReport)
         # Without the sample pictures, which are not this project's.
@@ -69,7 +76,8 @@ def main(demo: Path | None) -> None:
         write_atomically(RESULTS / "demo-verify.json", to_json(verification).encode())
         benchmark = _read(demo / "benchmark.json", BenchmarkReport)
         write_atomically(RESULTS / "demo-benchmark.json", to_json(benchmark).encode())
-    write_atomically(README, filled(README.read_text(encoding="utf-8")).encode())
+    for path in TEXTS:
+        write_atomically(path, filled(path.read_text(encoding="utf-8")).encode())
 
 
 def _read(path: Path, kind: type[_Report]) -> _Report:

@@ -125,6 +125,13 @@ def payloads(tiny_bundle: Bundle, built_store: EngineStore, images: npt.NDArray[
         return encoder.encode(images)
 
 
+@pytest.fixture(scope="module")
+def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same model, trained otherwise: the same shapes, another language."""
+    path = tmp_path_factory.mktemp("other") / "bundle"
+    return export_bundle(untrained_checkpoint(TINY, seed=1), path, schedules=("iteration-major",))
+
+
 def column(payloads: list[bytes]) -> npt.NDArray[np.object_]:
     """Payloads as Triton takes them, ``BYTES [N, 1]``."""
     return np.array([[payload] for payload in payloads], dtype=np.object_)
@@ -230,11 +237,11 @@ def test_a_damaged_payload_is_refused(
     assert message in told
 
 
-def test_another_contracts_payload_is_refused(client: Client, tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_another_contracts_payload_is_refused(
+    client: Client, tiny_bundle: Bundle, other_bundle: Bundle
+) -> None:
     """Its code has the right shape and its CRC is right: nothing but the contract id tells."""
-    other = export_bundle(
-        untrained_checkpoint(TINY, seed=1), tmp_path / "other", schedules=("iteration-major",)
-    ).manifest.contract
+    other = other_bundle.manifest.contract
     payload = encode_payload(np.zeros(other.code_bytes, np.uint8), other)
     status, told = client.refusal("payload_to_label", payload=column([payload]))
     assert status in INVALID.values()
@@ -323,7 +330,7 @@ def send_at_once(client: Client, image: npt.NDArray[np.uint8], count: int) -> No
     errors: SimpleQueue[Any] = SimpleQueue()
     tensor = client.tensor("image", image[None])
     for _ in range(count):
-        client.raw.async_infer("encoder", [tensor], lambda _, error: errors.put(error))
+        client.raw.async_infer("encoder", [tensor], lambda result, error: errors.put(error))  # noqa: ARG005
     assert [errors.get(timeout=60) for _ in range(count)] == [None] * count
 
 
@@ -339,7 +346,9 @@ def test_more_than_the_server_can_do_is_answered_or_refused(
         with Client("grpc", server) as client:
             image = client.tensor("image", images[index : index + 1])
             for _ in range(count):
-                client.raw.async_infer("image_to_label", [image], lambda *answer: done.put(answer))
+                client.raw.async_infer(
+                    "image_to_label", [image], lambda result, error: done.put((result, error))
+                )
             outcomes: Counter[str] = Counter()
             for _ in range(count):
                 result, error = done.get(timeout=120)
@@ -450,16 +459,14 @@ def test_a_new_version_is_loaded_while_the_old_one_answers(
 
 
 def test_another_training_is_rolled_out_whole(
-    own_repository: Path, tmp_path: Path, payloads: list[bytes]
+    own_repository: Path, other_bundle: Bundle, tmp_path: Path, payloads: list[bytes]
 ) -> None:
     """Codes of two trainings have one shape: the new version must not take the old one's payloads."""
-    checkpoint = untrained_checkpoint(TINY, seed=1)
-    other = export_bundle(checkpoint, tmp_path / "other", schedules=("iteration-major",))
-    package_triton(other, "cpu", EngineStore(tmp_path / "engines"), own_repository)
+    package_triton(other_bundle, "cpu", EngineStore(tmp_path / "engines"), own_repository)
     with serving(own_repository, tmp_path, *STOP_AT_ONCE) as server, Client("grpc", server) as client:
         assert "it speaks contract" in client.refusal("payload_to_label", payload=column(payloads))[1]
         assert client.raw.is_model_ready("payload", "1")
-        own = [encode_payload(np.zeros(12, np.uint8), other.manifest.contract)]
+        own = [encode_payload(np.zeros(12, np.uint8), other_bundle.manifest.contract)]
         assert client.logits("payload_to_label", payload=column(own)).shape == (1, 5)
 
 
