@@ -3,13 +3,15 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-gpu lint format benchmark clean constraints
+.PHONY: help demo test test-all test-gpu triton-server lint format benchmark clean constraints
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := build/demo
+TRITON := build/triton
+TRITON_READY := $(TRITON)/.ready
 RUN := $(BIN)/ccr-deploy
 export CCR_DEPLOY_ENGINES = $(CURDIR)/build/engines
 
@@ -37,13 +39,22 @@ demo: $(DEMO)/checkpoint.pt ## Train a small checkpoint, export, calibrate, buil
 	$(RUN) benchmark $(DEMO)/bundle --report $(DEMO)/report
 
 test: $(READY) lint ## Lint, types, and the tests but for the slow ones.
+	@$(MAKE) --no-print-directory triton-server || echo 'no Triton server here: the tests that need one are skipped'
 	$(BIN)/pytest
 
 test-all: $(READY) lint ## All tests, the slow ones too.
+	@$(MAKE) --no-print-directory triton-server || echo 'no Triton server here: the tests that need one are skipped'
 	$(BIN)/pytest -m ''
 
 test-gpu: $(READY) ## The tests that run engines on this machine's GPU.
 	$(BIN)/pytest -m gpu
+
+triton-server: $(TRITON_READY) ## Install a Triton server (Linux x86-64) for the tests, in an environment of its own.
+
+$(TRITON_READY): $(READY) tests/triton/requirements.txt
+	$(BIN)/uv venv -q --clear --python $(BIN)/python $(TRITON)
+	$(BIN)/uv pip install -q --python $(TRITON)/bin/python -r tests/triton/requirements.txt
+	@touch $@
 
 lint: $(READY) ## Check style, types and who imports whom.
 	$(BIN)/ruff check .

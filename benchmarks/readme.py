@@ -17,6 +17,7 @@ from benchmarks.int8 import Int8Benchmark, int8_table
 from benchmarks.payload import PayloadBenchmark, payload_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table
+from benchmarks.triton import TritonBenchmark, triton_table
 from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.report_folder import to_json
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "payload.md", ROOT / "docs" / "tensorrt.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "docs" / "payload.md",
+    ROOT / "docs" / "tensorrt.md",
+    ROOT / "docs" / "triton.md",
+)
 
 _Report = TypeVar(
     "_Report",
@@ -40,6 +46,7 @@ _Report = TypeVar(
     Int8Benchmark,
     PayloadBenchmark,
     TensorRtBuilds,
+    TritonBenchmark,
 )
 
 
@@ -57,6 +64,7 @@ def tables() -> dict[str, str]:
         "speed": benchmark_tables(speed)[0],
         "payload": payload_table(_read(RESULTS / "payload.json", PayloadBenchmark)),
         "rtx": builds_table(_read(RESULTS / "tensorrt-rtx-builds.json", TensorRtBuilds)),
+        "triton": triton_table(_read(RESULTS / "triton-ccr-layer1.json", TritonBenchmark)),
     }
     return {name: markdown_table(table) for name, table in chosen.items()}
 

@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, in folders that one command at a time writes to."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ccr_deploy.errors import CcrDeployError
 
 
 @contextmanager
@@ -36,3 +39,20 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Replaces `path` by `content` in one step."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def locked_folder(folder: Path, error: type[CcrDeployError]) -> Iterator[None]:
+    """Keeps other commands from writing to a folder; a process that is killed gives it free.
+
+    Raises:
+        error: another command is writing to it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise error(f"{folder}: another command is writing to it: wait for it to end") from None
+    finally:
+        os.close(descriptor)

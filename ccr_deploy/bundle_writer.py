@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ccr_deploy.atomic import write_atomically
+from ccr_deploy.atomic import locked_folder, write_atomically
 from ccr_deploy.bundle import MANIFEST, FileRecord, parse_manifest, sha256_of
 from ccr_deploy.errors import BundleError, WrongUsageError
 
@@ -67,7 +65,7 @@ def writing_bundle(path: Path) -> Iterator[BundleWriter]:
     created = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
+        with locked_folder(path, BundleError):
             _check_ours(path)
             found = {entry.name for entry in path.iterdir()}
             try:
@@ -80,18 +78,6 @@ def writing_bundle(path: Path) -> Iterator[BundleWriter]:
                 raise
     except OSError as error:
         raise BundleError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise BundleError(f"{folder}: another command is writing to it: wait for it to end") from None
-    finally:
-        os.close(descriptor)
 
 
 def _check_ours(folder: Path) -> None:

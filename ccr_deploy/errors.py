@@ -56,6 +56,10 @@ class EngineError(CcrDeployError):
     """An engine that cannot be built, does not match its sidecar or cannot be run here."""
 
 
+class RepositoryError(CcrDeployError):
+    """A model repository that is damaged or cannot be written."""
+
+
 class MissingExtraError(CcrDeployError):
     """An optional package that a command needs is not installed."""
 

@@ -21,6 +21,7 @@ from ccr_deploy.cli.doctor import doctor
 from ccr_deploy.cli.encode import encode
 from ccr_deploy.cli.export import export
 from ccr_deploy.cli.inspect import inspect
+from ccr_deploy.cli.package import package
 from ccr_deploy.cli.verify import verify
 from ccr_deploy.errors import CcrDeployError
 
@@ -59,6 +60,7 @@ for _command in (
     benchmark,
     encode,
     classify,
+    package,
     inspect,
     doctor,
 ):

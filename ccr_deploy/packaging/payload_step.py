@@ -1,0 +1,57 @@
+"""Triton's step from payloads to codes; a copy of this file is the model ``payload``.
+
+It runs in Triton's Python backend, beside copies of this package's own `payload`, `contract` and `errors`
+and a ``contract.json``: Triton refuses exactly the payloads that the library refuses, in its words.
+
+Input ``payload``: BYTES [N, 1]. Output ``code``: uint8 [N, bytes].
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CONTRACT_FILE = "contract.json"
+
+
+class TritonPythonModel:
+    """What Triton's Python backend calls, under the names that it calls."""
+
+    def initialize(self, args: dict[str, str]) -> None:  # noqa: ARG002
+        """Reads the contract and tries the step out on a payload of its own.
+
+        Raises:
+            PayloadError: the modules beside this file do not read what they wrote.
+        """
+        folder = Path(__file__).parent
+        sys.path.insert(0, str(folder))  # these modules, not those of a ccr-deploy that is installed
+        import triton_python_backend_utils as triton
+
+        from ccr_deploy.contract import CodeContract, Preprocessing
+        from ccr_deploy.errors import PayloadError
+        from ccr_deploy.payload import decode_payload, encode_payload
+
+        fields = json.loads((folder / CONTRACT_FILE).read_text(encoding="utf-8"))
+        preprocessing = Preprocessing(**fields.pop("preprocessing"))
+        self._contract = CodeContract(preprocessing=preprocessing, **fields)
+        self._triton, self._error, self._decode = triton, PayloadError, decode_payload
+        zeros = np.zeros(self._contract.code_bytes, np.uint8)
+        decode_payload(encode_payload(zeros, self._contract), self._contract)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One response for each request, codes or an error; one client's damage is not another's."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:  # noqa: ANN401 -- the library has no types
+        triton = self._triton
+        payloads = triton.get_input_tensor_by_name(request, "payload").as_numpy()[:, 0]
+        try:
+            codes = [self._decode(payload, self._contract) for payload in payloads]
+        except self._error as error:
+            refusal = triton.TritonError(str(error), triton.TritonError.INVALID_ARG)
+            return triton.InferenceResponse(error=refusal)
+        return triton.InferenceResponse([triton.Tensor("code", np.stack(codes))])

@@ -1,0 +1,177 @@
+"""A real Triton server on loopback: the program that `nvidia-pytriton` carries, in an environment of its own.
+
+``make triton-server`` makes that environment. The server has Triton's Python backend alone; the backend
+``onnxruntime`` is the Python model in this folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ENVIRONMENT = Path(__file__).parent.parent.parent / "build" / "triton"
+BACKENDS = Path(__file__).parent / "backends"
+START_SECONDS = 120
+STOP_SECONDS = 30
+
+
+class NoServerError(Exception):
+    """There is no Triton server on this machine, or it does not run."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where the parts of an installed server lie."""
+
+    python: Path
+    program: Path
+    libraries: Path
+    python_backend: Path
+    stub: Path
+
+    @classmethod
+    def find(cls) -> Installation:
+        """The server that ``make triton-server`` installed.
+
+        Raises:
+            NoServerError: there is none, or its parts do not run here.
+        """
+        python = ENVIRONMENT / "bin" / "python"
+        packages = next(ENVIRONMENT.glob("lib/python*/site-packages"), None)
+        if packages is None or not (packages / "pytriton" / "tritonserver").is_dir():
+            raise NoServerError("no Triton server in build/triton: run make triton-server")
+        server = packages / "pytriton" / "tritonserver"
+        version = packages.parent.name.removeprefix("python")
+        found = cls(
+            python=python,
+            program=server / "bin" / "tritonserver",
+            libraries=packages / "nvidia_pytriton.libs",
+            python_backend=server / "backends" / "python",
+            stub=server / "python_backend_stubs" / version / "triton_python_backend_stub",
+        )
+        if not found.stub.exists():
+            raise NoServerError(f"Triton's Python backend is not built for Python {version}")
+        command = ["ldd", found.stub]
+        listed = subprocess.run(command, env=found.environment(), capture_output=True, text=True, check=False)
+        if missing := re.findall(r"(\S+) => not found", listed.stdout):
+            raise NoServerError(f"Triton's Python backend misses {', '.join(missing)}")
+        return found
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which the backend finds this environment's Python and its libraries."""
+        libraries = (self.libraries, sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH"))
+        return {
+            **os.environ,
+            "VIRTUAL_ENV": str(ENVIRONMENT),
+            "PATH": f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "LD_LIBRARY_PATH": os.pathsep.join(str(folder) for folder in libraries if folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+
+@dataclass(frozen=True)
+class TritonServer:
+    """A server that is ready."""
+
+    process: subprocess.Popen[bytes]
+    http: str
+    grpc: str
+    metrics: str
+    log: Path
+
+    def wait_until_it_logs(self, text: str, seconds: float = START_SECONDS) -> None:
+        """Waits until the log holds a text."""
+        _wait_for(lambda: text in self.log.read_text(errors="replace"), self.process, self.log, seconds)
+
+
+@contextlib.contextmanager
+def serving(repository: Path, folder: Path, *options: str) -> Iterator[TritonServer]:
+    """Starts a server for a repository, waits until it is ready, and stops it at the end.
+
+    `folder` is where its log and its backends go.
+
+    Raises:
+        NoServerError: there is no server here.
+        RuntimeError: it ended, or was not ready in time; the message is the end of its log.
+    """
+    installation = Installation.find()
+    backends = folder / "backends"
+    shutil.copytree(BACKENDS, backends)
+    shutil.copytree(installation.python_backend, backends / "python")
+    shutil.copy(installation.stub, backends / "python")
+    http, grpc, metrics = _free_ports(3)
+    command = [
+        str(installation.program),
+        f"--model-repository={repository}",
+        f"--backend-directory={backends}",
+        "--http-address=127.0.0.1",
+        f"--http-port={http}",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={grpc}",
+        f"--metrics-port={metrics}",
+        "--allow-gpu-metrics=false",
+        *options,
+    ]
+    log = folder / "server.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            env=installation.environment(),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
+    server = TritonServer(process, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}", f"127.0.0.1:{metrics}", log)
+    try:
+        _wait_for(lambda: _is_ready(server.http), process, log, START_SECONDS)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(
+    condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(
+                f"the server ended or took too long: {log.read_text(errors='replace')[-4000:]}"
+            )
+        time.sleep(0.05)
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}/v2/health/ready", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free now, all at once so that they differ."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
