@@ -1,0 +1,1 @@
+"""A bundle's engines as what production servers load."""
