@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the workstation part needs Python 3.11 or later: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --editable '.[onnx,openvino,export,precision,rtx,train,video,report]'
+	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --editable '.[onnx,openvino,export,precision,rtx,train,video,serve,kubernetes,report]'
 	@touch $@
 
 $(DEMO)/checkpoint.pt: $(READY) $(wildcard training/*.py training/data/*.py ccr_deploy/models/*.py)
@@ -74,7 +74,7 @@ benchmark: $(READY) ## Measure ccr-layer1 at 224x224, T=8, and write benchmarks/
 
 constraints: $(READY) ## Resolve the exact versions anew.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
-	  --extra onnx --extra openvino --extra export --extra precision --extra train --extra rtx --extra video --extra serve --extra report --group dev \
+	  --extra onnx --extra openvino --extra export --extra precision --extra train --extra rtx --extra video --extra serve --extra kubernetes --extra report --group dev \
 	  pyproject.toml -o constraints.txt
 
 clean: ## Remove the environment and everything built.

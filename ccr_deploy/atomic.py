@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, in folders that one command at a time writes to."""
+"""Files and folders that appear whole or not at all, in folders that one command at a time writes to."""
 
 from __future__ import annotations
 
@@ -33,6 +33,31 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path` to fill, and puts it in the place of `path` at the end.
+
+    On an error, or Ctrl-C, the new folder is removed and what was at `path` stays. A killed process leaves
+    the old folder or the new one whole, or, where it was killed between two renames, none at `path` and the
+    old one beside it, in a folder that ends in `.tmp`.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as temporary:
+        new, old = Path(temporary) / "new", Path(temporary) / "old"
+        new.mkdir()
+        yield new
+        for file in filter(Path.is_file, new.rglob("*")):
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        if path.exists():
+            path.replace(old)
+        try:
+            new.replace(path)
+        except BaseException:
+            if old.exists():
+                old.replace(path)
+            raise
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,0 +1,131 @@
+"""The folder of manifests: YAML that people can read, written whole or not at all.
+
+::
+
+    folder/
+      deployment/     deployment.yaml  service.yaml  autoscaler.yaml  disruption-budget.yaml
+      kserve/         inference-service.yaml  disruption-budget.yaml
+
+Either sub-folder is applied, not both. Where the engine store is in a claim, both have an engine-store.yaml.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ccr_deploy import __version__
+from ccr_deploy.atomic import atomic_folder
+from ccr_deploy.errors import CcrDeployError, MissingExtraError, WrongUsageError
+from ccr_deploy.packaging.kubernetes.manifests import deployment_manifests, kserve_manifests
+from ccr_deploy.target import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ccr_deploy.bundle import Bundle, Stage
+    from ccr_deploy.packaging.kubernetes.objects import Manifest
+    from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
+
+_MARK = "# Written by ccr-deploy "
+_FILES = frozenset(
+    {
+        "deployment/deployment.yaml",
+        "deployment/service.yaml",
+        "deployment/autoscaler.yaml",
+        "deployment/disruption-budget.yaml",
+        "deployment/engine-store.yaml",
+        "kserve/inference-service.yaml",
+        "kserve/disruption-budget.yaml",
+        "kserve/engine-store.yaml",
+    }
+)
+_SERVED: tuple[Stage, ...] = ("encoder", "classifier")
+_WIDTH = 110
+
+
+def write_manifests(bundle: Bundle, folder: Path, settings: DeploymentSettings) -> tuple[Path, ...]:
+    """Writes a bundle's server as Kubernetes' manifests; returns their paths, in order.
+
+    `bundle` is the one that the image holds. A folder that was written before is replaced.
+
+    Raises:
+        WrongUsageError: the bundle lacks a graph that the target needs, or `folder` holds something else.
+        MissingExtraError: PyYAML is not installed.
+        CcrDeployError: the folder cannot be written.
+    """
+    for stage in _SERVED:
+        resolved = resolve(settings.loaded_target, stage)
+        bundle.graph(stage, resolved.graph_precision, resolved.schedule)
+    return publish(folder, manifest_texts(settings, bundle.manifest.contract_id))
+
+
+def manifest_texts(settings: DeploymentSettings, contract_id: str) -> dict[str, str]:
+    """The YAML of every manifest, by the path of its file.
+
+    Raises:
+        MissingExtraError: PyYAML is not installed.
+    """
+    manifests = {
+        "deployment": deployment_manifests(settings, contract_id),
+        "kserve": kserve_manifests(settings, contract_id),
+    }
+    return {
+        f"{folder}/{name}": _header(settings, contract_id, folder) + _yaml(manifest)
+        for folder, files in manifests.items()
+        for name, manifest in sorted(files.items())
+    }
+
+
+def publish(folder: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
+    """Puts a new folder of `texts` in the place of nothing, or of one that was written before.
+
+    Raises:
+        WrongUsageError: the folder holds something else.
+        CcrDeployError: it cannot be written.
+    """
+    place = folder.resolve()  # a link stays one
+    try:
+        _check_ours(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(place) as new:
+            for name, text in texts.items():
+                path = new / name
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CcrDeployError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    return tuple(folder / name for name in texts)
+
+
+def _header(settings: DeploymentSettings, contract_id: str, folder: str) -> str:
+    target = settings.loaded_target
+    lines = (
+        f"{_MARK}{__version__} (package --format kubernetes); writing again overwrites changes.",
+        f"# Serves the bundle {settings.bundle} of {settings.image}",
+        f"# with the contract {contract_id}, for the target {settings.target}: {target.description}.",
+        f"# Apply deployment/ or kserve/, not both: kubectl apply -f {folder}/",
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _yaml(manifest: Manifest) -> str:
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("pyyaml", "kubernetes", "writing Kubernetes manifests") from error
+    return yaml.safe_dump(manifest.as_mapping(), sort_keys=False, width=_WIDTH, allow_unicode=True)
+
+
+def _check_ours(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise WrongUsageError(f"{folder}: not a folder: name another")
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not (path.is_dir() or (name in _FILES and path.read_bytes().startswith(_MARK.encode()))):
+            raise WrongUsageError(
+                f"{folder}: holds something else than manifests that were written here ({name}): "
+                "name another folder"
+            )

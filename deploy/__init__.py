@@ -1,0 +1,1 @@
+"""Examples of production deployments, and what makes them; not installed."""

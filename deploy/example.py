@@ -1,0 +1,47 @@
+"""Writes the examples in ``deploy/kubernetes/``: ``python -m deploy.example``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ccr_deploy.packaging.kubernetes.folder import manifest_texts, publish
+from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
+
+FOLDER = Path(__file__).parent / "kubernetes"
+CONTRACT_ID = "0123456789abcdef"
+"""Stands for that of a real bundle."""
+EXAMPLES = {
+    "cpu": DeploymentSettings(
+        name="ccr",
+        image="registry.example.com/ccr-deploy:1.0.0-cpu",
+        target="cpu",
+    ),
+    "gpu": DeploymentSettings(
+        name="ccr",
+        image="registry.example.com/ccr-deploy:1.0.0-tensorrt",
+        target="l4",
+        memory_mib=8192,
+        node_labels={"nvidia.com/gpu.product": "NVIDIA-L4"},
+    ),
+    "gpu-with-claim": DeploymentSettings(
+        name="ccr",
+        image="registry.example.com/ccr-deploy:1.0.0-tensorrt",
+        target="l4",
+        replicas_min=1,
+        replicas_max=1,
+        memory_mib=8192,
+        engine_store="claim",
+        node_labels={"nvidia.com/gpu.product": "NVIDIA-L4"},
+    ),
+}
+"""By the names of their folders."""
+
+
+def main() -> None:
+    """Writes every example anew."""
+    for name, settings in EXAMPLES.items():
+        publish(FOLDER / name, manifest_texts(settings, CONTRACT_ID))
+
+
+if __name__ == "__main__":
+    main()
