@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -19,6 +19,11 @@ from ccr_deploy.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from ccr_deploy.bundle import Bundle
     from ccr_deploy.packaging.triton import PackagedRepository
 
 
@@ -26,46 +31,134 @@ if TYPE_CHECKING:
 @bundle_argument
 @click.option(
     "--format",
-    "_format",
-    type=click.Choice(["triton"]),
+    "kind",
+    type=click.Choice(["triton", "kubernetes"]),
     required=True,
-    expose_value=False,
-    help="What to write: a Triton model repository.",
+    help="What to write: a Triton model repository, or Kubernetes' manifests of the server.",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     required=True,
     metavar="DIR",
-    help="Folder for it; a repository that is there gets a new version.",
+    help="Folder for it; a Triton repository that is there gets a new version.",
 )
 @target_option
 @engines_option
+@click.option("--image", metavar="NAME:TAG", help="kubernetes: the image with ccr-deploy and the bundle.")
+@click.option("--name", metavar="NAME", help="kubernetes: what everything is named after.  [default: ccr]")
+@click.option(
+    "--replicas",
+    type=(int, int),
+    metavar="MIN MAX",
+    help="kubernetes: how many servers, by their load.  [default: 2 4]",
+)
+@click.option(
+    "--node-label",
+    "node_labels",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="kubernetes: a label of the nodes that may run it; repeat it for several.",
+)
 @json_option
 @verbose_option
-def package(bundle: Path, output: Path, target: str | None, engines: Path | None, as_json: bool) -> None:
-    """Write a bundle and its engines as what a production server loads.
+def package(
+    bundle: Path,
+    kind: Literal["triton", "kubernetes"],
+    output: Path,
+    target: str | None,
+    engines: Path | None,
+    image: str | None,
+    name: str | None,
+    replicas: tuple[int, int] | None,
+    node_labels: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Write a bundle as what production loads: a Triton model repository, or Kubernetes' manifests.
 
-    For a target of ONNX Runtime the bundle's graphs are packaged, for one of TensorRT the plans in the
-    engine store: one for each compute capability that they were built on. The precision is what was last
+    triton: for a target of ONNX Runtime the bundle's graphs are packaged, for one of TensorRT the plans in
+    the engine store: one for each compute capability that they were built on. The precision is what was last
     built for bundle and target.
 
+    kubernetes: a Deployment and KServe's InferenceService, of which one is applied. Both build the engines
+    of the image's bundle first, where they run, and then serve them.
+
     \b
-    Example:
+    Examples:
       ccr-deploy package bundle --format triton --output repository
+      ccr-deploy package bundle --format kubernetes --output manifests --target l4 --image ccr-deploy:1.0
     """
     from ccr_deploy.bundle import Bundle
+
+    only_kubernetes = {
+        "--image": image,
+        "--name": name,
+        "--replicas": replicas,
+        "--node-label": node_labels or None,
+    }
+    given = [option for option, value in only_kubernetes.items() if value is not None]
+    if kind == "triton" and given:
+        raise click.UsageError(f"{given[0]} is for --format kubernetes")
+    if kind == "kubernetes" and engines:
+        raise click.UsageError("--engines is for --format triton: pods build their own engines")
+    console = stdout_console()
+    chosen = chosen_target(target, None if as_json else console)
+    opened = Bundle.open(bundle)
+    if kind == "triton":
+        _package_triton(console, opened, chosen, engines, output, as_json=as_json)
+        return
+    if image is None:
+        raise click.UsageError("--format kubernetes needs --image NAME:TAG, which holds the bundle")
+    paths = _package_kubernetes(opened, output, chosen, image, name, replicas, node_labels)
+    if as_json:
+        click.echo(json.dumps([str(path) for path in paths], indent=2))
+        return
+    for path in paths:
+        console.print(str(path), markup=False, soft_wrap=True)
+
+
+def _package_triton(
+    console: Console, bundle: Bundle, target: str, engines: Path | None, output: Path, *, as_json: bool
+) -> None:
     from ccr_deploy.engine_store import EngineStore
     from ccr_deploy.packaging.triton import package_triton
 
-    console = stdout_console()
-    name = chosen_target(target, None if as_json else console)
-    packaged = package_triton(Bundle.open(bundle), name, EngineStore.default(engines), output)
+    packaged = package_triton(bundle, target, EngineStore.default(engines), output)
     if as_json:
         click.echo(json.dumps(_as_json(packaged), indent=2))
         return
     for line in _lines(packaged):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _package_kubernetes(
+    bundle: Bundle,
+    output: Path,
+    target: str,
+    image: str,
+    name: str | None,
+    replicas: tuple[int, int] | None,
+    node_labels: Sequence[str],
+) -> tuple[Path, ...]:
+    from ccr_deploy.packaging.kubernetes.folder import write_manifests
+    from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
+
+    least, most = replicas or (2, 4)
+    labels = {}
+    for label in node_labels:
+        key, equals, value = label.partition("=")
+        if not equals:
+            raise click.UsageError(f"--node-label {label}: write it as KEY=VALUE")
+        labels[key] = value
+    settings = DeploymentSettings(
+        name=name or "ccr",
+        image=image,
+        target=target,
+        replicas_min=least,
+        replicas_max=most,
+        node_labels=labels,
+    )
+    return write_manifests(bundle, output, settings)
 
 
 def _as_json(packaged: PackagedRepository) -> dict[str, object]:

@@ -1,0 +1,81 @@
+"""``ccr-deploy package --format kubernetes``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests.cli_runner import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ccr_deploy.bundle import Bundle
+
+IMAGE = "registry.example.com/ccr-deploy:1.0"
+
+
+def package(bundle: Bundle, output: Path, *options: object):
+    return run("package", bundle.path, "--format", "kubernetes", "--output", output, *options)
+
+
+def test_manifests_are_written_and_listed(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    output = tmp_path / "manifests"
+    common = ("--target", "cpu", "--image", IMAGE)
+    outcome = package(tiny_bundle, output, *common, "--name", "cameras", "--replicas", 1, 3)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    written = {str(path) for path in output.rglob("*.yaml")}
+    assert set(outcome.stdout.splitlines()[1:]) == written
+    deployment = yaml.safe_load((output / "deployment" / "deployment.yaml").read_text())
+    assert deployment["metadata"]["name"] == "cameras"
+    init, server = (
+        deployment["spec"]["template"]["spec"][name][0] for name in ("initContainers", "containers")
+    )
+    assert (init["image"], init["args"][:1], server["args"][:1]) == (IMAGE, ["build-engine"], ["serve"])
+    scaler = yaml.safe_load((output / "deployment" / "autoscaler.yaml").read_text())
+    assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (1, 3)
+    again = package(tiny_bundle, output, *common, "--json")
+    assert set(json.loads(again.stdout)) == written
+
+
+def test_a_gpu_is_asked_for_on_nodes_that_have_it(calibrated_demo, tmp_path: Path) -> None:
+    label = "nvidia.com/gpu.product=NVIDIA-L4"
+    outcome = package(
+        calibrated_demo.bundle, tmp_path / "gpu", "--target", "l4", "--image", IMAGE, "--node-label", label
+    )
+    assert outcome.status == 0, outcome.stderr
+    pod = yaml.safe_load((tmp_path / "gpu" / "deployment" / "deployment.yaml").read_text())["spec"][
+        "template"
+    ]
+    assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] in {1, "1"}
+    assert "NVIDIA-L4" in json.dumps(pod["spec"])
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        ((), 2, "needs --image NAME:TAG"),
+        (("--image", "ccr-deploy"), 2, "name a tag other than latest"),
+        (("--image", IMAGE, "--name", "No_Label"), 2, "not a DNS label"),
+        (("--image", IMAGE, "--replicas", "3", "1"), 2, "replicas_max 1: must be 3 to 1000"),
+        (("--image", IMAGE, "--node-label", "gpu"), 2, "write it as KEY=VALUE"),
+        (("--image", IMAGE, "--engines", "engines"), 2, "--engines is for --format triton"),
+    ],
+)
+def test_what_cannot_be_packaged(
+    tiny_bundle: Bundle, tmp_path: Path, options: tuple[str, ...], status: int, message: str
+) -> None:
+    outcome = package(tiny_bundle, tmp_path / "out", "--target", "cpu", *options)
+    assert outcome.status == status
+    assert message in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_triton_takes_no_option_of_kubernetes(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    common = ("--format", "triton", "--output", tmp_path / "out")
+    outcome = run("package", tiny_bundle.path, *common, "--image", IMAGE)
+    assert outcome.status == 2
+    assert "--image is for --format kubernetes" in outcome.stderr
