@@ -56,6 +56,10 @@ class EngineError(CcrDeployError):
     """An engine that cannot be built, does not match its sidecar or cannot be run here."""
 
 
+class ServingError(CcrDeployError):
+    """A server that cannot be started."""
+
+
 class MissingExtraError(CcrDeployError):
     """An optional package that a command needs is not installed."""
 

@@ -20,6 +20,7 @@ from ccr_deploy.cli.describe import describe
 from ccr_deploy.cli.doctor import doctor
 from ccr_deploy.cli.export import export
 from ccr_deploy.cli.inspect import inspect
+from ccr_deploy.cli.serve import serve
 from ccr_deploy.cli.verify import verify
 from ccr_deploy.errors import CcrDeployError
 
@@ -49,7 +50,18 @@ def cli() -> None:
     """
 
 
-for _command in (describe, export, calibrate, build_engine, verify, benchmark, classify, inspect, doctor):
+for _command in (
+    describe,
+    export,
+    calibrate,
+    build_engine,
+    verify,
+    benchmark,
+    classify,
+    serve,
+    inspect,
+    doctor,
+):
     cli.add_command(_command)
 
 
