@@ -71,7 +71,7 @@ class EngineQueue:
         """
         self._loop = asyncio.get_running_loop()
         self._thread.start()
-        await asyncio.wrap_future(self._started)
+        await asyncio.shield(asyncio.wrap_future(self._started))  # the thread goes on where this is cancelled
 
     async def infer(self, rows: Rows) -> Outputs:
         """The engine's outputs for the rows of one request, ``uint8 [N, ...]``.

@@ -1,8 +1,8 @@
 """The protocol's HTTP bodies: JSON, and JSON with binary tensors behind it.
 
 KServe's SDK has its own reader, which turns a binary tensor into a list of Python numbers (ten milliseconds
-for a 224x224 image) and refuses bytes that are no UTF-8, as payloads are; and its writer forgets the
-request's `binary_data_output` where the request names outputs.
+for a 224x224 image) and refuses bytes that are no UTF-8, as payloads are; and its writer forgets
+`binary_data_output` where a request names outputs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from kserve.protocol.infer_type import RequestedOutput
 from pydantic import BaseModel, ConfigDict, Field
 
 from ccr_deploy.errors import first_problem
+from ccr_deploy.serving.tensors import binary_content
 
 if TYPE_CHECKING:
     from kserve import InferResponse
@@ -83,14 +84,30 @@ def read_request(body: bytes, json_length: str | None, model_name: str) -> Infer
     )
 
 
-def write_response(response: InferResponse) -> tuple[bytes, dict[str, str]]:
-    """The body of an answer and its headers."""
-    content, json_length = response.to_rest()
-    if json_length is None:
-        answer = {name: value for name, value in content.items() if value not in (None, "")}
-        return orjson.dumps(answer), {"Content-Type": "application/json"}
-    headers = {"Content-Type": "application/octet-stream", JSON_LENGTH_HEADER: str(json_length)}
-    return content, headers
+def write_response(response: InferResponse, request: InferRequest) -> tuple[bytes, dict[str, str]]:
+    """The body of an answer and its headers; each output in binary where the request asks for that."""
+    in_binary = {output.name: output.binary_data for output in request.request_outputs or []}
+    binary: list[bytes] = []
+    outputs = []
+    for output in response.outputs:
+        written = {"name": output.name, "datatype": output.datatype, "shape": output.shape}
+        if in_binary.get(output.name, request.use_binary_outputs):
+            content = binary_content(output)
+            assert content is not None
+            binary.append(content)
+            written["parameters"] = {"binary_data_size": len(content)}
+        else:
+            values = output.as_numpy().ravel().tolist()
+            written["data"] = (
+                [str(value, "utf-8") for value in values] if output.datatype == "BYTES" else values
+            )
+        outputs.append(written)
+    answer = {"model_name": response.model_name, "outputs": outputs}
+    json_part = orjson.dumps({"id": response.id, **answer} if response.id else answer)
+    if not binary:
+        return json_part, {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/octet-stream", JSON_LENGTH_HEADER: str(len(json_part))}
+    return b"".join([json_part, *binary]), headers
 
 
 def _length(header: str, body_length: int) -> int:

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from kserve.protocol.rest.server import metrics_handler
 from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from ccr_deploy import __version__
 from ccr_deploy.serving.http_codec import JSON_LENGTH_HEADER, read_request, write_response
@@ -55,7 +56,7 @@ def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> FastAPI:
         body = await _body(request, max_body_bytes)
         decoded = read_request(body, request.headers.get(JSON_LENGTH_HEADER), model_name)
         answer, _ = await dataplane.infer(model_name, decoded)
-        content, headers = write_response(answer)
+        content, headers = write_response(answer, decoded)
         return Response(content, headers=headers)
 
     for path, endpoint in {
@@ -72,6 +73,7 @@ def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> FastAPI:
     for kind in REFUSALS:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(HTTPException, _not_routed)
+    app.add_exception_handler(ClientDisconnect, _hung_up)
     return app
 
 
@@ -107,3 +109,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _not_routed(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _hung_up(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # that nobody reads; without it the error would be logged

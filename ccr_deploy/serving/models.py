@@ -79,8 +79,6 @@ class EngineModel(Model):
             response_id=payload.id or "",
             model_name=self.name,
             infer_outputs=[_output(tensor, tensors[tensor.name]) for tensor in wanted],
-            requested_outputs=payload.request_outputs,
-            use_binary_outputs=payload.use_binary_outputs,
         )
 
     def _wanted(self, request: InferRequest) -> list[TensorType]:
@@ -151,9 +149,6 @@ class ClassifierModel(EngineModel):
 
 
 def _output(tensor: TensorType, values: npt.NDArray[np.generic]) -> InferOutput:
-    return InferOutput(
-        name=tensor.name,
-        shape=list(values.shape),
-        datatype=tensor.datatype,
-        data=np.ascontiguousarray(values),
-    )
+    output = InferOutput(name=tensor.name, shape=list(values.shape), datatype=tensor.datatype)
+    output.set_data_from_numpy(values, binary_data=True)  # KServe's gRPC writer fails on arrays
+    return output

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     import numpy.typing as npt
-    from kserve import InferInput
+    from kserve import InferInput, InferOutput
 
     from ccr_deploy.contract import CodeContract
 
@@ -82,8 +82,8 @@ def read_payloads(tensor: InferInput, contract: CodeContract) -> npt.NDArray[np.
         raise InvalidInput(f"input {tensor.name}: {error}") from error
 
 
-def binary_content(tensor: InferInput) -> bytes | None:
-    """The bytes of a tensor that was sent in binary, else None.
+def binary_content(tensor: InferInput | InferOutput) -> bytes | None:
+    """The bytes of a tensor in binary form, else None.
 
     KServe's SDK keeps them in an attribute that is not public, and its `as_numpy` trusts what they say.
     """
