@@ -84,12 +84,14 @@ def serve(
     factory = EngineFactory.of_last_build(Bundle.open(bundle), name, EngineStore.default(engines))
     limits = Limits.of(factory.target, max_batch, max_waiting)
     server = LocalServer(factory, limits, host, http_port, grpc_port)
-    asyncio.run(server.run(_tell_json if as_json else _tell))
+    asyncio.run(server.run(tell_json if as_json else tell))
 
 
-def _tell(event: Event) -> None:
+def tell(event: Event) -> None:
+    """One line for people."""
     click.echo(str(event))
 
 
-def _tell_json(event: Event) -> None:
+def tell_json(event: Event) -> None:
+    """One line of JSON."""
     click.echo(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}))

@@ -32,8 +32,14 @@ class _Servicer(InferenceServicer):
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "models are not unloaded by clients")
 
 
-class _StatusInterceptor(AsyncServerInterceptor):
-    """Errors to status codes. KServe's own fails on errors without a `reason`, such as a model not ready."""
+class Calls(AsyncServerInterceptor):
+    """The calls in progress, and their errors as status codes.
+
+    KServe's own interceptor fails on errors without a `reason`, such as that of a model that is not ready.
+    """
+
+    def __init__(self) -> None:
+        self.in_progress = 0
 
     async def intercept(
         self,
@@ -43,6 +49,7 @@ class _StatusInterceptor(AsyncServerInterceptor):
         method_name: str,  # noqa: ARG002
     ) -> object:
         """Calls the method; an error it raises ends the call with the status of its kind."""
+        self.in_progress += 1
         try:
             return await method(request_or_iterator, context)
         except Exception as error:
@@ -50,12 +57,14 @@ class _StatusInterceptor(AsyncServerInterceptor):
                 model_name = getattr(request_or_iterator, "model_name", "")
                 await context.abort(refusal(error, model_name).grpc, str(error))
             raise
+        finally:
+            self.in_progress -= 1
 
 
-def grpc_server(dataplane: DataPlane, *, max_message_bytes: int) -> grpc.aio.Server:
+def grpc_server(dataplane: DataPlane, calls: Calls, *, max_message_bytes: int) -> grpc.aio.Server:
     """The server, without an address yet; gRPC itself refuses longer messages."""
     server = grpc.aio.server(
-        interceptors=[_StatusInterceptor()],
+        interceptors=[calls],
         options=[
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", -1),

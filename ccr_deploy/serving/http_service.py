@@ -40,6 +40,11 @@ class HttpServer(uvicorn.Server):
         )
         super().__init__(config)
 
+    @property
+    def in_progress(self) -> int:
+        """The requests that were begun and not answered yet."""
+        return len(self.server_state.tasks)
+
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Leaves signals to the caller."""

@@ -16,7 +16,7 @@ from kserve.protocol.dataplane import DataPlane
 from ccr_deploy import __version__
 from ccr_deploy.errors import ServingError
 from ccr_deploy.serving.engine_queue import EngineQueue
-from ccr_deploy.serving.grpc_service import grpc_server
+from ccr_deploy.serving.grpc_service import Calls, grpc_server
 from ccr_deploy.serving.http_service import HttpServer, http_app
 from ccr_deploy.serving.models import ClassifierModel, EncoderModel
 
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from ccr_deploy.serving.limits import Limits
 
 STAGES: tuple[Stage, ...] = ("encoder", "classifier")
-GRACE_SECONDS = 25
-"""How long requests in flight may take after SIGTERM: less than the 30 s after which Kubernetes kills."""
+GRACE_SECONDS = 20
+"""How long requests in flight may take at the end: with what precedes it, less than Kubernetes' 30 s."""
+_DRAIN_SECONDS = 5
+_LOOK_SECONDS = 0.05
+_IDLE_LOOKS = 3
 _BACKLOG = 1024
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -114,6 +117,7 @@ class LocalServer:
         ):
             self._dataplane.model_registry.update(model)
         app = http_app(self._dataplane, max_body_bytes=limits.body_bytes(bundle))
+        self._calls = Calls()
         self._http = HttpServer(app, grace_seconds=GRACE_SECONDS)
         self._max_message_bytes = limits.message_bytes(bundle)
 
@@ -127,7 +131,7 @@ class LocalServer:
             EngineError: an engine cannot be loaded or run.
         """
         stop = _stop_signal()
-        grpc = grpc_server(self._dataplane, max_message_bytes=self._max_message_bytes)
+        grpc = grpc_server(self._dataplane, self._calls, max_message_bytes=self._max_message_bytes)
         listener, listening = self._open_ports(grpc)
         await grpc.start()
         http = asyncio.create_task(self._http.serve(sockets=[listener]))
@@ -139,6 +143,7 @@ class LocalServer:
                 await stop.wait()
         finally:
             self._dataplane.stopping = True
+            await self._drain()
             self._http.should_exit = True
             await asyncio.gather(http, grpc.stop(GRACE_SECONDS))
             await asyncio.gather(*(queue.close() for queue in self._queues))
@@ -146,19 +151,28 @@ class LocalServer:
 
     def _open_ports(self, grpc: grpc.aio.Server) -> tuple[socket.socket, Listening]:
         host, http_port, grpc_port = self._address
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            listener = socket.create_server((host, http_port), family=family, backlog=_BACKLOG)
-        except OSError as error:
-            raise _closed(host, http_port, "--http-port", error.strerror or str(error)) from error
+        listener = _listener(host, http_port, "--http-port")
         # Connections inherit it. Without it an answer's body waits for its headers' acknowledgement, 40 ms.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
+            # gRPC opens its own, but tells on stderr rather than in its error what is wrong with a port.
+            _listener(host, grpc_port, "--grpc-port").close()
             found = grpc.add_insecure_port(f"[{host}]:{grpc_port}" if ":" in host else f"{host}:{grpc_port}")
         except RuntimeError as error:
-            listener.close()
             raise _closed(host, grpc_port, "--grpc-port", "gRPC cannot bind it") from error
         return listener, Listening(host, listener.getsockname()[1], found)
+
+    async def _drain(self) -> None:
+        """Goes on serving until there is nothing to do, for a few seconds at most.
+
+        Closing an HTTP server drops requests that have arrived but were not begun, and gRPC's cancels them.
+        """
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        idle = 0
+        while idle < _IDLE_LOOKS and time.monotonic() < deadline:
+            busy = self._http.in_progress or self._calls.in_progress
+            idle = 0 if busy else idle + 1
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _start_engines(self) -> None:
         for queue in self._queues:  # in turn: each would disturb the other's warm-up
@@ -190,6 +204,14 @@ async def _before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> boo
     stopping.cancel()
     await working
     return True
+
+
+def _listener(host: str, port: int, option: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise _closed(host, port, option, error.strerror or str(error)) from error
 
 
 def _closed(host: str, port: int, option: str, reason: str) -> ServingError:
