@@ -60,6 +60,10 @@ class RepositoryError(CcrDeployError):
     """A model repository that is damaged or cannot be written."""
 
 
+class ServingError(CcrDeployError):
+    """A server that cannot be started."""
+
+
 class MissingExtraError(CcrDeployError):
     """An optional package that a command needs is not installed."""
 

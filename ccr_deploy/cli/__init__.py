@@ -22,6 +22,7 @@ from ccr_deploy.cli.encode import encode
 from ccr_deploy.cli.export import export
 from ccr_deploy.cli.inspect import inspect
 from ccr_deploy.cli.package import package
+from ccr_deploy.cli.serve import serve
 from ccr_deploy.cli.verify import verify
 from ccr_deploy.errors import CcrDeployError
 
@@ -60,6 +61,7 @@ for _command in (
     benchmark,
     encode,
     classify,
+    serve,
     package,
     inspect,
     doctor,

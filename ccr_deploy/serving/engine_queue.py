@@ -1,0 +1,181 @@
+"""The requests that wait for an engine, and the one thread that loads, runs and closes it.
+
+Requests that wait while the engine runs go into its next run together, in their order, as many as fit: under
+load every run is full, and a request that finds the engine idle does not wait for others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from kserve.errors import InferenceError, ModelNotReady
+
+from ccr_deploy.serving.measures import IMAGES, RUN_IMAGES, RUN_SECONDS, WAITING
+from ccr_deploy.serving.refusals import BusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from ccr_deploy.backends.base import Runner
+    from ccr_deploy.serving.limits import Limits
+
+    Rows = npt.NDArray[np.uint8]
+    Outputs = dict[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Rows of the engine's one input, and where their outputs go."""
+
+    rows: Rows
+    answer: asyncio.Future[Outputs]
+
+
+class EngineQueue:
+    """One engine behind a queue. `start` before use, `close` at the end."""
+
+    def __init__(self, name: str, load: Callable[[], Runner], limits: Limits) -> None:
+        """An engine that `load` loads; `name` is its model's."""
+        self.name = name
+        self._load = load
+        self._limits = limits
+        self._requests: deque[_Request] = deque()
+        self._waiting = 0
+        self._closing = False
+        self._ready = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name=f"engine {name}", daemon=True)
+        self._started: Future[None] = Future()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the engine was warmed up."""
+        return self._ready
+
+    async def start(self) -> None:
+        """Loads and warms up the engine.
+
+        Raises:
+            EngineError: it cannot be loaded or run.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        await asyncio.shield(asyncio.wrap_future(self._started))  # the thread goes on where this is cancelled
+
+    async def infer(self, rows: Rows) -> Outputs:
+        """The engine's outputs for the rows of one request, ``uint8 [N, ...]``.
+
+        Raises:
+            ModelNotReady: the engine was not warmed up yet.
+            BusyError: too many rows wait.
+            InferenceError: the engine failed.
+        """
+        request = _Request(rows, self._loop.create_future())
+        with self._changed:
+            if not self._ready or self._closing:
+                raise ModelNotReady(self.name)
+            if self._waiting + len(rows) > self._limits.max_waiting:
+                raise BusyError(f"{self.name}: {self._waiting} images wait, as many as may: try again later")
+            self._requests.append(request)
+            self._count_waiting(len(rows))
+            self._changed.notify()
+        return await request.answer
+
+    async def close(self) -> None:
+        """Ends the thread after the requests that wait, and the engine with it."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def _work(self) -> None:
+        try:
+            runner = self._load()
+            self._warm_up(runner)
+        except Exception as error:  # whoever waits for the start raises it
+            self._started.set_exception(error)
+            return
+        with runner:
+            self._ready = True
+            self._started.set_result(None)
+            while requests := self._next_requests():
+                self._run(runner, requests)
+
+    def _warm_up(self, runner: Runner) -> None:
+        """Runs every batch size once: backends settle memory and kernels for each shape they meet."""
+        (spec,) = runner.inputs
+        row_shape = [size or 1 for size in spec.shape[1:]]
+        for size in range(1, self._limits.max_batch + 1):
+            if not self._closing:
+                runner.infer({spec.name: np.zeros((size, *row_shape), np.uint8)})
+
+    def _next_requests(self) -> list[_Request]:
+        """As many requests as fit into one run, as soon as there is one; none at the end."""
+        taken: list[_Request] = []
+        with self._changed:
+            while not taken and self._changed.wait_for(lambda: self._requests or self._closing):
+                if not self._requests:
+                    break
+                taken = self._take()
+        return taken
+
+    def _take(self) -> list[_Request]:
+        taken: list[_Request] = []
+        free = self._limits.max_batch
+        while self._requests and len(self._requests[0].rows) <= free:
+            request = self._requests.popleft()
+            self._count_waiting(-len(request.rows))
+            if not request.answer.cancelled():  # by a client that went away
+                taken.append(request)
+                free -= len(request.rows)
+        return taken
+
+    def _run(self, runner: Runner, requests: list[_Request]) -> None:
+        (spec,) = runner.inputs
+        rows = [request.rows for request in requests]
+        batch = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        started = time.perf_counter()
+        try:
+            outputs = runner.infer({spec.name: batch})
+        except Exception as error:  # one run that fails must not end the server
+            self._deliver(partial(_fail, requests, InferenceError(f"{self.name}: {error}")))
+            return
+        RUN_SECONDS.labels(self.name).observe(time.perf_counter() - started)
+        RUN_IMAGES.labels(self.name).observe(len(batch))
+        IMAGES.labels(self.name).inc(len(batch))
+        self._deliver(partial(_answer, requests, outputs))
+
+    def _deliver(self, callback: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+            self._loop.call_soon_threadsafe(callback)
+
+    def _count_waiting(self, rows: int) -> None:
+        self._waiting += rows
+        WAITING.labels(self.name).set(self._waiting)
+
+
+def _answer(requests: list[_Request], outputs: Outputs) -> None:
+    start = 0
+    for request in requests:
+        stop = start + len(request.rows)
+        if not request.answer.done():
+            request.answer.set_result({name: rows[start:stop] for name, rows in outputs.items()})
+        start = stop
+
+
+def _fail(requests: list[_Request], error: InferenceError) -> None:
+    for request in requests:
+        if not request.answer.done():
+            request.answer.set_exception(error)

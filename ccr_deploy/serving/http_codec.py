@@ -1,0 +1,139 @@
+"""The protocol's HTTP bodies: JSON, and JSON with binary tensors behind it.
+
+KServe's SDK has its own reader, which turns a binary tensor into a list of Python numbers (ten milliseconds
+for a 224x224 image) and refuses bytes that are no UTF-8, as payloads are; and its writer forgets
+`binary_data_output` where a request names outputs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pydantic
+from kserve import InferInput, InferRequest
+from kserve.errors import InvalidInput
+from kserve.protocol.infer_type import RequestedOutput
+from pydantic import BaseModel, ConfigDict, Field
+
+from ccr_deploy.errors import first_problem
+from ccr_deploy.serving.tensors import binary_content
+
+if TYPE_CHECKING:
+    from kserve import InferResponse
+
+JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
+"""How many bytes of a body are JSON, where binary tensors follow."""
+
+
+class _Part(BaseModel):
+    """A part of a request's JSON; what the protocol's extensions add is ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class _Parameters(_Part):
+    binary_data: bool | None = None
+    binary_data_size: int | None = Field(default=None, ge=0)
+    binary_data_output: bool = False
+
+
+class _Input(_Part):
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: _Parameters = _Parameters()
+    data: list[Any] | None = None
+
+
+class _Output(_Part):
+    name: str
+    parameters: _Parameters = _Parameters()
+
+
+class _Request(_Part):
+    id: str | None = None
+    inputs: list[_Input]
+    outputs: list[_Output] = []
+    parameters: _Parameters = _Parameters()
+
+
+def read_request(body: bytes, json_length: str | None, model_name: str) -> InferRequest:
+    """The request in a body, of which `json_length` bytes are JSON, or all.
+
+    Raises:
+        InvalidInput: it is none, or its binary tensors are not as long as it says.
+    """
+    length = len(body) if json_length is None else _length(json_length, len(body))
+    try:
+        request = _Request.model_validate(orjson.loads(body[:length]))
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"the body is no JSON: {error}") from error
+    except pydantic.ValidationError as error:
+        raise InvalidInput(f"the body is no inference request: {first_problem(error)}") from error
+    raw_inputs = _binary_tensors(request, body, length)
+    return InferRequest(
+        model_name=model_name,
+        infer_inputs=[
+            InferInput(tensor.name, tensor.shape, tensor.datatype, tensor.data) for tensor in request.inputs
+        ],
+        request_id=request.id,
+        raw_inputs=raw_inputs,
+        parameters={"binary_data_output": request.parameters.binary_data_output},
+        request_outputs=[_requested(output, request) for output in request.outputs] or None,
+    )
+
+
+def write_response(response: InferResponse, request: InferRequest) -> tuple[bytes, dict[str, str]]:
+    """The body of an answer and its headers; each output in binary where the request asks for that."""
+    in_binary = {output.name: output.binary_data for output in request.request_outputs or []}
+    binary: list[bytes] = []
+    outputs = []
+    for output in response.outputs:
+        written = {"name": output.name, "datatype": output.datatype, "shape": output.shape}
+        if in_binary.get(output.name, request.use_binary_outputs):
+            content = binary_content(output)
+            assert content is not None
+            binary.append(content)
+            written["parameters"] = {"binary_data_size": len(content)}
+        else:
+            values = output.as_numpy().ravel().tolist()
+            written["data"] = (
+                [str(value, "utf-8") for value in values] if output.datatype == "BYTES" else values
+            )
+        outputs.append(written)
+    answer = {"model_name": response.model_name, "outputs": outputs}
+    json_part = orjson.dumps({"id": response.id, **answer} if response.id else answer)
+    if not binary:
+        return json_part, {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/octet-stream", JSON_LENGTH_HEADER: str(len(json_part))}
+    return b"".join([json_part, *binary]), headers
+
+
+def _length(header: str, body_length: int) -> int:
+    if not (header.isascii() and header.isdecimal()) or int(header) > body_length:
+        raise InvalidInput(
+            f"{JSON_LENGTH_HEADER} is {header:.20}, expected a number up to the body's {body_length} bytes"
+        )
+    return int(header)
+
+
+def _binary_tensors(request: _Request, body: bytes, start: int) -> list[bytes | None]:
+    """What stands behind the JSON, for each input that says so."""
+    found: list[bytes | None] = []
+    for tensor in request.inputs:
+        size = tensor.parameters.binary_data_size
+        if (size is None) == (tensor.data is None):
+            raise InvalidInput(f"input {tensor.name:.80}: give either data or the parameter binary_data_size")
+        found.append(None if size is None else body[start : start + size])
+        start += size or 0
+    if start != len(body):
+        raise InvalidInput(f"the body has {len(body)} bytes, its JSON and binary tensors take {start}")
+    return found
+
+
+def _requested(output: _Output, request: _Request) -> RequestedOutput:
+    binary = output.parameters.binary_data
+    if binary is None:
+        binary = request.parameters.binary_data_output
+    return RequestedOutput(output.name, {"binary_data": binary})

@@ -1,0 +1,154 @@
+"""The two models: an encoder, images to codes, and a classifier, payloads or codes to labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from kserve import InferOutput, InferRequest, InferResponse, Model
+from kserve.errors import InferenceError, InvalidInput, ModelNotReady
+
+from ccr_deploy.serving.refusals import REFUSALS
+from ccr_deploy.serving.tensors import TensorType, read_bytes, read_payloads
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from kserve import InferInput
+
+    from ccr_deploy.bundle import Manifest
+    from ccr_deploy.serving.engine_queue import EngineQueue
+    from ccr_deploy.serving.limits import Limits
+
+    Tensors = dict[str, npt.NDArray[np.generic]]
+
+
+class EngineModel(Model):
+    """A model of the protocol over an engine's queue. It computes nothing itself and never blocks."""
+
+    inputs: tuple[TensorType, ...]
+    """What a request may bring: one of these."""
+    outputs: tuple[TensorType, ...]
+
+    def __init__(self, queue: EngineQueue, limits: Limits) -> None:
+        super().__init__(queue.name)
+        self._queue = queue
+        self._max_batch = limits.max_batch
+
+    async def healthy(self) -> bool:
+        """Whether the engine was warmed up."""
+        return self._queue.ready
+
+    def load(self) -> bool:
+        """What KServe's SDK calls for a request to a model that is not ready; its own would say that it is.
+
+        Raises:
+            ModelNotReady: always.
+        """
+        raise ModelNotReady(self.name)
+
+    def get_input_types(self) -> list[dict[str, object]]:
+        """The inputs' metadata."""
+        return [tensor.metadata() for tensor in self.inputs]
+
+    def get_output_types(self) -> list[dict[str, object]]:
+        """The outputs' metadata."""
+        return [tensor.metadata() for tensor in self.outputs]
+
+    async def predict(
+        self,
+        payload: InferRequest,
+        headers: dict[str, str] | None = None,  # noqa: ARG002
+        response_headers: dict[str, str] | None = None,  # noqa: ARG002
+    ) -> InferResponse:
+        """The answer to one request, with the outputs that it asks for, or all.
+
+        Raises:
+            InvalidInput: the request does not fit the model.
+            ModelNotReady, BusyError: it cannot be taken now.
+            InferenceError: the engine failed.
+        """
+        try:
+            wanted = self._wanted(payload)
+            tensors = await self._answer(self._rows(payload))
+        except Exception as error:
+            if type(error) in REFUSALS:
+                raise
+            # Anything else would reach the HTTP server, which breaks the connection behind the answer.
+            raise InferenceError(f"{self.name}: unexpected {type(error).__name__}: {error}") from error
+        return InferResponse(
+            response_id=payload.id or "",
+            model_name=self.name,
+            infer_outputs=[_output(tensor, tensors[tensor.name]) for tensor in wanted],
+        )
+
+    def _wanted(self, request: InferRequest) -> list[TensorType]:
+        known = {tensor.name: tensor for tensor in self.outputs}
+        names = [output.name for output in request.request_outputs or []] or list(known)
+        for name in names:
+            if name not in known:
+                raise InvalidInput(f"{self.name} has no output {name!r:.80}, only {', '.join(known)}")
+        return [known[name] for name in dict.fromkeys(names)]
+
+    def _rows(self, request: InferRequest) -> npt.NDArray[np.uint8]:
+        """The engine's input from the request's one tensor."""
+        known = {tensor.name: tensor for tensor in self.inputs}
+        if len(request.inputs) != 1 or request.inputs[0].name not in known:
+            found = ", ".join(tensor.name for tensor in request.inputs) or "none"
+            raise InvalidInput(
+                f"{self.name} takes {'one of ' * (len(known) > 1)}{', '.join(known)}, found {found:.80}"
+            )
+        (tensor,) = request.inputs
+        return self._read(tensor)
+
+    def _read(self, tensor: InferInput) -> npt.NDArray[np.uint8]:
+        (expected,) = (known for known in self.inputs if known.name == tensor.name)
+        expected.check(tensor, self._max_batch)
+        return read_bytes(tensor)
+
+    async def _answer(self, rows: npt.NDArray[np.uint8]) -> Tensors:
+        return await self._queue.infer(rows)
+
+
+class EncoderModel(EngineModel):
+    """``image`` UINT8 [N, H, W, 3] to ``code`` UINT8 [N, bytes]."""
+
+    def __init__(self, manifest: Manifest, queue: EngineQueue, limits: Limits) -> None:
+        super().__init__(queue, limits)
+        contract = manifest.contract
+        self.inputs = (TensorType("image", "UINT8", (contract.image_height, contract.image_width, 3)),)
+        self.outputs = (TensorType("code", "UINT8", (contract.code_bytes,)),)
+
+
+class ClassifierModel(EngineModel):
+    """``payload`` BYTES [N] or ``code`` UINT8 [N, bytes] to ``logits`` FP32 [N, classes], ``label`` BYTES.
+
+    A payload is checked before its code is classified: magic, length, CRC and contract.
+    """
+
+    def __init__(self, manifest: Manifest, queue: EngineQueue, limits: Limits) -> None:
+        super().__init__(queue, limits)
+        classes = manifest.model.classifier.classes
+        self._contract = manifest.contract
+        self._names = [manifest.class_name(label).encode() for label in range(classes)]
+        self._payload = TensorType("payload", "BYTES")
+        self.inputs = (self._payload, TensorType("code", "UINT8", (manifest.contract.code_bytes,)))
+        self.outputs = (TensorType("logits", "FP32", (classes,)), TensorType("label", "BYTES"))
+
+    def _read(self, tensor: InferInput) -> npt.NDArray[np.uint8]:
+        if tensor.name != self._payload.name:
+            return super()._read(tensor)
+        if tensor.shape[1:] == [1]:  # as Triton shapes a batch of single elements
+            tensor.shape = tensor.shape[:1]
+        self._payload.check(tensor, self._max_batch)
+        return read_payloads(tensor, self._contract)
+
+    async def _answer(self, rows: npt.NDArray[np.uint8]) -> Tensors:
+        logits = (await super()._answer(rows))["logits"].astype(np.float32, copy=False)
+        labels = np.array([self._names[label] for label in logits.argmax(axis=1)], dtype=np.object_)
+        return {"logits": logits, "label": labels}
+
+
+def _output(tensor: TensorType, values: npt.NDArray[np.generic]) -> InferOutput:
+    output = InferOutput(name=tensor.name, shape=list(values.shape), datatype=tensor.datatype)
+    output.set_data_from_numpy(values, binary_data=True)  # KServe's gRPC writer fails on arrays
+    return output
