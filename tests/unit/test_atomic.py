@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ccr_deploy.atomic import atomic_file, write_atomically
+from ccr_deploy.atomic import atomic_file, locked_folder, write_atomically
+from ccr_deploy.errors import BundleError
 
 
 def interrupted_write(path: Path, error: type[BaseException]) -> None:
@@ -90,3 +91,20 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
 def test_a_missing_folder_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "nowhere" / "file", b"new")
+
+
+def test_a_locked_folder_is_one_commands_alone(tmp_path):
+    message = f"{tmp_path}: another command is writing to it"
+    with (
+        locked_folder(tmp_path, BundleError),
+        pytest.raises(BundleError, match=message),
+        locked_folder(tmp_path, BundleError),
+    ):
+        pytest.fail("two commands hold one lock")
+
+
+def test_a_lock_is_given_free_after_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), locked_folder(tmp_path, BundleError):
+        raise ZeroDivisionError
+    with locked_folder(tmp_path, BundleError):
+        pass
