@@ -59,7 +59,7 @@ class PayloadWriter:
     """
 
     def __init__(self, contract: CodeContract) -> None:
-        self._shape = (contract.code_bytes,)
+        self._code_bytes = contract.code_bytes
         self._header = _HEADER.pack(
             MAGIC,
             VERSION,
@@ -70,20 +70,25 @@ class PayloadWriter:
         )
         self._header_crc = zlib.crc32(self._header)
 
-    def payload(self, code: npt.NDArray[np.uint8]) -> bytes:
-        """Wraps one packed code ``uint8 [bytes]`` of the contract's length.
+    def payloads(self, codes: npt.NDArray[np.uint8]) -> list[bytes]:
+        """Wraps a batch of packed codes ``uint8 [N, bytes]`` of the contract's length.
 
         Raises:
-            PayloadError: the code has another length or type.
+            PayloadError: the codes have another length or type.
         """
+        size, header, header_crc = self._code_bytes, self._header, self._header_crc
         # NumPy has one object for the type, whose identity is found sooner than its equality.
-        if (code.dtype is not _UINT8 and code.dtype != _UINT8) or code.shape != self._shape:
+        if (codes.dtype is not _UINT8 and codes.dtype != _UINT8) or codes.shape[1:] != (size,):
             raise PayloadError(
-                f"a code of this contract is uint8 {list(self._shape)}, found {code.dtype} {list(code.shape)}"
+                f"a code of this contract is uint8 [{size}], found {codes.dtype} {list(codes.shape[1:])}"
             )
-        content = code.tobytes()
-        crc = zlib.crc32(content, self._header_crc)
-        return b"".join((self._header, content, crc.to_bytes(_CRC_BYTES, "little")))
+        content = codes.tobytes()
+        payloads = []
+        for start in range(0, len(content), size):
+            code = content[start : start + size]
+            crc = zlib.crc32(code, header_crc).to_bytes(_CRC_BYTES, "little")
+            payloads.append(b"".join((header, code, crc)))
+        return payloads
 
 
 def encode_payload(code: npt.NDArray[np.uint8], contract: CodeContract) -> bytes:
@@ -92,7 +97,7 @@ def encode_payload(code: npt.NDArray[np.uint8], contract: CodeContract) -> bytes
     Raises:
         PayloadError: the code has another length or type.
     """
-    return PayloadWriter(contract).payload(code)
+    return PayloadWriter(contract).payloads(code[None])[0]
 
 
 def decode_payload(payload: bytes, contract: CodeContract) -> npt.NDArray[np.uint8]:

@@ -107,7 +107,7 @@ class Encoder(_EngineUser):
             EngineError: the images have another type or shape, or the encoder was closed.
         """
         codes = self._runner.infer({"image": images})["code"].astype(np.uint8, copy=False)
-        return [self._writer.payload(code) for code in codes]
+        return self._writer.payloads(codes)
 
 
 class Classifier(_EngineUser):

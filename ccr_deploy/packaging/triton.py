@@ -27,6 +27,7 @@ from ccr_deploy.packaging.repository import (
 from ccr_deploy.packaging.served_stage import served_stages
 from ccr_deploy.packaging.triton_models import LABELS_FILE, PAYLOAD, repository_models
 from ccr_deploy.target import load_target
+from ccr_deploy.versions import version_numbers
 
 if TYPE_CHECKING:
     from ccr_deploy.bundle import Bundle, Manifest
@@ -115,7 +116,7 @@ def _version_record(
         target=target,
         precisions={stage.stage: stage.precision for stage in (encoder, classifier)},
         library_version=encoder.library_version,
-        compute_capabilities=tuple(encoder.capabilities),
+        compute_capabilities=tuple(sorted(encoder.capabilities, key=version_numbers)),
     )
 
 

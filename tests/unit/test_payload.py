@@ -72,7 +72,7 @@ def test_the_golden_file_holds_what_is_written_beside_it():
 def test_one_writer_makes_many_payloads():
     writer = PayloadWriter(CONTRACT)
     codes = np.arange(60, dtype=np.uint8).reshape(10, 6)
-    assert [writer.payload(code) for code in codes] == [encode_payload(code, CONTRACT) for code in codes]
+    assert writer.payloads(codes) == [encode_payload(code, CONTRACT) for code in codes]
 
 
 def documented(marker: str) -> str:
