@@ -71,6 +71,7 @@ benchmark: $(READY) ## Measure ccr-layer1 at 224x224, T=8, and write benchmarks/
 	$(BIN)/python -m benchmarks.int8
 	$(BIN)/python -m benchmarks.tensorrt_builds
 	$(BIN)/python -m benchmarks.payload
+	$(BIN)/python -m benchmarks.serving
 
 constraints: $(READY) ## Resolve the exact versions anew.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \

@@ -16,6 +16,7 @@ import pydantic
 from benchmarks.int8 import Int8Benchmark, int8_table
 from benchmarks.payload import PayloadBenchmark, payload_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
+from benchmarks.serving import ServingBenchmark, serving_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table
 from benchmarks.triton import TritonBenchmark, triton_table
 from ccr_deploy.atomic import write_atomically
@@ -34,6 +35,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "docs" / "payload.md",
+    ROOT / "docs" / "serving.md",
     ROOT / "docs" / "tensorrt.md",
     ROOT / "docs" / "triton.md",
 )
@@ -45,6 +47,7 @@ _Report = TypeVar(
     PrecisionChoices,
     Int8Benchmark,
     PayloadBenchmark,
+    ServingBenchmark,
     TensorRtBuilds,
     TritonBenchmark,
 )
@@ -64,6 +67,7 @@ def tables() -> dict[str, str]:
         "speed": benchmark_tables(speed)[0],
         "payload": payload_table(_read(RESULTS / "payload.json", PayloadBenchmark)),
         "rtx": builds_table(_read(RESULTS / "tensorrt-rtx-builds.json", TensorRtBuilds)),
+        "serving": serving_table(_read(RESULTS / "serving-ccr-layer1.json", ServingBenchmark)),
         "triton": triton_table(_read(RESULTS / "triton-ccr-layer1.json", TritonBenchmark)),
     }
     return {name: markdown_table(table) for name, table in chosen.items()}

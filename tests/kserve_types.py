@@ -1,54 +1,35 @@
-"""What KServe's own typed classes say of a mapping: unknown and missing fields are refused.
-
-The SDK's own reader drops what it does not know.
-"""
+"""Asks KServe's own typed classes, in a process of their own: see `tests.kserve_process`."""
 
 from __future__ import annotations
 
-import re
+import atexit
+import os
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-import kserve.models
-import kubernetes.client.models
+from ccr_deploy.child_process import ChildProcess
 
-_SCALARS: dict[str, type | tuple[type, ...]] = {
-    "str": str,
-    "int": int,
-    "bool": bool,
-    "object": (str, int),
-    "ResourceQuantity": str,
-}
+ROOT = Path(__file__).parent.parent
 
 
-def typed(content: Any, kind: str, where: str = "") -> Any:
-    """`content` as an object of the class named `kind`, or of what else KServe's classes name."""
-    where = where or kind
-    if parts := re.fullmatch(r"[Ll]ist\[(.+)\]", kind):
-        assert isinstance(content, list), f"{where}: no list"
-        return [typed(part, parts[1], f"{where}[{index}]") for index, part in enumerate(content)]
-    if parts := re.fullmatch(r"[Dd]ict[(\[]str, (.+)[)\]]", kind):
-        assert isinstance(content, dict), f"{where}: no mapping"
-        return {name: typed(part, parts[1], f"{where}.{name}") for name, part in content.items()}
-    if kind in _SCALARS:
-        right = isinstance(content, _SCALARS[kind]) and isinstance(content, bool) == (kind == "bool")
-        assert right, f"{where}: {content!r} is no {kind}"
-        return content
-    assert isinstance(content, dict), f"{where}: no mapping"
-    known = _class(kind)
-    attributes = {key: attribute for attribute, key in known.attribute_map.items()}
-    unknown = sorted(set(content) - set(attributes))
-    assert not unknown, f"{where}: unknown {unknown}"
-    values = {
-        attributes[key]: typed(value, known.openapi_types[attributes[key]], f"{where}.{key}")
-        for key, value in content.items()
-    }
-    return known(**values)  # refuses where a required field is missing
+def typed(content: Any, kind: str) -> str:
+    """The name of the class that `content` becomes an object of, where it fits the class called `kind`.
+
+    Raises:
+        AssertionError, ValueError: a field is unknown, missing or of another type.
+    """
+    process = _process()
+    process.send((content, kind))
+    answer = process.receive(60)
+    if isinstance(answer, Exception):
+        raise answer
+    return str(answer)
 
 
-def _class(kind: str) -> Any:
-    """A class of KServe's, or of Kubernetes', which KServe's name by its Go package here and there."""
-    name = re.sub(r"^K8sIoApi(Apps|AutoscalingV2)", "", kind)
-    for module in (kserve.models, kubernetes.client.models):
-        if hasattr(module, name):
-            return getattr(module, name)
-    raise AssertionError(f"KServe has no class {kind}")
+@cache
+def _process() -> ChildProcess:
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    process = ChildProcess("tests.kserve_process", environment={"PYTHONPATH": path})
+    atexit.register(process.__exit__, None, None, None)
+    return process

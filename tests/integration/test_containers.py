@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 import venv
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +82,36 @@ def test_build_is_the_init_step_into_the_store(tiny_bundle: Bundle, tmp_path: Pa
     assert "unchanged, not built again" in start("build", **environment).stdout
     del environment["CCR_DEPLOY_TARGET"]
     assert "the default" in start("build", **environment).stdout
+
+
+def test_serve_builds_first_then_serves_until_it_is_stopped(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """As a container does, but on free ports."""
+    environment = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "CCR_DEPLOY_BUNDLE": str(tiny_bundle.path),
+        "CCR_DEPLOY_ENGINES": str(tmp_path / "engines"),
+        "CCR_DEPLOY_TARGET": "cpu",
+    }
+    ports = ("--host", "127.0.0.1", "--http-port", "0", "--grpc-port", "0", "--json")
+    server = subprocess.Popen(
+        ["/bin/sh", str(SCRIPTS / "start.sh"), "serve", *ports],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout
+        events = (json.loads(line) for line in server.stdout if line.startswith('{"event"'))
+        listening, ready = next(events), next(events)
+        assert (listening["event"], ready["event"]) == ("listening", "ready")
+        health = f"http://127.0.0.1:{listening['http_port']}/v2/health/ready"
+        with urllib.request.urlopen(health, timeout=10) as answer:
+            assert answer.status == 200
+        server.terminate()  # reaches the server itself, which took the shell's place
+        assert server.wait(timeout=60) == 0
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_what_is_no_step_is_refused() -> None:
