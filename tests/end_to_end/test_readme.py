@@ -50,7 +50,7 @@ def test_the_readmes_commands_and_python_run_as_they_stand(
     user_folder: Path, tiny_checkpoint: Checkpoint
 ) -> None:
     commands = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
-    assert len(commands) == 15
+    assert len(commands) == 16
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "ccr-deploy"
