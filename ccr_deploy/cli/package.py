@@ -99,8 +99,6 @@ def package(
     given = [option for option, value in only_kubernetes.items() if value is not None]
     if kind == "triton" and given:
         raise click.UsageError(f"{given[0]} is for --format kubernetes")
-    if kind == "kubernetes" and engines:
-        raise click.UsageError("--engines is for --format triton: pods build their own engines")
     console = stdout_console()
     chosen = chosen_target(target, None if as_json else console)
     opened = Bundle.open(bundle)

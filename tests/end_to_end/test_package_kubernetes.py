@@ -62,7 +62,6 @@ def test_a_gpu_is_asked_for_on_nodes_that_have_it(calibrated_demo, tmp_path: Pat
         (("--image", IMAGE, "--name", "No_Label"), 2, "not a DNS label"),
         (("--image", IMAGE, "--replicas", "3", "1"), 2, "replicas_max 1: must be 3 to 1000"),
         (("--image", IMAGE, "--node-label", "gpu"), 2, "write it as KEY=VALUE"),
-        (("--image", IMAGE, "--engines", "engines"), 2, "--engines is for --format triton"),
     ],
 )
 def test_what_cannot_be_packaged(
