@@ -123,11 +123,11 @@ def test_a_stage_that_was_not_built_is_an_error_with_the_command(tiny_bundle: Bu
 def test_an_engine_of_another_machine_is_an_error_that_names_it(
     tiny_bundle: Bundle, damageable: EngineStore
 ) -> None:
-    for sidecar in damageable.path.glob("*/encoder.*.json"):
+    for number, sidecar in enumerate(sorted(damageable.path.glob("*/encoder.*.json"))):
         content = json.loads(sidecar.read_text())
         content["key"]["device"] = "another CPU"
         sidecar.write_text(json.dumps(content))
-        sidecar.parent.rename(damageable.path / "elsewhere")
+        sidecar.parent.rename(damageable.path / f"elsewhere{number}")
     with pytest.raises(WrongUsageError, match="one is there whose device is another CPU, expected"):
         Encoder.load(tiny_bundle, "cpu", damageable)
 
