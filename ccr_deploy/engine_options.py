@@ -94,7 +94,7 @@ class RtxOptions:
             raise ValueError('"current" stands alone')
 
 
-Options: TypeAlias = CpuOptions | PyTorchOptions | CudaOptions | TensorRtOptions | RtxOptions
+Options: TypeAlias = CpuOptions | CudaOptions | PyTorchOptions | TensorRtOptions | RtxOptions
 
 
 @dataclass(frozen=True)

@@ -81,12 +81,13 @@ def test_the_readme_and_the_help_state_the_gates_as_they_are() -> None:
         assert helped.replace("-", "inf").split() == expected
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8"))
-    assert links
-    for link in links:
-        assert (document.parent / link).exists(), link
+def test_every_file_that_a_document_links_to_exists() -> None:
+    count = 0
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
+            count += 1
+    assert count > 10
 
 
 def test_the_documents_tables_are_the_committed_results() -> None:
