@@ -16,9 +16,9 @@ All numbers are little-endian::
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 
@@ -60,6 +60,7 @@ class PayloadWriter:
 
     def __init__(self, contract: CodeContract) -> None:
         self._code_bytes = contract.code_bytes
+        self._lone = (1, contract.code_bytes)
         self._header = _HEADER.pack(
             MAGIC,
             VERSION,
@@ -68,7 +69,7 @@ class PayloadWriter:
             contract.image_width,
             contract.code_bytes,
         )
-        self._header_crc = zlib.crc32(self._header)
+        self._header_crc = crc32(self._header)
 
     def payloads(self, codes: npt.NDArray[np.uint8]) -> list[bytes]:
         """Wraps a batch of packed codes ``uint8 [N, bytes]`` of the contract's length.
@@ -76,6 +77,10 @@ class PayloadWriter:
         Raises:
             PayloadError: the codes have another length or type.
         """
+        if codes.shape == self._lone and codes.dtype is _UINT8 and codes.strides[1] == 1:
+            # As a camera sends them: the code goes from the engine's memory into CRC and payload as it is.
+            crc = crc32(codes, self._header_crc).to_bytes(_CRC_BYTES, "little")  # type: ignore[arg-type]
+            return [b"".join((self._header, codes, crc))]  # type: ignore[arg-type] # NumPy's arrays are buffers
         size, header, header_crc = self._code_bytes, self._header, self._header_crc
         # NumPy has one object for the type, whose identity is found sooner than its equality.
         if (codes.dtype is not _UINT8 and codes.dtype != _UINT8) or codes.shape[1:] != (size,):
@@ -86,7 +91,7 @@ class PayloadWriter:
         payloads = []
         for start in range(0, len(content), size):
             code = content[start : start + size]
-            crc = zlib.crc32(code, header_crc).to_bytes(_CRC_BYTES, "little")
+            crc = crc32(code, header_crc).to_bytes(_CRC_BYTES, "little")
             payloads.append(b"".join((header, code, crc)))
         return payloads
 
@@ -135,7 +140,7 @@ def read_payload(payload: bytes) -> tuple[PayloadHeader, npt.NDArray[np.uint8]]:
         raise PayloadError(f"format version {version}, this program reads {VERSION}")
     if len(payload) != OVERHEAD_BYTES + length:
         raise PayloadError(f"{len(payload)} bytes, its header announces {OVERHEAD_BYTES + length}")
-    if int.from_bytes(payload[-_CRC_BYTES:], "little") != zlib.crc32(payload[:-_CRC_BYTES]):
+    if int.from_bytes(payload[-_CRC_BYTES:], "little") != crc32(payload[:-_CRC_BYTES]):
         raise PayloadError("damaged: its CRC-32 does not fit its bytes")
     header = PayloadHeader(contract_id.hex(), height, width, length)
     return header, np.frombuffer(payload, np.uint8, length, _HEADER.size)

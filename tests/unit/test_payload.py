@@ -305,3 +305,10 @@ def test_what_every_party_needs_imports_with_numpy_and_pillow_alone(module, allo
         [sys.executable, "-c", IMPORT_ALONE, module, allowed], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_batch_that_is_not_contiguous_is_wrapped_like_any_other(count):
+    codes = np.repeat(np.stack([CODE] * count), 2, axis=1)[:, ::2]
+    assert not codes.flags.c_contiguous
+    assert PayloadWriter(CONTRACT).payloads(codes) == [GOLDEN] * count
