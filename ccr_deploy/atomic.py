@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,17 +67,31 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def folder_lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Holds the lock of a folder; a process that ends, however it does, gives it free.
+
+    Raises:
+        BlockingIOError: another holder has it, and nobody wants to wait.
+        OSError: the folder is not there, or cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def locked_folder(folder: Path, error: type[CcrDeployError]) -> Iterator[None]:
-    """Keeps other commands from writing to a folder; a process that is killed gives it free.
+    """Keeps other commands from writing to a folder.
 
     Raises:
         error: another command is writing to it.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_lock(folder, wait=False))
+        except BlockingIOError:
+            raise error(f"{folder}: another command is writing to it: wait for it to end") from None
         yield
-    except BlockingIOError:
-        raise error(f"{folder}: another command is writing to it: wait for it to end") from None
-    finally:
-        os.close(descriptor)

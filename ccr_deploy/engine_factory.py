@@ -9,7 +9,7 @@ from ccr_deploy.backends import backend
 from ccr_deploy.backends.base import BuildSource
 from ccr_deploy.engine_lookup import engine_key, find_engine
 from ccr_deploy.engine_options import REFERENCE_BACKEND
-from ccr_deploy.engine_store import EngineOrigin
+from ccr_deploy.engine_sidecar import EngineOrigin
 from ccr_deploy.errors import EngineError
 from ccr_deploy.machine_fit import check_machine
 from ccr_deploy.progress import SILENT
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.base import Backend, Runner
     from ccr_deploy.bundle import Bundle, GraphRecord, Schedule, Stage
     from ccr_deploy.engine_options import ResolvedTarget
-    from ccr_deploy.engine_store import Engine, EngineKey, EngineStore
+    from ccr_deploy.engine_sidecar import EngineKey
+    from ccr_deploy.engine_store import Engine, EngineStore
     from ccr_deploy.precisions import EnginePrecision
     from ccr_deploy.progress import Progress
 

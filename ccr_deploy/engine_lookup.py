@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.engine_options import REFERENCE_BACKEND, bound_version
-from ccr_deploy.engine_store import EngineKey
+from ccr_deploy.engine_sidecar import EngineKey
 from ccr_deploy.errors import WrongUsageError
 
 if TYPE_CHECKING:

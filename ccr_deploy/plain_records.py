@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import types
+from abc import ABC, abstractmethod
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import (
     TYPE_CHECKING,
@@ -39,16 +40,16 @@ class FieldError(ValueError):
         super().__init__(f"field {field}: {problem}" if field else problem)
 
 
-class Constraint:
+class Constraint(ABC):
     """What a value must be beside its type; stands in ``Annotated``."""
 
+    @abstractmethod
     def check(self, value: Any) -> Any:  # noqa: ANN401 -- whatever the annotated type is
         """The value itself.
 
         Raises:
             ValueError: it is not as it must be.
         """
-        raise NotImplementedError
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:  # noqa: ANN401
         """What pydantic asks for where it reads such a field."""

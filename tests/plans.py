@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.engine_store import BuildFacts, Engine, EngineKey, EngineOrigin, EngineStore
+from ccr_deploy.engine_sidecar import BuildFacts, EngineKey, EngineOrigin
 from ccr_deploy.target import TensorRtTarget, load_target, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.bundle import Bundle, Stage
+    from ccr_deploy.engine_store import Engine, EngineStore
 
 H200 = "NVIDIA H200 (compute capability 9.0)"
 L4 = "NVIDIA L4 (compute capability 8.9)"

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle import Bundle, Stage
     from ccr_deploy.engine_options import ResolvedTarget
-    from ccr_deploy.engine_store import BuildFacts
+    from ccr_deploy.engine_sidecar import BuildFacts
     from ccr_deploy.precisions import EnginePrecision
     from ccr_deploy.progress import Advance
 
     Arrays = Mapping[str, npt.NDArray[np.generic]]
+
+
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Linux's second version of control groups, as a container sees its own."""
 
 
 @dataclass(frozen=True)
@@ -175,12 +179,26 @@ def check_feeds(feeds: Arrays, inputs: tuple[TensorSpec, ...]) -> None:
 
 
 def thread_count(threads: int = 0) -> int:
-    """The number of `threads`, of which 0 are as many as the process may use."""
+    """The number of `threads`, of which 0 are as many as the process may use.
+
+    A container's limit counts: more threads than it allows are only stopped again and again.
+    """
     if threads:
         return threads
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, cores_of_quota(_CPU_QUOTA) or usable)
+
+
+def cores_of_quota(file: Path) -> int | None:
+    """The cores that a control group's ``cpu.max`` allows, rounded up; None where it sets no limit.
+
+    The file holds microseconds of a quota, or ``max``, and of the period that it is for.
+    """
+    try:
+        quota, period = file.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else max(1, -(-int(quota) // int(period)))
 
 
 def processor_name() -> str:

@@ -12,7 +12,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.backends.onnxruntime import FATAL, OnnxRuntimeRunner, import_onnxruntime, start_session
-from ccr_deploy.engine_store import BuildFacts
+from ccr_deploy.engine_sidecar import BuildFacts
 from ccr_deploy.errors import EngineError
 from ccr_deploy.gpu import find_gpu
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ccr_deploy.backends.base import TensorSpec, check_feeds, processor_name, thread_count
 from ccr_deploy.backends.openvino_int8 import check_agreement, separate_shared_scales
 from ccr_deploy.engine_options import CpuOptions
-from ccr_deploy.engine_store import BuildFacts
+from ccr_deploy.engine_sidecar import BuildFacts
 from ccr_deploy.errors import EngineError, MissingExtraError
 
 if TYPE_CHECKING:

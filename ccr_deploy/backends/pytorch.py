@@ -15,7 +15,7 @@ import pydantic
 
 from ccr_deploy.backends.base import TensorSpec, check_feeds, processor_name, thread_count
 from ccr_deploy.contract import Preprocessing, pack_code, unpack_code
-from ccr_deploy.engine_store import BuildFacts
+from ccr_deploy.engine_sidecar import BuildFacts
 from ccr_deploy.errors import EngineError, MissingExtraError
 from ccr_deploy.models.config import ModelConfig
 

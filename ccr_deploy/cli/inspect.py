@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccr_deploy.cli.common import json_option, stdout_console, verbose_option
+from ccr_deploy.cli.common import bundle_option, json_option, stdout_console, verbose_option
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ccr_deploy.engine_store import Sidecar
+    from ccr_deploy.engine_sidecar import Sidecar
     from ccr_deploy.payload import PayloadHeader
 
 
@@ -25,14 +25,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print the trtexec and polygraphy commands that build and run the engine.",
 )
-@click.option(
-    "--bundle",
-    type=click.Path(path_type=Path),
-    default="bundle",
-    envvar="CCR_DEPLOY_BUNDLE",
-    metavar="DIR",
-    help="Bundle with the engine's graph, for --reproduce.  [default: $CCR_DEPLOY_BUNDLE, then ./bundle]",
-)
+@bundle_option
 @json_option
 @verbose_option
 def inspect(file: Path, reproduce: bool, bundle: Path, as_json: bool) -> None:

@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.bundle import sha256_of
-from ccr_deploy.engine_store import Engine, check_hash, read_sidecar, sidecar_path
+from ccr_deploy.engine_sidecar import check_hash, read_sidecar, sidecar_path
+from ccr_deploy.engine_store import Engine
 from ccr_deploy.errors import EngineError, WrongUsageError
 from ccr_deploy.target import CpuTarget, TensorRtTarget, resolve
 from ccr_deploy.versions import version_numbers

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ccr_deploy.plain_records import to_json
 
 if TYPE_CHECKING:
-    from ccr_deploy.engine_store import BuildFacts, Sidecar
+    from ccr_deploy.engine_sidecar import BuildFacts, Sidecar
 
 _NOT_KNOWN = "not known here"
 

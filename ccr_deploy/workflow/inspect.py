@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.bundle import sha256_of
 from ccr_deploy.engine_options import RtxOptions, TensorRtOptions
-from ccr_deploy.engine_store import check_hash, read_sidecar
+from ccr_deploy.engine_sidecar import check_hash, read_sidecar
 from ccr_deploy.errors import PayloadError, WrongUsageError
 from ccr_deploy.payload import read_payload
 from ccr_deploy.workflow.sources import is_payload
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.bundle import Bundle
-    from ccr_deploy.engine_store import Sidecar
+    from ccr_deploy.engine_sidecar import Sidecar
     from ccr_deploy.payload import PayloadHeader
 
 

@@ -18,7 +18,8 @@ from PIL import Image
 
 from ccr_deploy.bundle import Bundle, sha256_of
 from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.engine_store import EngineStore, Sidecar, sidecar_path
+from ccr_deploy.engine_sidecar import Sidecar, sidecar_path
+from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.plain_records import read_record, to_json
 from tests.cli_runner import run

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ccr_deploy.bundle import Bundle
-from ccr_deploy.engine_store import sidecar_path
+from ccr_deploy.engine_sidecar import sidecar_path
 from tests.cli_runner import run
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import pytest
 from ccr_deploy.backends import backend
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.engine_options import CudaOptions
-from ccr_deploy.engine_store import EngineStore, sidecar_path
+from ccr_deploy.engine_sidecar import sidecar_path
+from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.errors import CcrDeployError, EngineError
 from ccr_deploy.gpu import find_gpu
 from ccr_deploy.workflow.build import build_engines

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ccr_deploy.engine_store import ENVIRONMENT_VARIABLE, EngineStore, sidecar_path
+from ccr_deploy.engine_sidecar import sidecar_path
+from ccr_deploy.engine_store import ENVIRONMENT_VARIABLE, EngineStore
 from ccr_deploy.errors import EngineError, MissingExtraError, PayloadError, WrongUsageError
 from ccr_deploy.payload import encode_payload
 from ccr_deploy.runtime import Classifier, Encoder

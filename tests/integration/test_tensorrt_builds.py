@@ -27,7 +27,8 @@ from ccr_deploy.backends.tensorrt.messages import BuildRequest
 from ccr_deploy.bundle import Bundle
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.engine_options import Batch, RtxOptions
-from ccr_deploy.engine_store import EngineStore, log_path, sidecar_path
+from ccr_deploy.engine_sidecar import log_path, sidecar_path
+from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.errors import EngineError, WrongUsageError
 from ccr_deploy.export.borders import EncoderGraph
 from ccr_deploy.export.to_onnx import to_onnx

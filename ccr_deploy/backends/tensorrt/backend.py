@@ -12,7 +12,7 @@ from ccr_deploy.backends.tensorrt.flavour import RTX, flavour_of, import_library
 from ccr_deploy.backends.tensorrt.messages import BuildRequest
 from ccr_deploy.backends.tensorrt.runner import TensorRtRunner
 from ccr_deploy.engine_options import RtxOptions, bound_version
-from ccr_deploy.engine_store import check_fields, check_hash, read_sidecar
+from ccr_deploy.engine_sidecar import check_fields, check_hash, read_sidecar
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
 from ccr_deploy.gpu import find_gpu
 from ccr_deploy.versions import version_numbers
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.backends.base import BuildSource
     from ccr_deploy.engine_options import TensorRtOptions
-    from ccr_deploy.engine_store import BuildFacts, Sidecar
+    from ccr_deploy.engine_sidecar import BuildFacts, Sidecar
     from ccr_deploy.precisions import EnginePrecision
 
 

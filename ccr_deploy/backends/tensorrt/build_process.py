@@ -24,7 +24,7 @@ from ccr_deploy.backends.tensorrt.messages import Built, Failed, Progressed
 from ccr_deploy.backends.tensorrt.phases import BuildPhases
 from ccr_deploy.child_process import end_with_owner, peak_memory_mib
 from ccr_deploy.engine_options import RtxOptions
-from ccr_deploy.engine_store import BuildFacts
+from ccr_deploy.engine_sidecar import BuildFacts
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
 from ccr_deploy.gpu import find_gpu
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.backends.tensorrt.flavour import Flavour
     from ccr_deploy.backends.tensorrt.messages import BuildRequest
-    from ccr_deploy.engine_store import ExecutedConvolutions
+    from ccr_deploy.engine_sidecar import ExecutedConvolutions
 
 _PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU \d+ MiB, GPU (\d+) MiB")
 

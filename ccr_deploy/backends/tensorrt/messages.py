@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.engine_options import Batch, RtxOptions, TensorRtOptions
-    from ccr_deploy.engine_store import BuildFacts
+    from ccr_deploy.engine_sidecar import BuildFacts
     from ccr_deploy.precisions import EnginePrecision
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.engine_options import Batch
-    from ccr_deploy.engine_store import Sidecar
+    from ccr_deploy.engine_sidecar import Sidecar
 
     Shapes = Mapping[str, tuple[int, ...]]
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ccr_deploy.backends.tensorrt.inspector import executed_convolutions
-from ccr_deploy.engine_store import ExecutedConvolutions
+from ccr_deploy.engine_sidecar import ExecutedConvolutions
 from ccr_deploy.errors import EngineError
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ccr_deploy.backends.tensorrt.reproduce import reproduction
 from ccr_deploy.engine_options import Batch, ResolvedTarget, RtxOptions, TensorRtOptions
-from ccr_deploy.engine_store import BuildFacts, EngineKey, EngineOrigin, Sidecar
+from ccr_deploy.engine_sidecar import BuildFacts, EngineKey, EngineOrigin, Sidecar
 
 SHAPES = {"image": (224, 224, 3)}
 

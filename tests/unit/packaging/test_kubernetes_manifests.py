@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -327,3 +329,10 @@ def test_the_committed_examples_are_what_is_made_today() -> None:
         for name, text in manifest_texts(of, CONTRACT_ID).items()
     }
     assert committed == made, "write them anew: python -m deploy.example"
+
+
+def test_a_pod_gives_the_server_the_time_that_it_takes_to_end() -> None:
+    """Asked in a process of its own, since the server imports KServe's SDK."""
+    program = "from ccr_deploy.serving import server; print(server._DRAIN_SECONDS + server.GRACE_SECONDS)"
+    asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(asked.stdout) <= DRAIN_SECONDS

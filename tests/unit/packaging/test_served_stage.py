@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from ccr_deploy.bundle import Bundle
-from ccr_deploy.engine_store import EngineStore, sidecar_path
+from ccr_deploy.engine_sidecar import sidecar_path
+from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.errors import BundleError, EngineError, WrongUsageError
 from ccr_deploy.gpu import Gpu
 from ccr_deploy.packaging.served_stage import served_stages
