@@ -35,6 +35,7 @@ def engine_key(bundle: BundleFacts, stage: Stage, resolved: ResolvedTarget, back
         backend_version=bound_version(resolved.options, backend.version),
         device=backend.device,
         target_digest=resolved.digest,
+        weight_bits=backend.int8_weight_bits if resolved.precision == "int8" else None,
     )
 
 
@@ -73,7 +74,7 @@ def _difference(store: EngineStore, key: EngineKey) -> str:
     similar = store.similar(key)
     if similar is None:
         return ""
-    for field in ("backend_version", "device"):
+    for field in ("backend_version", "device", "weight_bits"):
         found, wanted = getattr(similar.key, field), getattr(key, field)
         if found != wanted:
             return f" (one is there whose {field} is {found}, expected {wanted})"

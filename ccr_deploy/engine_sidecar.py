@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _BUILD_REVISION = 1
 """To be raised when a release builds another engine from the same key."""
 
@@ -31,6 +31,7 @@ class EngineKey:
     """What makes two engines the same: built from the same, for the same.
 
     `source_hash` is the canonical graph hash; the PyTorch reference's is of weights and configuration.
+    `weight_bits` are those of an INT8 engine's weights, fewer than 8 if the CPU's sums would saturate.
     """
 
     stage: Stage
@@ -41,6 +42,7 @@ class EngineKey:
     backend_version: str
     device: str
     target_digest: str
+    weight_bits: Literal[7, 8] | None = None
 
     @property
     def digest(self) -> str:
@@ -66,8 +68,9 @@ class ExecutedConvolutions:
 class BuildFacts:
     """What a build told beside its engine; None where that is not known here.
 
-    `library_version` is the exact one, where the key's covers several. The peaks are those of the builder's
-    process and of its library's allocations on the GPU.
+    `int8_weights` says how many bits an INT8 engine's weights have, and why. `library_version` is the exact
+    one, where the key's covers several. The peaks are those of the builder's process and of its library's
+    allocations on the GPU.
     """
 
     library_version: str | None = None
@@ -75,6 +78,7 @@ class BuildFacts:
     peak_host_memory_mib: float | None = None
     peak_device_memory_mib: float | None = None
     executed_convolutions: ExecutedConvolutions | None = None
+    int8_weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class EngineOrigin:
 class Sidecar:
     """What stands beside an engine."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     key: EngineKey
     origin: EngineOrigin
     build_seconds: float

@@ -45,3 +45,23 @@ def share_weights(model: ir.Model) -> None:
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.DeduplicateInitializersPass(size_limit=2**62)(model)
     common.RemoveUnusedNodesPass()(model)
+
+
+class QuantizeInFp32Pass(ir.passes.InPlacePass):
+    """Makes every QuantizeLinear of FP16 values one of FP32 values: same scales, same integers."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Puts a Cast before the quantizer and its scale; what the integers are read by stays in FP16."""
+        modified = False
+        for node in list(model.graph):
+            if node.op_type != "QuantizeLinear":
+                continue
+            for index, value in enumerate(node.inputs[:2]):
+                if value is not None and value.dtype == ir.DataType.FLOAT16:
+                    cast = ir.node("Cast", [value], {"to": int(ir.DataType.FLOAT)})
+                    cast.outputs[0].dtype = ir.DataType.FLOAT
+                    cast.outputs[0].name = f"{node.name}/input{index}_in_fp32"
+                    model.graph.insert_before(node, cast)
+                    node.replace_input_with(index, cast.outputs[0])
+                    modified = True
+        return ir.passes.PassResult(model, modified=modified)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ccr_deploy.accuracy import PrecisionAccuracy
+from ccr_deploy.errors import EngineError
 from ccr_deploy.metrics import Interval
 from ccr_deploy.precisions import EnginePrecision
 
@@ -46,6 +47,14 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class RefusedPrecision:
+    """A precision whose engine could not be built, and why."""
+
+    precision: EnginePrecision
+    reason: str
+
+
+@dataclass(frozen=True)
 class Verdict:
     """How an engine compares with the other precisions that were built and timed with it."""
 
@@ -53,6 +62,7 @@ class Verdict:
     accuracy_budget_points: float
     high_precision: tuple[str, ...]
     candidates: tuple[Candidate, ...]
+    refused: tuple[RefusedPrecision, ...] = ()
 
     @property
     def candidate(self) -> Candidate:
@@ -71,10 +81,25 @@ def is_within(candidate: Candidate, budget_points: float) -> bool | None:
 
 
 def fastest_within_budget(candidates: tuple[Candidate, ...], budget_points: float) -> Candidate:
-    """The fastest candidate whose loss is known to be within the budget; the first, FP32, always is.
+    """Choose the fastest candidate whose loss is known to be within the budget.
 
-    A candidate counts as faster than FP32 only where the whole interval of its speed-up says so.
+    FP32 is within every budget. A candidate counts as faster than the first one only if the whole interval of
+    its speed-up says so.
+
+    Args:
+        candidates: at least one; the first is what the others' speed-up is over.
+        budget_points: top-1 accuracy that may be lost, in percentage points.
+
+    Raises:
+        EngineError: no candidate is within the budget.
     """
+    within = [entry for entry in candidates if entry.precision == "fp32" or is_within(entry, budget_points)]
+    if not within:
+        names = " and ".join(entry.precision.upper() for entry in candidates)
+        raise EngineError(
+            f"{names} cost more than the accuracy budget of {budget_points:g} points, and no FP32 engine can "
+            "be built here: give a larger --accuracy-budget"
+        )
     first = candidates[0]
-    eligible = [entry for entry in candidates[1:] if is_within(entry, budget_points) and entry.is_faster]
-    return max([first, *eligible], key=lambda entry: entry.timing.speedup if entry.timing else 0)
+    worth_it = [entry for entry in within if entry is first or entry.is_faster or first not in within]
+    return max(worth_it, key=lambda entry: entry.timing.speedup if entry.timing else 0)

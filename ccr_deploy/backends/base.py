@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -124,6 +123,11 @@ class Backend(Protocol):
         """
         ...
 
+    @property
+    def int8_weight_bits(self) -> Literal[7, 8]:
+        """The bits that INT8 weights have in engines that are built here."""
+        ...
+
     def check_builds_here(self) -> None:
         """Does nothing where this machine can build engines for these options.
 
@@ -199,13 +203,3 @@ def cores_of_quota(file: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return None if quota == "max" else max(1, -(-int(quota) // int(period)))
-
-
-def processor_name() -> str:
-    """The CPU's model name with its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{next(models, platform.processor() or 'unknown CPU')} ({platform.machine()})"

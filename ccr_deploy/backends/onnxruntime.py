@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from ccr_deploy.backends.base import TensorSpec, check_feeds, processor_name, thread_count
+from ccr_deploy.backends.base import TensorSpec, check_feeds, thread_count
+from ccr_deploy.backends.onnxruntime_int8 import graph_that_rounds, truncates_fp16
+from ccr_deploy.backends.processor import processor_device
 from ccr_deploy.engine_options import CpuOptions
 from ccr_deploy.engine_sidecar import BuildFacts
 from ccr_deploy.errors import EngineError, MissingExtraError
@@ -29,6 +31,8 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
     suffix = ".onnx"
+    int8_weight_bits: Literal[7, 8] = 8
+    """On every CPU: see `_session_options`."""
 
     def __init__(self, options: CpuOptions | None = None) -> None:
         self._options = options or CpuOptions()
@@ -41,8 +45,8 @@ class OnnxRuntimeBackend:
 
     @property
     def device(self) -> str:
-        """The processor: an optimised graph's memory layouts fit its instruction set."""
-        return processor_name()
+        """The processor: an optimised graph's memory layouts fit its instruction sets."""
+        return processor_device()
 
     def check_builds_here(self) -> None:
         """Every CPU does."""
@@ -72,7 +76,10 @@ class OnnxRuntimeBackend:
         assert source.graph is not None
         options = self._session_options()
         options.optimized_model_filepath = str(engine)
-        self._session(source.graph, options)
+        graph: Path | bytes = source.graph
+        if source.target.precision == "int8" and truncates_fp16(self.version):
+            graph = graph_that_rounds(source.graph, self.version)
+        self._session(graph, options)
         return BuildFacts()
 
     def load(self, engine: Path, precision: EnginePrecision) -> OnnxRuntimeRunner:  # noqa: ARG002
@@ -100,10 +107,13 @@ class OnnxRuntimeBackend:
         options.log_severity_level = FATAL
         # Idle threads would spin on after a run and slow the next stage's engine in the same process.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        # Or sums of INT8 products saturate on an x86 CPU without VNNI (see int8_weights). ONNX Runtime takes
+        # exact and slower kernels there, and the same ones as before on every other CPU.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         return options
 
-    def _session(self, path: Path, options: Any) -> Any:  # noqa: ANN401
-        return start_session(self._onnxruntime, path, options, ["CPUExecutionProvider"])
+    def _session(self, graph: Path | bytes, options: Any) -> Any:  # noqa: ANN401
+        return start_session(self._onnxruntime, graph, options, ["CPUExecutionProvider"])
 
 
 def import_onnxruntime(extra: str) -> Any:  # noqa: ANN401

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ccr_deploy.backends.onnxruntime import FATAL, OnnxRuntimeRunner, import_onnxruntime, start_session
 from ccr_deploy.engine_sidecar import BuildFacts
@@ -36,6 +36,7 @@ class OnnxRuntimeCudaBackend:
 
     name = "onnxruntime-cuda"
     suffix = ".onnx"
+    int8_weight_bits: Literal[7, 8] = 8
 
     def __init__(self, options: CudaOptions) -> None:
         self._options = options

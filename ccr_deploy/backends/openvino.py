@@ -7,16 +7,25 @@ computes in. In an INT8 engine that is FP32 between the quantized convolutions.
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, Literal
 
-from ccr_deploy.backends.base import TensorSpec, check_feeds, processor_name, thread_count
-from ccr_deploy.backends.openvino_int8 import check_agreement, separate_shared_scales
+from ccr_deploy.backends.base import TensorSpec, check_feeds, thread_count
+from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
+from ccr_deploy.backends.openvino_int8 import (
+    CheckedRunners,
+    check_agreement,
+    int8_model,
+    separate_shared_scales,
+    show_activations,
+)
+from ccr_deploy.backends.processor import processor_device
 from ccr_deploy.engine_options import CpuOptions
 from ccr_deploy.engine_sidecar import BuildFacts
 from ccr_deploy.errors import EngineError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -47,6 +56,7 @@ class OpenVinoBackend:
             raise MissingExtraError("openvino", "openvino", "the backend openvino") from None
         self._core: Any = openvino.Core()
         self._version = str(openvino.__version__)
+        self._int8_weights = int8_weights_here(os.environ.get(MAX_ISA_VARIABLE))
 
     @property
     def version(self) -> str:
@@ -55,8 +65,14 @@ class OpenVinoBackend:
 
     @property
     def device(self) -> str:
-        """The processor: a compiled graph fits its instruction set."""
-        return processor_name()
+        """The processor: a compiled graph fits the instruction sets that oneDNN may use of it."""
+        max_isa = os.environ.get(MAX_ISA_VARIABLE)
+        return f"{processor_device()}{f', {MAX_ISA_VARIABLE}={max_isa}' if max_isa else ''}"
+
+    @property
+    def int8_weight_bits(self) -> Literal[7, 8]:
+        """8, or 7 if this CPU's sums of INT8 products would saturate otherwise."""
+        return self._int8_weights.bits
 
     def check_builds_here(self) -> None:
         """Every CPU does."""
@@ -88,15 +104,11 @@ class OpenVinoBackend:
             EngineError: OpenVINO refuses the graph, or its INT8 engine answers differently.
         """
         assert source.graph is not None
-        config = self._config(source.target.precision)
         try:
-            model = self._core.read_model(source.graph)
             if source.target.precision == "int8":
-                separate_shared_scales(model)
-            compiled = self._core.compile_model(model, _DEVICE, config)
-            if source.target.precision == "int8":
-                unquantized = self._core.compile_model(source.graph, _DEVICE, {**config, **_AS_WRITTEN})
-                check_agreement(source, OpenVinoRunner(compiled), OpenVinoRunner(unquantized))
+                compiled = self._build_int8(source)
+            else:
+                compiled = self._compile(self._core.read_model(source.graph), source.target.precision)
             exported = io.BytesIO()
             compiled.export_model(exported)
         except RuntimeError as error:
@@ -104,7 +116,8 @@ class OpenVinoBackend:
                 f"{source.graph}: OpenVINO {self.version} cannot build it ({_reason(error)})"
             ) from error
         engine.write_bytes(exported.getvalue())
-        return BuildFacts()
+        is_int8 = source.target.precision == "int8"
+        return BuildFacts(int8_weights=str(self._int8_weights) if is_int8 else None)
 
     def load(self, engine: Path, precision: EnginePrecision) -> OpenVinoRunner:
         """Loads an engine that `build` wrote.
@@ -119,6 +132,31 @@ class OpenVinoBackend:
             raise EngineError(
                 f"{engine}: OpenVINO {self.version} cannot load it ({_reason(error)})"
             ) from error
+
+    def _build_int8(self, source: BuildSource) -> Any:  # noqa: ANN401
+        """The compiled INT8 graph, after it was compared with the graph as it is written."""
+        engine = int8_model(self._core, source.graph, self.int8_weight_bits)
+        observed, as_written = engine.clone(), engine.clone()
+        fp32_graph = source.bundle.graph(source.stage, "fp32", source.target.schedule)
+        fp32 = self._core.read_model(source.bundle.file(fp32_graph.file))
+        for model in (observed, as_written, fp32):
+            show_activations(model)
+        for model in (engine, observed):
+            separate_shared_scales(model)
+        compiled = self._compile(engine, "int8")
+        runners = CheckedRunners(
+            engine=OpenVinoRunner(compiled),
+            observed=OpenVinoRunner(self._compile(observed, "int8")),
+            as_written=OpenVinoRunner(self._compile(as_written, "int8", _AS_WRITTEN)),
+            fp32=OpenVinoRunner(self._compile(fp32, "fp32")),
+        )
+        check_agreement(source, runners, f"OpenVINO {self.version}")
+        return compiled
+
+    def _compile(
+        self, model: object, precision: EnginePrecision, changes: Mapping[str, object] | None = None
+    ) -> Any:  # noqa: ANN401
+        return self._core.compile_model(model, _DEVICE, {**self._config(precision), **(changes or {})})
 
     def _config(self, precision: EnginePrecision) -> dict[str, object]:
         return {

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pydantic
 
-from ccr_deploy.backends.base import TensorSpec, check_feeds, processor_name, thread_count
+from ccr_deploy.backends.base import TensorSpec, check_feeds, thread_count
+from ccr_deploy.backends.processor import processor_name
 from ccr_deploy.contract import Preprocessing, pack_code, unpack_code
 from ccr_deploy.engine_sidecar import BuildFacts
 from ccr_deploy.errors import EngineError, MissingExtraError
@@ -47,6 +48,7 @@ class PyTorchBackend:
 
     name = "pytorch"
     suffix = ".safetensors"
+    int8_weight_bits: Literal[7, 8] = 8
 
     def __init__(self, options: PyTorchOptions) -> None:
         self._options = options

@@ -7,7 +7,8 @@ import platform
 import time
 from pathlib import Path
 
-from ccr_deploy.backends.base import processor_name, thread_count
+from ccr_deploy.backends.base import thread_count
+from ccr_deploy.backends.processor import processor_name
 from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.gpu import find_gpu
 

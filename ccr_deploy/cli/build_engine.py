@@ -128,7 +128,7 @@ def build_engine(
 
 def _print_engines(console: Console, built: Sequence[BuiltEngine]) -> None:
     from ccr_deploy.reporting.engine_lines import build_line
-    from ccr_deploy.reporting.precision_tables import cost_lines, speed_line
+    from ccr_deploy.reporting.precision_tables import cost_lines, refused_lines, speed_line
 
     for entry in built:
         key, sidecar = entry.engine.sidecar.key, entry.engine.sidecar
@@ -138,7 +138,15 @@ def _print_engines(console: Console, built: Sequence[BuiltEngine]) -> None:
         library = f"{key.backend} {key.backend_version}, {sidecar.engine_bytes / 1e6:.2f} MB"
         console.print(f"{what}: {library}, {how}", markup=False, soft_wrap=True)
         console.print(f"  {entry.engine.path}", markup=False, soft_wrap=True)
+        lines = [sidecar.build.int8_weights] if sidecar.build.int8_weights else []
         if entry.verdict:
-            console.print(f"  {speed_line(entry.verdict)}", markup=False)
+            lines += [speed_line(entry.verdict), *refused_lines(entry.verdict)]
+        for line in lines:
+            console.print(f"  {line}", markup=False, soft_wrap=True)
+        if key.weight_bits == 7:
+            line = (
+                "what the bundle records of INT8 is of 8-bit weights: ccr-deploy verify measures this engine"
+            )
+            console.print(f"  {line}", markup=False, soft_wrap=True)
     for line in cost_lines([entry.verdict for entry in built if entry.verdict]):
         console.print(line, markup=False)

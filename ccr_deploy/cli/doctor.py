@@ -40,6 +40,7 @@ def _print(diagnosis: Diagnosis) -> None:
     for line in (
         f"ccr-deploy {diagnosis.ccr_deploy}, Python {diagnosis.python}, {diagnosis.operating_system}",
         f"CPU: {diagnosis.processor}, {diagnosis.usable_cores} cores",
+        f"OpenVINO: {diagnosis.int8_weights}",
         f"GPU: {gpu}",
         f"packages: {', '.join(packages)}",
         "",

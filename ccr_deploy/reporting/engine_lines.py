@@ -26,6 +26,7 @@ def engine_lines(sidecar: Sidecar) -> list[str]:
         f"options: {to_json(sidecar.origin.resolved_target.options, indent=None)}",
         f"build: {build_line(sidecar.build_seconds, sidecar.build)}, by {sidecar.origin.created_by}",
         *convolution_lines(sidecar),
+        *([sidecar.build.int8_weights] if sidecar.build.int8_weights else []),
         f"graph: {sidecar.origin.graph_file or 'none, the weights themselves'}, hash {key.source_hash[:12]}",
         f"engine: SHA-256 {sidecar.engine_sha256}, as its sidecar says",
     ]

@@ -112,13 +112,20 @@ def speed_line(verdict: Verdict) -> str:
         return f"{name} was not timed: this machine cannot run it"
     if own is first:
         others = " and ".join(entry.precision.upper() for entry in verdict.candidates[1:])
-        return f"{name} is kept: nothing faster within the accuracy budget ({others or 'none'} was weighed)"
+        if not others:
+            return f"{name} is the only engine that could be built: {own.timing.latency_ms_p50:.2f} ms"
+        return f"{name} is kept: nothing faster within the accuracy budget ({others} was weighed)"
     interval = _interval(own.timing.speedup_interval, digits=2)
     times = (
         f"{own.timing.speedup:.2f} times as fast as {rival} "
         f"({interval}; {own.timing.latency_ms_p50:.2f} ms against {first.timing.latency_ms_p50:.2f} ms)"
     )
     return f"{name} is {times}" if own.is_faster else f"{name} IS NOT FASTER here: {times}"
+
+
+def refused_lines(verdict: Verdict) -> list[str]:
+    """Why other precisions of the stage were dropped, a line each."""
+    return [f"{entry.precision.upper()} was dropped: {entry.reason}" for entry in verdict.refused]
 
 
 def cost_lines(verdicts: Sequence[Verdict]) -> list[str]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from ccr_deploy.benchmarking.race import race, timings
 from ccr_deploy.benchmarking.worker import Competitor
 from ccr_deploy.engine_factory import EngineFactory, stage_precisions
-from ccr_deploy.errors import CcrDeployError, WrongUsageError
+from ccr_deploy.errors import CcrDeployError, EngineError, WrongUsageError
 from ccr_deploy.progress import SILENT
-from ccr_deploy.verdict import Candidate, CandidateTiming, Verdict, fastest_within_budget
+from ccr_deploy.verdict import Candidate, CandidateTiming, RefusedPrecision, Verdict, fastest_within_budget
 from ccr_deploy.workflow.engines import built_precisions
 
 if TYPE_CHECKING:
@@ -52,12 +52,14 @@ def build_engines(
 
     Without a `precision` it is the target's. ``auto`` builds all that this machine has instructions for and
     the bundle has graphs for, and keeps for each stage the fastest whose recorded accuracy loss is within
-    the budget. A bundle without INT8 graphs is calibrated on `images` first. Engines that are built here but
-    cannot run here are not timed.
+    the budget; a precision whose engine the backend refuses is dropped, and the verdict says why. A bundle
+    without INT8 graphs is calibrated on `images` first. Engines that are built here but cannot run here are
+    not timed.
 
     Raises:
         WrongUsageError: a graph is missing, or for ``auto`` the record of accuracy, and `images` are too.
-        EngineError: an engine cannot be built, or for ``auto`` run here.
+        EngineError: an engine that was asked for cannot be built, or for ``auto`` none can, or none is within
+            the budget, or none runs here.
     """
     names = stage_precisions(precision) if precision and precision != "auto" else None
     factory = EngineFactory(bundle, target, store, names)
@@ -76,9 +78,14 @@ def build_engines(
             built.append(_build(factory, stage, rebuild, progress))
             continue
         compared = weighable or ((_rival(bundle, factory, asked), asked) if runs_here else (asked,))
-        entries = {
-            rival: _build(factory.with_precision(rival), stage, rebuild, progress) for rival in compared
-        }
+        entries, refused = _build_each(
+            factory,
+            stage,
+            compared,
+            required=None if weighable else asked,
+            rebuild=rebuild,
+            progress=progress,
+        )
         candidates = (
             _timed(factory, stage, entries, progress) if runs_here else _untimed(bundle, tuple(entries))
         )
@@ -88,6 +95,7 @@ def build_engines(
             accuracy_budget_points=accuracy_budget_points,
             high_precision=_high_precision(bundle) if kept == "int8" else (),
             candidates=candidates,
+            refused=refused,
         )
         engine = store.add_verdict(entries[kept].engine, verdict)
         built.append(BuiltEngine(engine, entries[kept].built_now, verdict))
@@ -150,6 +158,32 @@ def _high_precision(bundle: Bundle) -> tuple[str, ...]:
 def _build(factory: EngineFactory, stage: Stage, rebuild: bool, progress: Progress) -> BuiltEngine:
     engine, built_now = factory.build(stage, rebuild=rebuild, progress=progress)
     return BuiltEngine(engine, built_now)
+
+
+def _build_each(
+    factory: EngineFactory,
+    stage: Stage,
+    precisions: Sequence[EnginePrecision],
+    *,
+    required: EnginePrecision | None,
+    rebuild: bool,
+    progress: Progress,
+) -> tuple[dict[EnginePrecision, BuiltEngine], tuple[RefusedPrecision, ...]]:
+    """A stage's engines in those precisions that can be built, and why the others cannot.
+
+    Raises:
+        EngineError: the `required` precision cannot be built, or without one none can.
+    """
+    built, refused = {}, []
+    for precision in precisions:
+        try:
+            built[precision] = _build(factory.with_precision(precision), stage, rebuild, progress)
+        except EngineError as error:  # noqa: PERF203 -- a build takes seconds
+            is_last_hope = required is None and not built and precision == precisions[-1]
+            if precision == required or is_last_hope:
+                raise
+            refused.append(RefusedPrecision(precision=precision, reason=str(error)))
+    return built, tuple(refused)
 
 
 def _timed(

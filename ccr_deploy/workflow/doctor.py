@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import dataclass
 from importlib import metadata
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
 from ccr_deploy.backends import backend
-from ccr_deploy.backends.base import processor_name, thread_count
+from ccr_deploy.backends.base import thread_count
+from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
+from ccr_deploy.backends.processor import processor_device
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.gpu import find_gpu
 from ccr_deploy.machine_fit import check_machine
@@ -46,13 +49,17 @@ class TargetFit:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """This machine, the packages that matter here with their versions, and every shipped target."""
+    """This machine, the packages that matter here with their versions, and every shipped target.
+
+    `int8_weights` says how many bits the weights of OpenVINO's INT8 engines have on this CPU, and why.
+    """
 
     ccr_deploy: str
     python: str
     operating_system: str
     processor: str
     usable_cores: int
+    int8_weights: str
     gpu: str | None
     gpu_driver: str | None
     gpu_obstacle: str | None
@@ -69,8 +76,9 @@ def diagnose() -> Diagnosis:
         ccr_deploy=__version__,
         python=platform.python_version(),
         operating_system=platform.platform(terse=True),
-        processor=processor_name(),
+        processor=processor_device(),
         usable_cores=thread_count(),
+        int8_weights=str(int8_weights_here(os.environ.get(MAX_ISA_VARIABLE))),
         gpu=str(gpu) if gpu else None,
         gpu_driver=gpu.driver if gpu else None,
         gpu_obstacle=gpu_obstacle,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -12,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import onnx_ir as ir
 import pytest
 
 from ccr_deploy.bundle import Bundle
 from ccr_deploy.engine_sidecar import sidecar_path
+from ccr_deploy.graph_hash import canonical_graph_hash
 from tests.cli_runner import run
 
 if TYPE_CHECKING:
@@ -142,7 +146,8 @@ def test_built_last_is_what_verify_benchmark_and_classify_use(workplace: Workpla
 
 def test_the_verdict_says_what_was_found_in_plain_words(workplace: Workplace) -> None:
     outcome = workplace.build("--int8", "--accuracy-budget", 100, target="cpu")
-    assert "INT8 IS NOT FASTER here" in outcome.stdout  # ONNX Runtime casts between FP32 and FP16
+    times = r"[0-9.]+ times as fast as FP32 \([0-9.]+ – [0-9.]+; [0-9.]+ ms against [0-9.]+ ms\)"
+    assert len(re.findall(rf"INT8 (?:is|IS NOT FASTER here:) {times}", outcome.stdout)) == 2
     assert "within the budget of 100 points" in outcome.stdout
     assert "layers left in high precision: stem, binarizer" in outcome.stdout
     record = workplace.bundle / "manifest.json"
@@ -156,8 +161,58 @@ def test_the_verdict_says_what_was_found_in_plain_words(workplace: Workplace) ->
     automatic = json.loads(workplace.build("--auto", "--json").stdout)
     assert all(engine["key"]["precision"] != "int8" for engine in automatic)
     for engine in automatic:
-        assert {entry["precision"] for entry in engine["verdict"]["candidates"]} >= {"fp32", "int8"}
+        weighed = {entry["precision"] for entry in engine["verdict"]["candidates"]}
+        assert weighed >= {"fp32", "int8"}
         assert engine["verdict"]["precision"] == engine["key"]["precision"]
+
+
+def spoil(bundle: Path, stage: str, precision: str) -> None:
+    """Replaces a graph by one that no backend can build, as a bundle of its own would hold it."""
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for graph in manifest["graphs"]:
+        if (graph["stage"], graph["precision"]) == (stage, precision):
+            model = ir.load(bundle / graph["file"]["name"])
+            next(node for node in model.graph if node.op_type == "Conv").op_type = "Convolve"
+            content = ir.to_proto(model).SerializeToString()
+            digest = hashlib.sha256(content).hexdigest()
+            name = f"spoilt.{digest[:12]}.onnx"
+            (bundle / name).write_bytes(content)
+            graph["file"] = {"name": name, "sha256": digest, "bytes": len(content)}
+            graph["graph_hash"] = canonical_graph_hash(model)
+    path.write_text(json.dumps(manifest))
+
+
+def test_auto_drops_a_precision_that_is_refused_and_says_why(workplace: Workplace) -> None:
+    spoil(workplace.bundle, "encoder", "int8")
+    outcome = workplace.build("--auto", "--accuracy-budget", 100)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    (line,) = [line for line in outcome.stdout.splitlines() if "dropped" in line]
+    assert re.fullmatch(r"  INT8 was dropped: .*spoilt\.\w+\.onnx: OpenVINO .* cannot build it .*", line)
+    encoder, classifier = json.loads(workplace.build("--auto", "--json").stdout)
+    assert encoder["key"]["precision"] != "int8"
+    assert [entry["precision"] for entry in encoder["verdict"]["refused"]] == ["int8"]
+    assert classifier["verdict"]["refused"] == []
+    outcome = workplace.build("--int8")
+    assert outcome.status == BROKE
+    assert "cannot build it" in outcome.error_line
+
+
+def test_without_fp32_the_others_are_chosen_among(workplace: Workplace) -> None:
+    spoil(workplace.bundle, "classifier", "fp32")
+    stage = ("--stage", "classifier", "--accuracy-budget", 100)
+    for options in (("--auto", "--json"), ("--int8", "--json")):
+        (classifier,) = json.loads(workplace.build(*options, *stage, target="cpu").stdout)
+        assert classifier["key"]["precision"] == "int8"
+        assert [entry["precision"] for entry in classifier["verdict"]["refused"]] == ["fp32"]
+    assert (
+        "INT8 is the only engine that could be built"
+        in workplace.build("--int8", *stage, target="cpu").stdout
+    )
+    spoil(workplace.bundle, "classifier", "int8")
+    outcome = workplace.build("--auto", *stage, target="cpu")
+    assert outcome.status == BROKE
+    assert "cannot load it" in outcome.error_line
 
 
 def test_int8_from_pictures_calibrates_first(workplace: Workplace) -> None:

@@ -42,6 +42,7 @@ OTHER = {
     "backend_version": "1.21.0",
     "device": "another CPU",
     "target_digest": "ce" * 32,
+    "weight_bits": 7,
 }
 
 
@@ -207,7 +208,7 @@ def test_a_sidecar_that_is_no_sidecar_is_refused(tmp_path, text, message):
 def test_a_sidecar_of_another_schema_version_is_refused(tmp_path):
     store = EngineStore(tmp_path)
     edit(build(store), lambda content: content.update(schema_version=1))
-    assert "schema version 1, this program reads 2" in refusal(store)
+    assert "schema version 1, this program reads 3" in refusal(store)
 
 
 def test_an_unknown_field_of_a_sidecar_is_refused_and_named(tmp_path):

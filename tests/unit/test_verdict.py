@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ccr_deploy.accuracy import PrecisionAccuracy
+from ccr_deploy.errors import EngineError
 from ccr_deploy.metrics import Interval
 from ccr_deploy.verdict import Candidate, CandidateTiming, Verdict, fastest_within_budget
 
@@ -72,6 +73,14 @@ def test_the_fastest_within_the_budget_is_kept() -> None:
     assert fastest_within_budget((FP32, bf16, int8), 1) is int8
     assert fastest_within_budget((FP32, bf16, int8), 0.2) is bf16
     assert fastest_within_budget((FP32, bf16, int8), 0) is FP32
+
+
+def test_without_fp32_the_fastest_within_the_budget_is_kept_however_slow() -> None:
+    fp16, int8 = candidate("fp16", 5, 1, accuracy(2)), candidate("int8", 8, 0.5, accuracy(0.5))
+    assert fastest_within_budget((fp16, int8), 1) is int8
+    assert fastest_within_budget((fp16, int8), 2) is fp16
+    with pytest.raises(EngineError, match=r"FP16 and INT8 cost more than .* 0\.1 points.*no FP32 engine"):
+        fastest_within_budget((fp16, int8), 0.1)
 
 
 def test_what_is_unknown_or_not_surely_faster_is_not_kept() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.backends.tensorrt.builder import build
 from ccr_deploy.backends.tensorrt.flavour import RTX, flavour_of, import_library
@@ -30,6 +30,7 @@ class TensorRtBackend:
     """Builds and runs engines by TensorRT or TensorRT-RTX, whichever takes the options."""
 
     suffix = ".plan"
+    int8_weight_bits: Literal[7, 8] = 8
 
     def __init__(self, options: TensorRtOptions | RtxOptions) -> None:
         """Imports the flavour's library.

@@ -14,10 +14,11 @@ from ccr_deploy.reporting.precision_tables import (
     comparison_table,
     cost_lines,
     ranges_table,
+    refused_lines,
     sensitivity_table,
     speed_line,
 )
-from ccr_deploy.verdict import Candidate, CandidateTiming, Verdict
+from ccr_deploy.verdict import Candidate, CandidateTiming, RefusedPrecision, Verdict
 from tests.unit.precision.test_table import TABLE
 
 INT8 = PrecisionAccuracy(
@@ -109,6 +110,16 @@ def test_faster_or_not_in_plain_words() -> None:
     assert slower.startswith("INT8 IS NOT FASTER here: 2.00 times as fast as FP32 (0.90 – 2.20")
     kept = speed_line(verdict(candidate(), kept="fp32"))
     assert kept == "FP32 is kept: nothing faster within the accuracy budget (INT8 was weighed)"
+
+
+def test_what_was_refused_is_named_with_its_reason() -> None:
+    alone = replace(
+        verdict(candidate()),
+        candidates=(candidate(),),
+        refused=(RefusedPrecision("fp32", "encoder.onnx: no such operator"),),
+    )
+    assert speed_line(alone) == "INT8 is the only engine that could be built: 10.00 ms"
+    assert refused_lines(alone) == ["FP32 was dropped: encoder.onnx: no such operator"]
 
 
 def test_what_a_precision_costs_is_said_once() -> None:

@@ -1,0 +1,71 @@
+"""This machine's CPU: its name and its instruction sets, as Linux tells them."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_INSTRUCTION_SETS = {
+    "avx2": "AVX2",
+    "avx_vnni": "AVX-VNNI",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "AVX512-VNNI",
+    "avx512_bf16": "AVX512-BF16",
+    "avx512_fp16": "AVX512-FP16",
+    "amx_int8": "AMX-INT8",
+    "amx_bf16": "AMX-BF16",
+    "amx_fp16": "AMX-FP16",
+    "asimdhp": "FP16",
+    "asimddp": "DotProd",
+    "i8mm": "I8MM",
+    "bf16": "BF16",
+    "sve": "SVE",
+    "sve2": "SVE2",
+}
+"""Linux's names, of x86 and of Arm, for those that inference libraries choose kernels by."""
+
+
+def processor_name() -> str:
+    """The CPU's model name with its architecture."""
+    models = (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name"))
+    return f"{next(models, platform.processor() or 'unknown CPU')} ({platform.machine()})"
+
+
+def processor_device() -> str:
+    """What a CPU's engine is bound to: the name and the instruction sets.
+
+    The name alone is not enough: clouds call several generations "Intel(R) Xeon(R) Processor".
+    """
+    return (
+        f"{processor_name()}, {' '.join(instruction_sets(processor_flags())) or 'unknown instruction sets'}"
+    )
+
+
+def processor_flags() -> frozenset[str]:
+    """This CPU's flags; empty if Linux does not tell them."""
+    return parse_flags(_cpuinfo())
+
+
+def parse_flags(cpuinfo: Collection[str]) -> frozenset[str]:
+    """Read the first processor's flags, of an x86 or an Arm, from the lines of ``/proc/cpuinfo``."""
+    for line in cpuinfo:
+        name, _, values = line.partition(":")
+        if name.strip() in {"flags", "Features"}:
+            return frozenset(values.split())
+    return frozenset()
+
+
+def instruction_sets(flags: Collection[str]) -> tuple[str, ...]:
+    """Name the instruction sets among a processor's flags that inference libraries choose kernels by."""
+    return tuple(name for flag, name in _INSTRUCTION_SETS.items() if flag in flags)
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
