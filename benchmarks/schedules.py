@@ -22,7 +22,7 @@ from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.models.presets import preset
 from ccr_deploy.report_folder import to_json
 from ccr_deploy.reporting.tables import benchmark_tables
-from ccr_deploy.reporting.terminal import print_table
+from ccr_deploy.reporting.terminal import print_table, print_warnings
 from ccr_deploy.workflow.benchmark import benchmark_bundle
 
 RESULTS = Path(__file__).parent / "results"
@@ -47,8 +47,10 @@ def main(name: str, rounds: int, baseline: bool) -> None:
     RESULTS.mkdir(exist_ok=True)
     report = replace(report, bundle=f"{name}, untrained")
     write_atomically(RESULTS / f"cpu-{name}{suffix}.json", to_json(report).encode())
+    console = stdout_console()
+    print_warnings(console, report.warnings)
     for table in benchmark_tables(report):
-        print_table(stdout_console(), table)
+        print_table(console, table)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from ccr_deploy.bundle_facts import (
 from ccr_deploy.contract import CodeContract
 from ccr_deploy.errors import BundleError
 from ccr_deploy.models.config import ModelConfig
+from ccr_deploy.models.iterations import TrainedIterations, untrained_warning
 from ccr_deploy.records import Record, parse_versioned_json
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class BaselineRecord(Record):
     """The conventional chain that the bundle's baseline graph was made from."""
 
     model: ModelConfig
+    trained_iterations: TrainedIterations
     weights: FileRecord
 
 
@@ -95,11 +97,12 @@ class CalibrationRecord(Record):
 
 
 class Manifest(Record):
-    """What a bundle is."""
+    """What a bundle is; `trained_iterations` is every T that the weights were trained with."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     created_by: str
     model: ModelConfig
+    trained_iterations: TrainedIterations
     class_names: tuple[str, ...]
     metrics: dict[str, float]
     contract: CodeContract
@@ -124,6 +127,18 @@ class Manifest(Record):
         if len(self.class_names) not in {0, model.classifier.classes}:
             raise ValueError(f"{len(self.class_names)} class names for {model.classifier.classes} classes")
         return self
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each network that runs with a T that was not trained."""
+        networks: list[tuple[str, Manifest | BaselineRecord]] = [("checkpoint", self)]
+        if self.baseline:
+            networks.append(("baseline", self.baseline))
+        lines = (
+            untrained_warning(name, network.model.iterations, network.trained_iterations)
+            for name, network in networks
+        )
+        return tuple(line for line in lines if line)
 
     def class_name(self, label: int) -> str:
         """The class's name, or its number where the checkpoint had no names."""
@@ -180,7 +195,9 @@ class Bundle:
             contract_id=manifest.contract_id,
             weights=manifest.weights,
             graphs=manifest.graphs,
-            baseline=NetworkFacts(baseline.model.model_dump(mode="json"), baseline.weights)
+            baseline=NetworkFacts(
+                baseline.model.model_dump(mode="json"), baseline.trained_iterations, baseline.weights
+            )
             if baseline
             else None,
         )

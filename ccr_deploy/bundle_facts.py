@@ -9,14 +9,14 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from ccr_deploy.contract import CodeContract
 from ccr_deploy.errors import BundleError, WrongUsageError
 from ccr_deploy.plain_records import FieldError, Matches, load_versioned_json, read_record
 from ccr_deploy.precisions import Precision
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 2
 MANIFEST = "manifest.json"
 REMEDY = "export the bundle again or use the version of ccr-deploy that made it"
 Stage = Literal["encoder", "classifier", "baseline"]
@@ -54,6 +54,7 @@ class NetworkFacts:
     """A network that the bundle has weights of; `model` is its configuration as JSON has it."""
 
     model: dict[str, object]
+    trained_iterations: tuple[int, ...]
     weights: FileRecord
 
 

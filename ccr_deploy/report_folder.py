@@ -52,13 +52,15 @@ def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) ->
         verification = _read(folder, VerificationReport, report)
         benchmark = _read(folder, BenchmarkReport, report)
         summary = summary_table(verification, benchmark) if verification and benchmark else None
+        found = [result for result in (verification, benchmark) if result]
+        warnings = tuple(dict.fromkeys(line for result in found for line in result.warnings))
         tables = [
             *([summary] if summary else []),
             *(verification_tables(verification) if verification else []),
             *(benchmark_tables(benchmark) if benchmark else []),
         ]
-        write_atomically(folder / "report.md", markdown(TITLE, tables).encode())
-        write_atomically(folder / "report.html", html(TITLE, verification, benchmark).encode())
+        write_atomically(folder / "report.md", markdown(TITLE, tables, warnings).encode())
+        write_atomically(folder / "report.html", html(TITLE, verification, benchmark, warnings).encode())
     except OSError as error:
         raise CcrDeployError(f"{folder}: the report cannot be written ({error.strerror or error})") from error
     return summary
@@ -75,7 +77,7 @@ def _read(folder: Path, kind: type[_Report], newest: VerificationReport | Benchm
             f"{path}: not a report of this version ({first_problem(error)}): remove it"
         ) from error
 
-    def origin(result: VerificationReport | BenchmarkReport) -> tuple[str, str, str]:
-        return result.contract_id, result.weights_sha256, result.target
+    def origin(result: VerificationReport | BenchmarkReport) -> tuple[object, ...]:
+        return result.contract_id, result.weights_sha256, result.trained_iterations, result.target
 
     return report if origin(report) == origin(newest) else None

@@ -69,13 +69,14 @@ def gpu_is_there() -> bool:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint() -> Checkpoint:
+    """Random weights that say that they were trained with the configuration's T."""
     names = ("apple", "bread", "cheese", "dates", "egg")
-    return replace(untrained_checkpoint(TINY), class_names=names)
+    return replace(untrained_checkpoint(TINY), class_names=names, trained_iterations=(TINY.iterations,))
 
 
 @pytest.fixture(scope="session")
 def tiny_baseline() -> Checkpoint:
-    return untrained_checkpoint(TINY_BASELINE)
+    return replace(untrained_checkpoint(TINY_BASELINE), trained_iterations=(TINY.iterations,))
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,7 @@ def train(
         config=recipe.model,
         preprocessing=recipe.preprocessing,
         state_dict=recogniser.model.state_dict(),
+        trained_iterations=(recipe.model.iterations,),
         class_names=tuple(class_names),
         metrics={
             "pretraining_l1": float(restored["l1"]),

@@ -31,7 +31,7 @@ class RecogniserModule(lightning.LightningModule):
     Recognition Framework". The binarizer stays stochastic while the encoder learns. Its codes then differ
     from production's enough to mislead the classifier's batch norms, so the last steps go without.
 
-    A Lightning checkpoint of this module carries its configuration in its hyperparameters, and
+    A Lightning checkpoint of this module carries its configuration and T in its hyperparameters, and
     `ccr_deploy.models.checkpoint.load_checkpoint` reads it as it is.
     """
 
@@ -46,6 +46,7 @@ class RecogniserModule(lightning.LightningModule):
         super().__init__()
         description = {
             "config": config.model_dump(mode="json"),
+            "trained_iterations": [config.iterations],
             "preprocessing": asdict(preprocessing),
             "class_names": list(class_names),
             "metrics": {},

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ccr_deploy.metrics import Interval
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Subject = Literal["encoder", "classifier", "chain"]
 """What is timed: one stage, or image to logits (where the conventional chain competes too)."""
@@ -59,7 +59,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class BenchmarkReport:
-    """Everything one run of `benchmark` found; `left_out` says what could not compete, and why."""
+    """Everything one run of `benchmark` found; `left_out` says what could not compete, and why.
+
+    `iterations` is the T that was run; `warnings` say what a reader must know first, such as that it is
+    none of `trained_iterations`.
+    """
 
     schema_version: int
     created_by: str
@@ -67,6 +71,9 @@ class BenchmarkReport:
     contract_id: str
     weights_sha256: str
     model: str
+    iterations: int
+    trained_iterations: tuple[int, ...]
+    warnings: tuple[str, ...]
     target: str
     batch: int
     threads: int

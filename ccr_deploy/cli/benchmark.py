@@ -63,7 +63,7 @@ def benchmark(
     from ccr_deploy.engine_store import EngineStore
     from ccr_deploy.report_folder import add_to_folder, to_json
     from ccr_deploy.reporting.tables import benchmark_tables
-    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.reporting.terminal import print_table, print_warnings
     from ccr_deploy.workflow.benchmark import benchmark_bundle
 
     console = stdout_console()
@@ -81,6 +81,7 @@ def benchmark(
     if as_json:
         click.echo(to_json(result), nl=False)
         return
+    print_warnings(console, result.warnings)
     for table in benchmark_tables(result):
         print_table(console, table)
     if summary:

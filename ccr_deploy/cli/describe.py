@@ -35,7 +35,8 @@ def describe(preset: str | None, checkpoint: Path | None, as_json: bool) -> None
     from ccr_deploy.reporting.terminal import print_table
 
     if checkpoint:
-        descriptions = [describe_model(str(checkpoint), load_checkpoint(checkpoint, preset).config)]
+        loaded = load_checkpoint(checkpoint, preset)
+        descriptions = [describe_model(str(checkpoint), loaded.config, loaded.trained_iterations)]
     elif preset:
         descriptions = [describe_model(preset, find_preset(preset))]
     else:

@@ -35,7 +35,22 @@ if TYPE_CHECKING:
     show_default=True,
     help="Order in which the iterations become nodes; repeat it for several.",
 )
-@click.option("--iterations", type=int, metavar="T", help="Iterations, instead of the checkpoint's.")
+@click.option(
+    "--iterations",
+    type=int,
+    metavar="T",
+    help="Which T to export, of those that were trained.  [default: the checkpoint's]",
+)
+@click.option(
+    "--trained-iterations",
+    metavar="T[,T…]",
+    help="Every T that a bare state dict was trained with.  [default: the preset's]",
+)
+@click.option(
+    "--untrained-iterations",
+    is_flag=True,
+    help="Allow a T that was not trained, which costs accuracy; bundle and reports say so.",
+)
 @click.option("--image-size", type=(int, int), metavar="H W", help="Image size, instead of the checkpoint's.")
 @click.option(
     "--images",
@@ -58,6 +73,8 @@ def export(
     preset: str | None,
     schedules: tuple[Schedule, ...],
     iterations: int | None,
+    trained_iterations: str | None,
+    untrained_iterations: bool,
     image_size: tuple[int, int] | None,
     images: Path | None,
     baseline: Path | None,
@@ -74,15 +91,19 @@ def export(
     """
     from ccr_deploy.export.exporter import export_bundle, resized
     from ccr_deploy.models.checkpoint import load_checkpoint
+    from ccr_deploy.models.iterations import parse_trained_iterations
+    from ccr_deploy.reporting.terminal import print_warnings
     from ccr_deploy.workflow.export import export_with_fp16
 
     write = export_bundle if no_fp16 else export_with_fp16
+    trained = None if trained_iterations is None else parse_trained_iterations(trained_iterations)
     exported = write(
-        resized(load_checkpoint(checkpoint, preset), iterations, image_size),
+        resized(load_checkpoint(checkpoint, preset, trained), iterations, image_size),
         bundle,
         schedules=tuple(dict.fromkeys(schedules)),
-        baseline=load_checkpoint(baseline, "ccr-baseline") if baseline else None,
+        baseline=load_checkpoint(baseline, "ccr-baseline", trained) if baseline else None,
         images=images,
+        untrained_iterations=untrained_iterations,
         progress=TerminalProgress(),
     )
     manifest = exported.manifest
@@ -96,6 +117,7 @@ def export(
         f"{manifest.contract.code_bytes} code bytes, contract {manifest.contract_id}",
         markup=False,
     )
+    print_warnings(console, manifest.warnings)
     for graph in manifest.graphs:
         console.print(f"  {graph.file.name}  {graph.file.bytes / 1e6:.2f} MB", markup=False)
     kind = "patterns (for pictures: --images DIR)" if images is None else f"from {images}"

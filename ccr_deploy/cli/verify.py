@@ -81,7 +81,7 @@ def verify(
     from ccr_deploy.engine_store import EngineStore
     from ccr_deploy.report_folder import add_to_folder, to_json
     from ccr_deploy.reporting.tables import verification_tables
-    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.reporting.terminal import print_table, print_warnings
     from ccr_deploy.workflow.verify import verify_bundle
 
     console = stdout_console()
@@ -98,6 +98,7 @@ def verify(
     if as_json:
         click.echo(to_json(result), nl=False)
     else:
+        print_warnings(console, result.warnings)
         for table in verification_tables(result):
             print_table(console, table)
     if report:

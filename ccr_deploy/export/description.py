@@ -39,12 +39,14 @@ class ModelDescription:
 
     `encoder_macs_plain` repeats in every iteration what no iteration changes; `encoder_macs` does not.
     A baseline's decoder and ResNet-18 count as its classifier, and nothing of it can be hoisted.
+    `trained_iterations` is every T that a checkpoint was trained with, None for a preset.
     """
 
     name: str
     image_height: int
     image_width: int
     iterations: int
+    trained_iterations: tuple[int, ...] | None
     cut: str | None
     parameters: int
     encoder_parameters: int
@@ -56,8 +58,16 @@ class ModelDescription:
     layers: tuple[LayerDescription, ...]
 
 
-def describe_model(name: str, config: ModelConfig) -> ModelDescription:
-    """Counts a configuration's parameters and multiply-accumulates."""
+def describe_model(
+    name: str, config: ModelConfig, trained_iterations: tuple[int, ...] | None = None
+) -> ModelDescription:
+    """Count a configuration's parameters and multiply-accumulates.
+
+    Args:
+        name: what to call it.
+        config: the configuration.
+        trained_iterations: every T that a checkpoint was trained with, None for a preset.
+    """
     with torch.device("meta"):
         if config.is_baseline:
             layers, encoder_macs = _baseline_layers(config)
@@ -70,6 +80,7 @@ def describe_model(name: str, config: ModelConfig) -> ModelDescription:
         image_height=config.image_height,
         image_width=config.image_width,
         iterations=config.iterations,
+        trained_iterations=trained_iterations,
         cut=config.classifier.cut,
         parameters=parameters,
         encoder_parameters=sum(layer.parameters for layer in layers if layer.name.startswith("encoder.")),

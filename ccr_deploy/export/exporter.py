@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from ccr_deploy import __version__
 from ccr_deploy.bundle import (
+    SCHEMA_VERSION,
     BaselineRecord,
     Bundle,
     Manifest,
@@ -29,6 +30,7 @@ from ccr_deploy.graph_writer import add_graph
 from ccr_deploy.models.chain import BaselineChain, CcrChain
 from ccr_deploy.models.checkpoint import Checkpoint, build_model, encoder_digest
 from ccr_deploy.models.config import ModelConfig
+from ccr_deploy.models.iterations import untrained_warning
 from ccr_deploy.progress import SILENT
 
 if TYPE_CHECKING:
@@ -53,16 +55,19 @@ def export_bundle(
     baseline: Checkpoint | None = None,
     images: Path | None = None,
     to_fp16: ToFp16 | None = None,
+    untrained_iterations: bool = False,
     progress: Progress = SILENT,
 ) -> Bundle:
     """Writes a bundle: an encoder graph per schedule, the classifier, weights, samples, manifest.
 
     `baseline` adds the conventional chain of another checkpoint. The sample images come from the
     folder `images`, or are patterns. `to_fp16` converts encoder and classifier, which it may run on the
-    samples; without it the bundle has FP32 graphs alone.
+    samples; without it the bundle has FP32 graphs alone. With `untrained_iterations` a T is exported that
+    was not trained, and the bundle says so.
 
     Raises:
-        WrongUsageError: a checkpoint is of the other kind, or `path` holds something else.
+        WrongUsageError: a checkpoint is of the other kind or was trained with another T, or `path` holds
+            something else.
         BundleError: the bundle cannot be written.
         ImageError: `images` has none, or one cannot be used.
     """
@@ -74,6 +79,10 @@ def export_bundle(
         )
     conventional = _conventional_chain(baseline, checkpoint) if baseline else None
     config, preprocessing = checkpoint.config, checkpoint.preprocessing
+    if not untrained_iterations:
+        _check_trained("checkpoint", config.iterations, checkpoint.trained_iterations)
+        if baseline:
+            _check_trained("baseline", config.iterations, baseline.trained_iterations)
     samples = (
         folder_samples(images, checkpoint)
         if images
@@ -111,17 +120,20 @@ def export_bundle(
             graphs.append(add_graph(writer, half, "classifier", "fp16", None))
         advance(1)
         baseline_record = None
-        if conventional is not None:
+        if baseline is not None and conventional is not None:
             whole = BaselineGraph(UnrolledBaseline(conventional), preprocessing)
             whole_model = to_onnx(whole, image, "image", "logits")
             graphs.append(add_graph(writer, whole_model, "baseline", "fp32", None))
             weights = _add_weights(writer, "baseline", conventional.state_dict())
-            baseline_record = BaselineRecord(model=conventional.config, weights=weights)
+            baseline_record = BaselineRecord(
+                model=conventional.config, trained_iterations=baseline.trained_iterations, weights=weights
+            )
             advance(1)
         manifest = Manifest(
-            schema_version=1,
+            schema_version=SCHEMA_VERSION,
             created_by=f"ccr-deploy {__version__}",
             model=config,
+            trained_iterations=checkpoint.trained_iterations,
             class_names=checkpoint.class_names,
             metrics=dict(checkpoint.metrics),
             contract=contract,
@@ -142,7 +154,8 @@ def export_bundle(
 def resized(checkpoint: Checkpoint, iterations: int | None, image_size: tuple[int, int] | None) -> Checkpoint:
     """The checkpoint for another number of iterations or image size: the same weights serve.
 
-    Pictures are resized in the same proportion to the image as before.
+    What it was trained with stays recorded. Pictures are resized in the same proportion to the image as
+    before.
 
     Raises:
         WrongUsageError: the number or size does not work.
@@ -161,6 +174,16 @@ def resized(checkpoint: Checkpoint, iterations: int | None, image_size: tuple[in
     except pydantic.ValidationError as error:
         raise WrongUsageError(first_problem(error)) from error
     return replace(checkpoint, config=config, preprocessing=preprocessing)
+
+
+def _check_trained(network: str, iterations: int, trained: tuple[int, ...]) -> None:
+    """Raises a WrongUsageError if the T is another than was trained; weights never trained fit any."""
+    warning = untrained_warning(network, iterations, trained)
+    if warning and trained:
+        raise WrongUsageError(
+            f"{warning}: give --iterations one of those, or add --untrained-iterations; "
+            "for a bare state dict, --trained-iterations says what it was trained with"
+        )
 
 
 def _conventional_chain(baseline: Checkpoint, checkpoint: Checkpoint) -> BaselineChain:

@@ -2,15 +2,18 @@
 
 The format is what `torch.save` writes of one dictionary:
 
-=================  ======================================================================
-``format``         ``"ccr-deploy checkpoint"``
-``version``        1
-``config``         `ModelConfig` as a dictionary
-``preprocessing``  `Preprocessing` as a dictionary
-``class_names``    the names in the order of the logits; empty where they are not known
-``metrics``        what the training measured, by name
-``state_dict``     the parameters and buffers of `CcrChain` or `BaselineChain`
-=================  ======================================================================
+======================  ======================================================================
+``format``              ``"ccr-deploy checkpoint"``
+``version``             2
+``config``              `ModelConfig` as a dictionary
+``trained_iterations``  every T that the model was trained with; empty if it never was
+``preprocessing``       `Preprocessing` as a dictionary
+``class_names``         the names in the order of the logits; empty where they are not known
+``metrics``             what the training measured, by name
+``state_dict``          the parameters and buffers of `CcrChain` or `BaselineChain`
+======================  ======================================================================
+
+Version 1 had no ``trained_iterations``.
 
 It is read with ``weights_only=True``: a pickle that wants to run code is refused.
 """
@@ -32,24 +35,31 @@ from ccr_deploy.contract import Preprocessing
 from ccr_deploy.errors import CheckpointError, WrongUsageError, first_problem
 from ccr_deploy.models.chain import BaselineChain, CcrChain
 from ccr_deploy.models.config import ModelConfig
+from ccr_deploy.models.iterations import TrainedIterations, checked_iterations, named_iterations
 from ccr_deploy.models.presets import default_preprocessing, preset
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = "ccr-deploy checkpoint"
-VERSION = 1
+VERSION = 2
+REMEDY = "train it again, or give its state dict alone with --preset"
 LANDMARK = "encoder.stem.weight"
 """A parameter that every model has; what stands before it is a wrapper's prefix (``model.``)."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model: what it is made of, what its pictures and classes are, and its weights."""
+    """A trained model: what it is made of, what its pictures and classes are, and its weights.
+
+    `trained_iterations` is every T that it was trained with. The configuration's T is the one that it is
+    run with, and may be another; see `ccr_deploy.export.exporter.export_bundle`.
+    """
 
     config: ModelConfig
     preprocessing: Preprocessing
     state_dict: Mapping[str, Tensor] = field(repr=False)
+    trained_iterations: tuple[int, ...]
     class_names: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
 
@@ -58,6 +68,7 @@ class Checkpoint:
         if self.class_names and len(self.class_names) != classes:
             raise CheckpointError(f"{len(self.class_names)} class names for {classes} classes")
         try:
+            checked_iterations(self.trained_iterations)
             self.preprocessing.check_covers(self.config.image_height, self.config.image_width)
         except ValueError as error:
             raise CheckpointError(str(error)) from error
@@ -69,6 +80,7 @@ class _Description(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 
     config: ModelConfig
+    trained_iterations: TrainedIterations
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     metrics: dict[str, float]
@@ -80,6 +92,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "format": FORMAT,
         "version": VERSION,
         "config": checkpoint.config.model_dump(mode="json"),
+        "trained_iterations": list(checkpoint.trained_iterations),
         "preprocessing": asdict(checkpoint.preprocessing),
         "class_names": list(checkpoint.class_names),
         "metrics": dict(checkpoint.metrics),
@@ -91,22 +104,31 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         torch.save(content, temporary)
 
 
-def load_checkpoint(path: Path, preset_name: str | None = None) -> Checkpoint:
-    """Reads a checkpoint in the project's format, a Lightning checkpoint or a bare state dict.
+def load_checkpoint(
+    path: Path, preset_name: str | None = None, trained_iterations: tuple[int, ...] | None = None
+) -> Checkpoint:
+    """Read a checkpoint in the project's format, a Lightning checkpoint or a bare state dict.
 
-    The project's format carries its configuration, and so does a Lightning checkpoint of the modules
-    in `training` (in its hyperparameters). Any other state dict needs `preset_name`; its number of
-    classes is taken from the last layer.
+    The project's format carries its configuration and the T that it was trained with, and so does a
+    Lightning checkpoint of the modules in `training` (in its hyperparameters). Any other state dict needs
+    `preset_name`; its number of classes is taken from the last layer.
+
+    Args:
+        path: the file.
+        preset_name: which model a bare state dict is of.
+        trained_iterations: every T that a bare state dict was trained with, if not the preset's. A single
+            one becomes the T of the configuration.
 
     Raises:
         CheckpointError: the file is damaged, is no checkpoint, or does not fit its configuration.
-        WrongUsageError: there is no such file, or a bare state dict comes without a preset.
+        WrongUsageError: there is no such file, a bare state dict comes without a preset, or the file
+            records other trained iterations.
     """
     content = _read(path)
     if content.get("format") == FORMAT:
         if content.get("version") != VERSION:
             raise CheckpointError(
-                f"{path}: checkpoint version {content.get('version')}, this program reads {VERSION}"
+                f"{path}: checkpoint version {content.get('version')}, this program reads {VERSION}: {REMEDY}"
             )
         described: object = {
             name: value for name, value in content.items() if name in _Description.model_fields
@@ -120,9 +142,13 @@ def load_checkpoint(path: Path, preset_name: str | None = None) -> Checkpoint:
     state_dict = _unwrapped(state_dict, path)
     if described:
         checkpoint = _described(described, state_dict, path)
+        _check_same_iterations(checkpoint.trained_iterations, trained_iterations, path)
     elif preset_name is not None:
         config = _with_classes_of(preset(preset_name), state_dict)
-        checkpoint = Checkpoint(config, default_preprocessing(config), state_dict)
+        trained = (config.iterations,) if trained_iterations is None else trained_iterations
+        if len(trained) == 1:
+            config = config.model_copy(update={"iterations": trained[0]})
+        checkpoint = Checkpoint(config, default_preprocessing(config), state_dict, trained)
     else:
         raise WrongUsageError(
             f"{path}: a state dict without a configuration: say which model it is with --preset"
@@ -144,7 +170,7 @@ def untrained_checkpoint(config: ModelConfig, seed: int = 0) -> Checkpoint:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _empty_model(config, preprocessing)
-    return Checkpoint(config, preprocessing, model.state_dict())
+    return Checkpoint(config, preprocessing, model.state_dict(), trained_iterations=())
 
 
 def encoder_digest(state_dict: Mapping[str, Tensor]) -> str:
@@ -203,15 +229,24 @@ def _described(content: object, state_dict: dict[str, Tensor], path: Path) -> Ch
         description = _Description.model_validate(content)
         return Checkpoint(
             config=description.config,
+            trained_iterations=description.trained_iterations,
             preprocessing=description.preprocessing,
             class_names=description.class_names,
             metrics=description.metrics,
             state_dict=state_dict,
         )
     except pydantic.ValidationError as error:
-        raise CheckpointError(f"{path}: configuration {first_problem(error)}") from error
+        raise CheckpointError(f"{path}: configuration {first_problem(error)}: {REMEDY}") from error
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _check_same_iterations(recorded: tuple[int, ...], given: tuple[int, ...] | None, path: Path) -> None:
+    if given is not None and set(given) != set(recorded):
+        raise WrongUsageError(
+            f"{path}: was trained with {named_iterations(recorded)}, which it records, not with "
+            f"{named_iterations(given)}: leave out --trained-iterations"
+        )
 
 
 def _with_classes_of(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> ModelConfig:

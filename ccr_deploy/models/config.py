@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ccr_deploy.contract import DOWNSAMPLING
+from ccr_deploy.models.iterations import MAX_ITERATIONS
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,7 +59,7 @@ class ModelConfig(_Config):
 
     image_height: Annotated[int, Field(ge=DOWNSAMPLING)] = 224
     image_width: Annotated[int, Field(ge=DOWNSAMPLING)] = 224
-    iterations: Annotated[int, Field(ge=1, le=32)] = 8
+    iterations: Annotated[int, Field(ge=1, le=MAX_ITERATIONS)] = 8
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig | None = None
     classifier: ClassifierConfig

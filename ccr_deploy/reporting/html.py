@@ -16,13 +16,27 @@ from ccr_deploy.reporting.plots import accuracy_plot, speedup_plot
 from ccr_deploy.reporting.tables import benchmark_tables, summary_table, verification_tables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ccr_deploy.benchmarking.results import BenchmarkReport
     from ccr_deploy.reporting.table import Table
     from ccr_deploy.verification.results import VerificationReport
 
 
-def html(title: str, verification: VerificationReport | None, benchmark: BenchmarkReport | None) -> str:
-    """The report of whichever results there are; with both it opens with their summary."""
+def html(
+    title: str,
+    verification: VerificationReport | None,
+    benchmark: BenchmarkReport | None,
+    warnings: Sequence[str],
+) -> str:
+    """Return the report of whichever results there are; with both it opens with their summary.
+
+    Args:
+        title: its heading.
+        verification: what `verify` found, if it was run.
+        benchmark: what `benchmark` found, if it was run.
+        warnings: lines below the heading.
+    """
     sections: list[tuple[Table, str]] = []
     if verification and benchmark:
         sections.append((summary_table(verification, benchmark), speedup_plot(benchmark)))
@@ -35,5 +49,5 @@ def html(title: str, verification: VerificationReport | None, benchmark: Benchma
     template = resources.files("ccr_deploy.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(template).render(
-        title=title, sections=sections, verification=verification, benchmark=benchmark
+        title=title, sections=sections, verification=verification, warnings=warnings
     )

@@ -10,10 +10,17 @@ if TYPE_CHECKING:
     from ccr_deploy.reporting.table import Table
 
 
-def markdown(title: str, tables: Sequence[Table]) -> str:
-    """A Markdown document with a heading and a section a table."""
+def markdown(title: str, tables: Sequence[Table], warnings: Sequence[str] = ()) -> str:
+    """Return a Markdown document.
+
+    Args:
+        title: its heading.
+        tables: a section each.
+        warnings: lines above the first section.
+    """
+    lines = [f"**Warning:** {line}\n" for line in warnings]
     sections = [f"## {table.title}\n\n{markdown_table(table)}" for table in tables]
-    return "\n".join([f"# {title}\n", *sections])
+    return "\n".join([f"# {title}\n", *lines, *sections])
 
 
 def markdown_table(table: Table) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.models.iterations import named_iterations
 from ccr_deploy.reporting.precision_tables import accuracy_table
 from ccr_deploy.reporting.table import Table
 
@@ -213,6 +214,11 @@ def _cosine(value: float) -> str:
 
 def description_table(descriptions: Sequence[ModelDescription]) -> Table:
     """One row a model: parameters, work, size of the code."""
+    trained = [
+        f"{model.name} was trained with {named_iterations(model.trained_iterations)}; "
+        for model in descriptions
+        if model.trained_iterations is not None
+    ]
     return Table(
         title="Models",
         columns=(
@@ -242,7 +248,8 @@ def description_table(descriptions: Sequence[ModelDescription]) -> Table:
             )
             for model in descriptions
         ),
-        note="multiply-accumulates of one image over all T iterations; hoisted: what no iteration changes is "
+        note="".join(trained)
+        + "multiply-accumulates of one image over all T iterations; hoisted: what no iteration changes is "
         "computed once; a baseline's classifier includes its decoder",
     )
 

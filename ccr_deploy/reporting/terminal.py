@@ -12,6 +12,8 @@ from rich.style import Style
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
     from rich.console import Console
@@ -36,6 +38,12 @@ def print_table(console: Console, table: Table) -> None:
     for row in table.rows:
         drawn.add_row(*(Text(cell, style=_VERDICTS.get(cell, "")) for cell in row))
     console.print(drawn)
+
+
+def print_warnings(console: Console, warnings: Sequence[str]) -> None:
+    """Print a line each."""
+    for line in warnings:
+        console.print(Text(f"warning: {line}", style="yellow"), soft_wrap=True)
 
 
 def half_block_picture(image: npt.NDArray[np.uint8], columns: int = 32) -> Segments:

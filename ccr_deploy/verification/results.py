@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 from ccr_deploy.bundle import CalibrationRecord
 from ccr_deploy.metrics import Interval
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 NAN_AS_IT_IS = ConfigDict(ser_json_inf_nan="constants")
 """A damaged engine may answer NaN: the report must say so, and be readable again."""
@@ -110,7 +110,11 @@ class SampleAnswer:
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """Everything one run of `verify` found; `calibration` is what the bundle says of its precisions."""
+    """Everything one run of `verify` found; `calibration` is what the bundle says of its precisions.
+
+    `iterations` is the T that was run; `warnings` say what a reader must know first, such as that it is
+    none of `trained_iterations`.
+    """
 
     __pydantic_config__: ClassVar = NAN_AS_IT_IS
 
@@ -119,6 +123,9 @@ class VerificationReport:
     bundle: str
     contract_id: str
     weights_sha256: str
+    iterations: int
+    trained_iterations: tuple[int, ...]
+    warnings: tuple[str, ...]
     target: str
     images: str
     image_count: int

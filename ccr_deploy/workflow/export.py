@@ -26,6 +26,7 @@ def export_with_fp16(
     schedules: Sequence[Schedule],
     baseline: Checkpoint | None = None,
     images: Path | None = None,
+    untrained_iterations: bool = False,
     progress: Progress = SILENT,
 ) -> Bundle:
     """`export_bundle` with FP16 graphs beside the FP32 ones.
@@ -46,5 +47,6 @@ def export_with_fp16(
         baseline=baseline,
         images=images,
         to_fp16=to_fp16,
+        untrained_iterations=untrained_iterations,
         progress=progress,
     )

@@ -83,6 +83,9 @@ def test_a_baseline_where_a_ccr_checkpoint_belongs(tiny_baseline: Checkpoint, tm
     [
         (("--iterations", "0"), "iterations"),
         (("--iterations", "33"), "iterations"),
+        (("--iterations", "33", "--untrained-iterations"), "iterations"),
+        (("--iterations", "2"), "T=2 was not trained: the checkpoint was trained with T=3: "),
+        (("--trained-iterations", "2"), "was trained with T=3, which it records, not with T=2: "),
         (("--image-size", "30", "48"), "not divisible by 16"),
     ],
 )
@@ -92,6 +95,17 @@ def test_impossible_sizes(
     outcome = run("export", "--checkpoint", tiny_checkpoint_file, *option, tmp_path / "bundle")
     assert outcome.status == WRONG_USAGE
     assert message in outcome.error_line
+
+
+@pytest.mark.parametrize("given", ["", ",", "0", "33", "-1", "3,x", "3,", "2.5", "3,3"])
+def test_trained_iterations_that_are_no_list_of_numbers(
+    given: str, tiny_checkpoint_file: Path, tmp_path: Path
+) -> None:
+    outcome = run(
+        "export", "--checkpoint", tiny_checkpoint_file, "--trained-iterations", given, tmp_path / "bundle"
+    )
+    assert outcome.status == WRONG_USAGE
+    assert f"--trained-iterations '{given}': give different whole numbers from 1 to 32" in outcome.error_line
 
 
 def test_an_output_folder_that_holds_something_else(tiny_checkpoint_file: Path, tmp_path: Path) -> None:
@@ -244,7 +258,8 @@ def test_an_interrupted_export_leaves_the_old_bundle(
     sent: signal.Signals, status: int, bundle: Path, tiny_checkpoint_file: Path
 ) -> None:
     before = files_below(bundle)
-    arguments = ["export", "--checkpoint", str(tiny_checkpoint_file), "--iterations", "2", str(bundle)]
+    arguments = ["export", "--checkpoint", str(tiny_checkpoint_file), "--iterations", "2"]
+    arguments += ["--untrained-iterations", str(bundle)]
     process = subprocess.Popen(
         [sys.executable, "-m", "ccr_deploy", *arguments],
         stderr=subprocess.PIPE,
@@ -340,9 +355,7 @@ def test_names_in_brackets_are_shown_as_they_are(bundle: Path, engines: Path, tm
 
 def test_a_folder_of_some_classes_without_class_names(tmp_path: Path, tiny_checkpoint: Checkpoint) -> None:
     """Whose labels could only be guessed."""
-    save_checkpoint(type(tiny_checkpoint)(
-        tiny_checkpoint.config, tiny_checkpoint.preprocessing, tiny_checkpoint.state_dict
-    ), tmp_path / "nameless.pt")  # fmt: skip
+    save_checkpoint(replace(tiny_checkpoint, class_names=()), tmp_path / "nameless.pt")
     for name in ("one", "two"):
         (tmp_path / "val" / name).mkdir(parents=True)
         Image.new("RGB", (60, 40)).save(tmp_path / "val" / name / "1.png")

@@ -21,6 +21,7 @@ from PIL import Image
 
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.cli import cli
+from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.report_folder import add_to_folder
 from tests.cli_runner import run
@@ -145,13 +146,26 @@ def test_the_report_is_one_self_contained_file_with_plots(report: Path) -> None:
     assert "## Accuracy" in (report / "report.md").read_text()
 
 
-def test_a_report_leaves_out_results_of_another_bundle(report: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"contract_id": "0" * 16}, {"trained_iterations": [2, 3]}])
+def test_a_report_leaves_out_results_of_another_bundle(
+    change: dict[str, object], report: Path, tmp_path: Path
+) -> None:
     shutil.copytree(report, tmp_path / "report")
-    other = json.loads((report / "verify.json").read_text())
-    (tmp_path / "report" / "verify.json").write_text(json.dumps({**other, "contract_id": "0" * 16}))
+    other = {**json.loads((report / "verify.json").read_text()), **change}
+    (tmp_path / "report" / "verify.json").write_text(json.dumps(other))
     measured = pydantic.TypeAdapter(BenchmarkReport).validate_json((report / "benchmark.json").read_bytes())
     assert add_to_folder(tmp_path / "report", measured) is None
     assert "Parity" not in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_a_result_of_another_version_in_a_report_s_folder_is_refused(report: Path, tmp_path: Path) -> None:
+    shutil.copytree(report, tmp_path / "report")
+    old = json.loads((report / "verify.json").read_text())
+    del old["trained_iterations"]
+    (tmp_path / "report" / "verify.json").write_text(json.dumps(old))
+    measured = pydantic.TypeAdapter(BenchmarkReport).validate_json((report / "benchmark.json").read_bytes())
+    with pytest.raises(CcrDeployError, match=r"verify\.json: not a report of this version .*: remove it"):
+        add_to_folder(tmp_path / "report", measured)
 
 
 def test_classify_shows_answer_and_bytes(workplace: Path, picture_folder: Path) -> None:
@@ -185,13 +199,12 @@ def test_describe_shows_a_checkpoints_layers(tiny_checkpoint_file: Path) -> None
     assert "classifier.sampling.conv1" in shown.stdout
 
 
-def test_other_iterations_and_image_size_are_exported(tiny_checkpoint_file: Path, tmp_path: Path) -> None:
+def test_another_image_size_is_exported(tiny_checkpoint_file: Path, tmp_path: Path) -> None:
     exported = run(
-        "export", "--checkpoint", tiny_checkpoint_file, "--iterations", 1, "--image-size", 64, 32,
+        "export", "--checkpoint", tiny_checkpoint_file, "--image-size", 64, 32,
         "--schedule", "layer-major", "--json", tmp_path / "bundle",
     )  # fmt: skip
     manifest = json.loads(exported.stdout)
-    assert manifest["contract"]["iterations"] == 1
     assert (manifest["model"]["image_height"], manifest["model"]["image_width"]) == (64, 32)
     assert [(graph["precision"], graph["schedule"]) for graph in manifest["graphs"]] == [
         ("fp32", "layer-major"),
@@ -221,4 +234,4 @@ def test_nothing_but_the_result_reaches_a_pipe(workplace: Path) -> None:
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert finished.stderr == ""
     assert "\x1b" not in finished.stdout
-    assert json.loads(finished.stdout)["schema_version"] == 1
+    assert json.loads(finished.stdout)["schema_version"] == 2

@@ -115,7 +115,12 @@ def test_the_reference_of_other_iterations_is_another_engine(
 ) -> None:
     """The same weights at another T, image size or preprocessing, in one store."""
     bundles = [
-        export_bundle(resized(tiny_checkpoint, iterations, size), tmp_path / name, schedules=["layer-major"])
+        export_bundle(
+            resized(tiny_checkpoint, iterations, size),
+            tmp_path / name,
+            schedules=["layer-major"],
+            untrained_iterations=True,
+        )
         for name, iterations, size in (("a", 3, None), ("b", 2, None), ("c", 3, (48, 32)))
     ]
     engines = [EngineFactory(bundle, "pytorch", store).build("encoder")[0] for bundle in bundles]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_a_wrong_weight_is_noticed(trained_checkpoint: Checkpoint, tmp_path: Pat
     values = values_before_sign(trained_checkpoint, images)
     weights = dict(trained_checkpoint.state_dict)
     weights["encoder.cells.1.hidden_conv.weight"] = weights["encoder.cells.1.hidden_conv.weight"] * 1.2
-    other = type(trained_checkpoint)(trained_checkpoint.config, trained_checkpoint.preprocessing, weights)
+    other = replace(trained_checkpoint, state_dict=weights)
     codes = encoder_session(other, "layer-major", tmp_path).run(None, {"image": images})[0]
     flips = flipped_bits(pack_code(values), codes)
     assert (flips & (np.abs(values) > TIE_MARGIN * values.std())).any()

@@ -56,9 +56,10 @@ def fill(
         return writer.add(stem, suffix, lambda path: path.write_text(f"{stem} {content}"))
 
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         created_by=f"ccr-deploy {content}",
         model=MODEL,
+        trained_iterations=(2,),
         class_names=names,
         metrics={"top1_percent": 50.0},
         contract=CONTRACT,
@@ -153,11 +154,11 @@ def test_no_bundle_is_wrong_usage_and_says_how_to_make_one(tmp_path, kind):
     assert f"{path}: no bundle there" in str(caught.value)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [1, 3, "2", None])
 def test_another_schema_version_is_refused(tmp_path, version):
     path = edit(make(tmp_path), lambda content: content.update(schema_version=version))
     message = refusal(tmp_path)
-    assert f"{path}: schema version {version}, this program reads 1" in message
+    assert f"{path}: schema version {version}, this program reads 2" in message
     assert "export the bundle again" in message
 
 
@@ -191,6 +192,8 @@ def test_a_missing_field_is_refused_and_named(tmp_path, field):
     ("change", "field"),
     [
         (lambda content: content["model"].update(iterations=0), "model.iterations"),
+        (lambda content: content.update(trained_iterations=[2, 33]), "trained_iterations"),
+        (lambda content: content.update(trained_iterations=[2, 2]), "trained_iterations"),
         (lambda content: content["graphs"][0].update(schedule="sideways"), "graphs.0.schedule"),
         (lambda content: content["weights"].update(sha256="12"), "weights.sha256"),
         (lambda content: content["weights"].update(name="../weights"), "weights.name"),
@@ -219,6 +222,33 @@ def test_a_changed_contract_does_not_fit_its_id(tmp_path):
 def test_model_and_contract_must_agree(tmp_path, field, value):
     edit(make(tmp_path), lambda content: content[field].update(value))
     assert "model and contract name different" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("trained", "warnings"),
+    [
+        ((2,), ()),
+        ((1, 2, 3), ()),
+        ((3,), ("T=2 was not trained: the checkpoint was trained with T=3",)),
+        ((1, 3), ("T=2 was not trained: the checkpoint was trained with T=1, 3",)),
+        ((), ("the checkpoint's weights were never trained",)),
+    ],
+)
+def test_a_bundle_says_whether_its_iterations_were_trained(tmp_path, trained, warnings):
+    edit(make(tmp_path), lambda content: content.update(trained_iterations=trained))
+    assert Bundle.open(tmp_path).manifest.warnings == warnings
+
+
+def test_a_bundle_says_whether_its_baseline_s_iterations_were_trained(tmp_path):
+    def add_baseline(content):
+        baseline = {
+            "model": content["model"], "trained_iterations": [4, 8], "weights": content["weights"],
+        }  # fmt: skip
+        content.update(baseline=baseline)
+
+    edit(make(tmp_path), add_baseline)
+    expected = "T=2 was not trained: the baseline was trained with T=4, 8"
+    assert Bundle.open(tmp_path).manifest.warnings == (expected,)
 
 
 def test_class_names_must_fit_the_classes(tmp_path):
@@ -270,9 +300,10 @@ def test_a_truncated_manifest_is_refused(tmp_path_factory, data):
 def test_a_manifest_survives_json(created_by, names, metrics):
     record = FileRecord(name="weights.0123456789ab.safetensors", sha256="0" * 64, bytes=3)
     manifest = Manifest(
-        schema_version=1,
+        schema_version=2,
         created_by=created_by,
         model=MODEL,
+        trained_iterations=(2,),
         class_names=tuple(names),
         metrics=metrics,
         contract=CONTRACT,

@@ -39,6 +39,7 @@ TINY_BASELINE = TINY.model_copy(
 def tiny() -> Checkpoint:
     return replace(
         untrained_checkpoint(TINY),
+        trained_iterations=(2, 4),
         preprocessing=Preprocessing(resize_to_cover=(36, 40), resize_filter="lanczos"),
         class_names=("ant", "bee", "cat"),
         metrics={"top1_percent": 75.5},
@@ -61,8 +62,9 @@ def own_format(**changes: object) -> dict[str, object]:
     checkpoint = tiny()
     return {
         "format": "ccr-deploy checkpoint",
-        "version": 1,
+        "version": 2,
         "config": TINY.model_dump(mode="json"),
+        "trained_iterations": list(checkpoint.trained_iterations),
         "preprocessing": asdict(checkpoint.preprocessing),
         "class_names": list(checkpoint.class_names),
         "metrics": dict(checkpoint.metrics),
@@ -95,6 +97,7 @@ def test_a_saved_checkpoint_loads_with_all_it_had(tmp_path):
     loaded = load_checkpoint(path)
     assert (loaded.config, loaded.preprocessing) == (TINY, tiny().preprocessing)
     assert (loaded.class_names, loaded.metrics) == (("ant", "bee", "cat"), {"top1_percent": 75.5})
+    assert loaded.trained_iterations == (2, 4)
     assert_same_weights(loaded.state_dict, tiny().state_dict)
 
 
@@ -109,7 +112,7 @@ def test_the_saved_file_has_the_documented_fields(tmp_path):
     save_checkpoint(tiny(), tmp_path / "tiny.pt")
     content = torch.load(tmp_path / "tiny.pt", weights_only=True)
     assert set(content) == set(own_format())
-    assert (content["format"], content["version"]) == ("ccr-deploy checkpoint", 1)
+    assert (content["format"], content["version"]) == ("ccr-deploy checkpoint", 2)
 
 
 def test_saving_replaces_the_file_and_leaves_nothing_else(tmp_path):
@@ -124,8 +127,27 @@ def test_a_bare_state_dict_loads_with_a_preset(tmp_path):
     weights = demo_weights()
     loaded = load_checkpoint(save(weights, tmp_path / "bare.pt"), "demo")
     assert loaded.config == preset("demo")
+    assert loaded.trained_iterations == (3,)
     assert loaded.preprocessing == default_preprocessing(preset("demo"))
     assert_same_weights(loaded.state_dict, weights)
+
+
+@pytest.mark.parametrize(("trained", "run_with"), [((3,), 3), ((5,), 5), ((2, 3), 3), ((4, 5), 3)])
+def test_a_bare_state_dict_was_trained_with_what_its_user_says(tmp_path, trained, run_with):
+    """A single T is also the one to run it with; of several none is preferred to the preset's."""
+    loaded = load_checkpoint(save(demo_weights(), tmp_path / "bare.pt"), "demo", trained)
+    assert (loaded.trained_iterations, loaded.config.iterations) == (trained, run_with)
+
+
+@pytest.mark.parametrize("given", [None, (2, 4), (4, 2)])
+def test_a_file_s_own_trained_iterations_hold(tmp_path, given):
+    path = save(own_format(), tmp_path / "x.pt")
+    assert load_checkpoint(path, trained_iterations=given).trained_iterations == (2, 4)
+
+
+def test_weights_that_were_never_trained_say_so(tmp_path):
+    save_checkpoint(untrained_checkpoint(TINY), tmp_path / "x.pt")
+    assert load_checkpoint(tmp_path / "x.pt").trained_iterations == ()
 
 
 def test_a_bare_state_dict_s_number_of_classes_is_inferred(tmp_path):
@@ -154,12 +176,16 @@ def test_a_lightning_checkpoint_loads_by_its_hyperparameters(tmp_path):
         "state_dict": {f"model.{name}": tensor for name, tensor in own["state_dict"].items()},
         "hyper_parameters": {
             "learning_rate": 1e-3,
-            "checkpoint": {name: own[name] for name in ("config", "preprocessing", "class_names", "metrics")},
+            "checkpoint": {
+                name: own[name]
+                for name in ("config", "trained_iterations", "preprocessing", "class_names", "metrics")
+            },
         },
         "optimizer_states": [],
     }
     loaded = load_checkpoint(save(content, tmp_path / "last.ckpt"))
     assert (loaded.config, loaded.class_names) == (TINY, ("ant", "bee", "cat"))
+    assert loaded.trained_iterations == (2, 4)
     assert_same_weights(loaded.state_dict, own["state_dict"])
 
 
@@ -305,11 +331,38 @@ def test_a_dictionary_without_tensors_is_refused(tmp_path, content):
 
 
 def test_another_version_of_the_format_is_refused(tmp_path):
-    path = save(own_format(version=2), tmp_path / "x.pt")
-    assert "checkpoint version 2, this program reads 1" in refusal(path)
+    path = save(own_format(version=1), tmp_path / "x.pt")
+    assert "checkpoint version 1, this program reads 2: train it again" in refusal(path)
 
 
-@pytest.mark.parametrize("field", ["config", "preprocessing", "class_names", "metrics"])
+@pytest.mark.parametrize("trained", [[0], [33], [-1, 3], [3, 3], [2.5], ["many"], 3, None])
+def test_impossible_trained_iterations_are_refused_and_named(tmp_path, trained):
+    path = save(own_format(trained_iterations=trained), tmp_path / "x.pt")
+    assert "configuration field trained_iterations" in refusal(path)
+
+
+@pytest.mark.parametrize("trained", [(0,), (33,), (3, 3)])
+def test_no_checkpoint_is_made_with_impossible_trained_iterations(trained):
+    with pytest.raises(CheckpointError, match="different numbers from 1 to 32"):
+        replace(tiny(), trained_iterations=trained)
+
+
+@pytest.mark.parametrize("given", [(3,), (2,), (2, 3, 4)])
+def test_trained_iterations_that_contradict_the_file_are_wrong_usage(tmp_path, given):
+    path = save(own_format(), tmp_path / "x.pt")
+    with pytest.raises(
+        WrongUsageError, match=r"x\.pt: was trained with T=2, 4, which it records, not with T="
+    ):
+        load_checkpoint(path, trained_iterations=given)
+
+
+def test_trained_iterations_of_weights_that_were_never_trained_are_wrong_usage(tmp_path):
+    save_checkpoint(untrained_checkpoint(TINY), tmp_path / "x.pt")
+    with pytest.raises(WrongUsageError, match="was trained with no T, which it records, not with T=3"):
+        load_checkpoint(tmp_path / "x.pt", trained_iterations=(3,))
+
+
+@pytest.mark.parametrize("field", ["config", "trained_iterations", "preprocessing", "class_names", "metrics"])
 def test_a_missing_field_is_refused_and_named(tmp_path, field):
     content = own_format()
     del content[field]

@@ -38,6 +38,13 @@ def test_a_document_reads_as_a_golden_text():
     )
 
 
+def test_warnings_stand_above_the_first_section():
+    text = markdown("Report", [TABLE], ["T=8 was not trained.", "Nor was the baseline."])
+    assert text.startswith(
+        "# Report\n\n**Warning:** T=8 was not trained.\n\n**Warning:** Nor was the baseline.\n\n## Speed\n"
+    )
+
+
 def test_a_pipe_within_a_cell_does_not_split_it():
     assert cells(table_lines(markdown("Report", [TABLE]))[2]) == ["a|b", "1.00"]
 

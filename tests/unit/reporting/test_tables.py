@@ -61,11 +61,14 @@ def engine(stage: str) -> EngineSummary:
 
 
 VERIFICATION = VerificationReport(
-    schema_version=1,
+    schema_version=2,
     created_by="test",
     bundle="bundle",
     contract_id="0123456789abcdef",
     weights_sha256="0" * 64,
+    iterations=8,
+    trained_iterations=(8,),
+    warnings=(),
     target="cpu",
     images="40 images",
     image_count=40,
@@ -106,12 +109,15 @@ def timing(subject: str, competitor: str, p50: float, speedup: float, *, is_targ
 
 
 BENCHMARK = BenchmarkReport(
-    schema_version=1,
+    schema_version=2,
     created_by="test",
     bundle="bundle",
     contract_id="0123456789abcdef",
     weights_sha256="0" * 64,
     model="ccr-layer1",
+    iterations=8,
+    trained_iterations=(8,),
+    warnings=(),
     target="cpu",
     batch=4,
     threads=2,
@@ -130,6 +136,7 @@ MODEL = ModelDescription(
     image_height=224,
     image_width=192,
     iterations=8,
+    trained_iterations=None,
     cut="layer1",
     parameters=14_867_364,
     encoder_parameters=3_704_512,
@@ -268,6 +275,15 @@ def test_the_table_of_models_shows_sizes_and_work():
 
 def test_a_baseline_has_no_cut_in_the_table_of_models():
     assert description_table([replace(MODEL, cut=None)]).rows[0][3] == "none"
+
+
+@pytest.mark.parametrize(
+    ("trained", "text"), [((8,), "with T=8; "), ((2, 4, 8), "with T=2, 4, 8; "), ((), "with no T; ")]
+)
+def test_the_table_of_models_says_what_a_checkpoint_was_trained_with(trained, text):
+    checkpoint = replace(MODEL, name="model.pt", trained_iterations=trained)
+    assert description_table([checkpoint]).note.startswith(f"model.pt was trained {text}")
+    assert "was trained" not in description_table([MODEL]).note
 
 
 def test_the_table_of_layers_shows_millions_and_a_dash_where_nothing_is_multiplied():

@@ -77,6 +77,7 @@ def fit(module: RecogniserModule, steps: int) -> lightning.Trainer:
 def test_two_runs_of_one_seed_give_the_same_weights() -> None:
     first, again, other = trained(RECIPE), trained(RECIPE), trained(replace(RECIPE, seed=1))
     assert first.metrics == again.metrics
+    assert first.trained_iterations == (MODEL.iterations,)
     for name, tensor in first.state_dict.items():
         assert torch.equal(tensor, again.state_dict[name]), name
     weight = "encoder.stem.weight"
@@ -146,6 +147,7 @@ def test_a_lightning_checkpoint_loads_as_it_is(tmp_path: Path) -> None:
     fit(module, 2).save_checkpoint(tmp_path / "last.ckpt")
     checkpoint = load_checkpoint(tmp_path / "last.ckpt")
     assert checkpoint.config == MODEL
+    assert checkpoint.trained_iterations == (2,)
     assert asdict(checkpoint.preprocessing) == asdict(RECIPE.preprocessing)
     assert checkpoint.class_names == tuple(NAMES)
     images, _ = next(iter(crops()))

@@ -1,0 +1,68 @@
+"""The numbers of iterations T that a network was trained with. Imports no torch.
+
+T is part of what was trained: another one runs with the same weights, but recognises far less.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator
+
+from ccr_deploy.errors import WrongUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_ITERATIONS = 32
+
+
+def checked_iterations(trained: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `trained` as it is.
+
+    Raises:
+        ValueError: a number is outside 1 to 32 or occurs twice.
+    """
+    if len(set(trained)) != len(trained) or any(not 1 <= number <= MAX_ITERATIONS for number in trained):
+        listed = ", ".join(map(str, trained))
+        raise ValueError(f"{listed}: different numbers from 1 to {MAX_ITERATIONS} are needed")
+    return trained
+
+
+TrainedIterations = Annotated[tuple[int, ...], AfterValidator(checked_iterations)]
+"""As records have it; empty for weights that were never trained."""
+
+
+def parse_trained_iterations(text: str) -> tuple[int, ...]:
+    """Parse what ``--trained-iterations`` was given: ``3`` or ``2,3,4``.
+
+    Raises:
+        WrongUsageError: it is no such list.
+    """
+    try:
+        return tuple(sorted(checked_iterations(tuple(int(part) for part in text.split(",")))))
+    except ValueError:
+        raise WrongUsageError(
+            f"--trained-iterations {text!r}: give different whole numbers from 1 to {MAX_ITERATIONS}, "
+            "with commas between them, such as 3 or 2,3,4"
+        ) from None
+
+
+def named_iterations(trained: Sequence[int]) -> str:
+    """Return ``T=3``, ``T=2, 3, 4`` for several, or ``no T``."""
+    return f"T={', '.join(map(str, trained))}" if trained else "no T"
+
+
+def untrained_warning(network: str, iterations: int, trained: Sequence[int]) -> str | None:
+    """Return the line that says that a network runs with a T that was not trained; None if it was.
+
+    Args:
+        network: what to call it, such as ``checkpoint``.
+        iterations: the T that it runs with.
+        trained: every T that it was trained with; empty if it never was.
+    """
+    if not trained:
+        return f"the {network}'s weights were never trained"
+    if iterations in trained:
+        return None
+    return f"T={iterations} was not trained: the {network} was trained with {named_iterations(trained)}"
