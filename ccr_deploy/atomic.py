@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
+import shutil
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +42,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields an empty folder beside `path` to fill, and puts it in the place of `path` at the end.
 
     On an error, or Ctrl-C, the new folder is removed and what was at `path` stays. A killed process leaves
-    the old folder or the new one whole, or, where it was killed between two renames, none at `path` and the
-    old one beside it, in a folder that ends in `.tmp`.
+    the old folder or the new one whole, or, if it was killed between two renames, none at `path` and the
+    old one beside it, in a folder that ends in `.tmp`: the next call puts it back, and clears what others
+    have left.
     """
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as temporary:
+    prefix = f".{path.name}."
+    with ExitStack() as stack:
+        with folder_lock(path.parent):  # or a folder could be cleared before its owner has locked it
+            for abandoned in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
+                _clear_abandoned(abandoned, path)
+            temporary = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix=prefix, suffix=".tmp", dir=path.parent)
+            )
+            stack.enter_context(folder_lock(Path(temporary)))
         new, old = Path(temporary) / "new", Path(temporary) / "old"
         new.mkdir()
         yield new
@@ -58,6 +69,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if old.exists():
                 old.replace(path)
             raise
+
+
+def _clear_abandoned(temporary: Path, path: Path) -> None:
+    """Removes a folder that `atomic_folder` made for `path`, if no process holds it any more."""
+    with suppress(OSError), folder_lock(temporary, wait=False):
+        if (temporary / "old").is_dir() and not path.exists():
+            (temporary / "old").replace(path)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -11,12 +11,14 @@ from ccr_deploy.engine_lookup import engine_key, find_engine
 from ccr_deploy.engine_options import REFERENCE_BACKEND
 from ccr_deploy.engine_sidecar import EngineOrigin
 from ccr_deploy.errors import EngineError
+from ccr_deploy.graph_hash import check_graph_hash
 from ccr_deploy.machine_fit import check_machine
 from ccr_deploy.progress import SILENT
 from ccr_deploy.target import TensorRtTarget, load_target, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from ccr_deploy.backends.base import Backend, Runner
     from ccr_deploy.bundle import Bundle, GraphRecord, Schedule, Stage
@@ -89,12 +91,13 @@ class EngineFactory:
 
         Raises:
             WrongUsageError: the bundle lacks the graph, or this is not the target's machine.
+            BundleError: the graph's file is damaged, or is another graph than the manifest says.
             EngineError: the engine cannot be built or stored, the stored one is damaged, or the backend does
                 not compute in that precision here.
         """
         if isinstance(self.target, TensorRtTarget):
             check_machine(self.target_name, self.target, self.backend.version)
-        resolved, key, graph = self._plan(stage, schedule)
+        resolved, key, graph, graph_path = self._plan(stage, schedule)
         self.backend.check_precision(resolved.precision)
         if graph and resolved.precision == "int8" and not graph.quantized_convolutions:
             raise EngineError(
@@ -104,7 +107,8 @@ class EngineFactory:
         found = None if rebuild else self.store.find(key, self.backend.suffix)
         if found:
             return found, False
-        graph_path = self.bundle.file(graph.file) if graph else None
+        if graph and graph_path:
+            check_graph_hash(graph_path, graph.graph_hash)
         origin = EngineOrigin(
             created_by=f"ccr-deploy {__version__}",
             target=self.target_name,
@@ -125,9 +129,10 @@ class EngineFactory:
 
         Raises:
             WrongUsageError: it was not built yet; the message says how.
+            BundleError: the graph's file is damaged.
             EngineError: the stored engine is damaged.
         """
-        _, key, _ = self._plan(stage, schedule)
+        _, key, _, _ = self._plan(stage, schedule)
         return find_engine(self.store, self.bundle.facts, self.target_name, key, self.backend.suffix)
 
     def graph_record(self, stage: Stage, schedule: Schedule | None = None) -> GraphRecord:
@@ -149,11 +154,13 @@ class EngineFactory:
 
     def _plan(
         self, stage: Stage, schedule: Schedule | None
-    ) -> tuple[ResolvedTarget, EngineKey, GraphRecord | None]:
+    ) -> tuple[ResolvedTarget, EngineKey, GraphRecord | None, Path | None]:
+        """What the engine is built for, its key, and its graph, whose file is the one that the key names."""
         resolved = self.resolved(stage, schedule)
         reference = self.target.backend == REFERENCE_BACKEND
         graph = None if reference else self.graph_record(stage, schedule)
-        return resolved, engine_key(self.bundle.facts, stage, resolved, self.backend), graph
+        path = self.bundle.file(graph.file) if graph else None
+        return resolved, engine_key(self.bundle.facts, stage, resolved, self.backend), graph, path
 
 
 def stage_precisions(precision: EnginePrecision) -> dict[Stage, EnginePrecision]:

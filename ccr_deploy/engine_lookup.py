@@ -23,14 +23,16 @@ def engine_key(bundle: BundleFacts, stage: Stage, resolved: ResolvedTarget, back
         EngineError, MissingExtraError: it is bound to a GPU, and there is none here.
     """
     if resolved.backend == REFERENCE_BACKEND:
-        source_hash = bundle.reference_hash(stage)
+        source_hash, graph_sha256 = bundle.reference_hash(stage), None
     else:
-        source_hash = bundle.graph(stage, resolved.graph_precision, resolved.schedule).graph_hash
+        graph = bundle.graph(stage, resolved.graph_precision, resolved.schedule)
+        source_hash, graph_sha256 = graph.graph_hash, graph.file.sha256
     return EngineKey(
         stage=stage,
         precision=resolved.precision,
         schedule=resolved.schedule,
         source_hash=source_hash,
+        graph_sha256=graph_sha256,
         backend=backend.name,
         backend_version=bound_version(resolved.options, backend.version),
         device=backend.device,

@@ -30,7 +30,10 @@ _BUILD_REVISION = 1
 class EngineKey:
     """What makes two engines the same: built from the same, for the same.
 
-    `source_hash` is the canonical graph hash; the PyTorch reference's is of weights and configuration.
+    `source_hash` is the canonical graph hash as the bundle's manifest states it, and `graph_sha256` that of
+    the graph's file, which is checked whenever an engine is built or found: a manifest that lies about the
+    first cannot lend its engine to another bundle. The PyTorch reference has no graph; its hash is of weights
+    and configuration.
     `weight_bits` are those of an INT8 engine's weights, fewer than 8 if the CPU's sums would saturate.
     """
 
@@ -38,6 +41,7 @@ class EngineKey:
     precision: EnginePrecision
     schedule: Schedule | None
     source_hash: str
+    graph_sha256: str | None
     backend: str
     backend_version: str
     device: str

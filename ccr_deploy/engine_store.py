@@ -12,7 +12,7 @@
       caches/                       what makes later builds faster
 
 A folder appears whole, by one rename. The sidecar is checked before the engine's bytes reach its
-library.
+library. The store is its owner's alone (`ccr_deploy.private_folder`).
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from ccr_deploy.engine_sidecar import (
 )
 from ccr_deploy.errors import EngineError
 from ccr_deploy.plain_records import read_record, to_json
+from ccr_deploy.private_folder import check_private_folder, make_private_folder
 from ccr_deploy.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -54,6 +55,12 @@ if TYPE_CHECKING:
 
 ENVIRONMENT_VARIABLE = "CCR_DEPLOY_ENGINES"
 _BUILDING = ".building-"
+_KEY_FOLDERS = "[0-9a-f]" * 24
+_PROBED_BYTES = 1 << 20
+
+
+class DamagedNoteError(EngineError):
+    """The note of what was last built for a bundle and target cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +95,12 @@ class EngineStore:
         """The engine of that key, checked; None where it was not built.
 
         Raises:
-            EngineError: its sidecar is missing or damaged, or one of the two belongs to another engine.
+            EngineError: its sidecar is missing or damaged, one of the two belongs to another engine, or
+                another user may write to the store.
         """
+        check_private_folder(self.path)
         path = self._engine_path(key, suffix)
-        if not path.parent.is_dir():
+        if not path.parent.is_dir() and not self._put_back(path.parent):
             return None
         sidecar = read_sidecar(path)
         check_fields(path, sidecar, asdict(key))
@@ -117,11 +126,12 @@ class EngineStore:
         A log that a failing `write` leaves beside the engine is kept.
 
         Raises:
-            EngineError: the store cannot be written, or whatever `write` raises.
+            EngineError: the store cannot be written, has no space left, or another user may write to it; or
+                whatever `write` raises.
         """
         path = self._engine_path(key, suffix)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self.path)
             with self._building_folder() as folder:
                 new = folder / "engine"
                 new.mkdir()
@@ -138,9 +148,10 @@ class EngineStore:
                     engine_sha256=sha256_of(engine),
                 )
                 sidecar_path(engine).write_text(to_json(sidecar) + "\n", encoding="utf-8")
-                if path.parent.exists():
-                    path.parent.replace(folder / "old")
-                new.replace(path.parent)
+                with folder_lock(self.path):  # or whoever looks between the renames would find neither
+                    if path.parent.exists():
+                        path.parent.replace(folder / path.parent.name)
+                    new.replace(path.parent)
                 self._failed_log(key).unlink(missing_ok=True)
         except OSError as error:
             raise EngineError(
@@ -161,25 +172,34 @@ class EngineStore:
     def choose(self, bundle: BundleFacts, target: str, stages: Mapping[Stage, ResolvedTarget]) -> None:
         """Remembers what was built for a bundle and target: what runs next uses it.
 
+        A damaged note is replaced.
+
         Raises:
-            EngineError: the store cannot be written.
+            EngineError: the store cannot be written, or another user may write to it.
         """
-        known = {**self.chosen(bundle, target), **stages}
+        try:
+            known = {**self.chosen(bundle, target), **stages}
+        except DamagedNoteError:
+            known = dict(stages)
         self._write(self._choice_path(bundle, target), to_json(Choice(target=target, stages=known)))
 
     def chosen(self, bundle: BundleFacts, target: str) -> dict[Stage, ResolvedTarget]:
         """What was last built for a bundle and target, by stage; empty where nothing was.
 
         Raises:
-            EngineError: the note is damaged.
+            DamagedNoteError: it cannot be read.
+            EngineError: another user may write to the store.
         """
+        check_private_folder(self.path)
         path = self._choice_path(bundle, target)
         try:
             return read_record(Choice, json.loads(path.read_bytes())).stages
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise EngineError(f"{path}: damaged: remove it, then run ccr-deploy build-engine") from error
+            raise DamagedNoteError(
+                f"{path}: damaged: run ccr-deploy build-engine, which replaces it"
+            ) from error
 
     @property
     def caches(self) -> Path:
@@ -190,6 +210,8 @@ class EngineStore:
         try:
             return write(engine)
         except EngineError as error:
+            if reason := _why_no_space(engine.parent):
+                raise EngineError(f"{self.path}: the engine store cannot be written ({reason})") from error
             log = log_path(engine)
             if not log.exists():
                 raise
@@ -201,7 +223,8 @@ class EngineStore:
 
     def _write(self, path: Path, text: str) -> None:
         try:
-            write_atomically(path, f"{text}\n".encode())
+            with folder_lock(self.path):
+                write_atomically(path, f"{text}\n".encode())
         except OSError as error:
             raise EngineError(f"{path}: cannot be written ({error.strerror or error})") from error
 
@@ -223,10 +246,40 @@ class EngineStore:
             with folder_lock(self.path):  # or a folder could be cleared before its owner has locked it
                 for abandoned in self.path.glob(f"{_BUILDING}*"):
                     with contextlib.suppress(OSError), folder_lock(abandoned, wait=False):
+                        for replaced in abandoned.glob(_KEY_FOLDERS):
+                            _put_back_if_missing(replaced, self.path / replaced.name)
                         shutil.rmtree(abandoned, ignore_errors=True)
+                for unfinished in (*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")):
+                    unfinished.unlink(missing_ok=True)  # whoever writes one holds the store's lock
                 name = stack.enter_context(tempfile.TemporaryDirectory(prefix=_BUILDING, dir=self.path))
                 stack.enter_context(folder_lock(Path(name)))
             yield Path(name)
+
+    def _put_back(self, folder: Path) -> bool:
+        """Whether the folder of a key is there after all: a rebuild that was killed had moved it away."""
+        with contextlib.suppress(OSError), folder_lock(self.path):
+            for replaced in self.path.glob(f"{_BUILDING}*/{folder.name}"):
+                _put_back_if_missing(replaced, folder)
+        return folder.is_dir()
+
+
+def _put_back_if_missing(replaced: Path, folder: Path) -> None:
+    if not folder.exists():
+        replaced.replace(folder)
+
+
+def _why_no_space(folder: Path) -> str | None:
+    """Why nothing more can be written to a folder; None where something can.
+
+    Libraries that cannot write an engine blame the graph.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_PROBED_BYTES))
+            file.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def user_cache() -> Path:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from ccr_deploy.errors import BundleError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnx_ir as ir
 
 
@@ -47,6 +51,23 @@ def canonical_graph_hash(model: ir.Model) -> str:
     for border in graph.outputs:
         add("output", border.name, border.dtype, border.shape, number(border))
     return digest.hexdigest()
+
+
+def check_graph_hash(file: Path, stated: str) -> None:
+    """Raise a BundleError if a graph's canonical hash is not the one that its bundle's manifest states.
+
+    A device without onnx-ir cannot tell; there the file's SHA-256, which engine keys hold too, has to do.
+    """
+    try:
+        import onnx_ir
+    except ImportError:
+        return
+    found = canonical_graph_hash(onnx_ir.load(file))
+    if found != stated:
+        raise BundleError(
+            f"{file}: its canonical hash begins {found[:12]}, the manifest's field graph_hash says "
+            f"{stated[:12]}: export the bundle again, or take it from where you trust it"
+        )
 
 
 def _attribute_text(attribute: ir.Attr) -> str:

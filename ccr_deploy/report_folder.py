@@ -15,7 +15,7 @@ import pydantic
 
 from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.results import BenchmarkReport
-from ccr_deploy.errors import CcrDeployError, first_problem
+from ccr_deploy.errors import CcrDeployError, WrongUsageError, first_problem
 from ccr_deploy.verification.results import VerificationReport
 
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 TITLE = "ccr-deploy report"
 _FILES: dict[type, str] = {VerificationReport: "verify.json", BenchmarkReport: "benchmark.json"}
+_MARKS = {
+    **dict.fromkeys(_FILES.values(), b'"created_by": "ccr-deploy '),
+    **dict.fromkeys(("report.md", "report.html"), TITLE.encode()),
+}
+"""What the beginning of each file holds if it was written here."""
+_HEAD_BYTES = 4096
 _Report = TypeVar("_Report", VerificationReport, BenchmarkReport)
 
 
@@ -33,12 +39,23 @@ def to_json(report: VerificationReport | BenchmarkReport) -> str:
     return pydantic.TypeAdapter(type(report)).dump_json(report, indent=2).decode() + "\n"
 
 
+def check_report_folder(folder: Path) -> None:
+    """Raise a WrongUsageError if writing a report into a folder would overwrite a file of somebody else's."""
+    for name, mark in _MARKS.items():
+        path = folder / name
+        if path.exists() and not (path.is_file() and mark in path.read_bytes()[:_HEAD_BYTES]):
+            raise WrongUsageError(
+                f"{folder}: holds a {name} that was not written here: name another folder for the report"
+            )
+
+
 def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) -> Table | None:
     """Writes the report into the folder and draws the common report; returns its summary if it has one.
 
     Results of another bundle that lie in the folder are left out.
 
     Raises:
+        WrongUsageError: the folder holds a file of somebody else's with a report's name.
         MissingExtraError: matplotlib or jinja2 is not installed.
         CcrDeployError: the folder cannot be written, or holds a damaged result.
     """
@@ -47,6 +64,7 @@ def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) ->
     from ccr_deploy.reporting.tables import benchmark_tables, summary_table, verification_tables
 
     try:
+        check_report_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / _FILES[type(report)], to_json(report).encode())
         verification = _read(folder, VerificationReport, report)

@@ -56,6 +56,7 @@ def put_plan(
         precision=resolved.precision,
         schedule=resolved.schedule,
         source_hash=graph.graph_hash,
+        graph_sha256=graph.file.sha256,
         backend="tensorrt",
         backend_version=version,
         device=device,

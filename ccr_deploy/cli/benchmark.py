@@ -61,11 +61,13 @@ def benchmark(
     """
     from ccr_deploy.bundle import Bundle
     from ccr_deploy.engine_store import EngineStore
-    from ccr_deploy.report_folder import add_to_folder, to_json
+    from ccr_deploy.report_folder import add_to_folder, check_report_folder, to_json
     from ccr_deploy.reporting.tables import benchmark_tables
     from ccr_deploy.reporting.terminal import print_table, print_warnings
     from ccr_deploy.workflow.benchmark import benchmark_bundle
 
+    if report:
+        check_report_folder(report)
     console = stdout_console()
     name = chosen_target(target, None if as_json else console)
     result = benchmark_bundle(

@@ -79,11 +79,13 @@ def verify(
     """
     from ccr_deploy.bundle import Bundle
     from ccr_deploy.engine_store import EngineStore
-    from ccr_deploy.report_folder import add_to_folder, to_json
+    from ccr_deploy.report_folder import add_to_folder, check_report_folder, to_json
     from ccr_deploy.reporting.tables import verification_tables
     from ccr_deploy.reporting.terminal import print_table, print_warnings
     from ccr_deploy.workflow.verify import verify_bundle
 
+    if report:
+        check_report_folder(report)
     console = stdout_console()
     name = chosen_target(target, None if as_json else console)
     result = verify_bundle(

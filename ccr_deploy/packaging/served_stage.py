@@ -117,7 +117,12 @@ def _engines(
 ) -> dict[str, list[Engine]]:
     """The plans of a stage that were built for this target on one of its GPUs, by TensorRT's version."""
     graph = bundle.graph(stage, resolved.graph_precision, resolved.schedule)
-    wanted = {"source_hash": graph.graph_hash, "backend": "tensorrt", "target_digest": resolved.digest}
+    wanted = {
+        "source_hash": graph.graph_hash,
+        "graph_sha256": graph.file.sha256,
+        "backend": "tensorrt",
+        "target_digest": resolved.digest,
+    }
     found = defaultdict(list)
     for path in sorted(store.path.glob(f"*/{stage}.{resolved.precision}.plan")):
         sidecar = read_sidecar(path)

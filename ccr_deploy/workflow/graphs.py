@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.onnxruntime import OnnxRuntimeBackend
 from ccr_deploy.errors import MissingExtraError
+from ccr_deploy.graph_hash import check_graph_hash
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -20,14 +21,16 @@ def load_model(bundle: Bundle, graph: GraphRecord) -> ir.Model:
     """A graph in memory, after its file was checked.
 
     Raises:
-        BundleError: its file is damaged.
+        BundleError: its file is damaged, or another graph than the manifest says.
         MissingExtraError: onnx-ir is not installed.
     """
     try:
         import onnx_ir
     except ImportError:
         raise MissingExtraError("onnx-ir", "export", "reading a graph") from None
-    return onnx_ir.load(bundle.file(graph.file))
+    path = bundle.file(graph.file)
+    check_graph_hash(path, graph.graph_hash)
+    return onnx_ir.load(path)
 
 
 def graph_runner(bundle: Bundle, graph: GraphRecord) -> OnnxRuntimeRunner:

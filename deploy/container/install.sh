@@ -10,4 +10,4 @@ python3 -m venv --system-site-packages "$prefix"
 set -- "$wheels"/ccr_deploy-*.whl
 "$prefix/bin/pip" install --no-cache-dir --disable-pip-version-check "$1[$extras]"
 "$prefix/bin/ccr-deploy" --version
-install -d -m 0755 -o 10001 -g 10001 "$engines"
+install -d -m 0700 -o 10001 -g 10001 "$engines"

@@ -13,9 +13,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from PIL import Image
 
+from ccr_deploy import engine_factory
 from ccr_deploy.bundle import Bundle, sha256_of
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.engine_sidecar import Sidecar, sidecar_path
@@ -316,6 +318,56 @@ def test_a_full_disk_leaves_no_half_report(bundle: Path, engines: Path, tmp_path
     assert finished.returncode == BROKE
     assert "the report cannot be written" in finished.stderr
     assert list((tmp_path / "report").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["verify", "benchmark"])
+@pytest.mark.parametrize("name", ["verify.json", "benchmark.json", "report.md", "report.html"])
+def test_a_report_overwrites_nobodys_file(
+    command: str, name: str, bundle: Path, engines: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / name).write_text('{"mine": true}')
+    outcome = run(command, bundle, "--engines", engines, "--report", folder)
+    assert outcome.status == WRONG_USAGE
+    assert f"notes: holds a {name} that was not written here: name another folder" in outcome.error_line
+    assert (folder / name).read_text() == '{"mine": true}'
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
+def edit_classifier(bundle: Path) -> None:
+    """Changes the FP32 classifier's weights, and the manifest's size and hash of the file with it."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (graph,) = (
+        entry
+        for entry in manifest["graphs"]
+        if (entry["stage"], entry["precision"]) == ("classifier", "fp32")
+    )
+    model = ir.load(bundle / graph["file"]["name"])
+    bias = next(value for value in model.graph.initializers.values() if list(value.shape or ()) == [5])
+    assert bias.const_value is not None
+    bias.const_value = ir.tensor(bias.const_value.numpy()[::-1].copy() + 100, name=bias.name)
+    path = bundle / "edited.onnx"
+    ir.save(model, path)
+    graph["file"] = {"name": path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_bundle_cannot_lend_its_engine_to_another(
+    bundle: Path, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edited graph under the honest graph's hash, with and without what recomputes that hash."""
+    edit_classifier(bundle)
+    store = tmp_path / "store"
+    options = ("--target", "cpu", "--stage", "classifier", "--engines", store, "--json")
+    outcome = run("build-engine", bundle, *options)
+    assert outcome.status == BROKE
+    assert "edited.onnx: its canonical hash begins " in outcome.error_line
+    monkeypatch.setattr(engine_factory, "check_graph_hash", lambda *_: None)  # a device without onnx-ir
+    (poisoned,) = json.loads(run("build-engine", bundle, *options).stdout)
+    (honest,) = json.loads(run("build-engine", tiny_bundle.path, *options).stdout)
+    assert honest["built_now"]
+    assert honest["path"] != poisoned["path"]
 
 
 def test_an_engine_that_answers_nan_fails_its_gates_and_the_report_says_so(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ccr_deploy.atomic import atomic_file, locked_folder, write_atomically
+from ccr_deploy.atomic import atomic_file, atomic_folder, locked_folder, write_atomically
 from ccr_deploy.errors import BundleError
 
 
@@ -108,3 +108,32 @@ def test_a_lock_is_given_free_after_an_error(tmp_path):
         raise ZeroDivisionError
     with locked_folder(tmp_path, BundleError):
         pass
+
+
+def test_a_folder_of_a_killed_writer_is_cleared_and_what_it_replaced_put_back(tmp_path):
+    path = tmp_path / "manifests"
+    script = textwrap.dedent("""
+        import os, signal, sys
+        from pathlib import Path
+        from ccr_deploy.atomic import atomic_folder
+        path = Path(sys.argv[1])
+        with atomic_folder(path) as new:
+            (new / "file").write_text("half")
+            if sys.argv[2] == "between":
+                path.rename(new.parent / "old")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    for moment in ("before", "between"):
+        path.mkdir(exist_ok=True)
+        (path / "file").write_text("old")
+        done = subprocess.run([sys.executable, "-c", script, str(path), moment], check=False)
+        assert done.returncode == -9
+        assert len(list(tmp_path.glob(".manifests.*.tmp"))) == 1
+        with atomic_folder(path) as new:
+            assert (path / "file").read_text() == "old"
+            (new / "file").write_text("old")
+        assert [entry.name for entry in tmp_path.iterdir()] == ["manifests"]
+    with atomic_folder(path) as first, atomic_folder(path) as second:  # neither clears the other
+        (first / "file").write_text("first")
+        (second / "file").write_text("second")
+    assert (path / "file").read_text() == "first"

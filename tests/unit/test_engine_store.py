@@ -1,10 +1,12 @@
 """The engine store: what is found was built so, and what was damaged is refused."""
 
 import json
+import stat
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,12 +15,14 @@ from ccr_deploy.engine_sidecar import BuildFacts, EngineKey, EngineOrigin, log_p
 from ccr_deploy.engine_store import ENVIRONMENT_VARIABLE, Engine, EngineStore
 from ccr_deploy.errors import EngineError
 from ccr_deploy.plain_records import to_json
+from ccr_deploy.private_folder import sharing_problem
 
 KEY = EngineKey(
     stage="encoder",
     precision="fp32",
     schedule="layer-major",
     source_hash="ab" * 32,
+    graph_sha256="ef" * 32,
     backend="onnxruntime",
     backend_version="1.20.0",
     device="a CPU",
@@ -34,10 +38,13 @@ ORIGIN = EngineOrigin(
     convolutions=40,
     quantized_convolutions=0,
 )
+FACTS = SimpleNamespace(contract_id="0123", weights=SimpleNamespace(sha256="ab" * 32))
+"""What a note's name is made of."""
 OTHER = {
     "stage": "classifier",
     "schedule": "plain",
     "source_hash": "ac" * 32,
+    "graph_sha256": "ee" * 32,
     "backend": "pytorch",
     "backend_version": "1.21.0",
     "device": "another CPU",
@@ -353,3 +360,106 @@ def test_without_the_environment_the_default_store_is_in_the_user_s_cache(tmp_pa
     monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert EngineStore.default().path == tmp_path / "ccr-deploy" / "engines"
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "user", "problem"),
+    [
+        (1000, 0o40700, 1000, None),
+        (1000, 0o40755, 1000, None),
+        (0, 0o40700, 0, None),
+        (1000, 0o40775, 1000, "other users may write to it (mode 0775)"),
+        (1000, 0o40707, 1000, "other users may write to it (mode 0707)"),
+        (1000, 0o41777, 1000, "other users may write to it (mode 1777)"),
+        (0, 0o40755, 10001, "user 0 owns it, and you are user 10001"),
+        (1000, 0o40700, 0, "user 1000 owns it, and you are user 0"),
+        (0, 0o42777, 10001, "user 0 owns it, and you are user 10001"),
+    ],
+)
+def test_a_store_that_is_not_its_users_alone(owner, mode, user, problem):
+    assert sharing_problem(owner, mode, user) == problem
+
+
+def test_a_new_store_is_its_owners_alone(tmp_path):
+    store = EngineStore(tmp_path / "cache" / "engines")
+    build(store)
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o700
+
+
+def test_a_store_that_others_may_write_to_is_neither_read_nor_written(tmp_path, monkeypatch):
+    store = EngineStore(tmp_path / "engines")
+    build(store)
+    store.path.chmod(0o777)
+    message = r"engines: other users may write to it .mode 0777.* --engines, .* CCR_DEPLOY_SHARED_ENGINES=1$"
+    for use in (
+        lambda: store.find(KEY, ".onnx"),
+        lambda: build(store),
+        lambda: store.chosen(FACTS, "cpu"),
+        lambda: store.choose(FACTS, "cpu", {}),
+    ):
+        with pytest.raises(EngineError, match=message):
+            use()
+    monkeypatch.setenv("CCR_DEPLOY_SHARED_ENGINES", "1")
+    assert store.find(KEY, ".onnx") is not None
+
+
+def test_a_rebuild_that_was_killed_between_its_renames_lost_nothing(tmp_path):
+    store = EngineStore(tmp_path)
+    engine = build(store)
+    abandoned = tmp_path / ".building-x1"
+    abandoned.mkdir()
+    engine.path.parent.rename(abandoned / KEY.digest)
+    assert store.find(KEY, ".onnx") == engine
+    engine.path.parent.rename(abandoned / KEY.digest)
+    build(store, replace(KEY, stage="classifier"))  # which clears what was abandoned
+    assert store.find(KEY, ".onnx") == engine
+    assert not abandoned.exists()
+
+
+def test_what_was_never_written_to_its_end_is_cleared(tmp_path):
+    store = EngineStore(tmp_path)
+    engine = build(store)
+    for left in (tmp_path / ".chosen.0a.json.x1.tmp", engine.path.parent / ".encoder.fp32.onnx.json.x1.tmp"):
+        left.write_text("{")
+    build(store, replace(KEY, stage="classifier"))
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_damaged_note_is_refused_by_who_reads_it_and_replaced_by_who_builds(tmp_path):
+    store = EngineStore(tmp_path)
+    resolved = ORIGIN.resolved_target
+    store.choose(FACTS, "cpu", {"encoder": resolved})
+    (note,) = tmp_path.glob("chosen.*.json")
+    note.write_text("{")
+    with pytest.raises(EngineError, match="damaged: run ccr-deploy build-engine, which replaces it"):
+        store.chosen(FACTS, "cpu")
+    store.choose(FACTS, "cpu", {"classifier": resolved})
+    assert store.chosen(FACTS, "cpu") == {"classifier": resolved}
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)  # noqa: S607
+
+
+def test_a_full_disk_is_named_and_not_the_graph(full_disk):
+    def write(path: Path) -> BuildFacts:
+        """As a library does that cannot write its engine."""
+        try:
+            path.write_bytes(bytes(1 << 20))
+        except OSError:
+            raise EngineError("encoder.onnx: cannot be built") from None
+        return BuildFacts()
+
+    with pytest.raises(EngineError) as caught:
+        EngineStore(full_disk / "engines").build(KEY, ".onnx", ORIGIN, write)
+    assert str(caught.value).endswith("engines: the engine store cannot be written (No space left on device)")
+    assert list((full_disk / "engines").iterdir()) == []

@@ -28,6 +28,7 @@ from ccr_deploy.packaging.kubernetes.pod_objects import (
     VolumeMount,
 )
 from ccr_deploy.packaging.kubernetes.settings import ENGINES, TEMPORARY
+from ccr_deploy.private_folder import SHARED_VARIABLE
 
 if TYPE_CHECKING:
     from ccr_deploy.packaging.kubernetes.pod_objects import StringMap
@@ -143,7 +144,10 @@ def _probe(health: str, *, period_seconds: int, failure_threshold: int) -> Probe
 
 
 def _environment() -> tuple[EnvVar, ...]:
-    return (EnvVar(name="HOME", value=TEMPORARY),)  # where libraries keep their caches
+    return (
+        EnvVar(name="HOME", value=TEMPORARY),  # where libraries keep their caches
+        EnvVar(name=SHARED_VARIABLE, value="1"),  # Kubernetes owns the volume of the engine store
+    )
 
 
 def _resources(settings: DeploymentSettings) -> Resources:

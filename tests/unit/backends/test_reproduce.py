@@ -27,6 +27,7 @@ def commands(options: TensorRtOptions | RtxOptions, version: str, precision: str
         precision=precision,
         schedule="layer-major",
         source_hash="ab" * 32,
+        graph_sha256="ef" * 32,
         backend="tensorrt",
         backend_version=version,
         device="NVIDIA L4 (compute capability 8.9)",
