@@ -7,10 +7,28 @@ from typing import Literal
 
 from ccr_deploy.metrics import Interval
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Subject = Literal["encoder", "classifier", "chain"]
 """What is timed: one stage, or image to logits (where the conventional chain competes too)."""
+
+Phase = Literal["start", "encoder", "classifier", "chain"]
+"""When the machine was watched: just before the start, or while a subject was timed."""
+
+
+@dataclass(frozen=True)
+class Contention:
+    """What kept cores from a benchmark in one of its phases, in cores (CPU seconds a second).
+
+    It is counted over `cores`, those that the benchmark may use; None where the system does not tell.
+    """
+
+    phase: Phase
+    seconds: float
+    cores: int
+    other_processes_cores: float | None
+    stolen_cores: float | None
+    throttled_cores: float | None
 
 
 @dataclass(frozen=True)
@@ -36,9 +54,9 @@ class MachineState:
 class Timing:
     """One competitor's raw samples in numbers.
 
-    `speedup` is the first competitor's median over this one's, within the same run. `is_target`
-    marks what the target runs; the others are there to compare with. The memory is the process's peak,
-    and what it holds of a GPU's, None on a CPU.
+    `speedup` is the first competitor's median over this one's, within the same run; None where the run is
+    unreliable. `is_target` marks what the target runs; the others are there to compare with. The memory is
+    the process's peak, and what it holds of a GPU's, None on a CPU.
     """
 
     subject: Subject
@@ -52,14 +70,18 @@ class Timing:
     latency_ms_mean: float
     images_per_second: float
     peak_memory_mib: float
-    speedup: float
-    speedup_interval: Interval
+    speedup: float | None
+    speedup_interval: Interval | None
     device_memory_mib: float | None = None
 
 
 @dataclass(frozen=True)
 class BenchmarkReport:
-    """Everything one run of `benchmark` found; `left_out` says what could not compete, and why."""
+    """Everything one run of `benchmark` found; `left_out` says what could not compete, and why.
+
+    A run that is not `reliable` has `unreliable_reasons` and no speed-ups. It is None in reports of schema
+    version 1, which did not watch the machine.
+    """
 
     schema_version: int
     created_by: str
@@ -74,3 +96,6 @@ class BenchmarkReport:
     machine: MachineState
     timings: tuple[Timing, ...]
     left_out: tuple[str, ...]
+    reliable: bool | None = None
+    unreliable_reasons: tuple[str, ...] = ()
+    contention: tuple[Contention, ...] = ()

@@ -25,7 +25,7 @@ def print_table(console: Console, table: Table) -> None:
     """Prints a table; in a pipe it stays whole instead of being cut to a width."""
     drawn = rich.table.Table(
         title=Text(table.title),
-        caption=Text(table.note) if table.note else None,
+        caption=_caption(table),
         box=rich.box.SIMPLE_HEAD,
         title_justify="left",
         caption_justify="left",
@@ -36,6 +36,11 @@ def print_table(console: Console, table: Table) -> None:
     for row in table.rows:
         drawn.add_row(*(Text(cell, style=_VERDICTS.get(cell, "")) for cell in row))
     console.print(drawn)
+
+
+def _caption(table: Table) -> Text | None:
+    parts = [Text(table.warning, "bold red"), Text(table.note)]
+    return Text("\n").join(part for part in parts if part) if any(parts) else None
 
 
 def half_block_picture(image: npt.NDArray[np.uint8], columns: int = 32) -> Segments:
