@@ -77,7 +77,7 @@ def contention(phase: Phase, before: CpuTimes, after: CpuTimes) -> Contention:
     def rate(first: float | None, second: float | None, own: float = 0) -> float | None:
         if first is None or second is None:
             return None
-        # The kernel counts all cores in ticks and processes exactly, so that the difference may fall below 0.
+        # The kernel may count cores in ticks and processes exactly, so that the difference falls below 0.
         return round(max(0.0, second - first - own) / seconds, 3)
 
     own = None if before.own is None or after.own is None else after.own - before.own
@@ -119,6 +119,8 @@ def _read_system_times(usable: Collection[int]) -> tuple[float | None, float | N
         return None, None
     names = {f"cpu{number}" for number in usable}
     rows = [[int(ticks) for ticks in line.split()[1:9]] for line in lines if line.split()[0] in names]
+    if not rows:  # some sandboxes count nothing by core
+        return None, None
     second = os.sysconf("SC_CLK_TCK")
     # user, nice, system, idle, waiting for the disk, interrupts, soft interrupts, stolen
     return sum(sum(row[:3]) + sum(row[5:7]) for row in rows) / second, sum(row[7] for row in rows) / second

@@ -49,6 +49,9 @@ def test_a_system_without_counters_is_read_as_unknown(
     monkeypatch.setattr(module, "_CGROUP_STATISTICS", tmp_path / "cpu.stat")
     read = read_cpu_times()
     assert (read.busy, read.own, read.stolen, read.throttled) == (None, None, None, None)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "stat").write_text("cpu  0 0 0 0 0 0 0 0 0 0\nintr 0\n")  # no core of its own
+    assert read_cpu_times().busy is None
 
 
 def test_the_counters_of_the_usable_cores_alone_are_read(
