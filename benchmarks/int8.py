@@ -21,8 +21,10 @@ import pydantic
 from PIL import Image
 
 from ccr_deploy.atomic import write_atomically
+from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.race import race, timings
+from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
 from ccr_deploy.benchmarking.results import MachineState, Subject, Timing
 from ccr_deploy.benchmarking.worker import Competitor
 from ccr_deploy.bundle import Bundle
@@ -32,11 +34,13 @@ from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.models.presets import preset
 from ccr_deploy.reporting.table import Table
+from ccr_deploy.reporting.tables import speedup_cells, unreliable_line
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.export import export_with_fp16
 from training.data.textures import load_photos
 
 if TYPE_CHECKING:
+    from ccr_deploy.benchmarking.race import InterleavedRun
     from ccr_deploy.bundle import Stage
     from ccr_deploy.precisions import EnginePrecision
 
@@ -65,6 +69,7 @@ class Int8Benchmark:
     rounds: int
     machine: MachineState
     timings: tuple[Timing, ...]
+    unreliable_reasons: tuple[str, ...] = ()
 
 
 @click.command()
@@ -85,15 +90,17 @@ def main(name: str, rounds: int) -> None:
         )
         seconds, memory = _calibrate(root)
         bundle = Bundle.open(root / "bundle")
-        machine = machine_state()
-        found = [
-            timing
-            for subject, stages in SUBJECTS.items()
-            for timing in _race(bundle, EngineStore(root / "engines"), subject, stages, rounds)
-        ]
+        contention = [watch_start()]
+        machine = machine_state(start=contention[0])
+        found: list[Timing] = []
+        for subject, stages in SUBJECTS.items():
+            run = _race(bundle, EngineStore(root / "engines"), subject, stages, rounds)
+            found.extend(timings(subject, run.samples, batch=1))
+            contention.append(run.contention)
+        reasons = unreliable_reasons(machine.usable_cores, contention, found)
         model = bundle.manifest.model
         result = Int8Benchmark(
-            schema_version=1,
+            schema_version=2,
             model=f"{name}, untrained, {model.image_height}x{model.image_width}, T={model.iterations}",
             calibration_images=CALIBRATION_IMAGES,
             calibration_seconds=round(seconds, 1),
@@ -105,7 +112,8 @@ def main(name: str, rounds: int) -> None:
             },
             rounds=rounds,
             machine=machine,
-            timings=tuple(found),
+            timings=without_speedups(found) if reasons else tuple(found),
+            unreliable_reasons=reasons,
         )
     text = pydantic.TypeAdapter(Int8Benchmark).dump_json(result, indent=2) + b"\n"
     write_atomically(RESULTS / f"int8-{name}.json", text)
@@ -169,8 +177,7 @@ def int8_table(result: Int8Benchmark) -> Table:
             (
                 f"{timing.subject}: {timing.competitor}",
                 f"{timing.latency_ms_p50:.2f}",
-                f"{timing.speedup:.2f}",
-                f"{timing.speedup_interval.low:.2f} – {timing.speedup_interval.high:.2f}",
+                *speedup_cells(timing),
                 f"{timing.peak_memory_mib:.0f}",
             )
             for timing in result.timings
@@ -179,22 +186,20 @@ def int8_table(result: Int8Benchmark) -> Table:
         f"{result.machine.processor}, {result.machine.usable_cores} cores; speed-up: against PyTorch eager; "
         f"calibrated on {result.calibration_images} pictures in {result.calibration_seconds:.0f} s "
         f"with {result.calibration_peak_memory_mib / 1024:.1f} GiB",
+        warning=unreliable_line(result.unreliable_reasons),
     )
 
 
 def _race(
     bundle: Bundle, store: EngineStore, subject: Subject, stages: tuple[Stage, ...], rounds: int
-) -> list[Timing]:
+) -> InterleavedRun:
     competitors = []
     for target, precision in COMPETITORS:
         factory = EngineFactory(bundle, target, store, stage_precisions(precision))
         engines = tuple((factory.build(stage)[0].path, precision) for stage in stages)
         name = "PyTorch eager" if target == "pytorch" else f"{factory.target.backend} {precision}"
         competitors.append(Competitor(name, False, factory.target.backend, factory.target.options, engines))
-    samples = race(
-        competitors, batch=1, rounds=rounds, progress=TerminalProgress(), title=f"timing: {subject}"
-    )
-    return timings(subject, samples, batch=1)
+    return race(subject, competitors, batch=1, rounds=rounds, progress=TerminalProgress())
 
 
 if __name__ == "__main__":

@@ -56,6 +56,12 @@ class EngineError(CcrDeployError):
     """An engine that cannot be built, does not match its sidecar or cannot be run here."""
 
 
+class MachineBusyError(CcrDeployError):
+    """A benchmark that was to be run on an idle machine alone, and was not."""
+
+    exit_status: ClassVar[int] = 1
+
+
 class RepositoryError(CcrDeployError):
     """A model repository that is damaged or cannot be written."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ccr_deploy.accuracy import PrecisionAccuracy
 from ccr_deploy.errors import EngineError
@@ -12,11 +12,14 @@ from ccr_deploy.precisions import EnginePrecision
 
 @dataclass(frozen=True)
 class CandidateTiming:
-    """How fast an engine ran here at batch 1; `speedup` is over the first candidate, in one run."""
+    """How fast an engine ran here at batch 1; `speedup` is over the first candidate, in one run.
+
+    A run that was unreliable leaves no speed-up.
+    """
 
     latency_ms_p50: float
-    speedup: float
-    speedup_interval: Interval
+    speedup: float | None
+    speedup_interval: Interval | None
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Candidate:
     @property
     def is_faster(self) -> bool:
         """Whether it is faster than the first candidate beyond the noise of its timing."""
-        return self.timing is not None and self.timing.speedup_interval.low > 1
+        interval = self.timing.speedup_interval if self.timing else None
+        return interval is not None and interval.low > 1
 
     @property
     def cost_points(self) -> float | None:
@@ -56,13 +60,17 @@ class RefusedPrecision:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How an engine compares with the other precisions that were built and timed with it."""
+    """How an engine compares with the other precisions that were built and timed with it.
+
+    `unreliable_reasons` says what disturbed the timing; it is empty if nothing did.
+    """
 
     precision: EnginePrecision
     accuracy_budget_points: float
     high_precision: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     refused: tuple[RefusedPrecision, ...] = ()
+    unreliable_reasons: tuple[str, ...] = ()
 
     @property
     def candidate(self) -> Candidate:
@@ -102,4 +110,11 @@ def fastest_within_budget(candidates: tuple[Candidate, ...], budget_points: floa
         )
     first = candidates[0]
     worth_it = [entry for entry in within if entry is first or entry.is_faster or first not in within]
-    return max(worth_it, key=lambda entry: entry.timing.speedup if entry.timing else 0)
+    return max(worth_it, key=lambda entry: (entry.timing and entry.timing.speedup) or 0)
+
+
+def without_speedup(candidate: Candidate) -> Candidate:
+    """Return a candidate of an unreliable run, whose latency is known and whose speed-up is not."""
+    if candidate.timing is None:
+        return candidate
+    return replace(candidate, timing=replace(candidate.timing, speedup=None, speedup_interval=None))

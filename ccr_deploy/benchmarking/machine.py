@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.base import thread_count
 from ccr_deploy.backends.processor import processor_name
+from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.gpu import find_gpu
 
+if TYPE_CHECKING:
+    from ccr_deploy.benchmarking.results import Contention
+
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-_CPU_TIMES = Path("/proc/stat")
-_WATCHED_SECONDS = 0.5
 
 
-def machine_state(*, with_gpu: bool = False) -> MachineState:
-    """What this machine is, and how busy it is now.
+def machine_state(*, with_gpu: bool = False, start: Contention | None = None) -> MachineState:
+    """What this machine is, and how busy it is now, or was when it was watched just before.
 
     Raises:
         EngineError, MissingExtraError: the GPU is wanted, and there is none, or nobody can look for one.
@@ -31,25 +33,15 @@ def machine_state(*, with_gpu: bool = False) -> MachineState:
         memory_gib=round(memory / 2**30, 1),
         operating_system=platform.platform(terse=True),
         python=platform.python_version(),
-        cpu_busy_percent=_cpu_busy_percent(),
+        cpu_busy_percent=_busy_percent(start or watch_start()),
         frequency_governor=_GOVERNOR.read_text().strip() if _GOVERNOR.exists() else None,
         gpu=str(gpu) if gpu else None,
         gpu_driver=gpu.driver if gpu else None,
     )
 
 
-def _cpu_busy_percent() -> float | None:
-    """The share of all cores' time that was not idle while this process slept; None without /proc."""
-    if not _CPU_TIMES.exists():
+def _busy_percent(start: Contention) -> float | None:
+    """The share of all cores' time that others took while this process slept; None without /proc."""
+    if start.other_processes_cores is None:
         return None
-    before = _cpu_times()
-    time.sleep(_WATCHED_SECONDS)
-    spent = [after - start for start, after in zip(before, _cpu_times(), strict=True)]
-    idle = spent[3] + spent[4]  # idle, and waiting for the disk
-    return round(100 * (1 - idle / max(1, sum(spent))), 1)
-
-
-def _cpu_times() -> list[int]:
-    """Clock ticks of all cores: user, nice, system, idle, iowait, irq, softirq, steal."""
-    first_line = _CPU_TIMES.read_text(encoding="ascii").splitlines()[0]
-    return [int(ticks) for ticks in first_line.split()[1:9]]
+    return round(100 * (start.other_processes_cores + (start.stolen_cores or 0)) / start.cores, 1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ccr_deploy.benchmarking.contention import contention, read_cpu_times
 from ccr_deploy.benchmarking.results import Subject, Timing
 from ccr_deploy.benchmarking.worker import Worker
 from ccr_deploy.metrics import BOOTSTRAP_SAMPLES, percentile_interval
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ccr_deploy.benchmarking.results import Contention
     from ccr_deploy.benchmarking.worker import Competitor, Turn
     from ccr_deploy.metrics import Interval
     from ccr_deploy.progress import Progress
@@ -40,31 +42,48 @@ class Samples:
     device_memory_mib: float | None = None
 
 
+@dataclass(frozen=True)
+class InterleavedRun:
+    """The samples of all competitors, and what kept cores from them meanwhile."""
+
+    samples: list[Samples]
+    contention: Contention
+
+
 def race(
+    subject: Subject,
     competitors: Sequence[Competitor],
     *,
     batch: int,
     rounds: int,
     progress: Progress = SILENT,
-    title: str = "timing",
-) -> list[Samples]:
+) -> InterleavedRun:
     """Times competitors, each in a process of its own; every round gives each a turn, in changing order.
+
+    Args:
+        subject: what they run.
+        competitors: at least one.
+        batch: images in one run.
+        rounds: turns of each.
+        progress: told of each round.
 
     Raises:
         EngineError: one of them cannot be loaded or fails.
     """
-    with ExitStack() as stack, progress.task(title, rounds) as advance:
+    with ExitStack() as stack, progress.task(f"timing: {subject}", rounds) as advance:
         workers = [stack.enter_context(Worker(competitor, batch)) for competitor in competitors]
         versions = [worker.wait_until_loaded() for worker in workers]
         runs = [_runs_per_turn(worker) for worker in workers]
         turns: list[list[Turn]] = [[] for _ in workers]
+        before = read_cpu_times()
         for number in range(rounds):
             for offset in range(len(workers)):
                 index = (number + offset) % len(workers)
                 time.sleep(SETTLING_SECONDS)
                 turns[index].append(workers[index].take_turn(runs[index]))
             advance(1)
-    return [
+        observed = contention(subject, before, read_cpu_times())
+    samples = [
         Samples(
             competitor,
             version,
@@ -74,6 +93,7 @@ def race(
         )
         for competitor, version, own in zip(competitors, versions, turns, strict=True)
     ]
+    return InterleavedRun(samples, observed)
 
 
 def timings(subject: Subject, samples: Sequence[Samples], batch: int) -> list[Timing]:

@@ -12,6 +12,24 @@ SCHEMA_VERSION = 2
 Subject = Literal["encoder", "classifier", "chain"]
 """What is timed: one stage, or image to logits (where the conventional chain competes too)."""
 
+Phase = Literal["start", "encoder", "classifier", "chain"]
+"""When the machine was watched: just before the start, or while a subject was timed."""
+
+
+@dataclass(frozen=True)
+class Contention:
+    """What kept cores from a benchmark in one of its phases, in cores (CPU seconds a second).
+
+    It is counted over `cores`, those that the benchmark may use; None where the system does not tell.
+    """
+
+    phase: Phase
+    seconds: float
+    cores: int
+    other_processes_cores: float | None
+    stolen_cores: float | None
+    throttled_cores: float | None
+
 
 @dataclass(frozen=True)
 class MachineState:
@@ -36,9 +54,9 @@ class MachineState:
 class Timing:
     """One competitor's raw samples in numbers.
 
-    `speedup` is the first competitor's median over this one's, within the same run. `is_target`
-    marks what the target runs; the others are there to compare with. The memory is the process's peak,
-    and what it holds of a GPU's, None on a CPU.
+    `speedup` is the first competitor's median over this one's, within the same run; None where the run is
+    unreliable. `is_target` marks what the target runs; the others are there to compare with. The memory is
+    the process's peak, and what it holds of a GPU's, None on a CPU.
     """
 
     subject: Subject
@@ -52,8 +70,8 @@ class Timing:
     latency_ms_mean: float
     images_per_second: float
     peak_memory_mib: float
-    speedup: float
-    speedup_interval: Interval
+    speedup: float | None
+    speedup_interval: Interval | None
     device_memory_mib: float | None = None
 
 
@@ -62,7 +80,8 @@ class BenchmarkReport:
     """Everything one run of `benchmark` found; `left_out` says what could not compete, and why.
 
     `iterations` is the T that was run; `warnings` say what a reader must know first, such as that it is
-    none of `trained_iterations`.
+    none of `trained_iterations`. A run that is not `reliable` has `unreliable_reasons` and no speed-ups;
+    `reliable` is None if the machine was not watched.
     """
 
     schema_version: int
@@ -81,3 +100,6 @@ class BenchmarkReport:
     machine: MachineState
     timings: tuple[Timing, ...]
     left_out: tuple[str, ...]
+    reliable: bool | None = None
+    unreliable_reasons: tuple[str, ...] = ()
+    contention: tuple[Contention, ...] = ()

@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 @click.option(
     "--rounds", type=click.IntRange(2, 1000), default=15, show_default=True, help="Turns of each competitor."
 )
+@click.option(
+    "--require-idle",
+    is_flag=True,
+    help="Exit status 1 where the machine is not idle: at once before the start, else after the result.",
+)
 @engines_option
 @report_option
 @json_option
@@ -44,6 +49,7 @@ def benchmark(
     precision: EnginePrecision | None,
     batch: int,
     rounds: int,
+    require_idle: bool,
     engines: Path | None,
     report: Path | None,
     as_json: bool,
@@ -55,12 +61,17 @@ def benchmark(
     built last; the other precisions that this machine has instructions for are timed beside them.
     Engines that the store lacks are built first.
 
+    A run is unreliable where other processes, the hypervisor or a container's CPU limit withheld cores from
+    it, or where its times scatter too much. It says so and gives no speed-up; its latencies are shown.
+
     \b
-    Example:
+    Examples:
       ccr-deploy benchmark bundle --rounds 30 --report report/
+      ccr-deploy benchmark bundle --require-idle
     """
     from ccr_deploy.bundle import Bundle
     from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.errors import MachineBusyError
     from ccr_deploy.report_folder import add_to_folder, check_report_folder, to_json
     from ccr_deploy.reporting.tables import benchmark_tables
     from ccr_deploy.reporting.terminal import print_table, print_warnings
@@ -77,16 +88,21 @@ def benchmark(
         precision=precision,
         batch=batch,
         rounds=rounds,
+        require_idle=require_idle,
         progress=TerminalProgress(),
     )
     summary = add_to_folder(report, result) if report else None
     if as_json:
         click.echo(to_json(result), nl=False)
-        return
-    print_warnings(console, result.warnings)
-    for table in benchmark_tables(result):
-        print_table(console, table)
-    if summary:
-        print_table(console, summary)
-    if report:
-        console.print(f"report: {report / 'report.html'}", markup=False)
+    else:
+        print_warnings(console, result.warnings)
+        for table in benchmark_tables(result):
+            print_table(console, table)
+        if summary:
+            print_table(console, summary)
+        if report:
+            console.print(f"report: {report / 'report.html'}", markup=False)
+    if require_idle and result.unreliable_reasons:
+        raise MachineBusyError(
+            f"the run is unreliable: {'; '.join(result.unreliable_reasons)}: end what else runs here"
+        )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ccr_deploy.cli.common import (
+    batch_option,
     bundle_option,
     chosen_target,
     engines_option,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PAYLOAD|IMAGE|DIR..."
 )
+@batch_option
 @bundle_option
 @target_option
 @engines_option
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 @verbose_option
 def classify(
     files: tuple[Path, ...],
+    batch: int | None,
     bundle: Path,
     target: str | None,
     engines: Path | None,
@@ -62,7 +65,8 @@ def classify(
     console = stdout_console()
     name = chosen_target(target, None if as_json else console)
     facts = BundleFacts.read(bundle)
-    answers = classify_files(facts, name, EngineStore.default(engines), list_pictures_and_payloads(files))
+    sources = list_pictures_and_payloads(files)
+    answers = classify_files(facts, name, EngineStore.default(engines), sources, batch)
     if as_json:
         click.echo(json.dumps([_content(answer) for answer in answers], indent=2))
     else:

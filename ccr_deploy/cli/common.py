@@ -80,6 +80,16 @@ def target_option(command: Command) -> Command:
     return click.option("--target", metavar="NAME|FILE", help="Target's name or TOML file.")(command)
 
 
+def batch_option(command: Command) -> Command:
+    """``--batch N``, for commands that run engines on files."""
+    return click.option(
+        "--batch",
+        type=click.IntRange(1, 4096),
+        metavar="N",
+        help="Images or payloads in one run of an engine.  [default: the target's most common batch, else 4]",
+    )(command)
+
+
 def precision_options(command: Command) -> Command:
     """``--fp32``, ``--fp16``, ``--bf16``, ``--int8``: one precision for encoder and classifier."""
     for name in ("int8", "bf16", "fp16", "fp32"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ccr_deploy.cli.common import (
+    batch_option,
     bundle_option,
     chosen_target,
     engines_option,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Of a video, at most N frames; a camera goes on until Ctrl-C without it.",
 )
+@batch_option
 @bundle_option
 @target_option
 @engines_option
@@ -61,6 +63,7 @@ def encode(
     video: str | None,
     every: int,
     frames: int | None,
+    batch: int | None,
     bundle: Path,
     target: str | None,
     engines: Path | None,
@@ -70,18 +73,20 @@ def encode(
 
     One picture becomes the file that --output names. Several, those of a folder, and the frames of a video
     become files of their own names, ending in .ccr, in the folder that it names. Each file appears whole or
-    not at all.
+    not at all. Memory grows with --batch, not with the number of pictures; a camera's frames are encoded one
+    by one as they come, unless --batch says otherwise.
 
     \b
     Examples:
       ccr-deploy encode photo.jpg -o photo.ccr
-      ccr-deploy encode pictures/ -o payloads/
+      ccr-deploy encode pictures/ -o payloads/ --batch 1
       ccr-deploy encode --video 0 --every 30 --frames 100 -o payloads/
     """
     from ccr_deploy.bundle_facts import BundleFacts
     from ccr_deploy.engine_store import EngineStore
     from ccr_deploy.runtime import Encoder
     from ccr_deploy.video import Video
+    from ccr_deploy.workflow.batches import batch_size
     from ccr_deploy.workflow.encode import encode_pictures, encode_video, payload_paths
     from ccr_deploy.workflow.sources import list_pictures
 
@@ -93,11 +98,14 @@ def encode(
     pictures = list_pictures(images)
     into_folder = len(images) != 1 or images[0].is_dir() or output.is_dir()
     paths = payload_paths(pictures, output, into_folder=into_folder)
+    source = Video(video, every, frames) if video else None
+    asked = batch or (1 if source and source.is_camera else None)
+    at_once = batch_size(asked, store.chosen(facts, name), ["encoder"])
     with Encoder.load(facts, name, store) as encoder:
-        if video:
-            written = encode_video(encoder, Video(video, every, frames), output)
+        if source:
+            written = encode_video(encoder, source, output, at_once)
         else:
-            written = encode_pictures(encoder, pictures, paths)
+            written = encode_pictures(encoder, pictures, paths, at_once)
         if as_json:
             _print_json(written)
         else:

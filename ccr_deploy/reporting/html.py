@@ -13,7 +13,7 @@ except ImportError:
     raise MissingExtraError("jinja2", "report", "an HTML report") from None
 
 from ccr_deploy.reporting.plots import accuracy_plot, speedup_plot
-from ccr_deploy.reporting.tables import benchmark_tables, summary_table, verification_tables
+from ccr_deploy.reporting.tables import benchmark_tables, summary_table, unreliable_line, verification_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,5 +49,9 @@ def html(
     template = resources.files("ccr_deploy.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(template).render(
-        title=title, sections=sections, verification=verification, warnings=warnings
+        title=title,
+        sections=sections,
+        verification=verification,
+        warnings=warnings,
+        unreliable=unreliable_line(benchmark.unreliable_reasons) if benchmark else "",
     )

@@ -24,11 +24,12 @@ def markdown(title: str, tables: Sequence[Table], warnings: Sequence[str] = ()) 
 
 
 def markdown_table(table: Table) -> str:
-    """A table with its note below, without its title."""
+    """A table with its warning and note below, without its title."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
     alignments = ["---", *(["---:"] * (len(table.columns) - 1))]
     lines = [line(table.columns), line(alignments), *(line(row) for row in table.rows), ""]
-    return "\n".join([*lines, table.note, ""] if table.note else lines)
+    remarks = [f"**{table.warning}**" if table.warning else "", table.note]
+    return "\n".join([*lines, *(part for remark in remarks if remark for part in (remark, ""))])

@@ -20,19 +20,23 @@ _ENGINE, _OTHER = "#2b7a4b", "#9aa5b1"
 
 
 def speedup_plot(report: BenchmarkReport) -> str:
-    """Each competitor's speed-up over PyTorch eager with its 95 % interval."""
-    timings = list(reversed(report.timings))
-    figure = Figure(figsize=(8, 0.42 * len(timings) + 1))
-    axes = figure.add_subplot()
-    speedups = [timing.speedup for timing in timings]
-    errors = [
-        [max(0, timing.speedup - timing.speedup_interval.low) for timing in timings],
-        [max(0, timing.speedup_interval.high - timing.speedup) for timing in timings],
+    """Each competitor's speed-up over PyTorch eager with its 95 % interval; nothing of an unreliable run."""
+    rows = [
+        (f"{timing.subject}: {timing.competitor}", timing.is_target, timing.speedup, timing.speedup_interval)
+        for timing in reversed(report.timings)
+        if timing.speedup is not None and timing.speedup_interval is not None
     ]
-    colours = [_ENGINE if timing.is_target else _OTHER for timing in timings]
-    axes.barh(
-        [f"{timing.subject}: {timing.competitor}" for timing in timings], speedups, xerr=errors, color=colours
-    )
+    if not rows:
+        return ""
+    names, are_targets, speedups, intervals = zip(*rows, strict=True)
+    figure = Figure(figsize=(8, 0.42 * len(rows) + 1))
+    axes = figure.add_subplot()
+    errors = [
+        [max(0, speedup - interval.low) for speedup, interval in zip(speedups, intervals, strict=True)],
+        [max(0, interval.high - speedup) for speedup, interval in zip(speedups, intervals, strict=True)],
+    ]
+    colours = [_ENGINE if is_target else _OTHER for is_target in are_targets]
+    axes.barh(names, speedups, xerr=errors, color=colours)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("times as fast as PyTorch eager (median, 95 % interval)")
     return _svg(figure)

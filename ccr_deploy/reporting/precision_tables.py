@@ -105,9 +105,12 @@ def comparison_table(entries: Sequence[Disagreement], first: str, second: str) -
 
 
 def speed_line(verdict: Verdict) -> str:
-    """How fast an engine is against the first of those that it was timed with."""
+    """How fast an engine is against the first of those that it was timed with, if the timing is reliable."""
     own, first = verdict.candidate, verdict.candidates[0]
     name, rival = own.precision.upper(), first.precision.upper()
+    if verdict.unreliable_reasons:
+        reasons = "; ".join(verdict.unreliable_reasons)
+        return f"{name}: the timing is UNRELIABLE ({reasons}): build again on an idle machine"
     if own.timing is None or first.timing is None:
         return f"{name} was not timed: this machine cannot run it"
     if own is first:
@@ -115,6 +118,7 @@ def speed_line(verdict: Verdict) -> str:
         if not others:
             return f"{name} is the only engine that could be built: {own.timing.latency_ms_p50:.2f} ms"
         return f"{name} is kept: nothing faster within the accuracy budget ({others} was weighed)"
+    assert own.timing.speedup is not None
     interval = _interval(own.timing.speedup_interval, digits=2)
     times = (
         f"{own.timing.speedup:.2f} times as fast as {rival} "

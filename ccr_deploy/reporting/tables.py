@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from ccr_deploy.metrics import Interval
     from ccr_deploy.verification.results import Accuracy, CodeParity, LogitParity, VerificationReport
 
-BUSY_PERCENT = 20
-"""Above it something else was running, and PyTorch's threads, which wait for each other, suffer most."""
+_NO_RESULT = "–"
 
 
 def verification_tables(report: VerificationReport) -> list[Table]:
@@ -74,11 +73,11 @@ def verification_tables(report: VerificationReport) -> list[Table]:
 def benchmark_tables(report: BenchmarkReport) -> list[Table]:
     """One table of timings; a row for each competitor."""
     machine = report.machine
-    busy = machine.cpu_busy_percent
     has_gpu = any(timing.device_memory_mib is not None for timing in report.timings)
     return [
         Table(
-            title=f"Speed, batch {report.batch}, {report.threads} threads",
+            title=f"Speed, batch {report.batch}, {report.threads} threads"
+            + (" (unreliable)" if report.unreliable_reasons else ""),
             columns=(
                 "what",
                 "p50 ms",
@@ -93,10 +92,17 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
             rows=tuple(_timing_row(timing, has_gpu) for timing in report.timings),
             note=f"{report.rounds} rounds in turn, a process each, on {machine.gpu or machine.processor}, "
             "speed-up: against PyTorch eager"
-            + (f"; THE MACHINE WAS {busy:.0f} % BUSY: measure again" if busy and busy > BUSY_PERCENT else "")
             + "".join(f"; left out: {reason}" for reason in report.left_out),
+            warning=unreliable_line(report.unreliable_reasons),
         )
     ]
+
+
+def unreliable_line(reasons: Sequence[str]) -> str:
+    """Return what a table of an unreliable run says of it; nothing of a reliable one."""
+    if not reasons:
+        return ""
+    return f"UNRELIABLE, no speed-up is given: {'; '.join(reasons)}: measure again on an idle machine"
 
 
 def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) -> Table:
@@ -142,7 +148,8 @@ def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) 
         ),
         rows=tuple(rows),
         note=f"{verification.image_count} images; target {verification.target}; "
-        f"verdict: {'every gate holds' if verification.passed else 'A GATE FAILED'}",
+        f"parity: {'every gate holds' if verification.passed else 'A GATE FAILED'}",
+        warning=f"speed: {line}" if (line := unreliable_line(benchmark.unreliable_reasons)) else "",
     )
 
 
@@ -184,15 +191,21 @@ def _timing_row(timing: Timing, has_gpu: bool) -> tuple[str, ...]:
         f"{timing.images_per_second:.1f}",
         f"{timing.peak_memory_mib:.0f}",
         *(["" if held is None else f"{held:.0f}"] if has_gpu else []),
-        f"{timing.speedup:.2f}",
-        _interval(timing.speedup_interval),
+        *speedup_cells(timing),
     )
+
+
+def speedup_cells(timing: Timing) -> tuple[str, str]:
+    """Return a speed-up and its interval as cells; dashes if the run was unreliable."""
+    if timing.speedup is None or timing.speedup_interval is None:
+        return _NO_RESULT, _NO_RESULT
+    return f"{timing.speedup:.2f}", _interval(timing.speedup_interval)
 
 
 def _speed(timing: Timing | None) -> tuple[str, str, str]:
     if timing is None:
         return "", "", ""
-    return f"{timing.latency_ms_p50:.2f}", f"{timing.speedup:.2f}", _interval(timing.speedup_interval)
+    return f"{timing.latency_ms_p50:.2f}", *speedup_cells(timing)
 
 
 def _accuracy_change(accuracies: Sequence[Accuracy]) -> str:

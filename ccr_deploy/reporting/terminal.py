@@ -27,7 +27,7 @@ def print_table(console: Console, table: Table) -> None:
     """Prints a table; in a pipe it stays whole instead of being cut to a width."""
     drawn = rich.table.Table(
         title=Text(table.title),
-        caption=Text(table.note) if table.note else None,
+        caption=_caption(table),
         box=rich.box.SIMPLE_HEAD,
         title_justify="left",
         caption_justify="left",
@@ -44,6 +44,11 @@ def print_warnings(console: Console, warnings: Sequence[str]) -> None:
     """Print a line each."""
     for line in warnings:
         console.print(Text(f"warning: {line}", style="yellow"), soft_wrap=True)
+
+
+def _caption(table: Table) -> Text | None:
+    parts = [Text(table.warning, "bold red"), Text(table.note)]
+    return Text("\n").join(part for part in parts if part) if any(parts) else None
 
 
 def half_block_picture(image: npt.NDArray[np.uint8], columns: int = 32) -> Segments:

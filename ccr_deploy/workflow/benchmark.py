@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy import __version__
 from ccr_deploy.backends.base import thread_count
+from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.race import race, timings
+from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
 from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_VERSION
 from ccr_deploy.benchmarking.results import BenchmarkReport, Subject, Timing
 from ccr_deploy.benchmarking.worker import Competitor
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.engine_options import REFERENCE_BACKEND, PyTorchOptions
-from ccr_deploy.errors import EngineError
+from ccr_deploy.errors import EngineError, MachineBusyError
 from ccr_deploy.progress import SILENT
 from ccr_deploy.target import GPU_REFERENCE_TARGET, REFERENCE_TARGET, uses_gpu
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
@@ -36,6 +38,7 @@ def benchmark_bundle(
     precision: EnginePrecision | None = None,
     batch: int = 1,
     rounds: int = 15,
+    require_idle: bool = False,
     progress: Progress = SILENT,
 ) -> BenchmarkReport:
     """Times PyTorch, the target's engines, and what else the bundle has for the same backend.
@@ -43,20 +46,27 @@ def benchmark_bundle(
     PyTorch runs where the target does: eager, and on a GPU by `torch.compile` too. What else there is are
     the encoder's other schedules, and other precisions that this machine has instructions for.
     Without a `precision` the target's engines are those that were built last. Engines that the store lacks
-    are built first.
+    are built first. A run that something disturbed is marked as unreliable and gives no speed-up.
 
     Raises:
         EngineError: one of them cannot be built, loaded or run.
+        MachineBusyError: `require_idle`, and the machine is busy before the start.
     """
     factory = compared_factory(bundle, target, store, precision)
     factory.backend.check_runs_here()
-    machine = machine_state(with_gpu=uses_gpu(factory.target))
+    threads = thread_count(getattr(factory.target.options, "threads", 0))
+    contention = [watch_start()]
+    if require_idle and (reasons := unreliable_reasons(threads, contention)):
+        raise MachineBusyError(f"nothing was timed: {'; '.join(reasons)}: end what else runs here")
+    machine = machine_state(with_gpu=uses_gpu(factory.target), start=contention[0])
     references = _references(bundle, factory)
     found: list[Timing] = []
     left_out: list[str] = []
     for subject, competitors in _competitors(bundle, references, factory, left_out).items():
-        samples = race(competitors, batch=batch, rounds=rounds, progress=progress, title=f"timing: {subject}")
-        found.extend(timings(subject, samples, batch))
+        run = race(subject, competitors, batch=batch, rounds=rounds, progress=progress)
+        found.extend(timings(subject, run.samples, batch))
+        contention.append(run.contention)
+    reasons = unreliable_reasons(threads, contention, found)
     model = bundle.manifest.model
     return BenchmarkReport(
         schema_version=BENCHMARK_SCHEMA_VERSION,
@@ -70,11 +80,14 @@ def benchmark_bundle(
         warnings=bundle.manifest.warnings,
         target=target,
         batch=batch,
-        threads=thread_count(getattr(factory.target.options, "threads", 0)),
+        threads=threads,
         rounds=rounds,
         machine=machine,
-        timings=tuple(found),
+        timings=without_speedups(found) if reasons else tuple(found),
         left_out=tuple(left_out),
+        reliable=not reasons,
+        unreliable_reasons=reasons,
+        contention=tuple(contention),
     )
 
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ccr_deploy.backends.base import thread_count
 from ccr_deploy.benchmarking.race import race, timings
+from ccr_deploy.benchmarking.reliability import unreliable_reasons
 from ccr_deploy.benchmarking.worker import Competitor
 from ccr_deploy.engine_factory import EngineFactory, stage_precisions
 from ccr_deploy.errors import CcrDeployError, EngineError, WrongUsageError
 from ccr_deploy.progress import SILENT
-from ccr_deploy.verdict import Candidate, CandidateTiming, RefusedPrecision, Verdict, fastest_within_budget
+from ccr_deploy.verdict import (
+    Candidate,
+    CandidateTiming,
+    RefusedPrecision,
+    Verdict,
+    fastest_within_budget,
+    without_speedup,
+)
 from ccr_deploy.workflow.engines import built_precisions
 
 if TYPE_CHECKING:
@@ -54,7 +63,7 @@ def build_engines(
     the bundle has graphs for, and keeps for each stage the fastest whose recorded accuracy loss is within
     the budget; a precision whose engine the backend refuses is dropped, and the verdict says why. A bundle
     without INT8 graphs is calibrated on `images` first. Engines that are built here but cannot run here are
-    not timed.
+    not timed. A verdict from a run that something disturbed says so.
 
     Raises:
         WrongUsageError: a graph is missing, or for ``auto`` the record of accuracy, and `images` are too.
@@ -86,16 +95,17 @@ def build_engines(
             rebuild=rebuild,
             progress=progress,
         )
-        candidates = (
-            _timed(factory, stage, entries, progress) if runs_here else _untimed(bundle, tuple(entries))
+        candidates, unreliable = (
+            _timed(factory, stage, entries, progress) if runs_here else (_untimed(bundle, tuple(entries)), ())
         )
         kept = fastest_within_budget(candidates, accuracy_budget_points).precision if weighable else asked
         verdict = Verdict(
             precision=kept,
             accuracy_budget_points=accuracy_budget_points,
             high_precision=_high_precision(bundle) if kept == "int8" else (),
-            candidates=candidates,
+            candidates=tuple(map(without_speedup, candidates)) if unreliable else candidates,
             refused=refused,
+            unreliable_reasons=unreliable,
         )
         engine = store.add_verdict(entries[kept].engine, verdict)
         built.append(BuiltEngine(engine, entries[kept].built_now, verdict))
@@ -188,16 +198,18 @@ def _build_each(
 
 def _timed(
     factory: EngineFactory, stage: Stage, entries: Mapping[EnginePrecision, BuiltEngine], progress: Progress
-) -> tuple[Candidate, ...]:
-    """A stage's engines in several precisions, timed in turn at batch 1."""
+) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
+    """A stage's engines in several precisions, timed in turn at batch 1, and what makes that unreliable."""
     target = factory.target
     competitors = [
         Competitor(precision, False, target.backend, target.options, ((entry.engine.path, precision),))
         for precision, entry in entries.items()
     ]
-    samples = race(competitors, batch=1, rounds=ROUNDS, progress=progress, title=f"timing {stage}")
     subject: Subject = "classifier" if stage == "classifier" else "encoder"
-    return tuple(
+    run = race(subject, competitors, batch=1, rounds=ROUNDS, progress=progress)
+    found = timings(subject, run.samples, 1)
+    threads = thread_count(getattr(target.options, "threads", 0))
+    candidates = tuple(
         Candidate(
             precision=precision,
             timing=CandidateTiming(
@@ -207,8 +219,9 @@ def _timed(
             ),
             accuracy=_recorded(factory.bundle, precision),
         )
-        for precision, timing in zip(entries, timings(subject, samples, 1), strict=True)
+        for precision, timing in zip(entries, found, strict=True)
     )
+    return candidates, unreliable_reasons(threads, [run.contention], found)
 
 
 def _untimed(bundle: Bundle, precisions: tuple[EnginePrecision, ...]) -> tuple[Candidate, ...]:

@@ -12,7 +12,8 @@ from ccr_deploy.errors import PayloadError, WrongUsageError
 from ccr_deploy.images import load_image
 from ccr_deploy.payload import decode_payload
 from ccr_deploy.runtime import Classifier, Encoder
-from ccr_deploy.workflow.sources import BATCH, is_payload
+from ccr_deploy.workflow.batches import batch_size
+from ccr_deploy.workflow.sources import is_payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.bundle_facts import BundleFacts
+    from ccr_deploy.bundle_facts import BundleFacts, Stage
     from ccr_deploy.contract import CodeContract
     from ccr_deploy.engine_store import EngineStore
     from ccr_deploy.runtime import Prediction
@@ -38,23 +39,36 @@ class Answer:
 
 
 def classify_files(
-    bundle: BundleFacts, target: str, store: EngineStore, files: Sequence[SourceFile]
+    bundle: BundleFacts,
+    target: str,
+    store: EngineStore,
+    files: Sequence[SourceFile],
+    batch: int | None = None,
 ) -> Iterator[Answer]:
     """Classifies pictures and payloads, batch by batch; without a picture no encoder is loaded.
 
+    Args:
+        bundle: what codes mean.
+        target: what its engines were built for.
+        store: where they are.
+        files: pictures and payloads.
+        batch: how many an engine is given at once; without it the target's most common batch.
+
     Raises:
-        WrongUsageError, EngineError, MissingExtraError: an engine is not there, or cannot be loaded.
+        WrongUsageError, EngineError, MissingExtraError: an engine is not there, takes no such batch, or
+            cannot be loaded.
         ImageError: a picture cannot be used.
         PayloadError: a payload is damaged or speaks another contract; the message names its file.
     """
     payload_files = {file.path for file in files if is_payload(file.path)}
+    needs_encoder = any(file.path not in payload_files for file in files)
+    stages: list[Stage] = ["encoder", "classifier"] if needs_encoder else ["classifier"]
+    at_once = batch_size(batch, store.chosen(bundle, target), stages)
     with ExitStack() as stack:
         classifier = stack.enter_context(Classifier.load(bundle, target, store))
-        encoder = None
-        if len(payload_files) < len({file.path for file in files}):
-            encoder = stack.enter_context(Encoder.load(bundle, target, store))
-        for start in range(0, len(files), BATCH):
-            paths = [file.path for file in files[start : start + BATCH]]
+        encoder = stack.enter_context(Encoder.load(bundle, target, store)) if needs_encoder else None
+        for start in range(0, len(files), at_once):
+            paths = [file.path for file in files[start : start + at_once]]
             images = {path: _load(path, bundle.contract) for path in paths if path not in payload_files}
             made: dict[Path, bytes] = {}
             if encoder and images:

@@ -13,7 +13,6 @@ from ccr_deploy.atomic import write_atomically
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
 from ccr_deploy.images import fit_image, load_image
 from ccr_deploy.payload import SUFFIX
-from ccr_deploy.workflow.sources import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,9 +57,17 @@ def payload_paths(pictures: Sequence[SourceFile], output: Path, *, into_folder: 
 
 
 def encode_pictures(
-    encoder: Encoder, pictures: Sequence[SourceFile], paths: Sequence[Path]
+    encoder: Encoder, pictures: Sequence[SourceFile], paths: Sequence[Path], batch: int
 ) -> Iterator[Encoded]:
     """Writes the payloads of pictures to `paths`, batch by batch, and tells of each.
+
+    No more than one batch of images is in memory.
+
+    Args:
+        encoder: its bundle says how pictures become images.
+        pictures: files to encode.
+        paths: where the payload of each goes.
+        batch: how many images the encoder is given at once.
 
     Raises:
         ImageError: a picture cannot be used; the payloads before its batch are written.
@@ -73,13 +80,17 @@ def encode_pictures(
         for picture, path in zip(pictures, paths, strict=True):
             yield str(picture.path), path, load_image(picture.path, contract.preprocessing, *size)
 
-    return _written(encoder, items(), BATCH)
+    return _written(encoder, items(), batch)
 
 
-def encode_video(encoder: Encoder, video: Video, folder: Path) -> Iterator[Encoded]:
+def encode_video(encoder: Encoder, video: Video, folder: Path, batch: int) -> Iterator[Encoded]:
     """Writes the payloads of frames into a folder, as ``frame-00000000.ccr`` and so on.
 
-    A camera's frames are encoded one by one, as they come.
+    Args:
+        encoder: its bundle says how frames become images.
+        video: where they come from.
+        folder: where the payloads go.
+        batch: how many images the encoder is given at once.
 
     Raises:
         WrongUsageError, ImageError, MissingExtraError: the frames cannot be read, or are too small.
@@ -93,7 +104,7 @@ def encode_video(encoder: Encoder, video: Video, folder: Path) -> Iterator[Encod
             image = fit_image(picture, contract.preprocessing, *size, Path(video.source))
             yield f"{video.source}, frame {number}", folder / f"frame-{number:08}{SUFFIX}", image
 
-    return _written(encoder, items(), 1 if video.is_camera else BATCH)
+    return _written(encoder, items(), batch)
 
 
 def _written(encoder: Encoder, items: Iterable[Item], batch: int) -> Iterator[Encoded]:

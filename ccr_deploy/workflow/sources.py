@@ -13,9 +13,6 @@ from ccr_deploy.payload import MAGIC, SUFFIX
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-BATCH = 32
-"""How many images or payloads an engine is given at once."""
-
 
 @dataclass(frozen=True)
 class SourceFile:

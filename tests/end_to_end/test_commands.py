@@ -24,10 +24,15 @@ from ccr_deploy.cli import cli
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.report_folder import add_to_folder
+from tests.busy import busy_machine
 from tests.cli_runner import run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ccr_deploy.models.checkpoint import Checkpoint
+
+CHECK_FAILED = 1
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +97,8 @@ def test_verify_finds_what_it_should(report: Path) -> None:
 
 
 def test_benchmark_times_every_competitor(report: Path) -> None:
-    timings = json.loads((report / "benchmark.json").read_text())["timings"]
+    found = json.loads((report / "benchmark.json").read_text())
+    timings = found["timings"]
     assert [(timing["subject"], timing["competitor"]) for timing in timings] == [
         ("encoder", "PyTorch eager"),
         ("encoder", "onnxruntime fp32 iteration-major"),
@@ -105,7 +111,86 @@ def test_benchmark_times_every_competitor(report: Path) -> None:
         ("chain", "conventional, onnxruntime"),
     ]
     assert all(0 < timing["latency_ms_p50"] <= timing["latency_ms_p99"] for timing in timings)
-    assert [timing["speedup"] for timing in timings if timing["competitor"] == "PyTorch eager"] == [1, 1, 1]
+    first = 1 if found["reliable"] else None
+    speedups = [timing["speedup"] for timing in timings if timing["competitor"] == "PyTorch eager"]
+    assert speedups == [first, first, first]
+    assert found["reliable"] is (found["unreliable_reasons"] == [])
+    assert [entry["phase"] for entry in found["contention"]] == ["start", "encoder", "classifier", "chain"]
+
+
+ONE_THREAD = """
+description = "one thread: several would wait for each other for minutes on a busy machine"
+backend = "onnxruntime"
+[options]
+threads = 1
+"""
+
+
+def benchmark_beside_other_work(
+    workplace: Path, *options: str, program: Sequence[str] = ("-m", "ccr_deploy")
+) -> subprocess.CompletedProcess[str]:
+    """``ccr-deploy benchmark`` in a process of its own, whose children are not the other work."""
+    target = workplace / "one-thread.toml"
+    target.write_text(ONE_THREAD)
+    command = [sys.executable, *program, "benchmark", str(workplace / "bundle"), "--target", str(target)]
+    environment = {**os.environ, "CCR_DEPLOY_ENGINES": str(workplace / "engines")}
+    with busy_machine():
+        return subprocess.run(
+            [*command, "--rounds", "2", *options],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def test_a_busy_machine_gives_no_speed_up_and_every_table_says_so(workplace: Path, tmp_path: Path) -> None:
+    finished = benchmark_beside_other_work(workplace, "--report", str(tmp_path))
+    assert (finished.returncode, finished.stderr) == (0, "")
+    reason = r"other processes used \d+\.\d of \d+ cores while the encoder was timed"
+    said = re.compile(rf"UNRELIABLE, no speed-up is given:.*?{reason}")
+    assert len(said.findall(" ".join(finished.stdout.split()))) == 1
+    assert len(said.findall((tmp_path / "report.md").read_text())) == 1
+    page = (tmp_path / "report.html").read_text()
+    assert len(said.findall(page)) == 2  # at the top, and below the table
+    assert "<svg" not in page
+    found = json.loads((tmp_path / "benchmark.json").read_text())
+    assert (found["schema_version"], found["reliable"]) == (2, False)
+    assert any(re.fullmatch(reason, entry) for entry in found["unreliable_reasons"])
+    assert all(timing["latency_ms_p50"] > 0 for timing in found["timings"])
+    assert {(timing["speedup"], timing["speedup_interval"]) for timing in found["timings"]} == {(None, None)}
+
+
+def test_an_idle_machine_may_be_required_before_the_start(workplace: Path, tmp_path: Path) -> None:
+    refused = benchmark_beside_other_work(workplace, "--require-idle", "--report", str(tmp_path / "report"))
+    assert refused.returncode == CHECK_FAILED
+    assert re.fullmatch(
+        r"ccr-deploy: error: nothing was timed: other processes used \d+\.\d of \d+ cores before the start"
+        r".*: end what else runs here\n",
+        refused.stderr,
+    )
+    assert len(refused.stdout.splitlines()) == 1  # the target
+    assert not (tmp_path / "report").exists()
+
+
+# The machine is idle when it is watched before the start, and then no longer.
+_IDLE_AT_FIRST = """
+from ccr_deploy.benchmarking.results import Contention
+from ccr_deploy.cli import main
+from ccr_deploy.workflow import benchmark
+benchmark.watch_start = lambda: Contention("start", 0.5, 2, 0.0, 0.0, None)
+main()
+"""
+
+
+def test_an_idle_machine_may_be_required_until_the_end(workplace: Path) -> None:
+    failed = benchmark_beside_other_work(
+        workplace, "--require-idle", "--json", program=("-c", _IDLE_AT_FIRST)
+    )
+    assert failed.returncode == CHECK_FAILED
+    assert json.loads(failed.stdout)["reliable"] is False
+    assert failed.stderr.startswith("ccr-deploy: error: the run is unreliable: other processes used ")
+    assert len(failed.stderr.splitlines()) == 1
 
 
 def children_of(parent: int) -> list[int]:
@@ -140,8 +225,9 @@ def test_an_interrupted_benchmark_ends_its_processes_and_says_one_line(workplace
 
 def test_the_report_is_one_self_contained_file_with_plots(report: Path) -> None:
     html = (report / "report.html").read_text()
-    assert html.count("<svg") == 2
-    assert "Every gate holds" in html
+    reliable = json.loads((report / "benchmark.json").read_text())["reliable"]
+    assert html.count("<svg") == (2 if reliable else 1)  # accuracy, and the speed-ups if there are any
+    assert "Parity: every gate holds" in html
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", html)
     assert "## Accuracy" in (report / "report.md").read_text()
 

@@ -16,25 +16,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ccr_deploy.backends.onnxruntime import OnnxRuntimeRunner
+from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.images import load_image
 from ccr_deploy.payload import decode_payload, encode_payload
 from ccr_deploy.runtime import Classifier, Encoder
-from ccr_deploy.workflow.sources import BATCH
+from ccr_deploy.target import load_target, resolve
+from ccr_deploy.workflow.batches import UNBOUND_BATCH
 from tests.cli_runner import Outcome, run
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ccr_deploy.backends.base import Arrays
     from ccr_deploy.bundle import Bundle
-    from ccr_deploy.engine_store import EngineStore
 
 BROKE, WRONG_USAGE, INTERRUPTED = 3, 2, 130
+PICTURES = 37
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """More pictures than one batch, in two sub-folders."""
+    """More pictures than several batches, in two sub-folders."""
     folder = tmp_path_factory.mktemp("pictures")
     generator = np.random.default_rng(3)
-    for number in range(BATCH + 5):
+    for number in range(PICTURES):
         path = folder / ("day", "night")[number % 2] / f"{number:03}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
@@ -92,7 +98,7 @@ def test_a_folder_becomes_a_folder_and_answers_are_those_of_the_pictures(
     assert {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} == names
     assert {entry["payload"] for entry in written} == {str(folder / name) for name in names}
     assert {entry["payload_bytes"] for entry in written} == {12 + 26}
-    for entry in written[:: BATCH - 1]:
+    for entry in written[:: UNBOUND_BATCH - 1]:
         assert Path(entry["payload"]).read_bytes() == tool.payload(Path(entry["source"]))
 
     from_pictures = json.loads(tool.classify(pictures, "--json").stdout)
@@ -100,6 +106,87 @@ def test_a_folder_becomes_a_folder_and_answers_are_those_of_the_pictures(
     assert [entry["label"] for entry in from_payloads] == [entry["label"] for entry in from_pictures]
     assert all(entry["payload"] and entry["image"] is entry["jpeg_bytes"] is None for entry in from_payloads)
     assert all(entry["image"] and entry["payload"] is None for entry in from_pictures)
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images or payloads the engines were given, run by run."""
+    seen: list[int] = []
+    original = OnnxRuntimeRunner.infer
+
+    def counted(runner: OnnxRuntimeRunner, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+        seen.extend(len(array) for array in feeds.values())
+        return original(runner, feeds)
+
+    monkeypatch.setattr(OnnxRuntimeRunner, "infer", counted)
+    return seen
+
+
+@pytest.mark.parametrize("asked", [None, 1, 5, 100])
+def test_an_engine_is_never_given_more_than_a_batch(
+    asked: int | None, tool: Tool, pictures: Path, tmp_path: Path, batches: list[int]
+) -> None:
+    options = ("--batch", asked) if asked else ()
+    size = min(asked or UNBOUND_BATCH, PICTURES)
+    written = json.loads(tool.encode(pictures, "-o", tmp_path, "--json", *options).stdout)
+    full, rest = divmod(PICTURES, size)
+    expected = [size] * full + [rest] * (rest > 0)
+    assert batches == expected
+    batches.clear()
+    answers = json.loads(tool.classify(pictures, "--json", *options).stdout)
+    assert batches == [number for number in expected for _ in ("encoder", "classifier")]
+    batches.clear()
+    tool.classify(tmp_path, "--json", *options)
+    assert batches == expected
+    assert [entry["source"] for entry in written] == [entry["image"] for entry in answers]
+
+
+def test_batches_change_neither_payloads_nor_answers_nor_their_order(
+    tool: Tool, pictures: Path, tmp_path: Path
+) -> None:
+    one, many = tmp_path / "one", tmp_path / "many"
+    tool.encode(pictures, "-o", one, "--batch", 1)
+    tool.encode(pictures, "-o", many, "--batch", 32)
+    names = sorted(path.relative_to(one) for path in one.rglob("*.ccr"))
+    assert len(names) == PICTURES
+    assert [(one / name).read_bytes() for name in names] == [(many / name).read_bytes() for name in names]
+    single, together = (
+        json.loads(tool.classify(pictures, "--json", "--batch", size).stdout) for size in (1, 32)
+    )
+    assert [(entry["image"], entry["label"]) for entry in single] == [
+        (entry["image"], entry["label"]) for entry in together
+    ]
+
+
+def test_images_are_read_batch_by_batch(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+    """What comes before a damaged picture's batch is written before that picture is opened."""
+    shutil.copytree(pictures / "day", tmp_path / "in")
+    last = max((tmp_path / "in").iterdir())
+    last.write_bytes(b"no picture")
+    outcome = tool.encode(tmp_path / "in", "-o", tmp_path / "out", "--batch", 2)
+    assert (outcome.status, outcome.stdout.count(" bytes")) == (BROKE, 18)
+    assert len(list((tmp_path / "out").iterdir())) == 18
+
+
+@pytest.mark.parametrize("command", ["encode", "classify"])
+def test_a_batch_over_what_an_engine_was_built_for(
+    command: str, tool: Tool, pictures: Path, tmp_path: Path
+) -> None:
+    """Nobody can build for a Jetson here: what was built is noted, and not looked for."""
+    shutil.copytree(tool.store.path, tmp_path / "engines")
+    jetson = load_target("jetson-orin-jp6")
+    built = {stage: resolve(jetson, stage) for stage in ("encoder", "classifier")}
+    EngineStore(tmp_path / "engines").choose(tool.bundle.facts, "jetson-orin-jp6", built)
+    output = ("-o", tmp_path / "out") if command == "encode" else ()
+    outcome = run(
+        command, pictures, *output, "--bundle", tool.bundle.path, "--engines", tmp_path / "engines",
+        "--target", "jetson-orin-jp6", "--batch", 2,
+    )  # fmt: skip
+    assert outcome.status == WRONG_USAGE
+    assert outcome.error_line.endswith(
+        "--batch 2: the encoder's engine takes at most 1 at once: choose fewer"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_pictures_and_payloads_are_answered_in_the_order_named(

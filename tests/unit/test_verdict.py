@@ -7,7 +7,7 @@ import pytest
 from ccr_deploy.accuracy import PrecisionAccuracy
 from ccr_deploy.errors import EngineError
 from ccr_deploy.metrics import Interval
-from ccr_deploy.verdict import Candidate, CandidateTiming, Verdict, fastest_within_budget
+from ccr_deploy.verdict import Candidate, CandidateTiming, Verdict, fastest_within_budget, without_speedup
 
 
 def accuracy(loss: float | None, same: int = 90) -> PrecisionAccuracy:
@@ -87,3 +87,12 @@ def test_what_is_unknown_or_not_surely_faster_is_not_kept() -> None:
     assert fastest_within_budget((FP32, candidate("int8", 3)), 100) is FP32
     doubtful = candidate("int8", 3, 0.9, accuracy(0))
     assert fastest_within_budget((FP32, doubtful), 100) is FP32
+
+
+def test_an_unreliable_timing_leaves_a_latency_and_no_speed_up() -> None:
+    left = without_speedup(candidate("int8", 5, record=accuracy(0.5)))
+    assert left.timing == CandidateTiming(latency_ms_p50=5, speedup=None, speedup_interval=None)
+    assert left.accuracy == accuracy(0.5)
+    assert not left.is_faster
+    untimed = Candidate(precision="int8", timing=None, accuracy=None)
+    assert without_speedup(untimed) == untimed

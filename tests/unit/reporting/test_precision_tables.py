@@ -122,6 +122,15 @@ def test_what_was_refused_is_named_with_its_reason() -> None:
     assert refused_lines(alone) == ["FP32 was dropped: encoder.onnx: no such operator"]
 
 
+def test_an_unreliable_timing_claims_no_speed() -> None:
+    reasons = ("other processes used 1.3 of 2 cores while the encoder was timed",)
+    for kept in ("int8", "fp32"):
+        disturbed = replace(verdict(candidate(), kept), unreliable_reasons=reasons)
+        assert speed_line(disturbed) == (
+            f"{kept.upper()}: the timing is UNRELIABLE ({reasons[0]}): build again on an idle machine"
+        )
+
+
 def test_what_a_precision_costs_is_said_once() -> None:
     lines = cost_lines([verdict(candidate()), verdict(candidate())])
     cost = "0.25 % of bits flipped, 0.6 points of top-1 (-0.5 – 1.2) on 200 held-out pictures"

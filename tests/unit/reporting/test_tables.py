@@ -4,9 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from ccr_deploy.benchmarking.reliability import without_speedups
 from ccr_deploy.benchmarking.results import BenchmarkReport, MachineState, Timing
 from ccr_deploy.export.description import LayerDescription, ModelDescription
 from ccr_deploy.metrics import Interval
+from ccr_deploy.reporting.html import html
+from ccr_deploy.reporting.markdown import markdown
+from ccr_deploy.reporting.plots import speedup_plot
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.tables import (
     benchmark_tables,
@@ -219,12 +223,60 @@ def test_the_benchmark_table_shows_a_row_for_every_competitor():
     )
 
 
-def test_the_benchmark_table_warns_of_a_busy_machine():
-    busy = replace(BENCHMARK, machine=replace(BENCHMARK.machine, cpu_busy_percent=60.0))
-    assert "THE MACHINE WAS 60 % BUSY" in benchmark_tables(busy)[0].note
-    unknown = replace(BENCHMARK, machine=replace(BENCHMARK.machine, cpu_busy_percent=None))
-    for quiet in (BENCHMARK, unknown):
-        assert "BUSY" not in benchmark_tables(quiet)[0].note
+REASONS = ("other processes used 1.3 of 2 cores while the encoder was timed", "a second reason")
+UNRELIABLE = replace(
+    BENCHMARK,
+    timings=without_speedups(BENCHMARK.timings),
+    reliable=False,
+    unreliable_reasons=REASONS,
+)
+
+
+def test_an_unreliable_run_gives_latencies_and_no_speed_up():
+    (table,) = benchmark_tables(UNRELIABLE)
+    assert table.title == "Speed, batch 4, 2 threads (unreliable)"
+    assert table.rows[1] == ("encoder: cpu", "8.00", "9.00", "10.00", "125.0", "124", "–", "–")
+    assert {row[-2:] for row in table.rows} == {("–", "–")}
+    assert table.warning == (
+        "UNRELIABLE, no speed-up is given: other processes used 1.3 of 2 cores while the encoder was timed; "
+        "a second reason: measure again on an idle machine"
+    )
+
+
+def test_a_reliable_run_and_one_from_before_runs_were_watched_have_no_warning():
+    for report in (BENCHMARK, replace(BENCHMARK, reliable=True)):
+        (table,) = benchmark_tables(report)
+        assert (table.title, table.warning) == ("Speed, batch 4, 2 threads", "")
+        assert summary_table(VERIFICATION, report).warning == ""
+
+
+def test_the_summary_of_an_unreliable_run_tells_parity_and_speed_apart():
+    passed = replace(VERIFICATION, gates=VERIFICATION.gates[:1])
+    table = summary_table(passed, UNRELIABLE)
+    assert table.rows[0] == ("encoder", "FP32", "38 of 40 payloads equal", "", "8.00", "–", "–")
+    assert table.note.endswith("parity: every gate holds")
+    assert table.warning.startswith("speed: UNRELIABLE, no speed-up is given: other processes used 1.3")
+
+
+def test_an_unreliable_run_has_no_plot_of_speed_ups():
+    assert "<svg" in speedup_plot(BENCHMARK)
+    assert speedup_plot(UNRELIABLE) == ""
+
+
+def test_the_page_says_at_its_top_that_a_run_is_unreliable():
+    page = html("report", replace(VERIFICATION, gates=VERIFICATION.gates[:1]), UNRELIABLE)
+    top = page[: page.index("<h2>")]
+    assert "Parity: every gate holds." in top
+    assert "Speed: UNRELIABLE, no speed-up is given: other processes used 1.3 of 2 cores" in top
+    assert page.count("UNRELIABLE") == 3  # here, in the summary and in the table of speeds
+    assert "2.50" not in page
+    assert "UNRELIABLE" not in html("report", VERIFICATION, BENCHMARK)
+    assert "Speed: UNRELIABLE" in html("report", None, UNRELIABLE)
+
+
+def test_markdown_has_the_warning_before_the_note():
+    text = markdown("report", benchmark_tables(UNRELIABLE))
+    assert text.index("**UNRELIABLE, no speed-up is given") < text.index("12 rounds in turn")
 
 
 def test_the_benchmark_table_says_batch_threads_and_machine():
@@ -243,12 +295,12 @@ def test_the_summary_shows_the_target_s_engines_stage_by_stage():
 
 
 def test_the_summary_says_that_a_gate_failed():
-    assert summary_table(VERIFICATION, BENCHMARK).note == ("40 images; target cpu; verdict: A GATE FAILED")
+    assert summary_table(VERIFICATION, BENCHMARK).note == ("40 images; target cpu; parity: A GATE FAILED")
 
 
 def test_the_summary_says_that_every_gate_holds():
     passed = replace(VERIFICATION, gates=VERIFICATION.gates[:1])
-    assert summary_table(passed, BENCHMARK).note.endswith("verdict: every gate holds")
+    assert summary_table(passed, BENCHMARK).note.endswith("parity: every gate holds")
 
 
 def test_without_labels_the_summary_shows_no_accuracy():

@@ -1,0 +1,115 @@
+"""What is read of the machine, and what two readings say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ccr_deploy.benchmarking import contention as module
+from ccr_deploy.benchmarking.contention import (
+    CpuTimes,
+    contention,
+    process_tree_seconds,
+    read_cpu_times,
+    watch_start,
+)
+from ccr_deploy.benchmarking.results import Contention
+from tests.busy import busy_machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+BEFORE = CpuTimes(at=100.0, cores=2, busy=50.0, own=10.0, stolen=1.0, throttled=3.0)
+
+
+def test_others_used_what_was_busy_and_not_ones_own() -> None:
+    after = CpuTimes(at=110.0, cores=2, busy=69.0, own=16.0, stolen=3.0, throttled=3.5)
+    assert contention("chain", BEFORE, after) == Contention("chain", 10.0, 2, 1.3, 0.2, 0.05)
+
+
+def test_rounding_of_clocks_does_not_make_others_use_less_than_nothing() -> None:
+    after = replace(BEFORE, at=110.0, busy=69.9, own=30.0)
+    assert contention("encoder", BEFORE, after).other_processes_cores == 0
+
+
+def test_what_one_reading_lacks_is_not_known() -> None:
+    after = CpuTimes(at=110.0, cores=2, busy=None, own=None, stolen=None, throttled=None)
+    assert contention("encoder", BEFORE, after) == Contention("encoder", 10.0, 2, None, None, None)
+
+
+def test_a_system_without_counters_is_read_as_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PROCESSES", tmp_path / "proc")
+    monkeypatch.setattr(module, "_CGROUP_STATISTICS", tmp_path / "cpu.stat")
+    read = read_cpu_times()
+    assert (read.busy, read.own, read.stolen, read.throttled) == (None, None, None, None)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "stat").write_text("cpu  0 0 0 0 0 0 0 0 0 0\nintr 0\n")  # no core of its own
+    assert read_cpu_times().busy is None
+
+
+def test_the_counters_of_the_usable_cores_alone_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stat").write_text(
+        "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 20 30 4000 500 6 7 80 0 0\ncpu1 7 7 7 7 7 7 7 7 0 0\n"
+        "cpu10 1 1 1 1 1 1 1 1 0 0\nintr 1 2 3\n"
+    )
+    (tmp_path / "cpu.stat").write_text(
+        "usage_usec 5\nnr_periods 10\nnr_throttled 4\nthrottled_usec 2500000\n"
+    )
+    monkeypatch.setattr(module, "_PROCESSES", tmp_path)
+    monkeypatch.setattr(module, "_CGROUP_STATISTICS", tmp_path / "cpu.stat")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 10})
+    read = read_cpu_times()
+    second = os.sysconf("SC_CLK_TCK")
+    assert read.cores == 2
+    assert (read.busy, read.stolen) == ((163 + 5) / second, 81 / second)
+    assert read.throttled == 2.5
+
+
+def test_a_control_group_without_a_limit_throttles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.stat").write_text("usage_usec 5\nuser_usec 3\nsystem_usec 2\n")
+    monkeypatch.setattr(module, "_CGROUP_STATISTICS", tmp_path / "cpu.stat")
+    assert read_cpu_times().throttled is None
+
+
+_COMPUTE_HALF_A_SECOND = """
+import sys, time
+while time.process_time() < 0.5:
+    pass
+print("done", flush=True)
+sys.stdin.read()
+"""
+_IN_A_GRANDCHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+
+
+def test_a_trees_time_includes_grandchildren_living_and_reaped() -> None:
+    """CPU time, not the clock: it takes as long as the machine needs."""
+    command = [sys.executable, "-c", _IN_A_GRANDCHILD, _COMPUTE_HALF_A_SECOND]
+    before = process_tree_seconds(os.getpid())
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline()
+        assert process_tree_seconds(child.pid) >= 0.45
+        assert process_tree_seconds(os.getpid()) - before >= 0.45
+    assert process_tree_seconds(os.getpid()) - before >= 0.45
+
+
+def test_another_tree_is_not_ones_own() -> None:
+    with (
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as idle,
+        busy_machine(),
+    ):
+        before = process_tree_seconds(idle.pid)
+        watch_start()
+        assert process_tree_seconds(idle.pid) - before < 0.4
+        idle.communicate(b"\n")

@@ -1,0 +1,141 @@
+"""When a run may be relied on, from observations of every kind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from benchmarks.int8 import Int8Benchmark
+from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
+from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, Timing
+from ccr_deploy.metrics import Interval
+
+RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
+QUIET = Contention("encoder", 12.0, 2, 0.02, 0.01, 0.0)
+TIMING = Timing(
+    subject="encoder",
+    competitor="onnxruntime fp32",
+    is_target=True,
+    backend_version="1.24.4",
+    runs=100,
+    latency_ms_p50=10.0,
+    latency_ms_p90=12.0,
+    latency_ms_p99=30.0,
+    latency_ms_mean=10.0,
+    images_per_second=100.0,
+    peak_memory_mib=100.0,
+    speedup=2.5,
+    speedup_interval=Interval(2.3, 2.8),
+)
+
+
+def test_a_quiet_machine_with_its_background_noise_is_reliable() -> None:
+    start = replace(QUIET, phase="start", seconds=0.5, other_processes_cores=0.3)
+    assert unreliable_reasons(2, [start, QUIET, replace(QUIET, phase="chain")], [TIMING]) == ()
+
+
+@pytest.mark.parametrize("name", ["demo-benchmark", "cpu-ccr-layer1"])
+def test_what_was_measured_on_idle_machines_does_not_scatter_too_much(name: str) -> None:
+    kind = pydantic.TypeAdapter(BenchmarkReport)
+    report = kind.validate_json((RESULTS / f"{name}.json").read_bytes())
+    assert unreliable_reasons(report.threads, [], report.timings) == ()
+
+
+def test_nor_do_all_precisions_on_an_idle_machine() -> None:
+    kind = pydantic.TypeAdapter(Int8Benchmark)
+    result = kind.validate_json((RESULTS / "int8-ccr-layer1.json").read_bytes())
+    assert unreliable_reasons(2, [], result.timings) == ()
+
+
+@pytest.mark.parametrize(
+    ("observed", "reason"),
+    [
+        (
+            replace(QUIET, other_processes_cores=1.33),
+            "other processes used 1.3 of 2 cores while the encoder was timed",
+        ),
+        (
+            replace(QUIET, phase="start", other_processes_cores=1.0),
+            "other processes used 1.0 of 2 cores before the start",
+        ),
+        (
+            replace(QUIET, phase="chain", stolen_cores=0.42),
+            "the hypervisor withheld 0.4 of 2 cores while the chain was timed",
+        ),
+        (
+            replace(QUIET, phase="classifier", throttled_cores=0.6),
+            "the container's CPU limit withheld 0.6 cores while the classifier was timed",
+        ),
+    ],
+)
+def test_each_way_to_lose_cores_is_a_reason_with_its_number(observed: Contention, reason: str) -> None:
+    assert unreliable_reasons(2, [QUIET, observed], [TIMING]) == (reason,)
+
+
+def test_every_reason_is_given() -> None:
+    worst = Contention("encoder", 12.0, 2, 1.0, 1.0, 1.0)
+    scattered = replace(TIMING, latency_ms_p90=70.0, speedup_interval=Interval(53.75, 1794.39))
+    assert len(unreliable_reasons(2, [worst], [scattered])) == 5
+
+
+def test_just_before_the_start_twice_as_much_is_tolerated() -> None:
+    for cores, reliable in ((0.39, True), (0.41, False)):
+        start = replace(QUIET, phase="start", other_processes_cores=cores)
+        assert (unreliable_reasons(2, [start]) == ()) is reliable
+        assert unreliable_reasons(2, [replace(start, phase="encoder")])
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "others", "reliable"),
+    [
+        (2, 2, 0.19, True),
+        (2, 2, 0.21, False),
+        (1, 2, 1.0, False),  # the second core may be the first one's sibling
+        (1, 1, 0.09, True),
+        (1, 1, 0.11, False),
+        (4, 4, 1.0, False),
+        (64, 64, 0.4, True),
+        (64, 64, 1.0, False),  # 64 threads wait for the one that shares its core
+        (2, 64, 3.0, True),  # two threads hardly ever meet them
+        (2, 64, 30.0, False),
+    ],
+)
+def test_how_much_others_may_use_depends_on_cores_and_threads(
+    threads: int, cores: int, others: float, reliable: bool
+) -> None:
+    observed = replace(QUIET, cores=cores, other_processes_cores=others, stolen_cores=0.0)
+    assert (unreliable_reasons(threads, [observed]) == ()) is reliable
+
+
+def test_a_limit_that_stops_two_threads_on_a_large_machine_is_a_reason() -> None:
+    observed = replace(QUIET, cores=64, other_processes_cores=0.0, throttled_cores=0.5)
+    assert unreliable_reasons(2, [observed]) == (
+        "the container's CPU limit withheld 0.5 cores while the encoder was timed",
+    )
+
+
+def test_what_the_system_does_not_tell_is_no_reason() -> None:
+    assert unreliable_reasons(2, [Contention("encoder", 12.0, 2, None, None, None)], [TIMING]) == ()
+
+
+def test_the_widest_interval_is_a_reason() -> None:
+    wide = replace(TIMING, subject="chain", speedup_interval=Interval(53.75, 1794.39))
+    wider = replace(TIMING, speedup_interval=Interval(1.0, 2.1))
+    (reason,) = unreliable_reasons(2, [QUIET], [TIMING, wide, wider])
+    assert reason == "a speed-up's 95 % interval spans a factor of 33.4 (chain: onnxruntime fp32)"
+    assert unreliable_reasons(2, [QUIET], [replace(TIMING, speedup_interval=Interval(1.0, 1.9))]) == ()
+
+
+def test_the_longest_tail_is_a_reason() -> None:
+    (reason,) = unreliable_reasons(2, [QUIET], [TIMING, replace(TIMING, latency_ms_p90=31.2)])
+    assert reason == "a tenth of the runs took more than 3.1 times the median (encoder: onnxruntime fp32)"
+    assert unreliable_reasons(2, [QUIET], [replace(TIMING, latency_ms_p90=29.0)]) == ()
+
+
+def test_an_unreliable_runs_timings_keep_their_latencies_alone() -> None:
+    (kept,) = without_speedups([TIMING])
+    assert (kept.speedup, kept.speedup_interval) == (None, None)
+    assert replace(kept, speedup=2.5, speedup_interval=Interval(2.3, 2.8)) == TIMING
