@@ -264,7 +264,7 @@ def test_an_unreliable_run_has_no_plot_of_speed_ups():
 
 
 def test_the_page_says_at_its_top_that_a_run_is_unreliable():
-    page = html("report", replace(VERIFICATION, gates=VERIFICATION.gates[:1]), UNRELIABLE)
+    page = html("report", replace(VERIFICATION, gates=VERIFICATION.gates[:1]), UNRELIABLE, ())
     top = page[: page.index("<h2>")]
     assert "Parity: every gate holds." in top
     assert "Speed: UNRELIABLE, no speed-up is given: other processes used 1.3 of 2 cores" in top
