@@ -270,8 +270,8 @@ def test_the_page_says_at_its_top_that_a_run_is_unreliable():
     assert "Speed: UNRELIABLE, no speed-up is given: other processes used 1.3 of 2 cores" in top
     assert page.count("UNRELIABLE") == 3  # here, in the summary and in the table of speeds
     assert "2.50" not in page
-    assert "UNRELIABLE" not in html("report", VERIFICATION, BENCHMARK)
-    assert "Speed: UNRELIABLE" in html("report", None, UNRELIABLE)
+    assert "UNRELIABLE" not in html("report", VERIFICATION, BENCHMARK, ())
+    assert "Speed: UNRELIABLE" in html("report", None, UNRELIABLE, ())
 
 
 def test_markdown_has_the_warning_before_the_note():
