@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `training` is not installed
 
+from ccr_deploy.atomic import folder_lock, write_atomically
+from ccr_deploy.backends.base import thread_count
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.errors import CcrDeployError
@@ -33,10 +39,16 @@ from training.demo import RECIPE
 from training.recipe import train
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import numpy.typing as npt
 
     from ccr_deploy.bundle import Bundle
     from ccr_deploy.workflow.calibrate import Calibration
+
+Made = TypeVar("Made")
+
+pytest_plugins = ("tests.left_processes",)
 
 TINY = ModelConfig(
     image_height=32,
@@ -67,6 +79,62 @@ def gpu_is_there() -> bool:
     return gpu_obstacle() is None
 
 
+WORKER_GIB = 4
+"""Memory for one of the parallel workers: 2 GiB as a rule, 4.7 in the largest export (measured)."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker for each core that this process may use, as far as memory goes."""
+    memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return max(1, min(thread_count(), int(memory_gib / WORKER_GIB)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives each of the parallel workers, and what it starts, its own share of the cores.
+
+    Every library takes as many threads as it sees cores. On cores that others use as well, threads wait for
+    each other: ten times the work, measured with two threads for a small model.
+    """
+    if hasattr(config, "workerinput") and hasattr(os, "sched_setaffinity"):
+        number, workers = (
+            int(config.workerinput["workerid"].removeprefix("gw")),
+            config.workerinput["workercount"],
+        )
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[number % len(cores) :: workers])
+    torch.set_num_threads(1)
+
+
+class Shared:
+    """What the first worker that needs it makes, and all workers read."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @contextmanager
+    def locked_folder(self, name: str) -> Iterator[Path]:
+        """A folder in the hands of one worker at a time."""
+        folder = self._root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with folder_lock(folder):
+            yield folder
+
+    def made_once(self, name: str, make: Callable[[Path], Made]) -> Made:
+        """A copy of what `make` returned when it was called, with a folder of that name to write to."""
+        with self.locked_folder(name) as folder:
+            made = folder / "made.pickle"
+            if not made.exists():
+                write_atomically(made, pickle.dumps(make(folder)))
+            found: Made = pickle.loads(made.read_bytes())
+        return found
+
+
+@pytest.fixture(scope="session")
+def shared(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    base = tmp_path_factory.getbasetemp()
+    return Shared((base if worker_id == "master" else base.parent) / "shared")
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint() -> Checkpoint:
     names = ("apple", "bread", "cheese", "dates", "egg")
@@ -86,12 +154,15 @@ def tiny_checkpoint_file(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.T
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(
-    tiny_checkpoint: Checkpoint, tiny_baseline: Checkpoint, tmp_path_factory: pytest.TempPathFactory
-) -> Bundle:
+def tiny_bundle(tiny_checkpoint: Checkpoint, tiny_baseline: Checkpoint, shared: Shared) -> Bundle:
     """A bundle with every schedule and a baseline. Tests read it; those that damage one copy it first."""
-    path = tmp_path_factory.mktemp("tiny") / "bundle"
-    return export_bundle(tiny_checkpoint, path, schedules=ALL_SCHEDULES, baseline=tiny_baseline)
+
+    def export(folder: Path) -> Bundle:
+        return export_bundle(
+            tiny_checkpoint, folder / "bundle", schedules=ALL_SCHEDULES, baseline=tiny_baseline
+        )
+
+    return shared.made_once("tiny", export)
 
 
 @pytest.fixture(scope="session")
@@ -119,16 +190,20 @@ def real_crops() -> npt.NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="session")
-def trained_checkpoint() -> Checkpoint:
+def trained_checkpoint(shared: Shared) -> Checkpoint:
     """The demo's model after a few seconds of training: weights that are no longer random."""
     recipe = replace(
         RECIPE,
         pretraining=replace(RECIPE.pretraining, steps=5),
         training=replace(RECIPE.training, steps=40),
     )
-    photos = load_photos()
-    names = [photo.name for photo in photos]
-    return train(recipe, TrainingCrops(photos, 48, 32, seed=0), TestCrops(photos, 48), names)
+
+    def run(_: Path) -> Checkpoint:
+        photos = load_photos()
+        names = [photo.name for photo in photos]
+        return train(recipe, TrainingCrops(photos, 48, 32, seed=0), TestCrops(photos, 48), names)
+
+    return shared.made_once("trained", run)
 
 
 @dataclass(frozen=True)
@@ -148,19 +223,20 @@ class CalibratedDemo:
 
 
 @pytest.fixture(scope="session")
-def calibrated_demo(
-    trained_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
-) -> CalibratedDemo:
+def calibrated_demo(trained_checkpoint: Checkpoint, shared: Shared) -> CalibratedDemo:
     """Every schedule in FP32, FP16 and INT8. Tests read it; those that change one copy it first."""
-    folder = tmp_path_factory.mktemp("calibrated")
-    photos = load_photos()
-    write_test_images(photos, 48, folder / "images")
-    write_calibration_images(photos, 48, folder / "calibration")
-    exported = export_with_fp16(
-        trained_checkpoint, folder / "bundle", schedules=ALL_SCHEDULES, images=folder / "images"
-    )
-    recipe = Recipe(samples=64, held_out_samples=320)
-    calibration = calibrate_bundle(
-        exported, folder / "calibration", recipe, held_out=folder / "images", with_sensitivity=True
-    )
-    return CalibratedDemo(folder, calibration)
+
+    def calibrate(folder: Path) -> CalibratedDemo:
+        photos = load_photos()
+        write_test_images(photos, 48, folder / "images")
+        write_calibration_images(photos, 48, folder / "calibration")
+        exported = export_with_fp16(
+            trained_checkpoint, folder / "bundle", schedules=ALL_SCHEDULES, images=folder / "images"
+        )
+        recipe = Recipe(samples=64, held_out_samples=320)
+        calibration = calibrate_bundle(
+            exported, folder / "calibration", recipe, held_out=folder / "images", with_sensitivity=True
+        )
+        return CalibratedDemo(folder, calibration)
+
+    return shared.made_once("calibrated", calibrate)

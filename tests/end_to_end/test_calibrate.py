@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +16,28 @@ import pytest
 from ccr_deploy.bundle import Bundle
 from ccr_deploy.engine_sidecar import sidecar_path
 from tests.cli_runner import run
+from tests.processes import hearing_ctrl_c
 
 if TYPE_CHECKING:
     from tests.cli_runner import Outcome
     from tests.conftest import CalibratedDemo
 
 WRONG_USAGE, BROKE, INTERRUPTED = 2, 3, 130
+AT_A_PICTURE = """
+import os, signal, sys
+sent = int(sys.argv.pop(1))
+opened = 0
+def watch(event, arguments):
+    global opened
+    if event == "open" and str(arguments[0]).endswith(".png"):
+        opened += 1
+        if opened == 48:
+            os.kill(os.getpid(), sent)
+from ccr_deploy.cli import main
+sys.addaudithook(watch)
+main()
+"""
+"""Signals itself in the middle of finding ranges, when it is about to open its 48th picture."""
 
 
 @dataclass(frozen=True)
@@ -306,16 +321,11 @@ def test_an_interrupted_calibration_leaves_the_bundle_as_it_was(
     workplace: Workplace, sent: signal.Signals, status: int
 ) -> None:
     before = {path.name: path.read_bytes() for path in workplace.bundle.iterdir()}
-    arguments = ["calibrate", str(workplace.bundle), "--images", str(workplace.pictures), "--samples", "256"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ccr_deploy", *arguments, "--method", "entropy"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    # Model Optimizer is being imported, or ranges are being found: the entropy search alone takes seconds.
-    time.sleep(8)
-    process.send_signal(sent)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == status, stderr
+    arguments = ["calibrate", str(workplace.bundle), "--images", str(workplace.pictures), "--samples", "64"]
+    command = [sys.executable, "-c", AT_A_PICTURE, str(int(sent)), *arguments]
+    with hearing_ctrl_c():
+        finished = subprocess.run(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, check=False
+        )
+    assert finished.returncode == status, finished.stderr
     assert {path.name: path.read_bytes() for path in workplace.bundle.iterdir()} == before
