@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ccr_deploy.backends import backend
 from ccr_deploy.bundle import Bundle
+from ccr_deploy.engine_options import CpuOptions
 from ccr_deploy.engine_sidecar import sidecar_path
 from tests.cli_runner import run
 from tests.processes import hearing_ctrl_c
@@ -129,13 +131,14 @@ def test_tables_that_differ_are_compared_tensor_by_tensor(workplace: Workplace, 
 
 
 def test_built_last_is_what_verify_benchmark_and_classify_use(workplace: Workplace) -> None:
+    rival = "fp16" if "fp16" in backend("openvino", CpuOptions()).native_precisions() else "fp32"
     built = workplace.build("--int8", "--json")
     assert (built.status, built.stderr) == (0, "")
     engines = json.loads(built.stdout)
     assert [engine["key"]["precision"] for engine in engines] == ["int8", "int8"]
     for engine in engines:
         verdict = engine["verdict"]
-        assert [entry["precision"] for entry in verdict["candidates"]] == ["fp32", "int8"]
+        assert [entry["precision"] for entry in verdict["candidates"]] == [rival, "int8"]
         assert verdict["candidates"][1]["accuracy"]["images"] == 320
         assert verdict["high_precision"] == ["stem", "binarizer"]
         assert json.loads(sidecar_path(Path(engine["path"])).read_text())["verdict"] == verdict
