@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,8 +13,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `training` is not installed
 
-from ccr_deploy.atomic import folder_lock, write_atomically
-from ccr_deploy.backends.base import thread_count
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.errors import CcrDeployError
@@ -39,16 +34,15 @@ from training.demo import RECIPE
 from training.recipe import train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     import numpy.typing as npt
 
     from ccr_deploy.bundle import Bundle
     from ccr_deploy.workflow.calibrate import Calibration
+    from tests.workers import Shared
 
-Made = TypeVar("Made")
+pytest_plugins = ("tests.left_processes", "tests.workers")
 
-pytest_plugins = ("tests.left_processes",)
+torch.set_num_threads(1)  # tiny models gain nothing from more, which wait for each other on a busy machine
 
 TINY = ModelConfig(
     image_height=32,
@@ -77,62 +71,6 @@ def gpu_obstacle() -> str | None:
 
 def gpu_is_there() -> bool:
     return gpu_obstacle() is None
-
-
-WORKER_GIB = 4
-"""Memory for one of the parallel workers: 2 GiB as a rule, 4.7 in the largest export (measured)."""
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker for each core that this process may use, as far as memory goes."""
-    memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return max(1, min(thread_count(), int(memory_gib / WORKER_GIB)))
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Gives each of the parallel workers, and what it starts, its own share of the cores.
-
-    Every library takes as many threads as it sees cores. On cores that others use as well, threads wait for
-    each other: ten times the work, measured with two threads for a small model.
-    """
-    if hasattr(config, "workerinput") and hasattr(os, "sched_setaffinity"):
-        number, workers = (
-            int(config.workerinput["workerid"].removeprefix("gw")),
-            config.workerinput["workercount"],
-        )
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, cores[number % len(cores) :: workers])
-    torch.set_num_threads(1)
-
-
-class Shared:
-    """What the first worker that needs it makes, and all workers read."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    @contextmanager
-    def locked_folder(self, name: str) -> Iterator[Path]:
-        """A folder in the hands of one worker at a time."""
-        folder = self._root / name
-        folder.mkdir(parents=True, exist_ok=True)
-        with folder_lock(folder):
-            yield folder
-
-    def made_once(self, name: str, make: Callable[[Path], Made]) -> Made:
-        """A copy of what `make` returned when it was called, with a folder of that name to write to."""
-        with self.locked_folder(name) as folder:
-            made = folder / "made.pickle"
-            if not made.exists():
-                write_atomically(made, pickle.dumps(make(folder)))
-            found: Made = pickle.loads(made.read_bytes())
-        return found
-
-
-@pytest.fixture(scope="session")
-def shared(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Shared:
-    base = tmp_path_factory.getbasetemp()
-    return Shared((base if worker_id == "master" else base.parent) / "shared")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import CalibratedDemo, Shared
+    from tests.conftest import CalibratedDemo
+    from tests.workers import Shared
 
 BATCH = """
 [batch]
