@@ -13,6 +13,8 @@ DEMO := build/demo
 TRITON := build/triton
 TRITON_READY := $(TRITON)/.ready
 RUN := $(BIN)/ccr-deploy
+# A worker for each core; a worker that has nothing left takes tests from another's end.
+PARALLEL := -n auto --dist worksteal
 export CCR_DEPLOY_ENGINES = $(CURDIR)/build/engines
 
 help: ## List the targets.
@@ -40,11 +42,11 @@ demo: $(DEMO)/checkpoint.pt ## Train a small checkpoint, export, calibrate, buil
 
 test: $(READY) lint ## Lint, types, and the tests but for the slow ones.
 	@$(MAKE) --no-print-directory triton-server || echo 'no Triton server here: the tests that need one are skipped'
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 test-all: $(READY) lint ## All tests, the slow ones too.
 	@$(MAKE) --no-print-directory triton-server || echo 'no Triton server here: the tests that need one are skipped'
-	$(BIN)/pytest -m ''
+	$(BIN)/pytest $(PARALLEL) -m ''
 
 test-gpu: $(READY) ## The tests that run engines on this machine's GPU.
 	$(BIN)/pytest -m gpu

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `training` is not installed
 
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle import Bundle
     from ccr_deploy.workflow.calibrate import Calibration
+    from tests.workers import Shared
+
+pytest_plugins = ("tests.left_processes", "tests.workers")
+
+torch.set_num_threads(1)  # tiny models gain nothing from more, which wait for each other on a busy machine
 
 TINY = ModelConfig(
     image_height=32,
@@ -87,12 +93,15 @@ def tiny_checkpoint_file(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.T
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(
-    tiny_checkpoint: Checkpoint, tiny_baseline: Checkpoint, tmp_path_factory: pytest.TempPathFactory
-) -> Bundle:
+def tiny_bundle(tiny_checkpoint: Checkpoint, tiny_baseline: Checkpoint, shared: Shared) -> Bundle:
     """A bundle with every schedule and a baseline. Tests read it; those that damage one copy it first."""
-    path = tmp_path_factory.mktemp("tiny") / "bundle"
-    return export_bundle(tiny_checkpoint, path, schedules=ALL_SCHEDULES, baseline=tiny_baseline)
+
+    def export(folder: Path) -> Bundle:
+        return export_bundle(
+            tiny_checkpoint, folder / "bundle", schedules=ALL_SCHEDULES, baseline=tiny_baseline
+        )
+
+    return shared.made_once("tiny", export)
 
 
 @pytest.fixture(scope="session")
@@ -120,16 +129,20 @@ def real_crops() -> npt.NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="session")
-def trained_checkpoint() -> Checkpoint:
+def trained_checkpoint(shared: Shared) -> Checkpoint:
     """The demo's model after a few seconds of training: weights that are no longer random."""
     recipe = replace(
         RECIPE,
         pretraining=replace(RECIPE.pretraining, steps=5),
         training=replace(RECIPE.training, steps=40),
     )
-    photos = load_photos()
-    names = [photo.name for photo in photos]
-    return train(recipe, TrainingCrops(photos, 48, 32, seed=0), TestCrops(photos, 48), names)
+
+    def run(_: Path) -> Checkpoint:
+        photos = load_photos()
+        names = [photo.name for photo in photos]
+        return train(recipe, TrainingCrops(photos, 48, 32, seed=0), TestCrops(photos, 48), names)
+
+    return shared.made_once("trained", run)
 
 
 @dataclass(frozen=True)
@@ -149,19 +162,20 @@ class CalibratedDemo:
 
 
 @pytest.fixture(scope="session")
-def calibrated_demo(
-    trained_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
-) -> CalibratedDemo:
+def calibrated_demo(trained_checkpoint: Checkpoint, shared: Shared) -> CalibratedDemo:
     """Every schedule in FP32, FP16 and INT8. Tests read it; those that change one copy it first."""
-    folder = tmp_path_factory.mktemp("calibrated")
-    photos = load_photos()
-    write_test_images(photos, 48, folder / "images")
-    write_calibration_images(photos, 48, folder / "calibration")
-    exported = export_with_fp16(
-        trained_checkpoint, folder / "bundle", schedules=ALL_SCHEDULES, images=folder / "images"
-    )
-    recipe = Recipe(samples=64, held_out_samples=320)
-    calibration = calibrate_bundle(
-        exported, folder / "calibration", recipe, held_out=folder / "images", with_sensitivity=True
-    )
-    return CalibratedDemo(folder, calibration)
+
+    def calibrate(folder: Path) -> CalibratedDemo:
+        photos = load_photos()
+        write_test_images(photos, 48, folder / "images")
+        write_calibration_images(photos, 48, folder / "calibration")
+        exported = export_with_fp16(
+            trained_checkpoint, folder / "bundle", schedules=ALL_SCHEDULES, images=folder / "images"
+        )
+        recipe = Recipe(samples=64, held_out_samples=320)
+        calibration = calibrate_bundle(
+            exported, folder / "calibration", recipe, held_out=folder / "images", with_sensitivity=True
+        )
+        return CalibratedDemo(folder, calibration)
+
+    return shared.made_once("calibrated", calibrate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 from functools import cache
 from pathlib import Path
@@ -27,9 +26,14 @@ def typed(content: Any, kind: str) -> str:
     return str(answer)
 
 
+def end() -> None:
+    """End the process in which they are asked, if it was started."""
+    if _process.cache_info().currsize:
+        _process().__exit__(None, None, None)
+        _process.cache_clear()
+
+
 @cache
 def _process() -> ChildProcess:
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    process = ChildProcess("tests.kserve_process", environment={"PYTHONPATH": path})
-    atexit.register(process.__exit__, None, None, None)
-    return process
+    return ChildProcess("tests.kserve_process", environment={"PYTHONPATH": path})

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import tritonclient.grpc
 import tritonclient.http
 
+from tests.processes import PATIENCE_SECONDS, end_session, hearing_ctrl_c
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ccr_deploy.bundle import Bundle
     from ccr_deploy.engine_store import EngineStore
-
-DEADLINE_SECONDS = 120
-
 
 ROOT = Path(__file__).parent.parent
 FREE_PORTS = ("--http-port", "0", "--grpc-port", "0")
@@ -39,13 +38,15 @@ class ServerProcess:
     def __init__(self, bundle: Bundle, store: EngineStore, *options: str, gates: Path | None = None) -> None:
         """The command with these options; or, with a folder of gates, `tests.gated_server`."""
         gated = [sys.executable, "-m", "tests.gated_server", str(bundle.path), str(store.path), str(gates)]
-        self.process = subprocess.Popen(
-            gated if gates else command(bundle, store, "--json", *FREE_PORTS, *options),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with hearing_ctrl_c():
+            self.process = subprocess.Popen(
+                gated if gates else command(bundle, store, "--json", *FREE_PORTS, *options),
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
         self._lines: queue.Queue[str] = queue.Queue()
         self._errors: list[str] = []
         read = (self._read_events, self._read_errors)
@@ -54,7 +55,11 @@ class ServerProcess:
             reader.start()
 
     def __enter__(self) -> ServerProcess:
-        listening = self.wait_for("listening")
+        try:
+            listening = self.wait_for("listening")
+        except BaseException:
+            self._end()
+            raise
         self.http_address = f"127.0.0.1:{listening['http_port']}"
         self.grpc_address = f"127.0.0.1:{listening['grpc_port']}"
         return self
@@ -65,11 +70,14 @@ class ServerProcess:
         try:
             if self.process.poll() is None:
                 self.process.send_signal(signal.SIGTERM)
-                assert self.process.wait(timeout=DEADLINE_SECONDS) == 0 or error
+                assert self.process.wait(timeout=PATIENCE_SECONDS) == 0 or error
         finally:
-            self.process.kill()
-            for reader in self._readers:
-                reader.join()
+            self._end()
+
+    def _end(self) -> None:
+        end_session(self.process)
+        for reader in self._readers:
+            reader.join()
 
     @property
     def errors(self) -> str:
@@ -78,7 +86,7 @@ class ServerProcess:
 
     def wait_for(self, event: str) -> dict[str, Any]:
         """The next event, which is expected to be this one."""
-        line = self._lines.get(timeout=DEADLINE_SECONDS)
+        line = self._lines.get(timeout=PATIENCE_SECONDS)
         assert line, f"the server ended: {self.errors}"
         found: dict[str, Any] = json.loads(line)
         assert found["event"] == event

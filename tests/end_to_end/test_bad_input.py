@@ -25,6 +25,7 @@ from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.plain_records import read_record, to_json
 from tests.cli_runner import run
+from tests.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -262,17 +263,13 @@ def test_an_interrupted_export_leaves_the_old_bundle(
     before = files_below(bundle)
     arguments = ["export", "--checkpoint", str(tiny_checkpoint_file), "--iterations", "2"]
     arguments += ["--untrained-iterations", str(bundle)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ccr_deploy", *arguments],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    # The first graph of the new bundle is there, its manifest is not: now.
-    while process.poll() is None and len(files_below_names(bundle)) <= len(before):
-        time.sleep(0.01)
-    process.send_signal(sent)
-    _, stderr = process.communicate(timeout=60)
+    command = [sys.executable, "-m", "ccr_deploy", *arguments]
+    with started(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        # The first graph of the new bundle is there, its manifest is not: now.
+        while process.poll() is None and len(files_below_names(bundle)) <= len(before):
+            time.sleep(0.01)
+        process.send_signal(sent)
+        _, stderr = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == status
     opened = Bundle.open(bundle)
     assert opened.manifest.model.iterations == 3

@@ -26,6 +26,7 @@ from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.report_folder import add_to_folder
 from tests.busy import busy_machine
 from tests.cli_runner import run
+from tests.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,19 +206,14 @@ def children_of(parent: int) -> list[int]:
 def test_an_interrupted_benchmark_ends_its_processes_and_says_one_line(workplace: Path) -> None:
     command = [sys.executable, "-m", "ccr_deploy", "benchmark", str(workplace / "bundle"), "--rounds", "1000"]
     environment = {**os.environ, "CCR_DEPLOY_ENGINES": str(workplace / "engines")}
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
+    with started(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while process.poll() is None and len(workers := children_of(process.pid)) < 3:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
+        _, stderr = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert len(stderr.strip().splitlines()) == 1
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while alive := [worker for worker in workers if Path(f"/proc/{worker}").exists()]:
         assert time.monotonic() < deadline, alive
         time.sleep(0.05)

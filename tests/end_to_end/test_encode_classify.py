@@ -24,6 +24,7 @@ from ccr_deploy.runtime import Classifier, Encoder
 from ccr_deploy.target import load_target, resolve
 from ccr_deploy.workflow.batches import UNBOUND_BATCH
 from tests.cli_runner import Outcome, run
+from tests.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -352,14 +353,12 @@ def test_an_interrupted_command_leaves_whole_payloads_alone(
     for number in range(40):
         shutil.copytree(pictures / "day", tmp_path / "many" / str(number))
     output = tmp_path / "out"
-    process = subprocess.Popen(
-        command_line(tool, tmp_path / "many", "-o", output),
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while process.poll() is None and not list(output.rglob("*.ccr")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    command = command_line(tool, tmp_path / "many", "-o", output)
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and not list(output.rglob("*.ccr")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == INTERRUPTED
     assert len(stderr.strip().splitlines()) == 1
     files = [path for path in output.rglob("*") if path.is_file()]

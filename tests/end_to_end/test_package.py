@@ -25,6 +25,7 @@ from ccr_deploy.models.checkpoint import untrained_checkpoint
 from tests.cli_runner import run
 from tests.conftest import TINY
 from tests.plans import H200, L4, fleet_target, put_plans
+from tests.processes import hearing_ctrl_c
 
 if TYPE_CHECKING:
     from tests.cli_runner import Outcome
@@ -73,7 +74,8 @@ def package(bundle: Bundle, output: Path, *options: object) -> Outcome:
 def in_a_process(program: str, bundle: Bundle, output: Path, *before: object) -> subprocess.CompletedProcess:
     arguments = ["package", bundle.path, "--format", "triton", "--output", output]
     command = [sys.executable, "-c", program, *before, *arguments, "--engines", output.parent / "engines"]
-    return subprocess.run([str(each) for each in command], capture_output=True, text=True, check=False)
+    with hearing_ctrl_c():
+        return subprocess.run([str(each) for each in command], capture_output=True, text=True, check=False)
 
 
 def files_below(folder: Path) -> dict[str, str]:

@@ -13,9 +13,11 @@ from ccr_deploy.errors import EngineError
 from tests.conftest import gpu_obstacle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import CalibratedDemo
+    from tests.workers import Shared
 
 BATCH = """
 [batch]
@@ -49,6 +51,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.gpu)
             if obstacle := gpu_obstacle():
                 item.add_marker(pytest.mark.skip(reason=obstacle))
+
+
+@pytest.fixture(autouse=True)
+def alone_on_the_gpu(shared: Shared) -> Iterator[None]:
+    """Parallel workers have one GPU: these tests run one at a time."""
+    with shared.locked_folder("gpu"):
+        yield
 
 
 @pytest.fixture(scope="session", params=[*TARGETS])

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.processes import PATIENCE_SECONDS, started
+
 if TYPE_CHECKING:
     from ccr_deploy.bundle import Bundle
 
@@ -93,25 +95,17 @@ def test_serve_builds_first_then_serves_until_it_is_stopped(tiny_bundle: Bundle,
         "CCR_DEPLOY_TARGET": "cpu",
     }
     ports = ("--host", "127.0.0.1", "--http-port", "0", "--grpc-port", "0", "--json")
-    server = subprocess.Popen(
-        ["/bin/sh", str(SCRIPTS / "start.sh"), "serve", *ports],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    command = ["/bin/sh", SCRIPTS / "start.sh", "serve", *ports]
+    with started(command, env=os.environ | environment, stdout=subprocess.PIPE) as server:
         assert server.stdout
         events = (json.loads(line) for line in server.stdout if line.startswith('{"event"'))
         listening, ready = next(events), next(events)
         assert (listening["event"], ready["event"]) == ("listening", "ready")
         health = f"http://127.0.0.1:{listening['http_port']}/v2/health/ready"
-        with urllib.request.urlopen(health, timeout=10) as answer:
+        with urllib.request.urlopen(health, timeout=PATIENCE_SECONDS) as answer:
             assert answer.status == 200
         server.terminate()  # reaches the server itself, which took the shell's place
-        assert server.wait(timeout=60) == 0
-    finally:
-        server.kill()
-        server.wait()
+        assert server.wait(timeout=PATIENCE_SECONDS) == 0
 
 
 def test_what_is_no_step_is_refused() -> None:

@@ -19,6 +19,7 @@ from tritonclient.utils import InferenceServerException
 
 from ccr_deploy.payload import encode_payload
 from ccr_deploy.runtime import Classifier, Encoder
+from tests.processes import PATIENCE_SECONDS
 from tests.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ class RawClient:
     """HTTP without any client library's help, on one connection."""
 
     def __init__(self, server: ServerProcess) -> None:
-        self.connection = http.client.HTTPConnection(server.http_address, timeout=30)
+        self.connection = http.client.HTTPConnection(server.http_address, timeout=PATIENCE_SECONDS)
 
     def post(self, body: Any, path: str = "/v2/models/classifier/infer", **headers: str) -> tuple[int, Any]:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -389,7 +390,7 @@ def test_what_is_not_served_is_said_in_the_protocols_way(raw: RawClient) -> None
 
 def metrics(server: ServerProcess) -> dict[tuple[str, str, str], float]:
     """By sample, model and reason."""
-    connection = http.client.HTTPConnection(server.http_address, timeout=30)
+    connection = http.client.HTTPConnection(server.http_address, timeout=PATIENCE_SECONDS)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()

@@ -24,7 +24,8 @@ from tritonclient.utils import InferenceServerException
 from ccr_deploy.bundle import sha256_of
 from ccr_deploy.engine_store import EngineStore
 from ccr_deploy.runtime import Classifier
-from tests.server_process import DEADLINE_SECONDS, FREE_PORTS, ROOT, ServerProcess, command
+from tests.processes import PATIENCE_SECONDS, free_ports
+from tests.server_process import FREE_PORTS, ROOT, ServerProcess, command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ def classify(client: Any, codes: np.ndarray[Any, Any]) -> list[bytes]:
 
 def until(condition: Any) -> None:
     """Waits for something that another process is about to do."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -55,7 +56,7 @@ def until(condition: Any) -> None:
 
 def metric(server: ServerProcess, name: str) -> float:
     """A sample of the classifier's."""
-    connection = http.client.HTTPConnection(server.http_address, timeout=DEADLINE_SECONDS)
+    connection = http.client.HTTPConnection(server.http_address, timeout=PATIENCE_SECONDS)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
@@ -159,7 +160,7 @@ def test_sigterm_while_engines_load_ends_it_cleanly(
         for gate in ("load", "run"):
             (tmp_path / gate).touch()
         server.wait_for("stopped")
-        assert server.process.wait(DEADLINE_SECONDS) == 0
+        assert server.process.wait(PATIENCE_SECONDS) == 0
     assert server.errors == ""
 
 
@@ -209,7 +210,7 @@ class HalfSentRequest:
         tensor = {"name": "code", "datatype": "UINT8", "shape": [1, 12], "data": [7] * 12}
         self._body = json.dumps({"inputs": [tensor]}).encode()
         host, port = server.http_address.split(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=DEADLINE_SECONDS)
+        self.socket = socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS)
         self.socket.sendall(
             b"POST /v2/models/classifier/infer HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\n"
             b"Content-Length: %d\r\n\r\n" % len(self._body)
@@ -243,7 +244,7 @@ def test_a_signal_ends_it_after_the_requests_in_flight(
         tensor.set_data_from_numpy(CODES[:1])
         for _ in range(40):
             client.async_infer("classifier", [tensor], count)
-        assert ended.acquire(timeout=DEADLINE_SECONDS)  # the server is at them
+        assert ended.acquire(timeout=PATIENCE_SECONDS)  # the server is at them
         server.process.send_signal(number)
         until(lambda: refuses_connections(server.http_address))
         assert server.process.poll() is None  # it waits for the request that is half sent
@@ -251,9 +252,9 @@ def test_a_signal_ends_it_after_the_requests_in_flight(
         assert status == 200
         assert [output["shape"] for output in answer["outputs"]] == [[1, 5], [1]]
         server.wait_for("stopped")
-        assert server.process.wait(DEADLINE_SECONDS) == 0
+        assert server.process.wait(PATIENCE_SECONDS) == 0
         for _ in range(39):
-            assert ended.acquire(timeout=DEADLINE_SECONDS)
+            assert ended.acquire(timeout=PATIENCE_SECONDS)
     assert outcomes == {"answered": 40}
     assert server.errors == ""
 
@@ -283,7 +284,7 @@ def test_bytes_that_are_no_protocol_disturb_nobody(
         for address in (server.http_address, server.grpc_address):
             host, port = address.split(":")
             for _ in range(10):
-                with socket.create_connection((host, int(port)), timeout=DEADLINE_SECONDS) as connection:
+                with socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) as connection:
                     connection.sendall(generator.bytes(300))
         assert classify(client, CODES[:2]) == labels[:2]
         assert classify(second, CODES[:2]) == labels[:2]
@@ -292,14 +293,15 @@ def test_bytes_that_are_no_protocol_disturb_nobody(
 def test_a_killed_server_is_started_again_on_its_ports(
     tiny_bundle: Bundle, built_store: EngineStore, labels: list[bytes]
 ) -> None:
-    with ServerProcess(tiny_bundle, built_store) as first:
+    http_port, grpc_port = free_ports(2)
+    ports = ("--http-port", str(http_port), "--grpc-port", str(grpc_port))
+    with ServerProcess(tiny_bundle, built_store, *ports) as first:
         first.wait_for("ready")
         over_http, over_grpc = first.http(), first.grpc()
         for client in (over_http, over_grpc):
             assert classify(client, CODES[:2]) == labels[:2]
         os.kill(first.process.pid, signal.SIGKILL)
-        first.process.wait(DEADLINE_SECONDS)
-    ports = ("--http-port", first.http_address.split(":")[1], "--grpc-port", first.grpc_address.split(":")[1])
+        first.process.wait(PATIENCE_SECONDS)
     with ServerProcess(tiny_bundle, built_store, *ports) as second:
         second.wait_for("ready")
         for client in (over_http, over_grpc):
@@ -345,7 +347,7 @@ def test_an_engine_that_cannot_be_loaded_ends_the_server_with_one_line(
     sidecar = engine.with_name(engine.name + ".json")
     sidecar.write_text(sidecar.read_text().replace(before, sha256_of(engine)))
     with ServerProcess(tiny_bundle, own_store) as server:
-        assert server.process.wait(DEADLINE_SECONDS) == 3
+        assert server.process.wait(PATIENCE_SECONDS) == 3
     (line,) = server.errors.splitlines()
     assert "cannot load it" in line
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +46,7 @@ from ccr_deploy.workflow.graphs import load_model
 from ccr_deploy.workflow.inspect import reproduce
 from tests.cli_runner import run
 from tests.conftest import ALL_SCHEDULES, gpu_is_there
+from tests.processes import PATIENCE_SECONDS, heirs, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,16 +223,12 @@ class Watched:
 
 
 def builders() -> list[int]:
-    """The processes that build now."""
+    """The processes that build now for this test: others may run beside it."""
     found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                words = (folder / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"ccr_deploy.backends.tensorrt" in words:
-                found.append(int(folder.name))
+    for process in heirs("PYTEST_CURRENT_TEST", os.environ["PYTEST_CURRENT_TEST"]):
+        with suppress(OSError):  # it ended meanwhile
+            if b"ccr_deploy.backends.tensorrt" in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0"):
+                found.append(process)
     return found
 
 
@@ -280,17 +277,11 @@ def test_an_interrupted_build_leaves_nothing(
 def test_ctrl_c_at_the_command_line(calibrated_demo: CalibratedDemo, tmp_path: Path, target: Path) -> None:
     command = [sys.executable, "-m", "ccr_deploy", "build-engine", calibrated_demo.bundle.path]
     options = ["--target", target, "--engines", tmp_path / "engines"]
-    process = subprocess.Popen(
-        [str(word) for word in (*command, *options)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while not builders() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, complaint = process.communicate(timeout=60)
+    with started([*command, *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        while process.poll() is None and not builders():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert complaint.strip().startswith("ccr-deploy: interrupted")
     assert builders() == []
@@ -302,12 +293,12 @@ def test_a_builder_does_not_outlive_a_killed_owner(
 ) -> None:
     command = [sys.executable, "-m", "ccr_deploy", "build-engine", calibrated_demo.bundle.path]
     options = ["--target", target, "--engines", tmp_path / "engines"]
-    process = subprocess.Popen([str(word) for word in (*command, *options)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not builders() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    with started([*command, *options], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not builders():
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while builders() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert builders() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import socket
 import threading
@@ -29,6 +30,7 @@ from ccr_deploy.packaging.triton import package_triton
 from ccr_deploy.payload import decode_payload, encode_payload
 from ccr_deploy.runtime import Classifier, Encoder
 from tests.conftest import TINY
+from tests.processes import PATIENCE_SECONDS, heirs
 from tests.triton.server import Installation, NoServerError, serving
 
 if TYPE_CHECKING:
@@ -139,7 +141,7 @@ def column(payloads: list[bytes]) -> npt.NDArray[np.object_]:
 
 def statistics(server: TritonServer, model: str, version: str = "1") -> dict[str, Any]:
     address = f"http://{server.http}/v2/models/{model}/versions/{version}/stats"
-    with urllib.request.urlopen(address, timeout=10) as reply:
+    with urllib.request.urlopen(address, timeout=PATIENCE_SECONDS) as reply:
         return json.load(reply)["model_stats"][0]
 
 
@@ -272,7 +274,7 @@ def test_wrong_codes_are_refused(client: Client, code: npt.NDArray[Any]) -> None
 
 @pytest.mark.parametrize("body", [b"", b"garbage", b'{"inputs": 3}', b"\0" * 5000])
 def test_what_is_no_request_is_refused_and_the_server_goes_on(server: TritonServer, body: bytes) -> None:
-    connection = http.client.HTTPConnection(server.http, timeout=10)
+    connection = http.client.HTTPConnection(server.http, timeout=PATIENCE_SECONDS)
     connection.request("POST", "/v2/models/encoder/infer", body)
     assert connection.getresponse().status in {400, 500}
     connection.close()
@@ -285,7 +287,7 @@ def test_a_client_that_hangs_up_is_nobody_elses_problem(
 ) -> None:
     address, port = server.http.split(":")
     for _ in range(20):
-        with socket.create_connection((address, int(port)), timeout=10) as half:
+        with socket.create_connection((address, int(port)), timeout=PATIENCE_SECONDS) as half:
             half.sendall(b"POST /v2/models/encoder/infer HTTP/1.1\r\nContent-Length: 5000\r\n\r\nhalf of")
     with Client("grpc", server) as client:
         assert client.logits("image_to_label", image=images).shape == (6, 5)
@@ -331,7 +333,7 @@ def send_at_once(client: Client, image: npt.NDArray[np.uint8], count: int) -> No
     tensor = client.tensor("image", image[None])
     for _ in range(count):
         client.raw.async_infer("encoder", [tensor], lambda result, error: errors.put(error))  # noqa: ARG005
-    assert [errors.get(timeout=60) for _ in range(count)] == [None] * count
+    assert [errors.get(timeout=PATIENCE_SECONDS) for _ in range(count)] == [None] * count
 
 
 def test_more_than_the_server_can_do_is_answered_or_refused(
@@ -351,7 +353,7 @@ def test_more_than_the_server_can_do_is_answered_or_refused(
                 )
             outcomes: Counter[str] = Counter()
             for _ in range(count):
-                result, error = done.get(timeout=120)
+                result, error = done.get(timeout=PATIENCE_SECONDS)
                 if error is None:
                     assert np.allclose(result.as_numpy("logits")[0], expected[index], atol=1e-5)
                 outcomes["answered" if error is None else str(error.status())] += 1
@@ -369,7 +371,7 @@ def test_more_than_the_server_can_do_is_answered_or_refused(
 def test_metrics_count_the_requests(server: TritonServer, images: npt.NDArray[np.uint8]) -> None:
     with Client("http", server) as client:
         client.infer("image_to_label", image=images[:1])
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=10) as reply:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=PATIENCE_SECONDS) as reply:
         text = reply.read().decode()
     assert 'nv_inference_request_success{model="image_to_label",version="1"}' in text
 
@@ -408,7 +410,7 @@ class Asking:
 
     def wait_for(self, version: str) -> None:
         """Until both ensembles answer in this version."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not {("image_to_label", version), ("payload_to_label", version)} <= set(self.answers):
             assert time.monotonic() < deadline, self.answers
             time.sleep(0.05)
@@ -482,3 +484,9 @@ def test_a_server_that_was_killed_serves_again(
                 server.process.wait()
                 with pytest.raises(InferenceServerException):
                     client.infer("image_to_label", image=images)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while heirs(
+        "PYTEST_CURRENT_TEST", os.environ["PYTEST_CURRENT_TEST"]
+    ):  # what the killed one left was ended
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

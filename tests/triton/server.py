@@ -11,21 +11,22 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sysconfig
 import time
 import urllib.request
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.processes import PATIENCE_SECONDS, free_ports, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ENVIRONMENT = Path(__file__).parent.parent.parent / "build" / "triton"
 BACKENDS = Path(__file__).parent / "backends"
-START_SECONDS = 120
 STOP_SECONDS = 30
 
 
@@ -87,15 +88,11 @@ class Installation:
 class TritonServer:
     """A server that is ready."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
     http: str
     grpc: str
     metrics: str
     log: Path
-
-    def wait_until_it_logs(self, text: str, seconds: float = START_SECONDS) -> None:
-        """Waits until the log holds a text."""
-        _wait_for(lambda: text in self.log.read_text(errors="replace"), self.process, self.log, seconds)
 
 
 @contextlib.contextmanager
@@ -113,7 +110,8 @@ def serving(repository: Path, folder: Path, *options: str) -> Iterator[TritonSer
     shutil.copytree(BACKENDS, backends)
     shutil.copytree(installation.python_backend, backends / "python")
     shutil.copy(installation.stub, backends / "python")
-    http, grpc, metrics = _free_ports(3)
+    http, grpc, metrics = free_ports(3)
+    shared_memory = f"ccr_deploy_test_{uuid.uuid4().hex}_"
     command = [
         str(installation.program),
         f"--model-repository={repository}",
@@ -124,32 +122,43 @@ def serving(repository: Path, folder: Path, *options: str) -> Iterator[TritonSer
         f"--grpc-port={grpc}",
         f"--metrics-port={metrics}",
         "--allow-gpu-metrics=false",
+        *(
+            f"--backend-config={name},shm-region-prefix-name={shared_memory}"
+            for name in ("python", "onnxruntime")
+        ),
         *options,
     ]
     log = folder / "server.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            env=installation.environment(),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-        )
-    server = TritonServer(process, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}", f"127.0.0.1:{metrics}", log)
-    try:
-        _wait_for(lambda: _is_ready(server.http), process, log, START_SECONDS)
-        yield server
-    finally:
-        process.send_signal(signal.SIGTERM)
+    environment = installation.environment()
+    # A server that is killed leaves its Python stubs, which are in its session, and its shared memory.
+    with (
+        _removing(Path("/dev/shm"), f"{shared_memory}*"),  # noqa: S108
+        log.open("wb") as file,
+        started(
+            command, env=environment, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        ) as process,
+    ):
+        server = TritonServer(process, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}", f"127.0.0.1:{metrics}", log)
         try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _wait_for(lambda: _is_ready(server.http), process, log, PATIENCE_SECONDS)
+            yield server
+        finally:
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def _removing(folder: Path, names: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for path in folder.glob(names):
+            path.unlink()
 
 
 def _wait_for(
-    condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float
+    condition: Callable[[], bool], process: subprocess.Popen[str], log: Path, seconds: float
 ) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -166,12 +175,3 @@ def _is_ready(address: str) -> bool:
             return bool(reply.status == 200)
     except OSError:
         return False
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now, all at once so that they differ."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -20,6 +20,7 @@ from ccr_deploy.packaging.kubernetes.pod import DRAIN_SECONDS, PRE_STOP_SECONDS
 from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 from ccr_deploy.target import load_target, target_files, uses_gpu
 from deploy.example import CONTRACT_ID, EXAMPLES, FOLDER
+from tests import kserve_types
 from tests.cli_runner import run
 from tests.kserve_types import typed
 
@@ -32,6 +33,12 @@ ROOT = Path(__file__).parent.parent.parent.parent
 TARGETS = sorted(name for name in target_files() if load_target(name).backend != "pytorch")
 LABEL = st.from_regex(r"[a-z]([a-z0-9-]{0,51}[a-z0-9])?", fullmatch=True)
 DIGEST = "sha256:" + "ab" * 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kserve_process() -> Iterator[None]:
+    yield
+    kserve_types.end()
 
 
 @st.composite

@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from ccr_deploy.models.checkpoint import build_model, load_checkpoint
+from tests.processes import hearing_ctrl_c
 from training import demo
 from training.data.textures import TrainingCrops
 
@@ -68,7 +69,8 @@ class InterruptedCrops(TrainingCrops):
 def test_ctrl_c_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "TrainingCrops", InterruptedCrops)
     (tmp_path / "checkpoint.pt").write_bytes(b"an earlier one")
-    result = CliRunner().invoke(demo.main, ["--output", str(tmp_path)])
+    with hearing_ctrl_c():
+        result = CliRunner().invoke(demo.main, ["--output", str(tmp_path)])
     assert result.exit_code != 0
     assert "top-1" not in result.output
     assert (tmp_path / "checkpoint.pt").read_bytes() == b"an earlier one"
