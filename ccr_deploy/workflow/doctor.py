@@ -12,6 +12,7 @@ from ccr_deploy.backends import backend
 from ccr_deploy.backends.base import processor_name, thread_count
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.gpu import find_gpu
+from ccr_deploy.gpu_driver import GpuExtras, extras_here, find_driver
 from ccr_deploy.machine_fit import check_machine
 from ccr_deploy.target import CudaTarget, RtxTarget, TensorRtTarget, load_target, target_files
 
@@ -27,6 +28,7 @@ _PACKAGES = (
     "onnxruntime-gpu",
     "openvino",
     "tensorrt",
+    "tensorrt-cu12",
     "tensorrt-rtx",
     "polygraphy",
     "cuda-bindings",
@@ -46,7 +48,10 @@ class TargetFit:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """This machine, the packages that matter here with their versions, and every shipped target."""
+    """This machine, the packages that matter here with their versions, and every shipped target.
+
+    `gpu_extras` are the extras that the NVIDIA driver takes, None where there is no driver.
+    """
 
     ccr_deploy: str
     python: str
@@ -56,6 +61,7 @@ class Diagnosis:
     gpu: str | None
     gpu_driver: str | None
     gpu_obstacle: str | None
+    gpu_extras: GpuExtras | None
     packages: dict[str, str | None]
     targets: tuple[TargetFit, ...]
     default_target: str
@@ -74,6 +80,7 @@ def diagnose() -> Diagnosis:
         gpu=str(gpu) if gpu else None,
         gpu_driver=gpu.driver if gpu else None,
         gpu_obstacle=gpu_obstacle,
+        gpu_extras=extras_here() if find_driver() else None,
         packages={name: _version(name) for name in _PACKAGES},
         targets=tuple(_fit(name, load_target(name)) for name in target_files()),
         default_target=default_target(),
