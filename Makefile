@@ -79,7 +79,7 @@ constraints: $(READY) ## Resolve the exact versions anew.
 	  pyproject.toml -o constraints.txt
 
 check-platforms: $(READY) ## Check that every extra resolves on the Pythons and platforms it is for; a release needs it.
-	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check_platforms.sh
+	$(BIN)/python scripts/check_platforms.py
 
 clean: ## Remove the environment and everything built.
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

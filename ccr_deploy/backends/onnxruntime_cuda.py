@@ -154,7 +154,7 @@ def without_cuda(version: str, extras: GpuExtras) -> str:
     """Return what to say, and what to do, if the installed ONNX Runtime has no CUDA provider."""
     text = f"this ONNX Runtime {version} was built without CUDA"
     if extras.onnxruntime is None:
-        return f"{text}, and {extras.reason}"
+        return f"{text}: {extras.reason}"
     # The two packages own one module: beside the other one neither works.
     return f"{text}: pip uninstall onnxruntime, then {pip_install(extras.onnxruntime)}"
 
