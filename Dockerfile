@@ -45,7 +45,7 @@ CMD ["serve"]
 FROM ${SERVER_IMAGE}${SERVER_DIGEST} AS server
 COPY deploy/container/install.sh deploy/container/start.sh /usr/local/bin/
 # The image brings TensorRT and its Python package: engines are bound to that very version.
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels install.sh /wheels jetson,serve
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels install.sh /wheels tensorrt-system,serve
 ARG BUNDLE=bundle
 COPY --chmod=a=rX ${BUNDLE} /bundle
 ENV PATH=/opt/ccr-deploy/bin:${PATH} \
@@ -60,7 +60,7 @@ CMD ["serve"]
 
 FROM ${JETSON_IMAGE}${JETSON_DIGEST} AS jetson
 COPY deploy/container/install.sh deploy/container/start.sh /usr/local/bin/
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels install.sh /wheels jetson,serve
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels install.sh /wheels tensorrt-system,serve
 ARG BUNDLE=bundle
 COPY --chmod=a=rX ${BUNDLE} /bundle
 ENV PATH=/opt/ccr-deploy/bin:${PATH} \

@@ -73,15 +73,25 @@ class ServingError(CcrDeployError):
 class MissingExtraError(CcrDeployError):
     """An optional package that a command needs is not installed."""
 
-    def __init__(self, package: str, extra: str, purpose: str, elsewhere: str = "") -> None:
-        """Names the `package` that failed to import, the `extra` that brings it and what needs it.
+    def __init__(self, package: str, extra: str | tuple[str, ...], purpose: str, elsewhere: str = "") -> None:
+        """Name what is missing and what brings it.
 
-        `elsewhere` says where the package comes from on machines where the extra is not what brings it.
+        Args:
+            package: what failed to import.
+            extra: the extra that brings it, or several of which each does.
+            purpose: what needs the package.
+            elsewhere: where the package comes from on machines where the extra is not what brings it.
         """
+        extras = (extra,) if isinstance(extra, str) else extra
         super().__init__(
             f"{purpose} needs the package {package}, which is not installed: "
-            f"pip install 'ccr-deploy[{extra}]'{elsewhere}"
+            f"{pip_install(*extras)}{elsewhere}"
         )
+
+
+def pip_install(*extras: str) -> str:
+    """Return the command that installs one of the extras."""
+    return "pip install " + " or ".join(f"'ccr-deploy[{extra}]'" for extra in extras)
 
 
 def first_problem(error: pydantic.ValidationError) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from ccr_deploy.errors import EngineError, MissingExtraError
-
-_DRIVER_VERSION = Path("/sys/module/nvidia/version")
+from ccr_deploy.gpu_driver import extras_here, find_driver
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,15 @@ def cuda_runtime() -> Any:  # noqa: ANN401 -- the library has no types
 
     Raises:
         MissingExtraError: cuda-python is not installed.
+        EngineError: likewise, and the driver is too old for every extra that brings it.
     """
     try:
         from cuda.bindings import runtime
     except ImportError:
-        raise MissingExtraError("cuda-python", "rtx", "using a GPU") from None
+        extras = extras_here()
+        if not extras.names:
+            raise EngineError(f"there is no GPU here that can be used: {extras.reason}") from None
+        raise MissingExtraError("cuda-python", extras.names, "using a GPU") from None
     return runtime
 
 
@@ -43,18 +45,22 @@ def find_gpu() -> Gpu:
     """This machine's GPU.
 
     Raises:
-        EngineError: there is none, or its driver does not answer.
-        MissingExtraError: cuda-python is not installed, without which nobody looks for one.
+        EngineError: there is none, or its driver does not answer or is too old.
+        MissingExtraError: there is a driver, but cuda-python is not installed.
     """
-    runtime = cuda_runtime()
-    _, driver_version = runtime.cudaDriverGetVersion()
-    if not driver_version:
+    driver = find_driver()
+    if driver is None:
         raise EngineError("there is no GPU here: no NVIDIA driver is installed")
+    if driver.cuda is None:
+        raise EngineError(
+            f"there is no GPU here that CUDA can use: the driver {driver} is loaded, but its library "
+            "libcuda.so.1 was not found (docker run --gpus all brings it into a container)"
+        )
+    runtime = cuda_runtime()
     status, count = runtime.cudaGetDeviceCount()
     if status == runtime.cudaError_t.cudaErrorInsufficientDriver:
         raise EngineError(
-            f"the GPU's driver serves {_cuda(driver_version)}, and the cuda-python that is installed wants a "
-            "later one: update the driver, or pip install 'cuda-python<13'"
+            f"the cuda-python that is installed wants a later driver than {driver}: {extras_here().advice}"
         )
     if status != runtime.cudaError_t.cudaSuccess or not count:
         raise EngineError(f"there is no GPU here that CUDA can use ({status.name}, {count or 0} found)")
@@ -64,7 +70,7 @@ def find_gpu() -> Gpu:
         name=name.rstrip("\0"),
         compute_capability=f"{properties.major}.{properties.minor}",
         memory_mib=properties.totalGlobalMem >> 20,
-        driver=_driver(driver_version),
+        driver=str(driver),
     )
 
 
@@ -78,13 +84,3 @@ def checked(answer: tuple[Any, ...]) -> Any:  # noqa: ANN401
     if status.value:
         raise EngineError(f"CUDA failed: {status.name}")
     return values[0] if len(values) == 1 else tuple(values)
-
-
-def _driver(cuda_version: int) -> str:
-    """The driver's own version, where Linux tells it, and the newest CUDA that it serves."""
-    cuda = _cuda(cuda_version)
-    return f"{_DRIVER_VERSION.read_text().strip()} ({cuda})" if _DRIVER_VERSION.exists() else cuda
-
-
-def _cuda(version: int) -> str:
-    return f"CUDA {version // 1000}.{version % 1000 // 10}"

@@ -137,7 +137,8 @@ def start_session(onnxruntime: Any, graph: Path | bytes, options: Any, providers
     """
     try:
         content = graph if isinstance(graph, bytes) else str(graph)
-        return onnxruntime.InferenceSession(content, options, providers=providers)
+        # Its own fallback would take the CPU where a GPU's provider fails, when it loads or when it runs.
+        return onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=False)
     except Exception as error:  # the library's own exceptions share no base class
         reason = " ".join(str(error).split())[:300]
         raise EngineError(

@@ -11,6 +11,7 @@ import click
 from ccr_deploy.cli.common import json_option, stdout_console, verbose_option
 
 if TYPE_CHECKING:
+    from ccr_deploy.gpu_driver import GpuExtras
     from ccr_deploy.workflow.doctor import Diagnosis, TargetFit
 
 
@@ -42,6 +43,7 @@ def _print(diagnosis: Diagnosis) -> None:
         f"CPU: {diagnosis.processor}, {diagnosis.usable_cores} cores",
         f"OpenVINO: {diagnosis.int8_weights}",
         f"GPU: {gpu}",
+        *extras_lines(diagnosis.gpu_extras),
         f"packages: {', '.join(packages)}",
         "",
         *(_line(fit) for fit in diagnosis.targets),
@@ -49,6 +51,13 @@ def _print(diagnosis: Diagnosis) -> None:
         f"without --target: {diagnosis.default_target}",
     ):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def extras_lines(extras: GpuExtras | None) -> tuple[str, ...]:
+    """Return what to say of the extras that the driver takes: nothing where there is no driver."""
+    if extras is None:
+        return ()
+    return (f"extras for this GPU: {', '.join(extras.names) or 'none'} ({extras.reason})",)
 
 
 def _line(fit: TargetFit) -> str:

@@ -113,6 +113,24 @@ class UnrolledCell(nn.Module):
         return hidden_states
 
 
+class ZeroState(nn.Module):
+    """A cell's state before the first iteration.
+
+    It is computed from the image's values, not from its shape: what is computed from a shape ONNX Runtime
+    leaves to the CPU, also beside a GPU.
+    """
+
+    def __init__(self, channels: int, downsampling: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.downsampling = downsampling
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return zeros ``[N, channels, H/downsampling, W/downsampling]`` for images ``[N, 3, H, W]``."""
+        step = self.downsampling
+        return image[:, :1, ::step, ::step] * torch.zeros(1, self.channels, 1, 1)
+
+
 class UnrolledNetwork(nn.Module):
     """Recurrent cells named ``cell1``, ``cell2``, … with all their iterations."""
 
@@ -141,7 +159,9 @@ class PlainEncoder(UnrolledNetwork):
 
     def __init__(self, encoder: Encoder, iterations: int) -> None:
         super().__init__(encoder.cells, iterations)
-        self.channels = encoder.cell_channels
+        for number, channels in enumerate(encoder.cell_channels, start=1):
+            zeros = ZeroState(channels, downsampling=2 ** (number + 1))
+            self.cell(number).add_module("t0", nn.ModuleDict({"hidden_state": zeros}))
         self.stem = copies(encoder.stem, iterations)
         self.binarizer = encoder.binarizer.conv
 
@@ -151,11 +171,9 @@ class PlainEncoder(UnrolledNetwork):
 
     def forward(self, image: Tensor) -> Tensor:
         """The values before the sign ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
-        batch, _, rows, columns = image.shape
         states: list[State] = []
-        for number, channels in enumerate(self.channels, start=1):
-            scale = 2 ** (number + 1)
-            zeros = image.new_zeros(batch, channels, rows // scale, columns // scale)
+        for number in range(1, self.cell_count + 1):
+            zeros = self.get_submodule(f"cell{number}.t0.hidden_state")(image)
             states.append((zeros, zeros))
         for t in range(1, self.iterations + 1):
             features = self.stem[f"t{t}"](image)

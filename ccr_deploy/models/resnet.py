@@ -106,7 +106,6 @@ class WholeResNet18(nn.Module):
         self.layer2 = residual_stage(channels[0], channels[1], stride=2)
         self.layer3 = residual_stage(channels[1], channels[2], stride=2)
         self.layer4 = residual_stage(channels[2], channels[3], stride=2)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels[3], config.classes)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -115,4 +114,5 @@ class WholeResNet18(nn.Module):
         features = self.maxpool(self.relu(self.bn1(self.conv1(features))))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             features = stage(features)
-        return self.fc(torch.flatten(self.avgpool(features), 1))
+        # Not AdaptiveAvgPool2d, of which torch's exporter makes a gather by indices from the batch's size.
+        return self.fc(features.mean(dim=(2, 3)))

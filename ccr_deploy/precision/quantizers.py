@@ -76,12 +76,11 @@ def quantized_activations(model: ir.Model) -> dict[str, set[str]]:
     """The activations that an INT8 graph quantizes, and the signals that each carries.
 
     These are the quantizable convolutions' inputs and, so that TensorRT fuses a residual addition with the
-    convolution before it, the other summand. A concatenation carries the signals that it joins; the zero
-    state of a plain unrolling stands in for its cell's hidden state.
+    convolution before it, the other summand. A concatenation carries the signals that it joins.
     """
     found: dict[str, set[str]] = {}
-    for value, reader in _quantized_values(model):
-        found.setdefault(value.name or "", set()).update(_signals(value, reader))
+    for value in _quantized_values(model):
+        found.setdefault(value.name or "", set()).update(_signals(value))
     return found
 
 
@@ -90,19 +89,16 @@ def is_residual_addition(node: ir.Node) -> bool:
     return node.op_type == "Add" and _RESIDUAL_STAGE.match(node.name or "") is not None
 
 
-def _quantized_values(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Node]]:
+def _quantized_values(model: ir.Model) -> Iterator[ir.Value]:
     for node in model.graph:
         if node.op_type == "Conv" and node.inputs[0] is not None and is_quantizable(node):
-            yield node.inputs[0], node
+            yield node.inputs[0]
         elif is_residual_addition(node) and node.inputs[1] is not None:
-            yield node.inputs[1], node
+            yield node.inputs[1]
 
 
-def _signals(value: ir.Value, reader: ir.Node) -> set[str]:
+def _signals(value: ir.Value) -> set[str]:
     producer = value.producer()
     if producer is not None and producer.op_type == "Concat":
         return {signal_of(joined.name or "") for joined in producer.inputs if joined is not None}
-    if producer is not None and producer.op_type == "ConstantOfShape":
-        cell = signal_of(reader.name or "").partition("/")[0]
-        return {f"{cell}/hidden_state"}
     return {signal_of(value.name or "")}

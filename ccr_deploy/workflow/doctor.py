@@ -15,6 +15,7 @@ from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
 from ccr_deploy.backends.processor import processor_device
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.gpu import find_gpu
+from ccr_deploy.gpu_driver import GpuExtras, extras_here, find_driver
 from ccr_deploy.machine_fit import check_machine
 from ccr_deploy.target import CudaTarget, RtxTarget, TensorRtTarget, load_target, target_files
 
@@ -30,6 +31,7 @@ _PACKAGES = (
     "onnxruntime-gpu",
     "openvino",
     "tensorrt",
+    "tensorrt-cu12",
     "tensorrt-rtx",
     "polygraphy",
     "cuda-bindings",
@@ -52,6 +54,7 @@ class Diagnosis:
     """This machine, the packages that matter here with their versions, and every shipped target.
 
     `int8_weights` says how many bits the weights of OpenVINO's INT8 engines have on this CPU, and why.
+    `gpu_extras` are the extras that the NVIDIA driver takes, None where there is no driver.
     """
 
     ccr_deploy: str
@@ -63,6 +66,7 @@ class Diagnosis:
     gpu: str | None
     gpu_driver: str | None
     gpu_obstacle: str | None
+    gpu_extras: GpuExtras | None
     packages: dict[str, str | None]
     targets: tuple[TargetFit, ...]
     default_target: str
@@ -82,6 +86,7 @@ def diagnose() -> Diagnosis:
         gpu=str(gpu) if gpu else None,
         gpu_driver=gpu.driver if gpu else None,
         gpu_obstacle=gpu_obstacle,
+        gpu_extras=extras_here() if find_driver() else None,
         packages={name: _version(name) for name in _PACKAGES},
         targets=tuple(_fit(name, load_target(name)) for name in target_files()),
         default_target=default_target(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ccr_deploy.gpu_driver import find_driver
 from ccr_deploy.payload import encode_payload
 from ccr_deploy.target import target_files
 from tests.cli_runner import run
@@ -41,6 +42,9 @@ def test_without_a_gpu_doctor_says_why_not() -> None:
     found = json.loads(run("doctor", "--json").stdout)
     fits = {fit["target"]: fit for fit in found["targets"]}
     assert found["gpu"] is None
+    if find_driver() is None:
+        assert found["gpu_extras"] is None
+        assert "extras for this GPU" not in run("doctor").stdout
     assert "there is no GPU here" in found["gpu_obstacle"]
     assert "there is no GPU here" in fits["rtx"]["run_obstacle"]
     assert "there is no GPU here" in fits["cuda"]["build_obstacle"]

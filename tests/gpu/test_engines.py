@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ccr_deploy.bundle import Bundle
     from tests.conftest import CalibratedDemo
 
 
@@ -158,6 +159,22 @@ def test_classify_runs_on_the_gpu(
     picture = next((calibrated_demo.folder / "images").rglob("*.png"))
     (answer,) = json.loads(run("classify", picture, "--bundle", bundle, *common, "--json").stdout)
     assert answer["answer"]
+
+
+def test_onnx_runtime_s_cuda_provider_takes_every_operator(
+    tiny_bundle: Bundle, calibrated_demo: CalibratedDemo
+) -> None:
+    """It refuses graphs of which it would leave one to the CPU."""
+    library = backend("onnxruntime-cuda", CudaOptions())
+    try:
+        library.check_runs_here()
+    except CcrDeployError as error:
+        pytest.skip(str(error))
+    for bundle in (tiny_bundle, calibrated_demo.bundle):
+        for graph in bundle.manifest.graphs:
+            if graph.precision in library.native_precisions():
+                with library.load(bundle.file(graph.file), graph.precision):
+                    pass
 
 
 def test_onnx_runtime_s_cuda_provider(

@@ -67,6 +67,13 @@ def test_every_graph_runs_batches_of_1_3_and_32(tiny_bundle: Bundle) -> None:
                 np.testing.assert_allclose(part, whole[:batch], atol=1e-5)
 
 
+def test_no_graph_computes_with_its_shapes(tiny_bundle: Bundle) -> None:
+    """ONNX Runtime leaves such operators to the CPU, beside a GPU too, where the target cuda refuses them."""
+    for path in graph_files(tiny_bundle).values():
+        operators = {node.op_type for node in onnx.load(path).graph.node}
+        assert operators.isdisjoint({"Shape", "Size", "NonZero", "Range"}), path
+
+
 def test_borders_are_bytes(tiny_bundle: Bundle) -> None:
     borders = {
         graph.stage: [

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+import tomllib
+from packaging.requirements import Requirement
+
+from ccr_deploy.gpu_driver import GpuDriver, gpu_extras
 from ccr_deploy.target import load_target, target_files
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,6 +41,53 @@ def test_a_wheel_carries_the_targets_and_the_report_template(tmp_path: Path) -> 
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert set(listed.stdout.split()) == set(target_files())
+
+
+def extras() -> dict[str, list[Requirement]]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {
+        extra: [Requirement(text) for text in requirements]
+        for extra, requirements in project["optional-dependencies"].items()
+    }
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    """In messages, documents and the Dockerfile."""
+    files = [*(ROOT / "ccr_deploy").rglob("*.py"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    named = re.findall(r"(?:ccr-deploy|'\.)\[([a-z0-9,-]+)\]", text)
+    named += re.findall(r"install\.sh /wheels (\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    assert len(named) > 10
+    named += [
+        extra
+        for driver in (
+            GpuDriver(None, (13, 0)),
+            GpuDriver(None, (12, 4)),
+            GpuDriver(None, (12, 6), is_jetson=True),
+        )
+        for extra in gpu_extras(driver, (3, 12), "x86_64").names
+    ]
+    assert {extra for names in named for extra in names.split(",")} <= set(extras())
+
+
+@pytest.mark.parametrize(
+    ("extra", "package", "takes", "refuses"),
+    [
+        ("cuda", "onnxruntime-gpu", "1.31.1", "1.24.4"),
+        ("cuda12", "onnxruntime-gpu", "1.24.4", "1.27.0"),
+        ("cuda12", "cuda-python", "12.9.10", "13.0.0"),
+        ("tensorrt-cu12", "tensorrt-cu12", "11.4.0.106", "12.0"),
+        ("tensorrt-cu12", "cuda-python", "12.9.10", "13.0.0"),
+        ("tensorrt-system", "cuda-python", "12.9.10", "13.0.0"),
+        ("rtx", "tensorrt-rtx", "1.5.0.114", "1.4.0.76"),
+    ],
+)
+def test_an_extra_brings_the_versions_that_its_driver_takes(
+    extra: str, package: str, takes: str, refuses: str
+) -> None:
+    (requirement,) = (found for found in extras()[extra] if found.name == package)
+    assert requirement.specifier.contains(takes)
+    assert not requirement.specifier.contains(refuses)
 
 
 def test_help_needs_no_heavy_package() -> None:

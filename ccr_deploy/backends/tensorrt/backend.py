@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.backends.tensorrt.builder import build
-from ccr_deploy.backends.tensorrt.flavour import RTX, flavour_of, import_library
+from ccr_deploy.backends.tensorrt.flavour import RTX, extra_of, flavour_of, import_library
 from ccr_deploy.backends.tensorrt.messages import BuildRequest
 from ccr_deploy.backends.tensorrt.runner import TensorRtRunner
 from ccr_deploy.engine_options import RtxOptions, bound_version
@@ -80,7 +80,9 @@ class TensorRtBackend:
             EngineError, MissingExtraError: what is missing.
         """
         if importlib.util.find_spec("polygraphy") is None:
-            raise MissingExtraError("polygraphy", self._flavour.extra, f"building with {self._flavour.title}")
+            raise MissingExtraError(
+                "polygraphy", extra_of(self._flavour), f"building with {self._flavour.title}"
+            )
         self.device  # noqa: B018 -- raises where a GPU is needed and missing
 
     def check_runs_here(self) -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.backends.tensorrt.flavour import (
+    extra_of,
     flavour_of,
     import_library,
     is_strongly_typed,
@@ -61,7 +62,7 @@ def _build(request: BuildRequest, connection: Connection[Any, Any], log: _BuildL
         from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath
         from polygraphy.logger import G_LOGGER
     except ImportError:
-        raise MissingExtraError("polygraphy", flavour.extra, f"building with {flavour.title}") from None
+        raise MissingExtraError("polygraphy", extra_of(flavour), f"building with {flavour.title}") from None
     G_LOGGER.use_python_logging_system = True
     G_LOGGER.module_severity = G_LOGGER.VERBOSE
     network = NetworkFromOnnxPath(

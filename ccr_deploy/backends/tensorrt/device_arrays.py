@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ccr_deploy.errors import EngineError, MissingExtraError
+from ccr_deploy.backends.tensorrt.flavour import RTX, TENSORRT, extra_of
+from ccr_deploy.errors import EngineError, MissingExtraError, pip_install
 
 _DLPACK_CUDA = 2
 
@@ -52,7 +53,8 @@ def view_of(name: str, array: object, stream: int) -> DeviceArray:
     try:
         from cuda.core.utils import StridedMemoryView
     except ImportError:
-        raise MissingExtraError("cuda-core", "rtx", "taking arrays from the GPU") from None
+        rtx = f" (with {RTX.title} {pip_install(extra_of(RTX))})"
+        raise MissingExtraError("cuda-core", extra_of(TENSORRT), "taking arrays from the GPU", rtx) from None
     try:
         view = StridedMemoryView.from_any_interface(array, stream_ptr=stream)
     except (BufferError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.engine_options import RtxOptions
 from ccr_deploy.errors import EngineError, MissingExtraError
+from ccr_deploy.gpu_driver import extras_here
 from ccr_deploy.versions import version_numbers
 
 if TYPE_CHECKING:
@@ -16,16 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flavour:
-    """One of the two libraries: its name in targets, its title, its Python package and the extra with it."""
+    """One of the two libraries: its name in targets, its title and its Python package."""
 
     name: str
     title: str
     package: str
-    extra: str
 
 
-TENSORRT = Flavour("tensorrt", "TensorRT", "tensorrt", "tensorrt")
-RTX = Flavour("tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", "rtx")
+TENSORRT = Flavour("tensorrt", "TensorRT", "tensorrt")
+RTX = Flavour("tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx")
 
 _WEAKLY_TYPED = (8, 6)
 """JetPack 6.0's: the last that takes precision as builder flags, and the only such version that is known."""
@@ -35,6 +35,11 @@ _JETPACKS = "JetPack 6.0 has 8.6, 6.1 and 6.2 have 10.3, 7.0 has 10.13"
 def flavour_of(options: TensorRtOptions | RtxOptions) -> Flavour:
     """The flavour that takes such options."""
     return RTX if isinstance(options, RtxOptions) else TENSORRT
+
+
+def extra_of(flavour: Flavour) -> str:
+    """Return the extra that brings a flavour's library, or on a Jetson what is needed beside it."""
+    return "rtx" if flavour is RTX else extras_here().tensorrt or "tensorrt"
 
 
 def import_library(flavour: Flavour) -> Any:  # noqa: ANN401 -- the library has no types
@@ -50,7 +55,7 @@ def import_library(flavour: Flavour) -> Any:  # noqa: ANN401 -- the library has 
         jetson = "; on a Jetson JetPack has it: python3 -m venv --system-site-packages"
         raise MissingExtraError(
             flavour.package,
-            flavour.extra,
+            extra_of(flavour),
             f"the backend {flavour.name}",
             jetson if flavour is TENSORRT else "",
         ) from None
@@ -61,20 +66,20 @@ def import_library(flavour: Flavour) -> Any:  # noqa: ANN401 -- the library has 
 def check_version(flavour: Flavour, version: str) -> None:
     """Raises an EngineError, which says what to do, where a version is not known to work.
 
-    These are TensorRT 8.6 and 10.3 to 11, and TensorRT-RTX from 1.4 on.
+    These are TensorRT 8.6 and 10.3 to 11, and TensorRT-RTX from 1.5 on, which knows compute capability 12.1.
     """
     found = version_numbers(version)[:2]
     if flavour is RTX:
-        if found < (1, 4):
+        if found < (1, 5):
             raise EngineError(
-                f"TensorRT-RTX {version} is older than 1.4: pip install --upgrade 'ccr-deploy[rtx]'"
+                f"TensorRT-RTX {version} is older than 1.5: pip install --upgrade 'ccr-deploy[rtx]'"
             )
     elif found >= (12, 0):
         raise EngineError(f"TensorRT {version} is newer than this program knows: pip install 'tensorrt<12'")
     elif found < (10, 3) and found != _WEAKLY_TYPED:
         raise EngineError(
             f"TensorRT {version} is not supported, only 8.6 and 10.3 to 11: on a Jetson update JetPack "
-            f"({_JETPACKS}), elsewhere pip install --upgrade 'ccr-deploy[tensorrt]'"
+            f"({_JETPACKS}), elsewhere pip install --upgrade 'ccr-deploy[{extra_of(flavour)}]'"
         )
 
 

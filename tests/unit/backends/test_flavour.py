@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from ccr_deploy import gpu_driver
 from ccr_deploy.backends.tensorrt.flavour import (
     RTX,
     TENSORRT,
     check_version,
+    extra_of,
     flavour_of,
     is_strongly_typed,
 )
 from ccr_deploy.engine_options import RtxOptions, TensorRtOptions
 from ccr_deploy.errors import EngineError
+from ccr_deploy.gpu_driver import GpuDriver
 from ccr_deploy.versions import version_numbers
 
 
@@ -35,11 +38,30 @@ def test_a_version_to_come_is_refused() -> None:
         check_version(TENSORRT, "12.0.0")
 
 
-def test_rtx_begins_at_1_4() -> None:
-    check_version(RTX, "1.4.0.76")
+def test_rtx_begins_at_1_5_which_knows_compute_capability_12_1() -> None:
+    check_version(RTX, "1.5.0.114")
     check_version(RTX, "1.7.1.116")
-    with pytest.raises(EngineError, match=r"TensorRT-RTX 1\.3\.0\.35 is older than 1\.4"):
-        check_version(RTX, "1.3.0.35")
+    with pytest.raises(
+        EngineError, match=r"^TensorRT-RTX 1\.4\.0\.76 is older than 1\.5: pip install .*\[rtx\]'$"
+    ):
+        check_version(RTX, "1.4.0.76")
+
+
+@pytest.mark.parametrize(
+    ("driver", "extra"),
+    [
+        (GpuDriver("580.65.06", (13, 0)), "tensorrt"),
+        (GpuDriver("550.54.14", (12, 4)), "tensorrt-cu12"),
+        (GpuDriver("540.4.0", (12, 6), is_jetson=True), "tensorrt-system"),
+        (None, "tensorrt"),
+    ],
+)
+def test_the_extra_with_tensorrt_fits_the_driver(
+    driver: GpuDriver | None, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_driver, "find_driver", lambda: driver)
+    assert extra_of(TENSORRT) == extra
+    assert extra_of(RTX) == "rtx"
 
 
 def test_only_8_6_takes_precision_as_builder_flags() -> None:

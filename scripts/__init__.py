@@ -1,0 +1,1 @@
+"""What `make` and a release run beside the package."""
