@@ -17,6 +17,8 @@ RUN := $(BIN)/ccr-deploy
 # A worker for each core; a worker that has nothing left takes tests from another's end.
 PARALLEL := -n auto --dist worksteal
 export CCR_DEPLOY_ENGINES = $(CURDIR)/build/engines
+# Else each of the many processes compiles PyTorch's modules anew, which doubles the time of its import.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
