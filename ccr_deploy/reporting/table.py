@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ccr_deploy.printable import printable
+
 
 @dataclass(frozen=True)
 class Table:
@@ -13,3 +15,14 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+
+    def __post_init__(self) -> None:
+        """Escape what a file's names may smuggle into a terminal or a report."""
+        shown = {
+            "title": printable(self.title),
+            "columns": tuple(map(printable, self.columns)),
+            "rows": tuple(tuple(map(printable, row)) for row in self.rows),
+            "note": printable(self.note),
+        }
+        for name, value in shown.items():
+            object.__setattr__(self, name, value)

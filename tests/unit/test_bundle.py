@@ -310,7 +310,7 @@ def test_a_manifest_survives_json(created_by, names, metrics):
         contract_id=CONTRACT.contract_id,
         weights=record,
         graphs=(),
-        samples=(),
+        samples=(SampleRecord(file=record, label=None),),
         baseline=None,
         calibration=None,
     )
@@ -399,7 +399,7 @@ def test_files_that_a_new_manifest_does_not_name_are_removed(tmp_path):
 def test_files_that_both_manifests_name_stay(tmp_path):
     bundle = make(tmp_path)
     with writing_bundle(tmp_path) as writer:
-        writer.commit(bundle.manifest.model_copy(update={"samples": ()}))
+        writer.commit(bundle.manifest.model_copy(update={"graphs": ()}))
     assert bundle.file(bundle.manifest.weights).exists()
 
 

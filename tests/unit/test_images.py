@@ -68,7 +68,7 @@ def test_a_grey_picture_has_its_grey_in_all_three_channels(tmp_path):
     np.testing.assert_array_equal(loaded, np.repeat(grey[:, :, None], 3, axis=2))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_a_16_bit_grey_picture_keeps_its_upper_8_bits(tmp_path, suffix):
     grey = np.random.default_rng(0).integers(0, 1 << 16, (16, 16), dtype=np.uint16)
     loaded = load_image(save(Image.fromarray(grey), tmp_path / f"x{suffix}"), PLAIN, 16, 16)
@@ -229,7 +229,7 @@ def test_a_folder_named_png_is_refused(tmp_path):
     refusal(path)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif", ".ppm"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif", ".gif"])
 def test_a_picture_cut_in_its_middle_is_refused(tmp_path, suffix):
     path = save(Image.fromarray(noise(64, 64)), tmp_path / f"x{suffix}")
     content = path.read_bytes()
