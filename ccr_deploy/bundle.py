@@ -146,7 +146,7 @@ class Manifest(Record):
 
     def class_name(self, label: int) -> str:
         """The class's name, or its number where the checkpoint had no names."""
-        return self.class_names[label] if self.class_names else f"class {label}"
+        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
     def input_shapes(self, stage: Stage) -> dict[str, tuple[int, ...]]:
         """The shapes of a stage's inputs behind the batch, by name."""

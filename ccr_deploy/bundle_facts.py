@@ -104,7 +104,7 @@ class BundleFacts:
 
     def class_name(self, label: int) -> str:
         """The class's name, or its number where the checkpoint had no names."""
-        return self.class_names[label] if self.class_names else f"class {label}"
+        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
     def graph(self, stage: Stage, precision: Precision, schedule: Schedule | None) -> GraphRecord:
         """The graph for a stage.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,6 +34,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """The files of a folder that count as pictures."""
 
+# Or Python prints what Pillow logs of a damaged file, beside the one line that says that it is.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -58,7 +62,7 @@ def open_rgb(path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of bombs, which are refused here, and of what a TIFF lacks
             with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
                 _check_pixel_count(image, path)
                 return to_rgb(ImageOps.exif_transpose(image))

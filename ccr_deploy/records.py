@@ -27,6 +27,10 @@ else:
     import tomli as tomllib
 
 
+MAX_TOML_BYTES = 16 << 10
+"""Ten times the largest that is shipped; the time that `tomllib` takes for a dotted key grows with its square."""
+
+
 class Record(BaseModel):
     """A part of a file that this project writes or reads."""
 
@@ -60,7 +64,7 @@ def read_toml(kind: type[_Kind], path: Path, *, error: type[CcrDeployError]) -> 
         error: there is no such file, it is no TOML, or has a missing, unknown or wrong field.
     """
     try:
-        content = tomllib.loads(read_bytes(path).decode())
+        content = tomllib.loads(read_bytes(path, MAX_TOML_BYTES).decode())
         check_plain(content)
         # As JSON, since only there do strict fields take lists for tuples, and objects for dataclasses.
         return kind.model_validate_json(json.dumps(content, default=str), strict=True)

@@ -50,7 +50,7 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     with open_regular(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise OSError(errno.EFBIG, f"larger than the limit of {limit >> 20} MiB", str(path))
+        raise OSError(errno.EFBIG, f"larger than the limit of {limit >> 10} KiB", str(path))
     return content
 
 
