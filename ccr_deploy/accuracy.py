@@ -37,6 +37,10 @@ class PrecisionAccuracy:
     top1_loss_points: float | None
     top1_loss_interval_points: Interval | None
 
+    def __post_init__(self) -> None:
+        if self.images < 1 or self.bits < 1:
+            raise ValueError(f"an accuracy over {self.images} images and {self.bits} bits")
+
     @property
     def flipped_percent(self) -> float:
         """Flipped bits in percent of all."""

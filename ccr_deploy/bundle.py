@@ -18,10 +18,11 @@ command leaves the old bundle or the new one.
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ccr_deploy.accuracy import PrecisionAccuracy
 from ccr_deploy.bundle_facts import (
@@ -34,6 +35,7 @@ from ccr_deploy.bundle_facts import (
     NetworkFacts,
     Schedule,
     Stage,
+    check_class_names,
     check_contract_id,
     read_manifest,
     sha256_of,
@@ -109,7 +111,7 @@ class Manifest(Record):
     contract_id: str
     weights: FileRecord
     graphs: tuple[GraphRecord, ...]
-    samples: tuple[SampleRecord, ...]
+    samples: Annotated[tuple[SampleRecord, ...], Field(min_length=1)]
     baseline: BaselineRecord | None
     calibration: CalibrationRecord | None
 
@@ -123,9 +125,11 @@ class Manifest(Record):
             contract.code_channels,
         ):
             raise ValueError("model and contract name different image sizes, iterations or code channels")
-        contract.preprocessing.check_covers(model.image_height, model.image_width)
-        if len(self.class_names) not in {0, model.classifier.classes}:
-            raise ValueError(f"{len(self.class_names)} class names for {model.classifier.classes} classes")
+        classes = model.classifier.classes
+        check_class_names(self.class_names, classes)
+        labels = [sample.label for sample in self.samples if sample.label is not None]
+        if wrong := [label for label in labels if not 0 <= label < classes]:
+            raise ValueError(f"a sample's label is {wrong[0]}, there are {classes} classes")
         return self
 
     @property
@@ -142,7 +146,7 @@ class Manifest(Record):
 
     def class_name(self, label: int) -> str:
         """The class's name, or its number where the checkpoint had no names."""
-        return self.class_names[label] if self.class_names else f"class {label}"
+        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
     def input_shapes(self, stage: Stage) -> dict[str, tuple[int, ...]]:
         """The shapes of a stage's inputs behind the batch, by name."""
@@ -209,7 +213,10 @@ class Bundle:
             BundleError: the file is missing or not the one that the manifest names.
         """
         path = self._check_size(record)
-        found = sha256_of(path)
+        try:
+            found = sha256_of(path)
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
         if found != record.sha256:
             raise BundleError(
                 f"{path}: damaged: its SHA-256 begins {found[:12]}, the manifest says {record.sha256[:12]}: "
@@ -233,14 +240,17 @@ class Bundle:
     def _check_size(self, record: FileRecord) -> Path:
         path = self.path / record.name
         try:
-            size = path.stat().st_size
+            status = path.stat()
         except OSError:
             raise BundleError(
                 f"{path}: missing, though {MANIFEST} names it: export or copy the bundle again"
             ) from None
-        if size != record.bytes:
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{path}: not a regular file: export or copy the bundle again")
+        if status.st_size != record.bytes:
             raise BundleError(
-                f"{path}: {size} bytes, the manifest says {record.bytes}: export or copy the bundle again"
+                f"{path}: {status.st_size} bytes, the manifest says {record.bytes}: "
+                "export or copy the bundle again"
             )
         return path
 

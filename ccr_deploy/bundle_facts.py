@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from ccr_deploy.contract import CodeContract
 from ccr_deploy.errors import BundleError, WrongUsageError
-from ccr_deploy.plain_records import FieldError, Matches, load_versioned_json, read_record
+from ccr_deploy.plain_records import Matches, Within, load_versioned_json, read_record
 from ccr_deploy.precisions import Precision
+from ccr_deploy.untrusted import open_regular, read_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SCHEMA_VERSION: Final = 2
 MANIFEST = "manifest.json"
@@ -27,9 +32,9 @@ Schedule = Literal["plain", "iteration-major", "layer-major"]
 class FileRecord:
     """One file of the bundle."""
 
-    name: Annotated[str, Matches(r"[a-z0-9.-]+")]
+    name: Annotated[str, Matches(r"[a-z0-9][a-z0-9.-]*")]
     sha256: Annotated[str, Matches(r"[0-9a-f]{64}")]
-    bytes: int
+    bytes: Annotated[int, Within(0, sys.maxsize)]
 
 
 @dataclass(frozen=True)
@@ -87,14 +92,19 @@ class BundleFacts:
         part = {name: value for name, value in content.items() if name in known}
         try:
             facts = read_record(cls, {**part, "path": path})
-        except FieldError as problem:
+            facts.contract.preprocessing.check_covers(facts.contract.image_height, facts.contract.image_width)
+            classifier = facts.model.get("classifier")
+            check_class_names(
+                facts.class_names, classifier.get("classes") if isinstance(classifier, dict) else None
+            )
+        except ValueError as problem:  # a FieldError is one
             raise BundleError(f"{manifest}: {problem}: {REMEDY}") from problem
         check_contract_id(facts.contract, facts.contract_id, manifest)
         return facts
 
     def class_name(self, label: int) -> str:
         """The class's name, or its number where the checkpoint had no names."""
-        return self.class_names[label] if self.class_names else f"class {label}"
+        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
     def graph(self, stage: Stage, precision: Precision, schedule: Schedule | None) -> GraphRecord:
         """The graph for a stage.
@@ -142,7 +152,7 @@ def read_manifest(path: Path) -> bytes:
     """
     manifest = path / MANIFEST
     try:
-        return manifest.read_bytes()
+        return read_bytes(manifest)
     except (FileNotFoundError, NotADirectoryError):
         raise WrongUsageError(
             f"{path}: no bundle there (no {MANIFEST}): "
@@ -150,6 +160,12 @@ def read_manifest(path: Path) -> bytes:
         ) from None
     except OSError as error:
         raise BundleError(f"{manifest}: cannot be read ({error.strerror})") from error
+
+
+def check_class_names(names: Sequence[str], classes: object) -> None:
+    """Raise a ValueError if there are names, but not one for each of the model's classes."""
+    if names and len(names) != classes:
+        raise ValueError(f"{len(names)} class names for {classes} classes")
 
 
 def check_contract_id(contract: CodeContract, contract_id: str, manifest: Path) -> None:
@@ -161,9 +177,13 @@ def check_contract_id(contract: CodeContract, contract_id: str, manifest: Path) 
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256, in hexadecimal."""
+    """The file's SHA-256, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ccr_deploy.atomic import locked_folder, write_atomically
-from ccr_deploy.bundle import MANIFEST, FileRecord, parse_manifest, sha256_of
+from ccr_deploy.atomic import atomic_file, locked_folder
+from ccr_deploy.bundle import MANIFEST, Bundle, FileRecord, parse_manifest, sha256_of
 from ccr_deploy.errors import BundleError, WrongUsageError
+from ccr_deploy.untrusted import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,9 +47,21 @@ class BundleWriter:
         return record
 
     def commit(self, manifest: Manifest) -> None:
-        """Replaces the manifest by one rename, then removes what it does not name."""
-        text = manifest.model_dump_json(indent=2) + "\n"
-        write_atomically(self.path / MANIFEST, text.encode())
+        """Replaces the manifest by one rename, then removes what it does not name.
+
+        Before that, what was written is read back: the new manifest, and every file that it names.
+
+        Raises:
+            BundleError: it does not come back as it was meant; the old bundle stays.
+        """
+        path = self.path / MANIFEST
+        with atomic_file(path) as temporary:
+            temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            written = parse_manifest(read_bytes(temporary), path)
+            if written != manifest:
+                raise BundleError(f"{path}: would not be read as it was meant: nothing was changed")
+            for file in written.files():
+                Bundle(self.path, written).file(file)
         _prune(self.path, {file.name for file in manifest.files()})
 
 
@@ -90,14 +103,14 @@ def _check_ours(folder: Path) -> None:
 
 def _is_ours(entry: Path) -> bool:
     if entry.name == MANIFEST:
-        return _OUR_MANIFEST in entry.read_bytes()
+        return _OUR_MANIFEST in read_bytes(entry)
     return _OUR_FILE.fullmatch(entry.name) is not None
 
 
 def _named_files(folder: Path) -> set[str]:
     """What the manifest names; nothing where it is missing or damaged."""
     try:
-        manifest = parse_manifest((folder / MANIFEST).read_bytes(), folder / MANIFEST)
+        manifest = parse_manifest(read_bytes(folder / MANIFEST), folder / MANIFEST)
     except (OSError, BundleError):
         return set()
     return {file.name for file in manifest.files()}

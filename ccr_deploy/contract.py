@@ -21,6 +21,12 @@ import numpy.typing as npt
 DOWNSAMPLING = 16
 """How many image pixels, in each direction, one code position stands for."""
 
+MAX_SIDE = 4096
+"""The most rows or columns of an image; a payload's header could hold 65,535."""
+
+FLOAT32_TINY = float(np.finfo(np.float32).tiny)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 ResizeFilter = Literal["bilinear", "bicubic", "lanczos", "box"]
 
 
@@ -42,6 +48,10 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if min(self.std) <= 0:
             raise ValueError(f"preprocessing std is {self.std}: every value must be above 0")
+        for mean, std in zip(self.mean, self.std, strict=True):
+            # The graph computes in float32. A comparison with NaN is false.
+            if not (std >= FLOAT32_TINY and (abs(mean) + 1) / std <= FLOAT32_MAX and std <= FLOAT32_MAX):
+                raise ValueError(f"preprocessing mean {mean} and std {std} are no normalisation in float32")
 
     def check_covers(self, height: int, width: int) -> None:
         """Raises a ValueError where pictures would be resized to less than the image."""
@@ -70,6 +80,17 @@ class CodeContract:
     bit_rule: Literal["1 where the value before the sign is >= 0"] = (
         "1 where the value before the sign is >= 0"
     )
+
+    def __post_init__(self) -> None:
+        for what, pixels in (("height", self.image_height), ("width", self.image_width)):
+            if pixels % DOWNSAMPLING or not DOWNSAMPLING <= pixels <= MAX_SIDE:
+                raise ValueError(
+                    f"image {what} {pixels} is not a multiple of {DOWNSAMPLING} up to {MAX_SIDE}"
+                )
+        if self.code_channels % 8 or not 8 <= self.code_channels <= MAX_SIDE:
+            raise ValueError(f"{self.code_channels} code channels are not a multiple of 8 up to {MAX_SIDE}")
+        if self.iterations < 1:
+            raise ValueError(f"{self.iterations} iterations: at least 1 is needed")
 
     @property
     def code_shape(self) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ from ccr_deploy.engine_options import ResolvedTarget
 from ccr_deploy.errors import EngineError
 from ccr_deploy.plain_records import FieldError, load_versioned_json, read_record
 from ccr_deploy.precisions import EnginePrecision
+from ccr_deploy.untrusted import read_bytes
 from ccr_deploy.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -135,11 +136,13 @@ def read_sidecar(engine: Path) -> Sidecar:
         raise EngineError(f"{engine}: missing from its folder: build it again with --no-cache")
     path = sidecar_path(engine)
     try:
-        text = path.read_bytes()
-    except OSError:
+        text = read_bytes(path)
+    except FileNotFoundError:
         raise EngineError(
             f"{path}: missing: an engine without its sidecar is not loaded; build it again"
         ) from None
+    except OSError as problem:
+        raise EngineError(f"{path}: cannot be read ({problem.strerror}): build it again") from problem
     remedy = "build it again"
     content = load_versioned_json(text, path, version=SCHEMA_VERSION, error=EngineError, remedy=remedy)
     try:

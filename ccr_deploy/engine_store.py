@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -46,6 +45,7 @@ from ccr_deploy.engine_sidecar import (
 from ccr_deploy.errors import EngineError
 from ccr_deploy.plain_records import read_record, to_json
 from ccr_deploy.private_folder import check_private_folder, make_private_folder
+from ccr_deploy.untrusted import read_json
 from ccr_deploy.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class EngineStore:
         found = []
         for path in self.path.glob("*/*.json"):
             with contextlib.suppress(OSError, ValueError):
-                sidecar = read_record(Sidecar, json.loads(path.read_bytes()))
+                sidecar = read_record(Sidecar, read_json(path))
                 if all(getattr(sidecar.key, field) == getattr(key, field) for field in same):
                     found.append((path.stat().st_mtime, sidecar))
         return max(found, key=lambda entry: entry[0])[1] if found else None
@@ -193,7 +193,7 @@ class EngineStore:
         check_private_folder(self.path)
         path = self._choice_path(bundle, target)
         try:
-            return read_record(Choice, json.loads(path.read_bytes())).stages
+            return read_record(Choice, read_json(path)).stages
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ccr_deploy.errors import ImageError
+from ccr_deploy.untrusted import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +28,14 @@ MAX_PIXELS = 100_000_000
 MAX_ENLARGEMENT = 4
 """A picture that would have to be enlarged more is refused as too small."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""What is opened, whatever a file is called: Pillow hands EPS to Ghostscript, and knows forty more."""
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """The files of a folder that count as pictures."""
+
+# Or Python prints what Pillow logs of a damaged file, beside the one line that says that it is.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -54,14 +62,14 @@ def open_rgb(path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            warnings.simplefilter("ignore")  # of bombs, which are refused here, and of what a TIFF lacks
+            with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
                 _check_pixel_count(image, path)
                 return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: not a picture that Pillow can read") from None
+        raise ImageError(f"{path}: not a picture (JPEG, PNG, WebP, BMP, TIFF or GIF)") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: claims far more pixels than the limit of {MAX_PIXELS}") from None
     except ImageError:

@@ -9,6 +9,7 @@ reads these classes, with their constraints, as parts of its own.
 from __future__ import annotations
 
 import json
+import math
 import re
 import types
 from abc import ABC, abstractmethod
@@ -24,6 +25,8 @@ from typing import (
     get_origin,
     get_type_hints,
 )
+
+from ccr_deploy.untrusted import parse_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +96,7 @@ class Matches(Constraint):
             raise ValueError("at least one is needed")
         for text in texts:
             if not re.fullmatch(self.pattern, text):
-                raise ValueError(f"{text!r} does not match {self.pattern}")
+                raise ValueError(f"{_shown(text)} does not match {self.pattern}")
         return value
 
 
@@ -111,16 +114,17 @@ def load_versioned_json(
     `path` is where the text came from and `remedy` what to do where it is of no use, for messages.
 
     Raises:
-        error: it is no JSON, or of another schema version.
+        error: it is not JSON as `ccr_deploy.untrusted` takes it, or of another schema version.
     """
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as problem:
         raise error(f"{path}: not JSON, perhaps truncated ({problem}): {remedy}") from problem
     found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != version:
-        raise error(f"{path}: schema version {found}, this program reads {version}: {remedy}")
-    return dict(content)
+    if type(found) is not int or found != version:
+        raise error(f"{path}: schema version {str(found)[:40]}, this program reads {version}: {remedy}")
+    assert isinstance(content, dict)
+    return content
 
 
 def read_record(kind: type[_Kind], content: object, where: str = "") -> _Kind:
@@ -134,7 +138,7 @@ def read_record(kind: type[_Kind], content: object, where: str = "") -> _Kind:
     declared = {field.name: field for field in fields(kind)}  # type: ignore[arg-type] # a dataclass
     for name in content:
         if name not in declared:
-            raise FieldError(_inner(where, name), "there is no such field")
+            raise FieldError(_inner(where, name[:40]), "there is no such field")
     for name, field in declared.items():
         if name not in content and field.default is MISSING and field.default_factory is MISSING:
             raise FieldError(_inner(where, name), "missing")
@@ -152,7 +156,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
         return _READERS[origin](arguments, value, where)
     if is_dataclass(hint):
         return read_record(hint, value, where)  # type: ignore[arg-type] # a class: hints are no instances
-    if hint is float and type(value) is int:
+    if hint is float and type(value) in {int, float}:
+        if not math.isfinite(value):
+            raise FieldError(where, f"a finite number is needed, found {value}")
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint not in {bool, object}):
         raise FieldError(where, f"{hint.__name__} is needed, found {_shown(value)}")
@@ -160,7 +166,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
 
 
 def _literal(choices: tuple[Any, ...], value: Any, where: str) -> Any:  # noqa: ANN401
-    if value not in choices or isinstance(value, bool):
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
         raise FieldError(where, f"{_shown(value)} is none of {', '.join(map(str, choices))}")
     return value
 
@@ -204,7 +210,8 @@ def _entries(kinds: tuple[Any, ...], value: Any, where: str) -> dict[Any, Any]: 
         raise FieldError(where, f"an object is needed, found {_shown(value)}")
     names, kind = kinds
     return {
-        _value(names, name, where): _value(kind, item, _inner(where, name)) for name, item in value.items()
+        _value(names, name, where): _value(kind, item, _inner(where, name[:40]))
+        for name, item in value.items()
     }
 
 

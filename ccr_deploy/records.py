@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ccr_deploy.errors import first_problem
 from ccr_deploy.plain_records import load_versioned_json
+from ccr_deploy.untrusted import check_plain, read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,10 +27,14 @@ else:
     import tomli as tomllib
 
 
+MAX_TOML_BYTES = 16 << 10
+"""Ten times the largest that is shipped; what `tomllib` takes for a dotted key grows with its square."""
+
+
 class Record(BaseModel):
     """A part of a file that this project writes or reads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
@@ -47,7 +52,7 @@ def parse_versioned_json(
     """
     load_versioned_json(text, path, version=version, error=error, remedy=remedy)
     try:
-        return kind.model_validate_json(text)
+        return kind.model_validate_json(text, strict=True)
     except pydantic.ValidationError as problem:
         raise error(f"{path}: {first_problem(problem)}: {remedy}") from problem
 
@@ -59,12 +64,15 @@ def read_toml(kind: type[_Kind], path: Path, *, error: type[CcrDeployError]) -> 
         error: there is no such file, it is no TOML, or has a missing, unknown or wrong field.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_bytes(path, MAX_TOML_BYTES).decode())
+        check_plain(content)
         # As JSON, since only there do strict fields take lists for tuples, and objects for dataclasses.
-        return kind.model_validate_json(json.dumps(content, default=str))
+        return kind.model_validate_json(json.dumps(content, default=str), strict=True)
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as problem:
-        raise error(f"{path}: cannot be read as TOML ({problem})") from problem
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror})") from problem
     except pydantic.ValidationError as problem:
         raise error(f"{path}: {first_problem(problem)}") from problem
+    except (ValueError, RecursionError) as problem:  # a ValidationError is a ValueError too
+        raise error(f"{path}: cannot be read as TOML ({problem})") from problem

@@ -16,6 +16,7 @@ import pydantic
 from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.errors import CcrDeployError, WrongUsageError, first_problem
+from ccr_deploy.untrusted import read_bytes
 from ccr_deploy.verification.results import VerificationReport
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ccr_deploy.reporting.table import Table
 
 TITLE = "ccr-deploy report"
+MAX_REPORT_BYTES = 64 << 20
 _FILES: dict[type, str] = {VerificationReport: "verify.json", BenchmarkReport: "benchmark.json"}
 _MARKS = {
     **dict.fromkeys(_FILES.values(), b'"created_by": "ccr-deploy '),
@@ -89,7 +91,9 @@ def _read(folder: Path, kind: type[_Report], newest: VerificationReport | Benchm
     if not path.exists():
         return None
     try:
-        report = pydantic.TypeAdapter(kind).validate_json(path.read_bytes())
+        report = pydantic.TypeAdapter(kind).validate_json(read_bytes(path, MAX_REPORT_BYTES), strict=True)
+    except OSError as error:
+        raise CcrDeployError(f"{path}: cannot be read ({error.strerror}): remove it") from error
     except pydantic.ValidationError as error:
         raise CcrDeployError(
             f"{path}: not a report of this version ({first_problem(error)}): remove it"

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from ccr_deploy.errors import EngineError
+from ccr_deploy.images import load_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,6 +194,9 @@ def _feeds(source: BuildSource) -> Arrays:
     bundle = source.bundle
     if source.stage == "encoder":
         samples = bundle.manifest.samples[:CHECKED_IMAGES]
-        return {"image": np.stack([np.asarray(Image.open(bundle.file(sample.file))) for sample in samples])}
+        contract = bundle.manifest.contract
+        paths = [bundle.file(sample.file) for sample in samples]
+        size = contract.image_height, contract.image_width
+        return {"image": load_images(paths, contract.preprocessing, *size)}
     shape = (CHECKED_IMAGES, bundle.manifest.contract.code_bytes)
     return {"code": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}

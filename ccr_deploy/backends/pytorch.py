@@ -23,7 +23,7 @@ from ccr_deploy.models.config import ModelConfig
 try:
     import torch
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
     from torch import nn
 
     from ccr_deploy.models.chain import BaselineChain, normalise
@@ -116,7 +116,7 @@ class PyTorchBackend:
             "model": model.model_dump_json(),
             "preprocessing": json.dumps(asdict(manifest.contract.preprocessing)),
         }
-        save_file(stage_tensors, engine, metadata)
+        engine.write_bytes(save(stage_tensors, metadata))  # save_file raises no OSError on a full disk
         return BuildFacts()
 
     def load(self, engine: Path, precision: EnginePrecision) -> PyTorchRunner:  # noqa: ARG002

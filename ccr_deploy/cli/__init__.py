@@ -5,6 +5,7 @@ Exit status: 0 done, 1 a check failed, 2 wrong usage, 3 something broke, 130 int
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 
@@ -15,7 +16,7 @@ from ccr_deploy.cli.benchmark import benchmark
 from ccr_deploy.cli.build_engine import build_engine
 from ccr_deploy.cli.calibrate import calibrate
 from ccr_deploy.cli.classify import classify
-from ccr_deploy.cli.common import Invocation
+from ccr_deploy.cli.common import Invocation, echo_line
 from ccr_deploy.cli.describe import describe
 from ccr_deploy.cli.doctor import doctor
 from ccr_deploy.cli.encode import encode
@@ -25,8 +26,11 @@ from ccr_deploy.cli.package import package
 from ccr_deploy.cli.serve import serve
 from ccr_deploy.cli.verify import verify
 from ccr_deploy.errors import CcrDeployError
+from ccr_deploy.printable import printable
 
 INTERRUPTED = 130
+LONGEST_LINE = 5000
+"""Of an error: a path may take 4,096 bytes, a damaged field anything."""
 
 
 class _InOrder(click.Group):
@@ -75,7 +79,7 @@ def main() -> None:
     try:
         status = cli.main(prog_name="ccr-deploy", standalone_mode=False, obj=invocation)
     except click.ClickException as error:
-        error.show()
+        _show_usage(error)
         status = 2
     except CcrDeployError as error:
         status = _report(str(error), error.exit_status, invocation)
@@ -85,14 +89,26 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # or Python complains once more while it closes stdout
         status = 3
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        status = _report(f"{where}{error.strerror or error}", 3, invocation)
     except Exception as error:  # the last resort of a command line
         message = f"unexpected {type(error).__name__}: {error}; run it again with -v for the traceback"
         status = _report(" ".join(message.split()), 3, invocation)
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _show_usage(error: click.ClickException) -> None:
+    text = io.StringIO()
+    error.show(file=text)
+    for line in text.getvalue().replace(error.message, printable(error.message)).splitlines():
+        echo_line(line, err=True)
+
+
 def _report(message: str, status: int, invocation: Invocation) -> int:
     if invocation.verbose:
-        traceback.print_exc()
-    click.echo(f"ccr-deploy: error: {message}", err=True)
+        for line in traceback.format_exc().splitlines():
+            echo_line(line, err=True)
+    shown = message if len(message) <= LONGEST_LINE else f"{message[:LONGEST_LINE]}…"
+    echo_line(f"ccr-deploy: error: {shown}", err=True)
     return status

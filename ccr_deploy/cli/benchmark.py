@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ccr_deploy.cli.common import (
     TerminalProgress,
     bundle_argument,
     chosen_target,
+    echo_json,
     engines_option,
     json_option,
     precision_options,
@@ -93,7 +95,7 @@ def benchmark(
     )
     summary = add_to_folder(report, result) if report else None
     if as_json:
-        click.echo(to_json(result), nl=False)
+        echo_json(json.loads(to_json(result)))
     else:
         print_warnings(console, result.warnings)
         for table in benchmark_tables(result):

@@ -11,6 +11,7 @@ import click
 from ccr_deploy.cli.common import (
     TerminalProgress,
     bundle_argument,
+    echo_line,
     json_option,
     stdout_console,
     verbose_option,
@@ -135,7 +136,7 @@ def calibrate(
         bundle, _recipe(recipe, given), images=images, held_out=held_out, table=table, sensitivity=sensitivity
     )
     for reason in result.unreadable[:SHOWN_UNREADABLE]:
-        click.echo(f"ccr-deploy: skipped: {reason}", err=True)
+        echo_line(f"ccr-deploy: skipped: {reason}", err=True)
     if len(result.unreadable) > SHOWN_UNREADABLE:
         more = len(result.unreadable) - SHOWN_UNREADABLE
         click.echo(f"ccr-deploy: skipped {more} more pictures that cannot be used", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from ccr_deploy.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,9 +123,28 @@ def report_option(command: Command) -> Command:
     )(command)
 
 
+class PlainConsole(Console):
+    """A console that shows each text on one line and as it is, whatever a file's name or field holds."""
+
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 -- as rich has it
+        """Print; see `printable`."""
+        shown = (Text(printable(value)) if isinstance(value, str) else value for value in objects)
+        super().print(*shown, **options)
+
+
 def stdout_console() -> Console:
     """The console for results."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    return PlainConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def echo_line(line: str, *, err: bool = False) -> None:
+    """Print one line as it is, whatever a file's name or field holds."""
+    click.echo(printable(line), err=err)
+
+
+def echo_json(content: object) -> None:
+    """Print JSON in ASCII alone."""
+    click.echo(json.dumps(content, indent=2))
 
 
 def chosen_target(name: str | None, console: Console | None) -> str:

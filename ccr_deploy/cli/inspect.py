@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ccr_deploy.cli.common import bundle_option, json_option, stdout_console, verbose_option
+from ccr_deploy.cli.common import (
+    bundle_option,
+    echo_json,
+    echo_line,
+    json_option,
+    stdout_console,
+    verbose_option,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +56,11 @@ def inspect(file: Path, reproduce: bool, bundle: Path, as_json: bool) -> None:
         if found.engine is None:
             raise click.UsageError(f"{file}: a payload, which nothing builds: --reproduce is for engines")
         lines = commands(found.engine, file, Bundle.open(bundle))
-        click.echo(json.dumps(lines, indent=2) if as_json else "\n".join(lines))
+        if as_json:
+            echo_json(lines)
+            return
+        for line in lines:
+            echo_line(line)
     elif found.engine:
         _show_engine(console, found.engine, as_json)
     elif found.payload:
@@ -58,11 +68,10 @@ def inspect(file: Path, reproduce: bool, bundle: Path, as_json: bool) -> None:
 
 
 def _show_engine(console: Console, sidecar: Sidecar, as_json: bool) -> None:
-    from ccr_deploy.plain_records import to_json
     from ccr_deploy.reporting.engine_lines import engine_lines
 
     if as_json:
-        click.echo(to_json(sidecar))
+        echo_json(asdict(sidecar))
         return
     for line in engine_lines(sidecar):
         console.print(line, markup=False, soft_wrap=True)
@@ -70,7 +79,7 @@ def _show_engine(console: Console, sidecar: Sidecar, as_json: bool) -> None:
 
 def _show_payload(console: Console, header: PayloadHeader, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(asdict(header), indent=2))
+        echo_json(asdict(header))
         return
     console.print(
         f"payload of contract {header.contract_id}: {header.image_height}x{header.image_width} pixels, "

@@ -12,6 +12,7 @@ import click
 from ccr_deploy.cli.common import (
     bundle_argument,
     chosen_target,
+    echo_line,
     engines_option,
     json_option,
     stdout_console,
@@ -89,7 +90,7 @@ def serve(
 
 def tell(event: Event) -> None:
     """One line for people."""
-    click.echo(str(event))
+    echo_line(str(event))
 
 
 def tell_json(event: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from ccr_deploy.cli.common import (
     TerminalProgress,
     bundle_argument,
     chosen_target,
+    echo_json,
+    echo_line,
     engines_option,
     json_option,
     precision_options,
@@ -98,7 +101,7 @@ def verify(
         progress=TerminalProgress(),
     )
     if as_json:
-        click.echo(to_json(result), nl=False)
+        echo_json(json.loads(to_json(result)))
     else:
         print_warnings(console, result.warnings)
         for table in verification_tables(result):
@@ -109,7 +112,7 @@ def verify(
             console.print(f"report: {report / 'report.html'}", markup=False)
     if not result.passed:
         failed = [f"{gate.level} {gate.gate}" for gate in result.gates if not gate.passed]
-        click.echo(
+        echo_line(
             f"ccr-deploy: {len(failed)} of {len(result.gates)} gates failed: {', '.join(failed)}", err=True
         )
         ctx.exit(GATE_FAILED)

@@ -9,7 +9,7 @@ import numpy as np
 import pydantic
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ccr_deploy import __version__
 from ccr_deploy.bundle import (
@@ -213,7 +213,8 @@ def _sample_codes(encoder: EncoderGraph, images: npt.NDArray[np.uint8]) -> npt.N
 def _add_weights(writer: BundleWriter, stem: str, tensors: Mapping[str, Tensor]) -> FileRecord:
     # Clones, since safetensors refuses tensors that share memory.
     separate = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    return writer.add(stem, ".safetensors", lambda path: save_file(separate, path))
+    # Written here, since what safetensors raises on a full disk is no OSError.
+    return writer.add(stem, ".safetensors", lambda path: path.write_bytes(save(separate)))
 
 
 def _png_writer(pixels: npt.NDArray[np.uint8]) -> Callable[[Path], None]:

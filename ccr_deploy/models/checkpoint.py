@@ -15,16 +15,17 @@ The format is what `torch.save` writes of one dictionary:
 
 Version 1 had no ``trained_iterations``.
 
-It is read with ``weights_only=True``: a pickle that wants to run code is refused.
+`ccr_deploy.models.checkpoint_file` reads it: a pickle that wants to run code, or much memory, is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickle
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pydantic
 import torch
@@ -34,9 +35,11 @@ from ccr_deploy.atomic import atomic_file
 from ccr_deploy.contract import Preprocessing
 from ccr_deploy.errors import CheckpointError, WrongUsageError, first_problem
 from ccr_deploy.models.chain import BaselineChain, CcrChain
+from ccr_deploy.models.checkpoint_file import check_claims, read_checkpoint
 from ccr_deploy.models.config import ModelConfig
 from ccr_deploy.models.iterations import TrainedIterations, checked_iterations, named_iterations
 from ccr_deploy.models.presets import default_preprocessing, preset
+from ccr_deploy.untrusted import check_plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +70,8 @@ class Checkpoint:
         classes = self.config.classifier.classes
         if self.class_names and len(self.class_names) != classes:
             raise CheckpointError(f"{len(self.class_names)} class names for {classes} classes")
+        if wrong := [name for name, value in self.metrics.items() if not math.isfinite(value)]:
+            raise CheckpointError(f"metric {wrong[0]} is {self.metrics[wrong[0]]}, not a finite number")
         try:
             checked_iterations(self.trained_iterations)
             self.preprocessing.check_covers(self.config.image_height, self.config.image_width)
@@ -77,7 +82,7 @@ class Checkpoint:
 class _Description(pydantic.BaseModel):
     """What a checkpoint says of itself beside its weights."""
 
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     config: ModelConfig
     trained_iterations: TrainedIterations
@@ -124,11 +129,13 @@ def load_checkpoint(
         WrongUsageError: there is no such file, a bare state dict comes without a preset, or the file
             records other trained iterations.
     """
-    content = _read(path)
+    content = read_checkpoint(path)
     if content.get("format") == FORMAT:
-        if content.get("version") != VERSION:
+        version = content.get("version")
+        if type(version) is not int or version != VERSION:
+            found = version if type(version) is int else f"of type {type(version).__name__}"
             raise CheckpointError(
-                f"{path}: checkpoint version {content.get('version')}, this program reads {VERSION}: {REMEDY}"
+                f"{path}: checkpoint version {found}, this program reads {VERSION}: {REMEDY}"
             )
         described: object = {
             name: value for name, value in content.items() if name in _Description.model_fields
@@ -140,7 +147,7 @@ def load_checkpoint(
         described = hyper_parameters.get("checkpoint") if isinstance(hyper_parameters, Mapping) else None
         state_dict = content.get("state_dict", content)
     state_dict = _unwrapped(state_dict, path)
-    if described:
+    if isinstance(described, Mapping) and described:
         checkpoint = _described(described, state_dict, path)
         _check_same_iterations(checkpoint.trained_iterations, trained_iterations, path)
     elif preset_name is not None:
@@ -187,27 +194,6 @@ def _empty_model(config: ModelConfig, preprocessing: Preprocessing) -> CcrChain 
     return BaselineChain(config, preprocessing) if config.is_baseline else CcrChain(config)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WrongUsageError(f"{path}: no such checkpoint") from None
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused: it is damaged or holds objects other than tensors and plain values, which "
-            f"could run code when loaded; save its state dict alone ({_first_line(error)})"
-        ) from error
-    except Exception as error:  # a damaged file makes the unpickler raise almost anything
-        raise CheckpointError(f"{path}: cannot be read, perhaps truncated ({_first_line(error)})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint or state dict")
-    return content
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-
-
 def _unwrapped(state_dict: object, path: Path) -> dict[str, Tensor]:
     """The tensors below the wrapper's prefix, if the model was wrapped (Lightning, DDP, compile)."""
     tensors = (
@@ -226,7 +212,10 @@ def _unwrapped(state_dict: object, path: Path) -> dict[str, Tensor]:
 
 def _described(content: object, state_dict: dict[str, Tensor], path: Path) -> Checkpoint:
     try:
-        description = _Description.model_validate(content)
+        check_plain(content)
+        # As JSON, since only there do strict fields take lists for tuples, and objects for dataclasses.
+        text = json.dumps(content, default=lambda value: f"a {type(value).__name__}")
+        description = _Description.model_validate_json(text)
         return Checkpoint(
             config=description.config,
             trained_iterations=description.trained_iterations,
@@ -237,8 +226,8 @@ def _described(content: object, state_dict: dict[str, Tensor], path: Path) -> Ch
         )
     except pydantic.ValidationError as error:
         raise CheckpointError(f"{path}: configuration {first_problem(error)}: {REMEDY}") from error
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    except (CheckpointError, ValueError, TypeError) as error:  # TypeError: a key is neither text nor number
+        raise CheckpointError(f"{path}: {error}: {REMEDY}") from error
 
 
 def _check_same_iterations(recorded: tuple[int, ...], given: tuple[int, ...] | None, path: Path) -> None:
@@ -278,6 +267,7 @@ def _check_fit(checkpoint: Checkpoint, path: Path) -> None:
         raise CheckpointError(
             f"{path}: the state dict does not fit the model: {'; '.join(problems)}; is it another preset's?"
         )
+    check_claims(found, path)
     unusual = [
         name
         for name, tensor in found.items()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ccr_deploy.contract import DOWNSAMPLING
+from ccr_deploy.contract import DOWNSAMPLING, MAX_SIDE
 from ccr_deploy.models.iterations import MAX_ITERATIONS
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class ClassifierConfig(_Config):
 class ModelConfig(_Config):
     """One model of the family: a CCR chain, or the baseline when it has a decoder."""
 
-    image_height: Annotated[int, Field(ge=DOWNSAMPLING)] = 224
-    image_width: Annotated[int, Field(ge=DOWNSAMPLING)] = 224
+    image_height: Annotated[int, Field(ge=DOWNSAMPLING, le=MAX_SIDE)] = 224
+    image_width: Annotated[int, Field(ge=DOWNSAMPLING, le=MAX_SIDE)] = 224
     iterations: Annotated[int, Field(ge=1, le=MAX_ITERATIONS)] = 8
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig | None = None

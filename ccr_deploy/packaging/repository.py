@@ -25,6 +25,7 @@ from ccr_deploy.bundle import Stage
 from ccr_deploy.errors import RepositoryError, WrongUsageError
 from ccr_deploy.precisions import EnginePrecision
 from ccr_deploy.records import Record, parse_versioned_json
+from ccr_deploy.untrusted import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,9 +83,13 @@ def read_repository(path: Path) -> RepositoryRecord | None:
     if not record.is_file():
         raise WrongUsageError(f"{path}: holds something else than a model repository: name another folder")
     remedy = "package into another folder"
+    try:
+        text = read_bytes(record)
+    except OSError as error:
+        raise RepositoryError(f"{record}: cannot be read ({error.strerror}): {remedy}") from error
     return parse_versioned_json(
         RepositoryRecord,
-        record.read_bytes(),
+        text,
         record,
         version=SCHEMA_VERSION,
         error=RepositoryError,

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from ccr_deploy.errors import CalibrationError, MissingExtraError
 from ccr_deploy.precision.optimizer import quiet
 from ccr_deploy.precision.quantizers import quantized_activations
+from ccr_deploy.precision.table import has_scale
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,7 +99,7 @@ class RangeCollector:
         ranges = {}
         for name in self._names:
             low, high = (float(np.asarray(value).item()) for value in found[name].range_value)
-            if low == high:
+            if low == high or not has_scale(max(abs(low), abs(high))):
                 raise CalibrationError(
                     f"tensor {name}: {low + 0.0:g} everywhere on these images, which gives no range to "
                     "quantize: give other images, or check the checkpoint"

@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ccr_deploy.contract import Preprocessing
+from ccr_deploy.contract import FLOAT32_MAX, FLOAT32_TINY, Preprocessing
 from ccr_deploy.errors import CalibrationError, WrongUsageError
 from ccr_deploy.precision.quantizers import iteration_of, quantized_activations, signal_of
 from ccr_deploy.records import Record, parse_versioned_json
+from ccr_deploy.untrusted import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -45,17 +46,24 @@ INT8_MAX = 127
 CalibratedStage = Literal["encoder", "classifier"]
 
 
+def has_scale(magnitude: float) -> bool:
+    """Whether the scale of a largest absolute value is a number, other than 0, in float32."""
+    return FLOAT32_TINY <= magnitude / INT8_MAX <= FLOAT32_MAX
+
+
 class TensorRange(Record):
     """One tensor's range, and how it was found (``minmax``, ``entropy``, ``percentile 99.99``)."""
 
-    low: Annotated[float, Field(allow_inf_nan=False)]
-    high: Annotated[float, Field(allow_inf_nan=False)]
+    low: float
+    high: float
     method: str
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
         if self.low >= self.high:
             raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        if not has_scale(self.magnitude):
+            raise ValueError(f"low {self.low:g} and high {self.high:g} have no scale in float32")
         return self
 
     @property
@@ -127,9 +135,18 @@ def read_table(path: Path) -> CalibrationTable:
         CalibrationError: it is no table of this version, or has an unknown or wrong field.
     """
     try:
-        text = path.read_bytes()
+        text = read_bytes(path)
     except OSError as error:
         raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
+    return parse_table(text, path)
+
+
+def parse_table(text: bytes, path: Path) -> CalibrationTable:
+    """Parse a table; `path` is where it came from, for messages.
+
+    Raises:
+        CalibrationError: it is no table of this version, or has an unknown or wrong field.
+    """
     return parse_versioned_json(
         CalibrationTable,
         text,

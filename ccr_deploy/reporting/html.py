@@ -12,6 +12,7 @@ try:
 except ImportError:
     raise MissingExtraError("jinja2", "report", "an HTML report") from None
 
+from ccr_deploy.printable import printable
 from ccr_deploy.reporting.plots import accuracy_plot, speedup_plot
 from ccr_deploy.reporting.tables import benchmark_tables, summary_table, unreliable_line, verification_tables
 
@@ -47,7 +48,11 @@ def html(
         plot = "" if verification else speedup_plot(benchmark)
         sections.extend((table, plot) for table in benchmark_tables(benchmark))
     template = resources.files("ccr_deploy.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,  # a plot is Markup
+    )
     return environment.from_string(template).render(
         title=title,
         sections=sections,

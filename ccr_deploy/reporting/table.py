@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ccr_deploy.printable import printable
+
 
 @dataclass(frozen=True)
 class Table:
@@ -17,3 +19,15 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     warning: str = ""
+
+    def __post_init__(self) -> None:
+        """Escape what a file's names may smuggle into a terminal or a report."""
+        shown = {
+            "title": printable(self.title),
+            "columns": tuple(map(printable, self.columns)),
+            "rows": tuple(tuple(map(printable, row)) for row in self.rows),
+            "note": printable(self.note),
+            "warning": printable(self.warning),
+        }
+        for name, value in shown.items():
+            object.__setattr__(self, name, value)

@@ -11,6 +11,8 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
 
+from ccr_deploy.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,7 +45,7 @@ def print_table(console: Console, table: Table) -> None:
 def print_warnings(console: Console, warnings: Sequence[str]) -> None:
     """Print a line each."""
     for line in warnings:
-        console.print(Text(f"warning: {line}", style="yellow"), soft_wrap=True)
+        console.print(Text(printable(f"warning: {line}"), style="yellow"), soft_wrap=True)
 
 
 def _caption(table: Table) -> Text | None:

@@ -21,6 +21,7 @@ from ccr_deploy.metrics import (
     top_k_hits,
 )
 from ccr_deploy.payload import encode_payload
+from ccr_deploy.printable import printable
 from ccr_deploy.progress import SILENT
 from ccr_deploy.verification.answers import Answers, StageRunners, collect
 from ccr_deploy.verification.gates import Gates, judge
@@ -94,7 +95,7 @@ def verify(
     return VerificationReport(
         schema_version=SCHEMA_VERSION,
         created_by=f"ccr-deploy {__version__}",
-        bundle=str(bundle.path),
+        bundle=printable(str(bundle.path)),
         contract_id=bundle.manifest.contract_id,
         weights_sha256=bundle.manifest.weights.sha256,
         iterations=bundle.manifest.model.iterations,

@@ -17,6 +17,7 @@ from ccr_deploy.benchmarking.worker import Competitor
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.engine_options import REFERENCE_BACKEND, PyTorchOptions
 from ccr_deploy.errors import EngineError, MachineBusyError
+from ccr_deploy.printable import printable
 from ccr_deploy.progress import SILENT
 from ccr_deploy.target import GPU_REFERENCE_TARGET, REFERENCE_TARGET, uses_gpu
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
@@ -71,7 +72,7 @@ def benchmark_bundle(
     return BenchmarkReport(
         schema_version=BENCHMARK_SCHEMA_VERSION,
         created_by=f"ccr-deploy {__version__}",
-        bundle=str(bundle.path),
+        bundle=printable(str(bundle.path)),
         contract_id=bundle.manifest.contract_id,
         weights_sha256=bundle.manifest.weights.sha256,
         model=f"{model.image_height}x{model.image_width}, T={model.iterations}, cut {model.classifier.cut}",

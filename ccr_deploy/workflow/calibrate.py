@@ -19,7 +19,8 @@ from ccr_deploy.precision.int8 import to_int8
 from ccr_deploy.precision.ranges import RangeCollector
 from ccr_deploy.precision.recipe import DEFAULT_HIGH_PRECISION
 from ccr_deploy.precision.sensitivity import LayerSensitivity, proposal, ranked
-from ccr_deploy.precision.table import CalibrationTable, StageTable, TensorRange, check_stage
+from ccr_deploy.precision.table import CalibrationTable, StageTable, TensorRange, check_stage, parse_table
+from ccr_deploy.printable import printable
 from ccr_deploy.progress import SILENT
 from ccr_deploy.workflow.calibrated_graphs import STAGES, CalibratedGraphs
 from ccr_deploy.workflow.graphs import graph_runner, load_model
@@ -102,7 +103,7 @@ def calibrate_bundle(
     )
     judged = list_folder(bundle, held_out) if held_out else rest
     held_out_pictures = ReadablePictures(bundle, _spread(judged, recipe.held_out_samples))
-    description = str(held_out) if held_out else f"{images}, other groups than those calibrated on"
+    description = printable(str(held_out) if held_out else f"{images}, other groups than those calibrated on")
     result = _add_int8(graphs, table, held_out_pictures, description, progress)
     unreadable = (*pictures.unreadable, *held_out_pictures.unreadable)
     return Calibration(result, table, unreadable, tuple(ranked(sensitivity)))
@@ -141,7 +142,7 @@ def calibrate_from_table(
     table = table.model_copy(update={"high_precision": graphs.checked_layers(kept)})
     items = list_folder(bundle, held_out) if held_out else []
     pictures = ReadablePictures(bundle, _spread(items, recipe.held_out_samples))
-    result = _add_int8(graphs, table, pictures, str(held_out or ""), progress)
+    result = _add_int8(graphs, table, pictures, printable(str(held_out or "")), progress)
     return Calibration(result, table, tuple(pictures.unreadable), ())
 
 
@@ -238,6 +239,8 @@ def _add_int8(
         if not accuracies and (known := _still_valid(bundle, records)):
             description, accuracies = known.images, known.accuracies
         text = table.to_json()
+        if parse_table(text.encode(), bundle.path) != table:
+            raise BundleError(f"{bundle.path}: the calibration table would not be read as it was meant")
         calibration = CalibrationRecord(
             table=writer.add("calibration", ".json", lambda path: path.write_text(text, encoding="utf-8")),
             high_precision=table.high_precision,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.errors import PayloadError, WrongUsageError
+from ccr_deploy.errors import PayloadError
 from ccr_deploy.images import load_image
 from ccr_deploy.payload import decode_payload
 from ccr_deploy.runtime import Classifier, Encoder
 from ccr_deploy.workflow.batches import batch_size
-from ccr_deploy.workflow.sources import is_payload
+from ccr_deploy.workflow.sources import is_payload, read_payload_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,11 +86,9 @@ def read_payload_file(path: Path, contract: CodeContract) -> bytes:
         WrongUsageError: the file cannot be read.
         PayloadError: it is damaged or speaks another contract.
     """
+    payload = read_payload_bytes(path)
     try:
-        payload = path.read_bytes()
         decode_payload(payload, contract)
-    except OSError as error:
-        raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
     except PayloadError as error:
         raise PayloadError(f"{path}: {error}") from error
     return payload

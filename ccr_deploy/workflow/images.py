@@ -9,6 +9,7 @@ import numpy as np
 
 from ccr_deploy.errors import CalibrationError, ImageError
 from ccr_deploy.images import list_images, load_image, load_images
+from ccr_deploy.printable import printable
 from ccr_deploy.verification.answers import BATCH
 from ccr_deploy.verification.verify import ImageSet
 
@@ -46,9 +47,9 @@ def folder_images(bundle: Bundle, folder: Path) -> ImageSet:
     """
     items = list_folder(bundle, folder)
     return ImageSet(
-        description=str(folder),
+        description=printable(str(folder)),
         batches=_load_batches(bundle, [item.path for item in items]),
-        names=tuple(str(item.path.relative_to(folder)) for item in items),
+        names=tuple(printable(str(item.path.relative_to(folder))) for item in items),
         labels=tuple(item.label for item in items),
         groups=tuple(item.group for item in items),
     )

@@ -10,7 +10,7 @@ from ccr_deploy.engine_options import RtxOptions, TensorRtOptions
 from ccr_deploy.engine_sidecar import check_hash, read_sidecar
 from ccr_deploy.errors import PayloadError, WrongUsageError
 from ccr_deploy.payload import read_payload
-from ccr_deploy.workflow.sources import is_payload
+from ccr_deploy.workflow.sources import is_payload, read_payload_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def inspect_file(path: Path) -> Inspected:
     """
     if is_payload(path):
         try:
-            return Inspected(payload=read_payload(path.read_bytes())[0])
+            return Inspected(payload=read_payload(read_payload_bytes(path))[0])
         except PayloadError as error:
             raise PayloadError(f"{path}: {error}") from error
     sidecar = read_sidecar(path)

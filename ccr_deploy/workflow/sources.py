@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 from ccr_deploy.errors import ImageError, WrongUsageError
 from ccr_deploy.images import SUFFIXES
 from ccr_deploy.payload import MAGIC, SUFFIX
+from ccr_deploy.untrusted import open_regular, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+
+
+MAX_PAYLOAD_BYTES = 64 << 20
+"""More than the largest image's code takes."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,20 @@ def is_payload(path: Path) -> bool:
         WrongUsageError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return path.suffix == SUFFIX or file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_payload_bytes(path: Path) -> bytes:
+    """Read a payload file; what is in it is not looked at.
+
+    Raises:
+        WrongUsageError: it cannot be read.
+    """
+    try:
+        return read_bytes(path, MAX_PAYLOAD_BYTES)
     except OSError as error:
         raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
 

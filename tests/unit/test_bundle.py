@@ -1,6 +1,7 @@
 """The bundle: what is refused, and that no accident leaves half of one."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -310,7 +311,7 @@ def test_a_manifest_survives_json(created_by, names, metrics):
         contract_id=CONTRACT.contract_id,
         weights=record,
         graphs=(),
-        samples=(),
+        samples=(SampleRecord(file=record, label=None),),
         baseline=None,
         calibration=None,
     )
@@ -399,7 +400,7 @@ def test_files_that_a_new_manifest_does_not_name_are_removed(tmp_path):
 def test_files_that_both_manifests_name_stay(tmp_path):
     bundle = make(tmp_path)
     with writing_bundle(tmp_path) as writer:
-        writer.commit(bundle.manifest.model_copy(update={"samples": ()}))
+        writer.commit(bundle.manifest.model_copy(update={"graphs": ()}))
     assert bundle.file(bundle.manifest.weights).exists()
 
 
@@ -612,3 +613,88 @@ def test_a_first_writer_that_was_killed_does_not_hinder_the_next(tmp_path):
     path = tmp_path / "bundle"
     kill_in_the_middle(path, "within a file")
     assert make(path).manifest.created_by == "ccr-deploy first"
+
+
+@pytest.mark.parametrize("name", [".", "..", ".hidden", "-x"])
+def test_a_file_name_that_is_no_file_s_is_refused(tmp_path, name):
+    edit(make(tmp_path), lambda content: content["weights"].update(name=name))
+    assert "field weights.name" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("weights", "bytes"), True),
+        (("weights", "bytes"), -1),
+        (("weights", "bytes"), "3"),
+        (("samples", 0, "label"), True),
+        (("samples", 0, "label"), 3),
+        (("samples", 0, "label"), -1),
+        (("samples",), []),
+        (("metrics", "top1_percent"), True),
+        (("metrics", "top1_percent"), float("nan")),
+        (("metrics", "top1_percent"), float("inf")),
+        (("model", "iterations"), True),
+        (("model", "image_height"), 1 << 30),
+        (("contract", "image_width"), True),
+        (("contract", "preprocessing", "std"), [1e-50, 1, 1]),
+        (("contract", "preprocessing", "mean"), [float("nan"), 0, 0]),
+        (("class_names",), ["\ud800", "b", "c"]),
+        (("class_names",), ["a", "b"]),
+        (("created_by",), [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]),
+    ],
+)
+def test_a_hostile_field_is_refused(tmp_path, place, value):
+    def change(content):
+        *way, last = place
+        for step in way:
+            content = content[step]
+        content[last] = value
+
+    edit(make(tmp_path), change)
+    refusal(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_manifest_in_another_encoding_is_refused(tmp_path, encoding):
+    path = make(tmp_path).path / MANIFEST
+    path.write_text(path.read_text(), encoding=encoding)
+    assert "not JSON" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "weights"])
+def test_a_fifo_in_a_file_s_place_is_refused_and_not_waited_for(tmp_path, name):
+    bundle = make(tmp_path)
+    path = tmp_path / (bundle.manifest.weights.name if name == "weights" else name)
+    path.unlink()
+    os.mkfifo(path)
+    assert path.name in refusal(tmp_path)
+
+
+def test_a_manifest_that_could_not_be_read_back_leaves_the_old_bundle(tmp_path):
+    before = contents(make(tmp_path).path)
+
+    def write() -> None:
+        with writing_bundle(tmp_path) as writer:
+            manifest = fill(writer, "second")
+            manifest.metrics["top1_percent"] = float("nan")
+            writer.commit(manifest)
+
+    with pytest.raises(BundleError, match="metrics"):
+        write()
+    assert contents(tmp_path) == before
+
+
+def test_a_file_that_is_not_what_was_written_leaves_the_old_bundle(tmp_path):
+    before = contents(make(tmp_path).path)
+
+    def write() -> None:
+        with writing_bundle(tmp_path) as writer:
+            manifest = fill(writer, "second")
+            path = tmp_path / manifest.weights.name
+            path.write_bytes(path.read_bytes()[::-1])
+            writer.commit(manifest)
+
+    with pytest.raises(BundleError, match="damaged"):
+        write()
+    assert contents(tmp_path) == before

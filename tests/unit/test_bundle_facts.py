@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from typing import TYPE_CHECKING
@@ -100,3 +101,32 @@ def test_what_only_commands_read_may_be_missing(folder: Path) -> None:
 def test_a_folder_without_a_bundle_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(WrongUsageError, match="no bundle there"):
         BundleFacts.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("class_names", ["only one"]),
+        ("class_names", ["\ud800"] * 5),
+        ("contract", {"image_height": 0}),
+        ("contract", {"image_height": 1 << 20}),
+        ("contract", {"code_channels": -16}),
+        ("contract", {"iterations": True}),
+        ("contract", {"preprocessing": {"resize_to_cover": [1, 1]}}),
+        ("contract", {"preprocessing": {"resize_to_cover": [32, 48], "std": [1e-50, 1, 1]}}),
+        ("model", {}),
+    ],
+)
+def test_both_readers_refuse_a_hostile_field(folder: Path, field: str, value: object) -> None:
+    """Though the contract's id is honest."""
+
+    def change(content: dict) -> None:
+        content[field] = {**content[field], **value} if field == "contract" else value
+        text = json.dumps(content["contract"], sort_keys=True, separators=(",", ":"))
+        content["contract_id"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    edit(folder, change)
+    for read in (BundleFacts.read, Bundle.open):
+        with pytest.raises(BundleError, match=r"manifest\.json: ") as caught:
+            read(folder)
+        assert "\n" not in str(caught.value)

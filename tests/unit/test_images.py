@@ -1,5 +1,7 @@
 """Pictures as the contract wants them, and refusals that name the file."""
 
+import contextlib
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -68,7 +70,7 @@ def test_a_grey_picture_has_its_grey_in_all_three_channels(tmp_path):
     np.testing.assert_array_equal(loaded, np.repeat(grey[:, :, None], 3, axis=2))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_a_16_bit_grey_picture_keeps_its_upper_8_bits(tmp_path, suffix):
     grey = np.random.default_rng(0).integers(0, 1 << 16, (16, 16), dtype=np.uint16)
     loaded = load_image(save(Image.fromarray(grey), tmp_path / f"x{suffix}"), PLAIN, 16, 16)
@@ -229,7 +231,7 @@ def test_a_folder_named_png_is_refused(tmp_path):
     refusal(path)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif", ".ppm"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif", ".gif"])
 def test_a_picture_cut_in_its_middle_is_refused(tmp_path, suffix):
     path = save(Image.fromarray(noise(64, 64)), tmp_path / f"x{suffix}")
     content = path.read_bytes()
@@ -383,3 +385,41 @@ def test_a_very_thin_picture_is_refused_before_it_is_enlarged(tmp_path):
     Image.new("L", (3_000_000, 30)).save(path)
     with pytest.raises(ImageError, match="too thin"):
         load_image(path, Preprocessing((100, 100)), 96, 96)
+
+
+@pytest.mark.parametrize(
+    ("form", "mode"), [("EPS", "RGB"), ("PPM", "RGB"), ("PCX", "RGB"), ("ICO", "RGB"), ("TGA", "RGB")]
+)
+def test_a_picture_of_another_format_is_refused_whatever_it_is_called(tmp_path, form, mode, monkeypatch):
+    monkeypatch.setenv("PATH", "")  # no Ghostscript: the refusal is ours
+    path = tmp_path / "x.png"
+    Image.new(mode, (64, 64), "red").save(path, format=form)
+    assert "not a picture (JPEG, PNG, WebP, BMP, TIFF or GIF)" in refusal(path)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_a_picture_of_these_formats_is_read_whatever_it_is_called(tmp_path, form):
+    path = tmp_path / "x.dat"
+    Image.new("RGB", (16, 16), "red").save(path, format=form)
+    assert load_image(path, PLAIN, 16, 16).shape == (16, 16, 3)
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    assert "not a file" in refusal(tmp_path / "x.png")
+
+
+def test_a_device_is_refused(tmp_path):
+    (tmp_path / "x.png").symlink_to("/dev/zero")
+    assert "not a file" in refusal(tmp_path / "x.png")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_damaged_tiff_warns_of_nothing(tmp_path, capfd):
+    path = save(Image.fromarray(noise(16, 16)), tmp_path / "x.tif")
+    content = path.read_bytes()
+    for position in range(8, 200):
+        path.write_bytes(content[:position] + b"\xff\xff" + content[position + 2 :])
+        with contextlib.suppress(ImageError):
+            load_image(path, PLAIN, 16, 16)
+    assert capfd.readouterr().err == ""

@@ -173,3 +173,34 @@ def test_a_text_of_another_version_is_refused(text: bytes, message: str) -> None
         load_versioned_json(text, Path("some.json"), version=3, error=BundleError, remedy="do this")
     assert f"some.json: {message}" in str(caught.value)
     assert str(caught.value).endswith(": do this")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+    with pytest.raises(FieldError, match=r"field pair\.1: a finite number is needed"):
+        read_record(Outer, {**GOOD, "pair": [1, value]})
+
+
+@dataclass(frozen=True)
+class Versioned:
+    version: Literal[1]
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1"])
+def test_a_literal_is_of_its_own_type(value: object) -> None:
+    with pytest.raises(FieldError, match="field version"):
+        read_record(Versioned, {"version": value})
+
+
+@pytest.mark.parametrize("version", ["true", "1.0", '"1"'])
+def test_a_schema_version_is_a_whole_number(version: str) -> None:
+    with pytest.raises(BundleError, match="schema version"):
+        load_versioned_json(
+            b'{"schema_version": %s}' % version.encode(), Path("x"), version=1, error=BundleError, remedy=""
+        )
+
+
+def test_names_of_fields_are_shown_in_short() -> None:
+    with pytest.raises(FieldError) as caught:
+        read_record(Outer, {**GOOD, "x" * 10_000: 1})
+    assert len(str(caught.value)) < 100

@@ -1,6 +1,7 @@
 """Targets: TOML files that say what is wrong with them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -307,3 +308,34 @@ def test_only_a_version_compatible_engine_is_bound_to_a_major_version():
 )  # fmt: skip
 def test_which_targets_compute_on_a_gpu(name, on_gpu):
     assert uses_gpu(load_target(name)) is on_gpu
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD.encode("utf-16"),
+        GOOD.encode("utf-8-sig"),
+        GOOD.encode() + b"\nx = " + b"[" * 100_000,
+        GOOD.encode() + b"\n" + b".".join([b"a"] * 100) + b" = 1",
+        GOOD.encode() + b"\n[" + b".".join([b"a"] * 5000) + b"]",
+        GOOD.encode() + b"\n" + b".".join([b"a"] * 1_000_000) + b" = 1",
+        GOOD.replace("threads = 3", "threads = true").encode(),
+        GOOD.replace("threads = 3", "threads = nan").encode(),
+        GOOD.replace("threads = 3", f"threads = {'9' * 5000}").encode(),
+        GOOD.replace("threads = 3", f"threads = 0x{'f' * 20}").encode(),
+        GOOD.replace("threads = 3", "threads = 1979-05-27").encode(),
+    ],
+)
+def test_hostile_toml_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(TargetError) as caught:
+        load_target(str(path))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "mine.toml")
+    with pytest.raises(TargetError, match="not a file"):
+        load_target(str(tmp_path / "mine.toml"))

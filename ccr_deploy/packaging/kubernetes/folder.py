@@ -17,7 +17,9 @@ from ccr_deploy import __version__
 from ccr_deploy.atomic import atomic_folder
 from ccr_deploy.errors import CcrDeployError, MissingExtraError, WrongUsageError
 from ccr_deploy.packaging.kubernetes.manifests import deployment_manifests, kserve_manifests
+from ccr_deploy.printable import printable
 from ccr_deploy.target import resolve
+from ccr_deploy.untrusted import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,10 +102,11 @@ def publish(folder: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
 
 def _header(settings: DeploymentSettings, contract_id: str, folder: str) -> str:
     target = settings.loaded_target
+    description = printable(target.description)
     lines = (
         f"{_MARK}{__version__} (package --format kubernetes); writing again overwrites changes.",
         f"# Serves the bundle {settings.bundle} of {settings.image}",
-        f"# with the contract {contract_id}, for the target {settings.target}: {target.description}.",
+        f"# with the contract {contract_id}, for the target {settings.target}: {description}.",
         f"# Apply deployment/ or kserve/, not both: kubectl apply -f {folder}/",
     )
     return "\n".join(lines) + "\n"
@@ -124,8 +127,13 @@ def _check_ours(folder: Path) -> None:
         raise WrongUsageError(f"{folder}: not a folder: name another")
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if not (path.is_dir() or (name in _FILES and path.read_bytes().startswith(_MARK.encode()))):
+        if not (path.is_dir() or (name in _FILES and _begins_as_ours(path))):
             raise WrongUsageError(
                 f"{folder}: holds something else than manifests that were written here ({name}): "
                 "name another folder"
             )
+
+
+def _begins_as_ours(path: Path) -> bool:
+    with open_regular(path) as file:
+        return file.read(len(_MARK.encode())) == _MARK.encode()

@@ -1,7 +1,10 @@
 """Checkpoints: three formats that load, and files that are refused without running them."""
 
+import io
 import os
 import pickle
+import resource
+import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -460,3 +463,156 @@ def test_unusual_tensors_are_refused(tmp_path, kind):
     weight = content["state_dict"]["encoder.stem.weight"]
     content["state_dict"]["encoder.stem.weight"] = weight.to_sparse() if kind == "sparse" else weight.cfloat()
     assert "encoder.stem.weight" in refusal(save(content, tmp_path / "x.pt"))
+
+
+# What lies, or costs more than it has
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_that_is_no_number_is_refused_and_named(tmp_path, value):
+    path = save(own_format(metrics={"top1_percent": value}), tmp_path / "x.pt")
+    assert "field metrics.top1_percent: Input should be a finite number" in refusal(path)
+    with pytest.raises(CheckpointError, match="metric top1_percent is"):
+        replace(tiny(), metrics={"top1_percent": value})
+
+
+@pytest.mark.parametrize("field", ["mean", "std"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, -1e300])
+def test_a_normalisation_that_is_none_is_refused_and_named(tmp_path, field, value):
+    preprocessing = {"resize_to_cover": (36, 40), field: (0.5, value, 0.5)}
+    assert "configuration field preprocessing" in refusal(
+        save(own_format(preprocessing=preprocessing), tmp_path / "x.pt")
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("trained_iterations", [True]),
+        ("metrics", {"top1": True}),
+        ("metrics", {"top1": torch.tensor(0.5)}),
+        ("metrics", {"top1": 10**400}),
+        ("class_names", ["ant", "bee", "\ud800"]),
+        ("class_names", [["ant"] * 3] * 3),
+        ("version", torch.ones(3)),
+        ("version", True),
+        ("config", torch.ones(3)),
+        ("config", {1j: 2}),
+    ],
+)
+def test_a_description_of_other_types_is_refused(tmp_path, field, value):
+    refusal(save(own_format(**{field: value}), tmp_path / "x.pt"))
+
+
+def test_hyperparameters_of_tensors_are_another_trainer_s(tmp_path):
+    content = {"state_dict": own_format()["state_dict"], "hyper_parameters": {"checkpoint": torch.ones(3)}}
+    with pytest.raises(WrongUsageError, match="--preset"):
+        load_checkpoint(save(content, tmp_path / "x.pt"))
+
+
+def nested(depth: int) -> list[object]:
+    content: list[object] = []
+    for _ in range(depth):
+        content = [content]
+    return content
+
+
+@pytest.mark.parametrize("depth", [40, 300])
+def test_a_deep_description_is_refused(tmp_path, depth):
+    assert "nested more than 32" in refusal(save(own_format(class_names=nested(depth)), tmp_path / "x.pt"))
+
+
+def rewritten(content: object, path: Path, change) -> Path:
+    """A checkpoint whose archive is written anew; `change` gives each record's content and compression."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(path, "w") as new:
+        for record in old.infolist():
+            data, compression = change(record.filename, old.read(record))
+            new.writestr(record.filename, data, compression)
+    return path
+
+
+def test_an_archive_written_anew_loads(tmp_path):
+    path = rewritten(own_format(), tmp_path / "x.pt", lambda _, data: (data, zipfile.ZIP_STORED))
+    assert load_checkpoint(path).config == TINY
+
+
+def test_a_record_that_inflates_is_refused_by_its_header(tmp_path):
+    def change(name, data):
+        return (bytes(1 << 30) if name.endswith("data/0") else data), zipfile.ZIP_DEFLATED
+
+    path = rewritten(own_format(), tmp_path / "x.pt", change)
+    assert path.stat().st_size < 4 << 20
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "records are compressed" in refusal(path)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 100 << 10
+
+
+def test_records_that_claim_more_than_the_file_has_are_refused(tmp_path):
+    """Here the directory names one record many times, as bombs of overlapping records do."""
+    path = tmp_path / "x.pt"
+    rewritten(own_format(), path, lambda _, data: (data, zipfile.ZIP_STORED))
+    with zipfile.ZipFile(path, "a") as archive:
+        largest = max(archive.infolist(), key=lambda record: record.file_size)
+        largest.file_size = largest.compress_size = 1 << 40
+        archive._didModify = True
+    assert "claim" in refusal(path)
+
+
+@pytest.mark.parametrize("spoil", [lambda data: b"x" + data, lambda data: data + b"x"])
+def test_an_archive_with_something_before_or_behind_it_is_refused(tmp_path, spoil):
+    path = save(own_format(), tmp_path / "x.pt")
+    path.write_bytes(spoil(path.read_bytes()))
+    refusal(path)
+
+
+def test_a_second_archive_behind_the_first_is_refused(tmp_path):
+    """Programs disagree on which of two directories holds."""
+    path = save(own_format(), tmp_path / "x.pt")
+    path.write_bytes(path.read_bytes() * 2)
+    assert "not an archive as torch.save writes it" in refusal(path)
+
+
+class Allocation:
+    """A pickle that asks for a gigabyte of zeros."""
+
+    def __reduce__(self):
+        return bytearray, (1 << 30,)
+
+
+@pytest.mark.parametrize("write", [torch.save, write_pickle], ids=["torch.save", "pickle"])
+def test_a_pickle_that_wants_memory_is_refused_before_it_gets_it(tmp_path, write):
+    write({"state_dict": demo_weights(), "extra": Allocation()}, tmp_path / "x.pt")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "holds a bytearray" in refusal(tmp_path / "x.pt", "demo")
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 100 << 10
+
+
+def test_tensors_that_repeat_one_element_are_refused(tmp_path):
+    weights = {**tiny().state_dict, "encoder.stem.weight": torch.zeros(1).expand(10**10)}
+    config = TINY.model_dump(mode="json")
+    assert "encoder.stem.weight" in refusal(
+        save(own_format(state_dict=weights, config=config), tmp_path / "x.pt")
+    )
+    weights = {"encoder.stem.weight": torch.zeros(1).expand(1 << 40, 3, 3, 3)}
+    config["encoder"]["stem_channels"] = 1 << 40
+    refusal(save(own_format(state_dict=weights, config=config), tmp_path / "x.pt"))
+
+
+def test_a_checkpoint_of_the_old_file_format_loads(tmp_path):
+    torch.save(own_format(), tmp_path / "x.pt", _use_new_zipfile_serialization=False)
+    assert load_checkpoint(tmp_path / "x.pt").config == TINY
+
+
+def test_pytorch_s_own_advice_is_not_passed_on(tmp_path):
+    save({"state_dict": demo_weights(), "hook": Intruder(tmp_path / "trace")}, tmp_path / "x.pt")
+    message = refusal(tmp_path / "x.pt", "demo")
+    assert "can still be loaded" not in message
+    assert "weights_only" not in message
+    assert "(it names posix.system)" in message
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.pt")
+    assert "not a file" in refusal(tmp_path / "x.pt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import pytest
@@ -147,3 +147,21 @@ def test_two_tables_are_compared_by_their_largest_disagreement() -> None:
     assert (second.stage, second.tensor, second.first, second.second) == ("encoder", "stem", 2, 3)
     assert second.ratio == 1.5
     assert compare_tables(TABLE, TABLE) == []
+
+
+@pytest.mark.parametrize("magnitude", [1e-50, 1e-40, 1e300])
+def test_a_range_without_a_scale_in_float32_is_refused(tmp_path: Path, magnitude: float) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["stages"]["encoder"]["tensors"]["stem"].update(low=-magnitude, high=magnitude)
+
+    with pytest.raises(CalibrationError, match="no scale in float32"):
+        read_table(changed(tmp_path, change))
+
+
+@pytest.mark.parametrize("value", [True, "1", float("nan"), float("inf")])
+def test_a_limit_that_is_no_finite_number_is_refused(tmp_path: Path, value: object) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["stages"]["encoder"]["tensors"]["stem"].update(high=value)
+
+    with pytest.raises(CalibrationError, match=r"stages\.encoder\.tensors\.stem\.high"):
+        read_table(changed(tmp_path, change))

@@ -91,3 +91,20 @@ def test_a_table_without_a_note_has_none():
 def test_every_table_has_its_heading():
     text = markdown("Report", [TABLE, Table(title="Gates", columns=("a",), rows=())])
     assert re.findall(r"^#+ .*$", text, flags=re.MULTILINE) == ["# Report", "## Speed", "## Gates"]
+
+
+HOSTILE = "<script>alert(1)</script> &amp; ![x](http://x) \x1b[31m\n## Fake"
+
+
+@pytest.mark.parametrize("place", ["title", "column", "cell", "note", "warning"])
+def test_no_text_becomes_html_a_link_an_escape_or_a_line(place):
+    text = {
+        name: HOSTILE if name == place else "plain" for name in ("title", "column", "cell", "note", "warning")
+    }
+    table = Table(text["title"], (text["column"],), ((text["cell"],),), text["note"])
+    document = markdown("Report", [table], [text["warning"]])
+    assert "<" not in document
+    assert "](" not in document
+    assert "\x1b" not in document
+    assert "\n## Fake" not in document
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp;amp; ![x]\\(http://x) \\x1b[31m\\n## Fake" in document

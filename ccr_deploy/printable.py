@@ -1,0 +1,24 @@
+"""Texts from files and names of files, as a terminal may show them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_SUSPECT = re.compile(r"[^ -~]")
+
+
+def printable(text: str) -> str:
+    r"""Return `text` on one line, every control, format or invalid character as its escape (``\x1b``).
+
+    So no name can move the cursor, turn the direction of writing, or pass for a line of its own.
+    """
+    return _SUSPECT.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match.group()
+    if unicodedata.category(character) in _HIDDEN:
+        return character.encode("unicode_escape").decode()
+    return character

@@ -1,0 +1,1 @@
+"""Attacks that a maintainer can run again; what they found is in ``docs/reliability.md``."""
