@@ -48,6 +48,8 @@ class Connections:
         self.hosts = hosts
         self.closing = False
         """Whether answers say that their connection is closed."""
+        self.refused = 0
+        """The requests that the application did not hear of."""
         self._most = most
         self._health = health
         self._open: set[Connection] = set()
@@ -104,7 +106,7 @@ class Connection(HttpToolsProtocol):
     @property
     def busy(self) -> bool:
         """Whether a request arrives or waits for its answer."""
-        return not self._refused and (self._arriving or self._waits)
+        return self._waits or (self._arriving and not self._refused)
 
     @property
     def _waits(self) -> bool:
@@ -236,14 +238,19 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, status: HTTPStatus, reason: str, message: str) -> None:
         """Answer without the application, and close once the client has had the time to read it."""
         self._refused = True
+        self._all.refused += 1
         REFUSED.labels("", reason).inc()
-        waits = self._waits
-        if waits:  # for the rest of its body, or it is another one that came before
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        if waits and (self._in_head or self.cycle.response_started):
-            self.transport.close()
+        reads_body = self._arriving and not self._in_head and not self.pipeline
+        if self._waits and not reads_body:  # requests that came before are answered; this one cannot be
+            self.close_after_answer()
+            self._allow(None)
             return
+        if self._waits:
+            if self.cycle.response_started:
+                self.transport.abort()
+                return
+            self.cycle.disconnected = self.cycle.response_complete = True
+            self.cycle.message_event.set()
         content = json.dumps({"error": message}).encode()
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + head % len(content) + content)

@@ -56,8 +56,8 @@ class HttpServer(uvicorn.Server):
 
     @property
     def answered(self) -> int:
-        """The requests that were answered so far."""
-        return self.server_state.total_requests
+        """The requests that were answered so far, refusals included."""
+        return self.server_state.total_requests + self.connections.refused
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen. asyncio accepts as many connections at once as may wait; more may wait."""

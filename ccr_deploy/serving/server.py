@@ -68,7 +68,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The server ended: how many requests it answered since the signal, and how many it did not."""
+    """The server ended: how many requests it answered since the signal, and how many it cut."""
 
     answered: int
     cut: int
@@ -185,18 +185,18 @@ class LocalServer:
     async def _end(self, http: asyncio.Task[None], grpc: grpc.aio.Server) -> Stopped:
         """Answer what is in flight within the grace time, and cut the rest."""
         deadline = time.monotonic() + self._grace_seconds
-        answered = self._answered
+        before = self._answered
         self._dataplane.stopping = True
         self._http.connections.close_after_answers()
         await self._drain(min(deadline, time.monotonic() + _DRAIN_SECONDS))
         self._http.should_exit = True
         closing = asyncio.gather(http, grpc.stop(self._grace_seconds))
         await asyncio.wait({closing}, timeout=max(deadline - time.monotonic(), 0))
-        cut = 0 if closing.done() else self._in_progress
+        stopped = Stopped(self._answered - before, cut=self._in_progress)
         if not closing.done():
             await asyncio.gather(self._http.cut(), grpc.stop(None))
         await closing
-        return Stopped(self._answered - answered, cut)
+        return stopped
 
     @property
     def _in_progress(self) -> int:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 OPEN_FILES = 1024
 MOST_SECONDS = 600
-TIMES = {"head": 2, "request": 3, "idle": 20, "health": 2}
+TIMES = {"head": 5, "request": 6, "idle": 20}
 GRACE_SECONDS = 3
 KILLS = 5
 

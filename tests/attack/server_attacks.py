@@ -73,8 +73,8 @@ def crowd(server: ServerProcess, _: Bundle, __: int) -> Tried:
     for connection in slow:
         connection.sendall(LIVE[:30])
     idle = [connect(address) for _ in range(IDLE)]
-    asked = _health(address)
     refused = attempt(address, WHOLE_INFERENCE)
+    asked = _health(address)
     for connection in (*slow, *idle):
         connection.close()
     held = set(asked) == {200} and refused == 503 and is_well(server)

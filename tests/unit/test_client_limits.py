@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
+
 import pytest
 
 from ccr_deploy.serving.client_limits import ConnectionLimits
@@ -46,3 +50,14 @@ def test_connections_fit_into_the_files_that_may_be_open(open_files: int) -> Non
     if open_files > 200:
         assert limits.http + limits.health + limits.grpc < open_files - 100
     assert limits.health >= 32
+
+
+def test_a_low_soft_limit_on_open_files_is_raised_as_far_as_needed() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    program = "from ccr_deploy.serving.client_limits import allow_open_files; print(allow_open_files())"
+    command = ["sh", "-c", 'ulimit -S -n 100 && exec "$@"', "sh", sys.executable, "-c", program]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    raised = int(finished.stdout)
+    assert 100 < raised <= hard or hard <= 100
+    wanted = ConnectionLimits.within(raised)
+    assert wanted == ConnectionLimits.within(hard)
