@@ -116,7 +116,8 @@ class Connection(HttpToolsProtocol):
         """Start the time within which a request must begin."""
         super().connection_made(transport)
         self._within_limit = self._all.enter(self)
-        self._allow(self._all.times.idle if self._within_limit else self._all.times.health)
+        may_wait = self._within_limit and not self._all.closing
+        self._allow(self._all.times.idle if may_wait else self._all.times.health)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""

@@ -2,8 +2,8 @@
 
 It exports and builds a tiny model, starts servers on free ports of 127.0.0.1 with the limit of 1,024 open
 files that containers have, and prints the table of ``docs/reliability.md``. It is bounded in number and
-time, takes about two minutes, and its exit status is 1 where something did not hold. `--seed` chooses other
-random bytes.
+time, takes about three minutes, and its exit status is 1 if something did not hold. `--seed` chooses other
+random bytes; `--write` puts the table into the document.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ccr_deploy.models.checkpoint import untrained_checkpoint
 from tests.attack.server_attacks import ATTACKS, Tried, is_well
 from tests.conftest import TINY
 from tests.raw_http import BODY, INFER, attempt, classifier_answers, connect
-from tests.server_process import ServerProcess
+from tests.server_process import ROOT, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     Start = Callable[[], ServerProcess]
 
+DOCUMENT = ROOT / "docs" / "reliability.md"
 OPEN_FILES = 1024
 MOST_SECONDS = 600
 TIMES = {"head": 5, "request": 6, "idle": 20}
@@ -48,13 +49,17 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=1)
-    seed = parser.parse_args().seed
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
     signal.alarm(MOST_SECONDS)
     with tempfile.TemporaryDirectory() as folder:
-        rows = list(_rows(Path(folder), seed))
-    print("| tried | how often | held |\n| --- | ---: | --- |")
-    for row in rows:
-        print(row)
+        rows = list(_rows(Path(folder), arguments.seed))
+    table = "\n".join(["| tried | how often | held |", "| --- | ---: | --- |", *map(str, rows)])
+    print(table)
+    if arguments.write:
+        before, begin, rest = DOCUMENT.read_text(encoding="utf-8").partition("<!-- server -->")
+        _, end, after = rest.partition("<!-- /server -->")
+        DOCUMENT.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")
     return int(not all(row.held for row in rows))
 
 
