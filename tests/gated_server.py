@@ -1,13 +1,14 @@
-"""A local server whose engines wait for files: ``python -m tests.gated_server BUNDLE STORE GATES``.
+"""A local server whose engines wait for files: ``python -m tests.gated_server BUNDLE STORE GATES SETTINGS``.
 
 Engines load once ``GATES/load`` is there, and run while ``GATES/run`` is there; ``GATES/held`` appears when a
-run waits for it. The limits are 4 images in a
-run, and 8 that wait.
+run waits for it. The limits are 4 images in a run, and 8 that wait. The settings are JSON: `grace_seconds`,
+`allowed_hosts`, and `times` as in `Times`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from ccr_deploy.bundle import Bundle
 from ccr_deploy.cli.serve import tell_json
 from ccr_deploy.engine_factory import EngineFactory
 from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.serving.client_limits import Times
 from ccr_deploy.serving.limits import Limits
 from ccr_deploy.serving.server import LocalServer
 
@@ -64,7 +66,10 @@ class GatedFactory(EngineFactory):
 
 
 if __name__ == "__main__":
-    bundle, store, gates = map(Path, sys.argv[1:])
+    bundle, store, gates = map(Path, sys.argv[1:4])
+    settings = json.loads(sys.argv[4])
+    times = Times(**settings.pop("times", {}))
     factory = GatedFactory(Bundle.open(bundle), "cpu", EngineStore(store))
     factory.gates = gates
-    asyncio.run(LocalServer(factory, LIMITS, "127.0.0.1", 0, 0).run(tell_json))
+    server = LocalServer(factory, LIMITS, "127.0.0.1", 0, 0, times=times, **settings)
+    asyncio.run(server.run(tell_json))

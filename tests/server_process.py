@@ -35,12 +35,25 @@ def command(bundle: Bundle, store: EngineStore, *options: str) -> list[str]:
 class ServerProcess:
     """A server and what it told so far. A context manager, which ends one that still runs by SIGTERM."""
 
-    def __init__(self, bundle: Bundle, store: EngineStore, *options: str, gates: Path | None = None) -> None:
-        """The command with these options; or, with a folder of gates, `tests.gated_server`."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        store: EngineStore,
+        *options: str,
+        gates: Path | None = None,
+        settings: dict[str, Any] | None = None,
+        open_files: int | None = None,
+    ) -> None:
+        """The command with these options; or, with a folder of gates, `tests.gated_server` with settings."""
         gated = [sys.executable, "-m", "tests.gated_server", str(bundle.path), str(store.path), str(gates)]
+        arguments = command(bundle, store, "--json", *FREE_PORTS, *options)
+        if gates:
+            arguments = [*gated, json.dumps(settings or {})]
+        if open_files:
+            arguments = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *arguments]
         with hearing_ctrl_c():
             self.process = subprocess.Popen(
-                gated if gates else command(bundle, store, "--json", *FREE_PORTS, *options),
+                arguments,
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

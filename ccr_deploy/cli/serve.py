@@ -46,6 +46,14 @@ _PORT = click.IntRange(0, 65535)
     metavar="N",
     help="Most images that wait for an engine; requests beyond are refused.  [default: 8 times --max-batch]",
 )
+@click.option(
+    "--allow-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Answer requests to this Host too; may be given several times. Without it, a server on loopback "
+    "answers loopback's names alone, a server elsewhere any name; with it, these and loopback's.",
+)
 @json_option
 @verbose_option
 def serve(
@@ -57,6 +65,7 @@ def serve(
     grpc_port: int,
     max_batch: int | None,
     max_waiting: int | None,
+    allowed_hosts: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Serve a bundle's engines by the Open Inference Protocol V2, over HTTP and gRPC.
@@ -84,7 +93,7 @@ def serve(
     name = chosen_target(target, None if as_json else stdout_console())
     factory = EngineFactory.of_last_build(Bundle.open(bundle), name, EngineStore.default(engines))
     limits = Limits.of(factory.target, max_batch, max_waiting)
-    server = LocalServer(factory, limits, host, http_port, grpc_port)
+    server = LocalServer(factory, limits, host, http_port, grpc_port, allowed_hosts=allowed_hosts)
     asyncio.run(server.run(tell_json if as_json else tell))
 
 

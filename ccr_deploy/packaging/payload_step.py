@@ -48,10 +48,24 @@ class TritonPythonModel:
 
     def _answer(self, request: Any) -> Any:  # noqa: ANN401 -- the library has no types
         triton = self._triton
-        payloads = triton.get_input_tensor_by_name(request, "payload").as_numpy()[:, 0]
         try:
-            codes = [self._decode(payload, self._contract) for payload in payloads]
+            codes = [self._decode(payload, self._contract) for payload in self._payloads(request)]
         except self._error as error:
             refusal = triton.TritonError(str(error), triton.TritonError.INVALID_ARG)
             return triton.InferenceResponse(error=refusal)
         return triton.InferenceResponse([triton.Tensor("code", np.stack(codes))])
+
+    def _payloads(self, request: Any) -> list[bytes]:  # noqa: ANN401
+        """Return a request's payloads, at least one.
+
+        Raises:
+            PayloadError: it has no tensor of that name, or one of another shape or type.
+        """
+        tensor = self._triton.get_input_tensor_by_name(request, "payload")
+        found = np.empty(0) if tensor is None else tensor.as_numpy()
+        payloads: list[Any] = found.ravel().tolist()
+        whole = len(payloads) > 0 and found.shape == (len(payloads), 1)
+        if not whole or not all(isinstance(payload, bytes) for payload in payloads):
+            what = "none" if tensor is None else f"{found.dtype} {list(found.shape)}"
+            raise self._error(f"input payload: expected BYTES [N, 1] with N from 1 on, found {what}")
+        return payloads

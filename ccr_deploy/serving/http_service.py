@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -14,41 +18,81 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from ccr_deploy import __version__
+from ccr_deploy.serving.client_limits import ACCEPTED_AT_ONCE
 from ccr_deploy.serving.http_codec import JSON_LENGTH_HEADER, read_request, write_response
+from ccr_deploy.serving.http_connections import Connection
 from ccr_deploy.serving.refusals import REFUSALS, TooLargeError, refusal
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Generator
 
     from kserve.protocol.dataplane import DataPlane
+    from starlette.types import Receive, Scope, Send
 
-_MOST_CONNECTIONS = 1000
+    from ccr_deploy.serving.http_connections import Connections
+
+_BACKLOG = 1024
+_FLUSH_SECONDS = 0.2
 
 
 class HttpServer(uvicorn.Server):
     """uvicorn without its signal handlers, which end the process by the signal once it has shut down."""
 
-    def __init__(self, app: FastAPI, *, grace_seconds: int) -> None:
-        """A server that gives the requests in flight so long at its end."""
+    def __init__(self, app: FastAPI, connections: Connections) -> None:
+        """A server that waits at its end for the requests in flight, until they are `cut`."""
+        self.connections = connections
         config = uvicorn.Config(
-            app,
+            _Cuttable(app),
+            http=cast("type[asyncio.Protocol]", partial(Connection, connections)),
+            ws="none",  # else a connection that is upgraded escapes the limits
             log_config=None,
+            log_level=logging.ERROR,  # clients' mistakes are counted, and fill no log
             access_log=False,
             lifespan="off",
-            limit_concurrency=_MOST_CONNECTIONS,
-            timeout_graceful_shutdown=grace_seconds,
+            backlog=ACCEPTED_AT_ONCE,
         )
         super().__init__(config)
 
     @property
-    def in_progress(self) -> int:
-        """The requests that were begun and not answered yet."""
-        return len(self.server_state.tasks)
+    def answered(self) -> int:
+        """The requests that were answered so far, refusals included."""
+        return self.server_state.total_requests + self.connections.refused
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. asyncio accepts as many connections at once as may wait; more may wait."""
+        await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(_BACKLOG)
+
+    async def cut(self) -> None:
+        """End the requests that were not answered, with status 503 where there is somebody to read it."""
+        self.connections.cut()
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await asyncio.sleep(_FLUSH_SECONDS)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Leaves signals to the caller."""
         yield
+
+
+class _Cuttable:
+    """An application whose requests, when they are cancelled, are answered rather than logged."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            message = {"error": "the server ended before it answered"}
+            answer = JSONResponse(message, HTTPStatus.SERVICE_UNAVAILABLE, {"Connection": "close"})
+            await answer(scope, receive, send)
 
 
 def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> FastAPI:

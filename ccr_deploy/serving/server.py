@@ -15,8 +15,11 @@ from kserve.protocol.dataplane import DataPlane
 
 from ccr_deploy import __version__
 from ccr_deploy.errors import ServingError
+from ccr_deploy.serving.client_limits import DEFAULT_TIMES, ConnectionLimits, allow_open_files
 from ccr_deploy.serving.engine_queue import EngineQueue
 from ccr_deploy.serving.grpc_service import Calls, grpc_server
+from ccr_deploy.serving.hosts import Hosts
+from ccr_deploy.serving.http_connections import Connections
 from ccr_deploy.serving.http_service import HttpServer, http_app
 from ccr_deploy.serving.models import ClassifierModel, EncoderModel
 
@@ -27,11 +30,12 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle import Stage
     from ccr_deploy.engine_factory import EngineFactory
+    from ccr_deploy.serving.client_limits import Times
     from ccr_deploy.serving.limits import Limits
 
 STAGES: tuple[Stage, ...] = ("encoder", "classifier")
 GRACE_SECONDS = 20
-"""How long requests in flight may take at the end: with what precedes it, less than Kubernetes' 30 s."""
+"""From the signal on, how long requests in flight may take."""
 _DRAIN_SECONDS = 5
 _LOOK_SECONDS = 0.05
 _IDLE_LOOKS = 3
@@ -64,10 +68,13 @@ class Ready:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The last request was answered."""
+    """The server ended: how many requests it answered since the signal, and how many it cut."""
+
+    answered: int
+    cut: int
 
     def __str__(self) -> str:
-        return "stopped: every request in flight was answered"
+        return f"stopped: since the signal, {self.answered} requests were answered and {self.cut} cut"
 
 
 Event = Listening | Ready | Stopped
@@ -96,9 +103,28 @@ class LocalServer:
     """The engines of a factory behind an HTTP and a gRPC port. `run` serves until a signal."""
 
     def __init__(
-        self, engines: EngineFactory, limits: Limits, host: str, http_port: int, grpc_port: int
+        self,
+        engines: EngineFactory,
+        limits: Limits,
+        host: str,
+        http_port: int,
+        grpc_port: int,
+        *,
+        allowed_hosts: Sequence[str] = (),
+        times: Times = DEFAULT_TIMES,
+        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
-        """A server on a host's two ports, of which 0 is any that is free.
+        """A server on a host's two ports.
+
+        Args:
+            engines: What runs.
+            limits: How much is taken on.
+            host: The address to listen on.
+            http_port: HTTP's; 0: any that is free.
+            grpc_port: gRPC's; 0: any that is free.
+            allowed_hosts: Host headers that are answered beside loopback's.
+            times: How long clients may take.
+            grace_seconds: How long requests in flight may take after the signal.
 
         Raises:
             WrongUsageError: an engine was not built yet.
@@ -106,6 +132,8 @@ class LocalServer:
         """
         bundle = engines.bundle
         self._address = (host, http_port, grpc_port)
+        self._times = times
+        self._grace_seconds = grace_seconds
         self._queues = [
             EngineQueue(stage, partial(engines.load, engines.find(stage)), limits) for stage in STAGES
         ]
@@ -117,8 +145,10 @@ class LocalServer:
         ):
             self._dataplane.model_registry.update(model)
         app = http_app(self._dataplane, max_body_bytes=limits.body_bytes(bundle))
+        self._most = ConnectionLimits.within(allow_open_files())
+        hosts = Hosts.of(host, allowed_hosts)
+        self._http = HttpServer(app, Connections(self._most.http, self._most.health, times, hosts))
         self._calls = Calls()
-        self._http = HttpServer(app, grace_seconds=GRACE_SECONDS)
         self._max_message_bytes = limits.message_bytes(bundle)
 
     async def run(self, tell: Callable[[Event], None]) -> None:
@@ -131,7 +161,13 @@ class LocalServer:
             EngineError: an engine cannot be loaded or run.
         """
         stop = _stop_signal()
-        grpc = grpc_server(self._dataplane, self._calls, max_message_bytes=self._max_message_bytes)
+        grpc = grpc_server(
+            self._dataplane,
+            self._calls,
+            self._times,
+            max_connections=self._most.grpc,
+            max_message_bytes=self._max_message_bytes,
+        )
         listener, listening = self._open_ports(grpc)
         await grpc.start()
         http = asyncio.create_task(self._http.serve(sockets=[listener]))
@@ -142,12 +178,33 @@ class LocalServer:
                 tell(Ready(round(time.perf_counter() - started, 2)))
                 await stop.wait()
         finally:
-            self._dataplane.stopping = True
-            await self._drain()
-            self._http.should_exit = True
-            await asyncio.gather(http, grpc.stop(GRACE_SECONDS))
+            stopped = await self._end(http, grpc)
             await asyncio.gather(*(queue.close() for queue in self._queues))
-        tell(Stopped())
+        tell(stopped)
+
+    async def _end(self, http: asyncio.Task[None], grpc: grpc.aio.Server) -> Stopped:
+        """Answer what is in flight within the grace time, and cut the rest."""
+        deadline = time.monotonic() + self._grace_seconds
+        before = self._answered
+        self._dataplane.stopping = True
+        self._http.connections.close_after_answers()
+        await self._drain(min(deadline, time.monotonic() + _DRAIN_SECONDS))
+        self._http.should_exit = True
+        closing = asyncio.gather(http, grpc.stop(self._grace_seconds))
+        await asyncio.wait({closing}, timeout=max(deadline - time.monotonic(), 0))
+        stopped = Stopped(self._answered - before, cut=self._in_progress)
+        if not closing.done():
+            await asyncio.gather(self._http.cut(), grpc.stop(None))
+        await closing
+        return stopped
+
+    @property
+    def _in_progress(self) -> int:
+        return self._http.connections.busy + self._calls.in_progress
+
+    @property
+    def _answered(self) -> int:
+        return self._http.answered + self._calls.answered
 
     def _open_ports(self, grpc: grpc.aio.Server) -> tuple[socket.socket, Listening]:
         host, http_port, grpc_port = self._address
@@ -162,16 +219,14 @@ class LocalServer:
             raise _closed(host, grpc_port, "--grpc-port", "gRPC cannot bind it") from error
         return listener, Listening(host, listener.getsockname()[1], found)
 
-    async def _drain(self) -> None:
+    async def _drain(self, deadline: float) -> None:
         """Goes on serving until there is nothing to do, for a few seconds at most.
 
         Closing an HTTP server drops requests that have arrived but were not begun, and gRPC's cancels them.
         """
-        deadline = time.monotonic() + _DRAIN_SECONDS
         idle = 0
         while idle < _IDLE_LOOKS and time.monotonic() < deadline:
-            busy = self._http.in_progress or self._calls.in_progress
-            idle = 0 if busy else idle + 1
+            idle = 0 if self._in_progress else idle + 1
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _start_engines(self) -> None:

@@ -1,1 +1,1 @@
-"""Attacks that a maintainer can run again; what they found is in ``docs/reliability.md``."""
+"""Attacks that a maintainer can run again, bounded and on loopback; `docs/reliability.md` has the results."""

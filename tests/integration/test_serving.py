@@ -20,6 +20,7 @@ from tritonclient.utils import InferenceServerException
 from ccr_deploy.payload import encode_payload
 from ccr_deploy.runtime import Classifier, Encoder
 from tests.processes import PATIENCE_SECONDS
+from tests.raw_http import LIVE, ask
 from tests.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
 
 IMAGES = np.random.default_rng(11).integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
 NOTHING = object()
+OPTIONS = ("--max-batch", "4", "--allow-host", "gateway.example", "--allow-host", "other.example")
 
 
 @pytest.fixture(scope="module")
 def server(tiny_bundle: Bundle, built_store: EngineStore) -> Iterator[ServerProcess]:
-    with ServerProcess(tiny_bundle, built_store, "--max-batch", "4") as started:
+    with ServerProcess(tiny_bundle, built_store, *OPTIONS) as started:
         started.wait_for("ready")
         yield started
         # Whatever was sent here, nothing went wrong that the server did not foresee.
@@ -204,6 +206,11 @@ def test_only_payloads_of_this_contract_are_classified(
         assert status_of(raised.value) in {"400", "INVALID_ARGUMENT"}
         answer = infer(client, "classifier", "payload", payload_tensor([good]), datatype="BYTES")
         assert [label.decode() for label in answer.as_numpy("label")] == expected[1][:1]
+
+
+def test_allowed_hosts_are_answered(server: ServerProcess) -> None:
+    for host, status in {"gateway.example:80": 200, "other.example": 200, "evil.example": 403}.items():
+        assert ask(server.http_address, LIVE.replace(b"localhost", host.encode())).status == status
 
 
 def test_clients_do_not_unload_models(client: Client) -> None:
@@ -422,3 +429,40 @@ def test_metrics_count_what_was_answered_and_refused(server: ServerProcess, clie
     assert grown("ccr_deploy_refused_total", "", "unknown model") == 1
     assert grown("request_predict_seconds_count", "encoder") == 3
     assert after["ccr_deploy_waiting_images", "encoder", ""] == 0
+
+
+def test_malformed_protobufs_are_invalid_arguments(server: ServerProcess) -> None:
+    """Bytes that are no protobuf, and protobufs that contradict themselves."""
+    tensor = messages.ModelInferRequest.InferInputTensor(name="code", datatype="UINT8", shape=[1, 12])
+    filled = messages.ModelInferRequest.InferInputTensor(
+        name="code", datatype="UINT8", shape=[1, 12], contents={"uint_contents": [0] * 12}
+    )
+    whole = messages.ModelInferRequest(
+        model_name="classifier", inputs=[tensor], raw_input_contents=[bytes(12)]
+    ).SerializeToString()
+    contradictions = [
+        messages.ModelInferRequest(model_name="classifier", inputs=inputs, raw_input_contents=contents)
+        for inputs, contents in (
+            ([], []),
+            ([], [bytes(12)]),
+            ([tensor], []),
+            ([tensor], [bytes(11)]),
+            ([tensor], [bytes(12)] * 2),
+            ([tensor, tensor], [bytes(12)]),
+            ([filled], [bytes(12)]),
+        )
+    ]
+    wrong = [b"\xff" * 50, whole[:-1], b"\x0a\x02\xff\xff", b"\x0a\x02\xff\xfe" + whole]
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        infer_bytes = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        metadata_bytes = channel.unary_unary("/inference.GRPCInferenceService/ModelMetadata")
+        assert infer_bytes(whole)
+        for sent in (*wrong, *(message.SerializeToString() for message in contradictions)):
+            with pytest.raises(grpc.RpcError) as raised:
+                infer_bytes(sent)
+            assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT, sent
+            assert raised.value.details()
+        with pytest.raises(grpc.RpcError) as raised:
+            metadata_bytes(b"\xff" * 50)
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert infer_bytes(whole)

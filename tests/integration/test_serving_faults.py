@@ -212,7 +212,7 @@ class HalfSentRequest:
         host, port = server.http_address.split(":")
         self.socket = socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS)
         self.socket.sendall(
-            b"POST /v2/models/classifier/infer HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\n"
+            b"POST /v2/models/classifier/infer HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
             b"Content-Length: %d\r\n\r\n" % len(self._body)
         )
         assert self.socket.recv(64).startswith(b"HTTP/1.1 100 Continue")
