@@ -28,7 +28,7 @@ else:
 
 
 MAX_TOML_BYTES = 16 << 10
-"""Ten times the largest that is shipped; the time that `tomllib` takes for a dotted key grows with its square."""
+"""Ten times the largest that is shipped; `tomllib` takes time by the square of a dotted key's length."""
 
 
 class Record(BaseModel):
