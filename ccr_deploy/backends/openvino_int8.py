@@ -10,7 +10,7 @@ instruction set, so that every engine is checked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -197,6 +197,7 @@ def _feeds(source: BuildSource) -> Arrays:
         contract = bundle.manifest.contract
         paths = [bundle.file(sample.file) for sample in samples]
         size = contract.image_height, contract.image_width
-        return {"image": load_images(paths, contract.preprocessing, *size)}
+        as_it_is = replace(contract.preprocessing, resize_to_cover=size)  # samples are of the image's size
+        return {"image": load_images(paths, as_it_is, *size)}
     shape = (CHECKED_IMAGES, bundle.manifest.contract.code_bytes)
     return {"code": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}
