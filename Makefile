@@ -21,7 +21,7 @@ export CCR_DEPLOY_ENGINES = $(CURDIR)/build/engines
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { python=$$(scripts/find_python.sh $(PYTHON)) && "$$python" -m venv $(VENV); }
