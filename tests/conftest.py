@@ -110,8 +110,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
 
 
 @pytest.fixture(scope="session")
-def built_store(tiny_bundle: Bundle, store: EngineStore) -> EngineStore:
-    """A store with the tiny bundle's engines for the target cpu."""
+def built_store(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
+    """A store with the tiny bundle's engines for the target cpu, and no others."""
+    store = EngineStore(tmp_path_factory.mktemp("built") / "engines")
     factory = EngineFactory(tiny_bundle, "cpu", store)
     for stage in ("encoder", "classifier", "baseline"):
         factory.build(stage)

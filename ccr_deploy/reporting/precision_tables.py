@@ -108,6 +108,8 @@ def speed_line(verdict: Verdict) -> str:
     """How fast an engine is against the first of those that it was timed with, if the timing is reliable."""
     own, first = verdict.candidate, verdict.candidates[0]
     name, rival = own.precision.upper(), first.precision.upper()
+    if len(verdict.candidates) == 1 and verdict.refused:
+        return f"{name} is the only engine that could be built: there is nothing to compare it with"
     if verdict.unreliable_reasons:
         reasons = "; ".join(verdict.unreliable_reasons)
         return f"{name}: the timing is UNRELIABLE ({reasons}): build again on an idle machine"
@@ -115,8 +117,6 @@ def speed_line(verdict: Verdict) -> str:
         return f"{name} was not timed: this machine cannot run it"
     if own is first:
         others = " and ".join(entry.precision.upper() for entry in verdict.candidates[1:])
-        if not others:
-            return f"{name} is the only engine that could be built: {own.timing.latency_ms_p50:.2f} ms"
         return f"{name} is kept: nothing faster within the accuracy budget ({others} was weighed)"
     assert own.timing.speedup is not None
     interval = _interval(own.timing.speedup_interval, digits=2)

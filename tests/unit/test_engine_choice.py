@@ -62,5 +62,5 @@ def test_a_damaged_note_is_an_error_that_names_it(empty: EngineStore, tiny_bundl
     empty.choose(tiny_bundle.facts, "cpu", built("int8"))
     (note,) = empty.path.glob("chosen.*.json")
     note.write_text('{"target": "cpu", "prec')
-    with pytest.raises(EngineError, match=rf"{note.name}: damaged: remove it"):
+    with pytest.raises(EngineError, match=rf"{note.name}: damaged: run ccr-deploy build-engine"):
         empty.chosen(tiny_bundle.facts, "cpu")
