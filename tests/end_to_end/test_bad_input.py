@@ -295,6 +295,7 @@ def test_a_full_disk_leaves_no_half_report(bundle: Path, engines: Path, tmp_path
     program = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "sys.dont_write_bytecode = True  # or it stays behind, cut short\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "from ccr_deploy.cli import main\n"
         "main()\n"

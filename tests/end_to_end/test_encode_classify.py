@@ -326,8 +326,9 @@ def test_engines_that_were_not_built(tool: Tool, pictures: Path, tmp_path: Path)
 def command_line(tool: Tool, *arguments: object, limit_bytes: int | None = None) -> list[str]:
     """``ccr-deploy encode`` in a process of its own, in which no file may become larger than a limit."""
     limit = (
-        "import resource, signal\n"
+        "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "sys.dont_write_bytecode = True  # or it stays behind, cut short\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes}))\n"
     )
     program = f"{limit if limit_bytes else ''}from ccr_deploy.cli import main\nmain()\n"

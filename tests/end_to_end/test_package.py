@@ -34,6 +34,7 @@ BROKE, WRONG_USAGE, INTERRUPTED = 3, 2, 130
 MODELS = {"encoder", "classifier", "payload", "image_to_label", "payload_to_label"}
 AT_A_RENAME = """
 import os, signal, sys
+sys.dont_write_bytecode = True  # which is renamed too
 number, sent = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 renames = 0
 def watch(event, _):
@@ -51,6 +52,7 @@ WITH_A_FULL_DISK = """
 import resource, signal, sys
 limit = int(sys.argv.pop(1))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sys.dont_write_bytecode = True  # or it stays behind, cut short
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 from ccr_deploy.cli import main
 main()

@@ -543,6 +543,7 @@ FULL_DISK = textwrap.dedent("""
 
     path, limit, what = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    sys.dont_write_bytecode = True  # or it stays behind, cut short
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
         with writing_bundle(path) as writer:

@@ -125,6 +125,7 @@ def test_a_full_disk_leaves_what_was_there(tiny_bundle, tmp_path) -> None:
         from ccr_deploy.errors import CcrDeployError
         from ccr_deploy.packaging.kubernetes.folder import publish
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        sys.dont_write_bytecode = True  # or it stays behind, cut short
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:
             publish(Path(sys.argv[1]), {"deployment/deployment.yaml": "x" * 5000})
