@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import resource
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,7 @@ def small_disk(folder: Path) -> Iterator[Callable[[int], None]]:
             subprocess.run(unmount, check=True)
         return
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sys.dont_write_bytecode = True  # or it stays behind, cut short
     try:
         yield lambda room: resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     finally:
