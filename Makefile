@@ -73,6 +73,7 @@ format: $(READY) ## Format and fix what can be fixed.
 benchmark: $(READY) ## Measure ccr-layer1 at 224x224, T=8, and write benchmarks/results/.
 	$(BIN)/python -m benchmarks.schedules
 	$(BIN)/python -m benchmarks.int8
+	$(BIN)/python -m benchmarks.int8_saturation
 	$(BIN)/python -m benchmarks.tensorrt_builds
 	$(BIN)/python -m benchmarks.payload
 	$(BIN)/python -m benchmarks.serving

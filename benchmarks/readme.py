@@ -14,6 +14,8 @@ import click
 import pydantic
 
 from benchmarks.int8 import Int8Benchmark, int8_table
+from benchmarks.int8_saturation import RESULT as SATURATION_RESULT
+from benchmarks.int8_saturation import SaturationBenchmark, saturation_table
 from benchmarks.payload import PayloadBenchmark, payload_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.serving import ServingBenchmark, serving_table
@@ -46,6 +48,7 @@ _Report = TypeVar(
     BenchmarkReport,
     PrecisionChoices,
     Int8Benchmark,
+    SaturationBenchmark,
     PayloadBenchmark,
     ServingBenchmark,
     TensorRtBuilds,
@@ -64,6 +67,7 @@ def tables() -> dict[str, str]:
         "precision": accuracy_table(verification.calibration),
         "choices": choices_table(_read(RESULTS / "precision-choices.json", PrecisionChoices)),
         "int8": int8_table(_read(RESULTS / "int8-ccr-layer1.json", Int8Benchmark)),
+        "saturation": saturation_table(_read(SATURATION_RESULT, SaturationBenchmark)),
         "speed": benchmark_tables(speed)[0],
         "payload": payload_table(_read(RESULTS / "payload.json", PayloadBenchmark)),
         "rtx": builds_table(_read(RESULTS / "tensorrt-rtx-builds.json", TensorRtBuilds)),

@@ -1,0 +1,193 @@
+"""INT8 by OpenVINO on a CPU with VNNI and as if without: flipped bits, logits and speed, by weight bits.
+
+``python -m benchmarks.int8_saturation`` exports untrained weights of ``ccr-layer1`` at 224x224, T=8,
+calibrates, and compiles its INT8 graphs in processes that oneDNN's ``ONEDNN_MAX_CPU_ISA`` caps, with weights
+of 8 and of 7 bits. Every engine runs in turn with FP32's in the same process. The result goes to
+``benchmarks/results/int8-saturation-ccr-layer1.json``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+import numpy as np
+import pydantic
+from PIL import Image
+
+from benchmarks.int8 import RESULTS, write_crops
+from ccr_deploy.atomic import write_atomically
+from ccr_deploy.backends.base import thread_count
+from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
+from ccr_deploy.backends.openvino import OpenVinoRunner
+from ccr_deploy.backends.openvino_int8 import int8_model, separate_shared_scales
+from ccr_deploy.backends.processor import processor_device
+from ccr_deploy.bundle import Bundle
+from ccr_deploy.cli.common import stdout_console
+from ccr_deploy.metrics import cosine_similarities, flipped_bits
+from ccr_deploy.models.checkpoint import untrained_checkpoint
+from ccr_deploy.models.presets import preset
+from ccr_deploy.precision.recipe import Recipe
+from ccr_deploy.reporting.table import Table
+from ccr_deploy.reporting.terminal import print_table
+from ccr_deploy.workflow.calibrate import calibrate_bundle
+from ccr_deploy.workflow.export import export_with_fp16
+
+if TYPE_CHECKING:
+    from ccr_deploy.bundle import Stage
+
+MODEL = "ccr-layer1"
+RESULT = RESULTS / f"int8-saturation-{MODEL}.json"
+IMAGES = 32
+RUNS = 15
+CASES: tuple[tuple[str, Literal[7, 8]], ...] = (("ALL", 8), ("AVX2", 8), ("AVX2", 7))
+"""The most of the instruction sets that oneDNN may use, and the bits of the weights."""
+
+
+@dataclass(frozen=True)
+class SaturationCase:
+    """What INT8 engines answer against FP32's, and how many times as fast they are at batch 1."""
+
+    max_isa: str
+    weight_bits: Literal[7, 8]
+    flipped_percent: float
+    classifier_min_cosine: float
+    encoder_speedup: float
+    classifier_speedup: float
+
+
+@dataclass(frozen=True)
+class SaturationBenchmark:
+    """Every case on one machine."""
+
+    schema_version: int
+    model: str
+    images: int
+    processor: str
+    cores: int
+    cases: tuple[SaturationCase, ...]
+
+
+@click.command()
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--weight-bits", type=click.Choice(["7", "8"]), help="Measure one case in this process.")
+def main(bundle: Path | None, weight_bits: str | None) -> None:
+    """Measure every case in a process of its own; with a BUNDLE and bits measure one here."""
+    if bundle and weight_bits:
+        case = _measure(Bundle.open(bundle), 7 if weight_bits == "7" else 8)
+        click.echo(pydantic.TypeAdapter(SaturationCase).dump_json(case).decode())
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_crops(root / "images", preset(MODEL).image_height)
+        exported = export_with_fp16(
+            untrained_checkpoint(preset(MODEL)),
+            root / "bundle",
+            schedules=("iteration-major",),
+            images=root / "images",
+        )
+        calibrate_bundle(exported, root / "images", Recipe(samples=128, held_out_samples=8))
+        cases = tuple(_in_a_process(exported.path, max_isa, bits) for max_isa, bits in CASES)
+    result = SaturationBenchmark(
+        schema_version=1,
+        model=f"{MODEL}, untrained, 224x224, T=8",
+        images=IMAGES,
+        processor=processor_device(),
+        cores=thread_count(),
+        cases=cases,
+    )
+    write_atomically(RESULT, pydantic.TypeAdapter(SaturationBenchmark).dump_json(result, indent=2) + b"\n")
+    print_table(stdout_console(), saturation_table(result))
+
+
+def saturation_table(result: SaturationBenchmark) -> Table:
+    """One row a case."""
+    return Table(
+        title="INT8 with and without VNNI",
+        columns=("instruction sets", "weights", "bits flipped", "logits' cosine", "encoder", "classifier"),
+        rows=tuple(
+            (
+                "all" if case.max_isa == "ALL" else f"at most {case.max_isa}",
+                f"{case.weight_bits} bits",
+                f"{case.flipped_percent:.2f} %",
+                f"{case.classifier_min_cosine:.4f}",
+                f"{case.encoder_speedup:.2f} times FP32",
+                f"{case.classifier_speedup:.2f} times FP32",
+            )
+            for case in result.cases
+        ),
+        note=f"{result.model}, OpenVINO against its own FP32 under the same cap, {result.images} images, "
+        f"speed at batch 1 on {result.cores} cores of {result.processor}",
+    )
+
+
+def _in_a_process(bundle: Path, max_isa: str, weight_bits: int) -> SaturationCase:
+    finished = subprocess.run(
+        [sys.executable, "-m", "benchmarks.int8_saturation", str(bundle), "--weight-bits", str(weight_bits)],
+        env={**os.environ, MAX_ISA_VARIABLE: max_isa},
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    return pydantic.TypeAdapter(SaturationCase).validate_json(finished.stdout)
+
+
+def _measure(bundle: Bundle, weight_bits: Literal[7, 8]) -> SaturationCase:
+    files = sorted((bundle.path.parent / "images").glob("*.png"))[:IMAGES]
+    images = np.stack([np.asarray(Image.open(path)) for path in files])
+    fp32_codes, int8_codes, encoder_speedup = _compare(bundle, "encoder", {"image": images}, weight_bits)
+    codes = fp32_codes.astype(np.uint8)
+    fp32_logits, int8_logits, classifier_speedup = _compare(
+        bundle, "classifier", {"code": codes}, weight_bits
+    )
+    return SaturationCase(
+        max_isa=os.environ[MAX_ISA_VARIABLE],
+        weight_bits=weight_bits,
+        flipped_percent=100 * float(flipped_bits(codes, int8_codes.astype(np.uint8)).mean()),
+        classifier_min_cosine=float(cosine_similarities(fp32_logits, int8_logits).min()),
+        encoder_speedup=encoder_speedup,
+        classifier_speedup=classifier_speedup,
+    )
+
+
+def _compare(
+    bundle: Bundle, stage: Stage, feeds: dict[str, np.ndarray], weight_bits: Literal[7, 8]
+) -> tuple[Any, Any, float]:
+    """What FP32 and INT8 answer, image by image, and the ratio of their median times in turn."""
+    import openvino
+
+    core = openvino.Core()
+    config = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": thread_count(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    schedule: Literal["iteration-major"] | None = "iteration-major" if stage == "encoder" else None
+    fp32 = core.read_model(bundle.file(bundle.graph(stage, "fp32", schedule).file))
+    int8 = int8_model(core, bundle.file(bundle.graph(stage, "int8", schedule).file), weight_bits)
+    separate_shared_scales(int8)
+    runners = [OpenVinoRunner(core.compile_model(model, "CPU", config)) for model in (fp32, int8)]
+    ((name, inputs),) = feeds.items()
+    one_by_one = [inputs[number : number + 1] for number in range(len(inputs))]
+    answers: list[list[np.ndarray]] = [[], []]
+    seconds: list[list[float]] = [[], []]
+    for number in range(max(len(one_by_one), RUNS)):
+        for index, runner in enumerate(runners):
+            started = time.perf_counter()
+            (found,) = runner.infer({name: one_by_one[number % len(one_by_one)]}).values()
+            seconds[index].append(time.perf_counter() - started)
+            if number < len(one_by_one):
+                answers[index].append(found)
+    speedup = float(np.median(seconds[0][1:]) / np.median(seconds[1][1:]))
+    return np.concatenate(answers[0]), np.concatenate(answers[1]), speedup
+
+
+if __name__ == "__main__":
+    main()
