@@ -107,8 +107,6 @@ class EngineFactory:
         found = None if rebuild else self.store.find(key, self.backend.suffix)
         if found:
             return found, False
-        if graph and graph_path:
-            check_graph_hash(graph_path, graph.graph_hash)
         origin = EngineOrigin(
             created_by=f"ccr-deploy {__version__}",
             target=self.target_name,
@@ -155,11 +153,13 @@ class EngineFactory:
     def _plan(
         self, stage: Stage, schedule: Schedule | None
     ) -> tuple[ResolvedTarget, EngineKey, GraphRecord | None, Path | None]:
-        """What the engine is built for, its key, and its graph, whose file is the one that the key names."""
+        """What the engine is built for, its key, and its graph: the very one that the key names."""
         resolved = self.resolved(stage, schedule)
         reference = self.target.backend == REFERENCE_BACKEND
         graph = None if reference else self.graph_record(stage, schedule)
         path = self.bundle.file(graph.file) if graph else None
+        if graph and path:
+            check_graph_hash(path, graph.graph_hash)
         return resolved, engine_key(self.bundle.facts, stage, resolved, self.backend), graph, path
 
 
