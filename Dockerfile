@@ -30,7 +30,7 @@ FROM ${PYTHON_IMAGE}${PYTHON_DIGEST} AS cpu
 COPY deploy/container/install.sh deploy/container/start.sh /usr/local/bin/
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels install.sh /wheels cpu,openvino,serve
 ARG BUNDLE=bundle
-COPY --chmod=a=rX ${BUNDLE} /bundle
+COPY --chmod=0755 ${BUNDLE} /bundle
 ENV PATH=/opt/ccr-deploy/bin:${PATH} \
     CCR_DEPLOY_BUNDLE=/bundle \
     CCR_DEPLOY_ENGINES=/engines \
@@ -47,7 +47,7 @@ COPY deploy/container/install.sh deploy/container/start.sh /usr/local/bin/
 # The image brings TensorRT and its Python package: engines are bound to that very version.
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels install.sh /wheels tensorrt-system,serve
 ARG BUNDLE=bundle
-COPY --chmod=a=rX ${BUNDLE} /bundle
+COPY --chmod=0755 ${BUNDLE} /bundle
 ENV PATH=/opt/ccr-deploy/bin:${PATH} \
     CCR_DEPLOY_BUNDLE=/bundle \
     CCR_DEPLOY_ENGINES=/engines
@@ -62,7 +62,7 @@ FROM ${JETSON_IMAGE}${JETSON_DIGEST} AS jetson
 COPY deploy/container/install.sh deploy/container/start.sh /usr/local/bin/
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels install.sh /wheels tensorrt-system,serve
 ARG BUNDLE=bundle
-COPY --chmod=a=rX ${BUNDLE} /bundle
+COPY --chmod=0755 ${BUNDLE} /bundle
 ENV PATH=/opt/ccr-deploy/bin:${PATH} \
     CCR_DEPLOY_BUNDLE=/bundle \
     CCR_DEPLOY_ENGINES=/engines

@@ -1,0 +1,114 @@
+"""One podman for all of these tests, its bases, the images, and a bundle to put into them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.containers.bases import import_debian, import_system_tensorrt
+from tests.containers.podman import NETWORK, Podman
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ccr_deploy.bundle import Bundle
+    from tests.conftest import CalibratedDemo
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ROOT / "scripts" / "container_tools.sh"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder, which build images and so are run by ``make test-containers`` alone."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.containers)
+
+
+@pytest.fixture(scope="session")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    checked = subprocess.run([str(TOOLS), "check"], capture_output=True, text=True, check=False)
+    if checked.returncode:
+        pytest.fail(checked.stderr)
+    podman = Podman(tmp_path_factory.mktemp("podman"))
+    try:
+        podman("network", "create", "--internal", "--disable-dns", NETWORK)
+        yield podman
+    finally:
+        podman.clear()
+
+
+@pytest.fixture(scope="session")
+def debian(podman: Podman) -> str:
+    """A base image: Debian with Python."""
+    import_debian(podman, "localhost/debian")
+    return "localhost/debian"
+
+
+@pytest.fixture(scope="session")
+def system_tensorrt(podman: Podman, debian: str) -> str:
+    """A base image whose system brings TensorRT-RTX, as NVIDIA's images bring TensorRT."""
+    import_system_tensorrt(podman, debian, "localhost/system-tensorrt")
+    return "localhost/system-tensorrt"
+
+
+@pytest.fixture(scope="session")
+def context(calibrated_demo: CalibratedDemo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build context as a user has it: a checkout, with a bundle that nobody else may read."""
+    context = tmp_path_factory.mktemp("context")
+    for name in (
+        "Dockerfile",
+        ".dockerignore",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "ccr_deploy",
+        "engines",
+        "deploy",
+    ):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, context / name)
+    bundle = shutil.copytree(calibrated_demo.bundle.path, context / "bundle")
+    for path in (bundle, *bundle.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    return context
+
+
+@pytest.fixture(scope="session")
+def cpu_image(podman: Podman, debian: str, context: Path) -> str:
+    podman.build(context, "localhost/ccr-deploy:cpu", "cpu", {"PYTHON_IMAGE": debian, "PYTHON_DIGEST": ""})
+    return "localhost/ccr-deploy:cpu"
+
+
+@pytest.fixture(scope="session")
+def server_image(podman: Podman, debian: str, system_tensorrt: str, context: Path) -> str:
+    bases = {
+        "PYTHON_IMAGE": debian,
+        "PYTHON_DIGEST": "",
+        "SERVER_IMAGE": system_tensorrt,
+        "SERVER_DIGEST": "",
+    }
+    podman.build(context, "localhost/ccr-deploy:server", "server", bases)
+    return "localhost/ccr-deploy:server"
+
+
+@pytest.fixture(scope="session")
+def jetson_image(podman: Podman, debian: str, system_tensorrt: str, context: Path) -> str:
+    bases = {
+        "PYTHON_IMAGE": debian,
+        "PYTHON_DIGEST": "",
+        "JETSON_IMAGE": system_tensorrt,
+        "JETSON_DIGEST": "",
+    }
+    podman.build(context, "localhost/ccr-deploy:jetson", "jetson", bases)
+    return "localhost/ccr-deploy:jetson"
+
+
+@pytest.fixture(scope="session")
+def bundle(calibrated_demo: CalibratedDemo) -> Bundle:
+    """The bundle that the images hold."""
+    return calibrated_demo.bundle

@@ -1,0 +1,199 @@
+"""Podman with a storage of its own: images and containers that no other user of the machine sees or keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.containers.pip_settings import PipSettings
+from tests.processes import PATIENCE_SECONDS, started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+NETWORK = "closed"
+"""A network that reaches the host's address on it and nothing else."""
+PRODUCTION = (
+    *("--user", "10001:10001", "--read-only", "--tmpfs", "/tmp:mode=1777"),
+    *("--cap-drop", "all", "--security-opt", "no-new-privileges"),
+    *("--cpus", "1", "--memory", "512m", "--memory-swap", "512m"),
+    *("--network", NETWORK),
+)
+"""How the documents say that a container is to be run, with the limits of a small machine."""
+
+
+class Podman:
+    """The command ``podman`` with its configuration, storage and networks in one folder.
+
+    runc and cgroupfs, since crun refuses a machine that has both versions of cgroups and systemd may be
+    missing; limits no higher than this process's own, which a container may not raise everywhere.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        limits = [
+            f"{name}={min(hard, 1024) if hard > 0 else 1024}:{min(hard, 1024) if hard > 0 else 1024}"
+            for name, hard in (
+                ("nofile", resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
+                ("nproc", resource.getrlimit(resource.RLIMIT_NPROC)[1]),
+            )
+        ]
+        (folder / "containers.conf").write_text(
+            f"""
+[containers]
+default_ulimits = {limits}
+log_driver = "k8s-file"
+
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+static_dir = "{folder}/engine"
+tmp_dir = "{folder}/tmp"
+volume_path = "{folder}/volumes"
+
+[network]
+network_config_dir = "{folder}/networks"
+""",
+            encoding="utf-8",
+        )
+        (folder / "storage.conf").write_text(
+            f"""
+[storage]
+driver = "overlay"
+graphroot = "{folder}/storage"
+runroot = "{folder}/run"
+""",
+            encoding="utf-8",
+        )
+        self.environment = {
+            **os.environ,
+            "CONTAINERS_CONF": str(folder / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+        }
+        self.pip_mounts = PipSettings.of_this_machine().mounts(folder / "pip.conf")
+
+    def __call__(
+        self, *arguments: object, check: bool = True, timeout: float = PATIENCE_SECONDS
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``podman ARGUMENTS`` to its end.
+
+        Raises:
+            RuntimeError: it failed and `check` is set; the message is what it printed.
+        """
+        command = ["podman", *(str(argument) for argument in arguments)]
+        with started(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            output, errors = process.communicate(timeout=timeout)
+        if check and process.returncode:
+            message = f"{' '.join(command)}: status {process.returncode}\n{output}{errors}"
+            raise RuntimeError(message)
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+    def build(
+        self, context: Path, tag: str, target: str, arguments: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Build a stage of the Dockerfile, by what reaches the package index on this machine.
+
+        Args:
+            context: Where the Dockerfile and what it copies lie.
+            tag: What the image is called.
+            target: The stage.
+            arguments: The build arguments by name.
+        """
+        mounts = [word for here, inside in self.pip_mounts for word in ("--volume", f"{here}:{inside}:ro")]
+        values = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+        # Only Docker's own format has a health check.
+        options = ("--format", "docker", "--pull-never", "--network", "host", "--target", target)
+        return self("build", *options, *mounts, *values, "--tag", tag, context, timeout=900)
+
+    @contextlib.contextmanager
+    def container(self, image: str, *command: str, options: Sequence[object] = ()) -> Iterator[Container]:
+        """Start a container as production does; it is removed at the end, whatever its state.
+
+        Args:
+            image: The image's tag.
+            command: What its entry point is given.
+            options: Further options of ``podman run``; later ones go before those of `PRODUCTION`.
+        """
+        number = self("run", "--detach", *PRODUCTION, *options, image, *command).stdout.strip()
+        container = Container(self, number)
+        try:
+            yield container
+        finally:
+            self("rm", "--force", "--time", "0", number)
+
+    @contextlib.contextmanager
+    def volume(self, *options: str) -> Iterator[str]:
+        """Make a volume that is removed at the end."""
+        name = self("volume", "create", *options).stdout.strip()
+        try:
+            yield name
+        finally:
+            self("volume", "rm", "--force", name)
+
+    def clear(self) -> None:
+        """Remove every container, image, volume and network, and the mounts beneath the folder."""
+        self("rm", "--all", "--force", "--time", "0")
+        self("pod", "rm", "--all", "--force")
+        self("volume", "prune", "--force")
+        self("rmi", "--all", "--force")
+        self("network", "prune", "--force")
+        with open("/proc/self/mounts", encoding="utf-8") as file:  # noqa: PTH123
+            mounts = [line.split()[1] for line in file if f" {self.folder}/" in line]
+        for mount in reversed(mounts):
+            subprocess.run(["umount", mount], check=True)
+        shutil.rmtree(self.folder / "storage")
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that was started."""
+
+    podman: Podman
+    number: str
+
+    def inspect(self, template: str) -> str:
+        return self.podman("inspect", "--format", template, self.number).stdout.strip()
+
+    @property
+    def address(self) -> str:
+        return self.inspect(f"{{{{.NetworkSettings.Networks.{NETWORK}.IPAddress}}}}")
+
+    @property
+    def is_running(self) -> bool:
+        return self.inspect("{{.State.Running}}") == "true"
+
+    @property
+    def logs(self) -> str:
+        """What it wrote to both streams so far."""
+        found = self.podman("logs", self.number)
+        return found.stdout + found.stderr
+
+    def is_healthy(self) -> bool:
+        """Ask the image's health check once, as an engine with a timer does every ten seconds."""
+        return self.podman("healthcheck", "run", self.number, check=False).returncode == 0
+
+    def wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self.is_healthy():
+            if not self.is_running or time.monotonic() > deadline:
+                message = f"the container ended or was not healthy in time:\n{self.logs}"
+                raise RuntimeError(message)
+            time.sleep(0.2)
+
+    def wait(self) -> int:
+        """Return the exit status, when it ended."""
+        return int(self.podman("wait", self.number).stdout)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in it."""
+        return self.podman("exec", self.number, *command, check=False)
