@@ -10,27 +10,40 @@
 #   docker build --target jetson --build-arg BUNDLE=bundle -t ccr-deploy:jetpack7 \
 #                --build-arg JETSON_IMAGE=nvcr.io/nvidia/tensorrt:25.08-py3 .
 #
-# A digest is given beside its image: --build-arg SERVER_DIGEST=@sha256:…
+# A base's digest is part of its name, IMAGE@sha256:…, so that another base takes no digest over. It has to be
+# that of the index of all platforms:
+#
+#   docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}'
+#   skopeo inspect --raw docker://docker.io/library/python:3.11-slim-bookworm | sha256sum
 
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
-ARG PYTHON_DIGEST=""
+# Python 3.11.16, of September 2026.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+# No digest of NVIDIA's images is known to this project.
 ARG SERVER_IMAGE=nvcr.io/nvidia/tensorrt:25.08-py3
-ARG SERVER_DIGEST=""
 ARG JETSON_IMAGE=nvcr.io/nvidia/l4t-tensorrt:r10.3.0-runtime
-ARG JETSON_DIGEST=""
 
-FROM ${PYTHON_IMAGE}${PYTHON_DIGEST} AS wheel
+FROM ${PYTHON_IMAGE} AS wheel
 WORKDIR /source
+COPY deploy/container deploy/container
+RUN python3 -m venv /build && \
+    /build/bin/pip install --no-cache-dir --no-deps --require-hashes -r deploy/container/requirements-build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY engines engines
 COPY ccr_deploy ccr_deploy
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+RUN /build/bin/python -m hatchling build -t wheel -d /wheels
 
-FROM ${PYTHON_IMAGE}${PYTHON_DIGEST} AS cpu
-COPY deploy/container/install.sh deploy/container/start.sh /usr/local/bin/
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels install.sh /wheels cpu,openvino,serve
+# Readable to everybody and writable to nobody, however the folder was made.
+FROM ${PYTHON_IMAGE} AS bundle
 ARG BUNDLE=bundle
-COPY --chmod=0755 ${BUNDLE} /bundle
+COPY ${BUNDLE} /bundle
+RUN chmod -R a=rX /bundle
+
+FROM ${PYTHON_IMAGE} AS cpu
+COPY --chmod=0555 deploy/container/start.sh /usr/local/bin/
+RUN --mount=type=bind,from=wheel,source=/source/deploy/container,target=/container \
+    --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    sh /container/install.sh /wheels /container/requirements-cpu.txt
+COPY --from=bundle /bundle /bundle
 ENV PATH=/opt/ccr-deploy/bin:${PATH} \
     CCR_DEPLOY_BUNDLE=/bundle \
     CCR_DEPLOY_ENGINES=/engines \
@@ -42,12 +55,13 @@ HEALTHCHECK --start-period=10m --interval=10s --timeout=3s CMD ["start.sh", "hea
 ENTRYPOINT ["start.sh"]
 CMD ["serve"]
 
-FROM ${SERVER_IMAGE}${SERVER_DIGEST} AS server
-COPY deploy/container/install.sh deploy/container/start.sh /usr/local/bin/
+FROM ${SERVER_IMAGE} AS server
+COPY --chmod=0555 deploy/container/start.sh /usr/local/bin/
 # The image brings TensorRT and its Python package: engines are bound to that very version.
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels install.sh /wheels tensorrt-system,serve
-ARG BUNDLE=bundle
-COPY --chmod=0755 ${BUNDLE} /bundle
+RUN --mount=type=bind,from=wheel,source=/source/deploy/container,target=/container \
+    --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    sh /container/install.sh /wheels /container/requirements-tensorrt.txt
+COPY --from=bundle /bundle /bundle
 ENV PATH=/opt/ccr-deploy/bin:${PATH} \
     CCR_DEPLOY_BUNDLE=/bundle \
     CCR_DEPLOY_ENGINES=/engines
@@ -58,11 +72,12 @@ HEALTHCHECK --start-period=30m --interval=10s --timeout=3s CMD ["start.sh", "hea
 ENTRYPOINT ["start.sh"]
 CMD ["serve"]
 
-FROM ${JETSON_IMAGE}${JETSON_DIGEST} AS jetson
-COPY deploy/container/install.sh deploy/container/start.sh /usr/local/bin/
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels install.sh /wheels tensorrt-system,serve
-ARG BUNDLE=bundle
-COPY --chmod=0755 ${BUNDLE} /bundle
+FROM ${JETSON_IMAGE} AS jetson
+COPY --chmod=0555 deploy/container/start.sh /usr/local/bin/
+RUN --mount=type=bind,from=wheel,source=/source/deploy/container,target=/container \
+    --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    sh /container/install.sh /wheels /container/requirements-tensorrt.txt
+COPY --from=bundle /bundle /bundle
 ENV PATH=/opt/ccr-deploy/bin:${PATH} \
     CCR_DEPLOY_BUNDLE=/bundle \
     CCR_DEPLOY_ENGINES=/engines

@@ -78,10 +78,11 @@ benchmark: $(READY) ## Measure ccr-layer1 at 224x224, T=8, and write benchmarks/
 	$(BIN)/python -m benchmarks.payload
 	$(BIN)/python -m benchmarks.serving
 
-constraints: $(READY) ## Resolve the exact versions anew.
+constraints: $(READY) ## Resolve the exact versions anew, the containers' too.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
 	  --extra onnx --extra openvino --extra export --extra precision --extra train --extra rtx --extra video --extra serve --extra kubernetes --extra report --group dev \
 	  pyproject.toml -o constraints.txt
+	$(BIN)/python scripts/lock_images.py
 
 check-platforms: $(READY) ## Check that every extra resolves on the Pythons and platforms it is for; a release needs it.
 	$(BIN)/python scripts/check_platforms.py

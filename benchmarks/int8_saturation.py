@@ -26,7 +26,7 @@ from benchmarks.int8 import RESULTS, write_crops
 from ccr_deploy.atomic import write_atomically
 from ccr_deploy.backends.base import thread_count
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
-from ccr_deploy.backends.openvino import OpenVinoRunner
+from ccr_deploy.backends.openvino import OpenVinoRunner, import_openvino
 from ccr_deploy.backends.openvino_int8 import int8_model, separate_shared_scales
 from ccr_deploy.backends.processor import processor_device
 from ccr_deploy.bundle import Bundle
@@ -160,9 +160,7 @@ def _compare(
     bundle: Bundle, stage: Stage, feeds: dict[str, np.ndarray], weight_bits: Literal[7, 8]
 ) -> tuple[Any, Any, float]:
     """What FP32 and INT8 answer, image by image, and the ratio of their median times in turn."""
-    import openvino
-
-    core = openvino.Core()
+    core = import_openvino().Core()
     config = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": thread_count(),

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("tests.left_processes", "tests.workers")
 
+sys.modules.setdefault("openvino_telemetry", None)  # tests import OpenVINO by themselves, too
 torch.set_num_threads(1)  # tiny models gain nothing from more, which wait for each other on a busy machine
 
 TINY = ModelConfig(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 from ccr_deploy.backends.base import TensorSpec, check_feeds, thread_count
@@ -27,7 +28,7 @@ from ccr_deploy.errors import EngineError, MissingExtraError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
-    from types import TracebackType
+    from types import ModuleType, TracebackType
 
     import numpy as np
     import numpy.typing as npt
@@ -50,10 +51,7 @@ class OpenVinoBackend:
 
     def __init__(self, options: CpuOptions | None = None) -> None:
         self._options = options or CpuOptions()
-        try:
-            import openvino
-        except ImportError:
-            raise MissingExtraError("openvino", "openvino", "the backend openvino") from None
+        openvino = import_openvino()
         self._core: Any = openvino.Core()
         self._version = str(openvino.__version__)
         self._int8_weights = int8_weights_here(os.environ.get(MAX_ISA_VARIABLE))
@@ -168,6 +166,23 @@ class OpenVinoBackend:
 
     def _capabilities(self) -> list[str]:
         return list(self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+
+
+def import_openvino() -> ModuleType:
+    """Import OpenVINO without its telemetry, which sends a message each time that OpenVINO is imported.
+
+    `openvino_telemetry` writes an id into the user's home folder and knows no other switch than a file there.
+    OpenVINO works without that package, so it is hidden from it.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python's way to hide one
+    try:
+        import openvino
+    except ImportError:
+        raise MissingExtraError("openvino", "openvino", "the backend openvino") from None
+    return openvino
 
 
 def check_capability(precision: EnginePrecision, capabilities: Collection[str], processor: str) -> None:

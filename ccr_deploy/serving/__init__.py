@@ -7,6 +7,7 @@
     models         tensors to an engine's input, an engine's output to tensors
     engine_queue   the requests that wait for an engine, and the one thread that runs it
     server         the two ports, the two engines, and how they start and stop
+    kserve_sdk     the names that the others take from KServe's SDK
 
 KServe's SDK brings the protocol. Two things of it are not used: its own reading of HTTP bodies (binary
 tensors become lists of Python numbers, and bytes that are no text are refused) and its `ModelServer` (it
@@ -19,12 +20,12 @@ from ccr_deploy.errors import MissingExtraError
 
 
 def require_kserve() -> None:
-    """Does nothing where KServe's SDK is installed; the other modules here import it at once.
+    """Does nothing where KServe's SDK is installed, which the other modules here import at once.
 
     Raises:
         MissingExtraError: it is not.
     """
     try:
-        import kserve  # noqa: F401
+        import ccr_deploy.serving.kserve_sdk  # noqa: F401
     except ImportError:
         raise MissingExtraError("kserve", "serve", "the local server") from None

@@ -17,8 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from kserve.errors import InferenceError, ModelNotReady
 
+from ccr_deploy.serving.kserve_sdk import InferenceError, ModelNotReady
 from ccr_deploy.serving.measures import IMAGES, RUN_IMAGES, RUN_SECONDS, WAITING
 from ccr_deploy.serving.refusals import BusyError
 

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_interceptor.server import AsyncServerInterceptor
-from kserve.errors import InvalidInput
-from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from kserve.protocol.grpc.servicer import InferenceServicer
 
 from ccr_deploy.serving.client_limits import MAX_HEAD_BYTES
+from ccr_deploy.serving.kserve_sdk import (
+    InferenceServicer,
+    InvalidInput,
+    add_GRPCInferenceServiceServicer_to_server,
+)
 from ccr_deploy.serving.refusals import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kserve.protocol.dataplane import DataPlane
-
     from ccr_deploy.serving.client_limits import Times
+    from ccr_deploy.serving.kserve_sdk import DataPlane
 
 _MOST_CALLS = 1000
 _MOST_CALLS_OF_A_CONNECTION = 100

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pydantic
-from kserve import InferInput, InferRequest
-from kserve.errors import InvalidInput
-from kserve.protocol.infer_type import RequestedOutput
 from pydantic import BaseModel, ConfigDict, Field
 
 from ccr_deploy.errors import first_problem
+from ccr_deploy.serving.kserve_sdk import InferInput, InferRequest, InvalidInput, RequestedOutput
 from ccr_deploy.serving.tensors import binary_content
 
 if TYPE_CHECKING:
-    from kserve import InferResponse
+    from ccr_deploy.serving.kserve_sdk import InferResponse
 
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 """How many bytes of a body are JSON, where binary tensors follow."""

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, cast
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from kserve.protocol.rest.server import metrics_handler
-from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -21,16 +19,17 @@ from ccr_deploy import __version__
 from ccr_deploy.serving.client_limits import ACCEPTED_AT_ONCE
 from ccr_deploy.serving.http_codec import JSON_LENGTH_HEADER, read_request, write_response
 from ccr_deploy.serving.http_connections import Connection
+from ccr_deploy.serving.kserve_sdk import V2Endpoints, metrics_handler
 from ccr_deploy.serving.refusals import REFUSALS, TooLargeError, refusal
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Generator
 
-    from kserve.protocol.dataplane import DataPlane
     from starlette.types import Receive, Scope, Send
 
     from ccr_deploy.serving.http_connections import Connections
+    from ccr_deploy.serving.kserve_sdk import DataPlane
 
 _BACKLOG = 1024
 _FLUSH_SECONDS = 0.2

@@ -5,18 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from kserve import InferOutput, InferRequest, InferResponse, Model
-from kserve.errors import InferenceError, InvalidInput, ModelNotReady
 
+from ccr_deploy.serving.kserve_sdk import (
+    InferenceError,
+    InferOutput,
+    InferRequest,
+    InferResponse,
+    InvalidInput,
+    Model,
+    ModelNotReady,
+)
 from ccr_deploy.serving.refusals import REFUSALS
 from ccr_deploy.serving.tensors import TensorType, read_bytes, read_payloads
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from kserve import InferInput
 
     from ccr_deploy.bundle import Manifest
     from ccr_deploy.serving.engine_queue import EngineQueue
+    from ccr_deploy.serving.kserve_sdk import InferInput
     from ccr_deploy.serving.limits import Limits
 
     Tensors = dict[str, npt.NDArray[np.generic]]

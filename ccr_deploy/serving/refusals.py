@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 import grpc
-from kserve.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
 
+from ccr_deploy.serving.kserve_sdk import (
+    InferenceError,
+    InvalidInput,
+    ModelNotFound,
+    ModelNotReady,
+    ServerNotReady,
+)
 from ccr_deploy.serving.measures import REFUSED
 
 

@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kserve import ModelRepository
-from kserve.protocol.dataplane import DataPlane
-
 from ccr_deploy import __version__
 from ccr_deploy.errors import ServingError
 from ccr_deploy.serving.client_limits import DEFAULT_TIMES, ConnectionLimits, allow_open_files
@@ -21,6 +18,7 @@ from ccr_deploy.serving.grpc_service import Calls, grpc_server
 from ccr_deploy.serving.hosts import Hosts
 from ccr_deploy.serving.http_connections import Connections
 from ccr_deploy.serving.http_service import HttpServer, http_app
+from ccr_deploy.serving.kserve_sdk import DataPlane, ModelRepository
 from ccr_deploy.serving.models import ClassifierModel, EncoderModel
 
 if TYPE_CHECKING:

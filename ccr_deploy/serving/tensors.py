@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from kserve.errors import InvalidInput
 
 from ccr_deploy.errors import PayloadError
 from ccr_deploy.payload import decode_payload
+from ccr_deploy.serving.kserve_sdk import InvalidInput
 
 if TYPE_CHECKING:
     from typing import Any
 
     import numpy.typing as npt
-    from kserve import InferInput, InferOutput
 
     from ccr_deploy.contract import CodeContract
+    from ccr_deploy.serving.kserve_sdk import InferInput, InferOutput
 
 
 @dataclass(frozen=True)

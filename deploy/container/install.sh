@@ -1,13 +1,17 @@
 #!/bin/sh
 # Installs ccr-deploy into an environment of its own, and makes what an unprivileged user needs.
-#   install.sh WHEELS EXTRAS     the folder with ccr-deploy's wheel; extras with commas between
+#   install.sh WHEELS REQUIREMENTS     the folder with ccr-deploy's wheel; what it needs, with hashes
 # The environment sees the image's own packages: TensorRT's images bring TensorRT's.
 set -eu
-wheels=$1 extras=$2
+wheels=$1 requirements=$2
 prefix=${PREFIX:-/opt/ccr-deploy} engines=${ENGINES:-/engines}
 
 python3 -m venv --system-site-packages "$prefix"
-set -- "$wheels"/ccr_deploy-*.whl
-"$prefix/bin/pip" install --no-cache-dir --disable-pip-version-check "$1[$extras]"
+pip() { "$prefix/bin/python" -m pip "$@"; }
+pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r "$requirements"
+pip install --no-cache-dir --disable-pip-version-check --no-deps --no-index "$wheels"/ccr_deploy-*.whl
+# Nothing is installed later. Python 3.12 makes environments without setuptools.
+pip uninstall --quiet --yes setuptools
+pip uninstall --quiet --yes pip
 "$prefix/bin/ccr-deploy" --version
 install -d -m 0700 -o 10001 -g 10001 "$engines"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,15 +16,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scripts.lock_images import CPU
 from tests.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ccr_deploy.bundle import Bundle
 
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 SCRIPTS = ROOT / "deploy" / "container"
 BIN = Path(sys.executable).parent
+_IMAGE = {"name": "image", "datatype": "UINT8", "shape": [1, 32, 48, 3], "data": [99] * (32 * 48 * 3)}
+ENCODE = json.dumps({"inputs": [_IMAGE]}).encode()
 
 
 def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -49,10 +55,47 @@ def test_hadolint_and_shellcheck_find_nothing() -> None:
 def test_everything_that_is_copied_is_in_the_context() -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     kept = {line.removeprefix("!") for line in ignored if line.startswith("!")}
-    for sources in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, flags=re.MULTILINE):
-        for source in sources.split():
-            assert (ROOT / source).exists(), source
-            assert any(source == name or source.startswith(f"{name}/") for name in kept), source
+    copied = re.findall(r"^COPY (?:--chmod=\S+ )?([^-].*) \S+$", DOCKERFILE, flags=re.MULTILINE)
+    sources = [source for line in copied for source in line.split() if source != "${BUNDLE}"]
+    assert "deploy/container/start.sh" in sources
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert any(source == name or source.startswith(f"{name}/") for name in kept), source
+
+
+def test_modes_are_octal() -> None:
+    """Buildah, Podman and Docker's front ends 1.10 to 1.13 know no others."""
+    modes = re.findall(r"--chmod=(\S+)", DOCKERFILE)
+    assert modes
+    assert [mode for mode in modes if not re.fullmatch(r"0[0-7]{3}", mode)] == []
+
+
+def test_the_bundle_s_layer_is_readable_to_everybody_and_writable_to_nobody(tmp_path: Path) -> None:
+    """Whatever the umask was that the bundle was made under."""
+    (command,) = re.findall(r"^RUN (chmod .* /bundle)$", DOCKERFILE, flags=re.MULTILINE)
+    for private, file_mode in ((0o700, 0o600), (0o777, 0o666)):
+        bundle = tmp_path / f"bundle{private:o}"
+        folder = bundle / "folder"
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+        (folder / "file").chmod(file_mode)
+        for path in (folder, bundle):
+            path.chmod(private)
+        subprocess.run(command.replace("/bundle", str(bundle)), shell=True, check=True)  # noqa: S602
+        modes = [path.stat().st_mode & 0o777 for path in (bundle, folder, folder / "file")]
+        assert modes == [0o555, 0o555, 0o444]
+        bundle.chmod(0o755)
+        folder.chmod(0o755)  # so that pytest can remove them
+
+
+@pytest.mark.parametrize("image", ["PYTHON", "SERVER", "JETSON"])
+def test_a_base_s_digest_is_part_of_its_name(image: str) -> None:
+    """Were it an argument of its own, another base would be given this one's."""
+    (name,) = re.findall(rf"^ARG {image}_IMAGE=(\S+)$", DOCKERFILE, flags=re.MULTILINE)
+    _, _, digest = name.partition("@")
+    assert re.fullmatch(r"(sha256:[0-9a-f]{64})?", digest)
+    assert f"FROM ${{{image}_IMAGE}} AS" in DOCKERFILE
+    assert bool(digest) == (image == "PYTHON")
 
 
 @pytest.mark.parametrize("stage", ["cpu", "server", "jetson"])
@@ -86,23 +129,28 @@ def test_build_is_the_init_step_into_the_store(tiny_bundle: Bundle, tmp_path: Pa
     assert "the default" in start("build", **environment).stdout
 
 
-def test_serve_builds_first_then_serves_until_it_is_stopped(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """As a container does, but on free ports."""
-    environment = {
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "CCR_DEPLOY_BUNDLE": str(tiny_bundle.path),
-        "CCR_DEPLOY_ENGINES": str(tmp_path / "engines"),
-        "CCR_DEPLOY_TARGET": "cpu",
-    }
+@contextlib.contextmanager
+def serving(path: str, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``start.sh serve`` as a container starts it, but on free ports, once it is ready, and its address."""
     ports = ("--host", "127.0.0.1", "--http-port", "0", "--grpc-port", "0", "--json")
     command = ["/bin/sh", SCRIPTS / "start.sh", "serve", *ports]
-    with started(command, env=os.environ | environment, stdout=subprocess.PIPE) as server:
+    variables = os.environ | environment | {"PATH": path}
+    with started(command, env=variables, stdout=subprocess.PIPE) as server:
         assert server.stdout
         events = (json.loads(line) for line in server.stdout if line.startswith('{"event"'))
         listening, ready = next(events), next(events)
         assert (listening["event"], ready["event"]) == ("listening", "ready")
-        health = f"http://127.0.0.1:{listening['http_port']}/v2/health/ready"
-        with urllib.request.urlopen(health, timeout=PATIENCE_SECONDS) as answer:
+        yield server, f"127.0.0.1:{listening['http_port']}"
+
+
+def test_serve_builds_first_then_serves_until_it_is_stopped(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    environment = {
+        "CCR_DEPLOY_BUNDLE": str(tiny_bundle.path),
+        "CCR_DEPLOY_ENGINES": str(tmp_path / "engines"),
+        "CCR_DEPLOY_TARGET": "cpu",
+    }
+    with serving(f"{BIN}:{os.environ['PATH']}", environment) as (server, address):
+        with urllib.request.urlopen(f"http://{address}/v2/health/ready", timeout=PATIENCE_SECONDS) as answer:
             assert answer.status == 200
         server.terminate()  # reaches the server itself, which took the shell's place
         assert server.wait(timeout=PATIENCE_SECONDS) == 0
@@ -119,7 +167,7 @@ def test_nobody_listening_is_not_healthy() -> None:
 
 
 @pytest.mark.slow  # installs from the package index
-def test_install_makes_an_environment_that_builds(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_install_makes_an_environment_that_builds_and_serves(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """The cpu stage's RUN line, into a folder of the test's."""
     if os.geteuid():
         pytest.skip("only root gives a folder to another user, as the script does")
@@ -130,7 +178,7 @@ def test_install_makes_an_environment_that_builds(tiny_bundle: Bundle, tmp_path:
     venv.create(python, with_pip=True)
     prefix, engines = tmp_path / "ccr-deploy", tmp_path / "engines"
     installed = subprocess.run(
-        ["/bin/sh", str(SCRIPTS / "install.sh"), str(wheels), "cpu"],
+        ["/bin/sh", str(SCRIPTS / "install.sh"), str(wheels), str(ROOT / CPU.path)],
         env={
             **os.environ,
             "PATH": f"{python / 'bin'}:/usr/bin:/bin",
@@ -143,12 +191,22 @@ def test_install_makes_an_environment_that_builds(tiny_bundle: Bundle, tmp_path:
     )
     assert installed.returncode == 0, installed.stderr
     assert engines.stat().st_uid == 10001
+    assert not list(prefix.glob("lib/*/site-packages/pip"))
     bundle = tmp_path / "bundle"
     shutil.copytree(tiny_bundle.path, bundle)
     environment = {
         "CCR_DEPLOY_BUNDLE": str(bundle),
-        "CCR_DEPLOY_ENGINES": str(engines),
+        "CCR_DEPLOY_ENGINES": str(tmp_path / "store"),
         "CCR_DEPLOY_TARGET": "cpu",
     }
-    built = start("build", **environment, PATH=f"{prefix / 'bin'}:/usr/bin:/bin")
-    assert built.returncode == 0, built.stderr
+    path = f"{prefix / 'bin'}:/usr/bin:/bin"
+    built = start("build", **environment, PATH=path)
+    assert (built.returncode, built.stderr) == (0, "")
+    with serving(path, environment) as (server, address):
+        with urllib.request.urlopen(
+            f"http://{address}/v2/models/encoder/infer", ENCODE, PATIENCE_SECONDS
+        ) as answer:
+            (code,) = json.loads(answer.read())["outputs"]
+        server.terminate()
+        assert server.wait(timeout=PATIENCE_SECONDS) == 0
+    assert code["shape"] == [1, 12]

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from ccr_deploy.gpu_driver import GpuDriver, gpu_extras
 from ccr_deploy.target import load_target, target_files
+from scripts.lock_images import LOCKS
 
 ROOT = Path(__file__).parent.parent.parent
 _LIST_TARGETS = "from ccr_deploy.target import *; print(*target_files()); load_target('cpu')"
@@ -52,11 +53,11 @@ def extras() -> dict[str, list[Requirement]]:
 
 
 def test_every_extra_that_is_named_exists() -> None:
-    """In messages, documents and the Dockerfile."""
+    """In messages and documents, and in the containers' requirement files."""
     files = [*(ROOT / "ccr_deploy").rglob("*.py"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     named = re.findall(r"(?:ccr-deploy|'\.)\[([a-z0-9,-]+)\]", text)
-    named += re.findall(r"install\.sh /wheels (\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    named += [extra for lock in LOCKS for extra in lock.extras or ()]
     assert len(named) > 10
     named += [
         extra
