@@ -38,16 +38,21 @@ ARG BUNDLE=bundle
 COPY ${BUNDLE} /bundle
 RUN chmod -R a=rX /bundle
 
+FROM ${PYTHON_IMAGE} AS cpu-environment
+COPY --from=wheel /wheels /wheels
+COPY deploy/container/install.sh deploy/container/requirements-cpu.txt /container/
+RUN sh /container/install.sh /wheels /container/requirements-cpu.txt
+
 FROM ${PYTHON_IMAGE} AS cpu
-COPY --chmod=0555 deploy/container/start.sh /usr/local/bin/
-RUN --mount=type=bind,from=wheel,source=/source/deploy/container,target=/container \
-    --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    sh /container/install.sh /wheels /container/requirements-cpu.txt
+COPY --from=cpu-environment /opt/ccr-deploy /opt/ccr-deploy
 COPY --from=bundle /bundle /bundle
+COPY --chmod=0555 deploy/container/start.sh /usr/local/bin/
+RUN install -d -m 0700 -o 10001 -g 10001 /engines
 ENV PATH=/opt/ccr-deploy/bin:${PATH} \
     CCR_DEPLOY_BUNDLE=/bundle \
     CCR_DEPLOY_ENGINES=/engines \
-    CCR_DEPLOY_TARGET=cpu-openvino
+    CCR_DEPLOY_TARGET=cpu-openvino \
+    ORT_DISABLE_TELEMETRY=1
 USER 10001:10001
 VOLUME /engines
 EXPOSE 8080 9000
@@ -55,13 +60,17 @@ HEALTHCHECK --start-period=10m --interval=10s --timeout=3s CMD ["start.sh", "hea
 ENTRYPOINT ["start.sh"]
 CMD ["serve"]
 
-FROM ${SERVER_IMAGE} AS server
-COPY --chmod=0555 deploy/container/start.sh /usr/local/bin/
+FROM ${SERVER_IMAGE} AS server-environment
+COPY --from=wheel /wheels /wheels
+COPY deploy/container/install.sh deploy/container/requirements-tensorrt.txt /container/
+RUN sh /container/install.sh /wheels /container/requirements-tensorrt.txt
+
 # The image brings TensorRT and its Python package: engines are bound to that very version.
-RUN --mount=type=bind,from=wheel,source=/source/deploy/container,target=/container \
-    --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    sh /container/install.sh /wheels /container/requirements-tensorrt.txt
+FROM ${SERVER_IMAGE} AS server
+COPY --from=server-environment /opt/ccr-deploy /opt/ccr-deploy
 COPY --from=bundle /bundle /bundle
+COPY --chmod=0555 deploy/container/start.sh /usr/local/bin/
+RUN install -d -m 0700 -o 10001 -g 10001 /engines
 ENV PATH=/opt/ccr-deploy/bin:${PATH} \
     CCR_DEPLOY_BUNDLE=/bundle \
     CCR_DEPLOY_ENGINES=/engines
@@ -72,12 +81,16 @@ HEALTHCHECK --start-period=30m --interval=10s --timeout=3s CMD ["start.sh", "hea
 ENTRYPOINT ["start.sh"]
 CMD ["serve"]
 
+FROM ${JETSON_IMAGE} AS jetson-environment
+COPY --from=wheel /wheels /wheels
+COPY deploy/container/install.sh deploy/container/requirements-tensorrt.txt /container/
+RUN sh /container/install.sh /wheels /container/requirements-tensorrt.txt
+
 FROM ${JETSON_IMAGE} AS jetson
-COPY --chmod=0555 deploy/container/start.sh /usr/local/bin/
-RUN --mount=type=bind,from=wheel,source=/source/deploy/container,target=/container \
-    --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    sh /container/install.sh /wheels /container/requirements-tensorrt.txt
+COPY --from=jetson-environment /opt/ccr-deploy /opt/ccr-deploy
 COPY --from=bundle /bundle /bundle
+COPY --chmod=0555 deploy/container/start.sh /usr/local/bin/
+RUN install -d -m 0700 -o 10001 -g 10001 /engines
 ENV PATH=/opt/ccr-deploy/bin:${PATH} \
     CCR_DEPLOY_BUNDLE=/bundle \
     CCR_DEPLOY_ENGINES=/engines

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from ccr_deploy.control_groups import quota_cores
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from types import TracebackType
 
     import numpy.typing as npt
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from ccr_deploy.progress import Advance
 
     Arrays = Mapping[str, npt.NDArray[np.generic]]
-
-
-_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""Linux's second version of control groups, as a container sees its own."""
 
 
 @dataclass(frozen=True)
@@ -190,16 +187,4 @@ def thread_count(threads: int = 0) -> int:
     if threads:
         return threads
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, cores_of_quota(_CPU_QUOTA) or usable)
-
-
-def cores_of_quota(file: Path) -> int | None:
-    """The cores that a control group's ``cpu.max`` allows, rounded up; None where it sets no limit.
-
-    The file holds microseconds of a quota, or ``max``, and of the period that it is for.
-    """
-    try:
-        quota, period = file.read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else max(1, -(-int(quota) // int(period)))
+    return min(usable, quota_cores() or usable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from ccr_deploy.backends.base import TensorSpec, check_feeds, thread_count
@@ -117,11 +118,14 @@ class OnnxRuntimeBackend:
 
 
 def import_onnxruntime(extra: str) -> Any:  # noqa: ANN401
-    """The library.
+    """Import ONNX Runtime without its telemetry, which its own builds for Linux send from 1.29 on.
+
+    Whoever set its variable decides.
 
     Raises:
         MissingExtraError: it is not installed; `extra` brings it.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library starts
     try:
         import onnxruntime
     except ImportError:

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ccr_deploy.control_groups import memory_in_use
 from ccr_deploy.serving.kserve_sdk import InferenceError, ModelNotReady
+from ccr_deploy.serving.limits import check_growth
 from ccr_deploy.serving.measures import IMAGES, RUN_IMAGES, RUN_SECONDS, WAITING
 from ccr_deploy.serving.refusals import BusyError
 
@@ -67,7 +69,7 @@ class EngineQueue:
         """Loads and warms up the engine.
 
         Raises:
-            EngineError: it cannot be loaded or run.
+            EngineError: it cannot be loaded or run, or its batches need more memory than there is.
         """
         self._loop = asyncio.get_running_loop()
         self._thread.start()
@@ -114,12 +116,16 @@ class EngineQueue:
                 self._run(runner, requests)
 
     def _warm_up(self, runner: Runner) -> None:
-        """Runs every batch size once: backends settle memory and kernels for each shape they meet."""
+        """Run every batch size once: backends settle memory and kernels for each shape they meet."""
         (spec,) = runner.inputs
         row_shape = [size or 1 for size in spec.shape[1:]]
+        held: list[int] = []
         for size in range(1, self._limits.max_batch + 1):
-            if not self._closing:
-                runner.infer({spec.name: np.zeros((size, *row_shape), np.uint8)})
+            if self._closing:
+                return
+            runner.infer({spec.name: np.zeros((size, *row_shape), np.uint8)})
+            held.append(memory_in_use())
+            check_growth(self.name, held, self._limits)
 
     def _next_requests(self) -> list[_Request]:
         """As many requests as fit into one run, as soon as there is one; none at the end."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.control_groups import memory_limit
+from ccr_deploy.errors import EngineError, WrongUsageError
 from ccr_deploy.payload import OVERHEAD_BYTES
 from ccr_deploy.target import RtxTarget, TensorRtTarget
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ccr_deploy.bundle import Bundle
     from ccr_deploy.target import Target
 
 DEFAULT_BATCH = 8
 _WAITING_BATCHES = 8
+_MIB = 2**20
 _ENVELOPE_BYTES = 2**16
 _JSON_CHARACTERS = 5
 """What a byte takes in JSON at most: three digits, a comma and a blank."""
@@ -31,6 +36,8 @@ class Limits:
 
     max_batch: int
     max_waiting: int
+    memory: int | None = None
+    """Bytes that the whole process may hold; None if there is no limit."""
 
     @classmethod
     def of(cls, target: Target, max_batch: int | None = None, max_waiting: int | None = None) -> Limits:
@@ -46,7 +53,7 @@ class Limits:
                 f"{waiting} images may wait, fewer than the {batch} of one request: raise --max-waiting "
                 "or lower --max-batch"
             )
-        return cls(batch, waiting)
+        return cls(batch, waiting, memory_limit())
 
     def message_bytes(self, bundle: Bundle) -> int:
         """The largest gRPC message: the largest request's tensors with what stands around them."""
@@ -55,6 +62,34 @@ class Limits:
     def body_bytes(self, bundle: Bundle) -> int:
         """The largest HTTP body: the largest request as JSON."""
         return self.max_batch * _row_bytes(bundle) * _JSON_CHARACTERS + _ENVELOPE_BYTES
+
+
+def check_growth(model: str, held: Sequence[int], limits: Limits) -> None:
+    """Check that a warm-up's next batch size has room: out of memory, a process is killed without a word.
+
+    The next size is taken to add as much as the largest step so far did: OpenVINO keeps weights and buffers
+    for every shape, ONNX Runtime's arena grows now and then.
+
+    Args:
+        model: The model that is warmed up.
+        held: The bytes that the process held after each batch size so far, from 1 on.
+        limits: The batch to warm up to, and the limit of memory.
+
+    Raises:
+        EngineError: the next size may take more than the limit.
+    """
+    steps = [after - before for before, after in itertools.pairwise(held)]
+    missing = limits.max_batch - len(held)
+    if limits.memory is None or not steps or not missing:
+        return
+    step = max(steps)
+    if held[-1] + step > limits.memory:
+        raise EngineError(
+            f"{model}: batches of {len(held)} leave no room for larger ones: {held[-1] // _MIB} MiB are in "
+            f"use, and the memory limit is {limits.memory // _MIB} MiB. Batches of {limits.max_batch} need "
+            f"about {(held[-1] + missing * step) // _MIB} MiB: raise the limit, or serve with a smaller "
+            "--max-batch"
+        )
 
 
 def default_batch(target: Target) -> int:

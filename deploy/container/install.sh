@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs ccr-deploy into an environment of its own, and makes what an unprivileged user needs.
+# Installs ccr-deploy into an environment of its own.
 #   install.sh WHEELS REQUIREMENTS     the folder with ccr-deploy's wheel; what it needs, with hashes
 # The environment sees the image's own packages: TensorRT's images bring TensorRT's.
 set -eu
 wheels=$1 requirements=$2
-prefix=${PREFIX:-/opt/ccr-deploy} engines=${ENGINES:-/engines}
+prefix=${PREFIX:-/opt/ccr-deploy}
 
 python3 -m venv --system-site-packages "$prefix"
 pip() { "$prefix/bin/python" -m pip "$@"; }
@@ -14,4 +14,3 @@ pip install --no-cache-dir --disable-pip-version-check --no-deps --no-index "$wh
 pip uninstall --quiet --yes setuptools
 pip uninstall --quiet --yes pip
 "$prefix/bin/ccr-deploy" --version
-install -d -m 0700 -o 10001 -g 10001 "$engines"

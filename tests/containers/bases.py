@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,14 @@ def import_debian(podman: Podman, tag: str) -> None:
     archive = KEPT / "debian.tar"
     if not archive.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
-        # debootstrap leaves no half an archive, but it may be interrupted: the name is given when it is whole.
+        # Interrupted, it leaves no archive of that name.
         partial = archive.with_suffix(".partial")
         partial.unlink(missing_ok=True)
         root = podman.folder / "debian"
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        subprocess.run(["tar", "-C", str(root), "-cf", str(partial), "."], check=True)
+        with tarfile.open(partial, "w") as file:
+            file.add(root, ".")
         partial.rename(archive)
     podman("import", archive, tag)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.containers.bases import import_debian, import_system_tensorrt
-from tests.containers.podman import NETWORK, Podman
+from tests.containers.podman import Podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,6 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
         pytest.fail(checked.stderr)
     podman = Podman(tmp_path_factory.mktemp("podman"))
     try:
-        podman("network", "create", "--internal", "--disable-dns", NETWORK)
         yield podman
     finally:
         podman.clear()
@@ -80,30 +79,20 @@ def context(calibrated_demo: CalibratedDemo, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def cpu_image(podman: Podman, debian: str, context: Path) -> str:
-    podman.build(context, "localhost/ccr-deploy:cpu", "cpu", {"PYTHON_IMAGE": debian, "PYTHON_DIGEST": ""})
+    podman.build(context, "localhost/ccr-deploy:cpu", "cpu", {"PYTHON_IMAGE": debian})
     return "localhost/ccr-deploy:cpu"
 
 
 @pytest.fixture(scope="session")
 def server_image(podman: Podman, debian: str, system_tensorrt: str, context: Path) -> str:
-    bases = {
-        "PYTHON_IMAGE": debian,
-        "PYTHON_DIGEST": "",
-        "SERVER_IMAGE": system_tensorrt,
-        "SERVER_DIGEST": "",
-    }
+    bases = {"PYTHON_IMAGE": debian, "SERVER_IMAGE": system_tensorrt}
     podman.build(context, "localhost/ccr-deploy:server", "server", bases)
     return "localhost/ccr-deploy:server"
 
 
 @pytest.fixture(scope="session")
 def jetson_image(podman: Podman, debian: str, system_tensorrt: str, context: Path) -> str:
-    bases = {
-        "PYTHON_IMAGE": debian,
-        "PYTHON_DIGEST": "",
-        "JETSON_IMAGE": system_tensorrt,
-        "JETSON_DIGEST": "",
-    }
+    bases = {"PYTHON_IMAGE": debian, "JETSON_IMAGE": system_tensorrt}
     podman.build(context, "localhost/ccr-deploy:jetson", "jetson", bases)
     return "localhost/ccr-deploy:jetson"
 

@@ -1,4 +1,4 @@
-"""The settings by which this machine's pip reaches an index, for builds in a root file system of their own."""
+"""The settings by which this machine's pip reaches an index, for builds in another root file system."""
 
 from __future__ import annotations
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import json
 import os
 import resource
+import secrets
 import shutil
 import subprocess
 import time
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NETWORK = "closed"
-"""A network that reaches the host's address on it and nothing else."""
+"""A network on which the host asks a container, which reaches nothing else."""
 PRODUCTION = (
-    *("--user", "10001:10001", "--read-only", "--tmpfs", "/tmp:mode=1777"),
+    *("--user", "10001:10001", "--read-only", "--tmpfs", "/tmp:mode=1777"),  # noqa: S108
     *("--cap-drop", "all", "--security-opt", "no-new-privileges"),
     *("--cpus", "1", "--memory", "512m", "--memory-swap", "512m"),
     *("--network", NETWORK),
@@ -56,7 +59,7 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 static_dir = "{folder}/engine"
-tmp_dir = "{folder}/tmp"
+tmp_dir = "{folder}/state"
 volume_path = "{folder}/volumes"
 
 [network]
@@ -78,7 +81,30 @@ runroot = "{folder}/run"
             "CONTAINERS_CONF": str(folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
         }
+        self._make_network()
         self.pip_mounts = PipSettings.of_this_machine().mounts(folder / "pip.conf")
+
+    def _make_network(self) -> None:
+        """Describe `NETWORK` by a subnet and an interface that other networks of this machine hardly have.
+
+        Podman itself would choose the first that is free among those it knows of.
+        """
+        subnet = ipaddress.ip_network((0x0AC00000 + (secrets.randbelow(2**14) << 8), 24))
+        description = {
+            "name": NETWORK,
+            "id": secrets.token_hex(32),
+            "driver": "bridge",
+            "network_interface": f"ccr{secrets.token_hex(4)}",
+            "created": "2026-01-01T00:00:00Z",
+            "subnets": [{"subnet": str(subnet), "gateway": str(subnet[1])}],
+            "ipv6_enabled": False,
+            "internal": True,
+            "dns_enabled": False,
+            "ipam_options": {"driver": "host-local"},
+        }
+        networks = self.folder / "networks"
+        networks.mkdir(exist_ok=True)
+        (networks / f"{NETWORK}.json").write_text(json.dumps(description), encoding="utf-8")
 
     def __call__(
         self, *arguments: object, check: bool = True, timeout: float = PATIENCE_SECONDS
@@ -89,9 +115,9 @@ runroot = "{folder}/run"
             RuntimeError: it failed and `check` is set; the message is what it printed.
         """
         command = ["podman", *(str(argument) for argument in arguments)]
-        with started(
-            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        # Podman's monitors write into the folder that it was started in.
+        with started(command, env=self.environment, cwd=self.folder, **streams) as process:
             output, errors = process.communicate(timeout=timeout)
         if check and process.returncode:
             message = f"{' '.join(command)}: status {process.returncode}\n{output}{errors}"
@@ -122,7 +148,7 @@ runroot = "{folder}/run"
         Args:
             image: The image's tag.
             command: What its entry point is given.
-            options: Further options of ``podman run``; later ones go before those of `PRODUCTION`.
+            options: Further options of ``podman run``; they override those of `PRODUCTION`.
         """
         number = self("run", "--detach", *PRODUCTION, *options, image, *command).stdout.strip()
         container = Container(self, number)
@@ -150,7 +176,7 @@ runroot = "{folder}/run"
         with open("/proc/self/mounts", encoding="utf-8") as file:  # noqa: PTH123
             mounts = [line.split()[1] for line in file if f" {self.folder}/" in line]
         for mount in reversed(mounts):
-            subprocess.run(["umount", mount], check=True)
+            subprocess.run(["umount", mount], check=True)  # noqa: S607
         shutil.rmtree(self.folder / "storage")
 
 
@@ -192,8 +218,10 @@ class Container:
 
     def wait(self) -> int:
         """Return the exit status, when it ended."""
-        return int(self.podman("wait", self.number).stdout)
+        while self.is_running:  # quicker than `podman wait`
+            time.sleep(0.1)
+        return int(self.inspect("{{.State.ExitCode}}"))
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in it."""
         return self.podman("exec", self.number, *command, check=False)
