@@ -1,7 +1,7 @@
 """Write the containers' requirement files: exact versions, with a hash for each of a version's files.
 
-They hold the versions of constraints.txt, which the tests ran with, on the Pythons that those are for. For the
-older Python that TensorRT's images may bring, and the older CUDA of JetPack 6, versions are resolved freely.
+They hold the versions of constraints.txt, which the tests ran with, on the Pythons that those are for. For
+the older Python that TensorRT's images may bring, and for JetPack 6's CUDA, versions are resolved freely.
 """
 
 from __future__ import annotations

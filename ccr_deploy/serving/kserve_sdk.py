@@ -1,9 +1,9 @@
 """What the server takes from KServe's SDK, without what the SDK's other parts need.
 
-``import kserve`` also loads a client of Kubernetes' API, with the package `kubernetes`, and pandas, for the type
-of a data frame. A server calls neither, and both cost it 40 MB of memory and a third of its time to import, and
-a container image 200 MB. So stand-ins take their places while the SDK is imported, and whatever is done with
-those raises. The modules of this package take the SDK's names from here.
+``import kserve`` also loads a client of Kubernetes' API, with the package `kubernetes`, and pandas for the
+type of a data frame. A server uses neither. They cost it 40 MB of memory and a third of its time to import,
+and a container image 200 MB. So stand-ins take their places while the SDK is imported, and whatever is done
+with those raises. The modules of this package take the SDK's names from here.
 """
 
 from __future__ import annotations
