@@ -59,7 +59,7 @@ test-gpu: $(READY) ## The tests that run engines on this machine's GPU.
 test-arm: $(READY) ## The bundle's commands on an emulated 64-bit Arm (Debian, root): minutes, the first time a quarter of an hour.
 	@scripts/check_arm_tools.sh
 	@$(MAKE) --no-print-directory $(DEMO)/.bundle
-	$(BIN)/pytest tests/arm -m arm
+	$(BIN)/pytest tests/arm -m arm --timeout 3600
 
 triton-server: $(TRITON_READY) ## Install a Triton server (Linux x86-64) for the tests, in an environment of its own.
 

@@ -1,8 +1,8 @@
 """Which Arm processors are emulated, and what a program reads of them.
 
 Qemu 7.2 gives an emulated program the processor's registers and auxiliary vector, but the host's own
-``/proc/cpuinfo`` and ``/sys``. ONNX Runtime for Arm crashes if it reads an x86's there, so that files as an
-Arm's Linux writes them stand in for both.
+``/proc/cpuinfo`` and ``/sys``. ONNX Runtime for Arm crashes if it reads an x86's there, and OpenVINO if it finds
+no topology of the cores, so that files as an Arm's Linux writes them stand in for both.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ class Processor:
             identification = folder / "cpu" / f"cpu{core}" / "regs" / "identification"
             identification.mkdir(parents=True, exist_ok=True)
             (identification / "midr_el1").write_text(f"{self.midr:#018x}\n")
+            topology = folder / "cpu" / f"cpu{core}" / "topology"
+            topology.mkdir(exist_ok=True)
+            for name, value in _topology(core, cores).items():
+                (topology / name).write_text(f"{value}\n")
 
     def _cpuinfo(self, core: int) -> str:
         return (
@@ -53,6 +57,24 @@ class Processor:
             f"CPU part\t: {self.midr >> 4 & 0xFFF:#05x}\n"
             f"CPU revision\t: {self.midr & 0xF}\n\n"
         )
+
+
+def _topology(core: int, cores: int) -> dict[str, str]:
+    """Tell of a core that runs one thread, in one package with all others; sets of cores are masks."""
+    itself, everyone = _mask(1 << core), _mask((1 << cores) - 1)
+    return {
+        "physical_package_id": "0",
+        "core_id": str(core),
+        "thread_siblings": itself,
+        "thread_siblings_list": str(core),
+        "core_siblings": everyone,
+        "core_siblings_list": f"0-{cores - 1}" if cores > 1 else "0",
+    }
+
+
+def _mask(bits: int) -> str:
+    """Write a set of cores as Linux does: in hexadecimal, eight digits between commas."""
+    return f"{bits:x}" if bits < 1 << 32 else f"{_mask(bits >> 32)},{bits & 0xFFFFFFFF:08x}"
 
 
 CORTEX_A76 = Processor("cortex-a76", 0x414FD0B1, _V8_2)

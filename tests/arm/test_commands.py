@@ -91,7 +91,7 @@ def test_an_engine_of_this_machine_is_not_taken(
     assert done.returncode == 2, done.stderr
 
 
-def test_serve_answers_a_real_client_and_ends_on_sigterm(
+def test_serve_answers_a_real_client(
     root: RootFolder, demo: Path, reference: Reference, tmp_path: Path
 ) -> None:
     arm = Arm(root, CORTEX_A76, demo, tmp_path)

@@ -20,6 +20,7 @@ def test_a_processor_is_written_as_linux_tells_it(tmp_path: Path) -> None:
     wanted = ("CPU implementer\t: 0x41", "CPU variant\t: 0x4", "CPU part\t: 0xd0b", "CPU revision\t: 1")
     assert set(wanted) <= set(lines)
     assert (tmp_path / "cpu/cpu0/regs/identification/midr_el1").read_text() == "0x00000000414fd0b1\n"
+    assert (tmp_path / "cpu/cpu0/topology/thread_siblings").read_text() == "1\n"
     CORTEX_A72.write(tmp_path)
     assert instruction_sets(parse_flags((tmp_path / "cpuinfo").read_text().splitlines())) == ()
 
