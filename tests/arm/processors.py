@@ -1,8 +1,8 @@
 """Which Arm processors are emulated, and what a program reads of them.
 
 Qemu 7.2 gives an emulated program the processor's registers and auxiliary vector, but the host's own
-``/proc/cpuinfo`` and ``/sys``. ONNX Runtime for Arm crashes if it reads an x86's there, and OpenVINO if it finds
-no topology of the cores, so that files as an Arm's Linux writes them stand in for both.
+``/proc/cpuinfo`` and ``/sys``. ONNX Runtime for Arm crashes if it reads an x86's there, and OpenVINO if it
+finds no topology of the cores, so that files as an Arm's Linux writes them stand in for both.
 """
 
 from __future__ import annotations
