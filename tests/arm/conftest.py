@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from tests.arm.differences import Differences
 
 BUILD = PROJECT / "build"
-NEWER_ONNXRUNTIME = "onnxruntime==1.32.0"
-"""Rounds in INT8, from 1.30 on; what the image installs does not."""
 
 
 @pytest.fixture(scope="session")
@@ -33,17 +29,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RootFolder]:
         folder.make()
         folder.install(build_wheel(tmp_path_factory.mktemp("wheel")))
         yield folder
-
-
-@pytest.fixture(scope="session")
-def newer_onnxruntime(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ONNX Runtime for Arm as it computes INT8 rightly, in a folder of packages."""
-    folder = tmp_path_factory.mktemp("packages")
-    platforms = ("--platform", "manylinux_2_28_aarch64", "--platform", "manylinux_2_27_aarch64")
-    options = ("--python-version", "3.11", "--only-binary", ":all:", "--no-deps", "--target", str(folder))
-    install = [sys.executable, "-m", "pip", "install", "-q", *platforms, *options, NEWER_ONNXRUNTIME]
-    subprocess.run(install, check=True)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -46,14 +46,7 @@ class Here:
 class Arm:
     """An emulated Arm processor in a root folder, where the same is mounted: at ``/demo``, for instance."""
 
-    def __init__(
-        self,
-        root: RootFolder,
-        processor: Processor,
-        demo: Path,
-        results: Path,
-        packages: Path | None = None,
-    ) -> None:
+    def __init__(self, root: RootFolder, processor: Processor, demo: Path, results: Path) -> None:
         """Name what there is.
 
         Args:
@@ -61,18 +54,15 @@ class Arm:
             processor: the processor.
             demo: the demo's folder on this machine, mounted read-only.
             results: a folder on this machine for engines and results.
-            packages: Python packages for Arm that come before the installed ones.
         """
         self.demo, self.inside, self.logits = Path("/demo"), Path("/results"), Path("/logits.py")
         self.results = results
-        self._root, self._processor, self._packages = root, processor, packages
+        self._root, self._processor = root, processor
         self._mounts = [
             Mount(demo, self.demo),
             Mount(results, self.inside, "rw"),
             Mount(_LOGITS, self.logits),
         ]
-        if packages:
-            self._mounts.append(Mount(packages, Path("/packages")))
 
     def command(self, *words: object) -> list[str]:
         """Build the command line of the root folder's Python with these arguments."""
@@ -81,8 +71,6 @@ class Arm:
     def environment(self) -> dict[str, str]:
         """Make the environment of such a command."""
         changes = {"CCR_DEPLOY_ENGINES": str(self.inside / "engines")}
-        if self._packages:
-            changes["PYTHONPATH"] = "/packages"
         return self._root.environment(changes, self._processor)
 
 
