@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-gpu triton-server lint format benchmark clean constraints check-platforms
+.PHONY: help demo test test-all test-gpu test-arm triton-server lint format benchmark clean constraints check-platforms
 
 # The Python to set up with; empty: the first from 3.11 to 3.13 that is there, or one that uv brings.
 PYTHON ?=
@@ -32,9 +32,12 @@ $(READY): pyproject.toml constraints.txt
 $(DEMO)/checkpoint.pt: $(READY) $(wildcard training/*.py training/data/*.py ccr_deploy/models/*.py)
 	$(BIN)/python -m training.demo --output $(DEMO)
 
-demo: $(DEMO)/checkpoint.pt ## Train a small checkpoint, export, calibrate, build, verify, measure.
+$(DEMO)/.bundle: $(DEMO)/checkpoint.pt calibration/demo.toml $(shell find ccr_deploy -name '*.py')
 	$(RUN) export --checkpoint $(DEMO)/checkpoint.pt --images $(DEMO)/images --schedule iteration-major --schedule layer-major --schedule plain $(DEMO)/bundle
 	$(RUN) calibrate $(DEMO)/bundle --recipe calibration/demo.toml --images $(DEMO)/calibration --held-out $(DEMO)/images
+	@touch $@
+
+demo: $(DEMO)/.bundle ## Train a small checkpoint, export, calibrate, build, verify, measure.
 	$(RUN) build-engine $(DEMO)/bundle --target cpu-openvino --int8
 	$(RUN) verify $(DEMO)/bundle --target cpu-openvino --images $(DEMO)/images
 	$(RUN) build-engine $(DEMO)/bundle
@@ -48,10 +51,15 @@ test: $(READY) lint ## Lint, types, and the tests but for the slow ones.
 
 test-all: $(READY) lint ## All tests, the slow ones too.
 	@$(MAKE) --no-print-directory triton-server || echo 'no Triton server here: the tests that need one are skipped'
-	$(BIN)/pytest $(PARALLEL) -m ''
+	$(BIN)/pytest $(PARALLEL) -m 'not arm and not containers'
 
 test-gpu: $(READY) ## The tests that run engines on this machine's GPU.
 	$(BIN)/pytest -m gpu
+
+test-arm: $(READY) ## The bundle's commands on an emulated 64-bit Arm (Debian, root): minutes, the first time a quarter of an hour.
+	@scripts/check_arm_tools.sh
+	@$(MAKE) --no-print-directory $(DEMO)/.bundle
+	$(BIN)/pytest tests/arm -m arm --timeout 3600
 
 triton-server: $(TRITON_READY) ## Install a Triton server (Linux x86-64) for the tests, in an environment of its own.
 

@@ -31,8 +31,8 @@ _INSTRUCTION_SETS = {
 
 def processor_name() -> str:
     """The CPU's model name with its architecture."""
-    models = (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name"))
-    return f"{next(models, platform.processor() or 'unknown CPU')} ({platform.machine()})"
+    name = parse_name(_cpuinfo()) or platform.processor() or "unknown CPU"
+    return f"{name} ({platform.machine()})"
 
 
 def processor_device() -> str:
@@ -48,6 +48,21 @@ def processor_device() -> str:
 def processor_flags() -> frozenset[str]:
     """This CPU's flags; empty if Linux does not tell them."""
     return parse_flags(_cpuinfo())
+
+
+def parse_name(cpuinfo: Collection[str]) -> str | None:
+    """Read the first processor's name from the lines of ``/proc/cpuinfo``; None if there is none.
+
+    Most Arm processors have no model name there, but numbers of who made them and of what they are.
+    """
+    first: dict[str, str] = {}
+    for line in cpuinfo:
+        name, _, value = line.partition(":")
+        first.setdefault(name.strip(), value.strip())
+    if model := first.get("model name"):
+        return model
+    implementer, part = first.get("CPU implementer"), first.get("CPU part")
+    return f"implementer {implementer} part {part}" if implementer and part else None
 
 
 def parse_flags(cpuinfo: Collection[str]) -> frozenset[str]:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from ccr_deploy.backends.processor import instruction_sets, parse_flags, processor_device, processor_name
+from ccr_deploy.backends.processor import (
+    instruction_sets,
+    parse_flags,
+    parse_name,
+    processor_device,
+    processor_name,
+)
 
 X86 = """processor\t: 0
 vendor_id\t: AuthenticAMD
@@ -17,7 +23,20 @@ ARM = """processor\t: 0
 BogoMIPS\t: 62.50
 Features\t: fp asimd asimdhp asimddp
 CPU implementer\t: 0x41
+CPU part\t: 0xd0b
+
+processor\t: 1
+CPU implementer\t: 0x41
+CPU part\t: 0xd05
 """
+JETSON = f"model name\t: ARMv8 Processor rev 1 (v8l)\n{ARM}"
+
+
+def test_a_name_is_the_model_or_an_arms_numbers() -> None:
+    assert parse_name(X86.splitlines()) == "AMD EPYC 7B13"
+    assert parse_name(ARM.splitlines()) == "implementer 0x41 part 0xd0b"
+    assert parse_name(JETSON.splitlines()) == "ARMv8 Processor rev 1 (v8l)"
+    assert parse_name([]) is parse_name(["CPU implementer\t: 0x41"]) is None
 
 
 def test_flags_are_the_first_processors() -> None:

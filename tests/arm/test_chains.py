@@ -1,0 +1,88 @@
+"""The demo's images through engines of an emulated Arm and of this machine: payloads, answers, logits.
+
+Two right computations in FP32 sum in different orders, so that a bit may flip only if its pre-binarization
+activation is next to zero. In INT8 such a difference in the last digit can round an inner layer's activation
+to the neighbouring step, which moves what depends on it by a step's size: more bits flip, further from zero,
+but within the gates that an INT8 engine has against FP32.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from ccr_deploy.verification.gates import Gates
+from ccr_deploy.verification.verify import TIE_MARGIN
+from tests.arm.differences import differences
+from tests.arm.processors import CORTEX_A76, PROCESSORS
+from tests.arm.sides import Arm, run, run_chain
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.arm.differences import Differences
+    from tests.arm.processors import Processor
+    from tests.arm.reference import Reference
+    from tests.arm.root_folder import RootFolder
+    from tests.arm.sides import Precision
+
+pytestmark = pytest.mark.arm
+
+
+class Compare(Protocol):
+    """The fixture `compare`."""
+
+    def __call__(self, target: str, precision: Precision) -> Differences: ...
+
+
+@pytest.fixture(params=PROCESSORS, ids=lambda entry: entry.qemu_name)
+def processor(request: pytest.FixtureRequest) -> Processor:
+    return request.param
+
+
+@pytest.fixture
+def compare(
+    root: RootFolder,
+    processor: Processor,
+    reference: Reference,
+    found: dict[str, Differences],
+    tmp_path: Path,
+) -> Compare:
+    """Runs a target's chain in a precision on an Arm and here, and keeps what differs."""
+
+    def run_both(target: str, precision: Precision) -> Differences:
+        expected = reference.chain(target, precision)
+        arm = Arm(root, processor, reference.demo, tmp_path)
+        computed = run_chain(arm, target, precision, asked=expected.payloads)
+        differing = differences(computed, expected, reference.activations(precision))
+        found[f"{processor.qemu_name}, {target}, {precision}"] = differing
+        return differing
+
+    return run_both
+
+
+@pytest.mark.parametrize("target", ["cpu", "cpu-openvino"])
+def test_fp32_payloads_are_equal_but_for_ties(compare: Compare, target: str) -> None:
+    found = compare(target, "fp32")
+    assert found.images == 320
+    assert found.furthest_flip <= TIE_MARGIN
+    assert found.same_answers == found.images
+    assert found.smallest_cosine >= Gates.of(["fp32"]).min_cosine
+    assert found.largest_logit_difference < 1e-3
+
+
+def test_int8_of_openvino_is_within_the_gates(compare: Compare) -> None:
+    found = compare("cpu-openvino", "int8")
+    gates = Gates.of(["int8"])
+    assert found.images == 320
+    assert found.flipped_percent <= gates.max_flipped_percent
+    assert found.same_answers_percent >= gates.min_same_top1_percent
+    assert found.smallest_cosine >= gates.min_cosine
+
+
+def test_int8_of_the_images_onnxruntime_is_refused(root: RootFolder, demo: Path, tmp_path: Path) -> None:
+    arm = Arm(root, CORTEX_A76, demo, tmp_path)
+    done = run(arm, "-m", "ccr_deploy", "build-engine", arm.demo / "bundle", "--target", "cpu", "--int8")
+    assert done.returncode == 3
+    assert "computes the INT8 graph wrongly, since before 1.30 it does not round" in done.stderr
