@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-gpu test-arm triton-server lint format benchmark clean constraints check-platforms
+.PHONY: help demo test test-all test-gpu test-containers test-arm triton-server lint format benchmark clean constraints check-platforms
 
 # The Python to set up with; empty: the first from 3.11 to 3.13 that is there, or one that uv brings.
 PYTHON ?=
@@ -55,6 +55,11 @@ test-all: $(READY) lint ## All tests, the slow ones too.
 
 test-gpu: $(READY) ## The tests that run engines on this machine's GPU.
 	$(BIN)/pytest -m gpu
+
+test-containers: $(READY) ## Build the images and run them as production does (Debian's podman, root): minutes.
+	@scripts/check_container_tools.sh
+	@$(MAKE) --no-print-directory triton-server || echo 'no Triton server here: the test that needs one is skipped'
+	$(BIN)/pytest tests/containers -m containers
 
 test-arm: $(READY) ## The bundle's commands on an emulated 64-bit Arm (Debian, root): minutes, the first time a quarter of an hour.
 	@scripts/check_arm_tools.sh

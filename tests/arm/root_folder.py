@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tests.arm.pip_settings import pip_settings
 from tests.arm.processors import CORTEX_A76, Processor
 from tests.left_processes import VARIABLE
+from tests.pip_settings import PipSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -101,10 +101,7 @@ class RootFolder:
             return
         stamp.unlink(missing_ok=True)
         shutil.rmtree(self.inside(PREFIX), ignore_errors=True)
-        listed = subprocess.run(
-            [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
-        )
-        pip = pip_settings(listed.stdout)
+        pip = PipSettings.of_this_machine()
         standard = (Path("/etc/resolv.conf"), Path("/etc/hosts"), Path("/etc/ssl/certs"))
         # The containing folder first: a mount hides what was mounted in its place before.
         needed = sorted({path for path in (*standard, *pip.paths) if path.exists()})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.conftest import CalibratedDemo
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ROOT / "scripts" / "container_tools.sh"
+TOOLS = ROOT / "scripts" / "check_container_tools.sh"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    checked = subprocess.run([str(TOOLS), "check"], capture_output=True, text=True, check=False)
+    checked = subprocess.run([str(TOOLS)], capture_output=True, text=True, check=False)
     if checked.returncode:
         pytest.fail(checked.stderr)
     podman = Podman(tmp_path_factory.mktemp("podman"))

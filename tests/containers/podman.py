@@ -12,15 +12,16 @@ import shutil
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.containers.pip_settings import PipSettings
+from tests.pip_settings import PipSettings
 from tests.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
+CERTIFICATES = Path("/etc/ssl/certs")
 NETWORK = "closed"
 """A network on which the host asks a container, which reaches nothing else."""
 PRODUCTION = (
@@ -82,7 +83,8 @@ runroot = "{folder}/run"
             "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
         }
         self._make_network()
-        self.pip_mounts = PipSettings.of_this_machine().mounts(folder / "pip.conf")
+        self._pip = PipSettings.of_this_machine()
+        (folder / "pip.conf").write_text(self._pip.configuration, encoding="utf-8")
 
     def _make_network(self) -> None:
         """Describe `NETWORK` by a subnet and an interface that other networks of this machine hardly have.
@@ -135,7 +137,10 @@ runroot = "{folder}/run"
             target: The stage.
             arguments: The build arguments by name.
         """
-        mounts = [word for here, inside in self.pip_mounts for word in ("--volume", f"{here}:{inside}:ro")]
+        needed = [path for path in (CERTIFICATES, *self._pip.paths) if path.exists()]
+        outermost = [path for path in needed if not any(other in path.parents for other in needed)]
+        inside = {self.folder / "pip.conf": Path("/etc/pip.conf")} | {path: path for path in outermost}
+        mounts = [word for here, there in inside.items() for word in ("--volume", f"{here}:{there}:ro")]
         values = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
         # Only Docker's own format has a health check.
         options = ("--format", "docker", "--pull-never", "--network", "host", "--target", target)

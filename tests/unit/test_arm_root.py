@@ -1,18 +1,15 @@
-"""What the tests on an emulated Arm are told of processors, of pip's settings and of missing tools."""
+"""What the tests on an emulated Arm are told of processors, and what tests elsewhere of pip's settings."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.processor import instruction_sets, parse_flags
-from tests.arm.pip_settings import pip_settings
 from tests.arm.processors import CORTEX_A72, CORTEX_A76
+from tests.pip_settings import pip_settings
 
-ROOT = Path(__file__).parent.parent.parent
-SHELLCHECK = ROOT / ".venv" / "bin" / "shellcheck"
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_processor_is_written_as_linux_tells_it(tmp_path: Path) -> None:
@@ -48,26 +45,3 @@ def test_pips_settings_become_variables_and_what_they_name_is_found(tmp_path: Pa
         "PIP_FIND_LINKS": f"{wheels} /is/not/there",
     }
     assert set(found.paths) == {certificate, index.parent, wheels}
-
-
-def test_missing_tools_are_one_line_and_a_status_of_their_own(tmp_path: Path) -> None:
-    for tool in ("uname", "id"):
-        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
-    checked = subprocess.run(
-        ["/bin/sh", str(ROOT / "scripts" / "check_arm_tools.sh")],
-        env={"PATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert checked.returncode == 69
-    (line,) = checked.stderr.splitlines()
-    missing = "debootstrap is missing" if os.geteuid() == 0 else "run it as root"
-    assert line.startswith("test-arm: ")
-    assert missing in line
-
-
-def test_shellcheck_finds_nothing() -> None:
-    scripts = [ROOT / "scripts" / "check_arm_tools.sh", *(ROOT / "tests" / "arm").glob("*.sh")]
-    checked = subprocess.run([SHELLCHECK, *scripts], capture_output=True, text=True, check=False)
-    assert (checked.returncode, checked.stdout) == (0, "")

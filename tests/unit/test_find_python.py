@@ -98,9 +98,3 @@ def test_with_neither_python_nor_uv_it_says_what_to_install(path: Path) -> None:
     refused = find_python(path)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "no Python from 3.11 to 3.13 with venv is here, nor uv" in refused.stderr
-
-
-def test_shellcheck_finds_nothing() -> None:
-    shellcheck = Path(sys.executable).parent / "shellcheck"
-    checked = subprocess.run([shellcheck, FIND_PYTHON], capture_output=True, text=True, check=False)
-    assert (checked.returncode, checked.stdout) == (0, "")

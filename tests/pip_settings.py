@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,6 +16,18 @@ class PipSettings:
 
     environment: dict[str, str]
     paths: tuple[Path, ...]
+
+    @classmethod
+    def of_this_machine(cls) -> PipSettings:
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
+        return pip_settings(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    @property
+    def configuration(self) -> str:
+        """The same as the text of pip's configuration file."""
+        names = {name.removeprefix("PIP_").lower().replace("_", "-"): name for name in self.environment}
+        lines = [f"{option} = {self.environment[name]}" for option, name in names.items()]
+        return "\n".join(["[global]", *lines, ""])
 
 
 def pip_settings(config_list: str) -> PipSettings:
