@@ -63,6 +63,11 @@ if TYPE_CHECKING:
 )
 @engines_option
 @click.option("--no-cache", is_flag=True, help="Build again what is already in the engine store.")
+@click.option(
+    "--no-timing",
+    is_flag=True,
+    help="Time nothing, as for the start of a container; not with --auto, which chooses by timing.",
+)
 @json_option
 @verbose_option
 def build_engine(
@@ -74,6 +79,7 @@ def build_engine(
     images: Path | None,
     engines: Path | None,
     no_cache: bool,
+    no_timing: bool,
     as_json: bool,
 ) -> None:
     """Build a bundle's engines for a target, into the engine store.
@@ -110,6 +116,7 @@ def build_engine(
         images=images,
         accuracy_budget_points=accuracy_budget,
         rebuild=no_cache,
+        timing=not no_timing,
         progress=TerminalProgress(),
     )
     if as_json:

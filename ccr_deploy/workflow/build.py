@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.backends.base import thread_count
@@ -55,6 +55,7 @@ def build_engines(
     images: Path | None = None,
     accuracy_budget_points: float = 1.0,
     rebuild: bool = False,
+    timing: bool = True,
     progress: Progress = SILENT,
 ) -> list[BuiltEngine]:
     """Builds stages of a bundle for a target, and times what is not FP32 against what it replaces.
@@ -63,13 +64,17 @@ def build_engines(
     the bundle has graphs for, and keeps for each stage the fastest whose recorded accuracy loss is within
     the budget; a precision whose engine the backend refuses is dropped, and the verdict says why. A bundle
     without INT8 graphs is calibrated on `images` first. Engines that are built here but cannot run here are
-    not timed. A verdict from a run that something disturbed says so.
+    not timed, and none is without `timing`, which leaves the verdict on an engine that is there as it is. A
+    verdict from a run that something disturbed says so.
 
     Raises:
-        WrongUsageError: a graph is missing, or for ``auto`` the record of accuracy, and `images` are too.
+        WrongUsageError: a graph is missing, or for ``auto`` the record of accuracy, and `images` are too; or
+            ``auto`` is to choose without `timing`.
         EngineError: an engine that was asked for cannot be built, or for ``auto`` none can, or none is within
             the budget, or none runs here.
     """
+    if precision == "auto" and not timing:
+        raise WrongUsageError("--auto chooses by timing: leave --no-timing out, or name a precision")
     names = stage_precisions(precision) if precision and precision != "auto" else None
     factory = EngineFactory(bundle, target, store, names)
     wants_int8 = "int8" in {factory.precision(stage) for stage in stages}
@@ -79,14 +84,14 @@ def build_engines(
         bundle = _calibrated(bundle, images, progress)
         factory = EngineFactory(bundle, target, store, names)
     weighable = _weighable(bundle, factory) if precision == "auto" else None
-    runs_here = _runs_here(factory)
+    is_timed = timing and _runs_here(factory)
     built = []
     for stage in stages:
         asked = factory.precision(stage)
         if stage == "baseline" or (asked == "fp32" and not weighable):
             built.append(_build(factory, stage, rebuild, progress))
             continue
-        compared = weighable or ((_rival(bundle, factory, asked), asked) if runs_here else (asked,))
+        compared = weighable or ((_rival(bundle, factory, asked), asked) if is_timed else (asked,))
         entries, refused = _build_each(
             factory,
             stage,
@@ -95,8 +100,11 @@ def build_engines(
             rebuild=rebuild,
             progress=progress,
         )
+        if not timing and entries[asked].engine.sidecar.verdict:
+            built.append(replace(entries[asked], verdict=entries[asked].engine.sidecar.verdict))
+            continue
         candidates, unreliable = (
-            _timed(factory, stage, entries, progress) if runs_here else (_untimed(bundle, tuple(entries)), ())
+            _timed(factory, stage, entries, progress) if is_timed else (_untimed(bundle, tuple(entries)), ())
         )
         kept = fastest_within_budget(candidates, accuracy_budget_points).precision if weighable else asked
         verdict = Verdict(

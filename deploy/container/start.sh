@@ -9,6 +9,7 @@ set -eu
 
 # A shell that is a container's first process ignores SIGTERM unless it handles it.
 build() {
+  [ "${CCR_DEPLOY_PRECISION:-}" = auto ] || set -- --no-timing "$@"
   ccr-deploy build-engine ${CCR_DEPLOY_TARGET:+--target "$CCR_DEPLOY_TARGET"} ${CCR_DEPLOY_PRECISION:+"--$CCR_DEPLOY_PRECISION"} "$@" &
   builder=$!
   trap 'kill -TERM "$builder"' TERM INT

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.containers.bases import import_debian, import_system_tensorrt
+from tests.containers.context import make_context
 from tests.containers.podman import Podman
 
 if TYPE_CHECKING:
@@ -57,24 +57,7 @@ def system_tensorrt(podman: Podman, debian: str) -> str:
 
 @pytest.fixture(scope="session")
 def context(calibrated_demo: CalibratedDemo, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build context as a user has it: a checkout, with a bundle that nobody else may read."""
-    context = tmp_path_factory.mktemp("context")
-    for name in (
-        "Dockerfile",
-        ".dockerignore",
-        "pyproject.toml",
-        "README.md",
-        "LICENSE",
-        "ccr_deploy",
-        "engines",
-        "deploy",
-    ):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, context / name)
-    bundle = shutil.copytree(calibrated_demo.bundle.path, context / "bundle")
-    for path in (bundle, *bundle.rglob("*")):
-        path.chmod(0o700 if path.is_dir() else 0o600)
-    return context
+    return make_context(calibrated_demo.bundle.path, tmp_path_factory.mktemp("context"))
 
 
 @pytest.fixture(scope="session")

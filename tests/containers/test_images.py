@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.conftest import ROOT
+from tests.containers.context import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -256,6 +256,21 @@ def test_a_verdict_from_a_busy_machine_says_so_and_gives_no_speed_up(workplace: 
             assert entry.timing.speedup is entry.timing.speedup_interval is None
 
 
+def test_without_timing_a_verdict_stays_as_it_is(workplace: Workplace) -> None:
+    """As containers start: an engine that is new is not timed, one that was timed keeps its verdict."""
+    first = json.loads(workplace.build("--int8", "--no-timing", "--json").stdout)
+    for engine in first:
+        (candidate,) = engine["verdict"]["candidates"]
+        assert (candidate["precision"], candidate["timing"]) == ("int8", None)
+        assert candidate["accuracy"]["images"] == 320
+    timed = json.loads(workplace.build("--int8", "--json").stdout)
+    assert all(engine["verdict"]["candidates"][1]["timing"] for engine in timed)
+    again = json.loads(workplace.build("--int8", "--no-timing", "--json").stdout)
+    assert [engine["verdict"] for engine in again] == [engine["verdict"] for engine in timed]
+    refused = workplace.build("--auto", "--no-timing")
+    assert (refused.status, "--auto chooses by timing" in refused.error_line) == (WRONG_USAGE, True)
+
+
 def test_int8_from_pictures_calibrates_first(workplace: Workplace) -> None:
     without_int8(workplace.bundle)
     outcome = workplace.build("--int8")

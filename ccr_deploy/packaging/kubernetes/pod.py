@@ -84,7 +84,7 @@ def claim_name(settings: DeploymentSettings) -> str:
 def build_arguments(bundle: str, target: str, engines: str) -> tuple[str, ...]:
     """The command that builds what is served."""
     stages = ("--stage", "encoder", "--stage", "classifier")
-    return ("build-engine", bundle, "--target", target, *stages, "--engines", engines)
+    return ("build-engine", bundle, "--target", target, *stages, "--engines", engines, "--no-timing")
 
 
 def serve_arguments(

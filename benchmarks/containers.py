@@ -1,0 +1,244 @@
+"""What the image `cpu` costs: its size and build, and a server's start and memory, on one CPU.
+
+``python -m benchmarks.containers``, as root with the tools of ``make test-containers``, builds the image on
+the tests' base with a bundle of ``ccr-layer1`` at 224x224, T=8, starts it as production does with one CPU and
+2 GiB, and writes ``benchmarks/results/containers-ccr-layer1.json``. Weights are untrained: neither time nor
+memory depends on them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+import pydantic
+
+from benchmarks.int8 import write_crops
+from ccr_deploy.atomic import write_atomically
+from ccr_deploy.benchmarking.machine import machine_state
+from ccr_deploy.benchmarking.results import MachineState
+from ccr_deploy.cli.common import TerminalProgress, stdout_console
+from ccr_deploy.models.checkpoint import untrained_checkpoint
+from ccr_deploy.models.presets import preset
+from ccr_deploy.precision.recipe import Recipe
+from ccr_deploy.reporting.table import Table
+from ccr_deploy.reporting.terminal import print_table
+from ccr_deploy.workflow.calibrate import calibrate_bundle
+from ccr_deploy.workflow.export import export_with_fp16
+from tests.containers.bases import import_debian
+from tests.containers.clients import ask
+from tests.containers.context import make_context
+from tests.containers.podman import Podman
+
+if TYPE_CHECKING:
+    from ccr_deploy.bundle import Bundle
+    from tests.containers.podman import Container
+
+RESULT = Path(__file__).parent / "results" / "containers-ccr-layer1.json"
+NAME = "ccr-layer1"
+BASE = "localhost/debian"
+IMAGE = "localhost/ccr-deploy:cpu"
+Kind = tuple[str, str]
+KINDS: tuple[Kind, ...] = (("cpu", "fp32"), ("cpu-openvino", "fp32"), ("cpu-openvino", "int8"))
+"""Targets and precisions."""
+LIMITS = ("--memory", "2g", "--memory-swap", "2g")
+CLIENTS = 4
+BATCH = 8
+"""Images in a request: as many as the server runs at once."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A server in a container. Medians of several starts; resident memory of its one process.
+
+    `loaded_mib` is the most that it ever held, under requests that kept it busy.
+    """
+
+    target: str
+    precision: str
+    first_start_seconds: float
+    next_start_seconds: float
+    idle_mib: float
+    loaded_mib: float
+
+
+@dataclass(frozen=True)
+class ContainerBenchmark:
+    """The image and its servers; sizes in megabytes of 10^6 bytes, as container engines print them."""
+
+    schema_version: int
+    model: str
+    engine: str
+    base: str
+    base_mb: float
+    image_mb: float
+    bundle_mb: float
+    build_seconds: float
+    cpus: int
+    repeats: int
+    machine: MachineState
+    starts: tuple[Start, ...]
+
+
+@click.command()
+@click.option("--repeats", default=3, show_default=True, help="Starts of each kind.")
+@click.option("--load-seconds", default=15.0, show_default=True, help="How long requests are sent.")
+def main(repeats: int, load_seconds: float) -> None:
+    """Build, start, measure, and write the result beside this script."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bundle = _bundle(folder)
+        (folder / "podman").mkdir()
+        podman = Podman(folder / "podman")
+        try:
+            result = _measure(podman, bundle, folder, repeats, load_seconds)
+        finally:
+            podman.clear()
+    text = pydantic.TypeAdapter(ContainerBenchmark).dump_json(result, indent=2) + b"\n"
+    write_atomically(RESULT, text)
+    for table in (image_table(result), start_table(result)):
+        print_table(stdout_console(), table)
+
+
+def image_table(result: ContainerBenchmark) -> Table:
+    """The image in one row."""
+    row = (
+        f"{result.image_mb:.0f} MB",
+        f"{result.base_mb:.0f} MB",
+        f"{result.bundle_mb:.0f} MB",
+        f"{result.image_mb - result.base_mb - result.bundle_mb:.0f} MB",
+        f"{result.build_seconds:.0f} s",
+    )
+    return Table(
+        title="The image cpu",
+        columns=("image", "its base", "the bundle", "ccr-deploy and its packages", "time to build"),
+        rows=(row,),
+        note=f"{result.model}, on {result.base}, by {result.engine}, packages from an index nearby",
+    )
+
+
+def start_table(result: ContainerBenchmark) -> Table:
+    """One row a server."""
+    return Table(
+        title="Servers in containers",
+        columns=("target", "precision", "first start", "later starts", "memory, idle", "memory, most"),
+        rows=tuple(
+            (
+                start.target,
+                start.precision,
+                f"{start.first_start_seconds:.1f} s",
+                f"{start.next_start_seconds:.1f} s",
+                f"{start.idle_mib:.0f} MiB",
+                f"{start.loaded_mib:.0f} MiB",
+            )
+            for start in result.starts
+        ),
+        note=f"{result.model}, batches of up to {BATCH}, {result.cpus} CPU of {result.machine.processor}, "
+        f"medians of {result.repeats} starts until ready, {result.engine}",
+    )
+
+
+def _bundle(folder: Path) -> Bundle:
+    """Every precision of one schedule; so few images calibrate it that it is good for timing alone."""
+    write_crops(folder / "images", preset(NAME).image_height)
+    bundle = export_with_fp16(
+        untrained_checkpoint(preset(NAME)),
+        folder / "bundle",
+        schedules=("iteration-major",),
+        images=folder / "images",
+        progress=TerminalProgress(),
+    )
+    recipe = Recipe(samples=16, held_out_samples=1)
+    return calibrate_bundle(bundle, folder / "images", recipe).bundle
+
+
+def _measure(
+    podman: Podman, bundle: Bundle, folder: Path, repeats: int, load_seconds: float
+) -> ContainerBenchmark:
+    import_debian(podman, BASE)
+    (folder / "context").mkdir()
+    context = make_context(bundle.path, folder / "context")
+    began = time.perf_counter()
+    podman.build(context, IMAGE, "cpu", {"PYTHON_IMAGE": BASE})
+    build_seconds = time.perf_counter() - began
+    machine = machine_state()
+    starts = tuple(_start(podman, bundle, kind, repeats, load_seconds) for kind in KINDS)
+    model = bundle.manifest.model
+    return ContainerBenchmark(
+        schema_version=1,
+        model=f"{NAME}, untrained, {model.image_height}x{model.image_width}, T={model.iterations}",
+        engine=podman("--version").stdout.strip(),
+        base="Debian 12 by debootstrap, with Python 3.11",
+        base_mb=_size_mb(podman, BASE),
+        image_mb=_size_mb(podman, IMAGE),
+        bundle_mb=sum(file.stat().st_size for file in bundle.path.iterdir()) / 1e6,
+        build_seconds=build_seconds,
+        cpus=1,
+        repeats=repeats,
+        machine=machine,
+        starts=starts,
+    )
+
+
+def _start(podman: Podman, bundle: Bundle, kind: Kind, repeats: int, load_seconds: float) -> Start:
+    """Start servers on new volumes and again on the same ones, which are then kept busy."""
+    target, precision = kind
+    variables = {"CCR_DEPLOY_TARGET": target, "CCR_DEPLOY_PRECISION": precision}
+    environment = [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
+    first: list[float] = []
+    later: list[float] = []
+    idle: list[float] = []
+    loaded: list[float] = []
+    for _ in range(repeats):
+        with podman.volume() as engines:
+            options = (*LIMITS, *environment, "--volume", f"{engines}:/engines")
+            for seconds in (first, later):
+                began = time.perf_counter()
+                with podman.container(IMAGE, options=options) as server:
+                    server.wait_until_healthy()
+                    seconds.append(time.perf_counter() - began)
+                    if seconds is later:
+                        idle.append(_memory_mib(server, "VmRSS"))
+                        _load(server, bundle, load_seconds)
+                        loaded.append(_memory_mib(server, "VmHWM"))
+    return Start(target, precision, median(first), median(later), median(idle), median(loaded))
+
+
+def _load(server: Container, bundle: Bundle, seconds: float) -> None:
+    """Send batches of images from several clients at once, and their codes back."""
+    height, width = bundle.manifest.model.image_height, bundle.manifest.model.image_width
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, height, width, 3), dtype=np.uint8)
+    address = f"{server.address}:8080"
+    end = time.monotonic() + seconds
+
+    def send() -> None:
+        while time.monotonic() < end:
+            ask(address, images)
+
+    clients = [threading.Thread(target=send) for _ in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+
+
+def _memory_mib(server: Container, field: str) -> float:
+    """Read a field of the server's ``/proc/PID/status``, as this machine sees it."""
+    status = Path(f"/proc/{server.inspect('{{.State.Pid}}')}/status").read_text(encoding="ascii")
+    (line,) = [line for line in status.splitlines() if line.startswith(f"{field}:")]
+    return int(line.split()[1]) / 1024
+
+
+def _size_mb(podman: Podman, image: str) -> float:
+    return int(podman("image", "inspect", "--format", "{{.Size}}", image).stdout) / 1e6
+
+
+if __name__ == "__main__":
+    main()
