@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 import pydantic
 
+from benchmarks.containers import RESULT as CONTAINERS_RESULT
+from benchmarks.containers import ContainerBenchmark, image_table, start_table
 from benchmarks.int8 import Int8Benchmark, int8_table
 from benchmarks.int8_saturation import RESULT as SATURATION_RESULT
 from benchmarks.int8_saturation import SaturationBenchmark, saturation_table
@@ -36,6 +38,7 @@ RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     ROOT / "README.md",
+    ROOT / "docs" / "containers.md",
     ROOT / "docs" / "payload.md",
     ROOT / "docs" / "serving.md",
     ROOT / "docs" / "tensorrt.md",
@@ -47,6 +50,7 @@ _Report = TypeVar(
     VerificationReport,
     BenchmarkReport,
     PrecisionChoices,
+    ContainerBenchmark,
     Int8Benchmark,
     SaturationBenchmark,
     PayloadBenchmark,
@@ -61,6 +65,7 @@ def tables() -> dict[str, str]:
     verification = _read(RESULTS / "demo-verify.json", VerificationReport)
     benchmark = _read(RESULTS / "demo-benchmark.json", BenchmarkReport)
     speed = _read(RESULTS / "cpu-ccr-layer1.json", BenchmarkReport)
+    containers = _read(CONTAINERS_RESULT, ContainerBenchmark)
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
         "demo": summary_table(verification, benchmark),
@@ -68,6 +73,8 @@ def tables() -> dict[str, str]:
         "choices": choices_table(_read(RESULTS / "precision-choices.json", PrecisionChoices)),
         "int8": int8_table(_read(RESULTS / "int8-ccr-layer1.json", Int8Benchmark)),
         "saturation": saturation_table(_read(SATURATION_RESULT, SaturationBenchmark)),
+        "container-image": image_table(containers),
+        "container-starts": start_table(containers),
         "speed": benchmark_tables(speed)[0],
         "payload": payload_table(_read(RESULTS / "payload.json", PayloadBenchmark)),
         "rtx": builds_table(_read(RESULTS / "tensorrt-rtx-builds.json", TensorRtBuilds)),
