@@ -10,6 +10,7 @@ import pytest
 
 from tests.containers.bases import import_debian, import_system_tensorrt
 from tests.containers.context import make_context
+from tests.containers.library import library_answers
 from tests.containers.podman import Podman
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle import Bundle
     from tests.conftest import CalibratedDemo
+    from tests.containers.library import LibraryAnswers
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "scripts" / "check_container_tools.sh"
@@ -84,3 +86,11 @@ def jetson_image(podman: Podman, debian: str, system_tensorrt: str, context: Pat
 def bundle(calibrated_demo: CalibratedDemo) -> Bundle:
     """The bundle that the images hold."""
     return calibrated_demo.bundle
+
+
+@pytest.fixture(scope="session")
+def answers(
+    bundle: Bundle, calibrated_demo: CalibratedDemo, tmp_path_factory: pytest.TempPathFactory
+) -> LibraryAnswers:
+    """The library's on the target cpu, to compare a server's with."""
+    return library_answers(bundle, calibrated_demo.folder / "images", tmp_path_factory.mktemp("engines"))

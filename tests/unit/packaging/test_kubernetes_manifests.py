@@ -313,7 +313,10 @@ def test_compose_runs_the_same_commands_as_safely() -> None:
         for name, container in ((f"build-{profile}", builder), (f"server-{profile}", server)):
             service = services[name]
             assert service["profiles"] == [profile]
-            assert ["ccr-deploy", *service["command"]] == container["command"] + container["args"]
+            command = [
+                word.replace(f"${{CCR_DEPLOY_TARGET:-{target}}}", target) for word in service["command"]
+            ]
+            assert ["ccr-deploy", *command] == container["command"] + container["args"]
             assert service["entrypoint"] == ["ccr-deploy"]
             assert service["read_only"] is True
             assert service["cap_drop"] == ["ALL"]

@@ -1,0 +1,71 @@
+"""What the library answers on real images, for servers in containers to be compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ccr_deploy.engine_factory import EngineFactory
+from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.images import list_images, load_images
+from ccr_deploy.payload import encode_payload
+from ccr_deploy.runtime import Classifier, Encoder
+from tests.containers.clients import ask
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.contract import CodeContract
+
+ASKED = 8
+"""Images: as many as one request may bring."""
+
+
+@dataclass(frozen=True)
+class LibraryAnswers:
+    """Images, and what the library makes of them on the target ``cpu``."""
+
+    contract: CodeContract
+    paths: list[Path]
+    images: npt.NDArray[np.uint8]
+    payloads: list[bytes]
+    labels: list[tuple[int, str]]
+
+    def check(self, address: str, protocol: str) -> None:
+        """Ask a local server about the images, and compare.
+
+        Args:
+            address: The server's host and port.
+            protocol: ``http`` or ``grpc``.
+        """
+        found = ask(address, self.images, protocol)
+        assert [encode_payload(code, self.contract) for code in found.codes] == self.payloads
+        assert found.labels == [name for _, name in self.labels]
+
+
+def library_answers(bundle: Bundle, folder: Path, engines: Path) -> LibraryAnswers:
+    """Return what `ccr_deploy.runtime` answers.
+
+    Args:
+        bundle: The model.
+        folder: Image files in sub-folders; some from all over it are taken.
+        engines: A folder for the engines that are built.
+    """
+    store = EngineStore(engines)
+    factory = EngineFactory(bundle, "cpu", store)
+    stages = ("encoder", "classifier")
+    for stage in stages:
+        factory.build(stage)
+    store.choose(bundle.facts, "cpu", {stage: factory.resolved(stage) for stage in stages})
+    items = list_images(folder, bundle.facts.class_names)
+    paths = [item.path for item in items[:: len(items) // ASKED]][:ASKED]
+    contract = bundle.facts.contract
+    images = load_images(paths, contract.preprocessing, contract.image_height, contract.image_width)
+    with Encoder.load(bundle, "cpu", store) as encoder, Classifier.load(bundle, "cpu", store) as classifier:
+        payloads = encoder.encode(images)
+        labels = [(answer.label, answer.name) for answer in classifier.classify(payloads)]
+    return LibraryAnswers(contract, paths, images, payloads, labels)
