@@ -6,8 +6,11 @@ Exit status: 0 done, 1 a check failed, 2 wrong usage, 3 something broke, 130 int
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
 import traceback
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -28,7 +31,11 @@ from ccr_deploy.cli.verify import verify
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.printable import printable
 
+if TYPE_CHECKING:
+    from types import FrameType
+
 INTERRUPTED = 130
+TERMINATED = 128 + signal.SIGTERM
 LONGEST_LINE = 5000
 """Of an error: a path may take 4,096 bytes, a damaged field anything."""
 
@@ -75,6 +82,8 @@ for _command in (
 
 def main() -> None:
     """The entry point: turns every error into one line and an exit status."""
+    if os.getpid() == 1:  # in a container: the kernel keeps SIGTERM from a first process without a handler
+        signal.signal(signal.SIGTERM, _end)
     invocation = Invocation()
     try:
         status = cli.main(prog_name="ccr-deploy", standalone_mode=False, obj=invocation)
@@ -96,6 +105,11 @@ def main() -> None:
         message = f"unexpected {type(error).__name__}: {error}; run it again with -v for the traceback"
         status = _report(" ".join(message.split()), 3, invocation)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _end(_: int, __: FrameType | None) -> NoReturn:
+    """End at once, as any other process does at SIGTERM; an exception might be caught by a library."""
+    os._exit(TERMINATED)
 
 
 def _show_usage(error: click.ClickException) -> None:

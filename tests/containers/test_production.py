@@ -215,6 +215,19 @@ def test_what_is_in_flight_is_answered_after_sigterm(
         assert server.wait() == 0
 
 
+def test_a_command_that_is_the_first_process_ends_at_sigterm(
+    podman: Podman, cpu_image: str, engines: str
+) -> None:
+    """As an init container on Kubernetes, where no shell stands before it."""
+    options = [*on(engines), "--entrypoint", "ccr-deploy"]
+    command = ("build-engine", "--target", "cpu-openvino", "--int8")
+    with podman.container(cpu_image, *command, options=options) as builder:
+        while "target:" not in builder.logs:
+            assert builder.is_running, builder.logs
+        podman("kill", "--signal", "TERM", builder.number)
+        assert builder.wait() == 143
+
+
 def test_a_damaged_bundle(
     podman: Podman, cpu_image: str, engines: str, bundle: Bundle, tmp_path: Path
 ) -> None:
