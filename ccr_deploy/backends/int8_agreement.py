@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.base import Arrays, BuildSource, Runner
 
 MAX_DEVIATION_RATIO = 2
-"""How much further an engine may be from its graph than its graph is from FP32.
+"""How much further an engine may be from its graph than its graph is from the one before quantization.
 
 Two correct computations of one quantized graph round some activations to neighbouring steps, so that they
 differ as much as two draws of the quantization error: measured 0 to 1.1 times that error for right engines,
@@ -36,13 +36,13 @@ class CheckedRunners:
     """The same stage four times; all but `engine` show an encoder's activations as their last output.
 
     `observed` is compiled as the engine is, `as_written` computes every Q/DQ pair as rounding and the rest in
-    floating point, and `fp32` is the graph before it was quantized.
+    floating point, and `unquantized` is the graph before it was quantized, in FP32 or FP16.
     """
 
     engine: Runner
     observed: Runner
     as_written: Runner
-    fp32: Runner
+    unquantized: Runner
 
 
 def check_agreement(source: BuildSource, runners: CheckedRunners, library: str, version: str) -> None:
@@ -58,11 +58,12 @@ def check_agreement(source: BuildSource, runners: CheckedRunners, library: str, 
         EngineError: rounding does not explain how much they differ.
     """
     feeds = _feeds(source)
-    observed, as_written, fp32 = (
-        list(runner.infer(feeds).values()) for runner in (runners.observed, runners.as_written, runners.fp32)
+    observed, as_written, unquantized = (
+        list(runner.infer(feeds).values())
+        for runner in (runners.observed, runners.as_written, runners.unquantized)
     )
     deviation = relative_deviation(observed[-1], as_written[-1])
-    of_quantization = relative_deviation(as_written[-1], fp32[-1])
+    of_quantization = relative_deviation(as_written[-1], unquantized[-1])
     limit = max(MAX_DEVIATION_RATIO * of_quantization, FLOATING_POINT_DEVIATION)
     agrees = deviation <= limit
     if source.stage == "encoder":  # to show its activations must not have changed what it computes

@@ -82,7 +82,10 @@ class OnnxRuntimeBackend:
         assert source.graph is not None
         if source.target.precision == "int8":
             graph = graph_that_rounds(source.graph, self.version)
-            self.optimize_int8(graph, engine)
+            try:
+                self.optimize_int8(graph, engine)
+            except EngineError as error:  # which names no file
+                raise EngineError(f"{source.graph}: {error}") from error
             self._check_int8(source, graph, engine)
         else:
             self._optimize(source.graph, self._session_options(), engine)
@@ -118,14 +121,17 @@ class OnnxRuntimeBackend:
         return OnnxRuntimeRunner(self._session(graph, options))
 
     def _check_int8(self, source: BuildSource, graph: bytes, engine: Path) -> None:
-        """Raise an EngineError if an INT8 engine does not agree with its graph."""
-        fp32 = source.bundle.graph(source.stage, "fp32", source.target.schedule)
+        """Raise an EngineError if an INT8 engine does not agree with its graph.
+
+        The graph that was quantized is the FP16 one; so INT8 can be built where FP32 is refused.
+        """
+        fp16 = source.bundle.graph(source.stage, "fp16", source.target.schedule)
         built, shown = self.load_graph(engine), show_activations(graph)
         runners = CheckedRunners(
             engine=built,
             observed=self.optimize_int8(shown) if source.stage == "encoder" else built,
             as_written=self.load_graph(shown),
-            fp32=self.load_graph(show_activations(source.bundle.file(fp32.file).read_bytes())),
+            unquantized=self.load_graph(show_activations(source.bundle.file(fp16.file).read_bytes())),
         )
         check_agreement(source, runners, "ONNX Runtime", self.version)
 
@@ -178,8 +184,9 @@ def start_session(onnxruntime: Any, graph: Path | bytes, options: Any, providers
         return onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=False)
     except Exception as error:  # the library's own exceptions share no base class
         reason = " ".join(str(error).split())[:300]
+        file = "" if isinstance(graph, bytes) else f"{graph}: "
         raise EngineError(
-            f"{graph!s:.200}: ONNX Runtime {onnxruntime.__version__} cannot load it ({reason})"
+            f"{file}ONNX Runtime {onnxruntime.__version__} cannot load it ({reason})"
         ) from error
 
 

@@ -141,7 +141,7 @@ class OpenVinoBackend:
             engine=OpenVinoRunner(compiled),
             observed=OpenVinoRunner(self._compile(observed, "int8")),
             as_written=OpenVinoRunner(self._compile(as_written, "int8", _AS_WRITTEN)),
-            fp32=OpenVinoRunner(self._compile(fp32, "fp32")),
+            unquantized=OpenVinoRunner(self._compile(fp32, "fp32")),
         )
         check_agreement(source, runners, "OpenVINO", self.version)
         return compiled

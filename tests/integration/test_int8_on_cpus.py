@@ -18,6 +18,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from ccr_deploy.backends.base import BuildSource
 from ccr_deploy.backends.int8_weights import int8_weights_here
 from ccr_deploy.backends.onnxruntime import OnnxRuntimeBackend
 from ccr_deploy.backends.onnxruntime_int8 import graph_that_rounds, truncates_fp16
@@ -27,6 +28,7 @@ from ccr_deploy.errors import EngineError
 from ccr_deploy.graph_passes import QuantizeInFp32Pass
 from ccr_deploy.metrics import cosine_similarities, flipped_bits
 from ccr_deploy.precision.judge import judge
+from ccr_deploy.target import load_target, resolve
 from ccr_deploy.workflow.graphs import load_model, model_runner
 
 if TYPE_CHECKING:
@@ -304,6 +306,16 @@ def test_onnxruntimes_engines_agree_with_their_graphs_or_are_refused(
     ):
         factory.build("classifier", rebuild=True)
     assert engine.path.read_bytes() == kept
+
+
+def test_an_int8_graph_that_onnxruntime_refuses_is_named(tmp_path: Path) -> None:
+    """Though ONNX Runtime is handed its bytes."""
+    path = tmp_path / "classifier.onnx"
+    path.write_bytes(integer_convolution().replace(b"\x04Conv", b"\x04Cone"))
+    target = resolve(load_target("cpu"), "classifier", None, "int8")
+    source = BuildSource(None, "classifier", target, path, tmp_path)
+    with pytest.raises(EngineError, match=r"/classifier\.onnx: ONNX Runtime \S+ cannot load it \(.*Cone"):
+        OnnxRuntimeBackend().build(source, tmp_path / "engine.onnx")
 
 
 EXPECTED_SUM = 575.0  # 64 channels times 9 of 1 * 1, rounded to the step of 5
