@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_VERSION: Final = 3
-_BUILD_REVISION = 1
-"""To be raised when a release builds another engine from the same key."""
+_FIRST_REVISION = 1
+_BUILD_REVISIONS = {("onnxruntime", "int8"): 2}
+"""By backend and precision: to be raised when a release builds another engine from the same key."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class EngineKey:
     @property
     def digest(self) -> str:
         """The name of the engine's folder."""
-        text = json.dumps([_BUILD_REVISION, asdict(self)], sort_keys=True)
+        revision = _BUILD_REVISIONS.get((self.backend, self.precision), _FIRST_REVISION)
+        text = json.dumps([revision, asdict(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -6,7 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from ccr_deploy.backends.base import TensorSpec, check_feeds, thread_count
-from ccr_deploy.backends.onnxruntime_int8 import graph_that_rounds, truncates_fp16
+from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
+from ccr_deploy.backends.onnx_activations import show_activations
+from ccr_deploy.backends.onnxruntime_int8 import broken_optimizers, graph_that_rounds
 from ccr_deploy.backends.processor import processor_device
 from ccr_deploy.engine_options import CpuOptions
 from ccr_deploy.engine_sidecar import BuildFacts
@@ -71,17 +73,34 @@ class OnnxRuntimeBackend:
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:
         """Optimises the graph for this processor and writes the result.
 
+        An INT8 engine is compared with the same graph computed as it is written, since ONNX Runtime's
+        optimizers are known to change what some graphs compute.
+
+        Raises:
+            EngineError: ONNX Runtime refuses the graph, or its INT8 engine answers differently.
+        """
+        assert source.graph is not None
+        if source.target.precision == "int8":
+            graph = graph_that_rounds(source.graph, self.version)
+            try:
+                self.optimize_int8(graph, engine)
+            except EngineError as error:  # which names no file
+                raise EngineError(f"{source.graph}: {error}") from error
+            self._check_int8(source, graph, engine)
+        else:
+            self._optimize(source.graph, self._session_options(), engine)
+        return BuildFacts()
+
+    def optimize_int8(self, graph: bytes, engine: Path | None = None) -> OnnxRuntimeRunner:
+        """Load an INT8 graph without the optimizers that break it, and write the result if a path is given.
+
         Raises:
             EngineError: ONNX Runtime refuses the graph.
         """
-        assert source.graph is not None
         options = self._session_options()
-        options.optimized_model_filepath = str(engine)
-        graph: Path | bytes = source.graph
-        if source.target.precision == "int8" and truncates_fp16(self.version):
-            graph = graph_that_rounds(source.graph, self.version)
-        self._session(graph, options)
-        return BuildFacts()
+        broken = ";".join(broken_optimizers(self.version))
+        options.add_session_config_entry("optimization.disable_specified_optimizers", broken)
+        return self._optimize(graph, options, engine)
 
     def load(self, engine: Path, precision: EnginePrecision) -> OnnxRuntimeRunner:  # noqa: ARG002
         """Loads an engine; it was optimised when it was built, and its precision is in the graph.
@@ -91,14 +110,34 @@ class OnnxRuntimeBackend:
         """
         return self.load_graph(engine)
 
-    def load_graph(self, graph: Path) -> OnnxRuntimeRunner:
-        """Loads a bundle's graph to be run node by node as it is written, for comparison.
+    def load_graph(self, graph: Path | bytes) -> OnnxRuntimeRunner:
+        """Loads a graph, a file or the bytes of one, to be run node by node as it is written.
 
         Raises:
             EngineError: the file is no graph that ONNX Runtime runs.
         """
         options = self._session_options()
         options.graph_optimization_level = self._onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return OnnxRuntimeRunner(self._session(graph, options))
+
+    def _check_int8(self, source: BuildSource, graph: bytes, engine: Path) -> None:
+        """Raise an EngineError if an INT8 engine does not agree with its graph.
+
+        The graph that was quantized is the FP16 one; so INT8 can be built where FP32 is refused.
+        """
+        fp16 = source.bundle.graph(source.stage, "fp16", source.target.schedule)
+        built, shown = self.load_graph(engine), show_activations(graph)
+        runners = CheckedRunners(
+            engine=built,
+            observed=self.optimize_int8(shown) if source.stage == "encoder" else built,
+            as_written=self.load_graph(shown),
+            unquantized=self.load_graph(show_activations(source.bundle.file(fp16.file).read_bytes())),
+        )
+        check_agreement(source, runners, "ONNX Runtime", self.version)
+
+    def _optimize(self, graph: Path | bytes, options: Any, engine: Path | None) -> OnnxRuntimeRunner:  # noqa: ANN401
+        if engine:
+            options.optimized_model_filepath = str(engine)
         return OnnxRuntimeRunner(self._session(graph, options))
 
     def _session_options(self) -> Any:  # noqa: ANN401 -- the library has no types
@@ -145,8 +184,9 @@ def start_session(onnxruntime: Any, graph: Path | bytes, options: Any, providers
         return onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=False)
     except Exception as error:  # the library's own exceptions share no base class
         reason = " ".join(str(error).split())[:300]
+        file = "" if isinstance(graph, bytes) else f"{graph}: "
         raise EngineError(
-            f"{graph!s:.200}: ONNX Runtime {onnxruntime.__version__} cannot load it ({reason})"
+            f"{file}ONNX Runtime {onnxruntime.__version__} cannot load it ({reason})"
         ) from error
 
 

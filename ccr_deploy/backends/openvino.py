@@ -12,14 +12,9 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 from ccr_deploy.backends.base import TensorSpec, check_feeds, thread_count
+from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
-from ccr_deploy.backends.openvino_int8 import (
-    CheckedRunners,
-    check_agreement,
-    int8_model,
-    separate_shared_scales,
-    show_activations,
-)
+from ccr_deploy.backends.openvino_int8 import int8_model, separate_shared_scales, show_activations
 from ccr_deploy.backends.processor import processor_device
 from ccr_deploy.engine_options import CpuOptions
 from ccr_deploy.engine_sidecar import BuildFacts
@@ -146,9 +141,9 @@ class OpenVinoBackend:
             engine=OpenVinoRunner(compiled),
             observed=OpenVinoRunner(self._compile(observed, "int8")),
             as_written=OpenVinoRunner(self._compile(as_written, "int8", _AS_WRITTEN)),
-            fp32=OpenVinoRunner(self._compile(fp32, "fp32")),
+            unquantized=OpenVinoRunner(self._compile(fp32, "fp32")),
         )
-        check_agreement(source, runners, f"OpenVINO {self.version}")
+        check_agreement(source, runners, "OpenVINO", self.version)
         return compiled
 
     def _compile(

@@ -98,8 +98,8 @@ def _graph(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, threads: int)
         raise WrongUsageError("ONNX Runtime has no BF16 on a CPU: build FP32 or INT8 engines for this target")
     if resolved.precision == "int8":  # see ccr_deploy.backends.onnxruntime_int8; nothing is lost by it
         raise WrongUsageError(
-            "Triton's ONNX Runtime may be one before 1.30, which computes INT8 graphs wrongly on a CPU, and "
-            "no version gains speed from them: build FP32 engines for this target"
+            "Triton's ONNX Runtime would optimize INT8 graphs wrongly on a CPU, and no version gains speed "
+            "from them: build FP32 engines for this target"
         )
     record = bundle.graph(stage, resolved.graph_precision, resolved.schedule).file
     return ServedStage(

@@ -1,5 +1,6 @@
 """The engine store: what is found was built so, and what was damaged is refused."""
 
+import hashlib
 import json
 import stat
 import subprocess
@@ -111,6 +112,20 @@ def test_another_key_is_another_engine(tmp_path, field):
     store = EngineStore(tmp_path)
     build(store)
     assert store.find(replace(KEY, **{field: OTHER[field]}), ".onnx") is None
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "is_found"),
+    [
+        ("onnxruntime", "fp32", True),
+        ("onnxruntime", "int8", False),  # the first ones may compute wrongly, and were not checked
+        ("openvino", "int8", True),
+    ],
+)
+def test_which_engines_of_the_first_revision_are_found(backend, precision, is_found):
+    key = replace(KEY, backend=backend, precision=precision)
+    text = json.dumps([1, asdict(key)], sort_keys=True)
+    assert (key.digest == hashlib.sha256(text.encode()).hexdigest()[:24]) is is_found
 
 
 def test_building_again_replaces_the_engine(tmp_path):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ccr_deploy.backends.int8_weights import int8_weights
-from ccr_deploy.backends.onnxruntime_int8 import truncates_fp16
 
 AVX2 = {"sse4_1", "sse4_2", "avx", "f16c", "fma", "avx2"}
 AVX512 = {*AVX2, "avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"}
@@ -67,21 +66,6 @@ def test_the_sentence_says_bits_and_reason() -> None:
     assert str(int8_weights("x86_64", CASCADE_LAKE, "AVX2")) == (
         "INT8 with 7-bit weights: ONEDNN_MAX_CPU_ISA=AVX2 forbids this CPU's VNNI"
     )
-
-
-@pytest.mark.parametrize(
-    ("version", "truncates"),
-    [
-        ("1.20.0", True),
-        ("1.24.4", True),
-        ("1.29.0", True),
-        ("1.30.0", False),
-        ("1.31.1", False),
-        ("2.0", False),
-    ],
-)
-def test_onnxruntime_rounds_fp16_since_1_30(version: str, truncates: bool) -> None:
-    assert truncates_fp16(version) is truncates
 
 
 def test_sums_of_7_bit_weights_fit_into_16_bits_and_those_of_8_bits_do_not() -> None:
