@@ -42,13 +42,7 @@ class Podman:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        limits = [
-            f"{name}={min(hard, 1024) if hard > 0 else 1024}:{min(hard, 1024) if hard > 0 else 1024}"
-            for name, hard in (
-                ("nofile", resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
-                ("nproc", resource.getrlimit(resource.RLIMIT_NPROC)[1]),
-            )
-        ]
+        limits = [f"nofile={_most(resource.RLIMIT_NOFILE)}", f"nproc={_most(resource.RLIMIT_NPROC)}"]
         (folder / "containers.conf").write_text(
             f"""
 [containers]
@@ -183,6 +177,13 @@ runroot = "{folder}/run"
         for mount in reversed(mounts):
             subprocess.run(["umount", mount], check=True)  # noqa: S607
         shutil.rmtree(self.folder / "storage")
+
+
+def _most(limit: int) -> str:
+    """Return a soft and a hard limit that this process may set: no more than its own, nor than 1,024."""
+    _, hard = resource.getrlimit(limit)
+    most = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
+    return f"{most}:{most}"
 
 
 @dataclass(frozen=True)
