@@ -2,6 +2,8 @@
 # Containers that hold a read-only bundle, never engines, and neither PyTorch nor Model Optimizer: engines are
 # built on the first start, on the machine that runs them, into a store on a volume, and then served.
 #
+# With Podman or Buildah, `podman build --format docker …`: their own format has no health check.
+#
 #   docker build --target cpu    --build-arg BUNDLE=bundle -t ccr-deploy:cpu .
 #   docker build --target server --build-arg BUNDLE=bundle -t ccr-deploy:tensorrt10 .
 #   docker build --target server --build-arg BUNDLE=bundle -t ccr-deploy:tensorrt11 \
@@ -56,7 +58,7 @@ ENV PATH=/opt/ccr-deploy/bin:${PATH} \
 USER 10001:10001
 VOLUME /engines
 EXPOSE 8080 9000
-HEALTHCHECK --start-period=10m --interval=10s --timeout=3s CMD ["start.sh", "healthy"]
+HEALTHCHECK --start-period=10m --interval=10s --timeout=5s CMD ["start.sh", "healthy"]
 ENTRYPOINT ["start.sh"]
 CMD ["serve"]
 
@@ -77,7 +79,7 @@ ENV PATH=/opt/ccr-deploy/bin:${PATH} \
 USER 10001:10001
 VOLUME /engines
 EXPOSE 8080 9000
-HEALTHCHECK --start-period=30m --interval=10s --timeout=3s CMD ["start.sh", "healthy"]
+HEALTHCHECK --start-period=30m --interval=10s --timeout=5s CMD ["start.sh", "healthy"]
 ENTRYPOINT ["start.sh"]
 CMD ["serve"]
 
@@ -97,6 +99,6 @@ ENV PATH=/opt/ccr-deploy/bin:${PATH} \
 USER 10001:10001
 VOLUME /engines
 EXPOSE 8080 9000
-HEALTHCHECK --start-period=30m --interval=10s --timeout=3s CMD ["start.sh", "healthy"]
+HEALTHCHECK --start-period=30m --interval=10s --timeout=5s CMD ["start.sh", "healthy"]
 ENTRYPOINT ["start.sh"]
 CMD ["serve"]

@@ -5,4 +5,9 @@ The package's folders follow the way of the data: `models` (the networks and the
 `benchmarking`, `reporting`; `workflow` joins them and `cli` prints what they return.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+# ONNX Runtime reads it when it starts, whoever imports it; its builds for Linux send telemetry from 1.29 on.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs Debian's packages for `make test-containers`, as root; exit status 69 with one line where it cannot.
 set -u
-tools='podman catatonit runc debootstrap iptables netavark'
+tools='podman catatonit runc debootstrap iptables iproute2 netavark'
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "test-containers: root on Debian or Ubuntu can install $tools" >&2
   exit 69

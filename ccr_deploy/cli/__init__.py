@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def _end(_: int, __: FrameType | None) -> NoReturn:
-    """End at once, as any other process does at SIGTERM; an exception might be caught by a library."""
+    """End as soon as Python runs again, without an exception, which a library might catch."""
     os._exit(TERMINATED)
 
 

@@ -27,5 +27,5 @@ def require_kserve() -> None:
     """
     try:
         import ccr_deploy.serving.kserve_sdk  # noqa: F401
-    except ImportError:
+    except ModuleNotFoundError:  # another ImportError is one of the SDK's, which its extra would not mend
         raise MissingExtraError("kserve", "serve", "the local server") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 DEFAULT_BATCH = 8
 _WAITING_BATCHES = 8
 _MIB = 2**20
+_REQUESTS_BYTES = 64 * _MIB
+"""Room for requests and answers on their way: 40 MiB were seen with eight clients, at 224x224."""
 _ENVELOPE_BYTES = 2**16
 _JSON_CHARACTERS = 5
 """What a byte takes in JSON at most: three digits, a comma and a blank."""
@@ -67,7 +68,7 @@ class Limits:
 def check_growth(model: str, held: Sequence[int], limits: Limits) -> None:
     """Check that a warm-up's next batch size has room: out of memory, a process is killed without a word.
 
-    The next size is taken to add as much as the largest step so far did: OpenVINO keeps weights and buffers
+    The next size is taken to add as much as those so far did on average: OpenVINO keeps weights and buffers
     for every shape, ONNX Runtime's arena grows now and then.
 
     Args:
@@ -76,20 +77,18 @@ def check_growth(model: str, held: Sequence[int], limits: Limits) -> None:
         limits: The batch to warm up to, and the limit of memory.
 
     Raises:
-        EngineError: the next size may take more than the limit.
+        EngineError: the next size, and then requests, may take more than the limit.
     """
-    steps = [after - before for before, after in itertools.pairwise(held)]
+    step = (held[-1] - held[0]) // max(1, len(held) - 1)
     missing = limits.max_batch - len(held)
-    if limits.memory is None or not steps or not missing:
+    if limits.memory is None or held[-1] + min(missing, 1) * step + _REQUESTS_BYTES <= limits.memory:
         return
-    step = max(steps)
-    if held[-1] + step > limits.memory:
-        raise EngineError(
-            f"{model}: batches of {len(held)} leave no room for larger ones: {held[-1] // _MIB} MiB are in "
-            f"use, and the memory limit is {limits.memory // _MIB} MiB. Batches of {limits.max_batch} need "
-            f"about {(held[-1] + missing * step) // _MIB} MiB: raise the limit, or serve with a smaller "
-            "--max-batch"
-        )
+    raise EngineError(
+        f"{model}: {held[-1] // _MIB} MiB are in use after batches of {len(held)}, and the memory limit is "
+        f"{limits.memory // _MIB} MiB. Batches of {limits.max_batch} and the requests that wait need about "
+        f"{(held[-1] + missing * step + _REQUESTS_BYTES) // _MIB} MiB: raise the limit, or serve with a "
+        "smaller --max-batch"
+    )
 
 
 def default_batch(target: Target) -> int:

@@ -8,24 +8,31 @@
 set -eu
 
 # A shell that is a container's first process ignores SIGTERM unless it handles it.
+stopped='' builder=''
+trap 'stopped=1; [ -z "$builder" ] || kill -TERM "$builder" 2>/dev/null || :' TERM INT
+
 build() {
-  [ "${CCR_DEPLOY_PRECISION:-}" = auto ] || set -- --no-timing "$@"
+  case "${CCR_DEPLOY_PRECISION:+--$CCR_DEPLOY_PRECISION} $* " in *'--auto '*) ;; *) set -- --no-timing "$@" ;; esac
   ccr-deploy build-engine ${CCR_DEPLOY_TARGET:+--target "$CCR_DEPLOY_TARGET"} ${CCR_DEPLOY_PRECISION:+"--$CCR_DEPLOY_PRECISION"} "$@" &
   builder=$!
-  trap 'kill -TERM "$builder"' TERM INT
   status=0
   wait "$builder" || status=$?
   while kill -0 "$builder" 2>/dev/null; do # it was the signal that ended the wait
     status=0
     wait "$builder" || status=$?
   done
-  trap - TERM INT
-  if [ "$status" -eq 137 ]; then
-    limit=$(cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null) || :
-    case $limit in '' | *[!0-9]*) limit='as much memory as the machine has' ;; *) limit="$((limit / 1048576)) MiB" ;; esac
-    echo "start.sh: the build was killed, as when memory runs out: the container may use $limit, and needs more" >&2
-  fi
+  [ -z "$stopped" ] || exit 143
+  [ "$status" -ne 137 ] || tell_of_memory
   [ "$status" -eq 0 ] || exit "$status"
+}
+
+tell_of_memory() {
+  limit=$(cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null) || :
+  case $limit in
+    '' | *[!0-9]* | ????????????????*) limit='as much memory as the machine has' ;; # control groups' ways to say it
+    *) limit="$((limit / 1048576)) MiB" ;;
+  esac
+  echo "start.sh: the build was killed, as when memory runs out: the container may use $limit, and needs more" >&2
 }
 
 what=${1:-serve}

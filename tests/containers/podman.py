@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 CERTIFICATES = Path("/etc/ssl/certs")
+NETWORK_NAMESPACES = Path("/run/netns")
+"""Podman mounts it, for all of a machine's containers."""
 NETWORK = "closed"
 """A network on which the host asks a container, which reaches nothing else."""
 PRODUCTION = (
@@ -75,7 +77,9 @@ runroot = "{folder}/run"
             **os.environ,
             "CONTAINERS_CONF": str(folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+            "DISABLE_HC_SYSTEMD": "true",  # no timers, which would not know of these files
         }
+        self._had_namespaces = NETWORK_NAMESPACES.is_mount()
         self._make_network()
         self._pip = PipSettings.of_this_machine()
         (folder / "pip.conf").write_text(self._pip.configuration, encoding="utf-8")
@@ -166,14 +170,20 @@ runroot = "{folder}/run"
             self("volume", "rm", "--force", name)
 
     def clear(self) -> None:
-        """Remove every container, image, volume and network, and the mounts beneath the folder."""
-        self("rm", "--all", "--force", "--time", "0")
-        self("pod", "rm", "--all", "--force")
-        self("volume", "prune", "--force")
-        self("rmi", "--all", "--force")
-        self("network", "prune", "--force")
+        """Remove every container, image, volume and network, and the mounts that podman made."""
+        for command in (
+            ("pod", "rm", "--all", "--force", "--time", "0"),
+            ("rm", "--all", "--force", "--time", "0"),
+            ("volume", "prune", "--force"),
+            ("rmi", "--all", "--force"),
+            ("network", "prune", "--force"),
+        ):
+            self(*command, check=False)
         with open("/proc/self/mounts", encoding="utf-8") as file:  # noqa: PTH123
             mounts = [line.split()[1] for line in file if f" {self.folder}/" in line]
+        is_new = NETWORK_NAMESPACES.is_mount() and not self._had_namespaces
+        if is_new and not any(NETWORK_NAMESPACES.iterdir()):
+            mounts.append(str(NETWORK_NAMESPACES))
         for mount in reversed(mounts):
             subprocess.run(["umount", mount], check=True)  # noqa: S607
         shutil.rmtree(self.folder / "storage")
@@ -224,7 +234,9 @@ class Container:
 
     def wait(self) -> int:
         """Return the exit status, when it ended."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while self.is_running:  # quicker than `podman wait`
+            assert time.monotonic() < deadline, self.logs
             time.sleep(0.1)
         return int(self.inspect("{{.State.ExitCode}}"))
 

@@ -51,7 +51,8 @@ class Played:
         return self.manifest["spec"]["template"]["spec"]
 
     def container(self, name: str) -> Container:
-        return Container(self.podman, f"ccr-pod-0-{name}")
+        pod = self.podman("pod", "ps", "--format", "{{.Name}}").stdout.strip()
+        return Container(self.podman, f"{pod}-{name}")
 
     def address(self, protocol: str) -> str:
         return f"127.0.0.1:{self.ports[protocol]}"

@@ -121,3 +121,14 @@ def test_no_command_connects_or_writes(watched: Watched, tiny_bundle: Bundle, tm
     assert watched.hosts() == set()
     assert watched.programs() <= HARMLESS
     assert list(watched.home.iterdir()) == []
+
+
+@pytest.mark.parametrize(("chosen", "found"), [(None, "1"), ("0", "0")])
+def test_onnxruntime_is_told_to_send_nothing_unless_somebody_chose(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, found: str
+) -> None:
+    """Its native code opens sockets that Python's audit does not see: the switch is looked at instead."""
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", chosen)
+    python("-c", f"import os, ccr_deploy; assert os.environ['ORT_DISABLE_TELEMETRY'] == '{found}'")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ccr_deploy.control_groups import memory_limit
 from scripts.lock_images import CPU
 from tests.processes import PATIENCE_SECONDS, started
 
@@ -174,17 +175,21 @@ def test_the_precision_is_what_the_environment_says(calibrated_demo: CalibratedD
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_build_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
-    """As a container that is stopped during its first start."""
-    (tmp_path / "ccr-deploy").write_text("#!/bin/sh\necho building\nexec sleep 600\n")
+@pytest.mark.parametrize("builder", ["exec sleep 600", "trap 'exit 0' TERM; while :; do sleep 0.01; done"])
+def test_a_build_is_told_to_end_and_nothing_is_served(
+    tmp_path: Path, number: signal.Signals, builder: str
+) -> None:
+    """As a container that is stopped during its first start, also if the build ends well at that moment."""
+    (tmp_path / "ccr-deploy").write_text(f'#!/bin/sh\necho "$1"\n{builder}\n')
     (tmp_path / "ccr-deploy").chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     command = ["/bin/sh", SCRIPTS / "start.sh", "serve"]
     with started(command, env=environment, stdout=subprocess.PIPE) as container:
         assert container.stdout
-        assert container.stdout.readline() == "building\n"
+        assert container.stdout.readline() == "build-engine\n"
         container.send_signal(number)
         assert container.wait(timeout=PATIENCE_SECONDS) == 128 + signal.SIGTERM
+        assert container.stdout.read() == ""
 
 
 def test_a_build_that_was_killed_is_told_of_memory(tmp_path: Path) -> None:
@@ -192,9 +197,29 @@ def test_a_build_that_was_killed_is_told_of_memory(tmp_path: Path) -> None:
     (tmp_path / "ccr-deploy").chmod(0o755)
     killed = start("serve", PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert killed.returncode == 128 + signal.SIGKILL
-    assert re.search(
-        r"^start\.sh: the build was killed, as when memory runs out: .* needs more$", killed.stderr, re.M
-    )
+    limit = memory_limit()
+    allowed = f"{limit // 2**20} MiB" if limit else "as much memory as the machine has"
+    message = f"start.sh: the build was killed, as when memory runs out: the container may use {allowed}, and"
+    assert message in killed.stderr
+
+
+@pytest.mark.parametrize(
+    ("precision", "arguments", "options"),
+    [
+        ("", (), ["--no-timing"]),
+        ("int8", (), ["--int8", "--no-timing"]),
+        ("auto", (), ["--auto"]),
+        ("", ("--auto",), ["--auto"]),
+        ("", ("--stage", "encoder"), ["--no-timing", "--stage", "encoder"]),
+    ],
+)
+def test_a_start_times_nothing_but_to_choose(
+    tmp_path: Path, precision: str, arguments: tuple[str, ...], options: list[str]
+) -> None:
+    (tmp_path / "ccr-deploy").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "ccr-deploy").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CCR_DEPLOY_PRECISION": precision}
+    assert start("build", *arguments, **environment).stdout.split() == ["build-engine", *options]
 
 
 def test_what_is_no_step_is_refused() -> None:
