@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 CERTIFICATES = Path("/etc/ssl/certs")
-NETWORK_NAMESPACES = Path("/run/netns")
+NETWORK_NAMESPACES = "/run/netns"
 """Podman mounts it, for all of a machine's containers."""
 NETWORK = "closed"
 """A network on which the host asks a container, which reaches nothing else."""
@@ -79,7 +79,7 @@ runroot = "{folder}/run"
             "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
             "DISABLE_HC_SYSTEMD": "true",  # no timers, which would not know of these files
         }
-        self._had_namespaces = NETWORK_NAMESPACES.is_mount()
+        self._mounted_before = _mounts()
         self._make_network()
         self._pip = PipSettings.of_this_machine()
         (folder / "pip.conf").write_text(self._pip.configuration, encoding="utf-8")
@@ -179,14 +179,18 @@ runroot = "{folder}/run"
             ("network", "prune", "--force"),
         ):
             self(*command, check=False)
-        with open("/proc/self/mounts", encoding="utf-8") as file:  # noqa: PTH123
-            mounts = [line.split()[1] for line in file if f" {self.folder}/" in line]
-        is_new = NETWORK_NAMESPACES.is_mount() and not self._had_namespaces
-        if is_new and not any(NETWORK_NAMESPACES.iterdir()):
-            mounts.append(str(NETWORK_NAMESPACES))
+        new = [mount for mount in _mounts() if mount not in self._mounted_before]
+        mounts = [mount for mount in new if mount.startswith(f"{self.folder}/")]
+        if NETWORK_NAMESPACES in new and not any(Path(NETWORK_NAMESPACES).iterdir()):
+            mounts.append(NETWORK_NAMESPACES)
         for mount in reversed(mounts):
             subprocess.run(["umount", mount], check=True)  # noqa: S607
         shutil.rmtree(self.folder / "storage")
+
+
+def _mounts() -> list[str]:
+    """Return where something is mounted, in the order in which it was."""
+    return [line.split()[1] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
 
 
 def _most(limit: int) -> str:
