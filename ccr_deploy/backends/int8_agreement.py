@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccr_deploy.errors import EngineError
-from ccr_deploy.images import load_images
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -113,6 +112,8 @@ def _remedy(source: BuildSource, library: str) -> str:
 def _feeds(source: BuildSource) -> Arrays:
     bundle = source.bundle
     if source.stage == "encoder":
+        from ccr_deploy.images import load_images  # with Pillow, which running an engine does not need
+
         samples = bundle.manifest.samples[:CHECKED_IMAGES]
         contract = bundle.manifest.contract
         paths = [bundle.file(sample.file) for sample in samples]

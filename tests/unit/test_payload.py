@@ -296,7 +296,7 @@ __import__(sys.argv[1])
         ("ccr_deploy.runtime", "numpy"),
         ("ccr_deploy.backends.onnxruntime", "numpy"),
         ("ccr_deploy.backends.onnxruntime_cuda", "numpy"),
-        ("ccr_deploy.backends.openvino", "numpy,PIL"),
+        ("ccr_deploy.backends.openvino", "numpy"),
         ("ccr_deploy.backends.tensorrt.backend", "numpy"),
     ],
 )
