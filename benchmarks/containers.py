@@ -21,18 +21,15 @@ import click
 import numpy as np
 import pydantic
 
-from benchmarks.int8 import write_crops
+from benchmarks.int8 import untrained_bundle
 from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
-from ccr_deploy.cli.common import TerminalProgress, stdout_console
-from ccr_deploy.models.checkpoint import untrained_checkpoint
-from ccr_deploy.models.presets import preset
+from ccr_deploy.cli.common import stdout_console
 from ccr_deploy.precision.recipe import Recipe
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
-from ccr_deploy.workflow.export import export_with_fp16
 from tests.containers.bases import import_debian
 from tests.containers.clients import ask
 from tests.containers.context import make_context
@@ -151,14 +148,7 @@ def start_table(result: ContainerBenchmark) -> Table:
 
 def _bundle(folder: Path) -> Bundle:
     """Every precision of one schedule; so few images calibrate it that it is good for timing alone."""
-    write_crops(folder / "images", preset(NAME).image_height)
-    bundle = export_with_fp16(
-        untrained_checkpoint(preset(NAME)),
-        folder / "bundle",
-        schedules=("iteration-major",),
-        images=folder / "images",
-        progress=TerminalProgress(),
-    )
+    bundle = untrained_bundle(NAME, folder)
     recipe = Recipe(samples=16, held_out_samples=1)
     return calibrate_bundle(bundle, folder / "images", recipe).bundle
 

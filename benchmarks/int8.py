@@ -79,15 +79,7 @@ def main(name: str, rounds: int) -> None:
     """Calibrate, build, time, and write the result beside this script."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        size = preset(name).image_height
-        write_crops(root / "images", size)
-        export_with_fp16(
-            untrained_checkpoint(preset(name)),
-            root / "bundle",
-            schedules=("iteration-major",),
-            images=root / "images",
-            progress=TerminalProgress(),
-        )
+        untrained_bundle(name, root)
         seconds, memory = _calibrate(root)
         bundle = Bundle.open(root / "bundle")
         contention = [watch_start()]
@@ -134,6 +126,23 @@ SUBJECTS: dict[Subject, tuple[Stage, ...]] = {
     "classifier": ("classifier",),
     "chain": ("encoder", "classifier"),
 }
+
+
+def untrained_bundle(name: str, root: Path) -> Bundle:
+    """Export a preset with random weights, on which speed does not depend, in FP32 and FP16.
+
+    Args:
+        name: the preset.
+        root: where ``images`` and ``bundle`` are written.
+    """
+    write_crops(root / "images", preset(name).image_height)
+    return export_with_fp16(
+        untrained_checkpoint(preset(name)),
+        root / "bundle",
+        schedules=("iteration-major",),
+        images=root / "images",
+        progress=TerminalProgress(),
+    )
 
 
 def write_crops(folder: Path, size: int) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import pydantic
 from PIL import Image
 
-from benchmarks.int8 import RESULTS, write_crops
+from benchmarks.int8 import RESULTS, untrained_bundle
 from ccr_deploy.atomic import write_atomically
 from ccr_deploy.backends.base import thread_count
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
@@ -32,13 +32,10 @@ from ccr_deploy.backends.processor import processor_device
 from ccr_deploy.bundle import Bundle
 from ccr_deploy.cli.common import stdout_console
 from ccr_deploy.metrics import cosine_similarities, flipped_bits
-from ccr_deploy.models.checkpoint import untrained_checkpoint
-from ccr_deploy.models.presets import preset
 from ccr_deploy.precision.recipe import Recipe
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
-from ccr_deploy.workflow.export import export_with_fp16
 
 if TYPE_CHECKING:
     from ccr_deploy.bundle import Stage
@@ -86,13 +83,7 @@ def main(bundle: Path | None, weight_bits: str | None) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_crops(root / "images", preset(MODEL).image_height)
-        exported = export_with_fp16(
-            untrained_checkpoint(preset(MODEL)),
-            root / "bundle",
-            schedules=("iteration-major",),
-            images=root / "images",
-        )
+        exported = untrained_bundle(MODEL, root)
         calibrate_bundle(exported, root / "images", Recipe(samples=128, held_out_samples=8))
         cases = tuple(_in_a_process(exported.path, max_isa, bits) for max_isa, bits in CASES)
     result = SaturationBenchmark(

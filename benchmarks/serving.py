@@ -26,7 +26,7 @@ import pydantic
 import tritonclient.grpc
 import tritonclient.http
 
-from benchmarks.int8 import write_crops
+from benchmarks.int8 import untrained_bundle
 from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
@@ -34,13 +34,10 @@ from ccr_deploy.bundle import Bundle
 from ccr_deploy.cli.common import TerminalProgress, stdout_console
 from ccr_deploy.engine_factory import EngineFactory, stage_precisions
 from ccr_deploy.engine_store import EngineStore
-from ccr_deploy.models.checkpoint import untrained_checkpoint
-from ccr_deploy.models.presets import preset
 from ccr_deploy.precision.recipe import Recipe
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
-from ccr_deploy.workflow.export import export_with_fp16
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,14 +123,7 @@ def main(name: str, rounds: int, turn_seconds: float) -> None:
 
 def _engines(root: Path, name: str) -> EngineFactory:
     """INT8 engines of both stages; so few pictures calibrate them that they are good for timing alone."""
-    write_crops(root / "images", preset(name).image_height)
-    bundle = export_with_fp16(
-        untrained_checkpoint(preset(name)),
-        root / "bundle",
-        schedules=("iteration-major",),
-        images=root / "images",
-        progress=TerminalProgress(),
-    )
+    bundle = untrained_bundle(name, root)
     calibrate_bundle(bundle, root / "images", Recipe(samples=16, held_out_samples=1))
     (root / "engines").mkdir()
     store = EngineStore(root / "engines")

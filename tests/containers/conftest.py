@@ -93,4 +93,6 @@ def answers(
     bundle: Bundle, calibrated_demo: CalibratedDemo, tmp_path_factory: pytest.TempPathFactory
 ) -> LibraryAnswers:
     """The library's on the target cpu, to compare a server's with."""
-    return library_answers(bundle, calibrated_demo.folder / "images", tmp_path_factory.mktemp("engines"))
+    return library_answers(
+        bundle, "cpu", calibrated_demo.folder / "images", tmp_path_factory.mktemp("engines")
+    )

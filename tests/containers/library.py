@@ -27,7 +27,7 @@ ASKED = 8
 
 @dataclass(frozen=True)
 class LibraryAnswers:
-    """Images, and what the library makes of them on the target ``cpu``."""
+    """Images, and what the library makes of them on a target."""
 
     contract: CodeContract
     paths: list[Path]
@@ -47,25 +47,26 @@ class LibraryAnswers:
         assert found.labels == [name for _, name in self.labels]
 
 
-def library_answers(bundle: Bundle, folder: Path, engines: Path) -> LibraryAnswers:
+def library_answers(bundle: Bundle, target: str, folder: Path, engines: Path) -> LibraryAnswers:
     """Return what `ccr_deploy.runtime` answers.
 
     Args:
         bundle: The model.
+        target: The name of what executes it.
         folder: Image files in sub-folders; some from all over it are taken.
         engines: A folder for the engines that are built.
     """
     store = EngineStore(engines)
-    factory = EngineFactory(bundle, "cpu", store)
+    factory = EngineFactory(bundle, target, store)
     stages = ("encoder", "classifier")
     for stage in stages:
         factory.build(stage)
-    store.choose(bundle.facts, "cpu", {stage: factory.resolved(stage) for stage in stages})
+    store.choose(bundle.facts, target, {stage: factory.resolved(stage) for stage in stages})
     items = list_images(folder, bundle.facts.class_names)
     paths = [item.path for item in items[:: len(items) // ASKED]][:ASKED]
     contract = bundle.facts.contract
     images = load_images(paths, contract.preprocessing, contract.image_height, contract.image_width)
-    with Encoder.load(bundle, "cpu", store) as encoder, Classifier.load(bundle, "cpu", store) as classifier:
+    with Encoder.load(bundle, target, store) as encoder, Classifier.load(bundle, target, store) as classifier:
         payloads = encoder.encode(images)
         labels = [(answer.label, answer.name) for answer in classifier.classify(payloads)]
     return LibraryAnswers(contract, paths, images, payloads, labels)

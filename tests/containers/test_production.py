@@ -9,21 +9,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.engine_store import EngineStore
-from ccr_deploy.runtime import Classifier, Encoder
-from tests.containers.clients import Answers, ask
+from tests.containers.library import library_answers
 from tests.processes import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
     from ccr_deploy.bundle import Bundle
+    from tests.conftest import CalibratedDemo
+    from tests.containers.library import LibraryAnswers
     from tests.containers.podman import Container, Podman
 
 INSIDE = """
@@ -47,31 +43,12 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def images(real_crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return real_crops[::160]
-
-
-@pytest.fixture(scope="module")
 def expected(
-    bundle: Bundle, images: npt.NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
-) -> Answers:
-    """What the library answers outside of a container."""
-    store = EngineStore(tmp_path_factory.mktemp("engines"))
-    factory = EngineFactory(bundle, "cpu-openvino", store)
-    stages = ("encoder", "classifier")
-    for stage in stages:
-        factory.build(stage)
-    store.choose(bundle.facts, "cpu-openvino", {stage: factory.resolved(stage) for stage in stages})
-    with (
-        Encoder.load(bundle, "cpu-openvino", store) as encoder,
-        Classifier.load(bundle, "cpu-openvino", store) as classifier,
-    ):
-        payloads = encoder.encode(images)
-        codes = [payload[-bundle.manifest.contract.code_bytes - 4 : -4] for payload in payloads]
-        return Answers(
-            np.stack([np.frombuffer(code, np.uint8) for code in codes]),
-            [prediction.name for prediction in classifier.classify(payloads)],
-        )
+    bundle: Bundle, calibrated_demo: CalibratedDemo, tmp_path_factory: pytest.TempPathFactory
+) -> LibraryAnswers:
+    """What the library answers outside of a container, on the target of the image."""
+    images, engines = calibrated_demo.folder / "images", tmp_path_factory.mktemp("engines")
+    return library_answers(bundle, "cpu-openvino", images, engines)
 
 
 @pytest.fixture
@@ -103,10 +80,6 @@ def files(podman: Podman, volume: str) -> dict[str, int]:
     }
 
 
-def is_same(found: Answers, expected: Answers) -> bool:
-    return bool(np.array_equal(found.codes, expected.codes)) and found.labels == expected.labels
-
-
 def test_it_is_confined(server: Container) -> None:
     found = json.loads(server.execute("python3", "-c", INSIDE).stdout)
     assert found == {
@@ -122,9 +95,9 @@ def test_it_is_confined(server: Container) -> None:
 
 @pytest.mark.parametrize(("protocol", "port"), [("http", 8080), ("grpc", 9000)])
 def test_it_answers_as_the_library_does(
-    server: Container, images: npt.NDArray[np.uint8], expected: Answers, protocol: str, port: int
+    server: Container, expected: LibraryAnswers, protocol: str, port: int
 ) -> None:
-    assert is_same(ask(f"{server.address}:{port}", images, protocol), expected)
+    expected.check(f"{server.address}:{port}", protocol)
 
 
 def test_it_says_what_it_does_and_nothing_else(server: Container) -> None:
@@ -156,7 +129,7 @@ def test_the_first_start_builds_and_the_second_does_not(podman: Podman, cpu_imag
 
 
 def test_a_first_start_that_is_killed_leaves_nothing_that_hurts(
-    podman: Podman, cpu_image: str, engines: str, images: npt.NDArray[np.uint8], expected: Answers
+    podman: Podman, cpu_image: str, engines: str, expected: LibraryAnswers
 ) -> None:
     with podman.container(cpu_image, options=on(engines)) as killed:
         while killed.is_running and not files(podman, engines):
@@ -166,13 +139,13 @@ def test_a_first_start_that_is_killed_leaves_nothing_that_hurts(
     assert files(podman, engines)
     with podman.container(cpu_image, options=on(engines)) as again:
         again.wait_until_healthy()
-        assert is_same(ask(f"{again.address}:8080", images), expected)
+        expected.check(f"{again.address}:8080", "http")
     left = files(podman, engines)
     assert [name for name in left if "partial" in name or "tmp" in name] == []
 
 
 def test_two_containers_start_on_one_volume(
-    podman: Podman, cpu_image: str, engines: str, images: npt.NDArray[np.uint8], expected: Answers
+    podman: Podman, cpu_image: str, engines: str, expected: LibraryAnswers
 ) -> None:
     with (
         podman.container(cpu_image, options=on(engines)) as one,
@@ -180,7 +153,7 @@ def test_two_containers_start_on_one_volume(
     ):
         for server in (one, other):
             server.wait_until_healthy()
-            assert is_same(ask(f"{server.address}:8080", images), expected)
+            expected.check(f"{server.address}:8080", "http")
     assert len([name for name in files(podman, engines) if name.endswith(".blob")]) == 2
 
 

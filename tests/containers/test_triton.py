@@ -73,9 +73,9 @@ def ccr_deploy(podman: Podman, image: str, *arguments: str, volumes: dict[str, s
 def repository(podman: Podman, cpu_image: str, installation: Installation, work: str) -> Iterator[str]:
     """A volume with the model repository; the containers that need engines share another."""
     with podman.volume() as engines, podman.volume() as name:
-        volumes = {engines: "/engines", name: "/repository", work: "/work"}
+        volumes = {engines: "/engines", name: "/repository", work: "/data"}
         package = ("package", "--format", "triton", "--output", REPOSITORY)
-        encode = ("encode", "/work/images", "--output", "/work/payloads")
+        encode = ("encode", "/data/images", "--output", "/data/payloads")
         for command in (("build-engine",), package, encode):
             ccr_deploy(podman, cpu_image, *command, "--target", "cpu", volumes=volumes)
         yield name
