@@ -22,11 +22,11 @@ import numpy as np
 import pydantic
 
 from benchmarks.int8 import untrained_bundle
-from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.cli.common import stdout_console
-from ccr_deploy.precision.recipe import Recipe
+from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.quantization.recipe import Recipe
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
@@ -36,7 +36,7 @@ from tests.containers.context import make_context
 from tests.containers.podman import Podman
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
     from tests.containers.podman import Container
 
 RESULT = Path(__file__).parent / "results" / "containers-ccr-layer1.json"

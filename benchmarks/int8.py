@@ -20,17 +20,17 @@ import numpy as np
 import pydantic
 from PIL import Image
 
-from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.contention import watch_start
+from ccr_deploy.benchmarking.interleaving import race, timings
 from ccr_deploy.benchmarking.machine import machine_state
-from ccr_deploy.benchmarking.race import race, timings
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
 from ccr_deploy.benchmarking.results import MachineState, Subject, Timing
 from ccr_deploy.benchmarking.worker import Competitor
-from ccr_deploy.bundle import Bundle
+from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.cli.common import TerminalProgress, stdout_console
-from ccr_deploy.engine_factory import EngineFactory, stage_precisions
-from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.engines.factory import EngineFactory, stage_precisions
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.models.presets import preset
 from ccr_deploy.reporting.table import Table
@@ -40,9 +40,9 @@ from ccr_deploy.workflow.export import export_with_fp16
 from training.data.textures import load_photos
 
 if TYPE_CHECKING:
-    from ccr_deploy.benchmarking.race import InterleavedRun
-    from ccr_deploy.bundle import Stage
-    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.benchmarking.interleaving import InterleavedRun
+    from ccr_deploy.bundle.reader import Stage
+    from ccr_deploy.core.precisions import EnginePrecision
 
 RESULTS = Path(__file__).parent / "results"
 CALIBRATION_IMAGES = 256
@@ -115,7 +115,7 @@ def main(name: str, rounds: int) -> None:
 # getrusage's peak of a child begins at its parent's; the kernel's high-water mark is the child's own.
 _COMMAND_THAT_TELLS_ITS_PEAK = """
 import atexit, sys
-from ccr_deploy.child_process import peak_memory_mib
+from ccr_deploy.core.child_process import peak_memory_mib
 from ccr_deploy.cli import main
 atexit.register(lambda: print(round(peak_memory_mib()), file=sys.stderr))
 main()

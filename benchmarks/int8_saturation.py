@@ -23,22 +23,22 @@ import pydantic
 from PIL import Image
 
 from benchmarks.int8 import RESULTS, untrained_bundle
-from ccr_deploy.atomic import write_atomically
 from ccr_deploy.backends.base import thread_count
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
-from ccr_deploy.backends.openvino import OpenVinoRunner, import_openvino
-from ccr_deploy.backends.openvino_int8 import int8_model, separate_shared_scales
-from ccr_deploy.backends.processor import processor_device
-from ccr_deploy.bundle import Bundle
+from ccr_deploy.backends.openvino.cpu import OpenVinoRunner, import_openvino
+from ccr_deploy.backends.openvino.int8 import int8_model, separate_shared_scales
+from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.cli.common import stdout_console
-from ccr_deploy.metrics import cosine_similarities, flipped_bits
-from ccr_deploy.precision.recipe import Recipe
+from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.core.metrics import cosine_similarities, flipped_bits
+from ccr_deploy.core.processor import processor_device
+from ccr_deploy.quantization.recipe import Recipe
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle import Stage
+    from ccr_deploy.bundle.reader import Stage
 
 MODEL = "ccr-layer1"
 RESULT = RESULTS / f"int8-saturation-{MODEL}.json"

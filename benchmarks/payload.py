@@ -18,16 +18,16 @@ import click
 import numpy as np
 import pydantic
 
-from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.cli.common import stdout_console
-from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.codec.payload import OVERHEAD_BYTES, PayloadWriter, decode_payload
+from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.models.presets import preset
-from ccr_deploy.payload import OVERHEAD_BYTES, PayloadWriter, decode_payload
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Runner
-    from ccr_deploy.contract import CodeContract
+    from ccr_deploy.codec.contract import CodeContract
 
 MODEL = "ccr-layer1"
 BATCHES = (1, 8)

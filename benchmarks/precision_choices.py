@@ -20,17 +20,17 @@ import numpy as np
 import onnx_ir as ir
 import pydantic
 
-from ccr_deploy.atomic import write_atomically
-from ccr_deploy.bundle import Bundle
+from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.cli.common import stdout_console
-from ccr_deploy.metrics import flipped_bits
-from ccr_deploy.precision.fp16 import KEPT_PREFIXES, cast
-from ccr_deploy.precision.int8 import quantize, without_quantization
-from ccr_deploy.precision.judge import judge
-from ccr_deploy.precision.quantizers import layers
-from ccr_deploy.precision.ranges import Method, RangeCollector
-from ccr_deploy.precision.recipe import DEFAULT_HIGH_PRECISION
-from ccr_deploy.precision.table import INT8_MAX, StageTable, TensorRange
+from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.core.metrics import flipped_bits
+from ccr_deploy.quantization.emulation import judge
+from ccr_deploy.quantization.fp16 import KEPT_PREFIXES, cast
+from ccr_deploy.quantization.int8 import quantize, without_quantization
+from ccr_deploy.quantization.quantizers import layers
+from ccr_deploy.quantization.ranges import Method, RangeCollector
+from ccr_deploy.quantization.recipe import DEFAULT_HIGH_PRECISION
+from ccr_deploy.quantization.table import INT8_MAX, StageTable, TensorRange
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs

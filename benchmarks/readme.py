@@ -23,13 +23,13 @@ from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.serving import ServingBenchmark, serving_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table
 from benchmarks.triton import TritonBenchmark, triton_table
-from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.results import BenchmarkReport
-from ccr_deploy.report_folder import to_json
+from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.reporting.markdown import markdown_table
 from ccr_deploy.reporting.precision_tables import accuracy_table
 from ccr_deploy.reporting.tables import benchmark_tables, summary_table
 from ccr_deploy.verification.results import VerificationReport
+from ccr_deploy.workflow.report_folder import to_json
 
 if TYPE_CHECKING:
     from ccr_deploy.reporting.table import Table

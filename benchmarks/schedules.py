@@ -14,16 +14,16 @@ from pathlib import Path
 
 import click
 
-from ccr_deploy.atomic import write_atomically
 from ccr_deploy.cli.common import TerminalProgress, stdout_console
-from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.models.presets import preset
-from ccr_deploy.report_folder import to_json
 from ccr_deploy.reporting.tables import benchmark_tables
 from ccr_deploy.reporting.terminal import print_table, print_warnings
 from ccr_deploy.workflow.benchmark import benchmark_bundle
+from ccr_deploy.workflow.report_folder import to_json
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -27,14 +27,14 @@ import tritonclient.grpc
 import tritonclient.http
 
 from benchmarks.int8 import untrained_bundle
-from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
-from ccr_deploy.bundle import Bundle
+from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.cli.common import TerminalProgress, stdout_console
-from ccr_deploy.engine_factory import EngineFactory, stage_precisions
-from ccr_deploy.engine_store import EngineStore
-from ccr_deploy.precision.recipe import Recipe
+from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.engines.factory import EngineFactory, stage_precisions
+from ccr_deploy.engines.store import EngineStore
+from ccr_deploy.quantization.recipe import Recipe
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Runner
-    from ccr_deploy.bundle import Stage
+    from ccr_deploy.bundle.reader import Stage
 
     Images = npt.NDArray[np.uint8]
     Turn = Callable[[], float]

@@ -14,15 +14,15 @@ import click
 import pydantic
 
 from benchmarks.int8 import RESULTS, write_crops
-from ccr_deploy.atomic import write_atomically
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.cli.common import TerminalProgress, stdout_console
-from ccr_deploy.engine_factory import EngineFactory, stage_precisions
-from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.engines.factory import EngineFactory, stage_precisions
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.models.presets import preset
-from ccr_deploy.precision.recipe import Recipe
+from ccr_deploy.quantization.recipe import Recipe
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
@@ -31,8 +31,8 @@ from ccr_deploy.workflow.export import export_with_fp16
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ccr_deploy.bundle import Bundle, Stage
-    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.core.precisions import EnginePrecision
 
 PRESETS = ("ccr-layer1", "ccr-layer2", "ccr-layer3")
 PRECISIONS: tuple[EnginePrecision, ...] = ("fp32", "fp16", "int8")

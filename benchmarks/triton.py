@@ -21,27 +21,27 @@ import click
 import numpy as np
 import pydantic
 
-from ccr_deploy.atomic import write_atomically
+from ccr_deploy.benchmarking.interleaving import speedup_interval
 from ccr_deploy.benchmarking.machine import machine_state
-from ccr_deploy.benchmarking.race import speedup_interval
 from ccr_deploy.benchmarking.results import MachineState, Subject
 from ccr_deploy.benchmarking.worker import Competitor, Worker
 from ccr_deploy.cli.common import TerminalProgress, stdout_console
-from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.core.metrics import Interval
+from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.export.exporter import export_bundle
-from ccr_deploy.metrics import Interval
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.models.presets import preset
-from ccr_deploy.packaging.served_stage import CPU_MAX_BATCH
-from ccr_deploy.packaging.triton import package_triton
-from ccr_deploy.packaging.triton_models import IMAGE_TO_LABEL
+from ccr_deploy.packaging.triton.models import IMAGE_TO_LABEL
+from ccr_deploy.packaging.triton.package import package_triton
+from ccr_deploy.packaging.triton.served_stage import CPU_MAX_BATCH
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from tests.triton.server import serving
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle import Bundle, Stage
+    from ccr_deploy.bundle.reader import Bundle, Stage
     from tests.triton.server import TritonServer
 
 RESULTS = Path(__file__).parent / "results"

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ccr_deploy.backends import backend
-from ccr_deploy.bundle_facts import BundleFacts
-from ccr_deploy.engine_lookup import engine_key, find_engine, not_built
-from ccr_deploy.engine_store import EngineStore
-from ccr_deploy.metrics import softmax
-from ccr_deploy.payload import PayloadWriter, decode_payload
+from ccr_deploy.bundle.facts import BundleFacts
+from ccr_deploy.codec.payload import PayloadWriter, decode_payload
+from ccr_deploy.core.metrics import softmax
+from ccr_deploy.engines.lookup import engine_key, find_engine, not_built
+from ccr_deploy.engines.store import EngineStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ccr_deploy.backends.base import Runner
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.bundle_facts import Stage
+    from ccr_deploy.bundle.facts import Stage
+    from ccr_deploy.bundle.reader import Bundle
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Encoder(_EngineUser):
     def encode(self, images: npt.NDArray[np.uint8]) -> list[bytes]:
         """One payload for each image of ``uint8 [N, H, W, 3]``.
 
-        `ccr_deploy.images.load_image` makes such an image of a picture's file.
+        `ccr_deploy.data.images.load_image` makes such an image of a picture's file.
 
         Raises:
             EngineError: the images have another type or shape, or the encoder was closed.

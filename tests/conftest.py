@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # `training` is not installed
-
-from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.core.gpu import find_gpu
+from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.export.exporter import export_bundle
-from ccr_deploy.gpu import find_gpu
 from ccr_deploy.models.checkpoint import Checkpoint, save_checkpoint, untrained_checkpoint
 from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
-from ccr_deploy.precision.recipe import Recipe
+from ccr_deploy.quantization.recipe import Recipe
 from ccr_deploy.workflow.calibrate import calibrate_bundle
 from ccr_deploy.workflow.export import export_with_fp16
 from training.data.textures import (
@@ -34,13 +31,15 @@ from training.demo import RECIPE
 from training.recipe import train
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy.typing as npt
 
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.workflow.calibrate import Calibration
-    from tests.workers import Shared
+    from tests.support.workers import Shared
 
-pytest_plugins = ("tests.left_processes", "tests.workers")
+pytest_plugins = ("tests.support.left_processes", "tests.support.workers")
 
 sys.modules.setdefault("openvino_telemetry", None)  # tests import OpenVINO by themselves, too
 torch.set_num_threads(1)  # tiny models gain nothing from more, which wait for each other on a busy machine

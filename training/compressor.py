@@ -16,7 +16,7 @@ from training.optimisation import configure
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-    from ccr_deploy.contract import Preprocessing
+    from ccr_deploy.codec.contract import Preprocessing
     from ccr_deploy.models.config import DecoderConfig, ModelConfig
     from training.recipe import Phase
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ccr_deploy.metrics import Interval, grouped_bootstrap_interval, top_k_hits
+from ccr_deploy.core.metrics import Interval, grouped_bootstrap_interval, top_k_hits
 from ccr_deploy.models.chain import normalise
 from ccr_deploy.models.checkpoint import build_model
 from training.data.image_folder import ImageFolder

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.data import Dataset
 
-    from ccr_deploy.contract import Preprocessing
+    from ccr_deploy.codec.contract import Preprocessing
     from ccr_deploy.models.config import DecoderConfig, ModelConfig
 
     Batch = tuple[Tensor, Tensor]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
     from torch import Tensor
 
-    from ccr_deploy.contract import Preprocessing
+    from ccr_deploy.codec.contract import Preprocessing
     from ccr_deploy.models.config import ModelConfig
     from training.recipe import Phase
 

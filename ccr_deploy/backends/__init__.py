@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.engine_options import CpuOptions, CudaOptions, PyTorchOptions, RtxOptions, TensorRtOptions
 from ccr_deploy.errors import TargetError
+from ccr_deploy.targets.options import CpuOptions, CudaOptions, PyTorchOptions, RtxOptions, TensorRtOptions
 
 if TYPE_CHECKING:
     from ccr_deploy.backends.base import Backend
-    from ccr_deploy.engine_options import Options
+    from ccr_deploy.targets.options import Options
 
 
 def backend(name: str, options: Options) -> Backend:
@@ -21,15 +21,15 @@ def backend(name: str, options: Options) -> Backend:
         EngineError: its library is of a version that this project cannot use.
     """
     if name == "onnxruntime" and isinstance(options, CpuOptions):
-        from ccr_deploy.backends.onnxruntime import OnnxRuntimeBackend
+        from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(options)
     if name == "onnxruntime-cuda" and isinstance(options, CudaOptions):
-        from ccr_deploy.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
+        from ccr_deploy.backends.onnxruntime.cuda import OnnxRuntimeCudaBackend
 
         return OnnxRuntimeCudaBackend(options)
     if name == "openvino" and isinstance(options, CpuOptions):
-        from ccr_deploy.backends.openvino import OpenVinoBackend
+        from ccr_deploy.backends.openvino.cpu import OpenVinoBackend
 
         return OpenVinoBackend(options)
     if name == "pytorch" and isinstance(options, PyTorchOptions):

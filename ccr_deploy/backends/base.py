@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from ccr_deploy.control_groups import quota_cores
+from ccr_deploy.core.control_groups import quota_cores
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.bundle import Bundle, Stage
-    from ccr_deploy.engine_options import ResolvedTarget
-    from ccr_deploy.engine_sidecar import BuildFacts
-    from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.progress import Advance
+    from ccr_deploy.backends.build_facts import BuildFacts
+    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.progress import Advance
+    from ccr_deploy.targets.options import ResolvedTarget
 
     Arrays = Mapping[str, npt.NDArray[np.generic]]
 

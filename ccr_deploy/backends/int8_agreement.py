@@ -112,7 +112,7 @@ def _remedy(source: BuildSource, library: str) -> str:
 def _feeds(source: BuildSource) -> Arrays:
     bundle = source.bundle
     if source.stage == "encoder":
-        from ccr_deploy.images import load_images  # with Pillow, which running an engine does not need
+        from ccr_deploy.data.images import load_images  # with Pillow, which running an engine does not need
 
         samples = bundle.manifest.samples[:CHECKED_IMAGES]
         contract = bundle.manifest.contract

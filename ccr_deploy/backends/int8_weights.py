@@ -13,7 +13,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ccr_deploy.backends.processor import processor_flags
+from ccr_deploy.core.processor import processor_flags
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -14,9 +14,9 @@ import numpy as np
 import pydantic
 
 from ccr_deploy.backends.base import TensorSpec, check_feeds, thread_count
-from ccr_deploy.backends.processor import processor_name
-from ccr_deploy.contract import Preprocessing, pack_code, unpack_code
-from ccr_deploy.engine_sidecar import BuildFacts
+from ccr_deploy.backends.build_facts import BuildFacts
+from ccr_deploy.codec.contract import Preprocessing, pack_code, unpack_code
+from ccr_deploy.core.processor import processor_name
 from ccr_deploy.errors import EngineError, MissingExtraError
 from ccr_deploy.models.config import ModelConfig
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Arrays, BuildSource
-    from ccr_deploy.engine_options import PyTorchOptions
-    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.targets.options import PyTorchOptions
 
 
 class PyTorchBackend:

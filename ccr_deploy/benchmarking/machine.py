@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.base import thread_count
-from ccr_deploy.backends.processor import processor_name
 from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.results import MachineState
-from ccr_deploy.gpu import find_gpu
+from ccr_deploy.core.gpu import find_gpu
+from ccr_deploy.core.processor import processor_name
 
 if TYPE_CHECKING:
     from ccr_deploy.benchmarking.results import Contention

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ccr_deploy.metrics import Interval
+from ccr_deploy.core.metrics import Interval
 
 SCHEMA_VERSION = 2
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ccr_deploy.backends import backend
-from ccr_deploy.child_process import ChildProcess, ProcessEndedError, peak_memory_mib
+from ccr_deploy.core.child_process import ChildProcess, ProcessEndedError, peak_memory_mib
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.engine_options import Options
-    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.targets.options import Options
 
 LOADING_SECONDS = 900
 """`torch.compile` tunes for minutes."""

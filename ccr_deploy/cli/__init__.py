@@ -28,8 +28,8 @@ from ccr_deploy.cli.inspect import inspect
 from ccr_deploy.cli.package import package
 from ccr_deploy.cli.serve import serve
 from ccr_deploy.cli.verify import verify
+from ccr_deploy.core.printable import printable
 from ccr_deploy.errors import CcrDeployError
-from ccr_deploy.printable import printable
 
 if TYPE_CHECKING:
     from types import FrameType

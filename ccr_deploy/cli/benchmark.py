@@ -23,7 +23,7 @@ from ccr_deploy.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.core.precisions import EnginePrecision
 
 
 @click.command()
@@ -71,13 +71,13 @@ def benchmark(
       ccr-deploy benchmark bundle --rounds 30 --report report/
       ccr-deploy benchmark bundle --require-idle
     """
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.errors import MachineBusyError
-    from ccr_deploy.report_folder import add_to_folder, check_report_folder, to_json
     from ccr_deploy.reporting.tables import benchmark_tables
     from ccr_deploy.reporting.terminal import print_table, print_warnings
     from ccr_deploy.workflow.benchmark import benchmark_bundle
+    from ccr_deploy.workflow.report_folder import add_to_folder, check_report_folder, to_json
 
     if report:
         check_report_folder(report)

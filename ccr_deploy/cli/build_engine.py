@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.workflow.build import BuiltEngine
 
 
@@ -96,8 +96,8 @@ def build_engine(
       ccr-deploy build-engine bundle --target rtx
       ccr-deploy build-engine bundle --target cpu-openvino --auto --accuracy-budget 0.5
     """
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.workflow.build import build_engines
     from ccr_deploy.workflow.engines import bundle_stages
 

@@ -20,7 +20,7 @@ from ccr_deploy.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ccr_deploy.precision.recipe import Recipe
+    from ccr_deploy.quantization.recipe import Recipe
     from ccr_deploy.workflow.calibrate import Calibration
 
 SHOWN_UNREADABLE = 5
@@ -109,7 +109,7 @@ def calibrate(
       ccr-deploy calibrate bundle --table ranges.json
       ccr-deploy calibrate --compare ranges.json other.json
     """
-    from ccr_deploy.atomic import write_atomically
+    from ccr_deploy.core.atomic import write_atomically
 
     if compare:
         _print_comparison(*compare, as_json=as_json)
@@ -157,8 +157,8 @@ def _calibration(
     table: Path | None,
     sensitivity: bool,
 ) -> Calibration:
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.precision.table import read_table
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.quantization.table import read_table
     from ccr_deploy.workflow.calibrate import calibrate_bundle, calibrate_from_table
 
     opened, progress = Bundle.open(bundle), TerminalProgress()
@@ -173,7 +173,7 @@ def _calibration(
 
 
 def _recipe(path: Path | None, given: Mapping[str, object]) -> Recipe:
-    from ccr_deploy.precision.recipe import Recipe, read_recipe
+    from ccr_deploy.quantization.recipe import Recipe, read_recipe
 
     recipe = read_recipe(path) if path else Recipe()
     return recipe.model_copy(update=given)
@@ -227,7 +227,7 @@ def _print_result(result: Calibration, as_json: bool) -> None:
 def _print_comparison(first: Path, second: Path, *, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from ccr_deploy.precision.table import compare_tables, read_table
+    from ccr_deploy.quantization.table import compare_tables, read_table
     from ccr_deploy.reporting.precision_tables import comparison_table
     from ccr_deploy.reporting.terminal import print_table
 

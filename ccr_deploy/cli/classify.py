@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ccr_deploy.contract import CodeContract
+    from ccr_deploy.codec.contract import CodeContract
     from ccr_deploy.workflow.classify import Answer
 
 
@@ -57,8 +57,8 @@ def classify(
       ccr-deploy classify photo.jpg --bundle bundle
       ccr-deploy classify payloads/
     """
-    from ccr_deploy.bundle_facts import BundleFacts
-    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.bundle.facts import BundleFacts
+    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.workflow.classify import classify_files
     from ccr_deploy.workflow.sources import list_pictures_and_payloads
 
@@ -74,7 +74,7 @@ def classify(
 
 
 def _content(answer: Answer) -> dict[str, object]:
-    from ccr_deploy.images import jpeg_bytes
+    from ccr_deploy.data.images import jpeg_bytes
 
     is_payload = answer.image is None
     return {
@@ -89,7 +89,7 @@ def _content(answer: Answer) -> dict[str, object]:
 
 
 def _print_table(console: Console, answers: Iterator[Answer], contract: CodeContract) -> None:
-    from ccr_deploy.images import jpeg_bytes
+    from ccr_deploy.data.images import jpeg_bytes
     from ccr_deploy.reporting.table import Table
     from ccr_deploy.reporting.terminal import half_block_picture, print_table
 

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from ccr_deploy.printable import printable
+from ccr_deploy.core.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ccr_deploy.progress import Advance
+    from ccr_deploy.core.progress import Advance
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -149,7 +149,7 @@ def echo_json(content: object) -> None:
 
 def chosen_target(name: str | None, console: Console | None) -> str:
     """The named target, or the default, which the console is told: never a silent fall-back."""
-    from ccr_deploy.target import load_target
+    from ccr_deploy.targets.schema import load_target
     from ccr_deploy.workflow.doctor import CPU_TARGET, default_target
 
     chosen = name or default_target()

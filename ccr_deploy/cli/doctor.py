@@ -11,7 +11,7 @@ import click
 from ccr_deploy.cli.common import json_option, stdout_console, verbose_option
 
 if TYPE_CHECKING:
-    from ccr_deploy.gpu_driver import GpuExtras
+    from ccr_deploy.core.gpu_driver import GpuExtras
     from ccr_deploy.workflow.doctor import Diagnosis, TargetFit
 
 

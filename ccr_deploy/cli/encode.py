@@ -82,10 +82,10 @@ def encode(
       ccr-deploy encode pictures/ -o payloads/ --batch 1
       ccr-deploy encode --video 0 --every 30 --frames 100 -o payloads/
     """
-    from ccr_deploy.bundle_facts import BundleFacts
-    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.bundle.facts import BundleFacts
+    from ccr_deploy.data.video import Video
+    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.runtime import Encoder
-    from ccr_deploy.video import Video
     from ccr_deploy.workflow.batches import batch_size
     from ccr_deploy.workflow.encode import encode_pictures, encode_video, payload_paths
     from ccr_deploy.workflow.sources import list_pictures

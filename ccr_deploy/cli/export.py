@@ -17,7 +17,7 @@ from ccr_deploy.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle import Schedule
+    from ccr_deploy.bundle.reader import Schedule
 
 
 @click.command()

@@ -20,8 +20,8 @@ from ccr_deploy.cli.common import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ccr_deploy.engine_sidecar import Sidecar
-    from ccr_deploy.payload import PayloadHeader
+    from ccr_deploy.codec.payload import PayloadHeader
+    from ccr_deploy.engines.sidecar import Sidecar
 
 
 @click.command()
@@ -46,7 +46,7 @@ def inspect(file: Path, reproduce: bool, bundle: Path, as_json: bool) -> None:
       ccr-deploy inspect ENGINES/3f0c1d/encoder.int8.plan
       ccr-deploy inspect ENGINES/3f0c1d/encoder.int8.plan --reproduce --bundle bundle
     """
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.workflow.inspect import inspect_file
     from ccr_deploy.workflow.inspect import reproduce as commands
 

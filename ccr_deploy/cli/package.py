@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.packaging.triton import PackagedRepository
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.packaging.triton.package import PackagedRepository
 
 
 @click.command()
@@ -88,7 +88,7 @@ def package(
       ccr-deploy package bundle --format triton --output repository
       ccr-deploy package bundle --format kubernetes --output manifests --target l4 --image ccr-deploy:1.0
     """
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
 
     only_kubernetes = {
         "--image": image,
@@ -118,8 +118,8 @@ def package(
 def _package_triton(
     console: Console, bundle: Bundle, target: str, engines: Path | None, output: Path, *, as_json: bool
 ) -> None:
-    from ccr_deploy.engine_store import EngineStore
-    from ccr_deploy.packaging.triton import package_triton
+    from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.packaging.triton.package import package_triton
 
     packaged = package_triton(bundle, target, EngineStore.default(engines), output)
     if as_json:

@@ -84,9 +84,9 @@ def serve(
 
     import asyncio
 
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.engine_factory import EngineFactory
-    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.engines.factory import EngineFactory
+    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.serving.limits import Limits
     from ccr_deploy.serving.server import LocalServer
 

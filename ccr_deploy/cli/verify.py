@@ -24,7 +24,7 @@ from ccr_deploy.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.core.precisions import EnginePrecision
 
 GATE_FAILED = 1
 
@@ -80,11 +80,11 @@ def verify(
     Example:
       ccr-deploy verify bundle --images val/ --report report/ --gate max-top1-loss-points=1
     """
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.engine_store import EngineStore
-    from ccr_deploy.report_folder import add_to_folder, check_report_folder, to_json
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.reporting.tables import verification_tables
     from ccr_deploy.reporting.terminal import print_table, print_warnings
+    from ccr_deploy.workflow.report_folder import add_to_folder, check_report_folder, to_json
     from ccr_deploy.workflow.verify import verify_bundle
 
     if report:

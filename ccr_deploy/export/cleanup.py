@@ -8,7 +8,7 @@ from onnx_ir.passes import common
 from onnxscript import optimizer, rewriter
 
 from ccr_deploy.export.naming import NameByModulePass
-from ccr_deploy.graph_passes import StripOriginPass, share_weights
+from ccr_deploy.graphs.passes import StripOriginPass, share_weights
 
 if TYPE_CHECKING:
     import onnx_ir as ir

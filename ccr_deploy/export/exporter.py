@@ -12,26 +12,26 @@ from PIL import Image
 from safetensors.torch import save
 
 from ccr_deploy import __version__
-from ccr_deploy.bundle import (
+from ccr_deploy.bundle.graph_files import add_graph
+from ccr_deploy.bundle.reader import (
     SCHEMA_VERSION,
     BaselineRecord,
     Bundle,
     Manifest,
     SampleRecord,
 )
-from ccr_deploy.bundle_writer import BundleWriter, writing_bundle
-from ccr_deploy.contract import CodeContract
+from ccr_deploy.bundle.writer import BundleWriter, writing_bundle
+from ccr_deploy.codec.contract import CodeContract
+from ccr_deploy.core.progress import SILENT
 from ccr_deploy.errors import WrongUsageError, first_problem
-from ccr_deploy.export.borders import BaselineGraph, ClassifierGraph, EncoderGraph
 from ccr_deploy.export.samples import folder_samples, pattern_samples
 from ccr_deploy.export.to_onnx import to_onnx
+from ccr_deploy.export.uint8_io import BaselineGraph, ClassifierGraph, EncoderGraph
 from ccr_deploy.export.unroll import UnrolledBaseline, unroll
-from ccr_deploy.graph_writer import add_graph
 from ccr_deploy.models.chain import BaselineChain, CcrChain
 from ccr_deploy.models.checkpoint import Checkpoint, build_model, encoder_digest
 from ccr_deploy.models.config import ModelConfig
 from ccr_deploy.models.iterations import untrained_warning
-from ccr_deploy.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     import onnx_ir
     from torch import Tensor
 
-    from ccr_deploy.bundle import FileRecord, Schedule
-    from ccr_deploy.progress import Progress
+    from ccr_deploy.bundle.reader import FileRecord, Schedule
+    from ccr_deploy.core.progress import Progress
 
     ToFp16 = Callable[[onnx_ir.Model, Mapping[str, npt.NDArray[np.generic]]], onnx_ir.Model]
 

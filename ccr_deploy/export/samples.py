@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.images import list_images, load_image
+from ccr_deploy.data.images import list_images, load_image
 
 if TYPE_CHECKING:
     from pathlib import Path

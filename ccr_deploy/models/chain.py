@@ -12,7 +12,7 @@ from ccr_deploy.models.encoder import Encoder
 from ccr_deploy.models.resnet import TruncatedClassifier, WholeResNet18
 
 if TYPE_CHECKING:
-    from ccr_deploy.contract import Preprocessing
+    from ccr_deploy.codec.contract import Preprocessing
     from ccr_deploy.models.config import ModelConfig
     from ccr_deploy.models.conv_lstm import State
 

@@ -31,15 +31,15 @@ import pydantic
 import torch
 from torch import Tensor
 
-from ccr_deploy.atomic import atomic_file
-from ccr_deploy.contract import Preprocessing
+from ccr_deploy.codec.contract import Preprocessing
+from ccr_deploy.core.atomic import atomic_file
+from ccr_deploy.core.untrusted import check_plain
 from ccr_deploy.errors import CheckpointError, WrongUsageError, first_problem
 from ccr_deploy.models.chain import BaselineChain, CcrChain
 from ccr_deploy.models.checkpoint_file import check_claims, read_checkpoint
 from ccr_deploy.models.config import ModelConfig
 from ccr_deploy.models.iterations import TrainedIterations, checked_iterations, named_iterations
 from ccr_deploy.models.presets import default_preprocessing, preset
-from ccr_deploy.untrusted import check_plain
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import torch
 from torch import Tensor
 
+from ccr_deploy.core.untrusted import open_regular
 from ccr_deploy.errors import CheckpointError, WrongUsageError
-from ccr_deploy.untrusted import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

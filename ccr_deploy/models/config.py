@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ccr_deploy.contract import DOWNSAMPLING, MAX_SIDE
+from ccr_deploy.codec.contract import DOWNSAMPLING, MAX_SIDE
 from ccr_deploy.models.iterations import MAX_ITERATIONS
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ccr_deploy.contract import Preprocessing
+from ccr_deploy.codec.contract import Preprocessing
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.config import (
     ClassifierConfig,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.plain_records import to_json
+from ccr_deploy.core.plain_records import to_json
 
 if TYPE_CHECKING:
-    from ccr_deploy.engine_sidecar import BuildFacts, Sidecar
+    from ccr_deploy.backends.build_facts import BuildFacts
+    from ccr_deploy.engines.sidecar import Sidecar
 
 _NOT_KNOWN = "not known here"
 

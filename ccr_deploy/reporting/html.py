@@ -12,7 +12,7 @@ try:
 except ImportError:
     raise MissingExtraError("jinja2", "report", "an HTML report") from None
 
-from ccr_deploy.printable import printable
+from ccr_deploy.core.printable import printable
 from ccr_deploy.reporting.plots import accuracy_plot, speedup_plot
 from ccr_deploy.reporting.tables import benchmark_tables, summary_table, unreliable_line, verification_tables
 

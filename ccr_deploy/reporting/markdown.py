@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.printable import printable
+from ccr_deploy.core.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,12 +9,12 @@ from ccr_deploy.reporting.table import Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ccr_deploy.accuracy import PrecisionAccuracy
-    from ccr_deploy.bundle import CalibrationRecord
-    from ccr_deploy.metrics import Interval
-    from ccr_deploy.precision.sensitivity import LayerSensitivity
-    from ccr_deploy.precision.table import CalibrationTable, Disagreement
-    from ccr_deploy.verdict import Verdict
+    from ccr_deploy.bundle.accuracy import PrecisionAccuracy
+    from ccr_deploy.bundle.reader import CalibrationRecord
+    from ccr_deploy.core.metrics import Interval
+    from ccr_deploy.engines.verdict import Verdict
+    from ccr_deploy.quantization.sensitivity import LayerSensitivity
+    from ccr_deploy.quantization.table import CalibrationTable, Disagreement
 
 
 def ranges_table(table: CalibrationTable) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ccr_deploy.printable import printable
+from ccr_deploy.core.printable import printable
 
 
 @dataclass(frozen=True)

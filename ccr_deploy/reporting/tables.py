@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ccr_deploy.benchmarking.results import BenchmarkReport, Timing
+    from ccr_deploy.core.metrics import Interval
     from ccr_deploy.export.description import ModelDescription
-    from ccr_deploy.metrics import Interval
     from ccr_deploy.verification.results import Accuracy, CodeParity, LogitParity, VerificationReport
 
 _NO_RESULT = "–"

@@ -11,7 +11,7 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
 
-from ccr_deploy.printable import printable
+from ccr_deploy.core.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

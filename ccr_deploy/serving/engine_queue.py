@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.control_groups import memory_in_use
+from ccr_deploy.core.control_groups import memory_in_use
 from ccr_deploy.serving.kserve_sdk import InferenceError, ModelNotReady
 from ccr_deploy.serving.limits import check_growth
 from ccr_deploy.serving.measures import IMAGES, RUN_IMAGES, RUN_SECONDS, WAITING

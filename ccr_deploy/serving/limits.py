@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ccr_deploy.control_groups import memory_limit
+from ccr_deploy.codec.payload import OVERHEAD_BYTES
+from ccr_deploy.core.control_groups import memory_limit
 from ccr_deploy.errors import EngineError, WrongUsageError
-from ccr_deploy.payload import OVERHEAD_BYTES
-from ccr_deploy.target import RtxTarget, TensorRtTarget
+from ccr_deploy.targets.schema import RtxTarget, TensorRtTarget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.target import Target
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.targets.schema import Target
 
 DEFAULT_BATCH = 8
 _WAITING_BATCHES = 8

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from ccr_deploy.bundle import Stage
-    from ccr_deploy.engine_factory import EngineFactory
+    from ccr_deploy.bundle.reader import Stage
+    from ccr_deploy.engines.factory import EngineFactory
     from ccr_deploy.serving.client_limits import Times
     from ccr_deploy.serving.limits import Limits
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ccr_deploy.codec.payload import decode_payload
 from ccr_deploy.errors import PayloadError
-from ccr_deploy.payload import decode_payload
 from ccr_deploy.serving.kserve_sdk import InvalidInput
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.contract import CodeContract
+    from ccr_deploy.codec.contract import CodeContract
     from ccr_deploy.serving.kserve_sdk import InferInput, InferOutput
 
 

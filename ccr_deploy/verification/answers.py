@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.contract import pack_code
-from ccr_deploy.progress import SILENT
+from ccr_deploy.codec.contract import pack_code
+from ccr_deploy.core.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Runner
-    from ccr_deploy.progress import Progress
+    from ccr_deploy.core.progress import Progress
 
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]

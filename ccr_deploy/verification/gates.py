@@ -12,7 +12,7 @@ from ccr_deploy.verification.results import GateResult
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.verification.results import Accuracy, CodeParity, Level, LogitParity
 
 

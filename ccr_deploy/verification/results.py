@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from ccr_deploy.bundle import CalibrationRecord
-from ccr_deploy.metrics import Interval
+from ccr_deploy.bundle.reader import CalibrationRecord
+from ccr_deploy.core.metrics import Interval
 
 SCHEMA_VERSION = 2
 

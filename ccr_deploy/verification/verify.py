@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ccr_deploy import __version__
-from ccr_deploy.images import jpeg_bytes
-from ccr_deploy.metrics import (
+from ccr_deploy.codec.payload import encode_payload
+from ccr_deploy.core.metrics import (
     Interval,
     cosine_similarities,
     flipped_bits,
@@ -20,9 +20,9 @@ from ccr_deploy.metrics import (
     softmax,
     top_k_hits,
 )
-from ccr_deploy.payload import encode_payload
-from ccr_deploy.printable import printable
-from ccr_deploy.progress import SILENT
+from ccr_deploy.core.printable import printable
+from ccr_deploy.core.progress import SILENT
+from ccr_deploy.data.images import jpeg_bytes
 from ccr_deploy.verification.answers import Answers, StageRunners, collect
 from ccr_deploy.verification.gates import Gates, judge
 from ccr_deploy.verification.results import (
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.engine_store import Engine
-    from ccr_deploy.progress import Progress
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.progress import Progress
+    from ccr_deploy.engines.store import Engine
 
 TIE_MARGIN = 1e-5
 """A bit may flip where the value before the sign is within this part of its layer's spread (1 sigma)."""

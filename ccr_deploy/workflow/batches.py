@@ -9,8 +9,8 @@ from ccr_deploy.errors import WrongUsageError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from ccr_deploy.bundle_facts import Stage
-    from ccr_deploy.engine_options import ResolvedTarget
+    from ccr_deploy.bundle.facts import Stage
+    from ccr_deploy.targets.options import ResolvedTarget
 
 UNBOUND_BATCH = 4
 """For engines that take any batch.

@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING, Literal
 from ccr_deploy import __version__
 from ccr_deploy.backends.base import thread_count
 from ccr_deploy.benchmarking.contention import watch_start
+from ccr_deploy.benchmarking.interleaving import race, timings
 from ccr_deploy.benchmarking.machine import machine_state
-from ccr_deploy.benchmarking.race import race, timings
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
 from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_VERSION
 from ccr_deploy.benchmarking.results import BenchmarkReport, Subject, Timing
 from ccr_deploy.benchmarking.worker import Competitor
-from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.engine_options import REFERENCE_BACKEND, PyTorchOptions
+from ccr_deploy.core.printable import printable
+from ccr_deploy.core.progress import SILENT
+from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.errors import EngineError, MachineBusyError
-from ccr_deploy.printable import printable
-from ccr_deploy.progress import SILENT
-from ccr_deploy.target import GPU_REFERENCE_TARGET, REFERENCE_TARGET, uses_gpu
+from ccr_deploy.targets.options import REFERENCE_BACKEND, PyTorchOptions
+from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET, uses_gpu
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ccr_deploy.bundle import Bundle, Schedule, Stage
-    from ccr_deploy.engine_store import EngineStore
-    from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.progress import Progress
+    from ccr_deploy.bundle.reader import Bundle, Schedule, Stage
+    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.progress import Progress
+    from ccr_deploy.engines.store import EngineStore
 
 
 def benchmark_bundle(

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.backends.base import thread_count
-from ccr_deploy.benchmarking.race import race, timings
+from ccr_deploy.benchmarking.interleaving import race, timings
 from ccr_deploy.benchmarking.reliability import unreliable_reasons
 from ccr_deploy.benchmarking.worker import Competitor
-from ccr_deploy.engine_factory import EngineFactory, stage_precisions
-from ccr_deploy.errors import CcrDeployError, EngineError, WrongUsageError
-from ccr_deploy.progress import SILENT
-from ccr_deploy.verdict import (
+from ccr_deploy.core.progress import SILENT
+from ccr_deploy.engines.factory import EngineFactory, stage_precisions
+from ccr_deploy.engines.verdict import (
     Candidate,
     CandidateTiming,
     RefusedPrecision,
@@ -20,18 +19,19 @@ from ccr_deploy.verdict import (
     fastest_within_budget,
     without_speedup,
 )
+from ccr_deploy.errors import CcrDeployError, EngineError, WrongUsageError
 from ccr_deploy.workflow.engines import built_precisions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ccr_deploy.accuracy import PrecisionAccuracy
     from ccr_deploy.benchmarking.results import Subject
-    from ccr_deploy.bundle import Bundle, Stage
-    from ccr_deploy.engine_store import Engine, EngineStore
-    from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.progress import Progress
+    from ccr_deploy.bundle.accuracy import PrecisionAccuracy
+    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.progress import Progress
+    from ccr_deploy.engines.store import Engine, EngineStore
 
 ROUNDS = 5
 
@@ -134,7 +134,7 @@ def _calibrated(bundle: Bundle, images: Path | None, progress: Progress) -> Bund
             f"{bundle.path}: no {missing} in it: on the workstation, run "
             f"ccr-deploy calibrate {bundle.path} --images DIR, or give --images DIR here"
         )
-    from ccr_deploy.precision.recipe import Recipe
+    from ccr_deploy.quantization.recipe import Recipe
     from ccr_deploy.workflow.calibrate import calibrate_bundle
 
     return calibrate_bundle(bundle, images, Recipe(), progress=progress).bundle

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccr_deploy import __version__
-from ccr_deploy.bundle import MANIFEST, Bundle, CalibrationRecord
-from ccr_deploy.bundle_writer import writing_bundle
+from ccr_deploy.bundle.graph_files import add_graph
+from ccr_deploy.bundle.reader import MANIFEST, Bundle, CalibrationRecord
+from ccr_deploy.bundle.writer import writing_bundle
+from ccr_deploy.core.printable import printable
+from ccr_deploy.core.progress import SILENT
 from ccr_deploy.errors import BundleError, CalibrationError
-from ccr_deploy.graph_writer import add_graph
-from ccr_deploy.precision import optimizer
-from ccr_deploy.precision.int8 import to_int8
-from ccr_deploy.precision.ranges import RangeCollector
-from ccr_deploy.precision.recipe import DEFAULT_HIGH_PRECISION
-from ccr_deploy.precision.sensitivity import LayerSensitivity, proposal, ranked
-from ccr_deploy.precision.table import CalibrationTable, StageTable, TensorRange, check_stage, parse_table
-from ccr_deploy.printable import printable
-from ccr_deploy.progress import SILENT
+from ccr_deploy.quantization import model_optimizer
+from ccr_deploy.quantization.int8 import to_int8
+from ccr_deploy.quantization.ranges import RangeCollector
+from ccr_deploy.quantization.recipe import DEFAULT_HIGH_PRECISION
+from ccr_deploy.quantization.sensitivity import LayerSensitivity, proposal, ranked
+from ccr_deploy.quantization.table import CalibrationTable, StageTable, TensorRange, check_stage, parse_table
 from ccr_deploy.workflow.calibrated_graphs import STAGES, CalibratedGraphs
 from ccr_deploy.workflow.graphs import graph_runner, load_model
 from ccr_deploy.workflow.images import ReadablePictures, list_folder
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.bundle import GraphRecord
-    from ccr_deploy.images import ImageItem
-    from ccr_deploy.precision.recipe import Recipe
-    from ccr_deploy.precision.table import CalibratedStage
-    from ccr_deploy.progress import Progress
+    from ccr_deploy.bundle.reader import GraphRecord
+    from ccr_deploy.core.progress import Progress
+    from ccr_deploy.data.images import ImageItem
+    from ccr_deploy.quantization.recipe import Recipe
+    from ccr_deploy.quantization.table import CalibratedStage
 
 SENSITIVITY_IMAGES = 128
 
@@ -79,7 +79,7 @@ def calibrate_bundle(
         WrongUsageError: the bundle has no FP16 graphs, or a layer to keep is none.
         MissingExtraError, PrecisionError, ImageError, BundleError: as their names say.
     """
-    optimizer.check_installed()
+    model_optimizer.check_installed()
     graphs = CalibratedGraphs(bundle)
     kept = DEFAULT_HIGH_PRECISION if recipe.keep_high_precision is None else recipe.keep_high_precision
     if kept != "auto":
@@ -126,7 +126,7 @@ def calibrate_from_table(
         WrongUsageError: the bundle has no FP16 graphs, or a layer to keep is none.
         MissingExtraError, PrecisionError, ImageError, BundleError: as their names say.
     """
-    optimizer.check_installed()
+    model_optimizer.check_installed()
     graphs = CalibratedGraphs(bundle)
     for stage in STAGES:
         # The graph that the ranges were collected on, if the bundle still has it in any schedule.

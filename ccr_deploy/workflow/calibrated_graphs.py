@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.bundle import MANIFEST
+from ccr_deploy.bundle.reader import MANIFEST
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.precision.quantizers import layers
+from ccr_deploy.quantization.quantizers import layers
 from ccr_deploy.workflow.graphs import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ccr_deploy.bundle import Bundle, GraphRecord
-    from ccr_deploy.precision.table import CalibratedStage
+    from ccr_deploy.bundle.reader import Bundle, GraphRecord
+    from ccr_deploy.quantization.table import CalibratedStage
 
 STAGES: tuple[CalibratedStage, ...] = ("encoder", "classifier")
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ccr_deploy.codec.payload import decode_payload
+from ccr_deploy.data.images import load_image
 from ccr_deploy.errors import PayloadError
-from ccr_deploy.images import load_image
-from ccr_deploy.payload import decode_payload
 from ccr_deploy.runtime import Classifier, Encoder
 from ccr_deploy.workflow.batches import batch_size
 from ccr_deploy.workflow.sources import is_payload, read_payload_bytes
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.bundle_facts import BundleFacts, Stage
-    from ccr_deploy.contract import CodeContract
-    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.bundle.facts import BundleFacts, Stage
+    from ccr_deploy.codec.contract import CodeContract
+    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.runtime import Prediction
     from ccr_deploy.workflow.sources import SourceFile
 

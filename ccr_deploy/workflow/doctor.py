@@ -12,17 +12,17 @@ from ccr_deploy import __version__
 from ccr_deploy.backends import backend
 from ccr_deploy.backends.base import thread_count
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
-from ccr_deploy.backends.processor import processor_device
+from ccr_deploy.core.gpu import find_gpu
+from ccr_deploy.core.gpu_driver import GpuExtras, extras_here, find_driver
+from ccr_deploy.core.processor import processor_device
 from ccr_deploy.errors import CcrDeployError
-from ccr_deploy.gpu import find_gpu
-from ccr_deploy.gpu_driver import GpuExtras, extras_here, find_driver
-from ccr_deploy.machine_fit import check_machine
-from ccr_deploy.target import CudaTarget, RtxTarget, TensorRtTarget, load_target, target_files
+from ccr_deploy.targets.machine import check_machine
+from ccr_deploy.targets.schema import CudaTarget, RtxTarget, TensorRtTarget, load_target, target_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ccr_deploy.target import Target
+    from ccr_deploy.targets.schema import Target
 
 CPU_TARGET = "cpu"
 _PACKAGES = (

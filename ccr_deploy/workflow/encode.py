@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.atomic import write_atomically
+from ccr_deploy.codec.payload import SUFFIX
+from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.data.images import fit_image, load_image
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
-from ccr_deploy.images import fit_image, load_image
-from ccr_deploy.payload import SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
+    from ccr_deploy.data.video import Video
     from ccr_deploy.runtime import Encoder
-    from ccr_deploy.video import Video
     from ccr_deploy.workflow.sources import SourceFile
 
     Item = tuple[str, Path, npt.NDArray[np.uint8]]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.engine_options import REFERENCE_BACKEND
+from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.targets.options import REFERENCE_BACKEND
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle import Bundle, Stage
-    from ccr_deploy.engine_store import EngineStore
-    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.engines.store import EngineStore
 
 
 def bundle_stages(bundle: Bundle) -> tuple[Stage, ...]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.core.progress import SILENT
 from ccr_deploy.errors import MissingExtraError, WrongUsageError
 from ccr_deploy.export.exporter import export_bundle
-from ccr_deploy.precision import optimizer
-from ccr_deploy.precision.fp16 import to_fp16
-from ccr_deploy.progress import SILENT
+from ccr_deploy.quantization import model_optimizer
+from ccr_deploy.quantization.fp16 import to_fp16
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ccr_deploy.bundle import Bundle, Schedule
+    from ccr_deploy.bundle.reader import Bundle, Schedule
+    from ccr_deploy.core.progress import Progress
     from ccr_deploy.models.checkpoint import Checkpoint
-    from ccr_deploy.progress import Progress
 
 
 def export_with_fp16(
@@ -37,7 +37,7 @@ def export_with_fp16(
         BundleError, ImageError: as `export_bundle` says.
     """
     try:
-        optimizer.check_installed()
+        model_optimizer.check_installed()
     except MissingExtraError as error:
         raise WrongUsageError(f"{error}, or export FP32 graphs alone with --no-fp16") from error
     return export_bundle(

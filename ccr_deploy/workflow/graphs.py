@@ -6,15 +6,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ccr_deploy.backends.onnxruntime import OnnxRuntimeBackend
+from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from ccr_deploy.errors import MissingExtraError
-from ccr_deploy.graph_hash import check_graph_hash
+from ccr_deploy.graphs.canonical_hash import check_graph_hash
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from ccr_deploy.backends.onnxruntime import OnnxRuntimeRunner
-    from ccr_deploy.bundle import Bundle, GraphRecord
+    from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeRunner
+    from ccr_deploy.bundle.reader import Bundle, GraphRecord
 
 
 def load_model(bundle: Bundle, graph: GraphRecord) -> ir.Model:
@@ -41,7 +41,7 @@ def graph_runner(bundle: Bundle, graph: GraphRecord) -> OnnxRuntimeRunner:
     """
     if graph.precision == "fp32":
         return OnnxRuntimeBackend().load_graph(bundle.file(graph.file))
-    from ccr_deploy.precision.judge import judge
+    from ccr_deploy.quantization.emulation import judge
 
     return model_runner(judge(load_model(bundle, graph)))
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ccr_deploy.core.printable import printable
+from ccr_deploy.data.images import list_images, load_image, load_images
 from ccr_deploy.errors import CalibrationError, ImageError
-from ccr_deploy.images import list_images, load_image, load_images
-from ccr_deploy.printable import printable
 from ccr_deploy.verification.answers import BATCH
 from ccr_deploy.verification.verify import ImageSet
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.images import ImageItem
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.data.images import ImageItem
 
 MAX_UNREADABLE_PERCENT = 5
 """More pictures than this that cannot be decoded say that the folder is not what it should be."""

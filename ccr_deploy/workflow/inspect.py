@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ccr_deploy.bundle import sha256_of
-from ccr_deploy.engine_options import RtxOptions, TensorRtOptions
-from ccr_deploy.engine_sidecar import check_hash, read_sidecar
+from ccr_deploy.bundle.reader import sha256_of
+from ccr_deploy.codec.payload import read_payload
+from ccr_deploy.engines.sidecar import check_hash, read_sidecar
 from ccr_deploy.errors import PayloadError, WrongUsageError
-from ccr_deploy.payload import read_payload
+from ccr_deploy.targets.options import RtxOptions, TensorRtOptions
 from ccr_deploy.workflow.sources import is_payload, read_payload_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.engine_sidecar import Sidecar
-    from ccr_deploy.payload import PayloadHeader
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.codec.payload import PayloadHeader
+    from ccr_deploy.engines.sidecar import Sidecar
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.accuracy import compare_precisions
-from ccr_deploy.metrics import flipped_bits
-from ccr_deploy.precision.int8 import quantize, without_quantization
-from ccr_deploy.precision.judge import judge
-from ccr_deploy.precision.quantizers import quantizable_layers
-from ccr_deploy.precision.sensitivity import LayerSensitivity, work_shares
+from ccr_deploy.bundle.accuracy import compare_precisions
+from ccr_deploy.core.metrics import flipped_bits
+from ccr_deploy.quantization.emulation import judge
+from ccr_deploy.quantization.int8 import quantize, without_quantization
+from ccr_deploy.quantization.quantizers import quantizable_layers
+from ccr_deploy.quantization.sensitivity import LayerSensitivity, work_shares
 from ccr_deploy.workflow.calibrated_graphs import STAGES
 from ccr_deploy.workflow.graphs import load_model, model_runner
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx_ir as ir
 
-    from ccr_deploy.accuracy import PrecisionAccuracy
     from ccr_deploy.backends.base import Runner
-    from ccr_deploy.precision.table import CalibratedStage, StageTable
-    from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.progress import Progress
+    from ccr_deploy.bundle.accuracy import PrecisionAccuracy
+    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.progress import Progress
+    from ccr_deploy.quantization.table import CalibratedStage, StageTable
     from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
     from ccr_deploy.workflow.images import ReadablePictures
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ccr_deploy.codec.payload import MAGIC, SUFFIX
+from ccr_deploy.core.untrusted import open_regular, read_bytes
+from ccr_deploy.data.images import SUFFIXES
 from ccr_deploy.errors import ImageError, WrongUsageError
-from ccr_deploy.images import SUFFIXES
-from ccr_deploy.payload import MAGIC, SUFFIX
-from ccr_deploy.untrusted import open_regular, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.progress import SILENT
-from ccr_deploy.target import REFERENCE_TARGET
+from ccr_deploy.core.progress import SILENT
+from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.targets.schema import REFERENCE_TARGET
 from ccr_deploy.verification.answers import StageRunners
 from ccr_deploy.verification.gates import Gates
 from ccr_deploy.verification.verify import verify
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.engine_store import EngineStore
-    from ccr_deploy.precisions import EnginePrecision
-    from ccr_deploy.progress import Progress
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.progress import Progress
+    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.verification.results import VerificationReport
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from ccr_deploy.backends.onnxruntime_int8 import graph_that_rounds
-from ccr_deploy.bundle import Bundle
-from ccr_deploy.images import load_images
-from ccr_deploy.metrics import cosine_similarities, flipped_bits
+from ccr_deploy.backends.onnxruntime.int8 import graph_that_rounds
+from ccr_deploy.bundle.reader import Bundle
+from ccr_deploy.core.metrics import cosine_similarities, flipped_bits
+from ccr_deploy.data.images import load_images
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccr_deploy.payload import decode_payload
+from ccr_deploy.codec.payload import decode_payload
 from ccr_deploy.runtime import Classifier
 
 if __name__ == "__main__":

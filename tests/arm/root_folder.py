@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tests.arm.processors import CORTEX_A76, Processor
-from tests.left_processes import VARIABLE
-from tests.pip_settings import PipSettings
+from tests.support.left_processes import VARIABLE
+from tests.support.pip_settings import PipSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -120,7 +120,7 @@ def run_chain(side: Here | Arm, target: str, precision: Precision, asked: Path |
         precision: of both engines.
         asked: another side's folder of payloads, to be classified; None: those encoded here.
     """
-    from ccr_deploy.payload import read_payload
+    from ccr_deploy.codec.payload import read_payload
 
     name = f"{target}-{precision}"
     bundle, options = side.demo / "bundle", ("--target", target, "--batch", _BATCH)

@@ -12,7 +12,7 @@ import tritonclient.http
 
 from tests.arm.processors import AUXILIARY_BITS, CORTEX_A72, CORTEX_A76, PROCESSORS, Processor
 from tests.arm.sides import Arm, ccr_deploy, run, succeed
-from tests.processes import PATIENCE_SECONDS, started
+from tests.support.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.arm.root_folder import PROJECT
-from tests.processes import PATIENCE_SECONDS, heirs, started
+from tests.support.processes import PATIENCE_SECONDS, heirs, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable

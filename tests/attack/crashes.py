@@ -11,11 +11,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ccr_deploy.bundle import Bundle
+from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.errors import CcrDeployError
 from tests.attack.fixtures import Files, export_arguments, must
 from tests.attack.tally import Tally, attempt
-from tests.cli_runner import run
+from tests.support.cli_runner import run
 
 if TYPE_CHECKING:
     import random
@@ -44,7 +44,7 @@ def attack_by_kills(files: Files) -> Attack:
 
     def attack(tally: Tally, chance: random.Random, seconds: float) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["ccr_deploy.export.exporter", "tests.cli_runner"])
+        context.set_forkserver_preload(["ccr_deploy.export.exporter", "tests.support.cli_runner"])
         bundle = files.folder / "killed"
         must(*export_arguments(files, bundle, 3))
         started = time.monotonic()

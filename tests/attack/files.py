@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.bundle import MANIFEST
-from ccr_deploy.engine_sidecar import sidecar_path
+from ccr_deploy.bundle.reader import MANIFEST
+from ccr_deploy.codec.payload import decode_payload, encode_payload
+from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.errors import PayloadError
-from ccr_deploy.payload import decode_payload, encode_payload
 from tests.attack.crashes import attack_by_full_disk, attack_by_kills
 from tests.attack.fixtures import Files, export_arguments, make_files
 from tests.attack.mutations import damaged, hostile_checkpoint, hostile_json, hostile_toml
@@ -38,7 +38,7 @@ from tests.attack.tally import Tally, attempt, too_long
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
     from tests.attack.tally import Attack
 
     Mutate = Callable[[random.Random, bytes], bytes]

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ccr_deploy.bundle import Bundle
-from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.bundle.reader import Bundle
+from ccr_deploy.codec.payload import encode_payload
+from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.models.checkpoint import save_checkpoint, untrained_checkpoint
-from ccr_deploy.payload import encode_payload
-from ccr_deploy.precision.quantizers import quantized_activations
-from ccr_deploy.precision.table import CalibrationTable, StageTable, TensorRange
+from ccr_deploy.quantization.quantizers import quantized_activations
+from ccr_deploy.quantization.table import CalibrationTable, StageTable, TensorRange
 from ccr_deploy.workflow.graphs import load_model
-from tests.cli_runner import run
 from tests.conftest import TINY
+from tests.support.cli_runner import run
 
 if TYPE_CHECKING:
     from ccr_deploy.models.checkpoint import Checkpoint

@@ -19,19 +19,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from tests.attack.server_attacks import ATTACKS, Tried, is_well
 from tests.conftest import TINY
-from tests.raw_http import BODY, INFER, attempt, classifier_answers, connect
-from tests.server_process import ROOT, ServerProcess
+from tests.support.raw_http import BODY, INFER, attempt, classifier_answers, connect
+from tests.support.server_process import ROOT, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
 
     Start = Callable[[], ServerProcess]
 

@@ -11,8 +11,8 @@ import grpc
 import numpy as np
 import tritonclient.grpc.service_pb2 as messages
 
-from ccr_deploy.payload import encode_payload
-from tests.raw_http import (
+from ccr_deploy.codec.payload import encode_payload
+from tests.support.raw_http import (
     BODY,
     INFER,
     LIVE,
@@ -27,8 +27,8 @@ from tests.raw_http import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ccr_deploy.bundle import Bundle
-    from tests.server_process import ServerProcess
+    from ccr_deploy.bundle.reader import Bundle
+    from tests.support.server_process import ServerProcess
 
     Attack = Callable[[ServerProcess, Bundle, int], "Tried"]
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.cli_runner import Outcome, run
+from tests.support.cli_runner import Outcome, run
 
 if TYPE_CHECKING:
     import random

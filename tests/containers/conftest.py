@@ -16,7 +16,7 @@ from tests.containers.podman import Podman
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
     from tests.conftest import CalibratedDemo
     from tests.containers.library import LibraryAnswers
 

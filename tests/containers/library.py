@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.engine_store import EngineStore
-from ccr_deploy.images import list_images, load_images
-from ccr_deploy.payload import encode_payload
+from ccr_deploy.codec.payload import encode_payload
+from ccr_deploy.data.images import list_images, load_images
+from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.runtime import Classifier, Encoder
 from tests.containers.clients import ask
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.contract import CodeContract
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.codec.contract import CodeContract
 
 ASKED = 8
 """Images: as many as one request may bring."""

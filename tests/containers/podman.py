@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.pip_settings import PipSettings
-from tests.processes import PATIENCE_SECONDS, started
+from tests.support.pip_settings import PipSettings
+from tests.support.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,7 +12,7 @@ import pytest
 
 from tests.containers.clients import CLIENTS
 from tests.containers.podman import Container
-from tests.processes import PATIENCE_SECONDS, free_ports, started
+from tests.support.processes import PATIENCE_SECONDS, free_ports, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

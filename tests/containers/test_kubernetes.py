@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.cli_runner import run
 from tests.containers.clients import CLIENTS
 from tests.containers.podman import Container
-from tests.processes import PATIENCE_SECONDS, free_ports
+from tests.support.cli_runner import run
+from tests.support.processes import PATIENCE_SECONDS, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
     from tests.containers.library import LibraryAnswers
     from tests.containers.podman import Podman
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.containers.clients import CLIENTS
-from tests.processes import PATIENCE_SECONDS
+from tests.support.processes import PATIENCE_SECONDS
 from tests.triton.server import BACKENDS, ENVIRONMENT, Installation, NoServerError
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ import onnx_ir as ir
 import pytest
 from PIL import Image
 
-from ccr_deploy import engine_factory
-from ccr_deploy.bundle import Bundle, sha256_of
-from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.engine_sidecar import Sidecar, sidecar_path
-from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.bundle.reader import Bundle, sha256_of
+from ccr_deploy.core.plain_records import read_record, to_json
+from ccr_deploy.engines import factory as engine_factory
+from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.engines.sidecar import Sidecar, sidecar_path
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.models.checkpoint import save_checkpoint
-from ccr_deploy.plain_records import read_record, to_json
-from tests.cli_runner import run
-from tests.processes import PATIENCE_SECONDS, started
+from tests.support.cli_runner import run
+from tests.support.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from pathlib import Path

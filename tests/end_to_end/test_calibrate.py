@@ -17,17 +17,17 @@ import onnx_ir as ir
 import pytest
 
 from ccr_deploy.backends import backend
-from ccr_deploy.bundle import Bundle
-from ccr_deploy.engine_options import CpuOptions
-from ccr_deploy.engine_sidecar import read_sidecar, sidecar_path
-from ccr_deploy.graph_hash import canonical_graph_hash
-from tests.busy import busy_machine
-from tests.cli_runner import run
-from tests.processes import hearing_ctrl_c
+from ccr_deploy.bundle.reader import Bundle
+from ccr_deploy.engines.sidecar import read_sidecar, sidecar_path
+from ccr_deploy.graphs.canonical_hash import canonical_graph_hash
+from ccr_deploy.targets.options import CpuOptions
+from tests.support.busy import busy_machine
+from tests.support.cli_runner import run
+from tests.support.processes import hearing_ctrl_c
 
 if TYPE_CHECKING:
-    from tests.cli_runner import Outcome
     from tests.conftest import CalibratedDemo
+    from tests.support.cli_runner import Outcome
 
 WRONG_USAGE, BROKE, INTERRUPTED = 2, 3, 130
 AT_A_PICTURE = """

@@ -16,21 +16,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccr_deploy.backends.onnxruntime import OnnxRuntimeRunner
-from ccr_deploy.engine_store import EngineStore
-from ccr_deploy.images import load_image
-from ccr_deploy.payload import decode_payload, encode_payload
+from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeRunner
+from ccr_deploy.codec.payload import decode_payload, encode_payload
+from ccr_deploy.data.images import load_image
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.runtime import Classifier, Encoder
-from ccr_deploy.target import load_target, resolve
+from ccr_deploy.targets.schema import load_target, resolve
 from ccr_deploy.workflow.batches import UNBOUND_BATCH
-from tests.cli_runner import Outcome, run
-from tests.processes import PATIENCE_SECONDS, started
+from tests.support.cli_runner import Outcome, run
+from tests.support.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Arrays
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
 
 BROKE, WRONG_USAGE, INTERRUPTED = 3, 2, 130
 PICTURES = 37

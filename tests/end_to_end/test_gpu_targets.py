@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ccr_deploy.gpu_driver import find_driver
-from ccr_deploy.payload import encode_payload
-from ccr_deploy.target import target_files
-from tests.cli_runner import run
+from ccr_deploy.codec.payload import encode_payload
+from ccr_deploy.core.gpu_driver import find_driver
+from ccr_deploy.targets.schema import target_files
 from tests.conftest import gpu_is_there
+from tests.support.cli_runner import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
     from tests.conftest import CalibratedDemo
 
 pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")

@@ -11,7 +11,7 @@ import torch
 
 from ccr_deploy.models.checkpoint import save_checkpoint, untrained_checkpoint
 from ccr_deploy.models.presets import preset
-from tests.cli_runner import Outcome, run
+from tests.support.cli_runner import Outcome, run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,19 +16,19 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 import ccr_deploy
-from ccr_deploy.atomic import locked_folder
-from ccr_deploy.bundle import Bundle, sha256_of
-from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.bundle.reader import Bundle, sha256_of
+from ccr_deploy.core.atomic import locked_folder
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import RepositoryError
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import untrained_checkpoint
-from tests.cli_runner import run
 from tests.conftest import TINY
-from tests.plans import H200, L4, fleet_target, put_plans
-from tests.processes import hearing_ctrl_c
+from tests.support.cli_runner import run
+from tests.support.plans import H200, L4, fleet_target, put_plans
+from tests.support.processes import hearing_ctrl_c
 
 if TYPE_CHECKING:
-    from tests.cli_runner import Outcome
+    from tests.support.cli_runner import Outcome
 
 BROKE, WRONG_USAGE, INTERRUPTED = 3, 2, 130
 MODELS = {"encoder", "classifier", "payload", "image_to_label", "payload_to_label"}
@@ -112,10 +112,12 @@ def test_a_new_repository(tiny_bundle: Bundle, tmp_path: Path) -> None:
 
 def test_the_payload_step_carries_this_packages_own_modules(repository: Path) -> None:
     package_folder = Path(ccr_deploy.__file__).parent
-    carried = sorted((repository / "payload/1/ccr_deploy").iterdir())
-    assert {path.name for path in carried} == {"__init__.py", "contract.py", "errors.py", "payload.py"}
-    for path in carried:
-        assert path.read_bytes() == (package_folder / path.name).read_bytes()
+    copy = repository / "payload/1/ccr_deploy"
+    carried = {str(path.relative_to(copy)) for path in copy.rglob("*.py")}
+    codec = {"codec/__init__.py", "codec/contract.py", "codec/payload.py"}
+    assert carried == {"__init__.py", "errors.py"} | codec
+    for name in carried:
+        assert (copy / name).read_bytes() == (package_folder / name).read_bytes()
 
 
 def test_every_configuration_names_its_folder(repository: Path) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.cli_runner import run
+from tests.support.cli_runner import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
 
 IMAGE = "registry.example.com/ccr-deploy:1.0"
 

@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks.readme import DOCUMENTS, filled, tables
 from ccr_deploy.cli import cli
 from ccr_deploy.verification.gates import Gates
-from tests.cli_runner import run
+from tests.support.cli_runner import run
 
 if TYPE_CHECKING:
     from ccr_deploy.models.checkpoint import Checkpoint

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 
 from ccr_deploy.backends import backend
-from ccr_deploy.engine_factory import EngineFactory
-from ccr_deploy.engine_options import CudaOptions
-from ccr_deploy.engine_sidecar import sidecar_path
-from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.core.gpu import find_gpu
+from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.engines.sidecar import sidecar_path
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import CcrDeployError, EngineError
-from ccr_deploy.gpu import find_gpu
+from ccr_deploy.targets.options import CudaOptions
 from ccr_deploy.workflow.build import build_engines
 from ccr_deploy.workflow.verify import verify_bundle
-from tests.cli_runner import run
 from tests.conftest import ALL_SCHEDULES
+from tests.support.cli_runner import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
     from tests.conftest import CalibratedDemo
 
 

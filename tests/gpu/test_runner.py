@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ccr_deploy.child_process import peak_memory_mib
+from ccr_deploy.core.child_process import peak_memory_mib
+from ccr_deploy.core.gpu import checked, cuda_runtime
 from ccr_deploy.errors import EngineError
-from ccr_deploy.gpu import checked, cuda_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Runner
-    from ccr_deploy.engine_factory import EngineFactory
+    from ccr_deploy.engines.factory import EngineFactory
 
 LARGEST_BATCH = 32
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ccr_deploy.payload import decode_payload
+from ccr_deploy.codec.payload import decode_payload
 from ccr_deploy.runtime import Encoder
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle import Bundle
-    from ccr_deploy.engine_store import EngineStore
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.engines.store import EngineStore
 
 ROOT = Path(__file__).parents[2]
 NOT_NEEDED = ("pydantic", "click", "rich", "platformdirs", "tomli", "onnx", "onnx_ir", "torch", "safetensors")
@@ -32,7 +32,7 @@ PRODUCT = f"""
 import importlib.util, json, sys
 from pathlib import Path
 import numpy as np
-from ccr_deploy.engine_store import EngineStore
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.runtime import Classifier, Encoder
 
 found = [name for name in {NOT_NEEDED} if importlib.util.find_spec(name)]

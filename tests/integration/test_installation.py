@@ -12,12 +12,12 @@ import pytest
 import tomllib
 from packaging.requirements import Requirement
 
-from ccr_deploy.gpu_driver import GpuDriver, gpu_extras
-from ccr_deploy.target import load_target, target_files
+from ccr_deploy.core.gpu_driver import GpuDriver, gpu_extras
+from ccr_deploy.targets.schema import load_target, target_files
 from scripts.lock_images import LOCKS
 
 ROOT = Path(__file__).parent.parent.parent
-_LIST_TARGETS = "from ccr_deploy.target import *; print(*target_files()); load_target('cpu')"
+_LIST_TARGETS = "from ccr_deploy.targets.schema import *; print(*target_files()); load_target('cpu')"
 
 
 def test_a_checkout_finds_the_targets() -> None:

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ccr_deploy.engine_sidecar import sidecar_path
-from ccr_deploy.engine_store import ENVIRONMENT_VARIABLE, EngineStore
+from ccr_deploy.codec.payload import encode_payload
+from ccr_deploy.engines.sidecar import sidecar_path
+from ccr_deploy.engines.store import ENVIRONMENT_VARIABLE, EngineStore
 from ccr_deploy.errors import EngineError, MissingExtraError, PayloadError, WrongUsageError
-from ccr_deploy.payload import encode_payload
 from ccr_deploy.runtime import Classifier, Encoder
 from ccr_deploy.workflow.build import build_engines
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.bundle import Bundle
+    from ccr_deploy.bundle.reader import Bundle
 
 IMAGES = np.random.default_rng(7).integers(0, 256, (4, 32, 48, 3), dtype=np.uint8)
 

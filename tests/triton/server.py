@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.processes import PATIENCE_SECONDS, free_ports, started
+from tests.support.processes import PATIENCE_SECONDS, free_ports, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

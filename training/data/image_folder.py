@@ -10,27 +10,27 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from ccr_deploy.data.images import list_images, load_image, open_rgb
 from ccr_deploy.errors import ImageError
-from ccr_deploy.images import list_images, load_image, open_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ccr_deploy.contract import Preprocessing
+    from ccr_deploy.codec.contract import Preprocessing
     from ccr_deploy.models.config import ModelConfig
 
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):
     """Pictures as images ``uint8 [H, W, 3]`` of the model's size, with their labels.
 
-    For evaluation (`augment` false) a picture is prepared by `ccr_deploy.images.load_image`, the very
+    For evaluation (`augment` false) a picture is prepared by `ccr_deploy.data.images.load_image`, the very
     function that prepares it in production. For training it is cropped at a random place, scale and
     aspect, as in Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, and mirrored half of the
     times. Normalisation is the model's part in both.
 
     Without `class_names` the sorted sub-folders are the classes 0, 1, …. `groups` names, for every
-    picture, those that resemble each other (see `ccr_deploy.images.ImageItem`).
+    picture, those that resemble each other (see `ccr_deploy.data.images.ImageItem`).
 
     Raises:
         ImageError: the folder is missing or empty, a sub-folder names no class, or a picture lies in

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from ccr_deploy.images import open_rgb
+from ccr_deploy.data.images import open_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,19 +11,20 @@ from ccr_deploy.backends.tensorrt.builder import build
 from ccr_deploy.backends.tensorrt.flavour import RTX, extra_of, flavour_of, import_library
 from ccr_deploy.backends.tensorrt.messages import BuildRequest
 from ccr_deploy.backends.tensorrt.runner import TensorRtRunner
-from ccr_deploy.engine_options import RtxOptions, bound_version
-from ccr_deploy.engine_sidecar import check_fields, check_hash, read_sidecar
+from ccr_deploy.core.gpu import find_gpu
+from ccr_deploy.core.versions import version_numbers
+from ccr_deploy.engines.sidecar import check_fields, check_hash, read_sidecar
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
-from ccr_deploy.gpu import find_gpu
-from ccr_deploy.versions import version_numbers
+from ccr_deploy.targets.options import RtxOptions, bound_version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.backends.base import BuildSource
-    from ccr_deploy.engine_options import TensorRtOptions
-    from ccr_deploy.engine_sidecar import BuildFacts, Sidecar
-    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.backends.build_facts import BuildFacts
+    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.engines.sidecar import Sidecar
+    from ccr_deploy.targets.options import TensorRtOptions
 
 
 class TensorRtBackend:

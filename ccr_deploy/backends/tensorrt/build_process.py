@@ -14,6 +14,7 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.tensorrt.flavour import (
     extra_of,
     flavour_of,
@@ -23,18 +24,17 @@ from ccr_deploy.backends.tensorrt.flavour import (
 from ccr_deploy.backends.tensorrt.inspector import executed_convolutions, inspect
 from ccr_deploy.backends.tensorrt.messages import Built, Failed, Progressed
 from ccr_deploy.backends.tensorrt.phases import BuildPhases
-from ccr_deploy.child_process import end_with_owner, peak_memory_mib
-from ccr_deploy.engine_options import RtxOptions
-from ccr_deploy.engine_sidecar import BuildFacts
+from ccr_deploy.core.child_process import end_with_owner, peak_memory_mib
+from ccr_deploy.core.gpu import find_gpu
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
-from ccr_deploy.gpu import find_gpu
+from ccr_deploy.targets.options import RtxOptions
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from ccr_deploy.backends.build_facts import ExecutedConvolutions
     from ccr_deploy.backends.tensorrt.flavour import Flavour
     from ccr_deploy.backends.tensorrt.messages import BuildRequest
-    from ccr_deploy.engine_sidecar import ExecutedConvolutions
 
 _PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU \d+ MiB, GPU (\d+) MiB")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ccr_deploy.core.gpu import checked, cuda_runtime
 from ccr_deploy.errors import EngineError
-from ccr_deploy.gpu import checked, cuda_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable

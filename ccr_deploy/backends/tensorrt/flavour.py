@@ -6,13 +6,13 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.engine_options import RtxOptions
+from ccr_deploy.core.gpu_driver import extras_here
+from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import EngineError, MissingExtraError
-from ccr_deploy.gpu_driver import extras_here
-from ccr_deploy.versions import version_numbers
+from ccr_deploy.targets.options import RtxOptions
 
 if TYPE_CHECKING:
-    from ccr_deploy.engine_options import TensorRtOptions
+    from ccr_deploy.targets.options import TensorRtOptions
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import re
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.engine_sidecar import ExecutedConvolutions
+from ccr_deploy.backends.build_facts import ExecutedConvolutions
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ccr_deploy.gpu import checked, cuda_runtime
+from ccr_deploy.core.gpu import checked, cuda_runtime
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.engine_options import Batch, RtxOptions, TensorRtOptions
-    from ccr_deploy.engine_sidecar import BuildFacts
-    from ccr_deploy.precisions import EnginePrecision
+    from ccr_deploy.backends.build_facts import BuildFacts
+    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.targets.options import Batch, RtxOptions, TensorRtOptions
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.tensorrt.flavour import TENSORRT, is_strongly_typed
-from ccr_deploy.engine_options import RtxOptions, TensorRtOptions
-from ccr_deploy.versions import version_numbers
+from ccr_deploy.core.versions import version_numbers
+from ccr_deploy.targets.options import RtxOptions, TensorRtOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from ccr_deploy.engine_options import Batch
-    from ccr_deploy.engine_sidecar import Sidecar
+    from ccr_deploy.engines.sidecar import Sidecar
+    from ccr_deploy.targets.options import Batch
 
     Shapes = Mapping[str, tuple[int, ...]]
 

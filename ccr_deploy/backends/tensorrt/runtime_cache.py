@@ -11,7 +11,7 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.atomic import write_atomically
+from ccr_deploy.core.atomic import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,18 +14,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
-from ccr_deploy.atomic import atomic_folder
+from ccr_deploy.core.atomic import atomic_folder
+from ccr_deploy.core.printable import printable
+from ccr_deploy.core.untrusted import open_regular
 from ccr_deploy.errors import CcrDeployError, MissingExtraError, WrongUsageError
 from ccr_deploy.packaging.kubernetes.manifests import deployment_manifests, kserve_manifests
-from ccr_deploy.printable import printable
-from ccr_deploy.target import resolve
-from ccr_deploy.untrusted import open_regular
+from ccr_deploy.targets.schema import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ccr_deploy.bundle import Bundle, Stage
+    from ccr_deploy.bundle.reader import Bundle, Stage
     from ccr_deploy.packaging.kubernetes.objects import Manifest
     from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 

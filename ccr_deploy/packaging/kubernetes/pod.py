@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.core.private_folder import SHARED_VARIABLE
 from ccr_deploy.packaging.kubernetes.pod_objects import (
     Capabilities,
     ClaimReference,
@@ -28,7 +29,6 @@ from ccr_deploy.packaging.kubernetes.pod_objects import (
     VolumeMount,
 )
 from ccr_deploy.packaging.kubernetes.settings import ENGINES, TEMPORARY
-from ccr_deploy.private_folder import SHARED_VARIABLE
 
 if TYPE_CHECKING:
     from ccr_deploy.packaging.kubernetes.pod_objects import StringMap

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from ccr_deploy.engine_options import REFERENCE_BACKEND
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.target import load_target, target_files, uses_gpu
+from ccr_deploy.targets.options import REFERENCE_BACKEND
+from ccr_deploy.targets.schema import load_target, target_files, uses_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ccr_deploy.target import Target
+    from ccr_deploy.targets.schema import Target
 
 ENGINES = "/engines"
 """Where the engine store's volume is mounted."""

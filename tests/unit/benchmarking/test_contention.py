@@ -17,7 +17,7 @@ from ccr_deploy.benchmarking.contention import (
     watch_start,
 )
 from ccr_deploy.benchmarking.results import Contention
-from tests.busy import busy_machine
+from tests.support.busy import busy_machine
 
 if TYPE_CHECKING:
     from pathlib import Path

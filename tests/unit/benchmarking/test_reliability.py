@@ -11,7 +11,7 @@ import pytest
 from benchmarks.int8 import Int8Benchmark
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
 from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, Timing
-from ccr_deploy.metrics import Interval
+from ccr_deploy.core.metrics import Interval
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 QUIET = Contention("encoder", 12.0, 2, 0.02, 0.01, 0.0)

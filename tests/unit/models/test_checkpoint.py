@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ccr_deploy.contract import Preprocessing
+from ccr_deploy.codec.contract import Preprocessing
 from ccr_deploy.errors import CheckpointError, WrongUsageError
 from ccr_deploy.models.checkpoint import (
     Checkpoint,

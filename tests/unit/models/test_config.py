@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ccr_deploy.contract import Preprocessing
+from ccr_deploy.codec.contract import Preprocessing
 from ccr_deploy.errors import WrongUsageError, first_problem
 from ccr_deploy.models.chain import BaselineChain, CcrChain
 from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from ccr_deploy.contract import Preprocessing
+from ccr_deploy.codec.contract import Preprocessing
 from ccr_deploy.models.binarizer import Binarizer, sign, stochastic_sign
 from ccr_deploy.models.chain import BaselineChain, CcrChain, normalise, residual_loop
 from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig

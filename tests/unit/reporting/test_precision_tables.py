@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ccr_deploy.accuracy import PrecisionAccuracy
-from ccr_deploy.bundle import CalibrationRecord, FileRecord
-from ccr_deploy.metrics import Interval
-from ccr_deploy.precision.sensitivity import LayerSensitivity
-from ccr_deploy.precision.table import Disagreement
+from ccr_deploy.bundle.accuracy import PrecisionAccuracy
+from ccr_deploy.bundle.reader import CalibrationRecord, FileRecord
+from ccr_deploy.core.metrics import Interval
+from ccr_deploy.engines.verdict import Candidate, CandidateTiming, RefusedPrecision, Verdict
+from ccr_deploy.quantization.sensitivity import LayerSensitivity
+from ccr_deploy.quantization.table import Disagreement
 from ccr_deploy.reporting.precision_tables import (
     accuracy_table,
     comparison_table,
@@ -18,8 +19,7 @@ from ccr_deploy.reporting.precision_tables import (
     sensitivity_table,
     speed_line,
 )
-from ccr_deploy.verdict import Candidate, CandidateTiming, RefusedPrecision, Verdict
-from tests.unit.precision.test_table import TABLE
+from tests.unit.quantization.test_table import TABLE
 
 INT8 = PrecisionAccuracy(
     precision="int8",

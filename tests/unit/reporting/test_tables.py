@@ -6,8 +6,8 @@ import pytest
 
 from ccr_deploy.benchmarking.reliability import without_speedups
 from ccr_deploy.benchmarking.results import BenchmarkReport, MachineState, Timing
+from ccr_deploy.core.metrics import Interval
 from ccr_deploy.export.description import LayerDescription, ModelDescription
-from ccr_deploy.metrics import Interval
 from ccr_deploy.reporting.html import html
 from ccr_deploy.reporting.markdown import markdown
 from ccr_deploy.reporting.plots import speedup_plot

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from ccr_deploy.models.checkpoint import build_model, load_checkpoint
-from tests.processes import hearing_ctrl_c
+from tests.support.processes import hearing_ctrl_c
 from training import demo
 from training.data.textures import TrainingCrops
 

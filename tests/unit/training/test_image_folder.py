@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from ccr_deploy.contract import Preprocessing
+from ccr_deploy.codec.contract import Preprocessing
+from ccr_deploy.data.images import load_image
 from ccr_deploy.errors import ImageError
-from ccr_deploy.images import load_image
 from ccr_deploy.models.presets import preset
 from training.data.image_folder import ImageFolder
 from training.data.textures import load_photos

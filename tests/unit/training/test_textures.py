@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ccr_deploy.images import list_images
+from ccr_deploy.data.images import list_images
 from training.data import textures
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from dataclasses import fields, replace
 
 import pytest
 
+from ccr_deploy.core.metrics import Interval
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.metrics import Interval
 from ccr_deploy.verification.gates import Gates, judge
 from ccr_deploy.verification.results import Accuracy, CodeParity, GateResult, LogitParity
 

@@ -1,0 +1,224 @@
+"""ONNX Runtime on a CPU. An engine is the graph after its optimisations for this processor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from ccr_deploy.backends.base import TensorSpec, check_feeds, thread_count
+from ccr_deploy.backends.build_facts import BuildFacts
+from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
+from ccr_deploy.backends.onnxruntime.activations import show_activations
+from ccr_deploy.backends.onnxruntime.int8 import broken_optimizers, graph_that_rounds
+from ccr_deploy.core.processor import processor_device
+from ccr_deploy.errors import EngineError, MissingExtraError
+from ccr_deploy.targets.options import CpuOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from ccr_deploy.backends.base import Arrays, BuildSource
+    from ccr_deploy.core.precisions import EnginePrecision
+
+_NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+FATAL = 4
+"""The level at which ONNX Runtime logs nothing: its errors come as exceptions."""
+
+
+class OnnxRuntimeBackend:
+    """Builds and runs engines by ONNX Runtime's CPU provider."""
+
+    name = "onnxruntime"
+    suffix = ".onnx"
+    int8_weight_bits: Literal[7, 8] = 8
+    """On every CPU: see `_session_options`."""
+
+    def __init__(self, options: CpuOptions | None = None) -> None:
+        self._options = options or CpuOptions()
+        self._onnxruntime = import_onnxruntime("onnx")
+
+    @property
+    def version(self) -> str:
+        """ONNX Runtime's version."""
+        return str(self._onnxruntime.__version__)
+
+    @property
+    def device(self) -> str:
+        """The processor: an optimised graph's memory layouts fit its instruction sets."""
+        return processor_device()
+
+    def check_builds_here(self) -> None:
+        """Every CPU does."""
+
+    def check_runs_here(self) -> None:
+        """A CPU runs what was built on it."""
+
+    def check_precision(self, precision: EnginePrecision) -> None:
+        """FP32 and INT8; FP16 is taken, though computed in FP32 between casts.
+
+        Raises:
+            EngineError: BF16 was asked for.
+        """
+        if precision == "bf16":
+            raise EngineError("ONNX Runtime has no BF16 on a CPU: use --target cpu-openvino, or FP32")
+
+    def native_precisions(self) -> tuple[EnginePrecision, ...]:
+        """FP32 and INT8."""
+        return ("fp32", "int8")
+
+    def build(self, source: BuildSource, engine: Path) -> BuildFacts:
+        """Optimises the graph for this processor and writes the result.
+
+        An INT8 engine is compared with the same graph computed as it is written, since ONNX Runtime's
+        optimizers are known to change what some graphs compute.
+
+        Raises:
+            EngineError: ONNX Runtime refuses the graph, or its INT8 engine answers differently.
+        """
+        assert source.graph is not None
+        if source.target.precision == "int8":
+            graph = graph_that_rounds(source.graph, self.version)
+            try:
+                self.optimize_int8(graph, engine)
+            except EngineError as error:  # which names no file
+                raise EngineError(f"{source.graph}: {error}") from error
+            self._check_int8(source, graph, engine)
+        else:
+            self._optimize(source.graph, self._session_options(), engine)
+        return BuildFacts()
+
+    def optimize_int8(self, graph: bytes, engine: Path | None = None) -> OnnxRuntimeRunner:
+        """Load an INT8 graph without the optimizers that break it, and write the result if a path is given.
+
+        Raises:
+            EngineError: ONNX Runtime refuses the graph.
+        """
+        options = self._session_options()
+        broken = ";".join(broken_optimizers(self.version))
+        options.add_session_config_entry("optimization.disable_specified_optimizers", broken)
+        return self._optimize(graph, options, engine)
+
+    def load(self, engine: Path, precision: EnginePrecision) -> OnnxRuntimeRunner:  # noqa: ARG002
+        """Loads an engine; it was optimised when it was built, and its precision is in the graph.
+
+        Raises:
+            EngineError: the file is no graph that ONNX Runtime runs.
+        """
+        return self.load_graph(engine)
+
+    def load_graph(self, graph: Path | bytes) -> OnnxRuntimeRunner:
+        """Loads a graph, a file or the bytes of one, to be run node by node as it is written.
+
+        Raises:
+            EngineError: the file is no graph that ONNX Runtime runs.
+        """
+        options = self._session_options()
+        options.graph_optimization_level = self._onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return OnnxRuntimeRunner(self._session(graph, options))
+
+    def _check_int8(self, source: BuildSource, graph: bytes, engine: Path) -> None:
+        """Raise an EngineError if an INT8 engine does not agree with its graph.
+
+        The graph that was quantized is the FP16 one; so INT8 can be built where FP32 is refused.
+        """
+        fp16 = source.bundle.graph(source.stage, "fp16", source.target.schedule)
+        built, shown = self.load_graph(engine), show_activations(graph)
+        runners = CheckedRunners(
+            engine=built,
+            observed=self.optimize_int8(shown) if source.stage == "encoder" else built,
+            as_written=self.load_graph(shown),
+            unquantized=self.load_graph(show_activations(source.bundle.file(fp16.file).read_bytes())),
+        )
+        check_agreement(source, runners, "ONNX Runtime", self.version)
+
+    def _optimize(self, graph: Path | bytes, options: Any, engine: Path | None) -> OnnxRuntimeRunner:  # noqa: ANN401
+        if engine:
+            options.optimized_model_filepath = str(engine)
+        return OnnxRuntimeRunner(self._session(graph, options))
+
+    def _session_options(self) -> Any:  # noqa: ANN401 -- the library has no types
+        options = self._onnxruntime.SessionOptions()
+        options.intra_op_num_threads = thread_count(self._options.threads)
+        options.inter_op_num_threads = 1
+        options.log_severity_level = FATAL
+        # A pattern is one more block for every batch size that was met twice: as much memory again as the
+        # activations take, for no speed (measured: ccr-layer1, 94 MiB against 196).
+        options.enable_mem_pattern = False
+        # Idle threads would spin on after a run and slow the next stage's engine in the same process.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # Or sums of INT8 products saturate on an x86 CPU without VNNI (see int8_weights). ONNX Runtime takes
+        # exact and slower kernels there, and the same ones as before on every other CPU.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        return options
+
+    def _session(self, graph: Path | bytes, options: Any) -> Any:  # noqa: ANN401
+        return start_session(self._onnxruntime, graph, options, ["CPUExecutionProvider"])
+
+
+def import_onnxruntime(extra: str) -> Any:  # noqa: ANN401
+    """The library.
+
+    Raises:
+        MissingExtraError: it is not installed; `extra` brings it.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime", extra, "the backend onnxruntime") from None
+    return onnxruntime
+
+
+def start_session(onnxruntime: Any, graph: Path | bytes, options: Any, providers: list[Any]) -> Any:  # noqa: ANN401
+    """A session of a graph, a file or the bytes of one, with some of the library's providers.
+
+    Raises:
+        EngineError: the file is no graph that ONNX Runtime runs.
+    """
+    try:
+        content = graph if isinstance(graph, bytes) else str(graph)
+        # Its own fallback would take the CPU where a GPU's provider fails, when it loads or when it runs.
+        return onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=False)
+    except Exception as error:  # the library's own exceptions share no base class
+        reason = " ".join(str(error).split())[:300]
+        file = "" if isinstance(graph, bytes) else f"{graph}: "
+        raise EngineError(
+            f"{file}ONNX Runtime {onnxruntime.__version__} cannot load it ({reason})"
+        ) from error
+
+
+class OnnxRuntimeRunner:
+    """An ONNX Runtime session with one input and output, or more."""
+
+    device_memory_mib = None
+
+    def __init__(self, session: Any) -> None:  # noqa: ANN401
+        self._session = session
+        self.inputs = tuple(_spec(argument) for argument in session.get_inputs())
+        self._outputs = [argument.name for argument in session.get_outputs()]
+
+    def __enter__(self) -> OnnxRuntimeRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._session = None
+
+    def infer(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+        """The outputs for one batch.
+
+        Raises:
+            EngineError: an input does not fit, or the runner was closed.
+        """
+        if self._session is None:
+            raise EngineError("the runner was closed")
+        check_feeds(feeds, self.inputs)
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+
+
+def _spec(argument: Any) -> TensorSpec:  # noqa: ANN401
+    shape = tuple(size if isinstance(size, int) else None for size in argument.shape)
+    return TensorSpec(argument.name, _NUMPY_TYPES.get(argument.type, argument.type), shape)

@@ -1,0 +1,1 @@
+"""What crosses from the workstation to a device: manifest, reader, writer."""

@@ -1,0 +1,122 @@
+"""Writing a bundle so that a killed command leaves the old one or the new one."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ccr_deploy.bundle.reader import MANIFEST, Bundle, FileRecord, parse_manifest, sha256_of
+from ccr_deploy.core.atomic import atomic_file, locked_folder
+from ccr_deploy.core.untrusted import read_bytes
+from ccr_deploy.errors import BundleError, WrongUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ccr_deploy.bundle.reader import Manifest
+
+_OUR_FILE = re.compile(
+    r"[a-z0-9.-]+\.[0-9a-f]{12}\.(onnx|safetensors|png|json)"
+    r"|\.[a-z0-9.-]+\.(onnx|safetensors|png|json)\.tmp|\.manifest\.json\.\w+\.tmp"
+)
+_OUR_MANIFEST = b'"created_by": "ccr-deploy '
+
+
+@dataclass(frozen=True)
+class BundleWriter:
+    """Adds files to a bundle's folder; nothing counts until the manifest is replaced."""
+
+    path: Path
+
+    def add(self, stem: str, suffix: str, write: Callable[[Path], object]) -> FileRecord:
+        """Lets `write` fill a new file and names it ``stem.<hash>suffix``."""
+        temporary = self.path / f".{stem}{suffix}.tmp"
+        try:
+            write(temporary)
+            digest = sha256_of(temporary)
+            record = FileRecord(
+                name=f"{stem}.{digest[:12]}{suffix}", sha256=digest, bytes=temporary.stat().st_size
+            )
+            temporary.replace(self.path / record.name)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return record
+
+    def commit(self, manifest: Manifest) -> None:
+        """Replaces the manifest by one rename, then removes what it does not name.
+
+        Before that, what was written is read back: the new manifest, and every file that it names.
+
+        Raises:
+            BundleError: it does not come back as it was meant; the old bundle stays.
+        """
+        path = self.path / MANIFEST
+        with atomic_file(path) as temporary:
+            temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            written = parse_manifest(read_bytes(temporary), path)
+            if written != manifest:
+                raise BundleError(f"{path}: would not be read as it was meant: nothing was changed")
+            for file in written.files():
+                Bundle(self.path, written).file(file)
+        _prune(self.path, {file.name for file in manifest.files()})
+
+
+@contextmanager
+def writing_bundle(path: Path) -> Iterator[BundleWriter]:
+    """Locks a bundle's folder, which is created if need be, and yields what writes to it.
+
+    When the body fails, or is interrupted, the folder is left as it was found.
+
+    Raises:
+        WrongUsageError: the folder holds something else than a bundle.
+        BundleError: it cannot be written, or another command is writing to it.
+    """
+    created = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with locked_folder(path, BundleError):
+            _check_ours(path)
+            found = {entry.name for entry in path.iterdir()}
+            try:
+                yield BundleWriter(path)
+            except BaseException:
+                _prune(path, found | _named_files(path))
+                with contextlib.suppress(OSError):  # not empty: the manifest was replaced before the error
+                    for folder in created:
+                        folder.rmdir()
+                raise
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _check_ours(folder: Path) -> None:
+    foreign = sorted(entry.name for entry in folder.iterdir() if not _is_ours(entry))
+    if foreign:
+        raise WrongUsageError(
+            f"{folder}: holds something else than a bundle ({', '.join(foreign[:3])}): name another folder"
+        )
+
+
+def _is_ours(entry: Path) -> bool:
+    if entry.name == MANIFEST:
+        return _OUR_MANIFEST in read_bytes(entry)
+    return _OUR_FILE.fullmatch(entry.name) is not None
+
+
+def _named_files(folder: Path) -> set[str]:
+    """What the manifest names; nothing where it is missing or damaged."""
+    try:
+        manifest = parse_manifest(read_bytes(folder / MANIFEST), folder / MANIFEST)
+    except (OSError, BundleError):
+        return set()
+    return {file.name for file in manifest.files()}
+
+
+def _prune(folder: Path, keep: set[str]) -> None:
+    for entry in folder.iterdir():
+        if _OUR_FILE.fullmatch(entry.name) and entry.name not in keep:
+            entry.unlink()

@@ -1,0 +1,1 @@
+"""What crosses the network: the code contract and the payload."""

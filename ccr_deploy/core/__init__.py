@@ -1,0 +1,1 @@
+"""What every part uses: records, files, child processes, the machine, metrics."""

@@ -1,0 +1,1 @@
+"""Built engines: store, key, sidecar, factory, verdict."""

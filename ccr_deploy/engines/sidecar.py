@@ -1,0 +1,136 @@
+"""The sidecar: what stands beside an engine, and the checks that an engine must pass before it is loaded.
+
+By the standard library alone: a product reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from ccr_deploy.backends.build_facts import BuildFacts
+from ccr_deploy.bundle.facts import Schedule, Stage
+from ccr_deploy.core.plain_records import FieldError, load_versioned_json, read_record
+from ccr_deploy.core.precisions import EnginePrecision
+from ccr_deploy.core.untrusted import read_bytes
+from ccr_deploy.engines.verdict import Verdict
+from ccr_deploy.errors import EngineError
+from ccr_deploy.targets.options import ResolvedTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SCHEMA_VERSION: Final = 3
+_FIRST_REVISION = 1
+_BUILD_REVISIONS = {("onnxruntime", "int8"): 2}
+"""By backend and precision: to be raised when a release builds another engine from the same key."""
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """What makes two engines the same: built from the same, for the same.
+
+    `source_hash` is the canonical graph hash as the bundle's manifest states it, and `graph_sha256` that of
+    the graph's file, which is checked whenever an engine is built or found: a manifest that lies about the
+    first cannot lend its engine to another bundle. The PyTorch reference has no graph; its hash is of weights
+    and configuration.
+    `weight_bits` are those of an INT8 engine's weights, fewer than 8 if the CPU's sums would saturate.
+    """
+
+    stage: Stage
+    precision: EnginePrecision
+    schedule: Schedule | None
+    source_hash: str
+    graph_sha256: str | None
+    backend: str
+    backend_version: str
+    device: str
+    target_digest: str
+    weight_bits: Literal[7, 8] | None = None
+
+    @property
+    def digest(self) -> str:
+        """The name of the engine's folder."""
+        revision = _BUILD_REVISIONS.get((self.backend, self.precision), _FIRST_REVISION)
+        text = json.dumps([revision, asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class EngineOrigin:
+    """Who asked for an engine, and what of a bundle it was built from.
+
+    `graph_file` is the graph's name in the bundle, and `quantized_convolutions` of its `convolutions` have
+    Q/DQ pairs; the PyTorch reference has no graph.
+    """
+
+    created_by: str
+    target: str
+    resolved_target: ResolvedTarget
+    graph_file: str | None
+    convolutions: int | None
+    quantized_convolutions: int | None
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What stands beside an engine."""
+
+    schema_version: Literal[3]
+    key: EngineKey
+    origin: EngineOrigin
+    build_seconds: float
+    build: BuildFacts
+    engine_bytes: int
+    engine_sha256: str
+    verdict: Verdict | None = None
+
+
+def sidecar_path(engine: Path) -> Path:
+    """Where an engine's sidecar stands."""
+    return engine.with_name(engine.name + ".json")
+
+
+def read_sidecar(engine: Path) -> Sidecar:
+    """The sidecar of an engine that is there.
+
+    Raises:
+        EngineError: the engine or its sidecar is missing, or the sidecar is damaged.
+    """
+    if not engine.is_file():
+        raise EngineError(f"{engine}: missing from its folder: build it again with --no-cache")
+    path = sidecar_path(engine)
+    try:
+        text = read_bytes(path)
+    except FileNotFoundError:
+        raise EngineError(
+            f"{path}: missing: an engine without its sidecar is not loaded; build it again"
+        ) from None
+    except OSError as problem:
+        raise EngineError(f"{path}: cannot be read ({problem.strerror}): build it again") from problem
+    remedy = "build it again"
+    content = load_versioned_json(text, path, version=SCHEMA_VERSION, error=EngineError, remedy=remedy)
+    try:
+        return read_record(Sidecar, content)
+    except FieldError as problem:
+        raise EngineError(f"{path}: {problem}: {remedy}") from problem
+
+
+def check_fields(engine: Path, sidecar: Sidecar, expected: Mapping[str, object]) -> None:
+    """Raises an EngineError where a field of the sidecar's key is not as expected."""
+    for field, value in expected.items():
+        found = getattr(sidecar.key, field)
+        if found != value:
+            raise EngineError(f"{engine}: its sidecar's {field} is {found}, expected {value}: build it again")
+
+
+def check_hash(engine: Path, sidecar: Sidecar, found: str) -> None:
+    """Raises an EngineError where an engine's SHA-256 is not the sidecar's."""
+    if found != sidecar.engine_sha256:
+        raise EngineError(
+            f"{engine}: changed since it was built: its SHA-256 begins {found[:12]}, its sidecar says "
+            f"{sidecar.engine_sha256[:12]}: build it again with --no-cache"
+        )

@@ -1,0 +1,287 @@
+"""The engine store: built engines, outside the bundle, keyed by what they were built from and for.
+
+::
+
+    store/
+      3f0c1d…/                      the key: graph, backend and version, device, resolved target
+        encoder.fp32.onnx           a plain file of the backend's own format
+        encoder.fp32.onnx.json      its sidecar: what the key was made of, and the engine's SHA-256
+        encoder.fp32.onnx.log       what its builder printed, where that runs in a process of its own
+      3f0c1d….failed.log            the same of a build that failed
+      chosen.5a19c0….json           what was last built for a bundle and target
+      caches/                       what makes later builds faster
+
+A folder appears whole, by one rename. The sidecar is checked before the engine's bytes reach its
+library. The store is its owner's alone (`ccr_deploy.core.private_folder`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ccr_deploy.backends.build_facts import BuildFacts, log_path
+from ccr_deploy.bundle.facts import Stage, sha256_of
+from ccr_deploy.core.atomic import folder_lock, write_atomically
+from ccr_deploy.core.plain_records import read_record, to_json
+from ccr_deploy.core.private_folder import check_private_folder, make_private_folder
+from ccr_deploy.core.untrusted import read_json
+from ccr_deploy.engines.sidecar import (
+    SCHEMA_VERSION,
+    EngineKey,
+    EngineOrigin,
+    Sidecar,
+    check_fields,
+    check_hash,
+    read_sidecar,
+    sidecar_path,
+)
+from ccr_deploy.engines.verdict import Verdict
+from ccr_deploy.errors import EngineError
+from ccr_deploy.targets.options import ResolvedTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ccr_deploy.bundle.facts import BundleFacts
+
+ENVIRONMENT_VARIABLE = "CCR_DEPLOY_ENGINES"
+_BUILDING = ".building-"
+_KEY_FOLDERS = "[0-9a-f]" * 24
+_PROBED_BYTES = 1 << 20
+
+
+class DamagedNoteError(EngineError):
+    """The note of what was last built for a bundle and target cannot be read."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was last built for a bundle and target, by stage."""
+
+    target: str
+    stages: dict[Stage, ResolvedTarget]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A built engine whose sidecar and bytes were checked."""
+
+    path: Path
+    sidecar: Sidecar
+
+
+@dataclass(frozen=True)
+class EngineStore:
+    """A folder of engines."""
+
+    path: Path
+
+    @classmethod
+    def default(cls, chosen: Path | None = None) -> EngineStore:
+        """The chosen folder, else that in ``$CCR_DEPLOY_ENGINES``, else one in the user's cache."""
+        named = chosen or os.environ.get(ENVIRONMENT_VARIABLE)
+        return cls(Path(named) if named else user_cache() / "ccr-deploy" / "engines")
+
+    def find(self, key: EngineKey, suffix: str) -> Engine | None:
+        """The engine of that key, checked; None where it was not built.
+
+        Raises:
+            EngineError: its sidecar is missing or damaged, one of the two belongs to another engine, or
+                another user may write to the store.
+        """
+        check_private_folder(self.path)
+        path = self._engine_path(key, suffix)
+        if not path.parent.is_dir() and not self._put_back(path.parent):
+            return None
+        sidecar = read_sidecar(path)
+        check_fields(path, sidecar, asdict(key))
+        check_hash(path, sidecar, sha256_of(path))
+        return Engine(path, sidecar)
+
+    def similar(self, key: EngineKey) -> Sidecar | None:
+        """The newest engine of the same graph in the same precision, for another machine or target."""
+        same = ("stage", "precision", "schedule", "source_hash", "backend")
+        found = []
+        for path in self.path.glob("*/*.json"):
+            with contextlib.suppress(OSError, ValueError):
+                sidecar = read_record(Sidecar, read_json(path))
+                if all(getattr(sidecar.key, field) == getattr(key, field) for field in same):
+                    found.append((path.stat().st_mtime, sidecar))
+        return max(found, key=lambda entry: entry[0])[1] if found else None
+
+    def build(
+        self, key: EngineKey, suffix: str, origin: EngineOrigin, write: Callable[[Path], BuildFacts]
+    ) -> Engine:
+        """Lets `write` fill the engine's file and puts its folder in place, sidecar and all, by a rename.
+
+        A log that a failing `write` leaves beside the engine is kept.
+
+        Raises:
+            EngineError: the store cannot be written, has no space left, or another user may write to it; or
+                whatever `write` raises.
+        """
+        path = self._engine_path(key, suffix)
+        try:
+            make_private_folder(self.path)
+            with self._building_folder() as folder:
+                new = folder / "engine"
+                new.mkdir()
+                engine = new / path.name
+                started = time.perf_counter()
+                facts = self._written(write, engine, key)
+                sidecar = Sidecar(
+                    schema_version=SCHEMA_VERSION,
+                    key=key,
+                    origin=origin,
+                    build_seconds=round(time.perf_counter() - started, 3),
+                    build=facts,
+                    engine_bytes=engine.stat().st_size,
+                    engine_sha256=sha256_of(engine),
+                )
+                sidecar_path(engine).write_text(to_json(sidecar) + "\n", encoding="utf-8")
+                with folder_lock(self.path):  # or whoever looks between the renames would find neither
+                    if path.parent.exists():
+                        path.parent.replace(folder / path.parent.name)
+                    new.replace(path.parent)
+                self._failed_log(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise EngineError(
+                f"{self.path}: the engine store cannot be written ({error.strerror or error})"
+            ) from error
+        return Engine(path, sidecar)
+
+    def add_verdict(self, engine: Engine, verdict: Verdict) -> Engine:
+        """Notes in an engine's sidecar how it compared with the other precisions.
+
+        Raises:
+            EngineError: the store cannot be written.
+        """
+        sidecar = replace(engine.sidecar, verdict=verdict)
+        self._write(sidecar_path(engine.path), to_json(sidecar))
+        return Engine(engine.path, sidecar)
+
+    def choose(self, bundle: BundleFacts, target: str, stages: Mapping[Stage, ResolvedTarget]) -> None:
+        """Remembers what was built for a bundle and target: what runs next uses it.
+
+        A damaged note is replaced.
+
+        Raises:
+            EngineError: the store cannot be written, or another user may write to it.
+        """
+        try:
+            known = {**self.chosen(bundle, target), **stages}
+        except DamagedNoteError:
+            known = dict(stages)
+        self._write(self._choice_path(bundle, target), to_json(Choice(target=target, stages=known)))
+
+    def chosen(self, bundle: BundleFacts, target: str) -> dict[Stage, ResolvedTarget]:
+        """What was last built for a bundle and target, by stage; empty where nothing was.
+
+        Raises:
+            DamagedNoteError: it cannot be read.
+            EngineError: another user may write to the store.
+        """
+        check_private_folder(self.path)
+        path = self._choice_path(bundle, target)
+        try:
+            return read_record(Choice, read_json(path)).stages
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise DamagedNoteError(
+                f"{path}: damaged: run ccr-deploy build-engine, which replaces it"
+            ) from error
+
+    @property
+    def caches(self) -> Path:
+        """The folder for what makes later builds faster."""
+        return self.path / "caches"
+
+    def _written(self, write: Callable[[Path], BuildFacts], engine: Path, key: EngineKey) -> BuildFacts:
+        try:
+            return write(engine)
+        except EngineError as error:
+            if reason := _why_no_space(engine.parent):
+                raise EngineError(f"{self.path}: the engine store cannot be written ({reason})") from error
+            log = log_path(engine)
+            if not log.exists():
+                raise
+            log.replace(self._failed_log(key))
+            raise EngineError(f"{error}; the builder's log: {self._failed_log(key)}") from error
+
+    def _failed_log(self, key: EngineKey) -> Path:
+        return self.path / f"{key.digest}.failed.log"
+
+    def _write(self, path: Path, text: str) -> None:
+        try:
+            with folder_lock(self.path):
+                write_atomically(path, f"{text}\n".encode())
+        except OSError as error:
+            raise EngineError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+    def _choice_path(self, bundle: BundleFacts, target: str) -> Path:
+        parts = (bundle.contract_id, bundle.weights.sha256, target)
+        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+        return self.path / f"chosen.{digest}.json"
+
+    def _engine_path(self, key: EngineKey, suffix: str) -> Path:
+        return self.path / key.digest / f"{key.stage}.{key.precision}{suffix}"
+
+    @contextlib.contextmanager
+    def _building_folder(self) -> Iterator[Path]:
+        """A new folder to build in, locked while it is built in; those that nobody has locked are cleared.
+
+        A lock ends with its process, however that ends, and holds between containers that share a store.
+        """
+        with contextlib.ExitStack() as stack:
+            with folder_lock(self.path):  # or a folder could be cleared before its owner has locked it
+                for abandoned in self.path.glob(f"{_BUILDING}*"):
+                    with contextlib.suppress(OSError), folder_lock(abandoned, wait=False):
+                        for replaced in abandoned.glob(_KEY_FOLDERS):
+                            _put_back_if_missing(replaced, self.path / replaced.name)
+                        shutil.rmtree(abandoned, ignore_errors=True)
+                for unfinished in (*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")):
+                    unfinished.unlink(missing_ok=True)  # whoever writes one holds the store's lock
+                name = stack.enter_context(tempfile.TemporaryDirectory(prefix=_BUILDING, dir=self.path))
+                stack.enter_context(folder_lock(Path(name)))
+            yield Path(name)
+
+    def _put_back(self, folder: Path) -> bool:
+        """Whether the folder of a key is there after all: a rebuild that was killed had moved it away."""
+        with contextlib.suppress(OSError), folder_lock(self.path):
+            for replaced in self.path.glob(f"{_BUILDING}*/{folder.name}"):
+                _put_back_if_missing(replaced, folder)
+        return folder.is_dir()
+
+
+def _put_back_if_missing(replaced: Path, folder: Path) -> None:
+    if not folder.exists():
+        replaced.replace(folder)
+
+
+def _why_no_space(folder: Path) -> str | None:
+    """Why nothing more can be written to a folder; None where something can.
+
+    Libraries that cannot write an engine blame the graph.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_PROBED_BYTES))
+            file.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def user_cache() -> Path:
+    """The user's folder for what can be made again, as the XDG Base Directory Specification says."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    return Path(named) if named else Path.home() / ".cache"

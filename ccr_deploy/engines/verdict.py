@@ -1,0 +1,120 @@
+"""Is a lower precision worth it? What `build-engine` found, kept in the engine's sidecar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ccr_deploy.bundle.accuracy import PrecisionAccuracy
+from ccr_deploy.core.metrics import Interval
+from ccr_deploy.core.precisions import EnginePrecision
+from ccr_deploy.errors import EngineError
+
+
+@dataclass(frozen=True)
+class CandidateTiming:
+    """How fast an engine ran here at batch 1; `speedup` is over the first candidate, in one run.
+
+    A run that was unreliable leaves no speed-up.
+    """
+
+    latency_ms_p50: float
+    speedup: float | None
+    speedup_interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One precision of a stage's engine: how fast it ran here, and what it costs.
+
+    It has no `timing` where the engine cannot run on the machine that built it. `accuracy` is the bundle's
+    record of the whole chain in this precision; None where the bundle has none.
+    """
+
+    precision: EnginePrecision
+    timing: CandidateTiming | None
+    accuracy: PrecisionAccuracy | None
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether it is faster than the first candidate beyond the noise of its timing."""
+        interval = self.timing.speedup_interval if self.timing else None
+        return interval is not None and interval.low > 1
+
+    @property
+    def cost_points(self) -> float | None:
+        """Top-1 lost, in percentage points; without labels the answers that changed, which is never less."""
+        if self.accuracy is None:
+            return 0.0 if self.precision == "fp32" else None
+        if self.accuracy.top1_loss_points is not None:
+            return self.accuracy.top1_loss_points
+        return 100 - self.accuracy.same_top1_percent
+
+
+@dataclass(frozen=True)
+class RefusedPrecision:
+    """A precision whose engine could not be built, and why."""
+
+    precision: EnginePrecision
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an engine compares with the other precisions that were built and timed with it.
+
+    `unreliable_reasons` says what disturbed the timing; it is empty if nothing did.
+    """
+
+    precision: EnginePrecision
+    accuracy_budget_points: float
+    high_precision: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    refused: tuple[RefusedPrecision, ...] = ()
+    unreliable_reasons: tuple[str, ...] = ()
+
+    @property
+    def candidate(self) -> Candidate:
+        """The engine's own numbers."""
+        return next(entry for entry in self.candidates if entry.precision == self.precision)
+
+    @property
+    def is_within_budget(self) -> bool | None:
+        """Whether its accuracy loss is within the budget; None where nobody knows its loss."""
+        return is_within(self.candidate, self.accuracy_budget_points)
+
+
+def is_within(candidate: Candidate, budget_points: float) -> bool | None:
+    """Whether a candidate's cost is within a budget; None where its cost is not known."""
+    return None if candidate.cost_points is None else candidate.cost_points <= budget_points
+
+
+def fastest_within_budget(candidates: tuple[Candidate, ...], budget_points: float) -> Candidate:
+    """Choose the fastest candidate whose loss is known to be within the budget.
+
+    FP32 is within every budget. A candidate counts as faster than the first one only if the whole interval of
+    its speed-up says so.
+
+    Args:
+        candidates: at least one; the first is what the others' speed-up is over.
+        budget_points: top-1 accuracy that may be lost, in percentage points.
+
+    Raises:
+        EngineError: no candidate is within the budget.
+    """
+    within = [entry for entry in candidates if entry.precision == "fp32" or is_within(entry, budget_points)]
+    if not within:
+        names = " and ".join(entry.precision.upper() for entry in candidates)
+        raise EngineError(
+            f"{names} cost more than the accuracy budget of {budget_points:g} points, and no FP32 engine can "
+            "be built here: give a larger --accuracy-budget"
+        )
+    first = candidates[0]
+    worth_it = [entry for entry in within if entry is first or entry.is_faster or first not in within]
+    return max(worth_it, key=lambda entry: (entry.timing and entry.timing.speedup) or 0)
+
+
+def without_speedup(candidate: Candidate) -> Candidate:
+    """Return a candidate of an unreliable run, whose latency is known and whose speed-up is not."""
+    if candidate.timing is None:
+        return candidate
+    return replace(candidate, timing=replace(candidate.timing, speedup=None, speedup_interval=None))

@@ -1,0 +1,1 @@
+"""What is asked of or done to any ONNX graph."""

@@ -1,0 +1,155 @@
+"""A bundle as a Triton model repository."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ccr_deploy import __version__
+from ccr_deploy.core.versions import version_numbers
+from ccr_deploy.errors import RepositoryError, WrongUsageError
+from ccr_deploy.packaging.triton.models import LABELS_FILE, PAYLOAD, repository_models
+from ccr_deploy.packaging.triton.payload_step import CONTRACT_FILE
+from ccr_deploy.packaging.triton.pbtxt import to_pbtxt
+from ccr_deploy.packaging.triton.repository import (
+    RECORD,
+    SCHEMA_VERSION,
+    Borders,
+    RepositoryRecord,
+    VersionRecord,
+    next_version,
+    publish,
+    read_repository,
+    staging_folder,
+)
+from ccr_deploy.packaging.triton.served_stage import served_stages
+from ccr_deploy.targets.schema import load_target
+
+if TYPE_CHECKING:
+    from ccr_deploy.bundle.reader import Bundle, Manifest
+    from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.packaging.triton.model_config import ModelConfig
+    from ccr_deploy.packaging.triton.served_stage import ServedStage
+
+_STEP_MODULES = ("__init__.py", "errors.py", "codec/__init__.py", "codec/contract.py", "codec/payload.py")
+"""The modules of this package that the payload step runs; they need NumPy alone."""
+_KEEP = ".keep"
+"""An ensemble's version folder is empty, and some ways of copying lose empty folders."""
+
+
+@dataclass(frozen=True)
+class PackagedRepository:
+    """A repository, its newest version, and which models it has."""
+
+    path: Path
+    version: VersionRecord
+    borders: Borders
+    models: tuple[str, ...]
+
+
+def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output: Path) -> PackagedRepository:
+    """Writes a new repository at `output`, or a new version into the one that is there.
+
+    Raises:
+        TargetError, WrongUsageError: the target does not exist or Triton does not run it, its engines were
+            not built, `output` holds something else, or a repository for other shapes or another backend.
+        BundleError, EngineError: a graph or a plan is damaged.
+        RepositoryError: the repository is damaged or cannot be written.
+    """
+    encoder, classifier = served_stages(bundle, target_name, load_target(target_name), store)
+    output = output.resolve()
+    try:
+        with staging_folder(output) as staging:
+            found = read_repository(output)
+            borders = _borders(bundle.manifest, encoder)
+            if found and found.borders != borders:
+                raise WrongUsageError(f"{output}: {_difference(found.borders, borders)}: name another folder")
+            number = next_version(output, found)
+            version = _version_record(bundle.manifest, target_name, encoder, classifier, number)
+            versions = (*found.versions, version) if found else (version,)
+            record = RepositoryRecord(schema_version=SCHEMA_VERSION, borders=borders, versions=versions)
+            models = repository_models(bundle.manifest, encoder, classifier, number)
+            staged = staging / "repository"
+            for model in models:
+                _write_model(staged / model.name, model, number, bundle.manifest)
+            _write_stages(staged, number, (encoder, classifier))
+            _write_payload_step(staged / PAYLOAD / str(number), bundle.manifest)
+            _write(staged / RECORD, record.model_dump_json(indent=2) + "\n")
+            names = tuple(model.name for model in models)
+            publish(staged, output, number, names)
+    except OSError as error:
+        raise RepositoryError(f"{output}: cannot be written ({error.strerror or error})") from error
+    return PackagedRepository(output, version, borders, names)
+
+
+def _borders(manifest: Manifest, stage: ServedStage) -> Borders:
+    contract = manifest.contract
+    return Borders(
+        backend=stage.backend,
+        image_height=contract.image_height,
+        image_width=contract.image_width,
+        code_bytes=contract.code_bytes,
+        classes=manifest.model.classifier.classes,
+    )
+
+
+def _difference(found: Borders, wanted: Borders) -> str:
+    """The first field in which an existing repository differs; all versions of a model share its shapes."""
+    for field, value in found:
+        if value != getattr(wanted, field):
+            return f"a repository whose {field} is {value}, here it is {getattr(wanted, field)}"
+    raise AssertionError("they do not differ")
+
+
+def _version_record(
+    manifest: Manifest, target: str, encoder: ServedStage, classifier: ServedStage, number: int
+) -> VersionRecord:
+    return VersionRecord(
+        version=number,
+        created_by=f"ccr-deploy {__version__}",
+        contract_id=manifest.contract_id,
+        weights_sha256=manifest.weights.sha256,
+        target=target,
+        precisions={stage.stage: stage.precision for stage in (encoder, classifier)},
+        library_version=encoder.library_version,
+        compute_capabilities=tuple(sorted(encoder.capabilities, key=version_numbers)),
+    )
+
+
+def _write_model(folder: Path, model: ModelConfig, version: int, manifest: Manifest) -> None:
+    (folder / str(version)).mkdir(parents=True)
+    _write(folder / "config.pbtxt", to_pbtxt(model))
+    if any(output.label_filename for output in model.output):
+        _write(folder / LABELS_FILE, _labels(manifest))
+    if model.ensemble_scheduling:
+        _write(folder / str(version) / _KEEP, "")
+
+
+def _write_stages(staged: Path, version: int, stages: tuple[ServedStage, ...]) -> None:
+    for stage in stages:
+        for name, source in stage.files.items():
+            shutil.copyfile(source, staged / stage.stage / str(version) / name)
+
+
+def _write_payload_step(folder: Path, manifest: Manifest) -> None:
+    package = Path(str(resources.files("ccr_deploy")))
+    for module in _STEP_MODULES:
+        copy = folder / package.name / module
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(package / module, copy)
+    shutil.copyfile(package / "packaging" / "triton" / "payload_step.py", folder / "model.py")
+    _write(folder / CONTRACT_FILE, json.dumps(asdict(manifest.contract), indent=2) + "\n")
+
+
+def _labels(manifest: Manifest) -> str:
+    """The names of the classes, one a line."""
+    names = (manifest.class_name(label) for label in range(manifest.model.classifier.classes))
+    return "".join(f"{' '.join(name.split())}\n" for name in names)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,56 @@
+"""Calibration recipes: how many images, which method, what stays in high precision. One TOML file each.
+
+::
+
+    description = "ccr-layer1, trained on ImageNet-100"
+    images = "five training pictures of each class"       # for people; --images names the folder
+    samples = 256
+    method = "percentile"                                 # or minmax, entropy
+    percentile = 99.99
+    keep_high_precision = ["stem", "binarizer"]           # or "auto"
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from ccr_deploy.core.records import Record, read_toml
+from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.quantization.ranges import Method
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEFAULT_HIGH_PRECISION = ("stem", "binarizer")
+"""0.3 % of the paper's encoder's work; quantized, they cause more than a third of the demo's flipped bits."""
+
+
+class Recipe(Record):
+    """How to calibrate. Where `images` are many, `samples` of them are spread evenly over the folder.
+
+    Without `keep_high_precision` a table's own layers are kept, and for a new table the default ones.
+    """
+
+    description: str = ""
+    images: str = ""
+    samples: Annotated[int, Field(ge=1)] = 256
+    held_out_samples: Annotated[int, Field(ge=1)] = 500
+    method: Method = "percentile"
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    keep_high_precision: tuple[str, ...] | Literal["auto"] | None = None
+
+    @property
+    def method_name(self) -> str:
+        """The method with its parameter."""
+        return f"percentile {self.percentile:g}" if self.method == "percentile" else self.method
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a TOML file.
+
+    Raises:
+        WrongUsageError: there is none, or a field is unknown or wrong.
+    """
+    return read_toml(Recipe, path, error=WrongUsageError)

@@ -1,0 +1,1 @@
+"""The machines that engines are built for."""

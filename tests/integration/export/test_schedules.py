@@ -1,0 +1,143 @@
+"""Every unroll schedule gives the payload that PyTorch gives, run iteration by iteration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+
+from ccr_deploy.codec.contract import pack_code
+from ccr_deploy.core.metrics import flipped_bits
+from ccr_deploy.export.to_onnx import to_onnx
+from ccr_deploy.export.uint8_io import BaselineGraph, EncoderGraph
+from ccr_deploy.export.unroll import UnrolledBaseline, unroll
+from ccr_deploy.models.chain import BaselineChain, CcrChain, normalise
+from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
+from ccr_deploy.models.config import ClassifierConfig, EncoderConfig, ModelConfig
+from ccr_deploy.models.presets import preset
+from ccr_deploy.verification.verify import TIE_MARGIN
+from tests.conftest import ALL_SCHEDULES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from ccr_deploy.bundle.reader import Schedule
+    from ccr_deploy.models.checkpoint import Checkpoint
+
+
+def values_before_sign(checkpoint: Checkpoint, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The reference: PyTorch, iteration by iteration."""
+    chain = build_model(checkpoint)
+    assert isinstance(chain, CcrChain)
+    with torch.inference_mode():
+        image = normalise(torch.from_numpy(images), checkpoint.preprocessing)
+        features = chain.encoder.features(image, checkpoint.config.iterations)
+        return chain.encoder.binarizer.conv(features).numpy().reshape(len(images), -1)
+
+
+def encoder_session(checkpoint: Checkpoint, schedule: Schedule, folder: Path) -> onnxruntime.InferenceSession:
+    chain = build_model(checkpoint)
+    assert isinstance(chain, CcrChain)
+    config = checkpoint.config
+    module = EncoderGraph(unroll(chain.encoder, config.iterations, schedule), checkpoint.preprocessing)
+    example = torch.zeros(2, config.image_height, config.image_width, 3, dtype=torch.uint8)
+    path = folder / f"{schedule}.onnx"
+    ir.save(to_onnx(module, example, "image", "code", share_repeated_work=schedule != "plain"), path)
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def count_flips(
+    checkpoint: Checkpoint,
+    images: npt.NDArray[np.uint8],
+    folder: Path,
+    schedules: tuple[Schedule, ...] = ALL_SCHEDULES,
+) -> dict[Schedule, int]:
+    """Flipped bits by schedule; each one must lie within rounding of 0."""
+    values = values_before_sign(checkpoint, images)
+    expected = pack_code(values)
+    near_zero = np.abs(values) <= TIE_MARGIN * values.std()
+    counts = {}
+    for schedule in schedules:
+        session = encoder_session(checkpoint, schedule, folder)
+        batches = [
+            session.run(None, {"image": images[start : start + 64]})[0] for start in range(0, len(images), 64)
+        ]
+        flips = flipped_bits(expected, np.concatenate(batches))
+        assert not (flips & ~near_zero).any(), f"{schedule}: a bit flipped that rounding does not explain"
+        counts[schedule] = int(flips.sum())
+    return counts
+
+
+def random_images(count: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(3).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def test_trained_weights_on_a_thousand_real_crops(
+    trained_checkpoint: Checkpoint, real_crops: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
+    counts = count_flips(trained_checkpoint, real_crops, tmp_path)
+    print(f"flipped bits of {real_crops.shape[0] * 288}: {counts}")
+
+
+def test_trained_weights_on_random_images(trained_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    count_flips(trained_checkpoint, random_images(64, 48, 48), tmp_path)
+
+
+def test_untrained_weights_on_a_thousand_real_crops(
+    real_crops: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
+    count_flips(untrained_checkpoint(preset("demo")), real_crops, tmp_path)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 32])
+def test_any_number_of_iterations(iterations: int, tmp_path: Path) -> None:
+    config = preset("demo").model_copy(update={"iterations": iterations})
+    hoisting: tuple[Schedule, ...] = ("iteration-major", "layer-major")
+    count_flips(untrained_checkpoint(config), random_images(5, 48, 48), tmp_path, hoisting)
+
+
+@pytest.mark.parametrize(("height", "width", "code_channels"), [(16, 16, 8), (32, 80, 24), (96, 48, 64)])
+def test_any_image_size_and_width(height: int, width: int, code_channels: int, tmp_path: Path) -> None:
+    config = ModelConfig(
+        image_height=height,
+        image_width=width,
+        iterations=4,
+        encoder=EncoderConfig(stem_channels=5, cell_channels=(3, 7, 9), code_channels=code_channels),
+        classifier=ClassifierConfig(cut="layer1", classes=3, stage_channels=(4, 4, 4, 4)),
+    )
+    count_flips(untrained_checkpoint(config), random_images(3, height, width), tmp_path)
+
+
+def test_a_wrong_weight_is_noticed(trained_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """The check above can fail: a slightly different encoder flips bits that rounding does not explain."""
+    images = random_images(8, 48, 48)
+    values = values_before_sign(trained_checkpoint, images)
+    weights = dict(trained_checkpoint.state_dict)
+    weights["encoder.cells.1.hidden_conv.weight"] = weights["encoder.cells.1.hidden_conv.weight"] * 1.2
+    other = replace(trained_checkpoint, state_dict=weights)
+    codes = encoder_session(other, "layer-major", tmp_path).run(None, {"image": images})[0]
+    flips = flipped_bits(pack_code(values), codes)
+    assert (flips & (np.abs(values) > TIE_MARGIN * values.std())).any()
+
+
+def test_the_baseline_restores_and_answers_as_pytorch_does(tiny_baseline: Checkpoint, tmp_path: Path) -> None:
+    chain = build_model(tiny_baseline)
+    assert isinstance(chain, BaselineChain)
+    config = tiny_baseline.config
+    example = torch.zeros(2, config.image_height, config.image_width, 3, dtype=torch.uint8)
+    model = to_onnx(
+        BaselineGraph(UnrolledBaseline(chain), tiny_baseline.preprocessing), example, "image", "logits"
+    )
+    ir.save(model, tmp_path / "baseline.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "baseline.onnx", providers=["CPUExecutionProvider"])
+    images = random_images(6, config.image_height, config.image_width)
+    with torch.inference_mode():
+        expected = chain(normalise(torch.from_numpy(images), tiny_baseline.preprocessing)).numpy()
+    np.testing.assert_allclose(session.run(None, {"image": images})[0], expected, atol=1e-5)

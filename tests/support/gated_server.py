@@ -1,0 +1,77 @@
+"""A local server whose engines wait for files.
+
+``python -m tests.support.gated_server BUNDLE STORE GATES SETTINGS``
+
+Engines load once ``GATES/load`` is there, and run while ``GATES/run`` is there; ``GATES/held`` appears when a
+run waits for it. The limits are 4 images in a run, and 8 that wait. The settings are JSON: `grace_seconds`,
+`allowed_hosts`, and `times` as in `Times`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ccr_deploy.bundle.reader import Bundle
+from ccr_deploy.cli.serve import tell_json
+from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.engines.store import EngineStore
+from ccr_deploy.serving.client_limits import Times
+from ccr_deploy.serving.limits import Limits
+from ccr_deploy.serving.server import LocalServer
+
+if TYPE_CHECKING:
+    from ccr_deploy.backends.base import Arrays, Runner
+    from ccr_deploy.engines.store import Engine
+
+LIMITS = Limits(max_batch=4, max_waiting=8)
+
+
+def wait_for(gate: Path) -> None:
+    while not gate.exists():
+        time.sleep(0.005)
+
+
+class GatedRunner:
+    """A runner whose every run waits for the gate."""
+
+    def __init__(self, runner: Runner, gate: Path) -> None:
+        self._runner = runner
+        self._gate = gate
+        self.inputs = runner.inputs
+
+    def __enter__(self) -> GatedRunner:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._runner.__exit__(*error)
+
+    def infer(self, feeds: Arrays) -> Any:
+        if not self._gate.exists():
+            self._gate.with_name("held").touch()
+            wait_for(self._gate)
+        return self._runner.infer(feeds)
+
+
+class GatedFactory(EngineFactory):
+    """Loads each engine once the gate opens."""
+
+    gates: Path
+
+    def load(self, engine: Engine) -> Any:
+        wait_for(self.gates / "load")
+        return GatedRunner(super().load(engine), self.gates / "run")
+
+
+if __name__ == "__main__":
+    bundle, store, gates = map(Path, sys.argv[1:4])
+    settings = json.loads(sys.argv[4])
+    times = Times(**settings.pop("times", {}))
+    factory = GatedFactory(Bundle.open(bundle), "cpu", EngineStore(store))
+    factory.gates = gates
+    server = LocalServer(factory, LIMITS, "127.0.0.1", 0, 0, times=times, **settings)
+    asyncio.run(server.run(tell_json))

@@ -1,0 +1,67 @@
+"""ONNX Runtime's CUDA provider, as far as it goes without a GPU: its options, and what a user is told."""
+
+from __future__ import annotations
+
+import onnxruntime
+import pytest
+
+from ccr_deploy.backends.onnxruntime.cuda import gpu_only, not_loaded, without_cuda
+from ccr_deploy.core.gpu_driver import GpuDriver, GpuExtras, gpu_extras
+
+CUDA_13 = gpu_extras(GpuDriver("580.65.06", (13, 0)), (3, 12), "x86_64")
+CUDA_12 = gpu_extras(GpuDriver("550.54.14", (12, 4)), (3, 12), "x86_64")
+TOO_OLD = gpu_extras(GpuDriver("470.82.01", (11, 4)), (3, 12), "x86_64")
+JETSON = gpu_extras(GpuDriver("540.4.0", (12, 6), is_jetson=True), (3, 10), "aarch64")
+IDENTITY = (
+    b'\x08\t:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x12"
+)
+
+
+def test_an_operator_on_the_cpu_is_refused() -> None:
+    """By ONNX Runtime itself: without a provider for a GPU all operators would be the CPU's."""
+    onnxruntime.InferenceSession(IDENTITY, providers=[])
+    with pytest.raises(Exception, match="fallback to CPU EP has been explicitly disabled"):
+        onnxruntime.InferenceSession(IDENTITY, gpu_only(onnxruntime), providers=[])
+
+
+@pytest.mark.parametrize(
+    ("built_for", "extras", "advice"),
+    [
+        ("13.0", CUDA_13, "it needs the libraries of CUDA 13.0: pip install 'ccr-deploy[cuda]'"),
+        ("12.8", CUDA_12, "it needs the libraries of CUDA 12.8: pip install 'ccr-deploy[cuda12]'"),
+        # The workstation's, which Model Optimizer holds back, beside a new driver.
+        (
+            "12.8",
+            CUDA_13,
+            (
+                "it needs the libraries of CUDA 12.8; in an environment of its own pip install "
+                "'ccr-deploy[cuda]' brings CUDA 13"
+            ),
+        ),
+        (
+            "13.0",
+            CUDA_12,
+            (
+                "it needs the libraries of CUDA 13.0; in an environment of its own pip install "
+                "'ccr-deploy[cuda12]' brings CUDA 12"
+            ),
+        ),
+        ("", CUDA_13, "it needs the libraries of its own CUDA and cuDNN: pip install 'ccr-deploy[cuda]'"),
+        ("13.0", TOO_OLD, "the driver 470.82.01 (CUDA 11.4) is older than 535: update it"),
+        ("13.0", JETSON, "a Jetson: its JetPack brings TensorRT"),
+    ],
+)
+def test_a_provider_that_does_not_load_names_the_extra(
+    built_for: str, extras: GpuExtras, advice: str
+) -> None:
+    text = not_loaded("1.31.1", built_for, "no libcublasLt.so.13", extras)
+    assert text == f"ONNX Runtime 1.31.1 could not load its CUDA provider (no libcublasLt.so.13): {advice}"
+
+
+def test_an_onnx_runtime_without_cuda_is_to_be_replaced() -> None:
+    assert without_cuda("1.31.1", CUDA_12) == (
+        "this ONNX Runtime 1.31.1 was built without CUDA: pip uninstall onnxruntime, then "
+        "pip install 'ccr-deploy[cuda12]'"
+    )
+    assert without_cuda("1.31.1", JETSON).endswith("without CUDA: a Jetson: its JetPack brings TensorRT")

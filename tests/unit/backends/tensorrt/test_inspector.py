@@ -1,0 +1,93 @@
+"""The engine inspector's several ways to say in which precision a layer computes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccr_deploy.backends.build_facts import ExecutedConvolutions
+from ccr_deploy.backends.tensorrt.inspector import executed_convolutions
+from ccr_deploy.errors import EngineError
+
+
+def text(*layers: object) -> str:
+    return json.dumps({"Layers": layers})
+
+
+def myelin(name: str, datatype: str, kind: str = "correlation", metadata: str | None = None) -> dict:
+    """As TensorRT-RTX 1.7 describes a layer."""
+    return {
+        "Name": f"{name}_U62_myl0_6",
+        "LayerType": kind,
+        "Inputs": [{"Name": "x", "Dimensions": [1, 64, 112, 112], "Datatype": datatype, "Format": "(NHWC)"}],
+        "Constants": [{"Name": "c", "Datatype": datatype}, {"Name": "scale", "Datatype": "Float"}],
+        "Outputs": [{"Name": "y", "Datatype": "Float"}],
+        "TacticName": "__myelin_CASK_STUB",
+        "Metadata": metadata or f"[ONNX Layer: {name}]\x1e[ONNX Layer: stem_DequantizeLinear]",
+    }
+
+
+def cask(name: str, format_and_type: str, **more: object) -> dict:
+    """As TensorRT 8 to 10 describe one."""
+    return {
+        "Name": name,
+        "LayerType": "CaskConvolution",
+        "ParameterType": "Convolution",
+        "Inputs": [{"Name": "x", "Location": "Device", "Format/Datatype": format_and_type}],
+        "Outputs": [{"Name": "y", "Format/Datatype": "Row major linear FP32"}],
+        **more,
+    }
+
+
+def test_layers_of_tensorrt_rtx() -> None:
+    layers = text(
+        myelin("stem", "Half"),
+        myelin("cell1/input_conv", "Int8"),
+        myelin("cell1/t2/hidden_conv", "Int8"),
+        myelin("binarizer", "Float"),
+    )
+    names = ["stem", "cell1/input_conv", "cell1/t2/hidden_conv", "binarizer"]
+    assert executed_convolutions(layers, names) == ExecutedConvolutions(int8=2, fp16=1, fp32=1)
+
+
+@pytest.mark.parametrize(
+    ("description", "precision"),
+    [
+        ("Four wide channel vectorized row major Int8 format", "int8"),
+        ("Thirty-two wide channel vectorized row major INT8 format", "int8"),
+        ("Channel major FP16 format where channel % 8 == 0", "fp16"),
+        ("Row major linear FP16 format", "fp16"),
+        ("Half", "fp16"),
+        ("Row major linear FP32", "fp32"),
+        ("Float", "fp32"),
+        ("BFloat16", "unknown"),
+        ("FP8", "unknown"),
+        ("Unknown format", "unknown"),
+    ],
+)
+def test_descriptions_of_types(description: str, precision: str) -> None:
+    metadata = "[ONNX Layer: a]\x1f[ONNX Layer: b]"
+    found = executed_convolutions(text(cask("a + b", description, Metadata=metadata)), ["a"])
+    assert found == ExecutedConvolutions(**{precision: 1})
+
+
+def test_without_metadata_the_name_lists_the_nodes() -> None:
+    layers = text(cask("w + QuantizeLinear_8 + layer2/0/conv1 + PWN(relu)", "Row major Int8 format"))
+    assert executed_convolutions(layers, ["layer2/0/conv1"]).int8 == 1
+
+
+def test_a_layer_that_does_not_convolve_tells_nothing() -> None:
+    layers = text(myelin("stem", "Int8", kind="kgen"), myelin("stem", "Int8", kind="Reformat"))
+    assert executed_convolutions(layers, ["stem"]) == ExecutedConvolutions(unknown=1)
+
+
+def test_what_no_layer_names_is_unknown() -> None:
+    foreign = {"Name": "{ForeignNode[a...b]}", "LayerType": "Myelin", "Inputs": [], "Outputs": []}
+    assert executed_convolutions(text(foreign, "a + b"), ["a", "b"]) == ExecutedConvolutions(unknown=2)
+
+
+@pytest.mark.parametrize("answer", ["", "{", "[]", "{}", '{"Bindings": []}'])
+def test_what_is_no_answer_of_the_inspector(answer: str) -> None:
+    with pytest.raises(EngineError, match="inspector's answer cannot be read"):
+        executed_convolutions(answer, [])

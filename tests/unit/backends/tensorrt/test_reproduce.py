@@ -1,0 +1,115 @@
+"""The commands of trtexec and Polygraphy, word for word."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ccr_deploy.backends.build_facts import BuildFacts
+from ccr_deploy.backends.tensorrt.reproduce import reproduction
+from ccr_deploy.engines.sidecar import EngineKey, EngineOrigin, Sidecar
+from ccr_deploy.targets.options import Batch, ResolvedTarget, RtxOptions, TensorRtOptions
+
+SHAPES = {"image": (224, 224, 3)}
+
+
+def commands(options: TensorRtOptions | RtxOptions, version: str, precision: str = "int8") -> list[str]:
+    resolved = ResolvedTarget(
+        backend="tensorrt",
+        precision=precision,
+        schedule="layer-major",
+        batch=Batch(min=1, opt=8, max=32),
+        options=options,
+    )
+    key = EngineKey(
+        stage="encoder",
+        precision=precision,
+        schedule="layer-major",
+        source_hash="ab" * 32,
+        graph_sha256="ef" * 32,
+        backend="tensorrt",
+        backend_version=version,
+        device="NVIDIA L4 (compute capability 8.9)",
+        target_digest=resolved.digest,
+    )
+    sidecar = Sidecar(
+        schema_version=2,
+        key=key,
+        origin=EngineOrigin(
+            created_by="test",
+            target="l4",
+            resolved_target=resolved,
+            graph_file="graph.onnx",
+            convolutions=40,
+            quantized_convolutions=38,
+        ),
+        build_seconds=1,
+        build=BuildFacts(library_version=version),
+        engine_bytes=1,
+        engine_sha256="00",
+    )
+    return reproduction(sidecar, Path("encoder.plan"), Path("my bundle/graph.onnx"), SHAPES)
+
+
+def test_tensorrt_10() -> None:
+    build, polygraphy, run, polygraphy_run = commands(
+        TensorRtOptions(workspace_mib=4096, optimization_level=4), "10.13.3.9"
+    )
+    assert build == (
+        "trtexec '--onnx=my bundle/graph.onnx' --minShapes=image:1x224x224x3 --optShapes=image:8x224x224x3 "
+        "--maxShapes=image:32x224x224x3 --profilingVerbosity=detailed --memPoolSize=workspace:4096M --noTF32 "
+        "--builderOptimizationLevel=4 --stronglyTyped --skipInference --saveEngine=trtexec.plan"
+    )
+    assert polygraphy == (
+        "polygraphy convert 'my bundle/graph.onnx' --trt-min-shapes 'image:[1,224,224,3]' --trt-opt-shapes "
+        "'image:[8,224,224,3]' --trt-max-shapes 'image:[32,224,224,3]' --pool-limit workspace:4096M "
+        "--strongly-typed --builder-optimization-level 4 -o polygraphy.plan"
+    )
+    assert run == "trtexec --loadEngine=encoder.plan --shapes=image:8x224x224x3 --useCudaGraph"
+    assert polygraphy_run == (
+        "polygraphy run encoder.plan --model-type=engine --trt --input-shapes 'image:[8,224,224,3]'"
+    )
+
+
+def test_compatible_engines_say_so() -> None:
+    options = TensorRtOptions(version_compatible=True, hardware_compatibility="ampere-plus", tf32=True)
+    build, polygraphy, run, _ = commands(options, "10.3.0")
+    assert run.endswith("--useCudaGraph --versionCompatible")
+    for option in ("--versionCompatible", "--hardwareCompatibilityLevel=ampere+"):
+        assert option in shlex.split(build)
+    assert "--noTF32" not in build
+    assert "--hardware-compatibility-level ampere_plus" in polygraphy
+    for option in ("--version-compatible", "--tf32"):
+        assert option in shlex.split(polygraphy)
+
+
+def test_tensorrt_11_needs_no_flag_for_strong_types() -> None:
+    assert "--stronglyTyped" not in commands(TensorRtOptions(), "11.4.0")[0]
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags"), [("fp32", []), ("fp16", ["--fp16"]), ("int8", ["--fp16", "--int8"])]
+)
+def test_tensorrt_8_6_has_flags_of_precision(precision: str, flags: list[str]) -> None:
+    for command in commands(TensorRtOptions(), "8.6.2", precision)[:2]:
+        words = shlex.split(command)
+        assert [word for word in words if word in {"--fp16", "--int8"}] == flags
+        assert not {"--stronglyTyped", "--strongly-typed"} & set(words)
+
+
+def test_tensorrt_rtx_has_a_tool_of_its_own() -> None:
+    options = RtxOptions(compute_capabilities=("8.6", "12.0"))
+    caveat, build, polygraphy, run, polygraphy_run = commands(options, "1.7.1.116")
+    assert caveat.startswith("# For TensorRT-RTX neither tool")
+    assert build.startswith("tensorrt_rtx ")
+    assert "--computeCapabilities=86,120" in build
+    assert polygraphy.startswith("env POLYGRAPHY_USE_TENSORRT_RTX=1 polygraphy convert")
+    assert "--compute-capabilities 8.6 12.0" in polygraphy
+    assert "--useCudaGraph" not in run
+    assert run.endswith("--allocationStrategy=runtime")
+    assert "--allocation-strategy runtime" in polygraphy_run
+    _, build, polygraphy, *_ = commands(RtxOptions(compute_capabilities=("current",)), "1.7.1.116")
+    assert "--useGpu" in build
+    assert "--use-gpu" in polygraphy

@@ -1,0 +1,113 @@
+"""The statistics of a race, on samples that were made up."""
+
+import numpy as np
+import pytest
+
+from ccr_deploy.benchmarking.interleaving import Samples, speedup_interval, timings
+from ccr_deploy.benchmarking.worker import Competitor
+from ccr_deploy.core.metrics import Interval
+from ccr_deploy.errors import EngineError
+from ccr_deploy.targets.options import CpuOptions
+
+
+def moods(rounds: int, seed: int) -> np.ndarray:
+    """How much slower the machine is in each round."""
+    return np.random.default_rng(seed).lognormal(0, 0.3, size=(rounds, 1))
+
+
+def samples(median: float, mood: np.ndarray, runs: int, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).lognormal(0, 0.05, size=(len(mood), runs))
+    return median * mood * noise
+
+
+def width(interval: Interval) -> float:
+    return interval.high - interval.low
+
+
+def entry(name: str, milliseconds: np.ndarray, *, is_target: bool = False) -> Samples:
+    competitor = Competitor(name, is_target, "onnxruntime", CpuOptions(), ())
+    return Samples(competitor, "1.20.0", milliseconds, peak_memory_mib=64.0)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.5])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_interval_contains_the_true_ratio(ratio, seed):
+    mood = moods(30, seed)
+    interval = speedup_interval(samples(10, mood, 20, seed + 10), samples(10 / ratio, mood, 40, seed + 20))
+    assert interval.low < ratio < interval.high
+
+
+def test_the_interval_excludes_ratios_that_are_clearly_wrong():
+    mood = moods(30, 0)
+    interval = speedup_interval(samples(10, mood, 20, 1), samples(4, mood, 20, 2))
+    assert 2.0 < interval.low < interval.high < 3.0
+
+
+def test_a_competitor_against_itself_is_exactly_one():
+    taken = samples(10, moods(10, 0), 20, 1)
+    assert speedup_interval(taken, taken) == Interval(1.0, 1.0)
+
+
+def test_a_mood_that_both_share_widens_the_interval_less_than_moods_of_their_own():
+    mood = moods(30, 0)
+    reference = samples(10, mood, 20, 1)
+    shared = speedup_interval(reference, samples(4, mood, 20, 2))
+    own = speedup_interval(reference, samples(4, moods(30, 5), 20, 2))
+    assert width(shared) < width(own) / 2
+
+
+def test_runs_of_one_turn_do_not_count_as_independent():
+    mood, own_mood = moods(10, 0), moods(10, 1)
+    few = speedup_interval(samples(10, mood, 5, 1), samples(4, own_mood, 5, 2))
+    many = speedup_interval(samples(10, mood, 200, 1), samples(4, own_mood, 200, 2))
+    assert width(many) > width(few) / 2  # independent runs would make it six times narrower
+
+
+def test_the_interval_is_the_same_on_every_call():
+    reference, other = samples(10, moods(10, 0), 20, 1), samples(4, moods(10, 0), 20, 2)
+    assert speedup_interval(reference, other) == speedup_interval(reference, other)
+
+
+def test_one_round_has_an_interval_without_width():
+    assert speedup_interval(np.full((1, 5), 10.0), np.full((1, 3), 4.0)) == Interval(2.5, 2.5)
+
+
+def test_percentiles_are_taken_over_all_raw_samples():
+    milliseconds = np.arange(1.0, 101.0).reshape(4, 25)
+    (timing,) = timings("encoder", [entry("only", milliseconds)], 1)
+    assert timing.runs == 100
+    assert (timing.latency_ms_p50, timing.latency_ms_mean) == (50.5, 50.5)
+    assert (timing.latency_ms_p90, timing.latency_ms_p99) == pytest.approx((90.1, 99.01))
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(1, 100.0), (32, 3200.0)])
+def test_throughput_counts_the_images_of_a_batch(batch, expected):
+    (timing,) = timings("encoder", [entry("only", np.full((2, 3), 10.0))], batch)
+    assert timing.images_per_second == pytest.approx(expected)
+
+
+def test_speed_ups_are_over_the_first_competitor():
+    first, second = timings(
+        "chain", [entry("eager", np.full((2, 3), 10.0)), entry("engine", np.full((2, 5), 4.0))], 1
+    )
+    assert (first.speedup, first.speedup_interval) == (1.0, Interval(1.0, 1.0))
+    assert (second.speedup, second.speedup_interval) == (2.5, Interval(2.5, 2.5))
+
+
+def test_a_timing_names_its_subject_and_competitor():
+    (timing,) = timings("chain", [entry("engine", np.ones((2, 3)), is_target=True)], 1)
+    assert (timing.subject, timing.competitor, timing.is_target) == ("chain", "engine", True)
+    assert (timing.backend_version, timing.peak_memory_mib) == ("1.20.0", 64.0)
+
+
+def test_a_competitor_whose_process_was_killed_is_named(tmp_path):
+    from ccr_deploy.benchmarking.worker import Competitor, Worker
+    from ccr_deploy.targets.options import CpuOptions
+
+    missing = Competitor("ghost", True, "onnxruntime", CpuOptions(), ((tmp_path / "none.onnx", "fp32"),))
+    with Worker(missing, 1) as worker:
+        with pytest.raises(EngineError, match="ghost: "):
+            worker.wait_until_loaded()
+        worker._process._process.wait(timeout=30)
+        with pytest.raises(EngineError, match="ghost: its process ended"):
+            worker.take_turn(1)

@@ -1,0 +1,110 @@
+"""Processes that are talked to over a pipe."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ccr_deploy.core.child_process import ChildProcess, ProcessEndedError, peak_memory_mib
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ECHO = """
+import os, signal, sys, time
+from ccr_deploy.core.child_process import parent_connection
+pipe = parent_connection()
+pipe.send(os.getpid())
+while True:
+    what, value = pipe.recv()
+    if what == "echo":
+        pipe.send(value)
+    elif what == "print":
+        print(value, flush=True)
+        print(value, file=sys.stderr, flush=True)
+        pipe.send("printed")
+    elif what == "environment":
+        pipe.send(os.environ.get(value))
+    elif what == "exit":
+        sys.exit(value)
+    elif what == "kill":
+        os.kill(os.getpid(), value)
+    elif what == "sleep":
+        time.sleep(value)
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "echo_child.py").write_text(ECHO)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "echo_child"
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_messages_go_both_ways(module: str) -> None:
+    with ChildProcess(module) as child:
+        pid = child.receive(30)
+        child.send(("echo", {"a": 1}))
+        assert child.receive(30) == {"a": 1}
+    assert not is_running(pid)
+
+
+def test_what_it_prints_goes_to_its_log(module: str, tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    with ChildProcess(module, log=log) as child:
+        child.receive(30)
+        child.send(("print", "hello"))
+        assert child.receive(30) == "printed"
+        assert log.read_text() == "hello\nhello\n"
+
+
+def test_its_environment_is_the_owner_s_and_more(module: str) -> None:
+    with ChildProcess(module, environment={"EXTRA": "yes"}) as child:
+        child.receive(30)
+        for name, value in (("EXTRA", "yes"), ("PATH", os.environ["PATH"])):
+            child.send(("environment", name))
+            assert child.receive(30) == value
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [(("exit", 7), r"ended \(exit status 7\)"), (("kill", 9), "ended by SIGKILL"), (("kill", 11), "SIGSEGV")],
+)
+def test_how_it_ended_is_told(module: str, request_: tuple[str, int], message: str) -> None:
+    with ChildProcess(module) as child:
+        child.receive(30)
+        child.send(request_)
+        with pytest.raises(ProcessEndedError, match=message):
+            child.receive(30)
+
+
+def test_one_that_says_nothing_in_time(module: str) -> None:
+    with ChildProcess(module, patience_seconds=0) as child:
+        child.receive(30)
+        child.send(("sleep", 60))
+        with pytest.raises(TimeoutError):
+            child.receive(0.2)
+
+
+def test_one_that_does_not_notice_is_ended(module: str) -> None:
+    started = time.monotonic()
+    with ChildProcess(module, patience_seconds=0) as child:
+        pid = child.receive(30)
+        child.send(("sleep", 600))
+    assert not is_running(pid)
+    assert time.monotonic() - started < 60
+
+
+def test_a_process_knows_its_own_peak() -> None:
+    assert 5 < peak_memory_mib() < 100_000

@@ -1,0 +1,481 @@
+"""The engine store: what is found was built so, and what was damaged is refused."""
+
+import hashlib
+import json
+import stat
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ccr_deploy.backends.build_facts import BuildFacts, log_path
+from ccr_deploy.core.plain_records import to_json
+from ccr_deploy.core.private_folder import sharing_problem
+from ccr_deploy.engines.sidecar import EngineKey, EngineOrigin, sidecar_path
+from ccr_deploy.engines.store import ENVIRONMENT_VARIABLE, Engine, EngineStore
+from ccr_deploy.errors import EngineError
+from ccr_deploy.targets.options import CpuOptions, ResolvedTarget
+
+KEY = EngineKey(
+    stage="encoder",
+    precision="fp32",
+    schedule="layer-major",
+    source_hash="ab" * 32,
+    graph_sha256="ef" * 32,
+    backend="onnxruntime",
+    backend_version="1.20.0",
+    device="a CPU",
+    target_digest="cd" * 32,
+)
+ORIGIN = EngineOrigin(
+    created_by="test",
+    target="cpu",
+    resolved_target=ResolvedTarget(
+        backend="onnxruntime", precision="fp32", schedule="layer-major", batch=None, options=CpuOptions()
+    ),
+    graph_file="encoder.onnx",
+    convolutions=40,
+    quantized_convolutions=0,
+)
+FACTS = SimpleNamespace(contract_id="0123", weights=SimpleNamespace(sha256="ab" * 32))
+"""What a note's name is made of."""
+OTHER = {
+    "stage": "classifier",
+    "schedule": "plain",
+    "source_hash": "ac" * 32,
+    "graph_sha256": "ee" * 32,
+    "backend": "pytorch",
+    "backend_version": "1.21.0",
+    "device": "another CPU",
+    "target_digest": "ce" * 32,
+    "weight_bits": 7,
+}
+
+
+class AccidentError(Exception):
+    """Something that goes wrong within a build."""
+
+
+def build(store: EngineStore, key: EngineKey = KEY, content: bytes = b"an engine") -> Engine:
+    def write(path: Path) -> BuildFacts:
+        path.write_bytes(content)
+        return BuildFacts()
+
+    return store.build(key, ".onnx", ORIGIN, write)
+
+
+def refusal(store: EngineStore, key: EngineKey = KEY) -> str:
+    with pytest.raises(EngineError) as caught:
+        store.find(key, ".onnx")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edit(engine: Engine, change) -> None:
+    path = sidecar_path(engine.path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_built_engine_is_found(tmp_path):
+    store = EngineStore(tmp_path / "engines")
+    assert store.find(KEY, ".onnx") is None
+    built = build(store)
+    assert store.find(KEY, ".onnx") == built
+
+
+def test_a_built_engine_holds_what_was_written(tmp_path):
+    assert build(EngineStore(tmp_path)).path.read_bytes() == b"an engine"
+
+
+def test_an_engine_s_name_says_stage_and_precision(tmp_path):
+    assert build(EngineStore(tmp_path)).path.name == "encoder.fp32.onnx"
+
+
+def test_a_sidecar_stands_beside_its_engine(tmp_path):
+    engine = build(EngineStore(tmp_path))
+    content = json.loads((engine.path.parent / "encoder.fp32.onnx.json").read_text())
+    assert content["key"] == asdict(KEY)
+    assert content["engine_bytes"] == len(b"an engine")
+
+
+def test_a_new_store_finds_an_unchanged_key_again(tmp_path):
+    build(EngineStore(tmp_path))
+    assert EngineStore(tmp_path).find(replace(KEY), ".onnx").path.exists()
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_another_key_is_another_engine(tmp_path, field):
+    store = EngineStore(tmp_path)
+    build(store)
+    assert store.find(replace(KEY, **{field: OTHER[field]}), ".onnx") is None
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "is_found"),
+    [
+        ("onnxruntime", "fp32", True),
+        ("onnxruntime", "int8", False),  # the first ones may compute wrongly, and were not checked
+        ("openvino", "int8", True),
+    ],
+)
+def test_which_engines_of_the_first_revision_are_found(backend, precision, is_found):
+    key = replace(KEY, backend=backend, precision=precision)
+    text = json.dumps([1, asdict(key)], sort_keys=True)
+    assert (key.digest == hashlib.sha256(text.encode()).hexdigest()[:24]) is is_found
+
+
+def test_building_again_replaces_the_engine(tmp_path):
+    store = EngineStore(tmp_path)
+    build(store)
+    build(store, content=b"a better engine")
+    assert store.find(KEY, ".onnx").path.read_bytes() == b"a better engine"
+
+
+def test_building_again_leaves_one_folder(tmp_path):
+    store = EngineStore(tmp_path)
+    build(store)
+    build(store, content=b"a better engine")
+    assert [entry.name for entry in tmp_path.iterdir()] == [KEY.digest]
+
+
+def test_engines_of_two_keys_stand_side_by_side(tmp_path):
+    store = EngineStore(tmp_path)
+    other = replace(KEY, stage="classifier")
+    build(store, content=b"one")
+    build(store, other, content=b"two")
+    assert store.find(KEY, ".onnx").path.read_bytes() == b"one"
+    assert store.find(other, ".onnx").path.read_bytes() == b"two"
+
+
+def test_an_engine_without_its_sidecar_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    path = sidecar_path(build(store).path)
+    path.unlink()
+    message = refusal(store)
+    assert f"{path}: missing" in message
+    assert "build it again" in message
+
+
+def test_a_sidecar_without_its_engine_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    path = build(store).path
+    path.unlink()
+    assert f"{path}: missing from its folder" in refusal(store)
+
+
+@pytest.mark.parametrize("field", ["source_hash", "backend_version", "device", "target_digest", "schedule"])
+def test_another_engine_s_folder_is_refused_and_the_field_named(tmp_path, field):
+    store = EngineStore(tmp_path)
+    engine = build(store)
+    key = replace(KEY, **{field: OTHER[field]})
+    engine.path.parent.rename(tmp_path / key.digest)
+    assert f"its sidecar's {field} is {getattr(KEY, field)}, expected {OTHER[field]}" in refusal(store, key)
+
+
+def test_another_engine_s_sidecar_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    key = replace(KEY, source_hash=OTHER["source_hash"])
+    engine, other = build(store), build(store, key, content=b"other")
+    sidecar_path(engine.path).write_bytes(sidecar_path(other.path).read_bytes())
+    assert f"its sidecar's source_hash is {key.source_hash}, expected {KEY.source_hash}" in refusal(store)
+
+
+def test_a_sidecar_of_another_version_of_the_backend_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    edit(build(store), lambda content: content["key"].update(backend_version="1.19.2"))
+    assert "its sidecar's backend_version is 1.19.2, expected 1.20.0" in refusal(store)
+
+
+def test_every_changed_byte_of_the_engine_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    engine = build(store)
+    content = engine.path.read_bytes()
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1
+        engine.path.write_bytes(damaged)
+        message = refusal(store)
+        assert f"{engine.path}: changed since it was built" in message
+        assert engine.sidecar.engine_sha256[:12] in message
+
+
+def test_a_cut_engine_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    engine = build(store)
+    engine.path.write_bytes(engine.path.read_bytes()[:-1])
+    assert "changed since it was built" in refusal(store)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[]", "schema version None"),
+        ("null", "schema version None"),
+        ("7", "schema version None"),
+    ],
+)
+def test_a_sidecar_that_is_no_sidecar_is_refused(tmp_path, text, message):
+    store = EngineStore(tmp_path)
+    path = sidecar_path(build(store).path)
+    path.write_text(text)
+    assert f"{path}: {message}" in refusal(store)
+
+
+def test_a_sidecar_of_another_schema_version_is_refused(tmp_path):
+    store = EngineStore(tmp_path)
+    edit(build(store), lambda content: content.update(schema_version=1))
+    assert "schema version 1, this program reads 3" in refusal(store)
+
+
+def test_an_unknown_field_of_a_sidecar_is_refused_and_named(tmp_path):
+    store = EngineStore(tmp_path)
+    edit(build(store), lambda content: content.update(surprise=1))
+    assert "field surprise: " in refusal(store)
+
+
+def test_a_missing_field_of_a_sidecar_is_refused_and_named(tmp_path):
+    store = EngineStore(tmp_path)
+    edit(build(store), lambda content: content["key"].pop("device"))
+    assert "field key.device: " in refusal(store)
+
+
+@pytest.mark.parametrize("error", [AccidentError, KeyboardInterrupt, EngineError])
+def test_an_accident_within_a_build_leaves_nothing(tmp_path, error):
+    def write(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(error):
+        EngineStore(tmp_path).build(KEY, ".onnx", ORIGIN, write)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [AccidentError, KeyboardInterrupt])
+def test_an_accident_within_a_rebuild_leaves_the_old_engine(tmp_path, error):
+    store = EngineStore(tmp_path)
+    build(store)
+
+    def write(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(error):
+        store.build(KEY, ".onnx", ORIGIN, write)
+    assert store.find(KEY, ".onnx").path.read_bytes() == b"an engine"
+
+
+def test_the_log_of_a_failed_build_is_kept_until_one_succeeds(tmp_path):
+    store = EngineStore(tmp_path)
+
+    def fail(path: Path) -> BuildFacts:
+        log_path(path).write_text("why")
+        raise EngineError("cannot be built")
+
+    with pytest.raises(EngineError, match="cannot be built; the builder's log: ") as caught:
+        store.build(KEY, ".onnx", ORIGIN, fail)
+    log = tmp_path / f"{KEY.digest}.failed.log"
+    assert str(log) in str(caught.value)
+    assert log.read_text() == "why"
+    build(store)
+    assert [entry.name for entry in tmp_path.iterdir()] == [KEY.digest]
+
+
+def test_a_build_that_writes_no_engine_is_an_engine_error(tmp_path):
+    with pytest.raises(EngineError):
+        EngineStore(tmp_path).build(KEY, ".onnx", ORIGIN, lambda _: BuildFacts())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unfinished_build_is_not_found(tmp_path):
+    store = EngineStore(tmp_path)
+    found = []
+
+    def write(path: Path) -> BuildFacts:
+        path.write_bytes(b"an engine")
+        found.append(store.find(KEY, ".onnx"))
+        return BuildFacts()
+
+    store.build(KEY, ".onnx", ORIGIN, write)
+    assert found == [None]
+
+
+def test_a_file_where_the_store_should_be_is_an_engine_error(tmp_path):
+    path = tmp_path / "engines"
+    path.write_text("a file")
+    with pytest.raises(EngineError, match="the engine store cannot be written") as caught:
+        build(EngineStore(path))
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_above_the_store_is_an_engine_error(tmp_path):
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(EngineError, match="the engine store cannot be written"):
+        build(EngineStore(tmp_path / "file" / "engines"))
+
+
+def test_what_nobody_builds_any_more_is_removed(tmp_path):
+    """Whatever its process was: in a container every build may be process 1."""
+    abandoned = tmp_path / ".building-x1"
+    (abandoned / "engine").mkdir(parents=True)
+    (abandoned / "engine" / "encoder.fp32.onnx").write_bytes(b"half")
+    build(EngineStore(tmp_path))
+    assert not abandoned.exists()
+
+
+def test_what_another_builds_at_the_same_time_stays(tmp_path):
+    store, other = EngineStore(tmp_path), EngineStore(tmp_path)
+    second = replace(KEY, stage="classifier")
+
+    def write(path: Path) -> BuildFacts:
+        path.write_bytes(b"slow")
+        build(other, second)  # which clears what was abandoned
+        assert path.read_bytes() == b"slow"
+        return BuildFacts()
+
+    store.build(KEY, ".onnx", ORIGIN, write)
+    assert store.find(KEY, ".onnx").path.read_bytes() == b"slow"
+    assert not list(tmp_path.glob(".building-*"))
+
+
+def test_a_build_that_was_killed_is_cleared_by_the_next(tmp_path):
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "import json\n"
+        "from ccr_deploy.engines.sidecar import EngineKey, EngineOrigin\n"
+        "from ccr_deploy.engines.store import EngineStore\n"
+        "from ccr_deploy.core.plain_records import read_record\n"
+        "key = read_record(EngineKey, json.loads(sys.argv[2]))\n"
+        "origin = read_record(EngineOrigin, json.loads(sys.argv[3]))\n"
+        "def die(path):\n"
+        "    path.write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "EngineStore(Path(sys.argv[1])).build(key, '.onnx', origin, die)\n"
+    )
+    records = (to_json(KEY), to_json(ORIGIN))
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path), *records], check=False)
+    assert done.returncode == -9
+    assert [entry.name.startswith(".building-") for entry in tmp_path.iterdir()] == [True]
+    build(EngineStore(tmp_path))
+    assert [entry.name for entry in tmp_path.iterdir()] == [KEY.digest]
+
+
+def test_the_default_store_is_the_environment_s(tmp_path, monkeypatch):
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path))
+    assert EngineStore.default().path == tmp_path
+
+
+def test_without_the_environment_the_default_store_is_in_the_user_s_cache(tmp_path, monkeypatch):
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert EngineStore.default().path == tmp_path / "ccr-deploy" / "engines"
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "user", "problem"),
+    [
+        (1000, 0o40700, 1000, None),
+        (1000, 0o40755, 1000, None),
+        (0, 0o40700, 0, None),
+        (1000, 0o40775, 1000, "other users may write to it (mode 0775)"),
+        (1000, 0o40707, 1000, "other users may write to it (mode 0707)"),
+        (1000, 0o41777, 1000, "other users may write to it (mode 1777)"),
+        (0, 0o40755, 10001, "user 0 owns it, and you are user 10001"),
+        (1000, 0o40700, 0, "user 1000 owns it, and you are user 0"),
+        (0, 0o42777, 10001, "user 0 owns it, and you are user 10001"),
+    ],
+)
+def test_a_store_that_is_not_its_users_alone(owner, mode, user, problem):
+    assert sharing_problem(owner, mode, user) == problem
+
+
+def test_a_new_store_is_its_owners_alone(tmp_path):
+    store = EngineStore(tmp_path / "cache" / "engines")
+    build(store)
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o700
+
+
+def test_a_store_that_others_may_write_to_is_neither_read_nor_written(tmp_path, monkeypatch):
+    store = EngineStore(tmp_path / "engines")
+    build(store)
+    store.path.chmod(0o777)
+    message = r"engines: other users may write to it .mode 0777.* --engines, .* CCR_DEPLOY_SHARED_ENGINES=1$"
+    for use in (
+        lambda: store.find(KEY, ".onnx"),
+        lambda: build(store),
+        lambda: store.chosen(FACTS, "cpu"),
+        lambda: store.choose(FACTS, "cpu", {}),
+    ):
+        with pytest.raises(EngineError, match=message):
+            use()
+    monkeypatch.setenv("CCR_DEPLOY_SHARED_ENGINES", "1")
+    assert store.find(KEY, ".onnx") is not None
+
+
+def test_a_rebuild_that_was_killed_between_its_renames_lost_nothing(tmp_path):
+    store = EngineStore(tmp_path)
+    engine = build(store)
+    abandoned = tmp_path / ".building-x1"
+    abandoned.mkdir()
+    engine.path.parent.rename(abandoned / KEY.digest)
+    assert store.find(KEY, ".onnx") == engine
+    engine.path.parent.rename(abandoned / KEY.digest)
+    build(store, replace(KEY, stage="classifier"))  # which clears what was abandoned
+    assert store.find(KEY, ".onnx") == engine
+    assert not abandoned.exists()
+
+
+def test_what_was_never_written_to_its_end_is_cleared(tmp_path):
+    store = EngineStore(tmp_path)
+    engine = build(store)
+    for left in (tmp_path / ".chosen.0a.json.x1.tmp", engine.path.parent / ".encoder.fp32.onnx.json.x1.tmp"):
+        left.write_text("{")
+    build(store, replace(KEY, stage="classifier"))
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_damaged_note_is_refused_by_who_reads_it_and_replaced_by_who_builds(tmp_path):
+    store = EngineStore(tmp_path)
+    resolved = ORIGIN.resolved_target
+    store.choose(FACTS, "cpu", {"encoder": resolved})
+    (note,) = tmp_path.glob("chosen.*.json")
+    note.write_text("{")
+    with pytest.raises(EngineError, match="damaged: run ccr-deploy build-engine, which replaces it"):
+        store.chosen(FACTS, "cpu")
+    store.choose(FACTS, "cpu", {"classifier": resolved})
+    assert store.chosen(FACTS, "cpu") == {"classifier": resolved}
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)  # noqa: S607
+
+
+def test_a_full_disk_is_named_and_not_the_graph(full_disk):
+    def write(path: Path) -> BuildFacts:
+        """As a library does that cannot write its engine."""
+        try:
+            path.write_bytes(bytes(1 << 20))
+        except OSError:
+            raise EngineError("encoder.onnx: cannot be built") from None
+        return BuildFacts()
+
+    with pytest.raises(EngineError) as caught:
+        EngineStore(full_disk / "engines").build(KEY, ".onnx", ORIGIN, write)
+    assert str(caught.value).endswith("engines: the engine store cannot be written (No space left on device)")
+    assert list((full_disk / "engines").iterdir()) == []

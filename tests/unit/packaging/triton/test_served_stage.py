@@ -1,0 +1,192 @@
+"""Which graphs and plans Triton gets, and which are refused."""
+
+import json
+import shutil
+
+import pytest
+
+from ccr_deploy.bundle.reader import Bundle
+from ccr_deploy.core.gpu import Gpu
+from ccr_deploy.engines.sidecar import sidecar_path
+from ccr_deploy.engines.store import EngineStore
+from ccr_deploy.errors import BundleError, EngineError, WrongUsageError
+from ccr_deploy.packaging.triton.served_stage import served_stages
+from ccr_deploy.targets.schema import load_target, resolve
+from tests.support.plans import H200, L4, fleet_target, put_plan, put_plans
+
+
+@pytest.fixture
+def plans(tmp_path):
+    (tmp_path / "plans").mkdir()
+    return EngineStore(tmp_path / "plans")
+
+
+def served(bundle, target, store):
+    return served_stages(bundle, str(target), load_target(str(target)), store)
+
+
+def refusal(kind, bundle, target, store):
+    with pytest.raises(kind) as caught:
+        served(bundle, target, store)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_onnx_runtime_gets_the_bundles_graphs(tiny_bundle, plans):
+    encoder, classifier = served(tiny_bundle, "cpu", plans)
+    graph = tiny_bundle.graph("encoder", "fp32", "iteration-major")
+    assert encoder.files == {"model.onnx": tiny_bundle.path / graph.file.name}
+    assert (encoder.backend, classifier.backend) == ("onnxruntime", "onnxruntime")
+    assert encoder.capabilities == {}
+
+
+def test_the_precision_is_what_was_built_last(tiny_bundle, plans):
+    plans.choose(
+        tiny_bundle.facts, "cpu", {"classifier": resolve(load_target("cpu"), "classifier", None, "fp16")}
+    )
+    message = refusal(WrongUsageError, tiny_bundle, "cpu", plans)
+    assert "no fp16 classifier graph" in message
+
+
+def test_onnx_runtime_gets_no_int8_graph(tiny_bundle, plans):
+    """Triton's may be a version that computes it wrongly."""
+    plans.choose(tiny_bundle.facts, "cpu", {"encoder": resolve(load_target("cpu"), "encoder", None, "int8")})
+    assert "build FP32 engines for this target" in refusal(WrongUsageError, tiny_bundle, "cpu", plans)
+
+
+def test_a_precision_that_onnx_runtime_lacks(tiny_bundle, plans):
+    plans.choose(tiny_bundle.facts, "cpu", {"encoder": resolve(load_target("cpu"), "encoder", None, "bf16")})
+    assert "BF16" in refusal(WrongUsageError, tiny_bundle, "cpu", plans)
+
+
+def test_a_damaged_graph(tiny_bundle, plans, tmp_path):
+    shutil.copytree(tiny_bundle.path, tmp_path / "bundle")
+    bundle = Bundle.open(tmp_path / "bundle")
+    path = bundle.path / bundle.graph("classifier", "fp32", None).file.name
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    assert f"{path}: damaged" in refusal(BundleError, bundle, "cpu", plans)
+
+
+@pytest.mark.parametrize("target", ["cpu-openvino", "pytorch", "cuda", "rtx"])
+def test_what_triton_does_not_run(tiny_bundle, plans, target):
+    assert f"the target {target} is for" in refusal(WrongUsageError, tiny_bundle, target, plans)
+
+
+def test_plans_of_several_gpus_go_by_compute_capability(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path)
+    for device in (H200, L4):
+        put_plans(tiny_bundle, target, plans, device)
+    encoder, classifier = served(tiny_bundle, target, plans)
+    assert encoder.capabilities == {"8.9": "model.cc-8.9.plan", "9.0": "model.cc-9.0.plan"}
+    assert encoder.capabilities == classifier.capabilities
+    assert encoder.files["model.cc-8.9.plan"].read_text() == f"encoder by 10.13.3.9 for {L4}"
+    assert json.loads(encoder.files["model.cc-9.0.plan.json"].read_text())["key"]["device"] == H200
+    assert (encoder.max_batch, classifier.max_batch) == (16, 32)
+    assert encoder.library_version == "10.13.3.9"
+
+
+def test_a_gpu_is_named_as_the_store_names_it(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path)
+    put_plans(tiny_bundle, target, plans, str(Gpu("NVIDIA H100 80GB HBM3", "9.0", 81559, "580.1")))
+    assert served(tiny_bundle, target, plans)[0].capabilities == {"9.0": "model.cc-9.0.plan"}
+
+
+def test_a_plan_for_a_whole_compute_capability(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path, "same-compute-capability")
+    put_plans(tiny_bundle, target, plans, "compute capability 8.9")
+    assert served(tiny_bundle, target, plans)[0].capabilities == {"8.9": "model.cc-8.9.plan"}
+
+
+def test_a_plan_for_every_gpu_from_ampere_on_needs_no_name(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path, "ampere-plus")
+    put_plans(tiny_bundle, target, plans, "compute capability 8.0 or later")
+    encoder, _ = served(tiny_bundle, target, plans)
+    assert encoder.capabilities == {}
+    assert set(encoder.files) == {"model.plan", "model.plan.json"}
+
+
+def test_the_newest_version_of_tensorrt_that_has_both_stages(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path)
+    put_plans(tiny_bundle, target, plans, L4, "10.9.0.34")
+    put_plans(tiny_bundle, target, plans, L4, "10.13.3.9")
+    put_plan(tiny_bundle, target, plans, "encoder", L4, version="10.16.1.11")
+    encoder, classifier = served(tiny_bundle, target, plans)
+    assert (encoder.library_version, classifier.library_version) == ("10.13.3.9", "10.13.3.9")
+
+
+def test_plans_of_other_gpus_than_the_targets_are_left_out(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path, gpus='"NVIDIA H200*"')
+    for device in (H200, L4):
+        put_plans(tiny_bundle, target, plans, device)
+    assert set(served(tiny_bundle, target, plans)[0].capabilities) == {"9.0"}
+
+
+def test_plans_that_were_not_built(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path)
+    message = refusal(WrongUsageError, tiny_bundle, target, plans)
+    assert "no encoder and classifier plan" in message
+    assert f"ccr-deploy build-engine {tiny_bundle.path} --target {target}" in message
+    put_plan(tiny_bundle, target, plans, "encoder", L4)
+    assert "no classifier plan" in refusal(WrongUsageError, tiny_bundle, target, plans)
+    put_plan(tiny_bundle, target, plans, "classifier", L4, version="10.9.0.34")
+    assert "no two plans by one version" in refusal(WrongUsageError, tiny_bundle, target, plans)
+
+
+def test_a_gpu_with_one_stage_alone(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path)
+    put_plans(tiny_bundle, target, plans, H200)
+    put_plan(tiny_bundle, target, plans, "encoder", L4)
+    assert f"{L4} has a plan of one stage alone" in refusal(WrongUsageError, tiny_bundle, target, plans)
+
+
+def test_two_gpus_of_one_compute_capability(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path)
+    for device in (H200, "NVIDIA H100 PCIe (compute capability 9.0)"):
+        put_plans(tiny_bundle, target, plans, device)
+    assert "a second encoder plan for compute capability 9.0" in refusal(
+        EngineError, tiny_bundle, target, plans
+    )
+
+
+def test_plans_that_take_no_single_image(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path, smallest=2)
+    put_plans(tiny_bundle, target, plans, H200)
+    assert "at least 2 images" in refusal(WrongUsageError, tiny_bundle, target, plans)
+
+
+def test_a_changed_plan(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path)
+    put_plans(tiny_bundle, target, plans, H200)
+    (path,) = plans.path.glob("*/encoder.fp32.plan")
+    path.write_bytes(path.read_bytes() + b"!")
+    assert f"{path}: changed since it was built" in refusal(EngineError, tiny_bundle, target, plans)
+
+
+def test_a_plan_without_its_sidecar(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path)
+    put_plans(tiny_bundle, target, plans, H200)
+    (path,) = plans.path.glob("*/encoder.fp32.plan")
+    sidecar_path(path).unlink()
+    assert f"{sidecar_path(path)}: missing" in refusal(EngineError, tiny_bundle, target, plans)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [(L4, "its sidecar is another engine's, or was changed"), ("a CPU", "another engine's, or was changed")],
+)
+def test_a_sidecar_that_was_changed(tiny_bundle, plans, tmp_path, device, message):
+    target = fleet_target(tmp_path)
+    put_plans(tiny_bundle, target, plans, H200)
+    (path,) = plans.path.glob("*/encoder.fp32.plan")
+    content = json.loads(sidecar_path(path).read_text())
+    content["key"]["device"] = device
+    sidecar_path(path).write_text(json.dumps(content))
+    assert message in refusal(EngineError, tiny_bundle, target, plans)
+
+
+def test_a_device_without_a_compute_capability(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path)
+    put_plans(tiny_bundle, target, plans, "some GPU")
+    assert "names no compute capability" in refusal(EngineError, tiny_bundle, target, plans)

@@ -1,0 +1,94 @@
+"""Logical names, and what every schedule quantizes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+import pytest
+
+from ccr_deploy.quantization.quantizers import (
+    iteration_of,
+    layer_of,
+    layers,
+    quantizable_layers,
+    quantized_activations,
+    signal_of,
+)
+from ccr_deploy.quantization.sensitivity import LayerSensitivity, proposal, ranked, work_shares
+
+if TYPE_CHECKING:
+    from ccr_deploy.bundle.reader import Bundle, Schedule
+
+SIGNALS = {"stem", "cell1/hidden_state", "cell2/hidden_state", "cell3/hidden_state"}
+
+
+@pytest.mark.parametrize(
+    ("name", "signal", "iteration"),
+    [
+        ("cell1/t3/hidden_state", "cell1/hidden_state", 3),
+        ("cell1/t12/hidden_state", "cell1/hidden_state", 12),
+        ("stem/t2", "stem", 2),
+        ("stem", "stem", None),
+        ("cell1/tail", "cell1/tail", None),
+    ],
+)
+def test_a_name_says_signal_and_iteration(name: str, signal: str, iteration: int | None) -> None:
+    assert (signal_of(name), iteration_of(name)) == (signal, iteration)
+
+
+@pytest.mark.parametrize(
+    ("node", "layer"),
+    [
+        ("cell2/t3/hidden_conv", "cell2/hidden_conv"),
+        ("cell1/input_conv", "cell1/input_conv"),
+        ("layer2/0/downsample/0", "layer2"),
+        ("layer4/1/add", "layer4"),
+        ("sampling/conv1", "sampling/conv1"),
+        ("binarizer", "binarizer"),
+    ],
+)
+def test_a_residual_stage_is_one_layer(node: str, layer: str) -> None:
+    assert layer_of(node) == layer
+
+
+@pytest.mark.parametrize("schedule", ["iteration-major", "layer-major", "plain"])
+def test_every_schedule_quantizes_the_same_signals(tiny_bundle: Bundle, schedule: Schedule) -> None:
+    model = ir.load(tiny_bundle.file(tiny_bundle.graph("encoder", "fp32", schedule).file))
+    found = set().union(*quantized_activations(model).values())
+    assert found == SIGNALS  # the tiny stem has too few channels for an INT8 kernel
+    assert layers(model)[:2] == ["stem", "cell1/input_conv"]
+    assert set(layers(model)) - set(quantizable_layers(model)) == {"stem"}
+
+
+def test_work_is_shared_out_among_the_layers(tiny_bundle: Bundle) -> None:
+    model = ir.load(tiny_bundle.file(tiny_bundle.graph("encoder", "fp32", "iteration-major").file))
+    shares = work_shares(model)
+    assert list(shares) == quantizable_layers(model)
+    assert sum(shares.values()) == pytest.approx(1)
+    # Twice the channels in and 4 * 8 / (4 * 6) out, a quarter of the pixels, three iterations each.
+    assert shares["cell3/input_conv"] / shares["cell2/input_conv"] == pytest.approx(6 * 32 / (4 * 24) / 4)
+
+
+def layer(name: str, share: float, flipped: float | None = None, changed: float = 0) -> LayerSensitivity:
+    stage = "classifier" if flipped is None else "encoder"
+    return LayerSensitivity(stage, name, share, flipped, changed)
+
+
+def test_the_most_harmful_layer_comes_first_and_the_encoder_before_the_classifier() -> None:
+    order = ranked([layer("c", 1, changed=9), layer("a", 0.5, 0.1), layer("b", 0.5, 0.3)])
+    assert [entry.layer for entry in order] == ["b", "a", "c"]
+
+
+def test_much_harm_for_little_work_is_left_in_high_precision() -> None:
+    small, large = layer("stem", 0.05, 0.3), layer("cell2/input_conv", 0.95, 0.3)
+    assert proposal([small, large]) == ("stem",)
+    assert proposal([layer("stem", 0.15, 0.3), large]) == ()  # half of the harm for 15 % of the work
+
+
+def test_negligible_harm_is_no_reason() -> None:
+    assert proposal([layer("stem", 0.001, 0.05), layer("rest", 0.999, 0.0)]) == ()
+    assert proposal([layer("conv1", 0.01, changed=0.9), layer("layer4", 0.99, changed=0)]) == ()
+    assert proposal([layer("conv1", 0.01, changed=3), layer("layer4", 0.99, changed=0)]) == ("conv1",)
+    assert proposal([layer("a", 0.5, 0.0), layer("b", 0.5, 0.0)]) == ()
+    assert proposal([]) == ()

@@ -1,0 +1,341 @@
+"""Targets: TOML files that say what is wrong with them."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ccr_deploy.core.plain_records import read_record, to_json
+from ccr_deploy.errors import TargetError
+from ccr_deploy.targets.options import (
+    Batch,
+    CpuOptions,
+    ResolvedTarget,
+    TensorRtOptions,
+    bound_version,
+)
+from ccr_deploy.targets.schema import (
+    CpuTarget,
+    Machine,
+    PyTorchTarget,
+    StageBatches,
+    StagePrecisions,
+    TensorRtTarget,
+    load_target,
+    resolve,
+    target_files,
+    uses_gpu,
+)
+
+SHIPPED = Path(__file__).parents[3] / "engines"
+GOOD = """
+description = "mine"
+backend = "onnxruntime"
+schedule = "layer-major"
+
+[precision]
+encoder = "fp32"
+
+[options]
+threads = 3
+"""
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_every_file_in_engines_is_a_target_that_can_be_named():
+    assert sorted(target_files()) == sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.toml")))
+def test_every_shipped_target_loads(name):
+    assert load_target(name).description
+
+
+def test_the_default_target_is_shipped():
+    assert load_target("cpu").backend == "onnxruntime"
+
+
+def test_the_reference_target_is_shipped():
+    assert load_target("pytorch").backend == "pytorch"
+
+
+def test_a_toml_file_is_read_field_by_field(tmp_path):
+    assert load_target(write(tmp_path, GOOD)) == CpuTarget(
+        description="mine",
+        backend="onnxruntime",
+        schedule="layer-major",
+        precision=StagePrecisions(),
+        options=CpuOptions(threads=3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("threads = 3", "thread = 3", "options.thread"),
+        ("threads = 3", 'threads = "many"', "options.threads"),
+        ("threads = 3", "threads = 2.5", "options.threads"),
+        ("threads = 3", "threads = -1", "options.threads"),
+        ("threads = 3", "threads = 1025", "options.threads"),
+        ('encoder = "fp32"', 'encoder = "fp7"', "precision.encoder"),
+        ('encoder = "fp32"', 'coder = "fp32"', "precision.coder"),
+        ('"onnxruntime"', '"onnx"', "backend"),
+        ('"layer-major"', '"major"', "schedule"),
+        ('"mine"', "7", "description"),
+        ('description = "mine"\n', "", "description"),
+        ("[options]", "[option]", "option"),
+    ],
+)
+def test_a_wrong_field_is_refused_and_named(tmp_path, old, new, field):
+    path = write(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(TargetError) as caught:
+        load_target(path)
+    assert f"{path}: field {field}: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["description = ", "[precision", GOOD + "\n[options]\n", "\0"])
+def test_bad_toml_is_refused_and_the_file_named(tmp_path, text):
+    path = write(tmp_path, text)
+    with pytest.raises(TargetError, match="cannot be read as TOML") as caught:
+        load_target(path)
+    assert path in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b'description = "\xff"')
+    with pytest.raises(TargetError, match="cannot be read as TOML"):
+        load_target(str(path))
+
+
+def test_a_folder_named_like_a_target_file_is_refused(tmp_path):
+    (tmp_path / "mine.toml").mkdir()
+    with pytest.raises(TargetError, match="cannot be read"):
+        load_target(str(tmp_path / "mine.toml"))
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    path = tmp_path / "none.toml"
+    with pytest.raises(TargetError, match="no such file") as caught:
+        load_target(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_an_unknown_name_is_refused_and_the_known_ones_listed():
+    with pytest.raises(TargetError, match=r"no target 'jetsn': choose one of .*cpu.*pytorch"):
+        load_target("jetsn")
+
+
+def test_the_digest_does_not_depend_on_the_description():
+    first, second = (CpuTarget(description=text, backend="onnxruntime") for text in ("one", "two"))
+    assert resolve(first, "encoder").digest == resolve(second, "encoder").digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"options": CpuOptions(threads=2)}, {"schedule": "layer-major"}, {"backend": "pytorch"}],
+    ids=["options", "schedule", "backend"],
+)
+def test_the_digest_depends_on_what_the_engine_is_built_from(change):
+    target = CpuTarget(description="", backend="onnxruntime")
+    changed = target.model_copy(update=change)
+    assert resolve(target, "encoder").digest != resolve(changed, "encoder").digest
+
+
+def test_a_default_that_is_written_out_does_not_change_the_digest(tmp_path):
+    short = load_target(write(tmp_path, 'description = ""\nbackend = "onnxruntime"\n'))
+    long = load_target("cpu")
+    assert resolve(short, "encoder").digest == resolve(long, "encoder").digest
+
+
+@pytest.mark.parametrize("stage", ["classifier", "baseline"])
+def test_only_an_encoder_has_a_schedule(stage):
+    target = CpuTarget(description="", backend="onnxruntime", schedule="layer-major")
+    assert resolve(target, stage, "plain").schedule is None
+
+
+def test_the_reference_s_encoder_is_not_unrolled():
+    assert resolve(PyTorchTarget(description="", backend="pytorch"), "encoder", "plain").schedule is None
+
+
+def test_a_named_schedule_goes_over_the_target_s():
+    target = CpuTarget(description="", backend="onnxruntime", schedule="layer-major")
+    assert resolve(target, "encoder", "plain").schedule == "plain"
+
+
+def test_without_a_named_schedule_the_target_s_counts():
+    target = CpuTarget(description="", backend="onnxruntime", schedule="layer-major")
+    assert resolve(target, "encoder").schedule == "layer-major"
+
+
+GPU = """
+description = "my GPU"
+backend = "tensorrt"
+
+[precision]
+encoder = "int8"
+classifier = "fp16"
+
+[machine]
+gpus = ["NVIDIA L4", "NVIDIA L40*"]
+from_version = "10.3"
+below_version = "12"
+
+[batch]
+encoder = { min = 1, opt = 1, max = 1 }
+classifier = { min = 1, opt = 8, max = 32 }
+
+[options]
+workspace_mib = 1024
+tf32 = true
+optimization_level = 5
+version_compatible = true
+hardware_compatibility = "ampere-plus"
+timing_cache = false
+"""
+RTX = """
+description = "some GPUs"
+backend = "tensorrt-rtx"
+
+[options]
+compute_capabilities = ["8.6", "12.0"]
+"""
+
+
+def test_a_gpu_s_target_is_read_field_by_field(tmp_path):
+    target = load_target(write(tmp_path, GPU))
+    assert target == TensorRtTarget(
+        description="my GPU",
+        backend="tensorrt",
+        precision=StagePrecisions(encoder="int8", classifier="fp16"),
+        machine=Machine(gpus=("NVIDIA L4", "NVIDIA L40*"), from_version="10.3", below_version="12"),
+        batch=StageBatches(classifier=Batch(min=1, opt=8, max=32)),
+        options=TensorRtOptions(
+            workspace_mib=1024,
+            tf32=True,
+            optimization_level=5,
+            version_compatible=True,
+            hardware_compatibility="ampere-plus",
+            timing_cache=False,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "field"),
+    [
+        (GPU, "tf32 = true", 'tf32 = "yes"', "options.tf32"),
+        (GPU, "tf32 = true", "threads = 2", "options.threads"),
+        (GPU, "workspace_mib = 1024", "workspace_mib = -1", "options.workspace_mib"),
+        (GPU, "optimization_level = 5", "optimization_level = 6", "options.optimization_level"),
+        (GPU, '"ampere-plus"', '"all"', "options.hardware_compatibility"),
+        (GPU, "max = 32", "max = 4", "batch.classifier"),
+        (GPU, "min = 1, opt = 8", "min = 0, opt = 8", "batch.classifier.min"),
+        (GPU, "max = 32", "most = 32", "batch.classifier.most"),
+        (GPU, '"10.3"', '"ten"', "machine.from_version"),
+        (GPU, '["NVIDIA L4", "NVIDIA L40*"]', "[]", "machine.gpus"),
+        (RTX, '["8.6", "12.0"]', "[]", "options.compute_capabilities"),
+        (RTX, '["8.6", "12.0"]', '["86"]', "options.compute_capabilities"),
+        (RTX, '["8.6", "12.0"]', '["current", "8.6"]', "options"),
+        (RTX, "[options]", "[options]\ntiming_cache = true", "options.timing_cache"),
+        (GOOD, "[options]", "[batch]\n[options]", "batch"),
+        (GOOD, "[options]", '[machine]\ngpus = ["x"]\n[options]', "machine"),
+    ],
+)
+def test_a_wrong_field_of_a_gpu_s_target_is_refused_and_named(tmp_path, text, old, new, field):
+    path = write(tmp_path, text.replace(old, new))
+    with pytest.raises(TargetError) as caught:
+        load_target(path)
+    assert f"{path}: field {field}: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["machine", "options"])
+def test_what_a_gpu_s_target_must_say(tmp_path, section):
+    """TensorRT's target says for which GPUs it is, TensorRT-RTX's for which compute capabilities."""
+    text = GPU if section == "machine" else RTX
+    path = write(tmp_path, text.replace(f"[{section}]", f"# [{section}]").split(f"# [{section}]")[0])
+    with pytest.raises(TargetError, match=f"field {section}: Field required"):
+        load_target(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("max = 32", "max = 16"),
+        ("tf32 = true", "tf32 = false"),
+        ("workspace_mib = 1024", "workspace_mib = 2048"),
+        ("optimization_level = 5", "optimization_level = 3"),
+        ("version_compatible = true", "version_compatible = false"),
+        ('"ampere-plus"', '"none"'),
+        ('classifier = "fp16"', 'classifier = "int8"'),
+    ],
+)
+def test_whatever_changes_an_engine_changes_the_digest(tmp_path, old, new):
+    before = resolve(load_target(write(tmp_path, GPU)), "classifier").digest
+    assert resolve(load_target(write(tmp_path, GPU.replace(old, new))), "classifier").digest != before
+
+
+def test_what_only_says_where_an_engine_runs_does_not_change_the_digest(tmp_path):
+    before = resolve(load_target(write(tmp_path, GPU)), "classifier").digest
+    for old, new in (('"NVIDIA L4", ', ""), ('"10.3"', '"10.4"'), ("my GPU", "our GPU")):
+        assert resolve(load_target(write(tmp_path, GPU.replace(old, new))), "classifier").digest == before
+
+
+def test_a_resolved_target_survives_json(tmp_path):
+    for text in (GOOD, GPU, RTX):
+        resolved = resolve(load_target(write(tmp_path, text)), "encoder")
+        assert read_record(ResolvedTarget, json.loads(to_json(resolved))) == resolved
+
+
+def test_only_a_version_compatible_engine_is_bound_to_a_major_version():
+    assert bound_version(TensorRtOptions(version_compatible=True), "10.13.3.9") == "10.x"
+    assert bound_version(TensorRtOptions(), "10.13.3.9") == "10.13.3.9"
+    assert bound_version(CpuOptions(), "1.24.4") == "1.24.4"
+
+
+@pytest.mark.parametrize(
+    ("name", "on_gpu"),
+    [("cpu", False), ("cpu-openvino", False), ("pytorch", False), ("pytorch-cuda", True), ("cuda", True),
+     ("rtx", True), ("h200", True), ("jetson-orin-jp6", True)],
+)  # fmt: skip
+def test_which_targets_compute_on_a_gpu(name, on_gpu):
+    assert uses_gpu(load_target(name)) is on_gpu
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD.encode("utf-16"),
+        GOOD.encode("utf-8-sig"),
+        GOOD.encode() + b"\nx = " + b"[" * 100_000,
+        GOOD.encode() + b"\n" + b".".join([b"a"] * 100) + b" = 1",
+        GOOD.encode() + b"\n[" + b".".join([b"a"] * 5000) + b"]",
+        GOOD.encode() + b"\n" + b".".join([b"a"] * 1_000_000) + b" = 1",
+        GOOD.replace("threads = 3", "threads = true").encode(),
+        GOOD.replace("threads = 3", "threads = nan").encode(),
+        GOOD.replace("threads = 3", f"threads = {'9' * 5000}").encode(),
+        GOOD.replace("threads = 3", f"threads = 0x{'f' * 20}").encode(),
+        GOOD.replace("threads = 3", "threads = 1979-05-27").encode(),
+    ],
+)
+def test_hostile_toml_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(TargetError) as caught:
+        load_target(str(path))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "mine.toml")
+    with pytest.raises(TargetError, match="not a file"):
+        load_target(str(tmp_path / "mine.toml"))

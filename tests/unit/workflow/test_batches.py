@@ -1,0 +1,50 @@
+"""How many images engines are given at once, for every kind of target."""
+
+from __future__ import annotations
+
+import pytest
+
+from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.targets.options import Batch, CpuOptions, ResolvedTarget
+from ccr_deploy.targets.schema import load_target, resolve, target_files
+from ccr_deploy.workflow.batches import UNBOUND_BATCH, batch_size
+
+
+def built(name: str) -> dict:
+    target = load_target(name)
+    return {stage: resolve(target, stage) for stage in ("encoder", "classifier")}
+
+
+def of_profile(profile: Batch | None) -> ResolvedTarget:
+    return ResolvedTarget("tensorrt", "fp16", None, profile, CpuOptions())
+
+
+@pytest.mark.parametrize("name", sorted(target_files()))
+def test_every_shipped_target_has_a_small_default_that_its_engines_take(name: str) -> None:
+    engines = built(name)
+    size = batch_size(None, engines, ["encoder", "classifier"])
+    assert 1 <= size <= 8
+    assert all(engine.batch is None or size <= engine.batch.max for engine in engines.values())
+    if "jetson" in name:
+        assert size == 1
+
+
+def test_the_default_is_the_profiles_most_common_batch() -> None:
+    profiles = {"encoder": of_profile(Batch(1, 2, 16)), "classifier": of_profile(Batch(1, 8, 32))}
+    assert batch_size(None, profiles, ["encoder"]) == 2
+    assert batch_size(None, profiles, ["classifier"]) == 8
+    assert batch_size(None, profiles, ["encoder", "classifier"]) == 2
+
+
+def test_without_a_profile_it_is_bounded_all_the_same() -> None:
+    assert batch_size(None, built("cpu"), ["encoder"]) == UNBOUND_BATCH
+    assert batch_size(None, {}, ["encoder"]) == UNBOUND_BATCH  # loading it will say that it was not built
+    assert batch_size(64, built("cpu"), ["encoder"]) == 64
+
+
+def test_a_batch_up_to_the_largest_may_be_asked_for() -> None:
+    profiles = {"encoder": of_profile(Batch(1, 2, 16)), "classifier": of_profile(Batch(1, 8, 32))}
+    assert batch_size(16, profiles, ["encoder", "classifier"]) == 16
+    assert batch_size(32, profiles, ["classifier"]) == 32
+    with pytest.raises(WrongUsageError, match=r"--batch 17: the encoder's engine takes at most 16 at once"):
+        batch_size(17, profiles, ["encoder", "classifier"])
