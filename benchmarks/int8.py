@@ -41,8 +41,8 @@ from training.data.textures import load_photos
 
 if TYPE_CHECKING:
     from ccr_deploy.benchmarking.interleaving import InterleavedRun
-    from ccr_deploy.bundle.reader import Stage
     from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.stages import Stage
 
 RESULTS = Path(__file__).parent / "results"
 CALIBRATION_IMAGES = 256

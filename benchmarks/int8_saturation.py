@@ -38,7 +38,7 @@ from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle.reader import Stage
+    from ccr_deploy.core.stages import Stage
 
 MODEL = "ccr-layer1"
 RESULT = RESULTS / f"int8-saturation-{MODEL}.json"

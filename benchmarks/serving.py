@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Runner
-    from ccr_deploy.bundle.reader import Stage
+    from ccr_deploy.core.stages import Stage
 
     Images = npt.NDArray[np.uint8]
     Turn = Callable[[], float]

@@ -31,8 +31,9 @@ from ccr_deploy.workflow.export import export_with_fp16
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.stages import Stage
 
 PRESETS = ("ccr-layer1", "ccr-layer2", "ccr-layer3")
 PRECISIONS: tuple[EnginePrecision, ...] = ("fp32", "fp16", "int8")

@@ -41,7 +41,8 @@ from ccr_deploy.reporting.terminal import print_table
 from tests.triton.server import serving
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.stages import Stage
     from tests.triton.server import TritonServer
 
 RESULTS = Path(__file__).parent / "results"

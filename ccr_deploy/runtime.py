@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ccr_deploy.backends.base import Runner
-    from ccr_deploy.bundle.facts import Stage
     from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.stages import Stage
 
 
 @dataclass(frozen=True)

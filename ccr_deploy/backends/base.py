@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.build_facts import BuildFacts
-    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Advance
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.targets.options import ResolvedTarget
 
     Arrays = Mapping[str, npt.NDArray[np.generic]]

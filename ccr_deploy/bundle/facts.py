@@ -10,11 +10,12 @@ import json
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 from ccr_deploy.codec.contract import CodeContract
 from ccr_deploy.core.plain_records import Matches, Within, load_versioned_json, read_record
 from ccr_deploy.core.precisions import Precision
+from ccr_deploy.core.stages import Schedule, Stage
 from ccr_deploy.core.untrusted import open_regular, read_bytes
 from ccr_deploy.errors import BundleError, WrongUsageError
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 2
 MANIFEST = "manifest.json"
 REMEDY = "export the bundle again or use the version of ccr-deploy that made it"
-Stage = Literal["encoder", "classifier", "baseline"]
-Schedule = Literal["plain", "iteration-major", "layer-major"]
 
 
 @dataclass(frozen=True)

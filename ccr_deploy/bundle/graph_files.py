@@ -11,9 +11,9 @@ from ccr_deploy.graphs.canonical_hash import canonical_graph_hash
 from ccr_deploy.graphs.convolutions import convolutions, quantized_convolutions
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle.reader import Schedule, Stage
     from ccr_deploy.bundle.writer import BundleWriter
     from ccr_deploy.core.precisions import Precision
+    from ccr_deploy.core.stages import Schedule, Stage
 
 
 def add_graph(

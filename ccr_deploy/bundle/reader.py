@@ -33,8 +33,6 @@ from ccr_deploy.bundle.facts import (
     FileRecord,
     GraphRecord,
     NetworkFacts,
-    Schedule,
-    Stage,
     check_class_names,
     check_contract_id,
     read_manifest,
@@ -42,6 +40,7 @@ from ccr_deploy.bundle.facts import (
 )
 from ccr_deploy.codec.contract import CodeContract
 from ccr_deploy.core.records import Record, parse_versioned_json
+from ccr_deploy.core.stages import Schedule, Stage
 from ccr_deploy.errors import BundleError
 from ccr_deploy.models.config import ModelConfig
 from ccr_deploy.models.iterations import TrainedIterations, untrained_warning

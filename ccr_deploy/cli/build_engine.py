@@ -20,6 +20,7 @@ from ccr_deploy.cli.common import (
     target_option,
     verbose_option,
 )
+from ccr_deploy.core.stages import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     "--stage",
     "chosen_stages",
     multiple=True,
-    type=click.Choice(["encoder", "classifier", "baseline"]),
+    type=click.Choice(STAGES),
     help="Build this stage alone; repeat it for several.  [default: all that the bundle has]",
 )
 @precision_options

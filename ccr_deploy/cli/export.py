@@ -15,9 +15,10 @@ from ccr_deploy.cli.common import (
     stdout_console,
     verbose_option,
 )
+from ccr_deploy.core.stages import SCHEDULES
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle.reader import Schedule
+    from ccr_deploy.core.stages import Schedule
 
 
 @click.command()
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     "--schedule",
     "schedules",
     multiple=True,
-    type=click.Choice(["iteration-major", "layer-major", "plain"]),
+    type=click.Choice(SCHEDULES),
     default=("iteration-major", "layer-major"),
     show_default=True,
     help="Order in which the iterations become nodes; repeat it for several.",

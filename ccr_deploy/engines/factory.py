@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.backends.base import Backend, Runner
-    from ccr_deploy.bundle.reader import Bundle, GraphRecord, Schedule, Stage
+    from ccr_deploy.bundle.reader import Bundle, GraphRecord
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
+    from ccr_deploy.core.stages import Schedule, Stage
     from ccr_deploy.engines.sidecar import EngineKey
     from ccr_deploy.engines.store import Engine, EngineStore
     from ccr_deploy.targets.options import ResolvedTarget

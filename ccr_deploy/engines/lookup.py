@@ -10,7 +10,8 @@ from ccr_deploy.targets.options import REFERENCE_BACKEND, bound_version
 
 if TYPE_CHECKING:
     from ccr_deploy.backends.base import Backend
-    from ccr_deploy.bundle.facts import BundleFacts, Stage
+    from ccr_deploy.bundle.facts import BundleFacts
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import Engine, EngineStore
     from ccr_deploy.targets.options import ResolvedTarget
 

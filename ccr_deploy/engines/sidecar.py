@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from ccr_deploy.backends.build_facts import BuildFacts
-from ccr_deploy.bundle.facts import Schedule, Stage
 from ccr_deploy.core.plain_records import FieldError, load_versioned_json, read_record
 from ccr_deploy.core.precisions import EnginePrecision
+from ccr_deploy.core.stages import Schedule, Stage
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.engines.verdict import Verdict
 from ccr_deploy.errors import EngineError

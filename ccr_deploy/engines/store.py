@@ -28,10 +28,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.build_facts import BuildFacts, log_path
-from ccr_deploy.bundle.facts import Stage, sha256_of
+from ccr_deploy.bundle.facts import sha256_of
 from ccr_deploy.core.atomic import folder_lock, write_atomically
 from ccr_deploy.core.plain_records import read_record, to_json
 from ccr_deploy.core.private_folder import check_private_folder, make_private_folder
+from ccr_deploy.core.stages import Stage
 from ccr_deploy.core.untrusted import read_json
 from ccr_deploy.engines.sidecar import (
     SCHEMA_VERSION,

@@ -17,7 +17,7 @@ from ccr_deploy.models.presets import default_preprocessing
 if TYPE_CHECKING:
     from torch import nn
 
-    from ccr_deploy.bundle.reader import Schedule
+    from ccr_deploy.core.stages import Schedule
     from ccr_deploy.models.config import ModelConfig
 
 OPERATIONS_PER_MAC = 2

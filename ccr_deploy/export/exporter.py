@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     import onnx_ir
     from torch import Tensor
 
-    from ccr_deploy.bundle.reader import FileRecord, Schedule
+    from ccr_deploy.bundle.reader import FileRecord
     from ccr_deploy.core.progress import Progress
+    from ccr_deploy.core.stages import Schedule
 
     ToFp16 = Callable[[onnx_ir.Model, Mapping[str, npt.NDArray[np.generic]]], onnx_ir.Model]
 

@@ -32,7 +32,7 @@ from ccr_deploy.models.conv_lstm import ConvLstmCell, Gates
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ccr_deploy.bundle.reader import Schedule
+    from ccr_deploy.core.stages import Schedule
     from ccr_deploy.models.chain import BaselineChain
     from ccr_deploy.models.conv_lstm import State
     from ccr_deploy.models.encoder import Encoder

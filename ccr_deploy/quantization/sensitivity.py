@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from ccr_deploy.bundle.reader import Stage
+    from ccr_deploy.core.stages import Stage
 
 HARM_OVER_WORK = 5
 """A layer is left in high precision where its share of the harm is this many times its share of the work."""

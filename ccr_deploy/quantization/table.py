@@ -28,6 +28,7 @@ from pydantic import Field, model_validator
 
 from ccr_deploy.codec.contract import FLOAT32_MAX, FLOAT32_TINY, Preprocessing
 from ccr_deploy.core.records import Record, parse_versioned_json
+from ccr_deploy.core.stages import ChainStage
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.errors import CalibrationError, WrongUsageError
 from ccr_deploy.quantization.quantizers import iteration_of, quantized_activations, signal_of
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 INT8_MAX = 127
 """The scale is symmetric, as TensorRT's is: -128 is not used."""
-
-CalibratedStage = Literal["encoder", "classifier"]
 
 
 def has_scale(magnitude: float) -> bool:
@@ -105,13 +104,13 @@ class CalibrationTable(Record):
 
     schema_version: Literal[1]
     created_by: str
-    graph_hashes: dict[CalibratedStage, str]
+    graph_hashes: dict[ChainStage, str]
     image_count: Annotated[int, Field(ge=1)]
     images_sha256: str
     preprocessing: Preprocessing
     versions: dict[str, str]
     high_precision: tuple[str, ...]
-    stages: dict[CalibratedStage, StageTable]
+    stages: dict[ChainStage, StageTable]
 
     @model_validator(mode="after")
     def _has_both_stages(self) -> Self:
@@ -158,7 +157,7 @@ def parse_table(text: bytes, path: Path) -> CalibrationTable:
 
 
 def check_stage(
-    table: CalibrationTable, stage: CalibratedStage, model: ir.Model, graph_hash: str, where: Path
+    table: CalibrationTable, stage: ChainStage, model: ir.Model, graph_hash: str, where: Path
 ) -> None:
     """Checks that a stage's ranges are for this graph: the hash, and every tensor's name.
 
@@ -184,7 +183,7 @@ def check_stage(
 class Disagreement:
     """One tensor of two tables: its largest absolute value in each; None where a table lacks it."""
 
-    stage: CalibratedStage
+    stage: ChainStage
     tensor: str
     first: float | None
     second: float | None

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
+from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.errors import ServingError
 from ccr_deploy.serving.client_limits import DEFAULT_TIMES, ConnectionLimits, allow_open_files
 from ccr_deploy.serving.engine_queue import EngineQueue
@@ -26,12 +27,10 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from ccr_deploy.bundle.reader import Stage
     from ccr_deploy.engines.factory import EngineFactory
     from ccr_deploy.serving.client_limits import Times
     from ccr_deploy.serving.limits import Limits
 
-STAGES: tuple[Stage, ...] = ("encoder", "classifier")
 GRACE_SECONDS = 20
 """From the signal on, how long requests in flight may take."""
 _DRAIN_SECONDS = 5
@@ -133,7 +132,7 @@ class LocalServer:
         self._times = times
         self._grace_seconds = grace_seconds
         self._queues = [
-            EngineQueue(stage, partial(engines.load, engines.find(stage)), limits) for stage in STAGES
+            EngineQueue(stage, partial(engines.load, engines.find(stage)), limits) for stage in CHAIN_STAGES
         ]
         self._dataplane = _DataPlane(self._queues)
         encoder, classifier = self._queues

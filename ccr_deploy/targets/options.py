@@ -11,9 +11,9 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
-from ccr_deploy.bundle.facts import Schedule
 from ccr_deploy.core.plain_records import Matches, Within, to_json
 from ccr_deploy.core.precisions import EnginePrecision, Precision
+from ccr_deploy.core.stages import Schedule
 
 REFERENCE_BACKEND = "pytorch"
 

@@ -30,9 +30,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 
-from ccr_deploy.bundle.facts import Schedule, Stage
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record, read_toml
+from ccr_deploy.core.stages import Schedule, Stage
 from ccr_deploy.errors import TargetError
 from ccr_deploy.targets.options import (
     REFERENCE_BACKEND,

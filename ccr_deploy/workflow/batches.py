@@ -9,7 +9,7 @@ from ccr_deploy.errors import WrongUsageError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from ccr_deploy.bundle.facts import Stage
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.targets.options import ResolvedTarget
 
 UNBOUND_BATCH = 4

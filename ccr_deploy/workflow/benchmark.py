@@ -25,9 +25,10 @@ from ccr_deploy.workflow.engines import built_precisions, compared_factory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ccr_deploy.bundle.reader import Bundle, Schedule, Stage
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
+    from ccr_deploy.core.stages import Schedule, Stage
     from ccr_deploy.engines.store import EngineStore
 
 

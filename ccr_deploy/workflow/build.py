@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from ccr_deploy.benchmarking.results import Subject
     from ccr_deploy.bundle.accuracy import PrecisionAccuracy
-    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import Engine, EngineStore
 
 ROUNDS = 5

@@ -15,6 +15,7 @@ from ccr_deploy.bundle.reader import MANIFEST, Bundle, CalibrationRecord
 from ccr_deploy.bundle.writer import writing_bundle
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
+from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.errors import BundleError, CalibrationError
 from ccr_deploy.quantization import model_optimizer
 from ccr_deploy.quantization.int8 import to_int8
@@ -22,7 +23,7 @@ from ccr_deploy.quantization.ranges import RangeCollector
 from ccr_deploy.quantization.recipe import DEFAULT_HIGH_PRECISION
 from ccr_deploy.quantization.sensitivity import LayerSensitivity, proposal, ranked
 from ccr_deploy.quantization.table import CalibrationTable, StageTable, TensorRange, check_stage, parse_table
-from ccr_deploy.workflow.calibrated_graphs import STAGES, CalibratedGraphs
+from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.graphs import graph_runner, load_model
 from ccr_deploy.workflow.images import ReadablePictures, list_folder
 from ccr_deploy.workflow.precision_cost import BATCH, measure_accuracies, measure_sensitivity
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle.reader import GraphRecord
     from ccr_deploy.core.progress import Progress
+    from ccr_deploy.core.stages import ChainStage
     from ccr_deploy.data.images import ImageItem
     from ccr_deploy.quantization.recipe import Recipe
-    from ccr_deploy.quantization.table import CalibratedStage
 
 SENSITIVITY_IMAGES = 128
 
@@ -93,7 +94,7 @@ def calibrate_bundle(
     table = CalibrationTable(
         schema_version=1,
         created_by=f"ccr-deploy {__version__}",
-        graph_hashes={stage: graphs.collected(stage).graph_hash for stage in STAGES},
+        graph_hashes={stage: graphs.collected(stage).graph_hash for stage in CHAIN_STAGES},
         image_count=len(pictures.read),
         images_sha256=digest,
         preprocessing=bundle.manifest.contract.preprocessing,
@@ -128,7 +129,7 @@ def calibrate_from_table(
     """
     model_optimizer.check_installed()
     graphs = CalibratedGraphs(bundle)
-    for stage in STAGES:
+    for stage in CHAIN_STAGES:
         # The graph that the ranges were collected on, if the bundle still has it in any schedule.
         graph = graphs.by_hash(stage, table.graph_hashes[stage])
         check_stage(table, stage, load_model(bundle, graph), graph.graph_hash, where)
@@ -175,12 +176,12 @@ def _spread(items: Sequence[ImageItem], count: int) -> list[ImageItem]:
 
 def _find_ranges(
     graphs: CalibratedGraphs, pictures: ReadablePictures, recipe: Recipe, progress: Progress
-) -> tuple[dict[CalibratedStage, StageTable], str, npt.NDArray[np.uint8]]:
+) -> tuple[dict[ChainStage, StageTable], str, npt.NDArray[np.uint8]]:
     """Every stage's ranges, the digest of the pictures, and up to 128 of them, spread over all."""
     digest = hashlib.sha256()
     seen: list[npt.NDArray[np.uint8]] = []
     every = -(-len(pictures.items) // SENSITIVITY_IMAGES)
-    records = {stage: graphs.collected(stage) for stage in STAGES}
+    records = {stage: graphs.collected(stage) for stage in CHAIN_STAGES}
     with ExitStack() as stack, progress.task("calibrating", len(pictures.items)) as advance:
         collectors = {
             stage: stack.enter_context(
@@ -203,7 +204,7 @@ def _find_ranges(
                     for name, found in collectors[stage].ranges().items()
                 },
             )
-            for stage in STAGES
+            for stage in CHAIN_STAGES
         }
     return stages, digest.hexdigest(), np.concatenate(seen)
 
@@ -228,7 +229,7 @@ def _add_int8(
                 table.high_precision,
             )
             advance(1)
-    int8 = {stage: models[stage, graphs.collected(stage).schedule] for stage in STAGES}
+    int8 = {stage: models[stage, graphs.collected(stage).schedule] for stage in CHAIN_STAGES}
     accuracies = measure_accuracies(graphs, int8, held_out, progress) if held_out.items else ()
     with writing_bundle(bundle.path) as writer:
         if (bundle.path / MANIFEST).read_bytes() != graphs.manifest_file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.bundle.reader import MANIFEST
+from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.quantization.quantizers import layers
 from ccr_deploy.workflow.graphs import load_model
@@ -13,9 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from ccr_deploy.bundle.reader import Bundle, GraphRecord
-    from ccr_deploy.quantization.table import CalibratedStage
-
-STAGES: tuple[CalibratedStage, ...] = ("encoder", "classifier")
+    from ccr_deploy.core.stages import ChainStage
 
 
 class CalibratedGraphs:
@@ -44,12 +43,12 @@ class CalibratedGraphs:
         """The FP16 graph of the same stage and schedule."""
         return self.bundle.graph(fp32.stage, "fp16", fp32.schedule)
 
-    def collected(self, stage: CalibratedStage) -> GraphRecord:
+    def collected(self, stage: ChainStage) -> GraphRecord:
         """The FP32 graph that a stage's ranges are collected on: iteration-major names every iteration."""
         graphs = [graph for graph in self.fp32 if graph.stage == stage]
         return next((graph for graph in graphs if graph.schedule == "iteration-major"), graphs[0])
 
-    def by_hash(self, stage: CalibratedStage, graph_hash: str) -> GraphRecord:
+    def by_hash(self, stage: ChainStage, graph_hash: str) -> GraphRecord:
         """The stage's FP32 graph of that hash, else the one that would be collected on."""
         found = (graph for graph in self.fp32 if graph.stage == stage and graph.graph_hash == graph_hash)
         return next(found, self.collected(stage))
@@ -61,7 +60,9 @@ class CalibratedGraphs:
             WrongUsageError: one is not.
         """
         known = [
-            layer for stage in STAGES for layer in layers(load_model(self.bundle, self.collected(stage)))
+            layer
+            for stage in CHAIN_STAGES
+            for layer in layers(load_model(self.bundle, self.collected(stage)))
         ]
         if unknown := [name for name in names if name not in known]:
             raise WrongUsageError(

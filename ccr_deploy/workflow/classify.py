@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.bundle.facts import BundleFacts, Stage
+    from ccr_deploy.bundle.facts import BundleFacts
     from ccr_deploy.codec.contract import CodeContract
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.runtime import Prediction
     from ccr_deploy.workflow.sources import SourceFile

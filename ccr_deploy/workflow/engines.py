@@ -9,8 +9,9 @@ from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.targets.options import REFERENCE_BACKEND
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import EngineStore
 
 

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ccr_deploy.bundle.reader import Bundle, Schedule
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.progress import Progress
+    from ccr_deploy.core.stages import Schedule
     from ccr_deploy.models.checkpoint import Checkpoint
 
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from ccr_deploy.bundle.accuracy import compare_precisions
 from ccr_deploy.core.metrics import flipped_bits
+from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.quantization.emulation import judge
 from ccr_deploy.quantization.int8 import quantize, without_quantization
 from ccr_deploy.quantization.quantizers import quantizable_layers
 from ccr_deploy.quantization.sensitivity import LayerSensitivity, work_shares
-from ccr_deploy.workflow.calibrated_graphs import STAGES
 from ccr_deploy.workflow.graphs import load_model, model_runner
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.accuracy import PrecisionAccuracy
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
-    from ccr_deploy.quantization.table import CalibratedStage, StageTable
+    from ccr_deploy.core.stages import ChainStage
+    from ccr_deploy.quantization.table import StageTable
     from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
     from ccr_deploy.workflow.images import ReadablePictures
 
@@ -39,14 +40,14 @@ BATCH = 8
 
 def measure_accuracies(
     graphs: CalibratedGraphs,
-    int8: Mapping[CalibratedStage, ir.Model],
+    int8: Mapping[ChainStage, ir.Model],
     pictures: ReadablePictures,
     progress: Progress,
 ) -> tuple[PrecisionAccuracy, ...]:
     """FP32, FP16, BF16 and INT8 on held-out pictures, computed from the graphs on this CPU."""
-    fp32 = {stage: load_model(graphs.bundle, graphs.collected(stage)) for stage in STAGES}
-    fp16 = {stage: load_model(graphs.bundle, graphs.fp16(graphs.collected(stage))) for stage in STAGES}
-    models: dict[EnginePrecision, Mapping[CalibratedStage, ir.Model]] = {
+    fp32 = {stage: load_model(graphs.bundle, graphs.collected(stage)) for stage in CHAIN_STAGES}
+    fp16 = {stage: load_model(graphs.bundle, graphs.fp16(graphs.collected(stage))) for stage in CHAIN_STAGES}
+    models: dict[EnginePrecision, Mapping[ChainStage, ir.Model]] = {
         "fp32": fp32,
         "fp16": {stage: judge(model) for stage, model in fp16.items()},
         "bf16": {stage: judge(model, "bf16") for stage, model in fp16.items()},
@@ -80,12 +81,12 @@ def measure_accuracies(
 
 def measure_sensitivity(
     graphs: CalibratedGraphs,
-    tables: Mapping[CalibratedStage, StageTable],
+    tables: Mapping[ChainStage, StageTable],
     images: Bytes,
     progress: Progress,
 ) -> list[LayerSensitivity]:
     """Every layer quantized alone, against FP32, on pictures of the calibration."""
-    models = {stage: load_model(graphs.bundle, graphs.collected(stage)) for stage in STAGES}
+    models = {stage: load_model(graphs.bundle, graphs.collected(stage)) for stage in CHAIN_STAGES}
     names = {stage: quantizable_layers(model) for stage, model in models.items()}
     found = []
     with (
@@ -95,7 +96,7 @@ def measure_sensitivity(
     ):
         fp32_codes = _encode(encoder, images)
         fp32_answers = _classify(classifier, fp32_codes).argmax(axis=1)
-        for stage in STAGES:
+        for stage in CHAIN_STAGES:
             quantized = quantize(models[stage], tables[stage])
             shares = work_shares(models[stage])
             for layer in names[stage]:

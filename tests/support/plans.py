@@ -11,7 +11,8 @@ from ccr_deploy.targets.schema import TensorRtTarget, load_target, resolve
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import Engine, EngineStore
 
 H200 = "NVIDIA H200 (compute capability 9.0)"

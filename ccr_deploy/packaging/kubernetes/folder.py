@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.packaging.kubernetes.objects import Manifest
     from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 

@@ -20,10 +20,10 @@ import shutil
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from ccr_deploy.bundle.reader import Stage
 from ccr_deploy.core.atomic import locked_folder
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record, parse_versioned_json
+from ccr_deploy.core.stages import Stage
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.errors import RepositoryError, WrongUsageError
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.targets.options import ResolvedTarget
     from ccr_deploy.targets.schema import Target

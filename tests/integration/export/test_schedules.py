@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.bundle.reader import Schedule
+    from ccr_deploy.core.stages import Schedule
     from ccr_deploy.models.checkpoint import Checkpoint
 
 

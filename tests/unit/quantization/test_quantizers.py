@@ -18,7 +18,8 @@ from ccr_deploy.quantization.quantizers import (
 from ccr_deploy.quantization.sensitivity import LayerSensitivity, proposal, ranked, work_shares
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle.reader import Bundle, Schedule
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.stages import Schedule
 
 SIGNALS = {"stem", "cell1/hidden_state", "cell2/hidden_state", "cell3/hidden_state"}
 

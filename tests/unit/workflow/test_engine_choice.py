@@ -14,8 +14,9 @@ from ccr_deploy.targets.schema import load_target, resolve
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.bundle.reader import Bundle, Stage
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.targets.options import ResolvedTarget
 
 
