@@ -39,7 +39,7 @@ from ccr_deploy.bundle.facts import (
     sha256_of,
 )
 from ccr_deploy.codec.contract import CodeContract
-from ccr_deploy.core.records import Record, parse_versioned_json
+from ccr_deploy.core.pydantic_records import Record, parse_versioned_json
 from ccr_deploy.core.stages import Schedule, Stage
 from ccr_deploy.errors import BundleError
 from ccr_deploy.models.config import ModelConfig

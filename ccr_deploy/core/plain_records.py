@@ -2,7 +2,7 @@
 
 A class's type hints say what its JSON must be: ``str``, ``int``, ``float``, ``bool``, ``None``, `Literal`,
 tuples, dictionaries, unions and other such classes, where ``Annotated`` adds constraints. Unknown and missing
-fields are refused. `ccr_deploy.core.records` does the same with pydantic for what only commands read;
+fields are refused. `pydantic_records` does the same with pydantic for what only commands read;
 pydantic reads these classes, with their constraints, as parts of its own.
 """
 

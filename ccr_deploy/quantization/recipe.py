@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ccr_deploy.core.records import Record, read_toml
+from ccr_deploy.core.pydantic_records import Record, read_toml
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.quantization.ranges import Method
 

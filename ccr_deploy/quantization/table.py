@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from ccr_deploy.codec.contract import FLOAT32_MAX, FLOAT32_TINY, Preprocessing
-from ccr_deploy.core.records import Record, parse_versioned_json
+from ccr_deploy.core.pydantic_records import Record, parse_versioned_json
 from ccr_deploy.core.stages import ChainStage
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.errors import CalibrationError, WrongUsageError

@@ -31,7 +31,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 
 from ccr_deploy.core.precisions import EnginePrecision
-from ccr_deploy.core.records import Record, read_toml
+from ccr_deploy.core.pydantic_records import Record, read_toml
 from ccr_deploy.core.stages import Schedule, Stage
 from ccr_deploy.errors import TargetError
 from ccr_deploy.targets.options import (

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.core.atomic import locked_folder
 from ccr_deploy.core.precisions import EnginePrecision
-from ccr_deploy.core.records import Record, parse_versioned_json
+from ccr_deploy.core.pydantic_records import Record, parse_versioned_json
 from ccr_deploy.core.stages import Stage
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.errors import RepositoryError, WrongUsageError
