@@ -131,7 +131,7 @@ def _engines(root: Path, name: str) -> EngineFactory:
     factory = EngineFactory(Bundle.open(root / "bundle"), TARGET, store, precisions)
     for stage in precisions:
         factory.build(stage)
-    store.choose(factory.bundle.facts, TARGET, {stage: factory.resolved(stage) for stage in precisions})
+    store.choose(factory.bundle, TARGET, {stage: factory.resolved(stage) for stage in precisions})
     return factory
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    import pydantic
+from typing import ClassVar
 
 
 class CcrDeployError(Exception):
@@ -92,11 +89,3 @@ class MissingExtraError(CcrDeployError):
 def pip_install(*extras: str) -> str:
     """Return the command that installs one of the extras."""
     return "pip install " + " or ".join(f"'ccr-deploy[{extra}]'" for extra in extras)
-
-
-def first_problem(error: pydantic.ValidationError) -> str:
-    """The first field that a validation refused, and why, in one line."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"field {where}: {message}" if where else message

@@ -1,6 +1,6 @@
 """The library API of a product: images to payloads on one side, payloads to labels on the other.
 
-It needs NumPy, Pillow and the engine's own backend: no PyTorch, no ONNX, no pydantic. The engine is what
+It needs NumPy, Pillow, msgspec and the engine's own backend: no PyTorch, no ONNX. The engine is what
 ``ccr-deploy build-engine`` built last for the bundle and the target on a machine like this one; of the bundle
 its manifest is enough. Give each thread objects of its own.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ccr_deploy.backends import backend
-from ccr_deploy.bundle.facts import BundleFacts
+from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.codec.payload import PayloadWriter, decode_payload
 from ccr_deploy.core.metrics import softmax
 from ccr_deploy.engines.lookup import engine_key, find_engine, not_built
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ccr_deploy.backends.base import Runner
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import Stage
 
 
@@ -46,14 +45,12 @@ class _EngineUser:
 
     _stage: ClassVar[Stage]
 
-    def __init__(self, bundle: BundleFacts, runner: Runner) -> None:
+    def __init__(self, bundle: Bundle, runner: Runner) -> None:
         self.bundle = bundle
         self._runner = runner
 
     @classmethod
-    def load(
-        cls, bundle: Bundle | BundleFacts | Path | str, target: str, store: EngineStore | None = None
-    ) -> Self:
+    def load(cls, bundle: Bundle | Path | str, target: str, store: EngineStore | None = None) -> Self:
         """Loads the engine that was built last for a bundle, or its folder, and a target.
 
         It is taken from the default store unless one is given, and checked against its sidecar first.
@@ -64,15 +61,15 @@ class _EngineUser:
             EngineError: the engine is damaged or cannot be loaded.
             MissingExtraError: its backend is not installed.
         """
-        facts = _facts(bundle)
+        bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(Path(bundle))
         store = store or EngineStore.default()
-        resolved = store.chosen(facts, target).get(cls._stage)
+        resolved = store.chosen(bundle, target).get(cls._stage)
         if resolved is None:
-            raise not_built(store, facts, target, cls._stage)
+            raise not_built(store, bundle, target, cls._stage)
         library = backend(resolved.backend, resolved.options)
-        key = engine_key(facts, cls._stage, resolved, library)
-        engine = find_engine(store, facts, target, key, library.suffix)
-        return cls(facts, library.load(engine.path, resolved.precision))
+        key = engine_key(bundle, cls._stage, resolved, library)
+        engine = find_engine(store, bundle, target, key, library.suffix)
+        return cls(bundle, library.load(engine.path, resolved.precision))
 
     def __enter__(self) -> Self:
         return self
@@ -83,20 +80,14 @@ class _EngineUser:
         self._runner.__exit__(kind, error, trace)
 
 
-def _facts(bundle: Bundle | BundleFacts | Path | str) -> BundleFacts:
-    if isinstance(bundle, Path | str):
-        return BundleFacts.read(Path(bundle))
-    return bundle if isinstance(bundle, BundleFacts) else bundle.facts
-
-
 class Encoder(_EngineUser):
     """Images to payloads. A context manager."""
 
     _stage = "encoder"
 
-    def __init__(self, bundle: BundleFacts, runner: Runner) -> None:
+    def __init__(self, bundle: Bundle, runner: Runner) -> None:
         super().__init__(bundle, runner)
-        self._writer = PayloadWriter(bundle.contract)
+        self._writer = PayloadWriter(bundle.manifest.contract)
 
     def encode(self, images: npt.NDArray[np.uint8]) -> list[bytes]:
         """One payload for each image of ``uint8 [N, H, W, 3]``.
@@ -124,11 +115,11 @@ class Classifier(_EngineUser):
         """
         if not payloads:
             return []
-        codes = np.stack([decode_payload(payload, self.bundle.contract) for payload in payloads])
+        codes = np.stack([decode_payload(payload, self.bundle.manifest.contract) for payload in payloads])
         logits = self._runner.infer({"code": codes})["logits"].astype(np.float32, copy=False)
         probabilities = softmax(logits)
         labels = [int(label) for label in probabilities.argmax(axis=1)]
         return [
-            Prediction(label, self.bundle.class_name(label), float(row[label]))
+            Prediction(label, self.bundle.manifest.class_name(label), float(row[label]))
             for label, row in zip(labels, probabilities, strict=True)
         ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from ccr_deploy.core.gpu import find_gpu
 from ccr_deploy.engines.factory import EngineFactory
@@ -51,11 +52,10 @@ TINY = ModelConfig(
     encoder=EncoderConfig(stem_channels=4, cell_channels=(4, 6, 8), code_channels=16),
     classifier=ClassifierConfig(cut="layer2", classes=5, stage_channels=(4, 6, 8, 10)),
 )
-TINY_BASELINE = TINY.model_copy(
-    update={
-        "decoder": DecoderConfig(cell_channels=(8, 6, 6, 4)),
-        "classifier": ClassifierConfig(cut=None, classes=7, stage_channels=(4, 6, 8, 10)),
-    }
+TINY_BASELINE = structs.replace(
+    TINY,
+    decoder=DecoderConfig(cell_channels=(8, 6, 6, 4)),
+    classifier=ClassifierConfig(cut=None, classes=7, stage_channels=(4, 6, 8, 10)),
 )
 ALL_SCHEDULES = ("iteration-major", "layer-major", "plain")
 

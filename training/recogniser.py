@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import lightning
@@ -10,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
 
+from ccr_deploy.core.records import to_builtins
 from ccr_deploy.models.chain import CcrChain, normalise
 from training.optimisation import configure
 
@@ -45,9 +45,9 @@ class RecogniserModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         description = {
-            "config": config.model_dump(mode="json"),
+            "config": to_builtins(config),
             "trained_iterations": [config.iterations],
-            "preprocessing": asdict(preprocessing),
+            "preprocessing": to_builtins(preprocessing),
             "class_names": list(class_names),
             "metrics": {},
         }

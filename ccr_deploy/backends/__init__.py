@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.errors import TargetError
-from ccr_deploy.targets.options import CpuOptions, CudaOptions, PyTorchOptions, RtxOptions, TensorRtOptions
+from ccr_deploy.targets.options import (
+    CudaOptions,
+    OnnxRuntimeOptions,
+    OpenVinoOptions,
+    PyTorchOptions,
+    RtxOptions,
+    TensorRtOptions,
+)
 
 if TYPE_CHECKING:
     from ccr_deploy.backends.base import Backend
@@ -20,7 +27,7 @@ def backend(name: str, options: Options) -> Backend:
         MissingExtraError: its library is not installed.
         EngineError: its library is of a version that this project cannot use.
     """
-    if name == "onnxruntime" and isinstance(options, CpuOptions):
+    if name == "onnxruntime" and isinstance(options, OnnxRuntimeOptions):
         from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(options)
@@ -28,7 +35,7 @@ def backend(name: str, options: Options) -> Backend:
         from ccr_deploy.backends.onnxruntime.cuda import OnnxRuntimeCudaBackend
 
         return OnnxRuntimeCudaBackend(options)
-    if name == "openvino" and isinstance(options, CpuOptions):
+    if name == "openvino" and isinstance(options, OpenVinoOptions):
         from ccr_deploy.backends.openvino.cpu import OpenVinoBackend
 
         return OpenVinoBackend(options)

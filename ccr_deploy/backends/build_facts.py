@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ccr_deploy.core.records import Record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True)
-class ExecutedConvolutions:
+class ExecutedConvolutions(Record, frozen=True):
     """In which precision an engine executes its convolutions, as its library's inspector tells.
 
     `unknown` are those that the inspector does not tell about.
@@ -22,8 +22,7 @@ class ExecutedConvolutions:
     unknown: int = 0
 
 
-@dataclass(frozen=True)
-class BuildFacts:
+class BuildFacts(Record, frozen=True):
     """What a build told beside its engine; None where that is not known here.
 
     `int8_weights` says how many bits an INT8 engine's weights have, and why. `library_version` is the exact

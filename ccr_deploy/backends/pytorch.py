@@ -7,16 +7,15 @@ stage's own weights, with the model's configuration in the file's metadata.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pydantic
 
 from ccr_deploy.backends.base import TensorSpec, check_feeds, thread_count
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.codec.contract import Preprocessing, pack_code, unpack_code
 from ccr_deploy.core.processor import processor_name
+from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.errors import EngineError, MissingExtraError
 from ccr_deploy.models.config import ModelConfig
 
@@ -113,8 +112,8 @@ class PyTorchBackend:
         }
         metadata = {
             "stage": source.stage,
-            "model": model.model_dump_json(),
-            "preprocessing": json.dumps(asdict(manifest.contract.preprocessing)),
+            "model": to_json(model),
+            "preprocessing": to_json(manifest.contract.preprocessing),
         }
         engine.write_bytes(save(stage_tensors, metadata))  # save_file raises no OSError on a full disk
         return BuildFacts()
@@ -131,8 +130,8 @@ class PyTorchBackend:
         try:
             with safe_open(engine, "pt") as file:
                 metadata = file.metadata()
-            model = ModelConfig.model_validate_json(metadata["model"])
-            preprocessing = pydantic.TypeAdapter(Preprocessing).validate_json(metadata["preprocessing"])
+            model = convert(ModelConfig, json.loads(metadata["model"]))
+            preprocessing = convert(Preprocessing, json.loads(metadata["preprocessing"]))
             network = _network(metadata["stage"], model, preprocessing)
             network.load_state_dict(load_file(engine))
         except (
@@ -141,7 +140,7 @@ class PyTorchBackend:
             TypeError,
             RuntimeError,
             OSError,
-            pydantic.ValidationError,
+            ValueError,
         ) as error:
             raise EngineError(f"{engine}: not an engine of the PyTorch reference ({error})") from error
         return PyTorchRunner(network.eval(), model, preprocessing, self._options)

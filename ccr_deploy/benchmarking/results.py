@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from ccr_deploy.core.metrics import Interval
+from ccr_deploy.core.records import Record
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Subject = Literal["encoder", "classifier", "chain"]
 """What is timed: one stage, or image to logits (where the conventional chain competes too)."""
@@ -16,8 +16,7 @@ Phase = Literal["start", "encoder", "classifier", "chain"]
 """When the machine was watched: just before the start, or while a subject was timed."""
 
 
-@dataclass(frozen=True)
-class Contention:
+class Contention(Record, frozen=True):
     """What kept cores from a benchmark in one of its phases, in cores (CPU seconds a second).
 
     It is counted over `cores`, those that the benchmark may use; None where the system does not tell.
@@ -31,8 +30,7 @@ class Contention:
     throttled_cores: float | None
 
 
-@dataclass(frozen=True)
-class MachineState:
+class MachineState(Record, frozen=True):
     """Where and in what state the numbers were measured.
 
     `cpu_busy_percent` is how much of all cores something else used just before the start. `gpu` and its
@@ -50,8 +48,7 @@ class MachineState:
     gpu_driver: str | None = None
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(Record, frozen=True):
     """One competitor's raw samples in numbers.
 
     `speedup` is the first competitor's median over this one's, within the same run; None where the run is
@@ -75,8 +72,7 @@ class Timing:
     device_memory_mib: float | None = None
 
 
-@dataclass(frozen=True)
-class BenchmarkReport:
+class BenchmarkReport(Record, frozen=True):
     """Everything one run of `benchmark` found; `left_out` says what could not compete, and why.
 
     `iterations` is the T that was run; `warnings` say what a reader must know first, such as that it is

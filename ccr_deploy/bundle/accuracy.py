@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ccr_deploy.core.metrics import Interval, flipped_bits, grouped_bootstrap_interval, top_k_hits
 from ccr_deploy.core.precisions import EnginePrecision
+from ccr_deploy.core.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-@dataclass(frozen=True)
-class PrecisionAccuracy:
+class PrecisionAccuracy(Record, frozen=True):
     """One precision's codes and answers against those of FP32, on the same images.
 
     `top1_loss_points` is FP32's top-1 less this precision's, in percentage points; its interval is

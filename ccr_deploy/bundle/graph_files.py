@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir
 
-from ccr_deploy.bundle.reader import GraphRecord
+from ccr_deploy.bundle.manifest import GraphRecord
 from ccr_deploy.graphs.canonical_hash import canonical_graph_hash
 from ccr_deploy.graphs.convolutions import convolutions, quantized_convolutions
 

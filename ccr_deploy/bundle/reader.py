@@ -18,151 +18,20 @@ command leaves the old bundle or the new one.
 
 from __future__ import annotations
 
+import hashlib
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field, model_validator
-
-from ccr_deploy.bundle.accuracy import PrecisionAccuracy
-from ccr_deploy.bundle.facts import (
-    MANIFEST,
-    REMEDY,
-    SCHEMA_VERSION,
-    BundleFacts,
-    FileRecord,
-    GraphRecord,
-    NetworkFacts,
-    check_class_names,
-    check_contract_id,
-    read_manifest,
-    sha256_of,
-)
-from ccr_deploy.codec.contract import CodeContract
-from ccr_deploy.core.pydantic_records import Record, parse_versioned_json
-from ccr_deploy.core.stages import Schedule, Stage
-from ccr_deploy.errors import BundleError
-from ccr_deploy.models.config import ModelConfig
-from ccr_deploy.models.iterations import TrainedIterations, untrained_warning
+from ccr_deploy.bundle.manifest import MANIFEST, FileRecord, GraphRecord, Manifest, parse_manifest
+from ccr_deploy.core.untrusted import open_regular, read_bytes
+from ccr_deploy.errors import BundleError, WrongUsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from typing_extensions import Self
-
     from ccr_deploy.core.precisions import Precision
-
-__all__ = [
-    "MANIFEST",
-    "SCHEMA_VERSION",
-    "BaselineRecord",
-    "Bundle",
-    "CalibrationRecord",
-    "FileRecord",
-    "GraphRecord",
-    "Manifest",
-    "SampleRecord",
-    "Schedule",
-    "Stage",
-    "parse_manifest",
-    "sha256_of",
-]
-
-
-class SampleRecord(Record):
-    """One sample image, already of the image size, and its class where that is known."""
-
-    file: FileRecord
-    label: int | None
-
-
-class BaselineRecord(Record):
-    """The conventional chain that the bundle's baseline graph was made from."""
-
-    model: ModelConfig
-    trained_iterations: TrainedIterations
-    weights: FileRecord
-
-
-class CalibrationRecord(Record):
-    """The table that the bundle's INT8 graphs come from, and what each precision was found to cost.
-
-    `accuracies` were computed from the graphs on the held-out pictures that `images` describes; they are
-    empty where there were none. `high_precision` are the layers that are not quantized.
-    """
-
-    table: FileRecord
-    high_precision: tuple[str, ...]
-    images: str
-    accuracies: tuple[PrecisionAccuracy, ...]
-
-
-class Manifest(Record):
-    """What a bundle is; `trained_iterations` is every T that the weights were trained with."""
-
-    schema_version: Literal[2]
-    created_by: str
-    model: ModelConfig
-    trained_iterations: TrainedIterations
-    class_names: tuple[str, ...]
-    metrics: dict[str, float]
-    contract: CodeContract
-    contract_id: str
-    weights: FileRecord
-    graphs: tuple[GraphRecord, ...]
-    samples: Annotated[tuple[SampleRecord, ...], Field(min_length=1)]
-    baseline: BaselineRecord | None
-    calibration: CalibrationRecord | None
-
-    @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
-        model, contract = self.model, self.contract
-        if (model.image_height, model.image_width, model.iterations, model.encoder.code_channels) != (
-            contract.image_height,
-            contract.image_width,
-            contract.iterations,
-            contract.code_channels,
-        ):
-            raise ValueError("model and contract name different image sizes, iterations or code channels")
-        classes = model.classifier.classes
-        check_class_names(self.class_names, classes)
-        labels = [sample.label for sample in self.samples if sample.label is not None]
-        if wrong := [label for label in labels if not 0 <= label < classes]:
-            raise ValueError(f"a sample's label is {wrong[0]}, there are {classes} classes")
-        return self
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """A line for each network that runs with a T that was not trained."""
-        networks: list[tuple[str, Manifest | BaselineRecord]] = [("checkpoint", self)]
-        if self.baseline:
-            networks.append(("baseline", self.baseline))
-        lines = (
-            untrained_warning(name, network.model.iterations, network.trained_iterations)
-            for name, network in networks
-        )
-        return tuple(line for line in lines if line)
-
-    def class_name(self, label: int) -> str:
-        """The class's name, or its number where the checkpoint had no names."""
-        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
-
-    def input_shapes(self, stage: Stage) -> dict[str, tuple[int, ...]]:
-        """The shapes of a stage's inputs behind the batch, by name."""
-        if stage == "classifier":
-            return {"code": (self.contract.code_bytes,)}
-        model = self.baseline.model if stage == "baseline" and self.baseline else self.model
-        return {"image": (model.image_height, model.image_width, 3)}
-
-    def files(self) -> list[FileRecord]:
-        """Every file that belongs to the bundle."""
-        return [
-            self.weights,
-            *([self.baseline.weights] if self.baseline else []),
-            *([self.calibration.table] if self.calibration else []),
-            *(graph.file for graph in self.graphs),
-            *(sample.file for sample in self.samples),
-        ]
+    from ccr_deploy.core.stages import Schedule, Stage
 
 
 @dataclass(frozen=True)
@@ -180,30 +49,20 @@ class Bundle:
             WrongUsageError: there is no bundle at `path`.
             BundleError: the manifest is damaged or of another version, or a file is missing or cut.
         """
-        bundle = cls(path, parse_manifest(read_manifest(path), path / MANIFEST))
+        bundle = cls.read(path)
         for file in bundle.manifest.files():
             bundle._check_size(file)
         return bundle
 
-    @property
-    def facts(self) -> BundleFacts:
-        """What running the bundle's engines takes."""
-        manifest = self.manifest
-        baseline = manifest.baseline
-        return BundleFacts(
-            path=self.path,
-            model=manifest.model.model_dump(mode="json"),
-            class_names=manifest.class_names,
-            contract=manifest.contract,
-            contract_id=manifest.contract_id,
-            weights=manifest.weights,
-            graphs=manifest.graphs,
-            baseline=NetworkFacts(
-                baseline.model.model_dump(mode="json"), baseline.trained_iterations, baseline.weights
-            )
-            if baseline
-            else None,
-        )
+    @classmethod
+    def read(cls, path: Path) -> Bundle:
+        """Read and check the manifest alone: running built engines needs none of the other files.
+
+        Raises:
+            WrongUsageError: there is no bundle at `path`.
+            BundleError: the manifest is damaged or of another version.
+        """
+        return cls(path, parse_manifest(_read_manifest(path), path / MANIFEST))
 
     def file(self, record: FileRecord) -> Path:
         """The path of one of the bundle's files, after its SHA-256 was checked.
@@ -229,12 +88,32 @@ class Bundle:
         Raises:
             WrongUsageError: the bundle has none; the message says how to add it.
         """
-        return self.facts.graph(stage, precision, schedule)
+        for graph in self.manifest.graphs:
+            if (graph.stage, graph.precision, graph.schedule) == (stage, precision, schedule):
+                return graph
+        wanted = " ".join(filter(None, (precision, schedule, stage)))
+        raise WrongUsageError(
+            f"{self.path}: no {wanted} graph in it: {self._how_to_add(stage, precision, schedule)}"
+        )
 
     def has_precision(self, precision: Precision) -> bool:
         """Whether encoder and classifier have graphs of a precision."""
         stages = {graph.stage for graph in self.manifest.graphs if graph.precision == precision}
         return {"encoder", "classifier"} <= stages
+
+    def _how_to_add(self, stage: Stage, precision: Precision, schedule: Schedule | None) -> str:
+        """What puts a missing graph into the bundle."""
+        if stage == "baseline":
+            return "export it again with --baseline CHECKPOINT"
+        has_fp32 = any(
+            graph.stage == stage and graph.precision == "fp32" and graph.schedule == schedule
+            for graph in self.manifest.graphs
+        )
+        if not has_fp32:
+            return f"export it again with --schedule {schedule}"
+        if precision == "int8":
+            return f"on the workstation, run ccr-deploy calibrate {self.path} --images DIR"
+        return "export it again on the workstation, without --no-fp16"
 
     def _check_size(self, record: FileRecord) -> Path:
         path = self.path / record.name
@@ -254,15 +133,33 @@ class Bundle:
         return path
 
 
-def parse_manifest(text: bytes, path: Path) -> Manifest:
-    """The manifest in `text`; `path` is where it came from, for messages.
+def _read_manifest(path: Path) -> bytes:
+    """The text of the manifest in a bundle's folder.
 
     Raises:
-        BundleError: it is no JSON, of another schema version, has unknown or wrong fields, or its
-            contract id is not that of its contract.
+        WrongUsageError: there is no bundle at `path`.
+        BundleError: the manifest cannot be read.
     """
-    manifest = parse_versioned_json(
-        Manifest, text, path, version=SCHEMA_VERSION, error=BundleError, remedy=REMEDY
-    )
-    check_contract_id(manifest.contract, manifest.contract_id, path)
-    return manifest
+    manifest = path / MANIFEST
+    try:
+        return read_bytes(manifest)
+    except (FileNotFoundError, NotADirectoryError):
+        raise WrongUsageError(
+            f"{path}: no bundle there (no {MANIFEST}): "
+            f"make one with ccr-deploy export --checkpoint FILE {path}"
+        ) from None
+    except OSError as error:
+        raise BundleError(f"{manifest}: cannot be read ({error.strerror})") from error
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

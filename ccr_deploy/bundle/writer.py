@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ccr_deploy.bundle.reader import MANIFEST, Bundle, FileRecord, parse_manifest, sha256_of
+from ccr_deploy.bundle.manifest import MANIFEST, FileRecord, parse_manifest
+from ccr_deploy.bundle.reader import Bundle, sha256_of
 from ccr_deploy.core.atomic import atomic_file, locked_folder
+from ccr_deploy.core.records import to_json
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.errors import BundleError, WrongUsageError
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ccr_deploy.bundle.reader import Manifest
+    from ccr_deploy.bundle.manifest import Manifest
 
 _OUR_FILE = re.compile(
     r"[a-z0-9.-]+\.[0-9a-f]{12}\.(onnx|safetensors|png|json)"
@@ -56,7 +58,7 @@ class BundleWriter:
         """
         path = self.path / MANIFEST
         with atomic_file(path) as temporary:
-            temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(to_json(manifest) + "\n", encoding="utf-8")
             written = parse_manifest(read_bytes(temporary), path)
             if written != manifest:
                 raise BundleError(f"{path}: would not be read as it was meant: nothing was changed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +19,7 @@ from ccr_deploy.cli.common import (
     target_option,
     verbose_option,
 )
+from ccr_deploy.core.records import to_builtins
 from ccr_deploy.core.stages import STAGES
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def build_engine(
             {
                 "path": str(entry.engine.path),
                 "built_now": entry.built_now,
-                **asdict(entry.engine.sidecar),
+                **to_builtins(entry.engine.sidecar),
             }
             for entry in built
         ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
+from msgspec.structs import replace
 
 from ccr_deploy.cli.common import (
     TerminalProgress,
@@ -16,6 +17,7 @@ from ccr_deploy.cli.common import (
     stdout_console,
     verbose_option,
 )
+from ccr_deploy.core.records import to_builtins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -176,7 +178,7 @@ def _recipe(path: Path | None, given: Mapping[str, object]) -> Recipe:
     from ccr_deploy.quantization.recipe import Recipe, read_recipe
 
     recipe = read_recipe(path) if path else Recipe()
-    return recipe.model_copy(update=given)
+    return replace(recipe, **given)
 
 
 def _layers(text: str | None) -> tuple[str, ...] | Literal["auto"] | None:
@@ -186,7 +188,6 @@ def _layers(text: str | None) -> tuple[str, ...] | Literal["auto"] | None:
 
 
 def _print_result(result: Calibration, as_json: bool) -> None:
-    from dataclasses import asdict
 
     from ccr_deploy.reporting.precision_tables import (
         accuracy_table,
@@ -199,8 +200,8 @@ def _print_result(result: Calibration, as_json: bool) -> None:
     assert calibration is not None
     if as_json:
         content = {
-            "calibration": calibration.model_dump(mode="json"),
-            "sensitivity": [asdict(layer) for layer in result.sensitivity],
+            "calibration": to_builtins(calibration),
+            "sensitivity": [to_builtins(layer) for layer in result.sensitivity],
             "proposed_high_precision": result.proposal,
             "skipped": result.unreadable,
         }
@@ -225,7 +226,6 @@ def _print_result(result: Calibration, as_json: bool) -> None:
 
 
 def _print_comparison(first: Path, second: Path, *, as_json: bool) -> None:
-    from dataclasses import asdict
 
     from ccr_deploy.quantization.table import compare_tables, read_table
     from ccr_deploy.reporting.precision_tables import comparison_table
@@ -233,7 +233,7 @@ def _print_comparison(first: Path, second: Path, *, as_json: bool) -> None:
 
     found = compare_tables(read_table(first), read_table(second))
     if as_json:
-        click.echo(json.dumps([{**asdict(entry), "ratio": entry.ratio} for entry in found], indent=2))
+        click.echo(json.dumps([{**to_builtins(entry), "ratio": entry.ratio} for entry in found], indent=2))
     elif found:
         print_table(stdout_console(), comparison_table(found, str(first), str(second)))
     else:

@@ -57,20 +57,20 @@ def classify(
       ccr-deploy classify photo.jpg --bundle bundle
       ccr-deploy classify payloads/
     """
-    from ccr_deploy.bundle.facts import BundleFacts
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.workflow.classify import classify_files
     from ccr_deploy.workflow.sources import list_pictures_and_payloads
 
     console = stdout_console()
     name = chosen_target(target, None if as_json else console)
-    facts = BundleFacts.read(bundle)
+    opened = Bundle.read(bundle)
     sources = list_pictures_and_payloads(files)
-    answers = classify_files(facts, name, EngineStore.default(engines), sources, batch)
+    answers = classify_files(opened, name, EngineStore.default(engines), sources, batch)
     if as_json:
         click.echo(json.dumps([_content(answer) for answer in answers], indent=2))
     else:
-        _print_table(console, answers, facts.contract)
+        _print_table(console, answers, opened.manifest.contract)
 
 
 def _content(answer: Answer) -> dict[str, object]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from ccr_deploy.cli.common import json_option, stdout_console, verbose_option
+from ccr_deploy.core.records import to_builtins
 
 
 @click.command()
@@ -42,7 +42,7 @@ def describe(preset: str | None, checkpoint: Path | None, as_json: bool) -> None
     else:
         descriptions = [describe_model(name, find_preset(name)) for name in PAPER_PRESETS]
     if as_json:
-        click.echo(json.dumps([asdict(description) for description in descriptions], indent=2))
+        click.echo(json.dumps([to_builtins(description) for description in descriptions], indent=2))
         return
     console = stdout_console()
     print_table(console, description_table(descriptions))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from ccr_deploy.cli.common import json_option, stdout_console, verbose_option
+from ccr_deploy.core.records import to_builtins
 
 if TYPE_CHECKING:
     from ccr_deploy.core.gpu_driver import GpuExtras
@@ -29,7 +29,7 @@ def doctor(as_json: bool) -> None:
 
     diagnosis = diagnose()
     if as_json:
-        click.echo(json.dumps(asdict(diagnosis), indent=2))
+        click.echo(json.dumps(to_builtins(diagnosis), indent=2))
     else:
         _print(diagnosis)
 

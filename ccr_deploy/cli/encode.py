@@ -82,7 +82,7 @@ def encode(
       ccr-deploy encode pictures/ -o payloads/ --batch 1
       ccr-deploy encode --video 0 --every 30 --frames 100 -o payloads/
     """
-    from ccr_deploy.bundle.facts import BundleFacts
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.data.video import Video
     from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.runtime import Encoder
@@ -94,14 +94,14 @@ def encode(
         raise click.UsageError("name pictures and folders, or a video with --video: one of the two")
     console = stdout_console()
     name = chosen_target(target, None if as_json else console)
-    facts, store = BundleFacts.read(bundle), EngineStore.default(engines)
+    opened, store = Bundle.read(bundle), EngineStore.default(engines)
     pictures = list_pictures(images)
     into_folder = len(images) != 1 or images[0].is_dir() or output.is_dir()
     paths = payload_paths(pictures, output, into_folder=into_folder)
     source = Video(video, every, frames) if video else None
     asked = batch or (1 if source and source.is_camera else None)
-    at_once = batch_size(asked, store.chosen(facts, name), ["encoder"])
-    with Encoder.load(facts, name, store) as encoder:
+    at_once = batch_size(asked, store.chosen(opened, name), ["encoder"])
+    with Encoder.load(opened, name, store) as encoder:
         if source:
             written = encode_video(encoder, source, output, at_once)
         else:

@@ -15,6 +15,7 @@ from ccr_deploy.cli.common import (
     stdout_console,
     verbose_option,
 )
+from ccr_deploy.core.records import to_builtins
 from ccr_deploy.core.stages import SCHEDULES
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def export(
     )
     manifest = exported.manifest
     if as_json:
-        click.echo(json.dumps(manifest.model_dump(mode="json"), indent=2))
+        click.echo(json.dumps(to_builtins(manifest), indent=2))
         return
     console = stdout_console()
     model = manifest.model

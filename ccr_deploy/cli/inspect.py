@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from ccr_deploy.cli.common import (
     stdout_console,
     verbose_option,
 )
+from ccr_deploy.core.records import to_builtins
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +71,7 @@ def _show_engine(console: Console, sidecar: Sidecar, as_json: bool) -> None:
     from ccr_deploy.reporting.engine_lines import engine_lines
 
     if as_json:
-        echo_json(asdict(sidecar))
+        echo_json(to_builtins(sidecar))
         return
     for line in engine_lines(sidecar):
         console.print(line, markup=False, soft_wrap=True)
@@ -79,7 +79,7 @@ def _show_engine(console: Console, sidecar: Sidecar, as_json: bool) -> None:
 
 def _show_payload(console: Console, header: PayloadHeader, as_json: bool) -> None:
     if as_json:
-        echo_json(asdict(header))
+        echo_json(to_builtins(header))
         return
     console.print(
         f"payload of contract {header.contract_id}: {header.image_height}x{header.image_width} pixels, "

@@ -17,6 +17,7 @@ from ccr_deploy.cli.common import (
     target_option,
     verbose_option,
 )
+from ccr_deploy.core.records import to_builtins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,8 +164,8 @@ def _as_json(packaged: PackagedRepository) -> dict[str, object]:
     return {
         "path": str(packaged.path),
         "models": packaged.models,
-        **packaged.borders.model_dump(mode="json"),
-        **packaged.version.model_dump(mode="json"),
+        **to_builtins(packaged.borders),
+        **to_builtins(packaged.version),
     }
 
 

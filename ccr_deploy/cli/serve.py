@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from ccr_deploy.cli.common import (
     target_option,
     verbose_option,
 )
+from ccr_deploy.core.records import to_builtins
 
 if TYPE_CHECKING:
     from ccr_deploy.serving.server import Event
@@ -104,4 +104,4 @@ def tell(event: Event) -> None:
 
 def tell_json(event: Event) -> None:
     """One line of JSON."""
-    click.echo(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}))
+    click.echo(json.dumps({"event": type(event).__name__.lower(), **to_builtins(event)}))

@@ -1,7 +1,5 @@
 """The code contract: everything two parties must share for one to understand the other's codes.
 
-This module, like `payload`, needs the standard library and NumPy alone.
-
 A code is the encoder's binary output, ``[N, C, H/16, W/16]`` in {-1, +1}. Packed, it is
 ``uint8 [N, C * (H/16) * (W/16) / 8]``: one bit per element, 1 exactly where the value before the sign
 was >= 0, most significant bit first, in C order over [channel, row, column].
@@ -10,13 +8,13 @@ was >= 0, most significant bit first, in C order over [channel, row, column].
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from ccr_deploy.core.records import Record, canonical_json
 
 DOWNSAMPLING = 16
 """How many image pixels, in each direction, one code position stands for."""
@@ -27,11 +25,13 @@ MAX_SIDE = 4096
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
+CANONICAL_FORM = 1
+"""The version of the form that the contract id is the hash of; see `CodeContract.canonical_form`."""
+
 ResizeFilter = Literal["bilinear", "bicubic", "lanczos", "box"]
 
 
-@dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(Record, frozen=True):
     """How a picture becomes the encoder's image.
 
     EXIF rotation is applied first; grey, palette, alpha and CMYK pictures are converted to RGB. Then
@@ -62,8 +62,7 @@ class Preprocessing:
             )
 
 
-@dataclass(frozen=True)
-class CodeContract:
+class CodeContract(Record, frozen=True, dict=True):
     """What a code means. Two parties whose `contract_id` differs do not understand each other.
 
     `encoder_digest` is the SHA-256 of the encoder's weights: the codes of two trainings are two
@@ -77,8 +76,8 @@ class CodeContract:
     code_channels: int
     encoder_digest: str
     bit_order: Literal["msb-first; channel, row, column"] = "msb-first; channel, row, column"
-    bit_rule: Literal["1 where the value before the sign is >= 0"] = (
-        "1 where the value before the sign is >= 0"
+    bit_rule: Literal["1 where the pre-binarization activation is >= 0"] = (
+        "1 where the pre-binarization activation is >= 0"
     )
 
     def __post_init__(self) -> None:
@@ -105,9 +104,34 @@ class CodeContract:
 
     @cached_property
     def contract_id(self) -> str:
-        """The contract's short form: the first 8 bytes, in hexadecimal, of its JSON's SHA-256."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """The contract's short form: the first 8 bytes, in hexadecimal, of its canonical form's SHA-256."""
+        return hashlib.sha256(self.canonical_form).hexdigest()[:16]
+
+    @property
+    def canonical_form(self) -> bytes:
+        """The contract as JSON, field by field, as ``docs/payload.md`` documents it.
+
+        Payloads in the field carry its hash. So a field that a later release adds to a contract is left out
+        here where it has its default, which means what contracts without it meant.
+        """
+        preprocessing = self.preprocessing
+        form = {
+            "canonical_form": CANONICAL_FORM,
+            "image_height": self.image_height,
+            "image_width": self.image_width,
+            "preprocessing": {
+                "resize_to_cover": list(preprocessing.resize_to_cover),
+                "resize_filter": preprocessing.resize_filter,
+                "mean": [float(value) for value in preprocessing.mean],
+                "std": [float(value) for value in preprocessing.std],
+            },
+            "iterations": self.iterations,
+            "code_channels": self.code_channels,
+            "encoder_digest": self.encoder_digest,
+            "bit_order": self.bit_order,
+            "bit_rule": self.bit_rule,
+        }
+        return canonical_json(form)
 
 
 def pack_code(code: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:

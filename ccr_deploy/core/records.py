@@ -62,6 +62,15 @@ def convert(kind: type[_Kind], content: object, *, nan: bool = False) -> _Kind:
         raise explained(kind, content, error, _converted) from error
 
 
+def checked(record: _Kind) -> _Kind:
+    """Return a record that code has made, after its fields were checked as if it had been read.
+
+    Raises:
+        FieldError: a field is wrong.
+    """
+    return convert(type(record), msgspec.to_builtins(record))
+
+
 def to_builtins(record: object) -> Any:  # noqa: ANN401 -- dictionaries, lists, texts and numbers
     """Return a record as JSON has it."""
     return msgspec.to_builtins(record)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.backends.base import Backend, Runner
-    from ccr_deploy.bundle.reader import Bundle, GraphRecord
+    from ccr_deploy.bundle.manifest import GraphRecord
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import Schedule, Stage
@@ -65,7 +66,7 @@ class EngineFactory:
         """
         if precision:
             return cls(bundle, target_name, store, stage_precisions(precision))
-        chosen = store.chosen(bundle.facts, target_name)
+        chosen = store.chosen(bundle, target_name)
         return cls(bundle, target_name, store, {stage: found.precision for stage, found in chosen.items()})
 
     def resolved(self, stage: Stage, schedule: Schedule | None = None) -> ResolvedTarget:
@@ -132,7 +133,7 @@ class EngineFactory:
             EngineError: the stored engine is damaged.
         """
         _, key, _, _ = self._plan(stage, schedule)
-        return find_engine(self.store, self.bundle.facts, self.target_name, key, self.backend.suffix)
+        return find_engine(self.store, self.bundle, self.target_name, key, self.backend.suffix)
 
     def graph_record(self, stage: Stage, schedule: Schedule | None = None) -> GraphRecord:
         """The graph that the stage's engine is built from.
@@ -161,7 +162,7 @@ class EngineFactory:
         path = self.bundle.file(graph.file) if graph else None
         if graph and path:
             check_graph_hash(path, graph.graph_hash)
-        return resolved, engine_key(self.bundle.facts, stage, resolved, self.backend), graph, path
+        return resolved, engine_key(self.bundle, stage, resolved, self.backend), graph, path
 
 
 def stage_precisions(precision: EnginePrecision) -> dict[Stage, EnginePrecision]:

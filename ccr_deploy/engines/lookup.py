@@ -10,13 +10,13 @@ from ccr_deploy.targets.options import REFERENCE_BACKEND, bound_version
 
 if TYPE_CHECKING:
     from ccr_deploy.backends.base import Backend
-    from ccr_deploy.bundle.facts import BundleFacts
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import Engine, EngineStore
     from ccr_deploy.targets.options import ResolvedTarget
 
 
-def engine_key(bundle: BundleFacts, stage: Stage, resolved: ResolvedTarget, backend: Backend) -> EngineKey:
+def engine_key(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, backend: Backend) -> EngineKey:
     """The key of a stage's engine that runs here.
 
     Raises:
@@ -24,7 +24,7 @@ def engine_key(bundle: BundleFacts, stage: Stage, resolved: ResolvedTarget, back
         EngineError, MissingExtraError: it is bound to a GPU, and there is none here.
     """
     if resolved.backend == REFERENCE_BACKEND:
-        source_hash, graph_sha256 = bundle.reference_hash(stage), None
+        source_hash, graph_sha256 = bundle.manifest.reference_hash(stage), None
     else:
         graph = bundle.graph(stage, resolved.graph_precision, resolved.schedule)
         source_hash, graph_sha256 = graph.graph_hash, graph.file.sha256
@@ -42,7 +42,7 @@ def engine_key(bundle: BundleFacts, stage: Stage, resolved: ResolvedTarget, back
     )
 
 
-def find_engine(store: EngineStore, bundle: BundleFacts, target: str, key: EngineKey, suffix: str) -> Engine:
+def find_engine(store: EngineStore, bundle: Bundle, target: str, key: EngineKey, suffix: str) -> Engine:
     """The engine of a key, checked against its sidecar.
 
     Raises:
@@ -56,7 +56,7 @@ def find_engine(store: EngineStore, bundle: BundleFacts, target: str, key: Engin
 
 
 def not_built(
-    store: EngineStore, bundle: BundleFacts, target: str, stage: Stage, key: EngineKey | None = None
+    store: EngineStore, bundle: Bundle, target: str, stage: Stage, key: EngineKey | None = None
 ) -> WrongUsageError:
     """The error that a stage's engine is not there, with the command that builds it.
 

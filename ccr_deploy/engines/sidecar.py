@@ -1,18 +1,13 @@
-"""The sidecar: what stands beside an engine, and the checks that an engine must pass before it is loaded.
-
-By the standard library alone: a product reads it.
-"""
+"""The sidecar: what stands beside an engine, and the checks that an engine must pass before it is loaded."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.backends.build_facts import BuildFacts
-from ccr_deploy.core.plain_records import FieldError, load_versioned_json, read_record
 from ccr_deploy.core.precisions import EnginePrecision
+from ccr_deploy.core.records import Record, canonical_json, parse_versioned_json
 from ccr_deploy.core.stages import Schedule, Stage
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.engines.verdict import Verdict
@@ -23,14 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION = 4
 _FIRST_REVISION = 1
 _BUILD_REVISIONS = {("onnxruntime", "int8"): 2}
 """By backend and precision: to be raised when a release builds another engine from the same key."""
 
 
-@dataclass(frozen=True)
-class EngineKey:
+class EngineKey(Record, frozen=True):
     """What makes two engines the same: built from the same, for the same.
 
     `source_hash` is the canonical graph hash as the bundle's manifest states it, and `graph_sha256` that of
@@ -55,12 +49,10 @@ class EngineKey:
     def digest(self) -> str:
         """The name of the engine's folder."""
         revision = _BUILD_REVISIONS.get((self.backend, self.precision), _FIRST_REVISION)
-        text = json.dumps([revision, asdict(self)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        return hashlib.sha256(canonical_json((revision, self))).hexdigest()[:24]
 
 
-@dataclass(frozen=True)
-class EngineOrigin:
+class EngineOrigin(Record, frozen=True):
     """Who asked for an engine, and what of a bundle it was built from.
 
     `graph_file` is the graph's name in the bundle, and `quantized_convolutions` of its `convolutions` have
@@ -75,11 +67,10 @@ class EngineOrigin:
     quantized_convolutions: int | None
 
 
-@dataclass(frozen=True)
-class Sidecar:
+class Sidecar(Record, frozen=True):
     """What stands beside an engine."""
 
-    schema_version: Literal[3]
+    schema_version: int
     key: EngineKey
     origin: EngineOrigin
     build_seconds: float
@@ -111,16 +102,13 @@ def read_sidecar(engine: Path) -> Sidecar:
         ) from None
     except OSError as problem:
         raise EngineError(f"{path}: cannot be read ({problem.strerror}): build it again") from problem
-    remedy = "build it again"
-    content = load_versioned_json(text, path, version=SCHEMA_VERSION, error=EngineError, remedy=remedy)
-    try:
-        return read_record(Sidecar, content)
-    except FieldError as problem:
-        raise EngineError(f"{path}: {problem}: {remedy}") from problem
+    return parse_versioned_json(
+        Sidecar, text, path, version=SCHEMA_VERSION, error=EngineError, remedy="build it again"
+    )
 
 
 def check_fields(engine: Path, sidecar: Sidecar, expected: Mapping[str, object]) -> None:
-    """Raises an EngineError where a field of the sidecar's key is not as expected."""
+    """Raise an EngineError if a field of the sidecar's key is not as expected."""
     for field, value in expected.items():
         found = getattr(sidecar.key, field)
         if found != value:

@@ -23,15 +23,17 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import asdict, replace
+
 from ccr_deploy.backends.build_facts import BuildFacts, log_path
-from ccr_deploy.bundle.facts import sha256_of
+from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.core.atomic import folder_lock, write_atomically
-from ccr_deploy.core.plain_records import read_record, to_json
 from ccr_deploy.core.private_folder import check_private_folder, make_private_folder
+from ccr_deploy.core.records import Record, convert, to_json
 from ccr_deploy.core.stages import Stage
 from ccr_deploy.core.untrusted import read_json
 from ccr_deploy.engines.sidecar import (
@@ -51,7 +53,7 @@ from ccr_deploy.targets.options import ResolvedTarget
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ccr_deploy.bundle.facts import BundleFacts
+    from ccr_deploy.bundle.reader import Bundle
 
 ENVIRONMENT_VARIABLE = "CCR_DEPLOY_ENGINES"
 _BUILDING = ".building-"
@@ -63,8 +65,7 @@ class DamagedNoteError(EngineError):
     """The note of what was last built for a bundle and target cannot be read."""
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(Record, frozen=True):
     """What was last built for a bundle and target, by stage."""
 
     target: str
@@ -113,7 +114,7 @@ class EngineStore:
         found = []
         for path in self.path.glob("*/*.json"):
             with contextlib.suppress(OSError, ValueError):
-                sidecar = read_record(Sidecar, read_json(path))
+                sidecar = convert(Sidecar, read_json(path))
                 if all(getattr(sidecar.key, field) == getattr(key, field) for field in same):
                     found.append((path.stat().st_mtime, sidecar))
         return max(found, key=lambda entry: entry[0])[1] if found else None
@@ -169,7 +170,7 @@ class EngineStore:
         self._write(sidecar_path(engine.path), to_json(sidecar))
         return Engine(engine.path, sidecar)
 
-    def choose(self, bundle: BundleFacts, target: str, stages: Mapping[Stage, ResolvedTarget]) -> None:
+    def choose(self, bundle: Bundle, target: str, stages: Mapping[Stage, ResolvedTarget]) -> None:
         """Remembers what was built for a bundle and target: what runs next uses it.
 
         A damaged note is replaced.
@@ -183,7 +184,7 @@ class EngineStore:
             known = dict(stages)
         self._write(self._choice_path(bundle, target), to_json(Choice(target=target, stages=known)))
 
-    def chosen(self, bundle: BundleFacts, target: str) -> dict[Stage, ResolvedTarget]:
+    def chosen(self, bundle: Bundle, target: str) -> dict[Stage, ResolvedTarget]:
         """What was last built for a bundle and target, by stage; empty where nothing was.
 
         Raises:
@@ -193,7 +194,7 @@ class EngineStore:
         check_private_folder(self.path)
         path = self._choice_path(bundle, target)
         try:
-            return read_record(Choice, read_json(path)).stages
+            return convert(Choice, read_json(path)).stages
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
@@ -228,8 +229,8 @@ class EngineStore:
         except OSError as error:
             raise EngineError(f"{path}: cannot be written ({error.strerror or error})") from error
 
-    def _choice_path(self, bundle: BundleFacts, target: str) -> Path:
-        parts = (bundle.contract_id, bundle.weights.sha256, target)
+    def _choice_path(self, bundle: Bundle, target: str) -> Path:
+        parts = (bundle.manifest.contract_id, bundle.manifest.weights.sha256, target)
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
         return self.path / f"chosen.{digest}.json"
 

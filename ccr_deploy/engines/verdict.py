@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec.structs import replace
 
 from ccr_deploy.bundle.accuracy import PrecisionAccuracy
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.precisions import EnginePrecision
+from ccr_deploy.core.records import Record
 from ccr_deploy.errors import EngineError
 
 
-@dataclass(frozen=True)
-class CandidateTiming:
+class CandidateTiming(Record, frozen=True):
     """How fast an engine ran here at batch 1; `speedup` is over the first candidate, in one run.
 
     A run that was unreliable leaves no speed-up.
@@ -22,8 +22,7 @@ class CandidateTiming:
     speedup_interval: Interval | None
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(Record, frozen=True):
     """One precision of a stage's engine: how fast it ran here, and what it costs.
 
     It has no `timing` where the engine cannot run on the machine that built it. `accuracy` is the bundle's
@@ -50,16 +49,14 @@ class Candidate:
         return 100 - self.accuracy.same_top1_percent
 
 
-@dataclass(frozen=True)
-class RefusedPrecision:
+class RefusedPrecision(Record, frozen=True):
     """A precision whose engine could not be built, and why."""
 
     precision: EnginePrecision
     reason: str
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Record, frozen=True):
     """How an engine compares with the other precisions that were built and timed with it.
 
     `unreliable_reasons` says what disturbed the timing; it is empty if nothing did.

@@ -6,24 +6,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pydantic
 import torch
+from msgspec import structs
 from PIL import Image
 from safetensors.torch import save
 
 from ccr_deploy import __version__
 from ccr_deploy.bundle.graph_files import add_graph
-from ccr_deploy.bundle.reader import (
-    SCHEMA_VERSION,
-    BaselineRecord,
-    Bundle,
-    Manifest,
-    SampleRecord,
-)
+from ccr_deploy.bundle.manifest import SCHEMA_VERSION, BaselineRecord, Manifest, SampleRecord
+from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.bundle.writer import BundleWriter, writing_bundle
 from ccr_deploy.codec.contract import CodeContract
+from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.core.progress import SILENT
-from ccr_deploy.errors import WrongUsageError, first_problem
+from ccr_deploy.core.records import convert, to_builtins
+from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.export.samples import folder_samples, pattern_samples
 from ccr_deploy.export.to_onnx import to_onnx
 from ccr_deploy.export.uint8_io import BaselineGraph, ClassifierGraph, EncoderGraph
@@ -41,7 +38,7 @@ if TYPE_CHECKING:
     import onnx_ir
     from torch import Tensor
 
-    from ccr_deploy.bundle.reader import FileRecord
+    from ccr_deploy.bundle.manifest import FileRecord
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import Schedule
 
@@ -162,18 +159,24 @@ def resized(checkpoint: Checkpoint, iterations: int | None, image_size: tuple[in
         WrongUsageError: the number or size does not work.
     """
     config, preprocessing = checkpoint.config, checkpoint.preprocessing
-    changed = config.model_dump()
-    if iterations is not None:
-        changed["iterations"] = iterations
-    if image_size is not None:
-        height, width = changed["image_height"], changed["image_width"] = image_size
-        rows, columns = preprocessing.resize_to_cover
-        cover = round(height * rows / config.image_height), round(width * columns / config.image_width)
-        preprocessing = replace(preprocessing, resize_to_cover=cover)
+    height, width = image_size or (config.image_height, config.image_width)
     try:
-        config = ModelConfig.model_validate(changed)
-    except pydantic.ValidationError as error:
-        raise WrongUsageError(first_problem(error)) from error
+        config = convert(
+            ModelConfig,
+            {
+                **to_builtins(config),
+                "iterations": config.iterations if iterations is None else iterations,
+                "image_height": height,
+                "image_width": width,
+            },
+        )
+    except FieldError as error:
+        raise WrongUsageError(str(error)) from error
+    if image_size is not None:
+        rows, columns = preprocessing.resize_to_cover
+        old = checkpoint.config
+        cover = round(height * rows / old.image_height), round(width * columns / old.image_width)
+        preprocessing = structs.replace(preprocessing, resize_to_cover=cover)
     return replace(checkpoint, config=config, preprocessing=preprocessing)
 
 
@@ -193,12 +196,11 @@ def _conventional_chain(baseline: Checkpoint, checkpoint: Checkpoint) -> Baselin
         raise WrongUsageError(
             "the checkpoint given with --baseline has no decoder: it is no conventional chain"
         )
-    config = baseline.config.model_copy(
-        update={
-            "iterations": checkpoint.config.iterations,
-            "image_height": checkpoint.config.image_height,
-            "image_width": checkpoint.config.image_width,
-        }
+    config = structs.replace(
+        baseline.config,
+        iterations=checkpoint.config.iterations,
+        image_height=checkpoint.config.image_height,
+        image_width=checkpoint.config.image_width,
     )
     chain = build_model(replace(baseline, config=config, preprocessing=checkpoint.preprocessing))
     assert isinstance(chain, BaselineChain)

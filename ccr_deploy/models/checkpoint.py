@@ -24,21 +24,23 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import pydantic
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from ccr_deploy.codec.contract import Preprocessing
 from ccr_deploy.core.atomic import atomic_file
+from ccr_deploy.core.field_errors import FieldError
+from ccr_deploy.core.records import Record, convert, to_builtins
 from ccr_deploy.core.untrusted import check_plain
-from ccr_deploy.errors import CheckpointError, WrongUsageError, first_problem
+from ccr_deploy.errors import CheckpointError, WrongUsageError
 from ccr_deploy.models.chain import BaselineChain, CcrChain
 from ccr_deploy.models.checkpoint_file import check_claims, read_checkpoint
 from ccr_deploy.models.config import ModelConfig
-from ccr_deploy.models.iterations import TrainedIterations, checked_iterations, named_iterations
+from ccr_deploy.models.iterations import checked_iterations, named_iterations
 from ccr_deploy.models.presets import default_preprocessing, preset
 
 if TYPE_CHECKING:
@@ -79,13 +81,11 @@ class Checkpoint:
             raise CheckpointError(str(error)) from error
 
 
-class _Description(pydantic.BaseModel):
+class _Description(Record, frozen=True):
     """What a checkpoint says of itself beside its weights."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
     config: ModelConfig
-    trained_iterations: TrainedIterations
+    trained_iterations: tuple[int, ...]
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     metrics: dict[str, float]
@@ -96,9 +96,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "config": checkpoint.config.model_dump(mode="json"),
+        "config": to_builtins(checkpoint.config),
         "trained_iterations": list(checkpoint.trained_iterations),
-        "preprocessing": asdict(checkpoint.preprocessing),
+        "preprocessing": to_builtins(checkpoint.preprocessing),
         "class_names": list(checkpoint.class_names),
         "metrics": dict(checkpoint.metrics),
         "state_dict": {
@@ -138,7 +138,7 @@ def load_checkpoint(
                 f"{path}: checkpoint version {found}, this program reads {VERSION}: {REMEDY}"
             )
         described: object = {
-            name: value for name, value in content.items() if name in _Description.model_fields
+            name: value for name, value in content.items() if name in _Description.__struct_fields__
         }
         state_dict = content.get("state_dict", {})
     else:
@@ -154,7 +154,7 @@ def load_checkpoint(
         config = _with_classes_of(preset(preset_name), state_dict)
         trained = (config.iterations,) if trained_iterations is None else trained_iterations
         if len(trained) == 1:
-            config = config.model_copy(update={"iterations": trained[0]})
+            config = replace(config, iterations=trained[0])
         checkpoint = Checkpoint(config, default_preprocessing(config), state_dict, trained)
     else:
         raise WrongUsageError(
@@ -215,7 +215,7 @@ def _described(content: object, state_dict: dict[str, Tensor], path: Path) -> Ch
         check_plain(content)
         # As JSON, since only there do strict fields take lists for tuples, and objects for dataclasses.
         text = json.dumps(content, default=lambda value: f"a {type(value).__name__}")
-        description = _Description.model_validate_json(text)
+        description = convert(_Description, json.loads(text))
         return Checkpoint(
             config=description.config,
             trained_iterations=description.trained_iterations,
@@ -224,8 +224,8 @@ def _described(content: object, state_dict: dict[str, Tensor], path: Path) -> Ch
             metrics=description.metrics,
             state_dict=state_dict,
         )
-    except pydantic.ValidationError as error:
-        raise CheckpointError(f"{path}: configuration {first_problem(error)}: {REMEDY}") from error
+    except FieldError as error:
+        raise CheckpointError(f"{path}: configuration {error}: {REMEDY}") from error
     except (CheckpointError, ValueError, TypeError) as error:  # TypeError: a key is neither text nor number
         raise CheckpointError(f"{path}: {error}: {REMEDY}") from error
 
@@ -242,8 +242,7 @@ def _with_classes_of(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> M
     head = state_dict.get("classifier.fc.weight")
     if head is None or head.ndim != 2 or len(head) == config.classifier.classes:
         return config
-    classifier = config.classifier.model_copy(update={"classes": len(head)})
-    return config.model_copy(update={"classifier": classifier})
+    return replace(config, classifier=replace(config.classifier, classes=len(head)))
 
 
 def _check_fit(checkpoint: Checkpoint, path: Path) -> None:

@@ -2,70 +2,61 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from msgspec import Meta
 
 from ccr_deploy.codec.contract import DOWNSAMPLING, MAX_SIDE
+from ccr_deploy.core.records import Record
 from ccr_deploy.models.iterations import MAX_ITERATIONS
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 Cut = Literal["layer1", "layer2", "layer3"]
-Channels = Annotated[int, Field(ge=1)]
+Channels = Annotated[int, Meta(ge=1)]
 
 CUT_STAGE: dict[Cut, int] = {"layer1": 1, "layer2": 2, "layer3": 3}
 """The number of the last residual stage that each cut removes."""
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EncoderConfig(_Config):
+class EncoderConfig(Record, frozen=True, kw_only=True):
     """The recurrent compressor: stem, three ConvLSTM cells, binarizer."""
 
     stem_channels: Channels = 64
     cell_channels: tuple[Channels, Channels, Channels] = (32, 192, 384)
-    code_channels: Annotated[int, Field(ge=8, le=4096)] = 32
+    code_channels: Annotated[int, Meta(ge=8, le=4096)] = 32
 
-    @model_validator(mode="after")
-    def _whole_bytes(self) -> Self:
+    def __post_init__(self) -> None:
         if self.code_channels % 8:
             raise ValueError(
                 f"code_channels is {self.code_channels}, which is not divisible by 8: "
                 "a packed code could end in the middle of a byte"
             )
-        return self
 
 
-class DecoderConfig(_Config):
+class DecoderConfig(Record, frozen=True, kw_only=True):
     """The baseline's decoder: four ConvLSTM cells at 1/16, 1/8, 1/4 and 1/2 of the image size."""
 
     cell_channels: tuple[Channels, Channels, Channels, Channels] = (256, 192, 192, 128)
 
 
-class ClassifierConfig(_Config):
+class ClassifierConfig(Record, frozen=True, kw_only=True):
     """A ResNet-18, whole (`cut` is null) or without the residual stages up to `cut`."""
 
     cut: Cut | None
-    classes: Annotated[int, Field(ge=2)] = 100
+    classes: Annotated[int, Meta(ge=2)] = 100
     stage_channels: tuple[Channels, Channels, Channels, Channels] = (64, 128, 256, 512)
 
 
-class ModelConfig(_Config):
+class ModelConfig(Record, frozen=True, kw_only=True):
     """One model of the family: a CCR chain, or the baseline when it has a decoder."""
 
-    image_height: Annotated[int, Field(ge=DOWNSAMPLING, le=MAX_SIDE)] = 224
-    image_width: Annotated[int, Field(ge=DOWNSAMPLING, le=MAX_SIDE)] = 224
-    iterations: Annotated[int, Field(ge=1, le=MAX_ITERATIONS)] = 8
+    image_height: Annotated[int, Meta(ge=DOWNSAMPLING, le=MAX_SIDE)] = 224
+    image_width: Annotated[int, Meta(ge=DOWNSAMPLING, le=MAX_SIDE)] = 224
+    iterations: Annotated[int, Meta(ge=1, le=MAX_ITERATIONS)] = 8
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig | None = None
     classifier: ClassifierConfig
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def __post_init__(self) -> None:
         for side, pixels in (("height", self.image_height), ("width", self.image_width)):
             if pixels % DOWNSAMPLING:
                 raise ValueError(
@@ -76,7 +67,6 @@ class ModelConfig(_Config):
             raise ValueError(
                 "a baseline has a decoder and a whole ResNet-18, a CCR chain has a cut and no decoder"
             )
-        return self
 
     @property
     def is_baseline(self) -> bool:

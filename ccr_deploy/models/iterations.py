@@ -5,9 +5,7 @@ T is part of what was trained: another one runs with the same weights, but recog
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import AfterValidator
+from typing import TYPE_CHECKING
 
 from ccr_deploy.errors import WrongUsageError
 
@@ -27,10 +25,6 @@ def checked_iterations(trained: tuple[int, ...]) -> tuple[int, ...]:
         listed = ", ".join(map(str, trained))
         raise ValueError(f"{listed}: different numbers from 1 to {MAX_ITERATIONS} are needed")
     return trained
-
-
-TrainedIterations = Annotated[tuple[int, ...], AfterValidator(checked_iterations)]
-"""As records have it; empty for weights that were never trained."""
 
 
 def parse_trained_iterations(text: str) -> tuple[int, ...]:

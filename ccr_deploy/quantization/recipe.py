@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from msgspec import Meta
 
-from ccr_deploy.core.pydantic_records import Record, read_toml
+from ccr_deploy.core.records import Record, read_toml
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.quantization.ranges import Method
 
@@ -27,7 +27,7 @@ DEFAULT_HIGH_PRECISION = ("stem", "binarizer")
 """0.3 % of the paper's encoder's work; quantized, they cause more than a third of the demo's flipped bits."""
 
 
-class Recipe(Record):
+class Recipe(Record, frozen=True):
     """How to calibrate. Where `images` are many, `samples` of them are spread evenly over the folder.
 
     Without `keep_high_precision` a table's own layers are kept, and for a new table the default ones.
@@ -35,10 +35,10 @@ class Recipe(Record):
 
     description: str = ""
     images: str = ""
-    samples: Annotated[int, Field(ge=1)] = 256
-    held_out_samples: Annotated[int, Field(ge=1)] = 500
+    samples: Annotated[int, Meta(ge=1)] = 256
+    held_out_samples: Annotated[int, Meta(ge=1)] = 500
     method: Method = "percentile"
-    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    percentile: Annotated[float, Meta(gt=50, le=100)] = 99.99
     keep_high_precision: tuple[str, ...] | Literal["auto"] | None = None
 
     @property

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ccr_deploy.core.records import Record
+from ccr_deploy.core.stages import Stage
 from ccr_deploy.graphs.convolutions import convolutions
 from ccr_deploy.quantization.quantizers import is_quantizable, layer_of
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from ccr_deploy.core.stages import Stage
 
 HARM_OVER_WORK = 5
 """A layer is left in high precision where its share of the harm is this many times its share of the work."""
@@ -24,8 +24,7 @@ NEGLIGIBLE_ANSWERS_PERCENT = 1
 """Harm up to these is not worth a layer's speed; of 128 pictures one answer is 0.8 %."""
 
 
-@dataclass(frozen=True)
-class LayerSensitivity:
+class LayerSensitivity(Record, frozen=True):
     """What it costs to quantize one layer and nothing else.
 
     `work_share` is its part of its stage's multiply-accumulates. An encoder's layer flips bits; a

@@ -3,7 +3,7 @@
 ::
 
     {
-      "schema_version": 1,
+      "schema_version": 2,
       "created_by": "ccr-deploy 0.1.0",
       "graph_hashes": {"encoder": "…", "classifier": "…"},    what it belongs to
       "image_count": 256,
@@ -22,12 +22,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, model_validator
+from msgspec import Meta
 
 from ccr_deploy.codec.contract import FLOAT32_MAX, FLOAT32_TINY, Preprocessing
-from ccr_deploy.core.pydantic_records import Record, parse_versioned_json
+from ccr_deploy.core.records import Record, parse_versioned_json, to_builtins
 from ccr_deploy.core.stages import ChainStage
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.errors import CalibrationError, WrongUsageError
@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx_ir as ir
-    from typing_extensions import Self
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 INT8_MAX = 127
 """The scale is symmetric, as TensorRT's is: -128 is not used."""
 
@@ -50,20 +49,18 @@ def has_scale(magnitude: float) -> bool:
     return FLOAT32_TINY <= magnitude / INT8_MAX <= FLOAT32_MAX
 
 
-class TensorRange(Record):
+class TensorRange(Record, frozen=True):
     """One tensor's range, and how it was found (``minmax``, ``entropy``, ``percentile 99.99``)."""
 
     low: float
     high: float
     method: str
 
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
+    def __post_init__(self) -> None:
         if self.low >= self.high:
             raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
         if not has_scale(self.magnitude):
             raise ValueError(f"low {self.low:g} and high {self.high:g} have no scale in float32")
-        return self
 
     @property
     def magnitude(self) -> float:
@@ -71,7 +68,7 @@ class TensorRange(Record):
         return max(abs(self.low), abs(self.high))
 
 
-class StageTable(Record):
+class StageTable(Record, frozen=True):
     """The ranges of one stage, by logical tensor name; the names fit every schedule of an encoder."""
 
     tensors: dict[str, TensorRange]
@@ -95,32 +92,30 @@ class StageTable(Record):
         return max(max(known[signal].values()) for signal in signals) / INT8_MAX
 
 
-class CalibrationTable(Record):
+class CalibrationTable(Record, frozen=True):
     """Activation ranges of encoder and classifier, and what they belong to.
 
     `graph_hashes` are the canonical ones of the FP32 graphs that the ranges were collected on, and
     `images_sha256` is over the pictures' pixels, in order, as the encoder sees them.
     """
 
-    schema_version: Literal[1]
+    schema_version: int
     created_by: str
     graph_hashes: dict[ChainStage, str]
-    image_count: Annotated[int, Field(ge=1)]
+    image_count: Annotated[int, Meta(ge=1)]
     images_sha256: str
     preprocessing: Preprocessing
     versions: dict[str, str]
     high_precision: tuple[str, ...]
     stages: dict[ChainStage, StageTable]
 
-    @model_validator(mode="after")
-    def _has_both_stages(self) -> Self:
+    def __post_init__(self) -> None:
         if not set(self.stages) == set(self.graph_hashes) == {"encoder", "classifier"}:
             raise ValueError("stages and graph_hashes must be of encoder and classifier")
-        return self
 
     def to_json(self) -> str:
         """The table as text, sorted by name so that two tables compare line by line."""
-        content = self.model_dump(mode="json")
+        content = to_builtins(self)
         for stage in content["stages"].values():
             stage["tensors"] = dict(sorted(stage["tensors"].items()))
         return json.dumps(content, indent=2) + "\n"

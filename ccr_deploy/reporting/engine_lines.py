@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.core.plain_records import to_json
+from ccr_deploy.core.records import to_json
 
 if TYPE_CHECKING:
     from ccr_deploy.backends.build_facts import BuildFacts

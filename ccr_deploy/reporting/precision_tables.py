@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ccr_deploy.bundle.accuracy import PrecisionAccuracy
-    from ccr_deploy.bundle.reader import CalibrationRecord
+    from ccr_deploy.bundle.manifest import CalibrationRecord
     from ccr_deploy.core.metrics import Interval
     from ccr_deploy.engines.verdict import Verdict
     from ccr_deploy.quantization.sensitivity import LayerSensitivity

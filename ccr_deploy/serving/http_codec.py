@@ -7,13 +7,13 @@ for a 224x224 image) and refuses bytes that are no UTF-8, as payloads are; and i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import orjson
-import pydantic
-from pydantic import BaseModel, ConfigDict, Field
 
-from ccr_deploy.errors import first_problem
+from ccr_deploy.core.field_errors import FieldError
+from ccr_deploy.core.records import convert
 from ccr_deploy.serving.kserve_sdk import InferInput, InferRequest, InvalidInput, RequestedOutput
 from ccr_deploy.serving.tensors import binary_content
 
@@ -24,19 +24,17 @@ JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 """How many bytes of a body are JSON, where binary tensors follow."""
 
 
-class _Part(BaseModel):
+class _Part(msgspec.Struct, frozen=True):
     """A part of a request's JSON; what the protocol's extensions add is ignored."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
 
-
-class _Parameters(_Part):
+class _Parameters(_Part, frozen=True):
     binary_data: bool | None = None
-    binary_data_size: int | None = Field(default=None, ge=0)
+    binary_data_size: Annotated[int, msgspec.Meta(ge=0)] | None = None
     binary_data_output: bool = False
 
 
-class _Input(_Part):
+class _Input(_Part, frozen=True):
     name: str
     datatype: str
     shape: list[int]
@@ -44,14 +42,14 @@ class _Input(_Part):
     data: list[Any] | None = None
 
 
-class _Output(_Part):
+class _Output(_Part, frozen=True):
     name: str
     parameters: _Parameters = _Parameters()
 
 
-class _Request(_Part):
-    id: str | None = None
+class _Request(_Part, frozen=True):
     inputs: list[_Input]
+    id: str | None = None
     outputs: list[_Output] = []
     parameters: _Parameters = _Parameters()
 
@@ -64,11 +62,11 @@ def read_request(body: bytes, json_length: str | None, model_name: str) -> Infer
     """
     length = len(body) if json_length is None else _length(json_length, len(body))
     try:
-        request = _Request.model_validate(orjson.loads(body[:length]))
+        request = convert(_Request, orjson.loads(body[:length]), nan=True)  # orjson reads none
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"the body is no JSON: {error}") from error
-    except pydantic.ValidationError as error:
-        raise InvalidInput(f"the body is no inference request: {first_problem(error)}") from error
+    except FieldError as error:
+        raise InvalidInput(f"the body is no inference request: {error}") from error
     raw_inputs = _binary_tensors(request, body, length)
     return InferRequest(
         model_name=model_name,

@@ -21,7 +21,7 @@ from ccr_deploy.serving.tensors import TensorType, read_bytes, read_payloads
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ccr_deploy.bundle.reader import Manifest
+    from ccr_deploy.bundle.manifest import Manifest
     from ccr_deploy.serving.engine_queue import EngineQueue
     from ccr_deploy.serving.kserve_sdk import InferInput
     from ccr_deploy.serving.limits import Limits

@@ -28,17 +28,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field
+from msgspec import Meta
 
 from ccr_deploy.core.precisions import EnginePrecision
-from ccr_deploy.core.pydantic_records import Record, read_toml
+from ccr_deploy.core.records import Record, read_toml
 from ccr_deploy.core.stages import Schedule, Stage
 from ccr_deploy.errors import TargetError
 from ccr_deploy.targets.options import (
     REFERENCE_BACKEND,
     Batch,
-    CpuOptions,
     CudaOptions,
+    OnnxRuntimeOptions,
+    OpenVinoOptions,
     PyTorchOptions,
     ResolvedTarget,
     RtxOptions,
@@ -50,14 +51,10 @@ REFERENCE_TARGET = "pytorch"
 GPU_REFERENCE_TARGET = "pytorch-cuda"
 """The same on a GPU."""
 
-_Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
+_Version = Annotated[str, Meta(pattern=r"^\d+(\.\d+)*\Z")]
 
 
-class _Section(Record):
-    model_config = ConfigDict(strict=True)
-
-
-class StagePrecisions(_Section):
+class StagePrecisions(Record, frozen=True):
     """The precision of each stage's engine."""
 
     encoder: EnginePrecision = "fp32"
@@ -65,7 +62,7 @@ class StagePrecisions(_Section):
     baseline: Literal["fp32"] = "fp32"
 
 
-class StageBatches(_Section):
+class StageBatches(Record, frozen=True):
     """The batches that each stage's engine is built for."""
 
     encoder: Batch = Batch()
@@ -73,81 +70,72 @@ class StageBatches(_Section):
     baseline: Batch = Batch()
 
 
-class Machine(_Section):
+class Machine(Record, frozen=True):
     """Which machines a target is for.
 
     `gpus` are names as CUDA gives them, or shell patterns of such names. The library's version is at least
     `from_version` and below `below_version`.
     """
 
-    gpus: Annotated[tuple[str, ...], Field(min_length=1)]
+    gpus: Annotated[tuple[str, ...], Meta(min_length=1)]
     from_version: _Version
     below_version: _Version
 
 
-class _Target(_Section):
+class _Target(Record, frozen=True, kw_only=True):
     description: str
     schedule: Schedule = "iteration-major"
     precision: StagePrecisions = StagePrecisions()
 
-
-class CpuTarget(_Target):
-    """ONNX Runtime or OpenVINO on this machine's CPU."""
-
-    backend: Literal["onnxruntime", "openvino"]
-    options: CpuOptions = CpuOptions()
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return str(self.__struct_config__.tag)
 
 
-class PyTorchTarget(_Target):
+class OnnxRuntimeTarget(_Target, frozen=True, tag_field="backend", tag="onnxruntime"):
+    """ONNX Runtime on this machine's CPU."""
+
+    options: OnnxRuntimeOptions = OnnxRuntimeOptions()
+
+
+class OpenVinoTarget(_Target, frozen=True, tag_field="backend", tag="openvino"):
+    """OpenVINO on this machine's CPU."""
+
+    options: OpenVinoOptions = OpenVinoOptions()
+
+
+class PyTorchTarget(_Target, frozen=True, kw_only=True, tag_field="backend", tag="pytorch"):
     """The reference."""
 
-    backend: Literal["pytorch"]
     options: PyTorchOptions = PyTorchOptions()
 
 
-class CudaTarget(_Target):
+class CudaTarget(_Target, frozen=True, kw_only=True, tag_field="backend", tag="onnxruntime-cuda"):
     """ONNX Runtime's CUDA provider on this machine's GPU."""
 
-    backend: Literal["onnxruntime-cuda"]
     options: CudaOptions = CudaOptions()
 
 
-class TensorRtTarget(_Target):
+class TensorRtTarget(_Target, frozen=True, kw_only=True, tag_field="backend", tag="tensorrt"):
     """TensorRT on GPUs of some names."""
 
-    backend: Literal["tensorrt"]
     machine: Machine
     batch: StageBatches = StageBatches()
     options: TensorRtOptions = TensorRtOptions()
 
 
-class RtxTarget(_Target):
+class RtxTarget(_Target, frozen=True, kw_only=True, tag_field="backend", tag="tensorrt-rtx"):
     """TensorRT-RTX on GPUs of some compute capabilities; built on any machine."""
 
-    backend: Literal["tensorrt-rtx"]
     batch: StageBatches = StageBatches()
     options: RtxOptions
 
 
-Target: TypeAlias = CpuTarget | PyTorchTarget | CudaTarget | TensorRtTarget | RtxTarget
+Target: TypeAlias = (
+    OnnxRuntimeTarget | OpenVinoTarget | PyTorchTarget | CudaTarget | TensorRtTarget | RtxTarget
+)
 """A machine that engines are built for."""
-
-_KINDS: dict[str, type[Target]] = {
-    "onnxruntime": CpuTarget,
-    "openvino": CpuTarget,
-    "pytorch": PyTorchTarget,
-    "onnxruntime-cuda": CudaTarget,
-    "tensorrt": TensorRtTarget,
-    "tensorrt-rtx": RtxTarget,
-}
-
-
-class _AnyTarget(_Section):
-    """The one field that says which others there are."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    backend: Literal["onnxruntime", "openvino", "pytorch", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx"]
 
 
 def resolve(
@@ -172,7 +160,7 @@ def uses_gpu(target: Target) -> bool:
     """Whether a target's engines compute on a GPU."""
     if isinstance(target, PyTorchTarget):
         return target.options.device == "cuda"
-    return not isinstance(target, CpuTarget)
+    return not isinstance(target, OnnxRuntimeTarget | OpenVinoTarget)
 
 
 def load_target(name_or_path: str) -> Target:
@@ -191,8 +179,7 @@ def load_target(name_or_path: str) -> Target:
             f"there is no target {name_or_path!r}: choose one of {', '.join(sorted(targets))}, "
             "or name a TOML file"
         )
-    kind = _KINDS[read_toml(_AnyTarget, path, error=TargetError).backend]
-    return read_toml(kind, path, error=TargetError)
+    return read_toml(Target, path, error=TargetError)  # type: ignore[arg-type] # a union
 
 
 def target_files() -> dict[str, Path]:

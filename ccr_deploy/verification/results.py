@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from pydantic import ConfigDict
-
-from ccr_deploy.bundle.reader import CalibrationRecord
+from ccr_deploy.bundle.manifest import CalibrationRecord
 from ccr_deploy.core.metrics import Interval
+from ccr_deploy.core.records import Record
 
-SCHEMA_VERSION = 2
-
-NAN_AS_IT_IS = ConfigDict(ser_json_inf_nan="constants")
-"""A damaged engine may answer NaN: the report must say so, and be readable again."""
+SCHEMA_VERSION = 3
 
 Level = Literal["graph", "engine"]
 """What is compared with the PyTorch reference: the ONNX graph run node by node, or the built engine."""
 
 
-@dataclass(frozen=True)
-class CodeParity:
+class CodeParity(Record, frozen=True):
     """The encoder's codes against the reference's.
 
     `unexplained_flips` are the flipped bits whose value before the sign was further from 0 than
@@ -35,15 +29,12 @@ class CodeParity:
     equal_payloads: int
 
 
-@dataclass(frozen=True)
-class LogitParity:
+class LogitParity(Record, frozen=True):
     """Logits against the reference's.
 
     `stage` is ``classifier`` (both read the reference's codes), ``chain`` (each reads its own
     encoder's codes) or ``baseline``.
     """
-
-    __pydantic_config__: ClassVar = NAN_AS_IT_IS
 
     stage: Literal["classifier", "chain", "baseline"]
     level: Level
@@ -53,8 +44,7 @@ class LogitParity:
     same_top1: int
 
 
-@dataclass(frozen=True)
-class Accuracy:
+class Accuracy(Record, frozen=True):
     """How often a chain names the label; `top1_interval` is bootstrapped by group of images."""
 
     chain: Literal["pytorch", "graph", "engine"]
@@ -65,11 +55,8 @@ class Accuracy:
     top5_percent: float
 
 
-@dataclass(frozen=True)
-class GateResult:
+class GateResult(Record, frozen=True):
     """One demand, what was found, and whether it holds."""
-
-    __pydantic_config__: ClassVar = NAN_AS_IT_IS
 
     gate: str
     level: Level
@@ -78,8 +65,7 @@ class GateResult:
     passed: bool
 
 
-@dataclass(frozen=True)
-class EngineSummary:
+class EngineSummary(Record, frozen=True):
     """An engine that was verified."""
 
     stage: str
@@ -91,8 +77,7 @@ class EngineSummary:
     engine_sha256: str
 
 
-@dataclass(frozen=True)
-class SampleAnswer:
+class SampleAnswer(Record, frozen=True):
     """One image's way through the engines, to be shown to a person.
 
     `payload_bytes` crossed the wire; a JPEG of quality 75 of the same pixels would have taken
@@ -108,15 +93,12 @@ class SampleAnswer:
     jpeg_bytes: int
 
 
-@dataclass(frozen=True)
-class VerificationReport:
+class VerificationReport(Record, frozen=True):
     """Everything one run of `verify` found; `calibration` is what the bundle says of its precisions.
 
     `iterations` is the T that was run; `warnings` say what a reader must know first, such as that it is
     none of `trained_iterations`.
     """
-
-    __pydantic_config__: ClassVar = NAN_AS_IT_IS
 
     schema_version: int
     created_by: str

@@ -120,7 +120,7 @@ def build_engines(
         built.append(BuiltEngine(engine, entries[kept].built_now, verdict))
     sidecars = [entry.engine.sidecar for entry in built if entry.engine.sidecar.key.stage != "baseline"]
     chosen = {sidecar.key.stage: sidecar.origin.resolved_target for sidecar in sidecars}
-    store.choose(bundle.facts, target, chosen)
+    store.choose(bundle, target, chosen)
     return built
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import replace
 
 from ccr_deploy import __version__
 from ccr_deploy.bundle.graph_files import add_graph
-from ccr_deploy.bundle.reader import MANIFEST, Bundle, CalibrationRecord
+from ccr_deploy.bundle.manifest import MANIFEST, CalibrationRecord
+from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.bundle.writer import writing_bundle
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
@@ -22,7 +24,14 @@ from ccr_deploy.quantization.int8 import to_int8
 from ccr_deploy.quantization.ranges import RangeCollector
 from ccr_deploy.quantization.recipe import DEFAULT_HIGH_PRECISION
 from ccr_deploy.quantization.sensitivity import LayerSensitivity, proposal, ranked
-from ccr_deploy.quantization.table import CalibrationTable, StageTable, TensorRange, check_stage, parse_table
+from ccr_deploy.quantization.table import (
+    SCHEMA_VERSION,
+    CalibrationTable,
+    StageTable,
+    TensorRange,
+    check_stage,
+    parse_table,
+)
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.graphs import graph_runner, load_model
 from ccr_deploy.workflow.images import ReadablePictures, list_folder
@@ -34,7 +43,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.bundle.reader import GraphRecord
+    from ccr_deploy.bundle.manifest import GraphRecord
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import ChainStage
     from ccr_deploy.data.images import ImageItem
@@ -92,7 +101,7 @@ def calibrate_bundle(
     if with_sensitivity or kept == "auto":
         sensitivity = measure_sensitivity(graphs, stages, seen, progress)
     table = CalibrationTable(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         created_by=f"ccr-deploy {__version__}",
         graph_hashes={stage: graphs.collected(stage).graph_hash for stage in CHAIN_STAGES},
         image_count=len(pictures.read),
@@ -140,7 +149,7 @@ def calibrate_from_table(
     kept = recipe.keep_high_precision
     if kept is None or kept == "auto":  # decided when the table was made
         kept = table.high_precision
-    table = table.model_copy(update={"high_precision": graphs.checked_layers(kept)})
+    table = replace(table, high_precision=graphs.checked_layers(kept))
     items = list_folder(bundle, held_out) if held_out else []
     pictures = ReadablePictures(bundle, _spread(items, recipe.held_out_samples))
     result = _add_int8(graphs, table, pictures, printable(str(held_out or "")), progress)
@@ -249,9 +258,7 @@ def _add_int8(
             accuracies=accuracies,
         )
         others = [graph for graph in bundle.manifest.graphs if graph.precision != "int8"]
-        manifest = bundle.manifest.model_copy(
-            update={"graphs": (*others, *records), "calibration": calibration}
-        )
+        manifest = replace(bundle.manifest, graphs=(*others, *records), calibration=calibration)
         writer.commit(manifest)
     return Bundle(bundle.path, manifest)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.bundle.reader import MANIFEST
+from ccr_deploy.bundle.manifest import MANIFEST
 from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.quantization.quantizers import layers
@@ -13,7 +13,8 @@ from ccr_deploy.workflow.graphs import load_model
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ccr_deploy.bundle.reader import Bundle, GraphRecord
+    from ccr_deploy.bundle.manifest import GraphRecord
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import ChainStage
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.bundle.facts import BundleFacts
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.codec.contract import CodeContract
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import EngineStore
@@ -40,7 +40,7 @@ class Answer:
 
 
 def classify_files(
-    bundle: BundleFacts,
+    bundle: Bundle,
     target: str,
     store: EngineStore,
     files: Sequence[SourceFile],
@@ -70,11 +70,13 @@ def classify_files(
         encoder = stack.enter_context(Encoder.load(bundle, target, store)) if needs_encoder else None
         for start in range(0, len(files), at_once):
             paths = [file.path for file in files[start : start + at_once]]
-            images = {path: _load(path, bundle.contract) for path in paths if path not in payload_files}
+            images = {
+                path: _load(path, bundle.manifest.contract) for path in paths if path not in payload_files
+            }
             made: dict[Path, bytes] = {}
             if encoder and images:
                 made = dict(zip(images, encoder.encode(np.stack(list(images.values()))), strict=True))
-            payloads = [made.get(path) or read_payload_file(path, bundle.contract) for path in paths]
+            payloads = [made.get(path) or read_payload_file(path, bundle.manifest.contract) for path in paths]
             predictions = classifier.classify(payloads)
             for path, payload, prediction in zip(paths, payloads, predictions, strict=True):
                 yield Answer(path, images.get(path), len(payload), prediction)

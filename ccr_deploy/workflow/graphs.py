@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeRunner
-    from ccr_deploy.bundle.reader import Bundle, GraphRecord
+    from ccr_deploy.bundle.manifest import GraphRecord
+    from ccr_deploy.bundle.reader import Bundle
 
 
 def load_model(bundle: Bundle, graph: GraphRecord) -> ir.Model:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-import pydantic
-
 from ccr_deploy.benchmarking.results import BenchmarkReport
+from ccr_deploy.core import records
 from ccr_deploy.core.atomic import write_atomically
-from ccr_deploy.core.untrusted import read_bytes
-from ccr_deploy.errors import CcrDeployError, WrongUsageError, first_problem
+from ccr_deploy.core.records import convert
+from ccr_deploy.core.untrusted import parse_json, read_bytes
+from ccr_deploy.errors import CcrDeployError, WrongUsageError
 from ccr_deploy.verification.results import VerificationReport
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _Report = TypeVar("_Report", VerificationReport, BenchmarkReport)
 
 def to_json(report: VerificationReport | BenchmarkReport) -> str:
     """A report as JSON text."""
-    return pydantic.TypeAdapter(type(report)).dump_json(report, indent=2).decode() + "\n"
+    return records.to_json(report, nan=True) + "\n"
 
 
 def check_report_folder(folder: Path) -> None:
@@ -91,13 +91,11 @@ def _read(folder: Path, kind: type[_Report], newest: VerificationReport | Benchm
     if not path.exists():
         return None
     try:
-        report = pydantic.TypeAdapter(kind).validate_json(read_bytes(path, MAX_REPORT_BYTES), strict=True)
+        report = convert(kind, parse_json(read_bytes(path, MAX_REPORT_BYTES)), nan=True)
     except OSError as error:
         raise CcrDeployError(f"{path}: cannot be read ({error.strerror}): remove it") from error
-    except pydantic.ValidationError as error:
-        raise CcrDeployError(
-            f"{path}: not a report of this version ({first_problem(error)}): remove it"
-        ) from error
+    except ValueError as error:  # a FieldError is one
+        raise CcrDeployError(f"{path}: not a report of this version ({error}): remove it") from error
 
     def origin(result: VerificationReport | BenchmarkReport) -> tuple[object, ...]:
         return result.contract_id, result.weights_sha256, result.trained_iterations, result.target

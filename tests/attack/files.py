@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.bundle.reader import MANIFEST
+from ccr_deploy.bundle.manifest import MANIFEST
 from ccr_deploy.codec.payload import decode_payload, encode_payload
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.errors import PayloadError

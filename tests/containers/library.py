@@ -61,10 +61,10 @@ def library_answers(bundle: Bundle, target: str, folder: Path, engines: Path) ->
     stages = ("encoder", "classifier")
     for stage in stages:
         factory.build(stage)
-    store.choose(bundle.facts, target, {stage: factory.resolved(stage) for stage in stages})
-    items = list_images(folder, bundle.facts.class_names)
+    store.choose(bundle, target, {stage: factory.resolved(stage) for stage in stages})
+    items = list_images(folder, bundle.class_names)
     paths = [item.path for item in items[:: len(items) // ASKED]][:ASKED]
-    contract = bundle.facts.contract
+    contract = bundle.contract
     images = load_images(paths, contract.preprocessing, contract.image_height, contract.image_width)
     with Encoder.load(bundle, target, store) as encoder, Classifier.load(bundle, target, store) as classifier:
         payloads = encoder.encode(images)

@@ -177,7 +177,7 @@ def test_a_batch_over_what_an_engine_was_built_for(
     shutil.copytree(tool.store.path, tmp_path / "engines")
     jetson = load_target("jetson-orin-jp6")
     built = {stage: resolve(jetson, stage) for stage in ("encoder", "classifier")}
-    EngineStore(tmp_path / "engines").choose(tool.bundle.facts, "jetson-orin-jp6", built)
+    EngineStore(tmp_path / "engines").choose(tool.bundle, "jetson-orin-jp6", built)
     output = ("-o", tmp_path / "out") if command == "encode" else ()
     outcome = run(
         command, pictures, *output, "--bundle", tool.bundle.path, "--engines", tmp_path / "engines",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,9 +57,9 @@ def own_format(checkpoint: Checkpoint, **changes: object) -> dict[str, object]:
     return {
         "format": "ccr-deploy checkpoint",
         "version": 2,
-        "config": checkpoint.config.model_dump(mode="json"),
+        "config": to_builtins(checkpoint.config),
         "trained_iterations": list(checkpoint.trained_iterations),
-        "preprocessing": asdict(checkpoint.preprocessing),
+        "preprocessing": to_builtins(checkpoint.preprocessing),
         "class_names": list(checkpoint.class_names),
         "metrics": {},
         "state_dict": dict(checkpoint.state_dict),

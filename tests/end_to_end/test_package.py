@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from google.protobuf import text_format
+from msgspec import structs
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 import ccr_deploy
@@ -205,7 +206,7 @@ def test_a_damaged_record_is_refused(tiny_bundle: Bundle, repository: Path) -> N
 
 def test_another_models_shapes_are_refused(repository: Path, tmp_path: Path) -> None:
     """All versions of a model have one configuration."""
-    larger = untrained_checkpoint(TINY.model_copy(update={"image_width": 64}))
+    larger = untrained_checkpoint(structs.replace(TINY, image_width=64))
     bundle = export_bundle(larger, tmp_path / "larger", schedules=("iteration-major",))
     before = files_below(repository)
     outcome = package(bundle, repository)

@@ -11,7 +11,7 @@ from ccr_deploy.backends.onnxruntime.activations import show_activations
 from ccr_deploy.backends.onnxruntime.int8 import broken_optimizers, graph_that_rounds
 from ccr_deploy.core.processor import processor_device
 from ccr_deploy.errors import EngineError, MissingExtraError
-from ccr_deploy.targets.options import CpuOptions
+from ccr_deploy.targets.options import OnnxRuntimeOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,8 @@ class OnnxRuntimeBackend:
     int8_weight_bits: Literal[7, 8] = 8
     """On every CPU: see `_session_options`."""
 
-    def __init__(self, options: CpuOptions | None = None) -> None:
-        self._options = options or CpuOptions()
+    def __init__(self, options: OnnxRuntimeOptions | None = None) -> None:
+        self._options = options or OnnxRuntimeOptions()
         self._onnxruntime = import_onnxruntime("onnx")
 
     @property

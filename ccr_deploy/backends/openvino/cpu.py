@@ -18,7 +18,7 @@ from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
 from ccr_deploy.backends.openvino.int8 import int8_model, separate_shared_scales, show_activations
 from ccr_deploy.core.processor import processor_device
 from ccr_deploy.errors import EngineError, MissingExtraError
-from ccr_deploy.targets.options import CpuOptions
+from ccr_deploy.targets.options import OpenVinoOptions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -44,8 +44,8 @@ class OpenVinoBackend:
     name = "openvino"
     suffix = ".blob"
 
-    def __init__(self, options: CpuOptions | None = None) -> None:
-        self._options = options or CpuOptions()
+    def __init__(self, options: OpenVinoOptions | None = None) -> None:
+        self._options = options or OpenVinoOptions()
         openvino = import_openvino()
         self._core: Any = openvino.Core()
         self._version = str(openvino.__version__)

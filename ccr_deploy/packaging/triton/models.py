@@ -38,7 +38,7 @@ from ccr_deploy.packaging.triton.model_config import (
 )
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle.reader import Manifest
+    from ccr_deploy.bundle.manifest import Manifest
     from ccr_deploy.packaging.triton.served_stage import ServedStage
 
 PAYLOAD, IMAGE_TO_LABEL, PAYLOAD_TO_LABEL = "payload", "image_to_label", "payload_to_label"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import asdict
+
 from ccr_deploy import __version__
+from ccr_deploy.core.records import to_json
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import RepositoryError, WrongUsageError
 from ccr_deploy.packaging.triton.models import LABELS_FILE, PAYLOAD, repository_models
@@ -30,7 +32,8 @@ from ccr_deploy.packaging.triton.served_stage import served_stages
 from ccr_deploy.targets.schema import load_target
 
 if TYPE_CHECKING:
-    from ccr_deploy.bundle.reader import Bundle, Manifest
+    from ccr_deploy.bundle.manifest import Manifest
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.packaging.triton.model_config import ModelConfig
     from ccr_deploy.packaging.triton.served_stage import ServedStage
@@ -78,7 +81,7 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
                 _write_model(staged / model.name, model, number, bundle.manifest)
             _write_stages(staged, number, (encoder, classifier))
             _write_payload_step(staged / PAYLOAD / str(number), bundle.manifest)
-            _write(staged / RECORD, record.model_dump_json(indent=2) + "\n")
+            _write(staged / RECORD, to_json(record) + "\n")
             names = tuple(model.name for model in models)
             publish(staged, output, number, names)
     except OSError as error:
@@ -99,7 +102,7 @@ def _borders(manifest: Manifest, stage: ServedStage) -> Borders:
 
 def _difference(found: Borders, wanted: Borders) -> str:
     """The first field in which an existing repository differs; all versions of a model share its shapes."""
-    for field, value in found:
+    for field, value in asdict(found).items():
         if value != getattr(wanted, field):
             return f"a repository whose {field} is {value}, here it is {getattr(wanted, field)}"
     raise AssertionError("they do not differ")
@@ -142,7 +145,7 @@ def _write_payload_step(folder: Path, manifest: Manifest) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / module, copy)
     shutil.copyfile(package / "packaging" / "triton" / "payload_step.py", folder / "model.py")
-    _write(folder / CONTRACT_FILE, json.dumps(asdict(manifest.contract), indent=2) + "\n")
+    _write(folder / CONTRACT_FILE, to_json(manifest.contract) + "\n")
 
 
 def _labels(manifest: Manifest) -> str:

@@ -18,11 +18,11 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ccr_deploy.core.atomic import locked_folder
 from ccr_deploy.core.precisions import EnginePrecision
-from ccr_deploy.core.pydantic_records import Record, parse_versioned_json
+from ccr_deploy.core.records import Record, parse_versioned_json
 from ccr_deploy.core.stages import Stage
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.errors import RepositoryError, WrongUsageError
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RECORD = "ccr-deploy.json"
 
 
-class Borders(Record):
+class Borders(Record, frozen=True):
     """What all versions share: the backend, and the shapes that go in and out."""
 
     backend: str
@@ -45,7 +45,7 @@ class Borders(Record):
     classes: int
 
 
-class VersionRecord(Record):
+class VersionRecord(Record, frozen=True):
     """Where one version came from.
 
     `library_version` is the version of TensorRT that the server must have, `compute_capabilities` are those
@@ -62,10 +62,10 @@ class VersionRecord(Record):
     compute_capabilities: tuple[str, ...]
 
 
-class RepositoryRecord(Record):
+class RepositoryRecord(Record, frozen=True):
     """The repository's own file, which Triton does not look at."""
 
-    schema_version: Literal[1]
+    schema_version: int
     borders: Borders
     versions: tuple[VersionRecord, ...]
 

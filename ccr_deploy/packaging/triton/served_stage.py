@@ -13,7 +13,7 @@ from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.engines.sidecar import check_hash, read_sidecar, sidecar_path
 from ccr_deploy.engines.store import Engine
 from ccr_deploy.errors import EngineError, WrongUsageError
-from ccr_deploy.targets.schema import CpuTarget, TensorRtTarget, resolve
+from ccr_deploy.targets.schema import OnnxRuntimeTarget, TensorRtTarget, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,10 +72,10 @@ def served_stages(
             built, or its target's smallest batch is not 1.
         BundleError, EngineError: a graph or a plan is damaged, or two plans are for one compute capability.
     """
-    built = store.chosen(bundle.facts, name)
+    built = store.chosen(bundle, name)
     chosen = {stage: resolved.precision for stage, resolved in built.items()}
     encoder, classifier = (resolve(target, stage, None, chosen.get(stage)) for stage in SERVED_STAGES)
-    if isinstance(target, CpuTarget) and target.backend == "onnxruntime":
+    if isinstance(target, OnnxRuntimeTarget):
         threads = target.options.threads
         return _graph(bundle, "encoder", encoder, threads), _graph(bundle, "classifier", classifier, threads)
     if isinstance(target, TensorRtTarget):

@@ -11,7 +11,7 @@ from ccr_deploy.backends import backend
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.errors import EngineError, TargetError
 from ccr_deploy.export.exporter import export_bundle, resized
-from ccr_deploy.targets.options import CpuOptions, CudaOptions, PyTorchOptions
+from ccr_deploy.targets.options import CudaOptions, OnnxRuntimeOptions, OpenVinoOptions, PyTorchOptions
 from tests.conftest import gpu_is_there
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def test_a_closed_runner_raises(encoder: Runner) -> None:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("onnxruntime", CpuOptions()), ("openvino", CpuOptions()), ("pytorch", PyTorchOptions())],
+    [("onnxruntime", OnnxRuntimeOptions()), ("openvino", OpenVinoOptions()), ("pytorch", PyTorchOptions())],
 )
 @pytest.mark.parametrize("content", [b"", b"no engine", bytes(1000)])
 def test_a_file_that_is_no_engine(name: str, options: Options, content: bytes, tmp_path: Path) -> None:

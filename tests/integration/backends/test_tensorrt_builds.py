@@ -19,6 +19,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
+from msgspec import structs
 from onnx import TensorProto, helper
 
 from ccr_deploy.backends import backend
@@ -86,7 +87,7 @@ def calibrated_preset(
     request: pytest.FixtureRequest, calibrated_demo: CalibratedDemo, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
     """A preset at the demo's image size and T; presets share one encoder, so one has all its schedules."""
-    config = preset(request.param).model_copy(update={"image_height": 48, "image_width": 48, "iterations": 3})
+    config = structs.replace(preset(request.param), image_height=48, image_width=48, iterations=3)
     schedules = ALL_SCHEDULES if request.param == "ccr-layer1" else ("iteration-major",)
     folder = tmp_path_factory.mktemp(request.param)
     pictures = folder / "pictures"  # without classes, and all calibrated on: accuracy is not measured

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+from msgspec import structs
 
 from ccr_deploy.codec.contract import pack_code
 from ccr_deploy.core.metrics import flipped_bits
@@ -98,7 +99,7 @@ def test_untrained_weights_on_a_thousand_real_crops(
 
 @pytest.mark.parametrize("iterations", [1, 2, 32])
 def test_any_number_of_iterations(iterations: int, tmp_path: Path) -> None:
-    config = preset("demo").model_copy(update={"iterations": iterations})
+    config = structs.replace(preset("demo"), iterations=iterations)
     hoisting: tuple[Schedule, ...] = ("iteration-major", "layer-major")
     count_flips(untrained_checkpoint(config), random_images(5, 48, 48), tmp_path, hoisting)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 import pytest
+from msgspec import structs
 
 from ccr_deploy.backends.openvino.cpu import OpenVinoBackend
 from ccr_deploy.bundle.reader import Bundle
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.bundle.reader import GraphRecord
+    from ccr_deploy.bundle.manifest import GraphRecord
     from ccr_deploy.engines.store import EngineStore
     from tests.conftest import CalibratedDemo
 
@@ -270,7 +271,7 @@ def test_a_layer_that_does_not_exist_cannot_be_kept(calibrated_demo: CalibratedD
 
 def test_a_table_of_other_pixels_is_refused(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
     table = calibrated_demo.calibration.table
-    other = table.model_copy(update={"preprocessing": replace(table.preprocessing, resize_filter="box")})
+    other = structs.replace(table, preprocessing=replace(table.preprocessing, resize_filter="box"))
     with pytest.raises(CalibrationError, match=r"ranges\.json: field preprocessing"):
         calibrate_from_table(calibrated_demo.bundle, other, tmp_path / "ranges.json", Recipe())
 
@@ -396,9 +397,7 @@ def test_a_precision_takes_no_more_room_at_16_iterations_than_at_2() -> None:
     """At a small image size: weights are what counts."""
     sizes = {"fp16": [], "int8": []}
     for iterations in (2, 16):
-        config = preset("ccr-layer1").model_copy(
-            update={"iterations": iterations, "image_height": 32, "image_width": 32}
-        )
+        config = structs.replace(preset("ccr-layer1"), iterations=iterations, image_height=32, image_width=32)
         checkpoint = untrained_checkpoint(config)
         chain = build_model(checkpoint)
         encoder = EncoderGraph(unroll(chain.encoder, iterations, "iteration-major"), checkpoint.preprocessing)

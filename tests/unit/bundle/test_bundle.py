@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from ccr_deploy.bundle.reader import (
+from ccr_deploy.bundle.manifest import (
     MANIFEST,
-    Bundle,
     FileRecord,
     GraphRecord,
     Manifest,
     SampleRecord,
     parse_manifest,
-    sha256_of,
 )
+from ccr_deploy.bundle.reader import Bundle, sha256_of
 from ccr_deploy.bundle.writer import BundleWriter, writing_bundle
 from ccr_deploy.codec.contract import CodeContract, Preprocessing
 from ccr_deploy.errors import BundleError, WrongUsageError
@@ -180,7 +180,7 @@ def test_an_unknown_field_is_refused_and_named(tmp_path, change, field):
     assert f"{path}: field {field}: " in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("field", sorted(Manifest.model_fields))
+@pytest.mark.parametrize("field", sorted(Manifest.__struct_fields__))
 def test_a_missing_field_is_refused_and_named(tmp_path, field):
     edit(make(tmp_path), lambda content: content.pop(field))
     if field == "schema_version":
@@ -286,7 +286,7 @@ def test_a_first_failure_leaves_no_parent_folder(tmp_path):
 def test_a_truncated_manifest_is_refused(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("bundle")
     with writing_bundle(folder) as writer:
-        text = fill(writer).model_dump_json(indent=2).encode()
+        text = to_json(fill(writer)).encode()
     length = data.draw(st.integers(0, len(text) - 1))
     with pytest.raises(BundleError, match=r"manifest\.json: not JSON, perhaps truncated"):
         parse_manifest(text[:length], folder / MANIFEST)
@@ -315,7 +315,7 @@ def test_a_manifest_survives_json(created_by, names, metrics):
         baseline=None,
         calibration=None,
     )
-    assert parse_manifest(manifest.model_dump_json().encode(), Path(MANIFEST)) == manifest
+    assert parse_manifest(to_json(manifest).encode(), Path(MANIFEST)) == manifest
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"7", b'"text"', b"\xff\xfe", b"{}"])
@@ -400,7 +400,7 @@ def test_files_that_a_new_manifest_does_not_name_are_removed(tmp_path):
 def test_files_that_both_manifests_name_stay(tmp_path):
     bundle = make(tmp_path)
     with writing_bundle(tmp_path) as writer:
-        writer.commit(bundle.manifest.model_copy(update={"graphs": ()}))
+        writer.commit(structs.replace(bundle.manifest, graphs=()))
     assert bundle.file(bundle.manifest.weights).exists()
 
 
@@ -551,7 +551,7 @@ FULL_DISK = textwrap.dedent("""
                 writer.add("weights", ".safetensors", lambda file: file.write_bytes(bytes(limit + 1)))
             else:
                 large = {"created_by": "ccr-deploy " + "x" * limit}
-                writer.commit(Bundle.open(path).manifest.model_copy(update=large))
+                writer.commit(structs.replace(Bundle.open(path).manifest, **large))
     except BundleError as error:
         sys.exit(f"bundle error: {error}")
 """)

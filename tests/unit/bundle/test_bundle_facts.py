@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ccr_deploy.bundle.facts import BundleFacts
-from ccr_deploy.bundle.reader import MANIFEST, Bundle
+from ccr_deploy.bundle.manifest import MANIFEST
+from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.errors import BundleError, CcrDeployError, WrongUsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def edit(folder: Path, change: Callable[[dict], object]) -> None:
 
 
 def test_both_readers_find_the_same(tiny_bundle: Bundle) -> None:
-    assert BundleFacts.read(tiny_bundle.path) == tiny_bundle.facts
+    assert Bundle.read(tiny_bundle.path) == tiny_bundle.facts
 
 
 def test_the_reference_of_a_baseline_is_another_than_the_encoder_s(tiny_bundle: Bundle) -> None:
@@ -42,9 +42,9 @@ def test_the_reference_of_a_baseline_is_another_than_the_encoder_s(tiny_bundle: 
 
 
 def test_classes_without_names_are_numbered(folder: Path) -> None:
-    assert BundleFacts.read(folder).class_name(1) == "bread"
+    assert Bundle.read(folder).class_name(1) == "bread"
     edit(folder, lambda content: content.update(class_names=[]))
-    assert BundleFacts.read(folder).class_name(1) == "class 1"
+    assert Bundle.read(folder).class_name(1) == "class 1"
 
 
 def refusal(read: Callable[[], object]) -> str:
@@ -59,13 +59,13 @@ def test_both_readers_refuse_a_damaged_manifest_alike(text: str | None, folder: 
     if text is not None:
         (folder / MANIFEST).write_text(text)
     expected = refusal(lambda: Bundle.open(folder))
-    assert refusal(lambda: BundleFacts.read(folder)) == expected
+    assert refusal(lambda: Bundle.read(folder)) == expected
 
 
 def test_a_contract_id_that_is_not_its_contract_s_is_refused(folder: Path) -> None:
     edit(folder, lambda content: content.update(contract_id="0" * 16))
     with pytest.raises(BundleError, match=r"field contract_id: 0{16}, its contract has"):
-        BundleFacts.read(folder)
+        Bundle.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -88,19 +88,19 @@ def test_a_wrong_field_is_refused_and_named(
 ) -> None:
     edit(folder, change)
     with pytest.raises(BundleError) as caught:
-        BundleFacts.read(folder)
+        Bundle.read(folder)
     assert f"{folder / MANIFEST}: field {field}: " in str(caught.value)
     assert "export the bundle again" in str(caught.value)
 
 
 def test_what_only_commands_read_may_be_missing(folder: Path) -> None:
     edit(folder, lambda content: [content.pop(name) for name in ("samples", "metrics", "calibration")])
-    BundleFacts.read(folder)
+    Bundle.read(folder)
 
 
 def test_a_folder_without_a_bundle_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(WrongUsageError, match="no bundle there"):
-        BundleFacts.read(tmp_path)
+        Bundle.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_both_readers_refuse_a_hostile_field(folder: Path, field: str, value: ob
         content["contract_id"] = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     edit(folder, change)
-    for read in (BundleFacts.read, Bundle.open):
+    for read in (Bundle.read, Bundle.open):
         with pytest.raises(BundleError, match=r"manifest\.json: ") as caught:
             read(folder)
         assert "\n" not in str(caught.value)

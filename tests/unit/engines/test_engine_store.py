@@ -17,7 +17,7 @@ from ccr_deploy.core.private_folder import sharing_problem
 from ccr_deploy.engines.sidecar import EngineKey, EngineOrigin, sidecar_path
 from ccr_deploy.engines.store import ENVIRONMENT_VARIABLE, Engine, EngineStore
 from ccr_deploy.errors import EngineError
-from ccr_deploy.targets.options import CpuOptions, ResolvedTarget
+from ccr_deploy.targets.options import OnnxRuntimeOptions, ResolvedTarget
 
 KEY = EngineKey(
     stage="encoder",
@@ -34,7 +34,11 @@ ORIGIN = EngineOrigin(
     created_by="test",
     target="cpu",
     resolved_target=ResolvedTarget(
-        backend="onnxruntime", precision="fp32", schedule="layer-major", batch=None, options=CpuOptions()
+        backend="onnxruntime",
+        precision="fp32",
+        schedule="layer-major",
+        batch=None,
+        options=OnnxRuntimeOptions(),
     ),
     graph_file="encoder.onnx",
     convolutions=40,

@@ -5,11 +5,12 @@ import os
 import pickle
 import resource
 import zipfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from msgspec import structs
 
 from ccr_deploy.codec.contract import Preprocessing
 from ccr_deploy.errors import CheckpointError, WrongUsageError
@@ -31,11 +32,10 @@ TINY = ModelConfig(
     encoder=EncoderConfig(stem_channels=8, cell_channels=(8, 8, 8), code_channels=8),
     classifier=ClassifierConfig(cut="layer3", classes=3, stage_channels=(8, 8, 8, 8)),
 )
-TINY_BASELINE = TINY.model_copy(
-    update={
-        "decoder": DecoderConfig(cell_channels=(8, 8, 8, 8)),
-        "classifier": ClassifierConfig(cut=None, classes=3, stage_channels=(8, 8, 8, 8)),
-    }
+TINY_BASELINE = structs.replace(
+    TINY,
+    decoder=DecoderConfig(cell_channels=(8, 8, 8, 8)),
+    classifier=ClassifierConfig(cut=None, classes=3, stage_channels=(8, 8, 8, 8)),
 )
 
 
@@ -51,8 +51,8 @@ def tiny() -> Checkpoint:
 
 def demo_weights(classes: int = 16) -> dict[str, torch.Tensor]:
     config = preset("demo")
-    classifier = config.classifier.model_copy(update={"classes": classes})
-    return dict(untrained_checkpoint(config.model_copy(update={"classifier": classifier})).state_dict)
+    classifier = structs.replace(config.classifier, classes=classes)
+    return dict(untrained_checkpoint(structs.replace(config, classifier=classifier)).state_dict)
 
 
 def save(content: object, path: Path) -> Path:
@@ -66,9 +66,9 @@ def own_format(**changes: object) -> dict[str, object]:
     return {
         "format": "ccr-deploy checkpoint",
         "version": 2,
-        "config": TINY.model_dump(mode="json"),
+        "config": to_builtins(TINY),
         "trained_iterations": list(checkpoint.trained_iterations),
-        "preprocessing": asdict(checkpoint.preprocessing),
+        "preprocessing": to_builtins(checkpoint.preprocessing),
         "class_names": list(checkpoint.class_names),
         "metrics": dict(checkpoint.metrics),
         "state_dict": dict(checkpoint.state_dict),
@@ -373,13 +373,13 @@ def test_a_missing_field_is_refused_and_named(tmp_path, field):
 
 
 def test_a_wrong_configuration_is_refused_and_its_field_named(tmp_path):
-    config = {**TINY.model_dump(mode="json"), "iterations": 0}
+    config = {**to_builtins(TINY), "iterations": 0}
     path = save(own_format(config=config), tmp_path / "x.pt")
     assert "configuration field config.iterations: " in refusal(path)
 
 
 def test_an_unknown_field_of_the_configuration_is_refused_and_named(tmp_path):
-    config = {**TINY.model_dump(mode="json"), "surprise": 1}
+    config = {**to_builtins(TINY), "surprise": 1}
     assert "field config.surprise: " in refusal(save(own_format(config=config), tmp_path / "x.pt"))
 
 
@@ -591,7 +591,7 @@ def test_a_pickle_that_wants_memory_is_refused_before_it_gets_it(tmp_path, write
 
 def test_tensors_that_repeat_one_element_are_refused(tmp_path):
     weights = {**tiny().state_dict, "encoder.stem.weight": torch.zeros(1).expand(10**10)}
-    config = TINY.model_dump(mode="json")
+    config = to_builtins(TINY)
     assert "encoder.stem.weight" in refusal(
         save(own_format(state_dict=weights, config=config), tmp_path / "x.pt")
     )

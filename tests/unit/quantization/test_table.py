@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import pytest
+from msgspec import structs
 
 from ccr_deploy.errors import CalibrationError, WrongUsageError
 from ccr_deploy.models.presets import default_preprocessing, preset
@@ -54,8 +55,8 @@ def changed(tmp_path: Path, change) -> Path:
 
 def with_tensors(**changes: TensorRange | None) -> CalibrationTable:
     tensors = {**STAGE.tensors, **{name.replace("__", "/"): value for name, value in changes.items()}}
-    stage = STAGE.model_copy(update={"tensors": {name: value for name, value in tensors.items() if value}})
-    return TABLE.model_copy(update={"stages": {"encoder": stage, "classifier": STAGE}})
+    stage = structs.replace(STAGE, tensors={name: value for name, value in tensors.items() if value})
+    return structs.replace(TABLE, stages={"encoder": stage, "classifier": STAGE})
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_a_stage_is_checked_against_its_graph(tiny_bundle: Bundle) -> None:
     def check(tensors: dict[str, TensorRange], graph_hash: str = record.graph_hash) -> None:
         stages = {"encoder": StageTable(tensors=tensors), "classifier": STAGE}
         hashes = {"encoder": graph_hash, "classifier": ""}
-        table = TABLE.model_copy(update={"stages": stages, "graph_hashes": hashes})
+        table = structs.replace(TABLE, stages=stages, graph_hashes=hashes)
         check_stage(table, "encoder", model, record.graph_hash, where)
 
     check(ranges)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ccr_deploy.bundle.accuracy import PrecisionAccuracy
-from ccr_deploy.bundle.reader import CalibrationRecord, FileRecord
+from ccr_deploy.bundle.manifest import CalibrationRecord, FileRecord
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.engines.verdict import Candidate, CandidateTiming, RefusedPrecision, Verdict
 from ccr_deploy.quantization.sensitivity import LayerSensitivity

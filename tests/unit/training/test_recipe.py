@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import lightning
@@ -148,7 +148,7 @@ def test_a_lightning_checkpoint_loads_as_it_is(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(tmp_path / "last.ckpt")
     assert checkpoint.config == MODEL
     assert checkpoint.trained_iterations == (2,)
-    assert asdict(checkpoint.preprocessing) == asdict(RECIPE.preprocessing)
+    assert checkpoint.preprocessing == RECIPE.preprocessing
     assert checkpoint.class_names == tuple(NAMES)
     images, _ = next(iter(crops()))
     module.eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.targets.options import Batch, CpuOptions, ResolvedTarget
+from ccr_deploy.targets.options import Batch, OnnxRuntimeOptions, ResolvedTarget
 from ccr_deploy.targets.schema import load_target, resolve, target_files
 from ccr_deploy.workflow.batches import UNBOUND_BATCH, batch_size
 
@@ -16,7 +16,7 @@ def built(name: str) -> dict:
 
 
 def of_profile(profile: Batch | None) -> ResolvedTarget:
-    return ResolvedTarget("tensorrt", "fp16", None, profile, CpuOptions())
+    return ResolvedTarget("tensorrt", "fp16", None, profile, OnnxRuntimeOptions())
 
 
 @pytest.mark.parametrize("name", sorted(target_files()))

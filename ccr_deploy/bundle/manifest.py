@@ -1,0 +1,172 @@
+"""The manifest: what a bundle is, and which files belong to it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
+
+from ccr_deploy.bundle.accuracy import PrecisionAccuracy
+from ccr_deploy.codec.contract import CodeContract
+from ccr_deploy.core.precisions import Precision
+from ccr_deploy.core.records import Record, canonical_json, parse_versioned_json
+from ccr_deploy.core.stages import Schedule, Stage
+from ccr_deploy.errors import BundleError
+from ccr_deploy.models.config import ModelConfig
+from ccr_deploy.models.iterations import checked_iterations, untrained_warning
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA_VERSION = 3
+MANIFEST = "manifest.json"
+REMEDY = "export the bundle again or use the version of ccr-deploy that made it"
+
+
+class FileRecord(Record, frozen=True):
+    """One file of the bundle."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]*\Z")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    bytes: Annotated[int, Meta(ge=0)]
+
+
+class GraphRecord(Record, frozen=True):
+    """One ONNX graph: what it computes and which file it is.
+
+    Only encoders have a schedule. `graph_hash` is the canonical one of `ccr_deploy.graphs.canonical_hash`.
+    `quantized_convolutions` of the `convolutions` have Q/DQ pairs.
+    """
+
+    stage: Stage
+    precision: Precision
+    schedule: Schedule | None
+    graph_hash: str
+    convolutions: int
+    quantized_convolutions: int
+    file: FileRecord
+
+
+class SampleRecord(Record, frozen=True):
+    """One sample image, already of the image size, and its class where that is known."""
+
+    file: FileRecord
+    label: int | None
+
+
+class BaselineRecord(Record, frozen=True):
+    """The conventional chain that the bundle's baseline graph was made from."""
+
+    model: ModelConfig
+    trained_iterations: tuple[int, ...]
+    weights: FileRecord
+
+    def __post_init__(self) -> None:
+        checked_iterations(self.trained_iterations)
+
+
+class CalibrationRecord(Record, frozen=True):
+    """The table that the bundle's INT8 graphs come from, and what each precision was found to cost.
+
+    `accuracies` were computed from the graphs on the held-out pictures that `images` describes; they are
+    empty where there were none. `high_precision` are the layers that are not quantized.
+    """
+
+    table: FileRecord
+    high_precision: tuple[str, ...]
+    images: str
+    accuracies: tuple[PrecisionAccuracy, ...]
+
+
+class Manifest(Record, frozen=True):
+    """What a bundle is; `trained_iterations` is every T that the weights were trained with."""
+
+    schema_version: int
+    created_by: str
+    model: ModelConfig
+    trained_iterations: tuple[int, ...]
+    class_names: tuple[str, ...]
+    metrics: dict[str, float]
+    contract: CodeContract
+    contract_id: str
+    weights: FileRecord
+    graphs: tuple[GraphRecord, ...]
+    samples: Annotated[tuple[SampleRecord, ...], Meta(min_length=1)]
+    baseline: BaselineRecord | None
+    calibration: CalibrationRecord | None
+
+    def __post_init__(self) -> None:
+        checked_iterations(self.trained_iterations)
+        model, contract = self.model, self.contract
+        if (model.image_height, model.image_width, model.iterations, model.encoder.code_channels) != (
+            contract.image_height,
+            contract.image_width,
+            contract.iterations,
+            contract.code_channels,
+        ):
+            raise ValueError("model and contract name different image sizes, iterations or code channels")
+        classes = model.classifier.classes
+        if self.class_names and len(self.class_names) != classes:
+            raise ValueError(f"{len(self.class_names)} class names for {classes} classes")
+        labels = [sample.label for sample in self.samples if sample.label is not None]
+        if wrong := [label for label in labels if not 0 <= label < classes]:
+            raise ValueError(f"a sample's label is {wrong[0]}, there are {classes} classes")
+        contract.preprocessing.check_covers(contract.image_height, contract.image_width)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each network that runs with a T that was not trained."""
+        networks: list[tuple[str, Manifest | BaselineRecord]] = [("checkpoint", self)]
+        if self.baseline:
+            networks.append(("baseline", self.baseline))
+        lines = (
+            untrained_warning(name, network.model.iterations, network.trained_iterations)
+            for name, network in networks
+        )
+        return tuple(line for line in lines if line)
+
+    def class_name(self, label: int) -> str:
+        """The class's name, or its number where the checkpoint had no names."""
+        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
+
+    def input_shapes(self, stage: Stage) -> dict[str, tuple[int, ...]]:
+        """The shapes of a stage's inputs behind the batch, by name."""
+        if stage == "classifier":
+            return {"code": (self.contract.code_bytes,)}
+        model = self.baseline.model if stage == "baseline" and self.baseline else self.model
+        return {"image": (model.image_height, model.image_width, 3)}
+
+    def reference_hash(self, stage: Stage) -> str:
+        """What the PyTorch reference of a stage is made of: weights, configuration and preprocessing."""
+        network = self.baseline if stage == "baseline" and self.baseline else self
+        parts = (network.weights.sha256, network.model, self.contract.preprocessing)
+        return hashlib.sha256(canonical_json(parts)).hexdigest()
+
+    def files(self) -> list[FileRecord]:
+        """Every file that belongs to the bundle."""
+        return [
+            self.weights,
+            *([self.baseline.weights] if self.baseline else []),
+            *([self.calibration.table] if self.calibration else []),
+            *(graph.file for graph in self.graphs),
+            *(sample.file for sample in self.samples),
+        ]
+
+
+def parse_manifest(text: bytes, path: Path) -> Manifest:
+    """The manifest in `text`; `path` is where it came from, for messages.
+
+    Raises:
+        BundleError: it is no JSON, of another schema version, has unknown or wrong fields, or its
+            contract id is not that of its contract.
+    """
+    manifest = parse_versioned_json(
+        Manifest, text, path, version=SCHEMA_VERSION, error=BundleError, remedy=REMEDY
+    )
+    if manifest.contract_id != manifest.contract.contract_id:
+        raise BundleError(
+            f"{path}: field contract_id: {manifest.contract_id}, its contract has "
+            f"{manifest.contract.contract_id}"
+        )
+    return manifest
