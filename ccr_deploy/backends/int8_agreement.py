@@ -6,10 +6,11 @@ versions or processors. So the engine's activations are compared with those of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import replace
 
 from ccr_deploy.errors import EngineError
 

@@ -7,7 +7,7 @@ from typing import Literal
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.records import Record
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 2
 
 Subject = Literal["encoder", "classifier", "chain"]
 """What is timed: one stage, or image to logits (where the conventional chain competes too)."""

@@ -58,7 +58,8 @@ class BundleWriter:
         """
         path = self.path / MANIFEST
         with atomic_file(path) as temporary:
-            temporary.write_text(to_json(manifest) + "\n", encoding="utf-8")
+            temporary.write_text(to_json(manifest, nan=True) + "\n", encoding="utf-8")
+            # Which also refuses numbers that are not finite.
             written = parse_manifest(read_bytes(temporary), path)
             if written != manifest:
                 raise BundleError(f"{path}: would not be read as it was meant: nothing was changed")

@@ -68,12 +68,12 @@ def checked(record: _Kind) -> _Kind:
     Raises:
         FieldError: a field is wrong.
     """
-    return convert(type(record), msgspec.to_builtins(record))
+    return convert(type(record), to_builtins(record))
 
 
 def to_builtins(record: object) -> Any:  # noqa: ANN401 -- dictionaries, lists, texts and numbers
     """Return a record as JSON has it."""
-    return msgspec.to_builtins(record)
+    return msgspec.to_builtins(record, enc_hook=_plain)
 
 
 def to_json(record: object, *, indent: int | None = 2, nan: bool = False) -> str:
@@ -83,7 +83,7 @@ def to_json(record: object, *, indent: int | None = 2, nan: bool = False) -> str
         ValueError: it holds NaN or infinity, and `nan` does not allow it.
     """
     separators = (",", ":") if indent is None else None
-    content = msgspec.to_builtins(record)
+    content = to_builtins(record)
     return json.dumps(content, indent=indent, separators=separators, ensure_ascii=False, allow_nan=nan)
 
 
@@ -92,7 +92,7 @@ def canonical_json(content: object) -> bytes:
 
     The keys are sorted, there is no white space, and all characters are ASCII.
     """
-    text = json.dumps(msgspec.to_builtins(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(to_builtins(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode()
 
 
@@ -151,6 +151,14 @@ def read_toml(kind: type[_Kind], path: Path, *, error: type[CcrDeployError]) -> 
         raise error(f"{path}: {problem}") from problem
     except (ValueError, RecursionError) as problem:  # a FieldError is a ValueError too
         raise error(f"{path}: cannot be read as TOML ({problem})") from problem
+
+
+def _plain(value: object) -> object:
+    """Return a library's own kind of text or number as Python's: torch's version, NumPy's floats."""
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    raise NotImplementedError(f"no way to write {type(value).__name__}")
 
 
 def _converted(kind: type[_Kind], content: object) -> _Kind:

@@ -90,6 +90,9 @@ class _Description(Record, frozen=True):
     class_names: tuple[str, ...]
     metrics: dict[str, float]
 
+    def __post_init__(self) -> None:
+        checked_iterations(self.trained_iterations)
+
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Writes `checkpoint` in the project's own format; `path` is replaced in one step."""

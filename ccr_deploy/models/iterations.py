@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.errors import WrongUsageError
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ def checked_iterations(trained: tuple[int, ...]) -> tuple[int, ...]:
     """Return `trained` as it is.
 
     Raises:
-        ValueError: a number is outside 1 to 32 or occurs twice.
+        FieldError: a number is outside 1 to 32 or occurs twice.
     """
     if len(set(trained)) != len(trained) or any(not 1 <= number <= MAX_ITERATIONS for number in trained):
         listed = ", ".join(map(str, trained))
-        raise ValueError(f"{listed}: different numbers from 1 to {MAX_ITERATIONS} are needed")
+        problem = f"{listed}: different numbers from 1 to {MAX_ITERATIONS} are needed"
+        raise FieldError(("trained_iterations",), problem)
     return trained
 
 

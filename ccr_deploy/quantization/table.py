@@ -3,7 +3,7 @@
 ::
 
     {
-      "schema_version": 2,
+      "schema_version": 1,
       "created_by": "ccr-deploy 0.1.0",
       "graph_hashes": {"encoder": "…", "classifier": "…"},    what it belongs to
       "image_count": 256,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 INT8_MAX = 127
 """The scale is symmetric, as TensorRT's is: -128 is not used."""
 

@@ -8,7 +8,7 @@ from ccr_deploy.bundle.manifest import CalibrationRecord
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.records import Record
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 2
 
 Level = Literal["graph", "engine"]
 """What is compared with the PyTorch reference: the ONNX graph run node by node, or the built engine."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from msgspec import structs
+
 from ccr_deploy import __version__
 from ccr_deploy.backends.base import thread_count
 from ccr_deploy.benchmarking.contention import watch_start
@@ -117,7 +119,7 @@ def _references(bundle: Bundle, factory: EngineFactory) -> list[_Reference]:
     tuned: Literal["max-autotune"] = "max-autotune"
     return [
         _Reference("PyTorch eager", reference, as_users_run_it),
-        _Reference(f"torch.compile {tuned}", reference, replace(as_users_run_it, compile_mode=tuned)),
+        _Reference(f"torch.compile {tuned}", reference, structs.replace(as_users_run_it, compile_mode=tuned)),
     ]
 
 

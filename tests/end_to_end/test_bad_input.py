@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from ccr_deploy.bundle.reader import Bundle, sha256_of
-from ccr_deploy.core.plain_records import read_record, to_json
+from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.engines import factory as engine_factory
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.sidecar import Sidecar, sidecar_path
@@ -203,9 +204,9 @@ def test_a_damaged_engine_with_a_fitting_sidecar_fails_the_gates(bundle: Path, e
     changed = numpy_helper.to_array(weight) * np.float32(-1.5)
     weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
     onnx.save(model, path)
-    sidecar = read_record(Sidecar, json.loads(sidecar_path(path).read_text()))
+    sidecar = convert(Sidecar, json.loads(sidecar_path(path).read_text()))
     honest = {"engine_sha256": sha256_of(path), "engine_bytes": path.stat().st_size}
-    sidecar_path(path).write_text(to_json(replace(sidecar, **honest)))
+    sidecar_path(path).write_text(to_json(structs.replace(sidecar, **honest)))
     outcome = run("verify", bundle, "--engines", engines)
     assert outcome.status == GATE_FAILED
     assert "engine unexplained flips" in outcome.error_line
@@ -379,9 +380,9 @@ def test_an_engine_that_answers_nan_fails_its_gates_and_the_report_says_so(
     (bias,) = [tensor for tensor in model.graph.initializer if list(tensor.dims) == [5]]
     bias.CopyFrom(numpy_helper.from_array(np.full(5, np.nan, np.float32), bias.name))
     onnx.save(model, path)
-    sidecar = read_record(Sidecar, json.loads(sidecar_path(path).read_text()))
+    sidecar = convert(Sidecar, json.loads(sidecar_path(path).read_text()))
     honest = {"engine_sha256": sha256_of(path), "engine_bytes": path.stat().st_size}
-    sidecar_path(path).write_text(to_json(replace(sidecar, **honest)))
+    sidecar_path(path).write_text(to_json(structs.replace(sidecar, **honest)))
     for _ in range(2):  # the second reads what the first wrote
         outcome = run("verify", bundle, "--engines", engines, "--report", tmp_path / "report")
         assert outcome.status == GATE_FAILED

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pydantic
 import pytest
 from PIL import Image
 
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.cli import cli
+from ccr_deploy.core.records import convert
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.workflow.report_folder import add_to_folder
@@ -235,7 +235,7 @@ def test_a_report_leaves_out_results_of_another_bundle(
     shutil.copytree(report, tmp_path / "report")
     other = {**json.loads((report / "verify.json").read_text()), **change}
     (tmp_path / "report" / "verify.json").write_text(json.dumps(other))
-    measured = pydantic.TypeAdapter(BenchmarkReport).validate_json((report / "benchmark.json").read_bytes())
+    measured = convert(BenchmarkReport, json.loads((report / "benchmark.json").read_bytes()))
     assert add_to_folder(tmp_path / "report", measured) is None
     assert "Parity" not in (tmp_path / "report" / "report.html").read_text()
 
@@ -245,7 +245,7 @@ def test_a_result_of_another_version_in_a_report_s_folder_is_refused(report: Pat
     old = json.loads((report / "verify.json").read_text())
     del old["trained_iterations"]
     (tmp_path / "report" / "verify.json").write_text(json.dumps(old))
-    measured = pydantic.TypeAdapter(BenchmarkReport).validate_json((report / "benchmark.json").read_bytes())
+    measured = convert(BenchmarkReport, json.loads((report / "benchmark.json").read_bytes()))
     with pytest.raises(CcrDeployError, match=r"verify\.json: not a report of this version .*: remove it"):
         add_to_folder(tmp_path / "report", measured)
 

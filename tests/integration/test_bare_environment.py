@@ -1,7 +1,8 @@
-"""A product on a device: Python 3.10 where there is one, NumPy, Pillow and one backend, and nothing else.
+"""A product on a device: Python 3.10 where there is one, the wheel, one backend, and nothing else.
 
-The engine is built beforehand by ``ccr-deploy build-engine`` in an environment of the same Python with the
-whole program, since engines are bound to their library's version.
+The wheel brings NumPy, Pillow, msgspec, click and rich. The engine is built beforehand by
+``ccr-deploy build-engine`` in another environment of the same Python, since engines are bound to their
+library's version.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ccr_deploy.engines.store import EngineStore
 
 ROOT = Path(__file__).parents[2]
-NOT_NEEDED = ("pydantic", "click", "rich", "platformdirs", "tomli", "onnx", "onnx_ir", "torch", "safetensors")
+NOT_NEEDED = ("pydantic", "platformdirs", "onnx", "onnx_ir", "torch", "safetensors")
 BACKENDS = {"cpu": "onnxruntime", "cpu-openvino": "openvino"}
 PRODUCT = f"""
 import importlib.util, json, sys
@@ -59,6 +60,7 @@ class Device:
     python: str
     folder: Path
     store: Path
+    wheel: Path
 
     def version(self, package: str) -> str:
         program = f"from importlib.metadata import version; print(version({package!r}))"
@@ -80,13 +82,13 @@ def oldest_python() -> str:
 
 
 def environment(python: str, path: Path, *packages: str) -> None:
-    """A virtual environment with some packages; skips where they cannot be installed."""
+    """A virtual environment into which pip installs some packages; skips where it cannot."""
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if uv is None:
         pytest.skip("uv is not installed, which makes the bare environment")
-    made = run(uv, "venv", "--no-python-downloads", "--python", python, str(path))
+    made = run(uv, "venv", "--seed", "--no-python-downloads", "--python", python, str(path))
     assert made.returncode == 0, made.stderr
-    installed = run(uv, "pip", "install", "--python", str(path / "bin" / "python"), *packages)
+    installed = run(str(path / "bin" / "python"), "-m", "pip", "install", "-q", *packages)
     if installed.returncode:
         reason = " ".join(installed.stderr.split())[-300:]
         pytest.skip(f"{' '.join(packages)} cannot be installed here: {reason}")
@@ -95,8 +97,11 @@ def environment(python: str, path: Path, *packages: str) -> None:
 @pytest.fixture(scope="module")
 def device(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Device:
     folder = tmp_path_factory.mktemp("device")
-    found = Device(oldest_python(), folder, folder / "engines")
-    environment(found.python, folder / "whole", f"{ROOT}[cpu,openvino]")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    found = Device(oldest_python(), folder, folder / "engines", wheel)
+    environment(found.python, folder / "whole", f"{found.wheel}[cpu,openvino]")
     for target in BACKENDS:
         built = run(
             str(folder / "whole" / "bin" / "ccr-deploy"), "build-engine", str(tiny_bundle.path),
@@ -113,14 +118,14 @@ def test_a_product_needs_numpy_pillow_and_its_backend_alone(
     backend = BACKENDS[target]
     images = np.random.default_rng(5).integers(0, 256, (8, 32, 48, 3), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
-    environment(device.python, tmp_path / "bare", "numpy", "pillow", f"{backend}=={device.version(backend)}")
+    packages = (str(device.wheel), f"{backend}=={device.version(backend)}")
+    environment(device.python, tmp_path / "bare", *packages)
     # Of the bundle a product needs the manifest alone.
     (tmp_path / "bundle").mkdir()
     shutil.copy(tiny_bundle.path / "manifest.json", tmp_path / "bundle")
-    shutil.copytree(ROOT / "ccr_deploy", tmp_path / "product" / "ccr_deploy")
-    (tmp_path / "product" / "main.py").write_text(PRODUCT)
+    (tmp_path / "main.py").write_text(PRODUCT)
     done = run(
-        str(tmp_path / "bare" / "bin" / "python"), str(tmp_path / "product" / "main.py"),
+        str(tmp_path / "bare" / "bin" / "python"), str(tmp_path / "main.py"),
         str(tmp_path / "bundle"), target, str(device.store), str(tmp_path / "images.npy"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

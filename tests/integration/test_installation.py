@@ -36,6 +36,8 @@ def test_a_wheel_carries_the_targets_and_the_report_template(tmp_path: Path) -> 
         names = archive.namelist()
     assert "ccr_deploy/py.typed" in names
     assert "ccr_deploy/reporting/report.html.j2" in names
+    carried = {name for name in names if name.endswith(".toml")}
+    assert carried == {f"ccr_deploy/targets/shipped/{name}.toml" for name in target_files()}
     assert not [name for name in names if name.startswith(("training", "tests", "benchmarks"))]
     listed = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {_LIST_TARGETS}"],

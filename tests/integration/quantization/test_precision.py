@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -271,7 +270,7 @@ def test_a_layer_that_does_not_exist_cannot_be_kept(calibrated_demo: CalibratedD
 
 def test_a_table_of_other_pixels_is_refused(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
     table = calibrated_demo.calibration.table
-    other = structs.replace(table, preprocessing=replace(table.preprocessing, resize_filter="box"))
+    other = structs.replace(table, preprocessing=structs.replace(table.preprocessing, resize_filter="box"))
     with pytest.raises(CalibrationError, match=r"ranges\.json: field preprocessing"):
         calibrate_from_table(calibrated_demo.bundle, other, tmp_path / "ranges.json", Recipe())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,6 +13,7 @@ import pytest
 import tritonclient.grpc
 import tritonclient.grpc.service_pb2 as messages
 import tritonclient.http
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
 from pathlib import Path
 
-import pydantic
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.int8 import Int8Benchmark
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
 from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, Timing
 from ccr_deploy.core.metrics import Interval
+from ccr_deploy.core.records import convert
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 QUIET = Contention("encoder", 12.0, 2, 0.02, 0.01, 0.0)
@@ -39,14 +40,12 @@ def test_a_quiet_machine_with_its_background_noise_is_reliable() -> None:
 
 @pytest.mark.parametrize("name", ["demo-benchmark", "cpu-ccr-layer1"])
 def test_what_was_measured_on_idle_machines_does_not_scatter_too_much(name: str) -> None:
-    kind = pydantic.TypeAdapter(BenchmarkReport)
-    report = kind.validate_json((RESULTS / f"{name}.json").read_bytes())
+    report = convert(BenchmarkReport, json.loads((RESULTS / f"{name}.json").read_bytes()))
     assert unreliable_reasons(report.threads, [], report.timings) == ()
 
 
 def test_nor_do_all_precisions_on_an_idle_machine() -> None:
-    kind = pydantic.TypeAdapter(Int8Benchmark)
-    result = kind.validate_json((RESULTS / "int8-ccr-layer1.json").read_bytes())
+    result = convert(Int8Benchmark, json.loads((RESULTS / "int8-ccr-layer1.json").read_bytes()))
     assert unreliable_reasons(2, [], result.timings) == ()
 
 

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from ccr_deploy.bundle.manifest import (
     MANIFEST,
+    SCHEMA_VERSION,
     FileRecord,
     GraphRecord,
     Manifest,
@@ -24,6 +25,7 @@ from ccr_deploy.bundle.manifest import (
 from ccr_deploy.bundle.reader import Bundle, sha256_of
 from ccr_deploy.bundle.writer import BundleWriter, writing_bundle
 from ccr_deploy.codec.contract import CodeContract, Preprocessing
+from ccr_deploy.core.records import to_json
 from ccr_deploy.errors import BundleError, WrongUsageError
 from ccr_deploy.models.config import ClassifierConfig, EncoderConfig, ModelConfig
 
@@ -57,7 +59,7 @@ def fill(
         return writer.add(stem, suffix, lambda path: path.write_text(f"{stem} {content}"))
 
     return Manifest(
-        schema_version=2,
+        schema_version=SCHEMA_VERSION,
         created_by=f"ccr-deploy {content}",
         model=MODEL,
         trained_iterations=(2,),
@@ -155,11 +157,11 @@ def test_no_bundle_is_wrong_usage_and_says_how_to_make_one(tmp_path, kind):
     assert f"{path}: no bundle there" in str(caught.value)
 
 
-@pytest.mark.parametrize("version", [1, 3, "2", None])
+@pytest.mark.parametrize("version", [2, 4, "3", None])
 def test_another_schema_version_is_refused(tmp_path, version):
     path = edit(make(tmp_path), lambda content: content.update(schema_version=version))
     message = refusal(tmp_path)
-    assert f"{path}: schema version {version}, this program reads 2" in message
+    assert f"{path}: schema version {version}, this program reads 3" in message
     assert "export the bundle again" in message
 
 
@@ -301,7 +303,7 @@ def test_a_truncated_manifest_is_refused(tmp_path_factory, data):
 def test_a_manifest_survives_json(created_by, names, metrics):
     record = FileRecord(name="weights.0123456789ab.safetensors", sha256="0" * 64, bytes=3)
     manifest = Manifest(
-        schema_version=2,
+        schema_version=SCHEMA_VERSION,
         created_by=created_by,
         model=MODEL,
         trained_iterations=(2,),
@@ -537,6 +539,7 @@ def test_the_lock_ends_with_its_writer(tmp_path):
 FULL_DISK = textwrap.dedent("""
     import resource, signal, sys
     from pathlib import Path
+    from msgspec import structs
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.bundle.writer import writing_bundle
     from ccr_deploy.errors import BundleError

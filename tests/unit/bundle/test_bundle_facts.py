@@ -1,4 +1,4 @@
-"""The part of a manifest that a product reads: what pydantic reads of it, and the same refusals."""
+"""Reading a manifest alone, as a product does, and with all its files, as commands do."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from ccr_deploy.bundle.manifest import MANIFEST
 from ccr_deploy.bundle.reader import Bundle
+from ccr_deploy.codec.contract import CANONICAL_FORM
 from ccr_deploy.errors import BundleError, CcrDeployError, WrongUsageError
 
 if TYPE_CHECKING:
@@ -32,19 +33,19 @@ def edit(folder: Path, change: Callable[[dict], object]) -> None:
 
 
 def test_both_readers_find_the_same(tiny_bundle: Bundle) -> None:
-    assert Bundle.read(tiny_bundle.path) == tiny_bundle.facts
+    assert Bundle.read(tiny_bundle.path) == tiny_bundle
 
 
 def test_the_reference_of_a_baseline_is_another_than_the_encoder_s(tiny_bundle: Bundle) -> None:
-    facts = tiny_bundle.facts
-    assert facts.reference_hash("encoder") == facts.reference_hash("classifier")
-    assert facts.reference_hash("baseline") != facts.reference_hash("encoder")
+    manifest = tiny_bundle.manifest
+    assert manifest.reference_hash("encoder") == manifest.reference_hash("classifier")
+    assert manifest.reference_hash("baseline") != manifest.reference_hash("encoder")
 
 
 def test_classes_without_names_are_numbered(folder: Path) -> None:
-    assert Bundle.read(folder).class_name(1) == "bread"
+    assert Bundle.read(folder).manifest.class_name(1) == "bread"
     edit(folder, lambda content: content.update(class_names=[]))
-    assert Bundle.read(folder).class_name(1) == "class 1"
+    assert Bundle.read(folder).manifest.class_name(1) == "class 1"
 
 
 def refusal(read: Callable[[], object]) -> str:
@@ -93,9 +94,11 @@ def test_a_wrong_field_is_refused_and_named(
     assert "export the bundle again" in str(caught.value)
 
 
-def test_what_only_commands_read_may_be_missing(folder: Path) -> None:
-    edit(folder, lambda content: [content.pop(name) for name in ("samples", "metrics", "calibration")])
-    Bundle.read(folder)
+def test_the_files_that_only_commands_read_may_be_missing(folder: Path) -> None:
+    expected = Bundle.open(folder).manifest
+    for file in expected.files():
+        (folder / file.name).unlink(missing_ok=True)
+    assert Bundle.read(folder).manifest == expected
 
 
 def test_a_folder_without_a_bundle_is_wrong_usage(tmp_path: Path) -> None:
@@ -122,7 +125,8 @@ def test_both_readers_refuse_a_hostile_field(folder: Path, field: str, value: ob
 
     def change(content: dict) -> None:
         content[field] = {**content[field], **value} if field == "contract" else value
-        text = json.dumps(content["contract"], sort_keys=True, separators=(",", ":"))
+        form = {"canonical_form": CANONICAL_FORM, **content["contract"]}
+        text = json.dumps(form, sort_keys=True, separators=(",", ":"))
         content["contract_id"] = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     edit(folder, change)

@@ -13,6 +13,7 @@ import torch
 from msgspec import structs
 
 from ccr_deploy.codec.contract import Preprocessing
+from ccr_deploy.core.records import to_builtins
 from ccr_deploy.errors import CheckpointError, WrongUsageError
 from ccr_deploy.models.checkpoint import (
     Checkpoint,
@@ -369,7 +370,7 @@ def test_trained_iterations_of_weights_that_were_never_trained_are_wrong_usage(t
 def test_a_missing_field_is_refused_and_named(tmp_path, field):
     content = own_format()
     del content[field]
-    assert f"configuration field {field}: Field required" in refusal(save(content, tmp_path / "x.pt"))
+    assert f"configuration field {field}: missing" in refusal(save(content, tmp_path / "x.pt"))
 
 
 def test_a_wrong_configuration_is_refused_and_its_field_named(tmp_path):
@@ -471,7 +472,7 @@ def test_unusual_tensors_are_refused(tmp_path, kind):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_metric_that_is_no_number_is_refused_and_named(tmp_path, value):
     path = save(own_format(metrics={"top1_percent": value}), tmp_path / "x.pt")
-    assert "field metrics.top1_percent: Input should be a finite number" in refusal(path)
+    assert "field metrics.top1_percent: expected a finite number" in refusal(path)
     with pytest.raises(CheckpointError, match="metric top1_percent is"):
         replace(tiny(), metrics={"top1_percent": value})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ccr_deploy.bundle.accuracy import PrecisionAccuracy
 from ccr_deploy.bundle.manifest import CalibrationRecord, FileRecord

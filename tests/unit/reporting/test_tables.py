@@ -1,8 +1,9 @@
 """Reports made by hand give the cells that one expects."""
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from ccr_deploy.benchmarking.reliability import without_speedups
 from ccr_deploy.benchmarking.results import BenchmarkReport, MachineState, Timing
@@ -326,14 +327,14 @@ def test_the_table_of_models_shows_sizes_and_work():
 
 
 def test_a_baseline_has_no_cut_in_the_table_of_models():
-    assert description_table([replace(MODEL, cut=None)]).rows[0][3] == "none"
+    assert description_table([dataclasses.replace(MODEL, cut=None)]).rows[0][3] == "none"
 
 
 @pytest.mark.parametrize(
     ("trained", "text"), [((8,), "with T=8; "), ((2, 4, 8), "with T=2, 4, 8; "), ((), "with no T; ")]
 )
 def test_the_table_of_models_says_what_a_checkpoint_was_trained_with(trained, text):
-    checkpoint = replace(MODEL, name="model.pt", trained_iterations=trained)
+    checkpoint = dataclasses.replace(MODEL, name="model.pt", trained_iterations=trained)
     assert description_table([checkpoint]).note.startswith(f"model.pt was trained {text}")
     assert "was trained" not in description_table([MODEL]).note
 

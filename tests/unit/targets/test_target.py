@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from ccr_deploy.core.plain_records import read_record, to_json
 from msgspec import structs
 
+from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.errors import TargetError
 from ccr_deploy.targets.options import (
     Batch,
@@ -293,7 +293,7 @@ def test_what_only_says_where_an_engine_runs_does_not_change_the_digest(tmp_path
 def test_a_resolved_target_survives_json(tmp_path):
     for text in (GOOD, GPU, RTX):
         resolved = resolve(load_target(write(tmp_path, text)), "encoder")
-        assert read_record(ResolvedTarget, json.loads(to_json(resolved))) == resolved
+        assert convert(ResolvedTarget, json.loads(to_json(resolved))) == resolved
 
 
 def test_only_a_version_compatible_engine_is_bound_to_a_major_version():

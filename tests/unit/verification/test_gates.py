@@ -1,8 +1,10 @@
 """Gates: what passes, what fails, and that nothing undefined passes."""
 
-from dataclasses import fields, replace
+import dataclasses
+from dataclasses import fields
 
 import pytest
+from msgspec.structs import replace
 
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.errors import WrongUsageError
@@ -124,7 +126,7 @@ def test_graph_and_engine_accuracies_are_judged_apart():
 @pytest.mark.parametrize("name", [field.name for field in fields(Gates)])
 def test_every_gate_can_be_changed_by_its_name_with_dashes(name):
     changed = Gates().changed([f"{name.replace('_', '-')}=0.25"])
-    assert changed == replace(Gates(), **{name: 0.25})
+    assert changed == dataclasses.replace(Gates(), **{name: 0.25})
 
 
 def test_several_gates_can_be_changed():

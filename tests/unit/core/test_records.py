@@ -1,0 +1,313 @@
+"""Records: what fits is read, what does not is named, and what msgspec leaves to its user is seen to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Meta
+
+from ccr_deploy.core.field_errors import FieldError
+from ccr_deploy.core.records import (
+    Record,
+    canonical_json,
+    checked,
+    convert,
+    parse_versioned_json,
+    read_toml,
+    to_json,
+)
+from ccr_deploy.errors import BundleError
+from ccr_deploy.targets.options import (
+    Batch,
+    CudaOptions,
+    OnnxRuntimeOptions,
+    OpenVinoOptions,
+    Options,
+    PyTorchOptions,
+    ResolvedTarget,
+    RtxOptions,
+    TensorRtOptions,
+)
+
+
+class Inner(Record, frozen=True):
+    size: Annotated[int, Meta(ge=1, le=9)]
+    kind: Literal["a", "b"] = "a"
+
+    def __post_init__(self) -> None:
+        if self.size == 7:
+            raise ValueError("7 is no size")
+
+
+class Square(Record, frozen=True, tag_field="shape", tag="square"):
+    side: int
+
+
+class Circle(Record, frozen=True, tag_field="shape", tag="circle"):
+    radius: int
+
+
+class Shape:
+    """A field whose kinds are found by name."""
+
+    @classmethod
+    def from_builtins(cls, content: object) -> object:
+        assert isinstance(content, dict)
+        return convert({"square": Square, "circle": Circle}[content["shape"]], content)
+
+
+class NamedTriangle(Shape, Record, frozen=True, tag_field="shape", tag="triangle"):
+    sides: tuple[int, int, int]
+
+
+class Outer(Record, frozen=True):
+    name: Annotated[str, Meta(pattern=r"^[a-z]+\Z")]
+    inner: Inner
+    pair: tuple[float, float]
+    many: tuple[Inner, ...]
+    table: dict[str, int]
+    maybe: Inner | None
+    flag: bool = False
+    anything: object = None
+    nested: dict[str, dict[Literal["p", "q"], Inner]] | None = None
+    figure: Square | Circle | None = None
+
+    def __post_init__(self) -> None:
+        if self.name == "forbidden":
+            raise ValueError("forbidden is no name")
+
+
+GOOD = {
+    "name": "ab",
+    "inner": {"size": 3},
+    "pair": [1, 2.5],
+    "many": [{"size": 1, "kind": "b"}, {"size": 2}],
+    "table": {"x": 1},
+    "maybe": None,
+}
+
+
+def test_what_fits_is_read() -> None:
+    assert convert(Outer, GOOD) == Outer(
+        "ab", Inner(3), (1.0, 2.5), (Inner(1, "b"), Inner(2)), {"x": 1}, None
+    )
+
+
+def test_whole_numbers_become_floats_where_those_are_meant() -> None:
+    assert [type(value) for value in convert(Outer, GOOD).pair] == [float, float]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"surprise": 1}, "field surprise: there is no such field"),
+        ({"inner": {"size": 3, "x": 1}}, "field inner.x: there is no such field"),
+        ({"inner": {}}, "field inner.size: missing"),
+        ({"inner": 7}, "field inner: expected object, found 7"),
+        ({"inner": {"size": "3"}}, "field inner.size: expected int, found '3'"),
+        ({"inner": {"size": 3.5}}, "field inner.size: expected int, found 3.5"),
+        ({"inner": {"size": True}}, "field inner.size: expected int, found True"),
+        ({"inner": {"size": 10}}, "field inner.size: expected int <= 9, found 10"),
+        ({"inner": {"size": 7}}, "field inner: 7 is no size"),
+        ({"inner": {"size": 3, "kind": "c"}}, "field inner.kind: expected one of a, b, found 'c'"),
+        ({"inner": {"size": 3, "kind": ["a"]}}, "field inner.kind: expected str, found ['a']"),
+        ({"name": "A"}, r"field name: expected str matching regex '^[a-z]+\\Z', found 'A'"),
+        ({"name": "ab\n"}, "field name: "),
+        ({"name": "forbidden"}, "forbidden is no name"),
+        ({"pair": [1]}, "field pair: expected array of length 2, found [1]"),
+        ({"pair": [1, "x"]}, "field pair.1: expected float, found 'x'"),
+        ({"pair": [1, False]}, "field pair.1: expected float, found False"),
+        ({"pair": "xy"}, "field pair: expected array, found 'xy'"),
+        ({"many": [{"size": 1}, {"size": 0}]}, "field many.1.size: expected int >= 1, found 0"),
+        ({"table": {"x": "y"}}, "field table.x: expected int, found 'y'"),
+        ({"table": {"x": 1, "y": 2, "z": None}}, "field table.z: expected int, found None"),
+        ({"table": []}, "field table: expected object, found []"),
+        ({"maybe": {"size": 99}}, "field maybe.size: expected int <= 9, found 99"),
+        ({"flag": 1}, "field flag: expected bool, found 1"),
+        (
+            {"nested": {"one": {"p": {"size": 1}}, "two": {"q": {"size": 2, "kind": "z"}}}},
+            "field nested.two.q.kind: expected one of a, b, found 'z'",
+        ),
+        ({"nested": {"one": {}, "two": {"r": {"size": 2}}}}, "nested.two: expected one of p, q, found 'r'"),
+        ({"figure": {"shape": "oval"}}, "field figure.shape: expected one of square, circle, found 'oval'"),
+        ({"figure": {"shape": "square", "radius": 1}}, "field figure.radius: there is no such field"),
+        ({"figure": {"side": 1}}, "field figure.shape: missing"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_and_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        convert(Outer, {**GOOD, **change})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_long_value_is_shown_in_short() -> None:
+    with pytest.raises(FieldError) as caught:
+        convert(Outer, {**GOOD, "inner": "x" * 1000})
+    assert len(str(caught.value)) < 100
+
+
+class Drawing(Record, frozen=True):
+    shape: Shape
+
+
+def test_a_field_whose_kinds_are_found_by_name_is_read_and_written() -> None:
+    content = {"shape": {"shape": "triangle", "sides": [3, 4, 5]}}
+    assert to_json(Drawing(NamedTriangle((3, 4, 5))), indent=None) == json.dumps(
+        content, separators=(",", ":")
+    )
+
+
+def test_what_is_wrong_within_it_is_named_in_full() -> None:
+    with pytest.raises(FieldError, match=r"field shape\.side: expected int, found 'long'"):
+        convert(Drawing, {"shape": {"shape": "square", "side": "long"}})
+
+
+def test_a_constructor_checks_nothing_and_checked_does() -> None:
+    wrong = Inner(size=10)
+    with pytest.raises(FieldError, match="field size: expected int <= 9, found 10"):
+        checked(wrong)
+    assert checked(Inner(size=9)) == Inner(size=9)
+
+
+OPTIONS = st.one_of(
+    st.builds(OnnxRuntimeOptions, threads=st.integers(0, 1024)),
+    st.builds(OpenVinoOptions, threads=st.integers(0, 1024)),
+    st.builds(
+        PyTorchOptions,
+        threads=st.integers(0, 1024),
+        device=st.sampled_from(["cpu", "cuda"]),
+        compile_mode=st.sampled_from([None, "default", "max-autotune"]),
+    ),
+    st.builds(CudaOptions, tf32=st.booleans()),
+    st.builds(TensorRtOptions, workspace_mib=st.integers(0, 99999), optimization_level=st.integers(0, 5)),
+    st.builds(
+        RtxOptions,
+        compute_capabilities=st.lists(st.sampled_from(["8.6", "8.9", "12.0"]), min_size=1).map(tuple),
+    ),
+)
+
+
+@given(OPTIONS, st.sampled_from([None, Batch(1, 2, 3)]))
+@settings(deadline=None, max_examples=100)
+def test_every_backend_s_options_come_back_as_their_own_kind(options: Options, batch: Batch | None) -> None:
+    target = ResolvedTarget("some", "fp16", None, batch, options)
+    assert convert(ResolvedTarget, json.loads(to_json(target))) == target
+    assert type(convert(ResolvedTarget, json.loads(to_json(target))).options) is type(options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (OnnxRuntimeOptions, {"threads": -1}),
+        (TensorRtOptions, {"optimization_level": 6}),
+        (RtxOptions, {"compute_capabilities": []}),
+        (RtxOptions, {"compute_capabilities": ["8"]}),
+        (RtxOptions, {"compute_capabilities": ["current", "8.6"]}),
+        (Batch, {"max": 4097}),
+        (Batch, {"min": 2, "opt": 1, "max": 3}),
+    ],
+)
+def test_options_hold_to_their_constraints(kind: type, content: dict[str, object]) -> None:
+    with pytest.raises(FieldError):
+        convert(kind, content)
+
+
+class Versioned(Record, frozen=True):
+    schema_version: int
+    size: int = 1
+
+
+def parse(text: bytes) -> Versioned:
+    return parse_versioned_json(
+        Versioned, text, Path("some.json"), version=3, error=BundleError, remedy="do this"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"{", "not JSON, perhaps truncated"),
+        (b"\xff", "not JSON"),
+        (b"[]", "schema version None, this program reads 3"),
+        (b'{"schema_version": 2}', "schema version 2, this program reads 3"),
+        (b'{"schema_version": 3, "size": "x"}', "field size: expected int, found 'x'"),
+    ],
+)
+def test_a_text_of_another_version_is_refused(text: bytes, message: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        parse(text)
+    assert f"some.json: {message}" in str(caught.value)
+    assert str(caught.value).endswith(": do this")
+
+
+@pytest.mark.parametrize("version", ["true", "3.0", '"3"'])
+def test_a_schema_version_is_a_whole_number(version: str) -> None:
+    with pytest.raises(BundleError, match="schema version"):
+        parse(b'{"schema_version": %s}' % version.encode())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+    with pytest.raises(FieldError, match=r"field pair\.1: expected a finite number, found "):
+        convert(Outer, {**GOOD, "pair": [1, value]})
+
+
+class Measured(Record, frozen=True):
+    cosine: float
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_written_as_they_are_or_not_at_all(value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json(Measured(value))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json(Measured(value))
+    text = to_json(Measured(value), nan=True)
+    assert "null" not in text
+    assert str(convert(Measured, json.loads(text), nan=True).cosine) == str(value)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1"])
+def test_a_literal_is_of_its_own_type(value: object) -> None:
+    class Numbered(Record, frozen=True):
+        version: Literal[1]
+
+    with pytest.raises(FieldError, match="field version"):
+        convert(Numbered, {"version": value})
+
+
+class Version(str):
+    """A library's own kind of text."""
+
+    __slots__ = ()
+
+
+def test_texts_and_numbers_of_libraries_are_written_as_python_s() -> None:
+    assert to_json({"version": Version("2.15"), "cosine": np.float64(0.5)}, indent=None) == (
+        '{"version":"2.15","cosine":0.5}'
+    )
+    with pytest.raises(NotImplementedError, match="no way to write object"):
+        to_json({"names": object()})
+
+
+def test_the_canonical_form_does_not_depend_on_the_order_of_keys() -> None:
+    assert (
+        canonical_json({"b": 1, "a": "ü"}) == canonical_json({"a": "ü", "b": 1}) == b'{"a":"\\u00fc","b":1}'
+    )
+
+
+def test_toml_is_read_with_the_file_and_the_field_in_errors(tmp_path: Path) -> None:
+    path = tmp_path / "inner.toml"
+    path.write_text('size = 3\nkind = "c"\n')
+    with pytest.raises(BundleError, match=r"inner\.toml: field kind: expected one of a, b, found 'c'"):
+        read_toml(Inner, path, error=BundleError)
+    path.write_text("size = nan\n")
+    with pytest.raises(BundleError, match=r"inner\.toml: field size: expected a finite number"):
+        read_toml(Inner, path, error=BundleError)
