@@ -11,6 +11,7 @@ Either sub-folder is applied, not both. Where the engine store is in a claim, bo
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import Stage
-    from ccr_deploy.packaging.kubernetes.objects import Manifest
+    from ccr_deploy.packaging.kubernetes.pod import Fields
     from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 
 _MARK = "# Written by ccr-deploy "
@@ -113,12 +114,13 @@ def _header(settings: DeploymentSettings, contract_id: str, folder: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _yaml(manifest: Manifest) -> str:
+def _yaml(manifest: Fields) -> str:
     try:
         import yaml
     except ImportError as error:
         raise MissingExtraError("pyyaml", "kubernetes", "writing Kubernetes manifests") from error
-    return yaml.safe_dump(manifest.as_mapping(), sort_keys=False, width=_WIDTH, allow_unicode=True)
+    plain = json.loads(json.dumps(manifest))  # or YAML has anchors for what stands in two places
+    return yaml.safe_dump(plain, sort_keys=False, width=_WIDTH, allow_unicode=True)
 
 
 def _check_ours(folder: Path) -> None:
