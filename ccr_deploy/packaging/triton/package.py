@@ -32,7 +32,7 @@ from ccr_deploy.targets.schema import load_target
 if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle, Manifest
     from ccr_deploy.engines.store import EngineStore
-    from ccr_deploy.packaging.triton.model_config import ModelConfig
+    from ccr_deploy.packaging.triton.pbtxt import Message
     from ccr_deploy.packaging.triton.served_stage import ServedStage
 
 _STEP_MODULES = ("__init__.py", "errors.py", "codec/__init__.py", "codec/contract.py", "codec/payload.py")
@@ -75,11 +75,11 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
             models = repository_models(bundle.manifest, encoder, classifier, number)
             staged = staging / "repository"
             for model in models:
-                _write_model(staged / model.name, model, number, bundle.manifest)
+                _write_model(staged / model["name"], model, number, bundle.manifest)
             _write_stages(staged, number, (encoder, classifier))
             _write_payload_step(staged / PAYLOAD / str(number), bundle.manifest)
             _write(staged / RECORD, record.model_dump_json(indent=2) + "\n")
-            names = tuple(model.name for model in models)
+            names = tuple(model["name"] for model in models)
             publish(staged, output, number, names)
     except OSError as error:
         raise RepositoryError(f"{output}: cannot be written ({error.strerror or error})") from error
@@ -120,12 +120,12 @@ def _version_record(
     )
 
 
-def _write_model(folder: Path, model: ModelConfig, version: int, manifest: Manifest) -> None:
+def _write_model(folder: Path, model: Message, version: int, manifest: Manifest) -> None:
     (folder / str(version)).mkdir(parents=True)
     _write(folder / "config.pbtxt", to_pbtxt(model))
-    if any(output.label_filename for output in model.output):
+    if any("label_filename" in output for output in model["output"]):
         _write(folder / LABELS_FILE, _labels(manifest))
-    if model.ensemble_scheduling:
+    if "ensemble_scheduling" in model:
         _write(folder / str(version) / _KEEP, "")
 
 
