@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
+from ccr_deploy.codec.payload import PayloadHeader
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import RepositoryError, WrongUsageError
 from ccr_deploy.packaging.triton.models import LABELS_FILE, PAYLOAD, repository_models
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ccr_deploy.packaging.triton.pbtxt import Message
     from ccr_deploy.packaging.triton.served_stage import ServedStage
 
-_STEP_MODULES = ("__init__.py", "errors.py", "codec/__init__.py", "codec/contract.py", "codec/payload.py")
+_STEP_MODULES = ("__init__.py", "errors.py", "codec/__init__.py", "codec/payload.py")
 """The modules of this package that the payload step runs; they need NumPy alone."""
 _KEEP = ".keep"
 """An ensemble's version folder is empty, and some ways of copying lose empty folders."""
@@ -142,7 +143,8 @@ def _write_payload_step(folder: Path, manifest: Manifest) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / module, copy)
     shutil.copyfile(package / "packaging" / "triton" / "payload_step.py", folder / "model.py")
-    _write(folder / CONTRACT_FILE, json.dumps(asdict(manifest.contract), indent=2) + "\n")
+    header = {field.name: getattr(manifest.contract, field.name) for field in fields(PayloadHeader)}
+    _write(folder / CONTRACT_FILE, json.dumps(header, indent=2) + "\n")
 
 
 def _labels(manifest: Manifest) -> str:
