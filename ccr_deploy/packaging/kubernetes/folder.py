@@ -15,8 +15,9 @@ import json
 from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
-from ccr_deploy.core.atomic import atomic_folder
+from ccr_deploy.core.atomic import atomic_folder, writing
 from ccr_deploy.core.printable import printable
+from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.core.untrusted import open_regular
 from ccr_deploy.errors import CcrDeployError, MissingExtraError, WrongUsageError
 from ccr_deploy.packaging.kubernetes.manifests import deployment_manifests, kserve_manifests
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.core.stages import Stage
     from ccr_deploy.packaging.kubernetes.pod import Fields
     from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 
@@ -44,7 +44,6 @@ _FILES = frozenset(
         "kserve/engine-store.yaml",
     }
 )
-_SERVED: tuple[Stage, ...] = ("encoder", "classifier")
 _WIDTH = 110
 
 
@@ -58,7 +57,7 @@ def write_manifests(bundle: Bundle, folder: Path, settings: DeploymentSettings) 
         MissingExtraError: PyYAML is not installed.
         CcrDeployError: the folder cannot be written.
     """
-    for stage in _SERVED:
+    for stage in CHAIN_STAGES:
         resolved = resolve(settings.loaded_target, stage)
         bundle.graph(stage, resolved.graph_precision, resolved.schedule)
     return publish(folder, manifest_texts(settings, bundle.manifest.contract_id))
@@ -89,7 +88,7 @@ def publish(folder: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
         CcrDeployError: it cannot be written.
     """
     place = folder.resolve()  # a link stays one
-    try:
+    with writing(folder, CcrDeployError):
         _check_ours(place)
         place.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(place) as new:
@@ -97,8 +96,6 @@ def publish(folder: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
                 path = new / name
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CcrDeployError(f"{folder}: cannot be written ({error.strerror or error})") from error
     return tuple(folder / name for name in texts)
 
 

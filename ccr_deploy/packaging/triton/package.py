@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
 from ccr_deploy.codec.payload import PayloadHeader
+from ccr_deploy.core.atomic import writing
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import RepositoryError, WrongUsageError
 from ccr_deploy.packaging.triton.models import LABELS_FILE, PAYLOAD, repository_models
@@ -63,27 +64,24 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
     """
     encoder, classifier = served_stages(bundle, target_name, load_target(target_name), store)
     output = output.resolve()
-    try:
-        with staging_folder(output) as staging:
-            found = read_repository(output)
-            borders = _borders(bundle.manifest, encoder)
-            if found and found.borders != borders:
-                raise WrongUsageError(f"{output}: {_difference(found.borders, borders)}: name another folder")
-            number = next_version(output, found)
-            version = _version_record(bundle.manifest, target_name, encoder, classifier, number)
-            versions = (*found.versions, version) if found else (version,)
-            record = RepositoryRecord(schema_version=SCHEMA_VERSION, borders=borders, versions=versions)
-            models = repository_models(bundle.manifest, encoder, classifier, number)
-            staged = staging / "repository"
-            for model in models:
-                _write_model(staged / model["name"], model, number, bundle.manifest)
-            _write_stages(staged, number, (encoder, classifier))
-            _write_payload_step(staged / PAYLOAD / str(number), bundle.manifest)
-            _write(staged / RECORD, record.model_dump_json(indent=2) + "\n")
-            names = tuple(model["name"] for model in models)
-            publish(staged, output, number, names)
-    except OSError as error:
-        raise RepositoryError(f"{output}: cannot be written ({error.strerror or error})") from error
+    with writing(output, RepositoryError), staging_folder(output) as staging:
+        found = read_repository(output)
+        borders = _borders(bundle.manifest, encoder)
+        if found and found.borders != borders:
+            raise WrongUsageError(f"{output}: {_difference(found.borders, borders)}: name another folder")
+        number = next_version(output, found)
+        version = _version_record(bundle.manifest, target_name, encoder, classifier, number)
+        versions = (*found.versions, version) if found else (version,)
+        record = RepositoryRecord(schema_version=SCHEMA_VERSION, borders=borders, versions=versions)
+        models = repository_models(bundle.manifest, encoder, classifier, number)
+        staged = staging / "repository"
+        for model in models:
+            _write_model(staged / model["name"], model, number, bundle.manifest)
+        _write_stages(staged, number, (encoder, classifier))
+        _write_payload_step(staged / PAYLOAD / str(number), bundle.manifest)
+        _write(staged / RECORD, record.model_dump_json(indent=2) + "\n")
+        names = tuple(model["name"] for model in models)
+        publish(staged, output, number, names)
     return PackagedRepository(output, version, borders, names)
 
 
