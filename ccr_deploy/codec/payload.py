@@ -43,7 +43,7 @@ OVERHEAD_BYTES = _HEADER.size + _CRC_BYTES
 
 @dataclass(frozen=True)
 class PayloadHeader:
-    """What a payload says about its code."""
+    """What a payload says about its code; all of a contract that making and reading payloads needs."""
 
     contract_id: str
     image_height: int
@@ -58,7 +58,7 @@ class PayloadWriter:
     processor's caches, every further step would take as long as the CRC.
     """
 
-    def __init__(self, contract: CodeContract) -> None:
+    def __init__(self, contract: CodeContract | PayloadHeader) -> None:
         self._code_bytes = contract.code_bytes
         self._lone = (1, contract.code_bytes)
         self._header = _HEADER.pack(
@@ -96,7 +96,7 @@ class PayloadWriter:
         return payloads
 
 
-def encode_payload(code: npt.NDArray[np.uint8], contract: CodeContract) -> bytes:
+def encode_payload(code: npt.NDArray[np.uint8], contract: CodeContract | PayloadHeader) -> bytes:
     """The payload of one packed code ``uint8 [bytes]``; for many of them use a `PayloadWriter`.
 
     Raises:
@@ -105,7 +105,7 @@ def encode_payload(code: npt.NDArray[np.uint8], contract: CodeContract) -> bytes
     return PayloadWriter(contract).payloads(code[None])[0]
 
 
-def decode_payload(payload: bytes, contract: CodeContract) -> npt.NDArray[np.uint8]:
+def decode_payload(payload: bytes, contract: CodeContract | PayloadHeader) -> npt.NDArray[np.uint8]:
     """The packed code ``uint8 [bytes]`` of a payload that speaks this contract's language.
 
     Raises:

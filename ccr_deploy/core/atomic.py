@@ -29,8 +29,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        flush(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
     finally:
@@ -58,9 +57,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         new, old = Path(temporary) / "new", Path(temporary) / "old"
         new.mkdir()
         yield new
-        for file in filter(Path.is_file, new.rglob("*")):
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
+        flush(new)
         if path.exists():
             path.replace(old)
         try:
@@ -77,6 +74,26 @@ def _clear_abandoned(temporary: Path, path: Path) -> None:
         if (temporary / "old").is_dir() and not path.exists():
             (temporary / "old").replace(path)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Make sure that a file, or every file below a folder, is on the disk before a rename makes it count."""
+    for file in filter(Path.is_file, (path, *path.rglob("*"))):
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+
+
+@contextmanager
+def writing(path: Path, error: type[CcrDeployError]) -> Iterator[None]:
+    """Say which file or folder could not be written.
+
+    Raises:
+        error: the operating system refused something; the message names `path` and says why.
+    """
+    try:
+        yield
+    except OSError as refusal:
+        raise error(f"{path}: cannot be written ({refusal.strerror or refusal})") from refusal
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -11,11 +11,13 @@ Either sub-folder is applied, not both. Where the engine store is in a claim, bo
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
-from ccr_deploy.core.atomic import atomic_folder
+from ccr_deploy.core.atomic import atomic_folder, writing
 from ccr_deploy.core.printable import printable
+from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.core.untrusted import open_regular
 from ccr_deploy.errors import CcrDeployError, MissingExtraError, WrongUsageError
 from ccr_deploy.packaging.kubernetes.manifests import deployment_manifests, kserve_manifests
@@ -26,8 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.core.stages import Stage
-    from ccr_deploy.packaging.kubernetes.objects import Manifest
+    from ccr_deploy.packaging.kubernetes.pod import Fields
     from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 
 _MARK = "# Written by ccr-deploy "
@@ -43,7 +44,6 @@ _FILES = frozenset(
         "kserve/engine-store.yaml",
     }
 )
-_SERVED: tuple[Stage, ...] = ("encoder", "classifier")
 _WIDTH = 110
 
 
@@ -57,7 +57,7 @@ def write_manifests(bundle: Bundle, folder: Path, settings: DeploymentSettings) 
         MissingExtraError: PyYAML is not installed.
         CcrDeployError: the folder cannot be written.
     """
-    for stage in _SERVED:
+    for stage in CHAIN_STAGES:
         resolved = resolve(settings.loaded_target, stage)
         bundle.graph(stage, resolved.graph_precision, resolved.schedule)
     return publish(folder, manifest_texts(settings, bundle.manifest.contract_id))
@@ -88,7 +88,7 @@ def publish(folder: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
         CcrDeployError: it cannot be written.
     """
     place = folder.resolve()  # a link stays one
-    try:
+    with writing(folder, CcrDeployError):
         _check_ours(place)
         place.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(place) as new:
@@ -96,8 +96,6 @@ def publish(folder: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
                 path = new / name
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CcrDeployError(f"{folder}: cannot be written ({error.strerror or error})") from error
     return tuple(folder / name for name in texts)
 
 
@@ -113,12 +111,13 @@ def _header(settings: DeploymentSettings, contract_id: str, folder: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _yaml(manifest: Manifest) -> str:
+def _yaml(manifest: Fields) -> str:
     try:
         import yaml
     except ImportError as error:
         raise MissingExtraError("pyyaml", "kubernetes", "writing Kubernetes manifests") from error
-    return yaml.safe_dump(manifest.as_mapping(), sort_keys=False, width=_WIDTH, allow_unicode=True)
+    plain = json.loads(json.dumps(manifest))  # or YAML has anchors for what stands in two places
+    return yaml.safe_dump(plain, sort_keys=False, width=_WIDTH, allow_unicode=True)
 
 
 def _check_ours(folder: Path) -> None:

@@ -11,6 +11,9 @@
 
 The names of the classes belong to ``logits``: Triton's classification extension returns them.
 
+The configurations are plain dictionaries and lists under the names of NVIDIA's ``model_config.proto``, in the
+order of ``config.pbtxt``; the tests read them with the classes generated from it.
+
 An ensemble names its steps' version, so that a request never goes through two versions; and its steps
 serve the version before, so that the ensemble of that version answers until the new one is loaded.
 """
@@ -19,26 +22,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.packaging.triton.model_config import (
-    DataType,
-    DynamicBatching,
-    EnsembleScheduling,
-    EnsembleStep,
-    InstanceGroup,
-    Kind,
-    LatestVersions,
-    ModelConfig,
-    ModelInput,
-    ModelOutput,
-    ModelParameter,
-    ModelWarmup,
-    QueuePolicy,
-    VersionPolicy,
-    WarmupInput,
-)
+from ccr_deploy.packaging.triton.pbtxt import Symbol, entries
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ccr_deploy.bundle.manifest import Manifest
+    from ccr_deploy.packaging.triton.pbtxt import Message
     from ccr_deploy.packaging.triton.served_stage import ServedStage
 
 PAYLOAD, IMAGE_TO_LABEL, PAYLOAD_TO_LABEL = "payload", "image_to_label", "payload_to_label"
@@ -47,95 +37,125 @@ _QUEUE_DELAY_MICROSECONDS = 1000
 """How long a lone request waits for others: little beside a run of the encoder."""
 _WAITING_BATCHES = 8
 """How many full batches may wait. Further requests are refused at once, instead of answered too late."""
-_SERVED_VERSIONS = VersionPolicy(LatestVersions(2))
-_NEWEST_VERSION = VersionPolicy(LatestVersions(1))
+_SERVED_VERSIONS, _NEWEST_VERSION = 2, 1
+"""How many of the highest version numbers a step and an ensemble serve."""
 
 
 def repository_models(
     manifest: Manifest, encoder: ServedStage, classifier: ServedStage, version: int
-) -> tuple[ModelConfig, ...]:
-    """The configurations, those that others are made of first."""
-    image = ModelInput("image", DataType.TYPE_UINT8, manifest.input_shapes("encoder")["image"])
-    code_in = ModelInput("code", DataType.TYPE_UINT8, manifest.input_shapes("classifier")["code"])
-    code_out = ModelOutput("code", code_in.data_type, code_in.dims)
-    payload = ModelInput("payload", DataType.TYPE_STRING, (1,))
-    logits = ModelOutput("logits", DataType.TYPE_FP32, (manifest.model.classifier.classes,), LABELS_FILE)
-    most = min(encoder.max_batch, classifier.max_batch)
+) -> tuple[Message, ...]:
+    """Return the models' configurations, those that others are made of first.
+
+    Args:
+        manifest: the bundle's, which says the shapes that go in and out.
+        encoder: what Triton runs as the encoder.
+        classifier: what Triton runs as the classifier.
+        version: the number of the version folders, which the ensembles name.
+    """
+    image = _tensor("image", "TYPE_UINT8", manifest.input_shapes("encoder")["image"])
+    code = _tensor("code", "TYPE_UINT8", manifest.input_shapes("classifier")["code"])
+    payload = _tensor("payload", "TYPE_STRING", (1,))
+    logits = _tensor("logits", "TYPE_FP32", (manifest.model.classifier.classes,))
+    logits["label_filename"] = LABELS_FILE
+    either = min(encoder.max_batch, classifier.max_batch)
     return (
-        _engine_model(encoder, image, code_out),
-        _engine_model(classifier, code_in, logits),
-        _payload_model(payload, code_out, classifier.max_batch),
-        _ensemble(IMAGE_TO_LABEL, image, ("encoder", "classifier"), logits, version=version, max_batch=most),
+        _engine_model(encoder, image, code),
+        _engine_model(classifier, code, logits),
+        _payload_model(payload, code, classifier.max_batch),
+        _ensemble(IMAGE_TO_LABEL, "encoder", image, logits, version=version, max_batch=either),
         _ensemble(
-            PAYLOAD_TO_LABEL,
-            payload,
-            (PAYLOAD, "classifier"),
-            logits,
-            version=version,
-            max_batch=classifier.max_batch,
+            PAYLOAD_TO_LABEL, PAYLOAD, payload, logits, version=version, max_batch=classifier.max_batch
         ),
     )
 
 
-def _engine_model(stage: ServedStage, source: ModelInput, result: ModelOutput) -> ModelConfig:
-    warm = {source.name: WarmupInput(source.data_type, source.dims)}
-    threads = {"intra_op_thread_count": ModelParameter(str(stage.threads))} if stage.threads else {}
-    return ModelConfig(
-        name=stage.stage,
-        platform="tensorrt_plan" if stage.backend == "tensorrt" else "onnxruntime_onnx",
+def _tensor(name: str, data_type: str, dims: Sequence[int]) -> Message:
+    """An input or output; `dims` are those behind the batch."""
+    return {"name": name, "data_type": Symbol(data_type), "dims": list(dims)}
+
+
+def _model(
+    name: str, source: Message, result: Message, *, versions: int, max_batch: int, **settings: object
+) -> Message:
+    """What every model has, and then its own `settings`."""
+    return {
+        "name": name,
+        "max_batch_size": max_batch,
+        "input": [source],
+        "output": [result],
+        "version_policy": {"latest": {"num_versions": versions}},
+        **settings,
+    }
+
+
+def _engine_model(stage: ServedStage, source: Message, result: Message) -> Message:
+    tensorrt = stage.backend == "tensorrt"
+    zeros = {"data_type": source["data_type"], "dims": source["dims"], "zero_data": True}
+    threads = {"intra_op_thread_count": {"string_value": str(stage.threads)}} if stage.threads else {}
+    return _model(
+        stage.stage,
+        source,
+        result,
+        versions=_SERVED_VERSIONS,
+        max_batch=stage.max_batch,
+        platform="tensorrt_plan" if tensorrt else "onnxruntime_onnx",
         backend=stage.backend,
         default_model_filename=stage.model_file,
-        cc_model_filenames=stage.capabilities,
-        max_batch_size=stage.max_batch,
-        input=(source,),
-        output=(result,),
-        version_policy=_SERVED_VERSIONS,
-        instance_group=(InstanceGroup(1, Kind.KIND_GPU if stage.backend == "tensorrt" else Kind.KIND_CPU),),
+        cc_model_filenames=entries(stage.capabilities),
+        # On every GPU that Triton sees, or once on the CPU.
+        instance_group=[{"count": 1, "kind": Symbol("KIND_GPU" if tensorrt else "KIND_CPU")}],
         dynamic_batching=_batching(stage.max_batch, _QUEUE_DELAY_MICROSECONDS),
-        model_warmup=tuple(ModelWarmup(f"batch {n}", n, warm) for n in sorted({1, stage.max_batch})),
-        parameters=threads,
+        # Run through every instance before the model counts as ready.
+        model_warmup=[
+            {"name": f"batch {n}", "batch_size": n, "inputs": entries({source["name"]: zeros})}
+            for n in sorted({1, stage.max_batch})
+        ],
+        parameters=entries(threads),
     )
 
 
-def _payload_model(source: ModelInput, result: ModelOutput, max_batch: int) -> ModelConfig:
+def _payload_model(source: Message, result: Message, max_batch: int) -> Message:
     """The step has nothing to gain from waiting; what waits anyway is taken together."""
-    return ModelConfig(
-        name=PAYLOAD,
+    return _model(
+        PAYLOAD,
+        source,
+        result,
+        versions=_SERVED_VERSIONS,
+        max_batch=max_batch,
         backend="python",
-        max_batch_size=max_batch,
-        input=(source,),
-        output=(result,),
-        version_policy=_SERVED_VERSIONS,
-        instance_group=(InstanceGroup(1, Kind.KIND_CPU),),
+        instance_group=[{"count": 1, "kind": Symbol("KIND_CPU")}],
         dynamic_batching=_batching(max_batch, 0),
     )
 
 
-def _batching(max_batch: int, delay_microseconds: int) -> DynamicBatching:
-    return DynamicBatching(delay_microseconds, QueuePolicy(_WAITING_BATCHES * max_batch))
+def _batching(max_batch: int, delay_microseconds: int) -> Message:
+    return {
+        "max_queue_delay_microseconds": delay_microseconds,
+        "default_queue_policy": {"max_queue_size": _WAITING_BATCHES * max_batch},
+    }
 
 
 def _ensemble(
-    name: str,
-    source: ModelInput,
-    models: tuple[str, str],
-    result: ModelOutput,
-    *,
-    version: int,
-    max_batch: int,
-) -> ModelConfig:
-    """From `source` by one model to a code, and by another to the `result`."""
-    first, second = models
-    steps = (
-        EnsembleStep(first, version, {source.name: source.name}, {"code": "code"}),
-        EnsembleStep(second, version, {"code": "code"}, {result.name: result.name}),
-    )
-    return ModelConfig(
-        name=name,
+    name: str, first: str, source: Message, result: Message, *, version: int, max_batch: int
+) -> Message:
+    """From `source` by the `first` model to a code, and by the classifier to the `result`."""
+    steps = ((first, source["name"], "code"), ("classifier", "code", result["name"]))
+    return _model(
+        name,
+        source,
+        result,
+        versions=_NEWEST_VERSION,
+        max_batch=max_batch,
         platform="ensemble",
-        max_batch_size=max_batch,
-        input=(source,),
-        output=(result,),
-        version_policy=_NEWEST_VERSION,
-        ensemble_scheduling=EnsembleScheduling(steps),
+        ensemble_scheduling={
+            "step": [
+                {
+                    "model_name": model,
+                    "model_version": version,
+                    "input_map": entries({taken: taken}),
+                    "output_map": entries({given: given}),
+                }
+                for model, taken, given in steps
+            ]
+        },
     )

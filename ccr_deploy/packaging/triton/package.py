@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,8 @@ from msgspec.structs import asdict
 
 from ccr_deploy import __version__
 from ccr_deploy.core.records import to_json
+from ccr_deploy.codec.payload import PayloadHeader
+from ccr_deploy.core.atomic import writing
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import RepositoryError, WrongUsageError
 from ccr_deploy.packaging.triton.models import LABELS_FILE, PAYLOAD, repository_models
@@ -35,10 +37,10 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.manifest import Manifest
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.engines.store import EngineStore
-    from ccr_deploy.packaging.triton.model_config import ModelConfig
+    from ccr_deploy.packaging.triton.pbtxt import Message
     from ccr_deploy.packaging.triton.served_stage import ServedStage
 
-_STEP_MODULES = ("__init__.py", "errors.py", "codec/__init__.py", "codec/contract.py", "codec/payload.py")
+_STEP_MODULES = ("__init__.py", "errors.py", "codec/__init__.py", "codec/payload.py")
 """The modules of this package that the payload step runs; they need NumPy alone."""
 _KEEP = ".keep"
 """An ensemble's version folder is empty, and some ways of copying lose empty folders."""
@@ -65,27 +67,24 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
     """
     encoder, classifier = served_stages(bundle, target_name, load_target(target_name), store)
     output = output.resolve()
-    try:
-        with staging_folder(output) as staging:
-            found = read_repository(output)
-            borders = _borders(bundle.manifest, encoder)
-            if found and found.borders != borders:
-                raise WrongUsageError(f"{output}: {_difference(found.borders, borders)}: name another folder")
-            number = next_version(output, found)
-            version = _version_record(bundle.manifest, target_name, encoder, classifier, number)
-            versions = (*found.versions, version) if found else (version,)
-            record = RepositoryRecord(schema_version=SCHEMA_VERSION, borders=borders, versions=versions)
-            models = repository_models(bundle.manifest, encoder, classifier, number)
-            staged = staging / "repository"
-            for model in models:
-                _write_model(staged / model.name, model, number, bundle.manifest)
-            _write_stages(staged, number, (encoder, classifier))
-            _write_payload_step(staged / PAYLOAD / str(number), bundle.manifest)
-            _write(staged / RECORD, to_json(record) + "\n")
-            names = tuple(model.name for model in models)
-            publish(staged, output, number, names)
-    except OSError as error:
-        raise RepositoryError(f"{output}: cannot be written ({error.strerror or error})") from error
+    with writing(output, RepositoryError), staging_folder(output) as staging:
+        found = read_repository(output)
+        borders = _borders(bundle.manifest, encoder)
+        if found and found.borders != borders:
+            raise WrongUsageError(f"{output}: {_difference(found.borders, borders)}: name another folder")
+        number = next_version(output, found)
+        version = _version_record(bundle.manifest, target_name, encoder, classifier, number)
+        versions = (*found.versions, version) if found else (version,)
+        record = RepositoryRecord(schema_version=SCHEMA_VERSION, borders=borders, versions=versions)
+        models = repository_models(bundle.manifest, encoder, classifier, number)
+        staged = staging / "repository"
+        for model in models:
+            _write_model(staged / model["name"], model, number, bundle.manifest)
+        _write_stages(staged, number, (encoder, classifier))
+        _write_payload_step(staged / PAYLOAD / str(number), bundle.manifest)
+        _write(staged / RECORD, to_json(record) + "\n")
+        names = tuple(model["name"] for model in models)
+        publish(staged, output, number, names)
     return PackagedRepository(output, version, borders, names)
 
 
@@ -123,12 +122,12 @@ def _version_record(
     )
 
 
-def _write_model(folder: Path, model: ModelConfig, version: int, manifest: Manifest) -> None:
+def _write_model(folder: Path, model: Message, version: int, manifest: Manifest) -> None:
     (folder / str(version)).mkdir(parents=True)
     _write(folder / "config.pbtxt", to_pbtxt(model))
-    if any(output.label_filename for output in model.output):
+    if any("label_filename" in output for output in model["output"]):
         _write(folder / LABELS_FILE, _labels(manifest))
-    if model.ensemble_scheduling:
+    if "ensemble_scheduling" in model:
         _write(folder / str(version) / _KEEP, "")
 
 
@@ -145,7 +144,8 @@ def _write_payload_step(folder: Path, manifest: Manifest) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / module, copy)
     shutil.copyfile(package / "packaging" / "triton" / "payload_step.py", folder / "model.py")
-    _write(folder / CONTRACT_FILE, to_json(manifest.contract) + "\n")
+    header = {field.name: getattr(manifest.contract, field.name) for field in fields(PayloadHeader)}
+    _write(folder / CONTRACT_FILE, json.dumps(header, indent=2) + "\n")
 
 
 def _labels(manifest: Manifest) -> str:

@@ -1,7 +1,8 @@
 """Triton's step from payloads to codes; a copy of this file is the model ``payload``.
 
-It runs in Triton's Python backend, beside copies of this package's own `payload`, `contract` and `errors`
-and a ``contract.json``: Triton refuses exactly the payloads that the library refuses, in its words.
+It runs in Triton's Python backend, which has NumPy alone, beside copies of this package's own `payload` and
+`errors` and a ``contract.json`` with a payload's header: Triton refuses exactly the payloads that the library
+refuses, in its words.
 
 Input ``payload``: BYTES [N, 1]. Output ``code``: uint8 [N, bytes].
 """
@@ -31,13 +32,11 @@ class TritonPythonModel:
         sys.path.insert(0, str(folder))  # these modules, not those of a ccr-deploy that is installed
         import triton_python_backend_utils as triton
 
-        from ccr_deploy.codec.contract import CodeContract, Preprocessing
-        from ccr_deploy.codec.payload import decode_payload, encode_payload
+        from ccr_deploy.codec.payload import PayloadHeader, decode_payload, encode_payload
         from ccr_deploy.errors import PayloadError
 
         fields = json.loads((folder / CONTRACT_FILE).read_text(encoding="utf-8"))
-        preprocessing = Preprocessing(**fields.pop("preprocessing"))
-        self._contract = CodeContract(preprocessing=preprocessing, **fields)
+        self._contract = PayloadHeader(**fields)
         self._triton, self._error, self._decode = triton, PayloadError, decode_payload
         zeros = np.zeros(self._contract.code_bytes, np.uint8)
         decode_payload(encode_payload(zeros, self._contract), self._contract)

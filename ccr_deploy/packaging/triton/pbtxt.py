@@ -1,64 +1,60 @@
-"""Frozen dataclasses as protobuf text, the format of Triton's ``config.pbtxt``.
+"""Dictionaries as protobuf text, the format of Triton's ``config.pbtxt``.
 
-A dataclass is a message whose fields have its own names. A tuple is a repeated field, a mapping a map
-field, an enumeration's member the symbol of its name. What is None or empty is left out.
+A dictionary is a message, a list a repeated field, a `Symbol` the name of an enumeration's value. A map is
+what protobuf says it is, a repeated message of key and value: see `entries`. What is None or an empty list
+is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+    from collections.abc import Iterator, Mapping
 
-_INDENT = "  "
+Message = dict[str, Any]
 
 
-def to_pbtxt(message: DataclassInstance) -> str:
-    """The text of a message, one field a line.
+class Symbol(str):
+    """A word that is written without quotes."""
+
+    __slots__ = ()
+
+
+def entries(mapping: Mapping[str, object]) -> list[Message]:
+    """Return a map field's entries."""
+    return [{"key": key, "value": value} for key, value in mapping.items()]
+
+
+def to_pbtxt(message: Message) -> str:
+    """Return the text of a message, one field a line.
 
     Raises:
         TypeError: a field has a type that protobuf text does not know here.
     """
-    return "".join(f"{line}\n" for line in _message_lines(message))
+    return "".join(f"{line}\n" for line in _lines(message))
 
 
-def _message_lines(message: DataclassInstance) -> Iterator[str]:
-    for field in fields(message):
-        yield from _field_lines(field.name, getattr(message, field.name))
-
-
-def _field_lines(name: str, value: Any) -> Iterator[str]:  # noqa: ANN401 -- whatever a field holds
-    if value is None:
-        return
-    if isinstance(value, tuple) and all(isinstance(element, int) for element in value):
-        if value:
-            yield f"{name}: [{', '.join(map(str, value))}]"
-    elif isinstance(value, tuple):
-        for element in value:
-            yield from _field_lines(name, element)
-    elif isinstance(value, Mapping):
-        for key, element in value.items():
-            yield from _block(name, [*_field_lines("key", key), *_field_lines("value", element)])
-    elif is_dataclass(value) and not isinstance(value, type):
-        yield from _block(name, _message_lines(value))
-    else:
-        yield f"{name}: {_scalar(value)}"
-
-
-def _block(name: str, lines: Iterator[str] | list[str]) -> Iterator[str]:
-    yield f"{name} {{"
-    for line in lines:
-        yield f"{_INDENT}{line}"
-    yield "}"
+def _lines(message: Message) -> Iterator[str]:
+    for name, value in message.items():
+        if value is None or value == []:
+            continue
+        if isinstance(value, dict):
+            yield f"{name} {{"
+            yield from (f"  {line}" for line in _lines(value))
+            yield "}"
+        elif isinstance(value, list) and isinstance(value[0], dict):
+            for element in value:
+                yield from _lines({name: element})
+        elif isinstance(value, list):
+            yield f"{name}: [{', '.join(map(_scalar, value))}]"
+        else:
+            yield f"{name}: {_scalar(value)}"
 
 
 def _scalar(value: object) -> str:
-    if isinstance(value, Enum):
-        return value.name
+    if isinstance(value, Symbol):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -69,5 +65,5 @@ def _scalar(value: object) -> str:
 
 
 def _escaped(byte: int) -> str:
-    """A byte as itself where it is printable and no quote or backslash, else in octal."""
+    """A byte as itself if it is printable and no quote or backslash, else in octal."""
     return chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}"

@@ -15,12 +15,11 @@ changed, because Triton loads every version of a model anew when it sees one of 
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from ccr_deploy.core.atomic import locked_folder
+from ccr_deploy.core.atomic import flush, locked_folder
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record, parse_versioned_json
 from ccr_deploy.core.stages import Stage
@@ -128,7 +127,7 @@ def publish(staged: Path, output: Path, version: int, models: Sequence[str]) -> 
     `models` are in the order in which they are added, those that others are made of first. What fails or is
     interrupted half-way is undone.
     """
-    _flush(staged)
+    flush(staged)
     if read_repository(output) is None:
         staged.replace(output)
         return
@@ -150,14 +149,3 @@ def _replace(new: Path, path: Path, undo: ExitStack) -> None:
     shutil.copy2(path, old)
     undo.callback(old.replace, path)
     new.replace(path)
-
-
-def _flush(folder: Path) -> None:
-    """Makes sure that every file is on the disk before one rename makes them count."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

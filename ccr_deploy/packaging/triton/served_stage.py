@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.bundle.reader import sha256_of
+from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.engines.sidecar import check_hash, read_sidecar, sidecar_path
 from ccr_deploy.engines.store import Engine
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ccr_deploy.targets.schema import Target
 
 ServedBackend = Literal["onnxruntime", "tensorrt"]
-SERVED_STAGES: tuple[Stage, Stage] = ("encoder", "classifier")
 GRAPH_FILE, PLAN_FILE = "model.onnx", "model.plan"
 CPU_MAX_BATCH = 8
 """Larger batches make nothing faster on a CPU; the first of their requests only waits longer."""
@@ -74,7 +74,7 @@ def served_stages(
     """
     built = store.chosen(bundle, name)
     chosen = {stage: resolved.precision for stage, resolved in built.items()}
-    encoder, classifier = (resolve(target, stage, None, chosen.get(stage)) for stage in SERVED_STAGES)
+    encoder, classifier = (resolve(target, stage, None, chosen.get(stage)) for stage in CHAIN_STAGES)
     if isinstance(target, OnnxRuntimeTarget):
         threads = target.options.threads
         return _graph(bundle, "encoder", encoder, threads), _graph(bundle, "classifier", classifier, threads)

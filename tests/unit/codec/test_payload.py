@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ccr_deploy.codec.contract import CANONICAL_FORM, CodeContract, Preprocessing, unpack_code
-from ccr_deploy.codec.payload import OVERHEAD_BYTES, PayloadWriter, decode_payload, encode_payload
+from ccr_deploy.codec.payload import (
+    OVERHEAD_BYTES,
+    PayloadWriter,
+    decode_payload,
+    encode_payload,
+    read_payload,
+)
 from ccr_deploy.core.records import convert
 from ccr_deploy.errors import PayloadError
 
@@ -55,6 +61,12 @@ def test_a_payload_has_its_golden_bytes():
 
 def test_the_golden_bytes_decode_to_their_code():
     np.testing.assert_array_equal(decode_payload(GOLDEN, CONTRACT), CODE)
+
+
+def test_a_header_is_all_of_a_contract_that_a_payload_needs():
+    header, _ = read_payload(GOLDEN)
+    assert encode_payload(CODE, header) == GOLDEN
+    np.testing.assert_array_equal(decode_payload(GOLDEN, header), CODE)
 
 
 def test_the_golden_file_holds_what_is_written_beside_it():

@@ -15,7 +15,7 @@ from tests.support.plans import H200, L4, fleet_target, put_plans
 def models(bundle, target, store, version=3):
     encoder, classifier = served_stages(bundle, str(target), load_target(str(target)), store)
     configs = repository_models(bundle.manifest, encoder, classifier, version)
-    return {config.name: text_format.Parse(to_pbtxt(config), ModelConfig()) for config in configs}
+    return {config["name"]: text_format.Parse(to_pbtxt(config), ModelConfig()) for config in configs}
 
 
 @pytest.fixture

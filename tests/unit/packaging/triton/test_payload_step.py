@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,17 @@ if TYPE_CHECKING:
     from ccr_deploy.engines.store import EngineStore
 
 Request = dict[str, Any]
+INITIALIZED_ALONE = """
+import json, sys, types
+before = set(sys.modules)
+sys.modules["triton_python_backend_utils"] = types.ModuleType("triton_python_backend_utils")
+sys.path.insert(0, sys.argv[1])
+import model
+model.TritonPythonModel().initialize({})
+import ccr_deploy
+imported = {name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names
+print(json.dumps([ccr_deploy.__file__, sorted(imported)]))
+"""
 
 
 class TritonError(Exception):
@@ -44,10 +57,15 @@ def response(tensors: list[Any] | None = None, error: TritonError | None = None)
 
 
 @pytest.fixture
-def step(
-    tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Any:
-    """The model ``payload`` of a new repository, initialized."""
+def folder(tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path) -> Path:
+    """The first version of the model ``payload`` of a new repository."""
+    package_triton(tiny_bundle, "cpu", built_store, tmp_path / "repository")
+    return tmp_path / "repository" / "payload" / "1"
+
+
+@pytest.fixture
+def step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The model, initialized."""
     library: Any = SimpleNamespace(
         get_input_tensor_by_name=lambda request, name: request.get(name),
         TritonError=TritonError,
@@ -56,8 +74,7 @@ def step(
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", library)
     monkeypatch.setattr(sys, "path", list(sys.path))  # to which the step adds its folder
-    package_triton(tiny_bundle, "cpu", built_store, tmp_path / "repository")
-    spec = importlib.util.spec_from_file_location("model", tmp_path / "repository/payload/1/model.py")
+    spec = importlib.util.spec_from_file_location("model", folder / "model.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -94,3 +111,11 @@ def test_a_request_that_is_wrong_fails_alone(step: Any, tiny_bundle: Bundle) -> 
     for found, answer in zip(wrong, answers[1:-1], strict=True):
         assert answer.error.code == TritonError.INVALID_ARG
         assert found in str(answer.error)
+
+
+def test_the_step_needs_numpy_and_what_lies_beside_it_alone(folder: Path) -> None:
+    program = [sys.executable, "-B", "-c", INITIALIZED_ALONE, str(folder)]
+    finished = subprocess.run(program, capture_output=True, text=True, check=True)
+    package, imported = json.loads(finished.stdout)
+    assert package == str(folder / "ccr_deploy" / "__init__.py")
+    assert imported == ["ccr_deploy", "model", "numpy", "triton_python_backend_utils"]
