@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ccr_deploy.core.stages import Schedule
     from ccr_deploy.models.chain import BaselineChain
     from ccr_deploy.models.conv_lstm import State
-    from ccr_deploy.models.encoder import Encoder
+    from ccr_deploy.models.encoder import RecurrentEncoder
 
 
 class UnrolledStep(nn.Module):
@@ -157,7 +157,7 @@ class UnrolledNetwork(nn.Module):
 class PlainEncoder(UnrolledNetwork):
     """Iteration after iteration from explicit zero states, with nothing hoisted."""
 
-    def __init__(self, encoder: Encoder, iterations: int) -> None:
+    def __init__(self, encoder: RecurrentEncoder, iterations: int) -> None:
         super().__init__(encoder.cells, iterations)
         for number, channels in enumerate(encoder.cell_channels, start=1):
             zeros = ZeroState(channels, downsampling=2 ** (number + 1))
@@ -186,7 +186,7 @@ class PlainEncoder(UnrolledNetwork):
 class IterationMajorEncoder(UnrolledNetwork):
     """Iteration after iteration; what no iteration changes is computed once."""
 
-    def __init__(self, encoder: Encoder, iterations: int) -> None:
+    def __init__(self, encoder: RecurrentEncoder, iterations: int) -> None:
         super().__init__(encoder.cells, iterations)
         self.stem = encoder.stem
         self.binarizer = encoder.binarizer.conv
@@ -211,7 +211,7 @@ class IterationMajorEncoder(UnrolledNetwork):
 class LayerMajorEncoder(UnrolledNetwork):
     """Layer after layer; a layer's T input convolutions are one convolution of T times the batch."""
 
-    def __init__(self, encoder: Encoder, iterations: int) -> None:
+    def __init__(self, encoder: RecurrentEncoder, iterations: int) -> None:
         super().__init__(encoder.cells, iterations)
         self.stem = encoder.stem
         self.binarizer = encoder.binarizer.conv
@@ -275,7 +275,7 @@ def copies(conv: nn.Conv2d, iterations: int) -> nn.ModuleDict:
     return nn.ModuleDict({f"t{t}": copy.copy(conv) for t in range(1, iterations + 1)})
 
 
-def unroll(encoder: Encoder, iterations: int, schedule: Schedule) -> nn.Module:
+def unroll(encoder: RecurrentEncoder, iterations: int, schedule: Schedule) -> nn.Module:
     """The encoder up to the values before the sign, unrolled; it shares the encoder's weights."""
     classes = {
         "plain": PlainEncoder,

@@ -38,8 +38,8 @@ def values_before_sign(checkpoint: Checkpoint, images: npt.NDArray[np.uint8]) ->
     assert isinstance(chain, CcrChain)
     with torch.inference_mode():
         image = normalise(torch.from_numpy(images), checkpoint.preprocessing)
-        features = chain.encoder.features(image, checkpoint.config.iterations)
-        return chain.encoder.binarizer.conv(features).numpy().reshape(len(images), -1)
+        activations = chain.encoder.pre_binarization(image, checkpoint.config.iterations)
+        return activations.numpy().reshape(len(images), -1)
 
 
 def encoder_session(checkpoint: Checkpoint, schedule: Schedule, folder: Path) -> onnxruntime.InferenceSession:
