@@ -19,6 +19,7 @@ from ccr_deploy.codec.contract import Preprocessing, pack_code, unpack_code
 from ccr_deploy.core.processor import processor_name
 from ccr_deploy.errors import EngineError, MissingExtraError
 from ccr_deploy.models.config import ModelConfig
+from ccr_deploy.models.family import parameter_prefix
 
 try:
     import torch
@@ -103,10 +104,10 @@ class PyTorchBackend:
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:
         """Takes the stage's weights out of the bundle's."""
         manifest = source.bundle.manifest
-        model, weights, prefix = manifest.model, manifest.weights, f"{source.stage}."
+        model, weights, prefix = manifest.model, manifest.weights, parameter_prefix(source.stage)
         if source.stage == "baseline":
             assert manifest.baseline is not None
-            model, weights, prefix = manifest.baseline.model, manifest.baseline.weights, ""
+            model, weights = manifest.baseline.model, manifest.baseline.weights
         tensors = load_file(source.bundle.file(weights))
         stage_tensors = {
             name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)

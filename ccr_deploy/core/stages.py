@@ -18,5 +18,7 @@ SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 
 DEFAULT_SCHEDULE: Schedule = "iteration-major"
 """What targets take unless they say otherwise, and what calibration names tensors by."""
+NAIVE_SCHEDULE: Schedule = "plain"
+"""What repeats in every iteration what no iteration changes: the measure of what the others save."""
 EXPORTED_SCHEDULES: tuple[Schedule, ...] = (DEFAULT_SCHEDULE, "layer-major")
 """What a bundle gets unless it is asked for others."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.graphs.convolutions import convolutions
-from ccr_deploy.quantization.quantizers import is_quantizable, layer_of
+from ccr_deploy.models.family import layer_of
+from ccr_deploy.quantization.quantizers import is_quantizable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -35,11 +35,12 @@ from ccr_deploy.export.to_onnx import to_onnx
 from ccr_deploy.export.uint8_io import EncoderGraph
 from ccr_deploy.export.unroll import unroll
 from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
+from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
 from ccr_deploy.models.presets import preset
 from ccr_deploy.quantization.fp16 import cast
 from ccr_deploy.quantization.int8 import to_int8
 from ccr_deploy.quantization.quantizers import layers, quantized_activations
-from ccr_deploy.quantization.recipe import DEFAULT_HIGH_PRECISION, Recipe
+from ccr_deploy.quantization.recipe import Recipe
 from ccr_deploy.quantization.table import StageTable, TensorRange
 from ccr_deploy.targets.options import Batch, RtxOptions
 from ccr_deploy.workflow.calibrate import calibrate_bundle
@@ -134,7 +135,7 @@ def test_the_full_size_encoder_in_int8_is_small(tmp_path: Path) -> None:
     )
     fp32 = to_onnx(encoder, torch.zeros(2, 224, 224, 3, dtype=torch.uint8), "image", "code")
     tensors = {name: TensorRange(low=-1, high=1, method="minmax") for name in quantized_activations(fp32)}
-    int8 = to_int8(fp32, cast(fp32, [], None), StageTable(tensors=tensors), DEFAULT_HIGH_PRECISION)
+    int8 = to_int8("encoder", fp32, cast(fp32, [], None), StageTable(tensors=tensors), HIGH_PRECISION_LAYERS)
     ir.save(int8, tmp_path / "encoder.onnx")
     asked = replace(request(tmp_path / "encoder.onnx", tmp_path), input_shapes={"image": (224, 224, 3)})
     facts = build(asked, ignore)
