@@ -24,12 +24,12 @@ from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.cli.common import stdout_console
 from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.core.metrics import flipped_bits
+from ccr_deploy.models.family import HIGH_PRECISION_LAYERS, UINT8_IO
 from ccr_deploy.quantization.emulation import judge
-from ccr_deploy.quantization.fp16 import KEPT_PREFIXES, cast
+from ccr_deploy.quantization.fp16 import cast
 from ccr_deploy.quantization.int8 import quantize, without_quantization
 from ccr_deploy.quantization.quantizers import layers
 from ccr_deploy.quantization.ranges import Method, RangeCollector
-from ccr_deploy.quantization.recipe import DEFAULT_HIGH_PRECISION
 from ccr_deploy.quantization.table import INT8_MAX, StageTable, TensorRange
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
@@ -134,8 +134,8 @@ def _fp16_choices(encoder: _Encoder) -> list[Choice]:
     kept = {
         "all in FP16": (),
         "normalisation in FP32": ("normalise",),
-        "byte borders in FP32 (as exported)": KEPT_PREFIXES,
-        "byte borders and binarizer in FP32": (*KEPT_PREFIXES, "binarizer"),
+        "byte borders in FP32 (as exported)": UINT8_IO,
+        "byte borders and binarizer in FP32": (*UINT8_IO, "binarizer"),
     }
     nodes = [node.name or "" for node in encoder.model.graph]
     return [
@@ -160,15 +160,15 @@ def _int8_choices(encoder: _Encoder) -> list[Choice]:
         for method, percentile in METHODS
     }
     chosen = tables["percentile 99.99"]
-    quantized = quantize(encoder.model, chosen)
+    quantized = quantize("encoder", encoder.model, chosen)
     nothing_kept = [
-        encoder.choice("INT8", f"everything quantized, {name}", quantize(encoder.model, table))
+        encoder.choice("INT8", f"everything quantized, {name}", quantize("encoder", encoder.model, table))
         for name, table in tables.items()
     ]
     kept = {
         "but the stem": ("stem",),
         "but the binarizer": ("binarizer",),
-        "but stem and binarizer (as calibrated)": DEFAULT_HIGH_PRECISION,
+        "but stem and binarizer (as calibrated)": HIGH_PRECISION_LAYERS,
         "but all hidden convolutions": tuple(
             name for name in layers(encoder.model) if name.endswith("hidden_conv")
         ),

@@ -12,6 +12,7 @@ import torch
 from msgspec import structs
 
 from ccr_deploy.core.gpu import find_gpu
+from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import CcrDeployError
@@ -57,7 +58,6 @@ TINY_BASELINE = structs.replace(
     decoder=DecoderConfig(cell_channels=(8, 6, 6, 4)),
     classifier=ClassifierConfig(cut=None, classes=7, stage_channels=(4, 6, 8, 10)),
 )
-ALL_SCHEDULES = ("iteration-major", "layer-major", "plain")
 
 
 def gpu_obstacle() -> str | None:
@@ -97,9 +97,7 @@ def tiny_bundle(tiny_checkpoint: Checkpoint, tiny_baseline: Checkpoint, shared: 
     """A bundle with every schedule and a baseline. Tests read it; those that damage one copy it first."""
 
     def export(folder: Path) -> Bundle:
-        return export_bundle(
-            tiny_checkpoint, folder / "bundle", schedules=ALL_SCHEDULES, baseline=tiny_baseline
-        )
+        return export_bundle(tiny_checkpoint, folder / "bundle", schedules=SCHEDULES, baseline=tiny_baseline)
 
     return shared.made_once("tiny", export)
 
@@ -169,7 +167,7 @@ def calibrated_demo(trained_checkpoint: Checkpoint, shared: Shared) -> Calibrate
         write_test_images(photos, 48, folder / "images")
         write_calibration_images(photos, 48, folder / "calibration")
         exported = export_with_fp16(
-            trained_checkpoint, folder / "bundle", schedules=ALL_SCHEDULES, images=folder / "images"
+            trained_checkpoint, folder / "bundle", schedules=SCHEDULES, images=folder / "images"
         )
         recipe = Recipe(samples=64, held_out_samples=320)
         calibration = calibrate_bundle(

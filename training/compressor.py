@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ccr_deploy.models.chain import normalise, residual_loop
 from ccr_deploy.models.decoder import Decoder
-from ccr_deploy.models.encoder import Encoder
+from ccr_deploy.models.encoder import RecurrentEncoder
 from training.optimisation import configure
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class CompressorModule(lightning.LightningModule):
         self.iterations = config.iterations
         self.preprocessing = preprocessing
         self.phase = phase
-        self.encoder = Encoder(config.encoder)
+        self.encoder = RecurrentEncoder(config.encoder)
         self.decoder = Decoder(decoder, config.encoder.code_channels)
 
     def loss(self, images: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec.structs import replace
 
+from ccr_deploy.core.stages import DEFAULT_SCHEDULE
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
@@ -100,13 +101,13 @@ def relative_deviation(found: npt.NDArray[np.generic], expected: npt.NDArray[np.
 
 def _remedy(source: BuildSource, library: str) -> str:
     """What may help: not the schedule that is in use."""
-    default = "iteration-major"
     other = [
         graph.schedule
         for graph in source.bundle.manifest.graphs
-        if (graph.stage, graph.precision, graph.schedule) == (source.stage, "int8", default)
+        if (graph.stage, graph.precision, graph.schedule) == (source.stage, "int8", DEFAULT_SCHEDULE)
     ]
-    schedule = f"the schedule {default}, " if other and source.target.schedule != default else ""
+    helps = other and source.target.schedule != DEFAULT_SCHEDULE
+    schedule = f"the schedule {DEFAULT_SCHEDULE}, " if helps else ""
     return f"{schedule}FP32, or another version of {library}"
 
 

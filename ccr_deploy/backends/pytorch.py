@@ -18,6 +18,7 @@ from ccr_deploy.core.processor import processor_name
 from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.errors import EngineError, MissingExtraError
 from ccr_deploy.models.config import ModelConfig
+from ccr_deploy.models.family import parameter_prefix
 
 try:
     import torch
@@ -25,9 +26,8 @@ try:
     from safetensors.torch import load_file, save
     from torch import nn
 
-    from ccr_deploy.models.chain import BaselineChain, normalise
-    from ccr_deploy.models.encoder import Encoder
-    from ccr_deploy.models.resnet import TruncatedClassifier
+    from ccr_deploy.models.chain import build_network, normalise
+    from ccr_deploy.models.encoder import RecurrentEncoder
 except ImportError as error:
     raise MissingExtraError(error.name or "torch", "export", "the PyTorch reference") from None
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.backends.base import Arrays, BuildSource
     from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.targets.options import PyTorchOptions
 
 
@@ -102,10 +103,10 @@ class PyTorchBackend:
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:
         """Takes the stage's weights out of the bundle's."""
         manifest = source.bundle.manifest
-        model, weights, prefix = manifest.model, manifest.weights, f"{source.stage}."
+        model, weights, prefix = manifest.model, manifest.weights, parameter_prefix(source.stage)
         if source.stage == "baseline":
             assert manifest.baseline is not None
-            model, weights, prefix = manifest.baseline.model, manifest.baseline.weights, ""
+            model, weights = manifest.baseline.model, manifest.baseline.weights
         tensors = load_file(source.bundle.file(weights))
         stage_tensors = {
             name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)
@@ -132,7 +133,8 @@ class PyTorchBackend:
                 metadata = file.metadata()
             model = convert(ModelConfig, json.loads(metadata["model"]))
             preprocessing = convert(Preprocessing, json.loads(metadata["preprocessing"]))
-            network = _network(metadata["stage"], model, preprocessing)
+            stage = metadata["stage"]
+            network = build_network(stage, model, preprocessing)
             network.load_state_dict(load_file(engine))
         except (
             SafetensorError,
@@ -143,22 +145,28 @@ class PyTorchBackend:
             ValueError,
         ) as error:
             raise EngineError(f"{engine}: not an engine of the PyTorch reference ({error})") from error
-        return PyTorchRunner(network.eval(), model, preprocessing, self._options)
+        return PyTorchRunner(network.eval(), stage, model, preprocessing, self._options)
 
 
 class PyTorchRunner:
     """One stage of a chain in PyTorch, with an engine's borders."""
 
     def __init__(
-        self, network: nn.Module, model: ModelConfig, preprocessing: Preprocessing, options: PyTorchOptions
+        self,
+        network: nn.Module,
+        stage: Stage,
+        model: ModelConfig,
+        preprocessing: Preprocessing,
+        options: PyTorchOptions,
     ) -> None:
         self._device = torch.device(options.device)
         self._network: nn.Module | None = network.to(self._device)
         if options.compile_mode:
             network.compile(mode=options.compile_mode)
+        self._stage = stage
         self._model = model
         self._preprocessing = preprocessing
-        if isinstance(network, TruncatedClassifier):
+        if stage == "classifier":
             self.inputs = (TensorSpec("code", "uint8", (None, model.code_bytes)),)
         else:
             self.inputs = (TensorSpec("image", "uint8", (None, model.image_height, model.image_width, 3)),)
@@ -186,28 +194,20 @@ class PyTorchRunner:
             raise EngineError("the runner was closed")
         check_feeds(feeds, self.inputs)
         with torch.inference_mode():
-            if isinstance(self._network, Encoder):
+            if self._stage == "encoder":
                 code = self._network(self._normalised(feeds["image"]), self._model.iterations)
                 return {"code": pack_code(code.cpu().numpy())}
-            if isinstance(self._network, TruncatedClassifier):
+            if self._stage == "classifier":
                 code = unpack_code(feeds["code"].astype(np.uint8, copy=False), self._model.code_shape)
                 return {"logits": self._network(torch.from_numpy(code).to(self._device)).cpu().numpy()}
             return {"logits": self._network(self._normalised(feeds["image"])).cpu().numpy()}
 
     def values_before_sign(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """What the binarizer's tanh is applied to, ``float32 [N, C, h, w]``: how near each bit was to 0."""
-        assert isinstance(self._network, Encoder)
+        """The pre-binarization activations ``float32 [N, C, h, w]``: how near each bit was to 0."""
+        assert isinstance(self._network, RecurrentEncoder)
         with torch.inference_mode():
-            features = self._network.features(self._normalised(image), self._model.iterations)
-            return np.asarray(self._network.binarizer.conv(features).cpu().numpy(), np.float32)
+            activations = self._network.pre_binarization(self._normalised(image), self._model.iterations)
+            return np.asarray(activations.cpu().numpy(), np.float32)
 
     def _normalised(self, image: npt.NDArray[np.generic]) -> torch.Tensor:
         return normalise(torch.from_numpy(np.ascontiguousarray(image)).to(self._device), self._preprocessing)
-
-
-def _network(stage: str, model: ModelConfig, preprocessing: Preprocessing) -> nn.Module:
-    if stage == "encoder":
-        return Encoder(model.encoder)
-    if stage == "classifier":
-        return TruncatedClassifier(model.classifier, model.encoder.code_channels)
-    return BaselineChain(model, preprocessing)

@@ -18,6 +18,7 @@ from ccr_deploy.cli.common import (
     verbose_option,
 )
 from ccr_deploy.core.records import to_builtins
+from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +65,7 @@ SHOWN_UNREADABLE = 5
     "--keep-high-precision",
     metavar="LIST|auto",
     help="Layers that are not quantized, with commas between; an empty list for none.  "
-    "[default: stem,binarizer]",
+    f"[default: {','.join(HIGH_PRECISION_LAYERS)}]",
 )
 @click.option("--sensitivity", is_flag=True, help="Measure what quantizing each layer alone costs.")
 @click.option(

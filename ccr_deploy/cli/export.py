@@ -16,7 +16,7 @@ from ccr_deploy.cli.common import (
     verbose_option,
 )
 from ccr_deploy.core.records import to_builtins
-from ccr_deploy.core.stages import SCHEDULES
+from ccr_deploy.core.stages import EXPORTED_SCHEDULES, SCHEDULES
 
 if TYPE_CHECKING:
     from ccr_deploy.core.stages import Schedule
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     "schedules",
     multiple=True,
     type=click.Choice(SCHEDULES),
-    default=("iteration-major", "layer-major"),
+    default=EXPORTED_SCHEDULES,
     show_default=True,
     help="Order in which the iterations become nodes; repeat it for several.",
 )

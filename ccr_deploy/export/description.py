@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ccr_deploy.core.stages import DEFAULT_SCHEDULE, NAIVE_SCHEDULE
 from ccr_deploy.export.unroll import UnrolledBaseline, unroll
 from ccr_deploy.models.chain import BaselineChain, CcrChain
+from ccr_deploy.models.family import parameter_prefix
 from ccr_deploy.models.presets import default_preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ccr_deploy.core.stages import Schedule
     from ccr_deploy.models.config import ModelConfig
 
 OPERATIONS_PER_MAC = 2
@@ -69,12 +69,21 @@ def describe_model(
         trained_iterations: every T that a checkpoint was trained with, None for a preset.
     """
     with torch.device("meta"):
+        image = 1, 3, config.image_height, config.image_width
         if config.is_baseline:
-            layers, encoder_macs = _baseline_layers(config)
-            encoder_macs_plain = encoder_macs
+            baseline = BaselineChain(config, default_preprocessing(config)).eval()
+            layers = _layers(baseline, _count_macs(UnrolledBaseline(baseline), *image))
+            repeated = 0
         else:
-            layers, encoder_macs, encoder_macs_plain = _ccr_layers(config)
-    parameters = sum(layer.parameters for layer in layers)
+            chain = CcrChain(config).eval()
+            hoisted, plain = (
+                _count_macs(unroll(chain.encoder, config.iterations, schedule), *image)
+                for schedule in (DEFAULT_SCHEDULE, NAIVE_SCHEDULE)
+            )
+            layers = _layers(chain, hoisted + _count_macs(chain.classifier, 1, *config.code_shape))
+            repeated = plain.total() - hoisted.total()
+    in_encoder = [layer for layer in layers if layer.name.startswith(parameter_prefix("encoder"))]
+    encoder_macs = sum(layer.macs for layer in in_encoder)
     return ModelDescription(
         name=name,
         image_height=config.image_height,
@@ -82,9 +91,9 @@ def describe_model(
         iterations=config.iterations,
         trained_iterations=trained_iterations,
         cut=config.classifier.cut,
-        parameters=parameters,
-        encoder_parameters=sum(layer.parameters for layer in layers if layer.name.startswith("encoder.")),
-        encoder_macs_plain=encoder_macs_plain,
+        parameters=sum(layer.parameters for layer in layers),
+        encoder_parameters=sum(layer.parameters for layer in in_encoder),
+        encoder_macs_plain=encoder_macs + repeated,
         encoder_macs=encoder_macs,
         classifier_macs=sum(layer.macs for layer in layers) - encoder_macs,
         code_bytes=config.code_bytes,
@@ -93,59 +102,24 @@ def describe_model(
     )
 
 
-def _ccr_layers(config: ModelConfig) -> tuple[tuple[LayerDescription, ...], int, int]:
-    chain = CcrChain(config).eval()
-    image = torch.zeros(1, 3, config.image_height, config.image_width)
-
-    def encoder_macs(schedule: Schedule) -> dict[str, int]:
-        return _macs_by_layer(unroll(chain.encoder, config.iterations, schedule), image)
-
-    hoisted = encoder_macs("iteration-major")
-    macs = {
-        **{f"encoder.{name}": count for name, count in hoisted.items()},
-        **{
-            f"classifier.{name}": count
-            for name, count in _macs_by_layer(chain.classifier, torch.zeros(1, *config.code_shape)).items()
-        },
-    }
-    return _layers(chain, macs), sum(hoisted.values()), sum(encoder_macs("plain").values())
-
-
-def _baseline_layers(config: ModelConfig) -> tuple[tuple[LayerDescription, ...], int]:
-    chain = BaselineChain(config, default_preprocessing(config)).eval()
-    image = torch.zeros(1, 3, config.image_height, config.image_width)
-    macs = _macs_by_layer(UnrolledBaseline(chain), image)
-    macs = {re.sub(r"^(stem|binarizer)", r"encoder.\1", name): count for name, count in macs.items()}
-    macs = {re.sub(r"^output", "decoder.output", name): count for name, count in macs.items()}
-    return _layers(chain, macs), sum(count for name, count in macs.items() if name.startswith("encoder."))
-
-
-def _macs_by_layer(module: nn.Module, example: torch.Tensor) -> dict[str, int]:
-    """Multiply-accumulates by layer; ``cell2.t3.input_conv`` counts as ``cell2.input_conv``."""
+def _count_macs(network: nn.Module, *example: int) -> Counter[nn.Parameter]:
+    """Multiply-accumulates for an input of a shape, by weight: a layer's unrolled copies share theirs."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        module(example)
-    root = type(module).__name__
-    macs: dict[str, int] = defaultdict(int)
-    leaves = {name for name, child in module.named_modules() if not list(child.children())}
-    for path, operations in counter.get_flop_counts().items():
-        name = path.removeprefix(f"{root}.")
-        if name in leaves:
-            macs[re.sub(r"\.t\d+", "", name)] += sum(operations.values()) // OPERATIONS_PER_MAC
-    return dict(macs)
+        network(torch.zeros(example))
+    operations = counter.get_flop_counts()
+    macs: Counter[nn.Parameter] = Counter()
+    for path, module in network.named_modules(prefix=type(network).__name__):
+        weight = getattr(module, "weight", None)
+        if weight is not None:
+            macs[weight] += sum(operations.get(path, {}).values()) // OPERATIONS_PER_MAC
+    return macs
 
 
-def _layers(chain: nn.Module, macs: dict[str, int]) -> tuple[LayerDescription, ...]:
+def _layers(chain: nn.Module, macs: Counter[nn.Parameter]) -> tuple[LayerDescription, ...]:
     """Every module that owns parameters, in order, with its multiply-accumulates."""
-    layers = []
-    for name, module in chain.named_modules():
-        parameters = sum(parameter.numel() for parameter in module.parameters(recurse=False))
-        if parameters:
-            layers.append(LayerDescription(name, parameters, macs.get(_unrolled_name(name), 0)))
-    return tuple(layers)
-
-
-def _unrolled_name(name: str) -> str:
-    """``encoder.cells.1.input_conv`` is ``encoder.cell2.input_conv`` in the unrolled networks."""
-    name = re.sub(r"\.cells\.(\d+)", lambda match: f".cell{int(match[1]) + 1}", name)
-    return name.replace("encoder.binarizer.conv", "encoder.binarizer")
+    return tuple(
+        LayerDescription(name, sum(map(torch.numel, parameters)), sum(macs[each] for each in parameters))
+        for name, module in chain.named_modules()
+        if (parameters := list(module.parameters(recurse=False)))
+    )

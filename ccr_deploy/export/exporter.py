@@ -104,8 +104,9 @@ def export_bundle(
     ):
         graphs = []
         for schedule in schedules:
-            module = EncoderGraph(unroll(chain.encoder, config.iterations, schedule), preprocessing)
-            model = to_onnx(module, image, "image", "code", share_repeated_work=schedule != "plain")
+            unrolled = unroll(chain.encoder, config.iterations, schedule)
+            module = EncoderGraph(unrolled, preprocessing)
+            model = to_onnx(module, image, "image", "code", share_repeated_work=unrolled.shares_repeated_work)
             graphs.append(add_graph(writer, model, "encoder", "fp32", schedule))
             if to_fp16:
                 half = to_fp16(model, {"image": sample_feed})

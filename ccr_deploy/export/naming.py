@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from ccr_deploy.models.family import node_name, signal_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 """Where torch's exporter notes the path of modules that a node came from."""
-
-SILENT = frozenset({"network", "gates", "batched"})
-"""Modules that only hold others; in a name they say nothing and are dropped."""
 
 
 class NameByModulePass(ir.passes.InPlacePass):
@@ -56,21 +55,13 @@ def _scopes(nodes: Sequence[ir.Node]) -> Mapping[ir.Node, str]:
             scopes[node] = scopes[readers[0]].rpartition("/")[0] if readers else ""
             continue
         path = ast.literal_eval(noted)[-2]
-        scopes[node] = "" if path.startswith("_empty") else "/".join(_without_silent(path))
+        scopes[node] = "" if path.startswith("_empty") else node_name(path)
         weight = node.inputs[1] if node.op_type == "Conv" else None
         if weight is not None and weight.name is not None and "." in weight.name:
-            owner = "/".join(_without_silent(weight.name)[:-1])
-            if _without_iteration(owner) != _without_iteration(scopes[node]):
+            owner = node_name(weight.name.rpartition(".")[0])
+            if signal_of(owner) != signal_of(scopes[node]):
                 scopes[node] = owner  # the scope is the batch norm's
     return scopes
-
-
-def _without_silent(path: str) -> list[str]:
-    return [part for part in path.split(".") if part not in SILENT]
-
-
-def _without_iteration(scope: str) -> str:
-    return re.sub(r"/t\d+(?=/|$)", "", scope)
 
 
 def _node_names(nodes: Sequence[ir.Node], scopes: Mapping[ir.Node, str]) -> Mapping[ir.Node, str]:
@@ -108,7 +99,7 @@ def _name_weights(graph: ir.Graph, names: Mapping[ir.Node, str]) -> None:
     taken: set[str] = set()
     for value in list(graph.initializers.values()):
         if value.name is not None and "." in value.name:
-            name = _without_iteration("/".join(_without_silent(value.name)))
+            name = signal_of(node_name(value.name))
         else:
             reader = next(iter(value.uses()))
             name = f"{names[reader.node]}/constant_{reader.idx}"

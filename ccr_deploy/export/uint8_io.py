@@ -3,6 +3,8 @@
 An engine's output is thus what goes on the wire, and 4 times fewer bytes go up to a GPU and 32 times
 fewer come down. Bits are packed and unpacked in float arithmetic, which is exact for integers below
 2^24 and which every backend has; TensorRT takes uint8 only at a border, followed by a Cast.
+
+The attributes that hold the modules are what `ccr_deploy.models.family` calls ``UINT8_IO``.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class Normalise(nn.Module):
 
 
 class PackBits(nn.Module):
-    """Values before the sign ``[N, C, h, w]`` to packed codes ``uint8 [N, C*h*w/8]``.
+    """Pre-binarization activations ``[N, C, h, w]`` to packed codes ``uint8 [N, C*h*w/8]``.
 
     A bit is 1 exactly where the value is >= 0. The binarizer's tanh is left out: it keeps every sign.
     """

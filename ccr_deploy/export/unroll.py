@@ -1,4 +1,4 @@
-"""The recurrence as a feed-forward network: three schedules for the encoder's T iterations.
+"""The recurrence as a feed-forward network: schedules for the encoder's T iterations.
 
 Every iteration reads the same image, so much of the work does not depend on the iteration:
 
@@ -30,12 +30,12 @@ from ccr_deploy.models.binarizer import sign
 from ccr_deploy.models.conv_lstm import ConvLstmCell, Gates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from ccr_deploy.core.stages import Schedule
     from ccr_deploy.models.chain import BaselineChain
     from ccr_deploy.models.conv_lstm import State
-    from ccr_deploy.models.encoder import Encoder
+    from ccr_deploy.models.encoder import RecurrentEncoder
 
 
 class UnrolledStep(nn.Module):
@@ -154,23 +154,41 @@ class UnrolledNetwork(nn.Module):
         return cell
 
 
-class PlainEncoder(UnrolledNetwork):
+class UnrolledEncoder(UnrolledNetwork):
+    """An encoder up to its pre-binarization activations, in the order of some schedule.
+
+    It shares the weights of the network that it is made of.
+    """
+
+    stem: nn.Module
+    shares_repeated_work = True
+    """Whether equal computations may become one in its graph."""
+
+    def __init__(self, encoder: RecurrentEncoder, iterations: int) -> None:
+        super().__init__(encoder.cells, iterations)
+        self.stem = encoder.stem
+        self.binarizer = encoder.binarizer.conv
+
+
+class PlainEncoder(UnrolledEncoder):
     """Iteration after iteration from explicit zero states, with nothing hoisted."""
 
-    def __init__(self, encoder: Encoder, iterations: int) -> None:
-        super().__init__(encoder.cells, iterations)
+    stem: nn.ModuleDict
+    shares_repeated_work = False
+
+    def __init__(self, encoder: RecurrentEncoder, iterations: int) -> None:
+        super().__init__(encoder, iterations)
         for number, channels in enumerate(encoder.cell_channels, start=1):
             zeros = ZeroState(channels, downsampling=2 ** (number + 1))
             self.cell(number).add_module("t0", nn.ModuleDict({"hidden_state": zeros}))
         self.stem = copies(encoder.stem, iterations)
-        self.binarizer = encoder.binarizer.conv
 
     def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
         """Hidden convolutions in the first iteration too."""
         return UnrolledCell(cell, self.iterations, shared_input_conv=False, zero_state=True)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The values before the sign ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
+        """The pre-binarization activations ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
         states: list[State] = []
         for number in range(1, self.cell_count + 1):
             zeros = self.get_submodule(f"cell{number}.t0.hidden_state")(image)
@@ -183,20 +201,15 @@ class PlainEncoder(UnrolledNetwork):
         return self.binarizer(features)
 
 
-class IterationMajorEncoder(UnrolledNetwork):
+class IterationMajorEncoder(UnrolledEncoder):
     """Iteration after iteration; what no iteration changes is computed once."""
-
-    def __init__(self, encoder: Encoder, iterations: int) -> None:
-        super().__init__(encoder.cells, iterations)
-        self.stem = encoder.stem
-        self.binarizer = encoder.binarizer.conv
 
     def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
         """The first cell reads the same features in every iteration."""
         return UnrolledCell(cell, self.iterations, shared_input_conv=self.cell_count == 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The values before the sign ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
+        """The pre-binarization activations ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
         first_gates = self.cell(1).input_conv(self.stem(image))
         states: list[State | None] = [None] * self.cell_count
         for t in range(1, self.iterations + 1):
@@ -208,13 +221,8 @@ class IterationMajorEncoder(UnrolledNetwork):
         return self.binarizer(state[0])
 
 
-class LayerMajorEncoder(UnrolledNetwork):
+class LayerMajorEncoder(UnrolledEncoder):
     """Layer after layer; a layer's T input convolutions are one convolution of T times the batch."""
-
-    def __init__(self, encoder: Encoder, iterations: int) -> None:
-        super().__init__(encoder.cells, iterations)
-        self.stem = encoder.stem
-        self.binarizer = encoder.binarizer.conv
 
     def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
         """One input convolution for all iterations."""
@@ -223,7 +231,7 @@ class LayerMajorEncoder(UnrolledNetwork):
         return unrolled
 
     def forward(self, image: Tensor) -> Tensor:
-        """The values before the sign ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
+        """The pre-binarization activations ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
         first_gates = self.cell(1).input_conv(self.stem(image))
         hidden_states = self.cell(1)([first_gates] * self.iterations)
         for number in range(2, self.cell_count + 1):
@@ -275,11 +283,20 @@ def copies(conv: nn.Conv2d, iterations: int) -> nn.ModuleDict:
     return nn.ModuleDict({f"t{t}": copy.copy(conv) for t in range(1, iterations + 1)})
 
 
-def unroll(encoder: Encoder, iterations: int, schedule: Schedule) -> nn.Module:
-    """The encoder up to the values before the sign, unrolled; it shares the encoder's weights."""
-    classes = {
-        "plain": PlainEncoder,
-        "iteration-major": IterationMajorEncoder,
-        "layer-major": LayerMajorEncoder,
-    }
-    return classes[schedule](encoder, iterations).eval()
+UNROLLED: Mapping[Schedule, type[UnrolledEncoder]] = {
+    "plain": PlainEncoder,
+    "iteration-major": IterationMajorEncoder,
+    "layer-major": LayerMajorEncoder,
+}
+"""Every schedule of `ccr_deploy.core.stages`."""
+
+
+def unroll(encoder: RecurrentEncoder, iterations: int, schedule: Schedule) -> UnrolledEncoder:
+    """Return the encoder unrolled up to the pre-binarization activations; it shares the encoder's weights.
+
+    Args:
+        encoder: the network.
+        iterations: T.
+        schedule: the order in which the iterations become graph nodes.
+    """
+    return UNROLLED[schedule](encoder, iterations).eval()

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ccr_deploy.models.decoder import Decoder
-from ccr_deploy.models.encoder import Encoder
+from ccr_deploy.models.encoder import RecurrentEncoder
 from ccr_deploy.models.resnet import TruncatedClassifier, WholeResNet18
 
 if TYPE_CHECKING:
     from ccr_deploy.codec.contract import Preprocessing
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.models.config import ModelConfig
     from ccr_deploy.models.conv_lstm import State
 
@@ -23,7 +24,7 @@ class CcrChain(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.encoder)
+        self.encoder = RecurrentEncoder(config.encoder)
         self.classifier = TruncatedClassifier(config.classifier, config.encoder.code_channels)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ class BaselineChain(nn.Module):
         super().__init__()
         assert config.decoder is not None
         self.config = config
-        self.encoder = Encoder(config.encoder)
+        self.encoder = RecurrentEncoder(config.encoder)
         self.decoder = Decoder(config.decoder, config.encoder.code_channels)
         self.classifier = WholeResNet18(config.classifier)
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(3, 1, 1), persistent=False)
@@ -66,7 +67,24 @@ class BaselineChain(nn.Module):
         return image - residual_loop(self.encoder, self.decoder, image, self.config.iterations)[-1]
 
 
-def residual_loop(encoder: Encoder, decoder: Decoder, image: Tensor, iterations: int) -> list[Tensor]:
+def build_network(stage: Stage, config: ModelConfig, preprocessing: Preprocessing) -> nn.Module:
+    """Return the network that a stage's engine computes, with PyTorch's default initialisation.
+
+    Args:
+        stage: which one.
+        config: the model that it is of.
+        preprocessing: how its images are normalised, which a baseline takes back.
+    """
+    if stage == "encoder":
+        return RecurrentEncoder(config.encoder)
+    if stage == "classifier":
+        return TruncatedClassifier(config.classifier, config.encoder.code_channels)
+    return BaselineChain(config, preprocessing)
+
+
+def residual_loop(
+    encoder: RecurrentEncoder, decoder: Decoder, image: Tensor, iterations: int
+) -> list[Tensor]:
     """What each of the iterations leaves of normalised images ``[N, 3, H, W]``.
 
     Additive reconstruction: every iteration encodes the residual that the last one left, and its

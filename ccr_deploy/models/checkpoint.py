@@ -40,6 +40,7 @@ from ccr_deploy.errors import CheckpointError, WrongUsageError
 from ccr_deploy.models.chain import BaselineChain, CcrChain
 from ccr_deploy.models.checkpoint_file import check_claims, read_checkpoint
 from ccr_deploy.models.config import ModelConfig
+from ccr_deploy.models.family import HEAD, LANDMARK, parameter_prefix
 from ccr_deploy.models.iterations import checked_iterations, named_iterations
 from ccr_deploy.models.presets import default_preprocessing, preset
 
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 FORMAT = "ccr-deploy checkpoint"
 VERSION = 2
 REMEDY = "train it again, or give its state dict alone with --preset"
-LANDMARK = "encoder.stem.weight"
-"""A parameter that every model has; what stands before it is a wrapper's prefix (``model.``)."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,8 @@ def untrained_checkpoint(config: ModelConfig, seed: int = 0) -> Checkpoint:
 def encoder_digest(state_dict: Mapping[str, Tensor]) -> str:
     """The SHA-256 over the encoder's tensors, by name, in float32: which language its codes speak."""
     digest = hashlib.sha256()
-    for name in sorted(name for name in state_dict if name.startswith("encoder.")):
+    prefix = parameter_prefix("encoder")
+    for name in sorted(name for name in state_dict if name.startswith(prefix)):
         tensor = state_dict[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name}{list(tensor.shape)}".encode())
         digest.update(tensor.numpy().astype("<f4").tobytes())
@@ -242,7 +242,7 @@ def _check_same_iterations(recorded: tuple[int, ...], given: tuple[int, ...] | N
 
 
 def _with_classes_of(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> ModelConfig:
-    head = state_dict.get("classifier.fc.weight")
+    head = state_dict.get(HEAD)
     if head is None or head.ndim != 2 or len(head) == config.classifier.classes:
         return config
     return replace(config, classifier=replace(config.classifier, classes=len(head)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ccr_deploy.models.conv_lstm import State
 
 
-class Encoder(nn.Module):
+class RecurrentEncoder(nn.Module):
     """Toderici et al., "Full Resolution Image Compression with Recurrent Neural Networks", CVPR 2017.
 
     ::
@@ -45,6 +45,10 @@ class Encoder(nn.Module):
     def forward(self, image: Tensor, iterations: int) -> Tensor:
         """The code of a normalised image ``[N, 3, H, W]``, run iteration by iteration."""
         return self.binarizer(self.features(image, iterations))
+
+    def pre_binarization(self, image: Tensor, iterations: int) -> Tensor:
+        """Return the pre-binarization activations ``[N, code_channels, H/16, W/16]`` after T iterations."""
+        return self.binarizer.conv(self.features(image, iterations))
 
     def features(self, image: Tensor, iterations: int) -> Tensor:
         """The last cell's hidden state ``[N, cell_channels[-1], H/16, W/16]`` after T iterations."""

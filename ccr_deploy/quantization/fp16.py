@@ -12,15 +12,13 @@ import onnx_ir as ir
 
 from ccr_deploy.errors import PrecisionError
 from ccr_deploy.graphs.passes import StripOriginPass, forget_unknown_sizes, share_weights
+from ccr_deploy.models.family import is_uint8_io
 from ccr_deploy.quantization.model_optimizer import autocast, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     import numpy.typing as npt
-
-KEPT_PREFIXES = ("normalise", "pack", "unpack")
-"""Modules at the byte borders stay in FP32: they are exact there, and cost next to nothing."""
 
 
 def to_fp16(model: ir.Model, feeds: Mapping[str, npt.NDArray[np.generic]]) -> ir.Model:
@@ -32,7 +30,7 @@ def to_fp16(model: ir.Model, feeds: Mapping[str, npt.NDArray[np.generic]]) -> ir
         MissingExtraError: Model Optimizer is not installed.
         PrecisionError: it cannot convert the graph.
     """
-    kept = [node.name or "" for node in model.graph if _is_kept(node.name or "")]
+    kept = [node.name or "" for node in model.graph if is_uint8_io(node.name or "")]
     return cast(model, kept, feeds)
 
 
@@ -80,7 +78,3 @@ def cast(
     share_weights(result)
     StripOriginPass()(result)
     return result
-
-
-def _is_kept(name: str) -> bool:
-    return name.partition("/")[0] in KEPT_PREFIXES

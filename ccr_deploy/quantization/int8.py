@@ -14,33 +14,49 @@ from onnx_ir.passes import common
 from ccr_deploy.errors import PrecisionError
 from ccr_deploy.graphs.convolutions import convolutions, quantized_convolutions
 from ccr_deploy.graphs.passes import StripOriginPass, share_weights
+from ccr_deploy.models.family import layer_of, quantized_operators
 from ccr_deploy.quantization.fp16 import cast, fp16_nodes
 from ccr_deploy.quantization.model_optimizer import quantizer, quiet, unpatched_afterwards
-from ccr_deploy.quantization.quantizers import is_quantizable, layer_of, quantized_activations
+from ccr_deploy.quantization.quantizers import is_quantizable, quantized_activations
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.quantization.table import StageTable
 
 _QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
-def to_int8(fp32: ir.Model, fp16: ir.Model, table: StageTable, high_precision: Collection[str]) -> ir.Model:
-    """The INT8 graph: `high_precision` layers are not quantized, and what `fp16` casts is FP16 here too.
+def to_int8(
+    stage: Stage, fp32: ir.Model, fp16: ir.Model, table: StageTable, high_precision: Collection[str]
+) -> ir.Model:
+    """Return the INT8 graph of a stage, in which FP16 is what `fp16` computes in FP16.
+
+    Args:
+        stage: which one the graphs are of.
+        fp32: the graph that is quantized.
+        fp16: the same in FP16.
+        table: the ranges of the stage's activations.
+        high_precision: the layers that are not quantized.
 
     Raises:
         MissingExtraError: Model Optimizer is not installed.
         PrecisionError: it cannot convert the graph, or left out a tensor that it was given a scale for.
     """
-    quantized = without_quantization(quantize(fp32, table), high_precision)
+    quantized = without_quantization(quantize(stage, fp32, table), high_precision)
     low = fp16_nodes(fp16)
     kept = [node.name or "" for node in fp32.graph if node.name not in low]
     return cast(quantized, kept, feeds=None)
 
 
-def quantize(fp32: ir.Model, table: StageTable) -> ir.Model:
-    """The FP32 graph with Q/DQ pairs around every convolution: weights per channel, activations per tensor.
+def quantize(stage: Stage, fp32: ir.Model, table: StageTable) -> ir.Model:
+    """Put Q/DQ pairs around every convolution: weights per channel, activations per tensor.
+
+    Args:
+        stage: which one the graph is of.
+        fp32: the graph.
+        table: the ranges of the stage's activations.
 
     Raises:
         MissingExtraError: Model Optimizer is not installed.
@@ -52,7 +68,6 @@ def quantize(fp32: ir.Model, table: StageTable) -> ir.Model:
         folder = Path(name)
         ir.save(fp32, folder / "fp32.onnx")
         (folder / "ranges.cache").write_text(_calibration_cache(scales), encoding="ascii")
-        options = {"op_types_to_quantize": ["Conv"]} if _is_recurrent(fp32) else {}
         try:
             with quiet(), unpatched_afterwards():
                 run(
@@ -65,7 +80,7 @@ def quantize(fp32: ir.Model, table: StageTable) -> ir.Model:
                     high_precision_dtype="fp32",
                     output_path=str(folder / "int8.onnx"),
                     log_level="ERROR",
-                    **options,
+                    op_types_to_quantize=quantized_operators(stage),
                 )
         except Exception as error:  # its exceptions share no base class
             reason = " ".join(str(error).split())[:300]
@@ -114,11 +129,6 @@ def _any_input(model: ir.Model) -> dict[str, np.ndarray]:
     shape = [size if isinstance(size, int) else 1 for size in border.shape]
     pattern = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     return {str(border.name): pattern}
-
-
-def _is_recurrent(model: ir.Model) -> bool:
-    """Whether it is an encoder, whose gates' Mul and Add are not worth quantizing."""
-    return any(node.op_type == "Tanh" for node in model.graph)
 
 
 def _tidy(model: ir.Model) -> None:

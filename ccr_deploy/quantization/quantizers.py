@@ -8,40 +8,17 @@ was measured; see the README.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from ccr_deploy.graphs.convolutions import convolutions
+from ccr_deploy.models.family import is_in_residual_stage, layer_of, signal_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import onnx_ir as ir
 
-_ITERATION = re.compile(r"/t(\d+)(?=/|$)")
 MIN_CHANNELS = 16
-_RESIDUAL_STAGE = re.compile(r"(layer\d)/")
-
-
-def signal_of(name: str) -> str:
-    """A tensor's logical name without the iteration."""
-    return _ITERATION.sub("", name)
-
-
-def iteration_of(name: str) -> int | None:
-    """The iteration in a logical name; None where the tensor belongs to none."""
-    match = _ITERATION.search(name)
-    return int(match.group(1)) if match else None
-
-
-def layer_of(node_name: str) -> str:
-    """The layer that a convolution or residual addition belongs to.
-
-    One of ``stem``, ``cell1/input_conv``, ``cell1/hidden_conv``, …, ``binarizer``, ``sampling/conv1``, …,
-    ``layer2``, ``layer3``, ``layer4``: a residual stage counts as one.
-    """
-    stage = _RESIDUAL_STAGE.match(node_name)
-    return stage.group(1) if stage else signal_of(node_name)
 
 
 def layers(model: ir.Model) -> list[str]:
@@ -86,7 +63,7 @@ def quantized_activations(model: ir.Model) -> dict[str, set[str]]:
 
 def is_residual_addition(node: ir.Node) -> bool:
     """Whether a node adds a residual block's input, its second summand, to what the block made of it."""
-    return node.op_type == "Add" and _RESIDUAL_STAGE.match(node.name or "") is not None
+    return node.op_type == "Add" and is_in_residual_stage(node.name or "")
 
 
 def _quantized_values(model: ir.Model) -> Iterator[ir.Value]:

@@ -23,9 +23,6 @@ from ccr_deploy.quantization.ranges import Method
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEFAULT_HIGH_PRECISION = ("stem", "binarizer")
-"""0.3 % of the paper's encoder's work; quantized, they cause more than a third of the demo's flipped bits."""
-
 
 class Recipe(Record, frozen=True):
     """How to calibrate. Where `images` are many, `samples` of them are spread evenly over the folder.

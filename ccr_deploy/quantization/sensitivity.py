@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ccr_deploy.core.records import Record
 from ccr_deploy.core.stages import Stage
 from ccr_deploy.graphs.convolutions import convolutions
-from ccr_deploy.quantization.quantizers import is_quantizable, layer_of
+from ccr_deploy.models.family import layer_of
+from ccr_deploy.quantization.quantizers import is_quantizable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -31,7 +31,8 @@ from ccr_deploy.core.records import Record, parse_versioned_json, to_builtins
 from ccr_deploy.core.stages import ChainStage
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.errors import CalibrationError, WrongUsageError
-from ccr_deploy.quantization.quantizers import iteration_of, quantized_activations, signal_of
+from ccr_deploy.models.family import iteration_of, signal_of
+from ccr_deploy.quantization.quantizers import quantized_activations
 
 if TYPE_CHECKING:
     from collections.abc import Collection

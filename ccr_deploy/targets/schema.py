@@ -32,7 +32,7 @@ from msgspec import Meta
 
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record, read_toml
-from ccr_deploy.core.stages import Schedule, Stage
+from ccr_deploy.core.stages import DEFAULT_SCHEDULE, Schedule, Stage
 from ccr_deploy.errors import TargetError
 from ccr_deploy.targets.options import (
     REFERENCE_BACKEND,
@@ -84,7 +84,7 @@ class Machine(Record, frozen=True):
 
 class _Target(Record, frozen=True, kw_only=True):
     description: str
-    schedule: Schedule = "iteration-major"
+    schedule: Schedule = DEFAULT_SCHEDULE
     precision: StagePrecisions = StagePrecisions()
 
     @property

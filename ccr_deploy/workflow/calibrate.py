@@ -19,10 +19,10 @@ from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.errors import BundleError, CalibrationError
+from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
 from ccr_deploy.quantization import model_optimizer
 from ccr_deploy.quantization.int8 import to_int8
 from ccr_deploy.quantization.ranges import RangeCollector
-from ccr_deploy.quantization.recipe import DEFAULT_HIGH_PRECISION
 from ccr_deploy.quantization.sensitivity import LayerSensitivity, proposal, ranked
 from ccr_deploy.quantization.table import (
     SCHEMA_VERSION,
@@ -91,7 +91,7 @@ def calibrate_bundle(
     """
     model_optimizer.check_installed()
     graphs = CalibratedGraphs(bundle)
-    kept = DEFAULT_HIGH_PRECISION if recipe.keep_high_precision is None else recipe.keep_high_precision
+    kept = HIGH_PRECISION_LAYERS if recipe.keep_high_precision is None else recipe.keep_high_precision
     if kept != "auto":
         kept = graphs.checked_layers(kept)  # before the work, not after it
     chosen, rest = _divide(list_folder(bundle, images), recipe.samples, images)
@@ -232,6 +232,7 @@ def _add_int8(
         for graph in graphs.fp32:
             assert graph.stage != "baseline"
             models[graph.stage, graph.schedule] = to_int8(
+                graph.stage,
                 load_model(bundle, graph),
                 load_model(bundle, graphs.fp16(graph)),
                 table.stages[graph.stage],

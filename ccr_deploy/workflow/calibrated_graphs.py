@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.bundle.manifest import MANIFEST
-from ccr_deploy.core.stages import CHAIN_STAGES
+from ccr_deploy.core.stages import CHAIN_STAGES, DEFAULT_SCHEDULE
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.quantization.quantizers import layers
 from ccr_deploy.workflow.graphs import load_model
@@ -45,9 +45,9 @@ class CalibratedGraphs:
         return self.bundle.graph(fp32.stage, "fp16", fp32.schedule)
 
     def collected(self, stage: ChainStage) -> GraphRecord:
-        """The FP32 graph that a stage's ranges are collected on: iteration-major names every iteration."""
+        """The FP32 graph that ranges are collected on: the default schedule names every iteration."""
         graphs = [graph for graph in self.fp32 if graph.stage == stage]
-        return next((graph for graph in graphs if graph.schedule == "iteration-major"), graphs[0])
+        return next((graph for graph in graphs if graph.schedule == DEFAULT_SCHEDULE), graphs[0])
 
     def by_hash(self, stage: ChainStage, graph_hash: str) -> GraphRecord:
         """The stage's FP32 graph of that hash, else the one that would be collected on."""

@@ -97,7 +97,7 @@ def measure_sensitivity(
         fp32_codes = _encode(encoder, images)
         fp32_answers = _classify(classifier, fp32_codes).argmax(axis=1)
         for stage in CHAIN_STAGES:
-            quantized = quantize(models[stage], tables[stage])
+            quantized = quantize(stage, models[stage], tables[stage])
             shares = work_shares(models[stage])
             for layer in names[stage]:
                 others = set(names[stage]) - {layer}

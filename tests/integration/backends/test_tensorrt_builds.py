@@ -27,6 +27,7 @@ from ccr_deploy.backends.build_facts import log_path
 from ccr_deploy.backends.tensorrt.builder import build
 from ccr_deploy.backends.tensorrt.messages import BuildRequest
 from ccr_deploy.bundle.reader import Bundle
+from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.engines.store import EngineStore
@@ -35,18 +36,19 @@ from ccr_deploy.export.to_onnx import to_onnx
 from ccr_deploy.export.uint8_io import EncoderGraph
 from ccr_deploy.export.unroll import unroll
 from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
+from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
 from ccr_deploy.models.presets import preset
 from ccr_deploy.quantization.fp16 import cast
 from ccr_deploy.quantization.int8 import to_int8
 from ccr_deploy.quantization.quantizers import layers, quantized_activations
-from ccr_deploy.quantization.recipe import DEFAULT_HIGH_PRECISION, Recipe
+from ccr_deploy.quantization.recipe import Recipe
 from ccr_deploy.quantization.table import StageTable, TensorRange
 from ccr_deploy.targets.options import Batch, RtxOptions
 from ccr_deploy.workflow.calibrate import calibrate_bundle
 from ccr_deploy.workflow.export import export_with_fp16
 from ccr_deploy.workflow.graphs import load_model
 from ccr_deploy.workflow.inspect import reproduce
-from tests.conftest import ALL_SCHEDULES, gpu_is_there
+from tests.conftest import gpu_is_there
 from tests.support.cli_runner import run
 from tests.support.processes import PATIENCE_SECONDS, heirs, started
 
@@ -88,7 +90,7 @@ def calibrated_preset(
 ) -> Bundle:
     """A preset at the demo's image size and T; presets share one encoder, so one has all its schedules."""
     config = structs.replace(preset(request.param), image_height=48, image_width=48, iterations=3)
-    schedules = ALL_SCHEDULES if request.param == "ccr-layer1" else ("iteration-major",)
+    schedules = SCHEDULES if request.param == "ccr-layer1" else ("iteration-major",)
     folder = tmp_path_factory.mktemp(request.param)
     pictures = folder / "pictures"  # without classes, and all calibrated on: accuracy is not measured
     pictures.mkdir()
@@ -122,7 +124,7 @@ def test_presets_build_in_every_precision_and_schedule(
 def test_the_demo_builds_in_every_precision_and_schedule(
     calibrated_demo: CalibratedDemo, engines: EngineStore
 ) -> None:
-    assert {graph.schedule for graph in calibrated_demo.bundle.manifest.graphs} >= set(ALL_SCHEDULES)
+    assert {graph.schedule for graph in calibrated_demo.bundle.manifest.graphs} >= set(SCHEDULES)
     build_all(calibrated_demo.bundle, engines)
 
 
@@ -134,7 +136,7 @@ def test_the_full_size_encoder_in_int8_is_small(tmp_path: Path) -> None:
     )
     fp32 = to_onnx(encoder, torch.zeros(2, 224, 224, 3, dtype=torch.uint8), "image", "code")
     tensors = {name: TensorRange(low=-1, high=1, method="minmax") for name in quantized_activations(fp32)}
-    int8 = to_int8(fp32, cast(fp32, [], None), StageTable(tensors=tensors), DEFAULT_HIGH_PRECISION)
+    int8 = to_int8("encoder", fp32, cast(fp32, [], None), StageTable(tensors=tensors), HIGH_PRECISION_LAYERS)
     ir.save(int8, tmp_path / "encoder.onnx")
     asked = replace(request(tmp_path / "encoder.onnx", tmp_path), input_shapes={"image": (224, 224, 3)})
     facts = build(asked, ignore)

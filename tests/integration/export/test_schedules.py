@@ -14,6 +14,7 @@ from msgspec import structs
 
 from ccr_deploy.codec.contract import pack_code
 from ccr_deploy.core.metrics import flipped_bits
+from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.export.to_onnx import to_onnx
 from ccr_deploy.export.uint8_io import BaselineGraph, EncoderGraph
 from ccr_deploy.export.unroll import UnrolledBaseline, unroll
@@ -22,7 +23,6 @@ from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
 from ccr_deploy.models.config import ClassifierConfig, EncoderConfig, ModelConfig
 from ccr_deploy.models.presets import preset
 from ccr_deploy.verification.verify import TIE_MARGIN
-from tests.conftest import ALL_SCHEDULES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,18 +39,20 @@ def values_before_sign(checkpoint: Checkpoint, images: npt.NDArray[np.uint8]) ->
     assert isinstance(chain, CcrChain)
     with torch.inference_mode():
         image = normalise(torch.from_numpy(images), checkpoint.preprocessing)
-        features = chain.encoder.features(image, checkpoint.config.iterations)
-        return chain.encoder.binarizer.conv(features).numpy().reshape(len(images), -1)
+        activations = chain.encoder.pre_binarization(image, checkpoint.config.iterations)
+        return activations.numpy().reshape(len(images), -1)
 
 
 def encoder_session(checkpoint: Checkpoint, schedule: Schedule, folder: Path) -> onnxruntime.InferenceSession:
     chain = build_model(checkpoint)
     assert isinstance(chain, CcrChain)
     config = checkpoint.config
-    module = EncoderGraph(unroll(chain.encoder, config.iterations, schedule), checkpoint.preprocessing)
+    unrolled = unroll(chain.encoder, config.iterations, schedule)
+    module = EncoderGraph(unrolled, checkpoint.preprocessing)
     example = torch.zeros(2, config.image_height, config.image_width, 3, dtype=torch.uint8)
     path = folder / f"{schedule}.onnx"
-    ir.save(to_onnx(module, example, "image", "code", share_repeated_work=schedule != "plain"), path)
+    model = to_onnx(module, example, "image", "code", share_repeated_work=unrolled.shares_repeated_work)
+    ir.save(model, path)
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
@@ -58,7 +60,7 @@ def count_flips(
     checkpoint: Checkpoint,
     images: npt.NDArray[np.uint8],
     folder: Path,
-    schedules: tuple[Schedule, ...] = ALL_SCHEDULES,
+    schedules: tuple[Schedule, ...] = SCHEDULES,
 ) -> dict[Schedule, int]:
     """Flipped bits by schedule; each one must lie within rounding of 0."""
     values = values_before_sign(checkpoint, images)

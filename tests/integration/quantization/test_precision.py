@@ -21,6 +21,7 @@ from ccr_deploy.export.uint8_io import EncoderGraph
 from ccr_deploy.export.unroll import unroll
 from ccr_deploy.graphs.convolutions import convolutions, quantized_convolutions
 from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
+from ccr_deploy.models.family import HIGH_PRECISION_LAYERS, layer_of, signal_of
 from ccr_deploy.models.presets import preset
 from ccr_deploy.quantization.emulation import judge
 from ccr_deploy.quantization.fp16 import cast, fp16_nodes
@@ -30,9 +31,9 @@ from ccr_deploy.quantization.int8 import (
     to_int8,
     without_quantization,
 )
-from ccr_deploy.quantization.quantizers import layer_of, quantized_activations, signal_of
+from ccr_deploy.quantization.quantizers import quantized_activations
 from ccr_deploy.quantization.ranges import RangeCollector
-from ccr_deploy.quantization.recipe import DEFAULT_HIGH_PRECISION, Recipe
+from ccr_deploy.quantization.recipe import Recipe
 from ccr_deploy.quantization.table import StageTable, TensorRange, read_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle, calibrate_from_table
 from ccr_deploy.workflow.graphs import graph_runner, load_model, model_runner
@@ -130,7 +131,7 @@ def test_int8_quantizes_every_convolution_but_those_left_out(calibrated_demo: Ca
         expected = {
             node.name
             for node in convolutions(model)
-            if layer_of(node.name or "") not in DEFAULT_HIGH_PRECISION
+            if layer_of(node.name or "") not in HIGH_PRECISION_LAYERS
         }
         assert set(quantized_convolutions(model)) == expected
         assert any(node.op_type == "Cast" for node in model.graph)
@@ -218,7 +219,7 @@ def test_every_layer_alone_does_less_harm_than_all_together(
     }  # fmt: skip
     model = one_graph(calibrated_demo.bundle, "encoder", "fp32")
     table = calibrated_demo.calibration.table.stages["encoder"]
-    with model_runner(quantize(model, table)) as runner:
+    with model_runner(quantize("encoder", model, table)) as runner:
         codes = runner.infer({"image": real_crops[::10]})["code"].astype(np.uint8)
     together = flipped_percent(codes_of(model, real_crops[::10]), codes)
     # Twice as much, since it is measured on other images.
@@ -230,7 +231,7 @@ def test_layers_left_out_answer_as_in_fp32(
     calibrated_demo: CalibratedDemo, real_crops: npt.NDArray[np.uint8]
 ) -> None:
     model = one_graph(calibrated_demo.bundle, "encoder", "fp32")
-    quantized = quantize(model, calibrated_demo.calibration.table.stages["encoder"])
+    quantized = quantize("encoder", model, calibrated_demo.calibration.table.stages["encoder"])
     everything = {layer_of(node.name or "") for node in convolutions(model)}
     untouched = without_quantization(quantized, everything)
     assert quantized_convolutions(untouched) == []
@@ -405,7 +406,7 @@ def test_a_precision_takes_no_more_room_at_16_iterations_than_at_2() -> None:
         fp16 = cast(fp32, [], None)
         tensors = {name: TensorRange(low=-1, high=1, method="minmax") for name in quantized_activations(fp32)}
         table = StageTable(tensors=tensors)
-        int8 = to_int8(fp32, fp16, table, DEFAULT_HIGH_PRECISION)
+        int8 = to_int8("encoder", fp32, fp16, table, HIGH_PRECISION_LAYERS)
         sizes["fp16"].append(len(ir.to_proto(fp16).SerializeToString()))
         sizes["int8"].append(len(ir.to_proto(int8).SerializeToString()))
     for small, large in sizes.values():
@@ -431,5 +432,5 @@ def test_quantizing_changes_nothing_for_a_later_calibration(
 
     before = dict(vars(calibrate.MinMaxCalibrater)), dict(vars(calibrate.CalibraterBase))
     model = one_graph(calibrated_demo.bundle, "encoder", "fp32")
-    quantize(model, calibrated_demo.calibration.table.stages["encoder"])
+    quantize("encoder", model, calibrated_demo.calibration.table.stages["encoder"])
     assert (dict(vars(calibrate.MinMaxCalibrater)), dict(vars(calibrate.CalibraterBase))) == before

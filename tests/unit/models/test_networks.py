@@ -11,7 +11,7 @@ from ccr_deploy.models.chain import BaselineChain, CcrChain, normalise, residual
 from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
 from ccr_deploy.models.conv_lstm import ConvLstmCell
 from ccr_deploy.models.decoder import Decoder
-from ccr_deploy.models.encoder import Encoder
+from ccr_deploy.models.encoder import RecurrentEncoder
 from ccr_deploy.models.resnet import SamplingLayers, WholeResNet18
 
 SMALL = EncoderConfig(stem_channels=6, cell_channels=(4, 10, 12), code_channels=16)
@@ -115,13 +115,13 @@ def test_a_cell_has_no_biases():
 
 @pytest.mark.parametrize("iterations", [1, 5])
 def test_the_encoder_s_code_is_a_sixteenth_of_the_image_in_plus_or_minus_one(iterations):
-    code = Encoder(SMALL).eval()(torch.randn(2, 3, 32, 48), iterations)
+    code = RecurrentEncoder(SMALL).eval()(torch.randn(2, 3, 32, 48), iterations)
     assert code.shape == (2, 16, 2, 3)
     assert set(code.unique().tolist()) == {-1.0, 1.0}
 
 
 def test_the_code_is_the_last_iteration_s():
-    encoder = Encoder(SMALL).eval()
+    encoder = RecurrentEncoder(SMALL).eval()
     image = torch.randn(1, 3, 32, 48)
     states: list = [None, None, None]
     for _ in range(3):
@@ -130,14 +130,14 @@ def test_the_code_is_the_last_iteration_s():
 
 
 def test_every_iteration_moves_the_features_on():
-    encoder = Encoder(SMALL).eval()
+    encoder = RecurrentEncoder(SMALL).eval()
     image = torch.randn(1, 3, 32, 48)
     first, second = encoder.features(image, 1), encoder.features(image, 2)
     assert (first - second).abs().max() > 1e-4
 
 
 def test_an_image_s_code_does_not_depend_on_its_batch():
-    encoder = Encoder(SMALL).eval()
+    encoder = RecurrentEncoder(SMALL).eval()
     images = torch.randn(3, 3, 32, 48)
     alone = torch.cat([encoder.features(images[index : index + 1], 2) for index in range(3)])
     torch.testing.assert_close(encoder.features(images, 2), alone)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
 from ccr_deploy.models.presets import PRESETS
-from ccr_deploy.quantization.recipe import DEFAULT_HIGH_PRECISION, Recipe, read_recipe
+from ccr_deploy.quantization.recipe import Recipe, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[3] / "calibration").glob("*.toml"))
 
@@ -24,7 +25,7 @@ def test_shipped_recipes_say_which_images_how_many_and_which_method(path: Path) 
     assert recipe.images
     assert recipe.samples >= 256
     assert recipe.method_name == "percentile 99.99"
-    assert recipe.keep_high_precision == DEFAULT_HIGH_PRECISION
+    assert recipe.keep_high_precision == HIGH_PRECISION_LAYERS
 
 
 def test_a_method_is_named_with_its_parameter_if_it_has_one() -> None:

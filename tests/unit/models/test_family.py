@@ -1,0 +1,36 @@
+"""What names say of layers and iterations."""
+
+from __future__ import annotations
+
+import pytest
+
+from ccr_deploy.models.family import iteration_of, layer_of, signal_of
+
+
+@pytest.mark.parametrize(
+    ("name", "signal", "iteration"),
+    [
+        ("cell1/t3/hidden_state", "cell1/hidden_state", 3),
+        ("cell1/t12/hidden_state", "cell1/hidden_state", 12),
+        ("stem/t2", "stem", 2),
+        ("stem", "stem", None),
+        ("cell1/tail", "cell1/tail", None),
+    ],
+)
+def test_a_name_says_signal_and_iteration(name: str, signal: str, iteration: int | None) -> None:
+    assert (signal_of(name), iteration_of(name)) == (signal, iteration)
+
+
+@pytest.mark.parametrize(
+    ("node", "layer"),
+    [
+        ("cell2/t3/hidden_conv", "cell2/hidden_conv"),
+        ("cell1/input_conv", "cell1/input_conv"),
+        ("layer2/0/downsample/0", "layer2"),
+        ("layer4/1/add", "layer4"),
+        ("sampling/conv1", "sampling/conv1"),
+        ("binarizer", "binarizer"),
+    ],
+)
+def test_a_residual_stage_is_one_layer(node: str, layer: str) -> None:
+    assert layer_of(node) == layer
