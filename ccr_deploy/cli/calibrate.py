@@ -20,7 +20,7 @@ from ccr_deploy.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ccr_deploy.quantization.recipe import Recipe
+    from ccr_deploy.quantization.recipe import CalibrationRecipe
     from ccr_deploy.workflow.calibrate import Calibration
 
 SHOWN_UNREADABLE = 5
@@ -150,7 +150,7 @@ def calibrate(
 
 def _calibration(
     bundle: Path,
-    recipe: Recipe,
+    recipe: CalibrationRecipe,
     *,
     images: Path | None,
     held_out: Path | None,
@@ -172,10 +172,10 @@ def _calibration(
     )
 
 
-def _recipe(path: Path | None, given: Mapping[str, object]) -> Recipe:
-    from ccr_deploy.quantization.recipe import Recipe, read_recipe
+def _recipe(path: Path | None, given: Mapping[str, object]) -> CalibrationRecipe:
+    from ccr_deploy.quantization.recipe import CalibrationRecipe, read_recipe
 
-    recipe = read_recipe(path) if path else Recipe()
+    recipe = read_recipe(path) if path else CalibrationRecipe()
     return recipe.model_copy(update=given)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _TYPES: Mapping[str, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 
-def judge(model: ir.Model, rounding: Literal["fp16", "bf16"] = "fp16") -> ir.Model:
+def emulate(model: ir.Model, rounding: Literal["fp16", "bf16"] = "fp16") -> ir.Model:
     """The FP32 graph that answers as `model` does where FP16 is computed faithfully.
 
     With the other `rounding` it answers as BF16 in the same places would.

@@ -27,7 +27,7 @@ DEFAULT_HIGH_PRECISION = ("stem", "binarizer")
 """0.3 % of the paper's encoder's work; quantized, they cause more than a third of the demo's flipped bits."""
 
 
-class Recipe(Record):
+class CalibrationRecipe(Record):
     """How to calibrate. Where `images` are many, `samples` of them are spread evenly over the folder.
 
     Without `keep_high_precision` a table's own layers are kept, and for a new table the default ones.
@@ -47,10 +47,10 @@ class Recipe(Record):
         return f"percentile {self.percentile:g}" if self.method == "percentile" else self.method
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path) -> CalibrationRecipe:
     """The recipe in a TOML file.
 
     Raises:
         WrongUsageError: there is none, or a field is unknown or wrong.
     """
-    return read_toml(Recipe, path, error=WrongUsageError)
+    return read_toml(CalibrationRecipe, path, error=WrongUsageError)

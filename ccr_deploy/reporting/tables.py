@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ccr_deploy.benchmarking.results import BenchmarkReport, Timing
     from ccr_deploy.core.metrics import Interval
     from ccr_deploy.export.description import ModelDescription
-    from ccr_deploy.verification.results import Accuracy, CodeParity, LogitParity, VerificationReport
+    from ccr_deploy.verification.results import ChainAccuracy, CodeParity, LogitParity, VerificationReport
 
 _NO_RESULT = "–"
 
@@ -170,7 +170,7 @@ def _logit_row(parity: LogitParity) -> tuple[str, ...]:
     )
 
 
-def _accuracy_row(accuracy: Accuracy) -> tuple[str, ...]:
+def _accuracy_row(accuracy: ChainAccuracy) -> tuple[str, ...]:
     interval = accuracy.top1_interval_percent
     return (
         accuracy.chain,
@@ -208,7 +208,7 @@ def _speed(timing: Timing | None) -> tuple[str, str, str]:
     return f"{timing.latency_ms_p50:.2f}", *speedup_cells(timing)
 
 
-def _accuracy_change(accuracies: Sequence[Accuracy]) -> str:
+def _accuracy_change(accuracies: Sequence[ChainAccuracy]) -> str:
     top1 = {accuracy.chain: accuracy.top1_percent for accuracy in accuracies}
     return f"{top1['pytorch']:.1f} % → {top1['engine']:.1f} %" if top1 else ""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from ccr_deploy.core.precisions import EnginePrecision
-    from ccr_deploy.verification.results import Accuracy, CodeParity, Level, LogitParity
+    from ccr_deploy.verification.results import ChainAccuracy, CodeParity, Level, LogitParity
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,11 @@ _GATES: dict[EnginePrecision, Gates] = {
 """From the finest to the coarsest."""
 
 
-def judge(
-    gates: Gates, codes: Iterable[CodeParity], logits: Iterable[LogitParity], accuracies: Iterable[Accuracy]
+def check_gates(
+    gates: Gates,
+    codes: Iterable[CodeParity],
+    logits: Iterable[LogitParity],
+    accuracies: Iterable[ChainAccuracy],
 ) -> tuple[GateResult, ...]:
     """Every gate's result for graph and engine."""
     return (
@@ -108,7 +111,7 @@ def _judge_logits(gates: Gates, parity: LogitParity) -> Iterator[GateResult]:
     yield _at_least(f"{parity.stage} same top-1 (%)", parity.level, gates.min_same_top1_percent, same_percent)
 
 
-def _judge_accuracies(gates: Gates, accuracies: dict[str, Accuracy]) -> Iterator[GateResult]:
+def _judge_accuracies(gates: Gates, accuracies: dict[str, ChainAccuracy]) -> Iterator[GateResult]:
     levels: tuple[Level, ...] = ("graph", "engine")
     for level in levels:
         if level in accuracies:

@@ -54,7 +54,7 @@ class LogitParity:
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class ChainAccuracy:
     """How often a chain names the label; `top1_interval` is bootstrapped by group of images."""
 
     chain: Literal["pytorch", "graph", "engine"]
@@ -131,7 +131,7 @@ class VerificationReport:
     image_count: int
     codes: tuple[CodeParity, ...]
     logits: tuple[LogitParity, ...]
-    accuracies: tuple[Accuracy, ...]
+    accuracies: tuple[ChainAccuracy, ...]
     gates: tuple[GateResult, ...]
     engines: tuple[EngineSummary, ...]
     samples: tuple[SampleAnswer, ...]

@@ -135,10 +135,10 @@ def _calibrated(bundle: Bundle, images: Path | None, progress: Progress) -> Bund
             f"{bundle.path}: no {missing} in it: on the workstation, run "
             f"ccr-deploy calibrate {bundle.path} --images DIR, or give --images DIR here"
         )
-    from ccr_deploy.quantization.recipe import Recipe
+    from ccr_deploy.quantization.recipe import CalibrationRecipe
     from ccr_deploy.workflow.calibrate import calibrate_bundle
 
-    return calibrate_bundle(bundle, images, Recipe(), progress=progress).bundle
+    return calibrate_bundle(bundle, images, CalibrationRecipe(), progress=progress).bundle
 
 
 def _weighable(bundle: Bundle, factory: EngineFactory) -> list[EnginePrecision]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import ChainStage
     from ccr_deploy.data.images import ImageItem
-    from ccr_deploy.quantization.recipe import Recipe
+    from ccr_deploy.quantization.recipe import CalibrationRecipe
 
 SENSITIVITY_IMAGES = 128
 
@@ -64,7 +64,7 @@ class Calibration:
 def calibrate_bundle(
     bundle: Bundle,
     images: Path,
-    recipe: Recipe,
+    recipe: CalibrationRecipe,
     *,
     held_out: Path | None = None,
     with_sensitivity: bool = False,
@@ -114,7 +114,7 @@ def calibrate_from_table(
     bundle: Bundle,
     table: CalibrationTable,
     where: Path,
-    recipe: Recipe,
+    recipe: CalibrationRecipe,
     *,
     held_out: Path | None = None,
     progress: Progress = SILENT,
@@ -175,7 +175,7 @@ def _spread(items: Sequence[ImageItem], count: int) -> list[ImageItem]:
 
 
 def _find_ranges(
-    graphs: CalibratedGraphs, pictures: ReadablePictures, recipe: Recipe, progress: Progress
+    graphs: CalibratedGraphs, pictures: ReadablePictures, recipe: CalibrationRecipe, progress: Progress
 ) -> tuple[dict[ChainStage, StageTable], str, npt.NDArray[np.uint8]]:
     """Every stage's ranges, the digest of the pictures, and up to 128 of them, spread over all."""
     digest = hashlib.sha256()

@@ -10,7 +10,7 @@ import numpy as np
 from ccr_deploy.bundle.accuracy import compare_precisions
 from ccr_deploy.core.metrics import flipped_bits
 from ccr_deploy.core.stages import CHAIN_STAGES
-from ccr_deploy.quantization.emulation import judge
+from ccr_deploy.quantization.emulation import emulate
 from ccr_deploy.quantization.int8 import quantize, without_quantization
 from ccr_deploy.quantization.quantizers import quantizable_layers
 from ccr_deploy.quantization.sensitivity import LayerSensitivity, work_shares
@@ -49,9 +49,9 @@ def measure_accuracies(
     fp16 = {stage: load_model(graphs.bundle, graphs.fp16(graphs.collected(stage))) for stage in CHAIN_STAGES}
     models: dict[EnginePrecision, Mapping[ChainStage, ir.Model]] = {
         "fp32": fp32,
-        "fp16": {stage: judge(model) for stage, model in fp16.items()},
-        "bf16": {stage: judge(model, "bf16") for stage, model in fp16.items()},
-        "int8": {stage: judge(model) for stage, model in int8.items()},
+        "fp16": {stage: emulate(model) for stage, model in fp16.items()},
+        "bf16": {stage: emulate(model, "bf16") for stage, model in fp16.items()},
+        "int8": {stage: emulate(model) for stage, model in int8.items()},
     }
     codes: dict[EnginePrecision, list[Bytes]] = {precision: [] for precision in models}
     logits: dict[EnginePrecision, list[Floats]] = {precision: [] for precision in models}

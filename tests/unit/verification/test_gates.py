@@ -6,8 +6,8 @@ import pytest
 
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.verification.gates import Gates, judge
-from ccr_deploy.verification.results import Accuracy, CodeParity, GateResult, LogitParity
+from ccr_deploy.verification.gates import Gates, check_gates
+from ccr_deploy.verification.results import ChainAccuracy, CodeParity, GateResult, LogitParity
 
 CODE = CodeParity(
     level="engine", images=10, bits=10_000, flipped_bits=0, unexplained_flips=0, equal_payloads=10
@@ -19,8 +19,8 @@ NAN = float("nan")
 DEFAULT = Gates()
 
 
-def accuracy(chain: str, top1: float) -> Accuracy:
-    return Accuracy(
+def accuracy(chain: str, top1: float) -> ChainAccuracy:
+    return ChainAccuracy(
         chain=chain,
         images=100,
         groups=10,
@@ -36,20 +36,20 @@ def named(results: tuple[GateResult, ...], gate: str) -> GateResult:
 
 
 def judge_code(gates: Gates = DEFAULT, **changes) -> tuple[GateResult, ...]:
-    return judge(gates, [replace(CODE, **changes)], [], [])
+    return check_gates(gates, [replace(CODE, **changes)], [], [])
 
 
 def judge_logits(gates: Gates = DEFAULT, **changes) -> tuple[GateResult, ...]:
-    return judge(gates, [], [replace(LOGITS, **changes)], [])
+    return check_gates(gates, [], [replace(LOGITS, **changes)], [])
 
 
 def judge_accuracy(reference: float, engine: float) -> GateResult:
-    results = judge(Gates(), [], [], [accuracy("pytorch", reference), accuracy("engine", engine)])
+    results = check_gates(Gates(), [], [], [accuracy("pytorch", reference), accuracy("engine", engine)])
     return named(results, "top-1 loss (points)")
 
 
 def test_equal_codes_and_logits_pass_every_gate():
-    assert all(result.passed for result in judge(Gates(), [CODE], [LOGITS], []))
+    assert all(result.passed for result in check_gates(Gates(), [CODE], [LOGITS], []))
 
 
 def test_one_unexplained_flip_fails():
@@ -105,19 +105,19 @@ def test_the_loss_is_the_reference_s_accuracy_less_the_engine_s():
 
 
 def test_without_labels_there_is_no_gate_of_accuracy():
-    assert judge(Gates(), [], [], []) == ()
+    assert check_gates(Gates(), [], [], []) == ()
 
 
 def test_graph_and_engine_are_judged_apart():
     bad_engine = replace(CODE, unexplained_flips=1)
-    results = judge(Gates(), [replace(CODE, level="graph"), bad_engine], [], [])
+    results = check_gates(Gates(), [replace(CODE, level="graph"), bad_engine], [], [])
     verdicts = {result.level: result.passed for result in results if result.gate == "unexplained flips"}
     assert verdicts == {"graph": True, "engine": False}
 
 
 def test_graph_and_engine_accuracies_are_judged_apart():
     accuracies = [accuracy("pytorch", 70), accuracy("graph", 70), accuracy("engine", 60)]
-    results = judge(Gates(), [], [], accuracies)
+    results = check_gates(Gates(), [], [], accuracies)
     assert [(result.level, result.passed) for result in results] == [("graph", True), ("engine", False)]
 
 
@@ -162,8 +162,8 @@ def test_a_chain_is_held_to_the_limits_of_its_coarsest_engine() -> None:
 
 def test_unexplained_flips_are_judged_in_fp32_alone() -> None:
     flips = replace(CODE, unexplained_flips=1)
-    assert not all(result.passed for result in judge(Gates(), [flips], [], []))
-    results = judge(Gates.of(["int8"]), [flips], [], [])
+    assert not all(result.passed for result in check_gates(Gates(), [flips], [], []))
+    results = check_gates(Gates.of(["int8"]), [flips], [], [])
     assert [result.gate for result in results] == ["flipped bits (%)"]
     strict = Gates.of(["int8"]).changed(["max-unexplained-flips=0"])
-    assert not all(result.passed for result in judge(strict, [flips], [], []))
+    assert not all(result.passed for result in check_gates(strict, [flips], [], []))
