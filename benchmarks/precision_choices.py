@@ -83,7 +83,7 @@ class _Encoder:
         self.codes = self._run(self.model)
 
     def choice(self, precision: str, name: str, model: ir.Model) -> Choice:
-        flips = flipped_bits(self.codes, self._run(emulate(model)))
+        flips = flipped_bits(self.codes, self._run(emulate(model, "fp16")))
         return Choice(
             precision=precision,
             choice=name,

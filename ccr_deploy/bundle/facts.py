@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from ccr_deploy.codec.contract import CodeContract
 from ccr_deploy.core.plain_records import Matches, Within, load_versioned_json, read_record
-from ccr_deploy.core.precisions import Precision
+from ccr_deploy.core.precisions import PRECISIONS, Precision
 from ccr_deploy.core.stages import Schedule, Stage
 from ccr_deploy.core.untrusted import open_regular, read_bytes
 from ccr_deploy.errors import BundleError, WrongUsageError
@@ -137,7 +137,7 @@ class BundleFacts:
         )
         if not has_fp32:
             return f"export it again with --schedule {schedule}"
-        if precision == "int8":
+        if PRECISIONS[precision].is_calibrated:
             return f"on the workstation, run ccr-deploy calibrate {self.path} --images DIR"
         return "export it again on the workstation, without --no-fp16"
 

@@ -188,6 +188,7 @@ def _layers(text: str | None) -> tuple[str, ...] | Literal["auto"] | None:
 def _print_result(result: Calibration, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from ccr_deploy.core.precisions import CALIBRATED
     from ccr_deploy.reporting.precision_tables import (
         accuracy_table,
         ranges_table,
@@ -219,7 +220,7 @@ def _print_result(result: Calibration, as_json: bool) -> None:
     kept = ", ".join(calibration.high_precision) or "none"
     console.print(f"layers left in high precision: {kept}", markup=False)
     for graph in result.bundle.manifest.graphs:
-        if graph.precision == "int8":
+        if graph.precision in CALIBRATED:
             console.print(f"  {graph.file.name}  {graph.file.bytes / 1e6:.2f} MB", markup=False)
     console.print(f"  {result.bundle.path / calibration.table.name}", markup=False, soft_wrap=True)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from ccr_deploy.core.plain_records import Matches, Within, to_json
-from ccr_deploy.core.precisions import EnginePrecision, Precision
+from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision, Precision
 from ccr_deploy.core.stages import Schedule
 
 REFERENCE_BACKEND = "pytorch"
@@ -113,7 +113,7 @@ class ResolvedTarget:
     @property
     def graph_precision(self) -> Precision:
         """The precision of the graph that the engine is built from."""
-        return "fp32" if self.precision == "bf16" else self.precision
+        return PRECISIONS[self.precision].graph
 
     @property
     def digest(self) -> str:

@@ -13,12 +13,13 @@ from ccr_deploy import __version__
 from ccr_deploy.bundle.graph_files import add_graph
 from ccr_deploy.bundle.reader import MANIFEST, Bundle, CalibrationRecord
 from ccr_deploy.bundle.writer import writing_bundle
+from ccr_deploy.core.precisions import CALIBRATED
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.errors import BundleError, CalibrationError
 from ccr_deploy.quantization import model_optimizer
-from ccr_deploy.quantization.int8 import to_int8
+from ccr_deploy.quantization.converters import CALIBRATED_CONVERTERS
 from ccr_deploy.quantization.ranges import RangeCollector
 from ccr_deploy.quantization.recipe import DEFAULT_HIGH_PRECISION
 from ccr_deploy.quantization.sensitivity import LayerSensitivity, proposal, ranked
@@ -105,7 +106,7 @@ def calibrate_bundle(
     judged = list_folder(bundle, held_out) if held_out else rest
     held_out_pictures = ReadablePictures(bundle, _spread(judged, recipe.held_out_samples))
     description = printable(str(held_out) if held_out else f"{images}, other groups than those calibrated on")
-    result = _add_int8(graphs, table, held_out_pictures, description, progress)
+    result = _add_calibrated(graphs, table, held_out_pictures, description, progress)
     unreadable = (*pictures.unreadable, *held_out_pictures.unreadable)
     return Calibration(result, table, unreadable, tuple(ranked(sensitivity)))
 
@@ -143,7 +144,7 @@ def calibrate_from_table(
     table = table.model_copy(update={"high_precision": graphs.checked_layers(kept)})
     items = list_folder(bundle, held_out) if held_out else []
     pictures = ReadablePictures(bundle, _spread(items, recipe.held_out_samples))
-    result = _add_int8(graphs, table, pictures, printable(str(held_out or "")), progress)
+    result = _add_calibrated(graphs, table, pictures, printable(str(held_out or "")), progress)
     return Calibration(result, table, tuple(pictures.unreadable), ())
 
 
@@ -209,33 +210,40 @@ def _find_ranges(
     return stages, digest.hexdigest(), np.concatenate(seen)
 
 
-def _add_int8(
+def _add_calibrated(
     graphs: CalibratedGraphs,
     table: CalibrationTable,
     held_out: ReadablePictures,
     description: str,
     progress: Progress,
 ) -> Bundle:
-    """Converts every FP32 graph, measures, and replaces the bundle's INT8 graphs, table and accuracies."""
+    """Converts every FP32 graph, measures, and replaces the bundle's table, its graphs and accuracies."""
     bundle = graphs.bundle
     models = {}
-    with progress.task("quantizing", len(graphs.fp32)) as advance:
-        for graph in graphs.fp32:
-            assert graph.stage != "baseline"
-            models[graph.stage, graph.schedule] = to_int8(
-                load_model(bundle, graph),
-                load_model(bundle, graphs.fp16(graph)),
-                table.stages[graph.stage],
-                table.high_precision,
-            )
-            advance(1)
-    int8 = {stage: models[stage, graphs.collected(stage).schedule] for stage in CHAIN_STAGES}
-    accuracies = measure_accuracies(graphs, int8, held_out, progress) if held_out.items else ()
+    with progress.task("quantizing", len(CALIBRATED) * len(graphs.fp32)) as advance:
+        for precision in CALIBRATED:
+            for graph in graphs.fp32:
+                assert graph.stage != "baseline"
+                models[precision, graph.stage, graph.schedule] = CALIBRATED_CONVERTERS[precision](
+                    load_model(bundle, graph),
+                    load_model(bundle, graphs.sibling(graph, "fp16")),
+                    table.stages[graph.stage],
+                    table.high_precision,
+                )
+                advance(1)
+    calibrated = {
+        precision: {
+            stage: models[precision, stage, graphs.collected(stage).schedule] for stage in CHAIN_STAGES
+        }
+        for precision in CALIBRATED
+    }
+    accuracies = measure_accuracies(graphs, calibrated, held_out, progress) if held_out.items else ()
     with writing_bundle(bundle.path) as writer:
         if (bundle.path / MANIFEST).read_bytes() != graphs.manifest_file:
             raise BundleError(f"{bundle.path}: another command changed it meanwhile: calibrate again")
         records = tuple(
-            add_graph(writer, model, stage, "int8", schedule) for (stage, schedule), model in models.items()
+            add_graph(writer, model, stage, precision, schedule)
+            for (precision, stage, schedule), model in models.items()
         )
         if not accuracies and (known := _still_valid(bundle, records)):
             description, accuracies = known.images, known.accuracies
@@ -248,7 +256,7 @@ def _add_int8(
             images=description,
             accuracies=accuracies,
         )
-        others = [graph for graph in bundle.manifest.graphs if graph.precision != "int8"]
+        others = [graph for graph in bundle.manifest.graphs if graph.precision not in CALIBRATED]
         manifest = bundle.manifest.model_copy(
             update={"graphs": (*others, *records), "calibration": calibration}
         )
@@ -256,10 +264,10 @@ def _add_int8(
     return Bundle(bundle.path, manifest)
 
 
-def _still_valid(bundle: Bundle, int8: Sequence[GraphRecord]) -> CalibrationRecord | None:
-    """The bundle's record of accuracy, where the new INT8 graphs are the same as those that it is about."""
-    old = {graph.graph_hash for graph in bundle.manifest.graphs if graph.precision == "int8"}
-    return bundle.manifest.calibration if old == {graph.graph_hash for graph in int8} else None
+def _still_valid(bundle: Bundle, calibrated: Sequence[GraphRecord]) -> CalibrationRecord | None:
+    """The bundle's record of accuracy, if the new graphs are the same as those that it is about."""
+    old = {graph.graph_hash for graph in bundle.manifest.graphs if graph.precision in CALIBRATED}
+    return bundle.manifest.calibration if old == {graph.graph_hash for graph in calibrated} else None
 
 
 def _versions() -> dict[str, str]:

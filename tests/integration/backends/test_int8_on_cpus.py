@@ -78,7 +78,7 @@ def graph_answers(
     for stage, name in (("encoder", "image"), ("classifier", "code")):
         schedule = "iteration-major" if stage == "encoder" else None
         model = load_model(bundle, bundle.graph(stage, "int8", schedule))
-        with model_runner(emulate(held_to_7_bits(model) if weight_bits == 7 else model)) as runner:
+        with model_runner(emulate(held_to_7_bits(model) if weight_bits == 7 else model, "int8")) as runner:
             (found[stage],) = runner.infer({name: feeds[name]}).values()
     return found
 

@@ -67,7 +67,7 @@ def flipped_percent(codes: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) 
 
 
 def codes_of(model: ir.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    with model_runner(emulate(model)) as runner:
+    with model_runner(emulate(model, "fp16")) as runner:
         return runner.infer({"image": images})["code"].astype(np.uint8)
 
 

@@ -42,7 +42,7 @@ def run(model: ir.Model) -> np.ndarray:
 
 def test_it_answers_as_fp16_does(model: ir.Model) -> None:
     expected = (VALUES.astype(np.float16) * FACTOR).astype(np.float32)
-    np.testing.assert_array_equal(run(emulate(model)), expected)
+    np.testing.assert_array_equal(run(emulate(model, "fp16")), expected)
     assert (expected != VALUES * np.float32(FACTOR)).any()
 
 
@@ -54,5 +54,5 @@ def test_with_bf16_it_rounds_to_bf16(model: ir.Model) -> None:
 
 def test_the_graph_itself_stays_as_it_was(model: ir.Model) -> None:
     before = ir.to_proto(model).SerializeToString()
-    emulate(model)
+    emulate(model, "fp16")
     assert ir.to_proto(model).SerializeToString() == before
