@@ -26,7 +26,7 @@ from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.cli.common import stdout_console
 from ccr_deploy.core.atomic import write_atomically
-from ccr_deploy.quantization.recipe import Recipe
+from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
@@ -149,7 +149,7 @@ def start_table(result: ContainerBenchmark) -> Table:
 def _bundle(folder: Path) -> Bundle:
     """Every precision of one schedule; so few images calibrate it that it is good for timing alone."""
     bundle = untrained_bundle(NAME, folder)
-    recipe = Recipe(samples=16, held_out_samples=1)
+    recipe = CalibrationRecipe(samples=16, held_out_samples=1)
     return calibrate_bundle(bundle, folder / "images", recipe).bundle
 
 

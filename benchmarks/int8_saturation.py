@@ -32,7 +32,7 @@ from ccr_deploy.cli.common import stdout_console
 from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.core.metrics import cosine_similarities, flipped_bits
 from ccr_deploy.core.processor import processor_device
-from ccr_deploy.quantization.recipe import Recipe
+from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
@@ -84,7 +84,7 @@ def main(bundle: Path | None, weight_bits: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         exported = untrained_bundle(MODEL, root)
-        calibrate_bundle(exported, root / "images", Recipe(samples=128, held_out_samples=8))
+        calibrate_bundle(exported, root / "images", CalibrationRecipe(samples=128, held_out_samples=8))
         cases = tuple(_in_a_process(exported.path, max_isa, bits) for max_isa, bits in CASES)
     result = SaturationBenchmark(
         schema_version=1,

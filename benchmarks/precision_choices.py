@@ -25,7 +25,7 @@ from ccr_deploy.cli.common import stdout_console
 from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.core.metrics import flipped_bits
 from ccr_deploy.models.family import HIGH_PRECISION_LAYERS, UINT8_IO
-from ccr_deploy.quantization.emulation import judge
+from ccr_deploy.quantization.emulation import emulate
 from ccr_deploy.quantization.fp16 import cast
 from ccr_deploy.quantization.int8 import quantize, without_quantization
 from ccr_deploy.quantization.quantizers import layers
@@ -83,7 +83,7 @@ class _Encoder:
         self.codes = self._run(self.model)
 
     def choice(self, precision: str, name: str, model: ir.Model) -> Choice:
-        flips = flipped_bits(self.codes, self._run(judge(model)))
+        flips = flipped_bits(self.codes, self._run(emulate(model, "fp16")))
         return Choice(
             precision=precision,
             choice=name,

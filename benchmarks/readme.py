@@ -1,4 +1,4 @@
-"""The tables that the README and the docs quote, from committed results.
+"""The tables that the README and the docs quote, from committed results and the gates' rows.
 
 ``python -m benchmarks.readme`` puts them between the documents' markers; ``--demo DIR`` first takes over
 what ``make demo`` measured (``build/demo/report``). A test holds the documents against the results.
@@ -27,7 +27,8 @@ from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.reporting.markdown import markdown_table
 from ccr_deploy.reporting.precision_tables import accuracy_table
-from ccr_deploy.reporting.tables import benchmark_tables, summary_table
+from ccr_deploy.reporting.tables import benchmark_tables, gate_table, summary_table
+from ccr_deploy.verification.gates import GATES
 from ccr_deploy.verification.results import VerificationReport
 from ccr_deploy.workflow.report_folder import to_json
 
@@ -68,6 +69,7 @@ def tables() -> dict[str, str]:
     containers = _read(CONTAINERS_RESULT, ContainerBenchmark)
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
+        "gates": gate_table(GATES),
         "demo": summary_table(verification, benchmark),
         "precision": accuracy_table(verification.calibration),
         "choices": choices_table(_read(RESULTS / "precision-choices.json", PrecisionChoices)),

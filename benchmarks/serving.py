@@ -34,7 +34,7 @@ from ccr_deploy.cli.common import TerminalProgress, stdout_console
 from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.store import EngineStore
-from ccr_deploy.quantization.recipe import Recipe
+from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
@@ -124,7 +124,7 @@ def main(name: str, rounds: int, turn_seconds: float) -> None:
 def _engines(root: Path, name: str) -> EngineFactory:
     """INT8 engines of both stages; so few pictures calibrate them that they are good for timing alone."""
     bundle = untrained_bundle(name, root)
-    calibrate_bundle(bundle, root / "images", Recipe(samples=16, held_out_samples=1))
+    calibrate_bundle(bundle, root / "images", CalibrationRecipe(samples=16, held_out_samples=1))
     (root / "engines").mkdir()
     store = EngineStore(root / "engines")
     precisions = stage_precisions("int8")

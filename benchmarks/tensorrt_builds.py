@@ -22,7 +22,7 @@ from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.models.presets import preset
-from ccr_deploy.quantization.recipe import Recipe
+from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
@@ -130,7 +130,9 @@ def _bundle(name: str, root: Path) -> Bundle:
     pictures.mkdir()
     for path in sorted((root / "images").iterdir())[:8]:
         (pictures / path.name).write_bytes(path.read_bytes())
-    return calibrate_bundle(exported, pictures, Recipe(samples=8), progress=TerminalProgress()).bundle
+    return calibrate_bundle(
+        exported, pictures, CalibrationRecipe(samples=8), progress=TerminalProgress()
+    ).bundle
 
 
 def _builds(name: str, bundle: Bundle, stage: Stage, store: EngineStore) -> Iterator[EngineBuild]:

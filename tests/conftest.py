@@ -19,7 +19,7 @@ from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import Checkpoint, save_checkpoint, untrained_checkpoint
 from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
-from ccr_deploy.quantization.recipe import Recipe
+from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.workflow.calibrate import calibrate_bundle
 from ccr_deploy.workflow.export import export_with_fp16
 from training.data.textures import (
@@ -169,7 +169,7 @@ def calibrated_demo(trained_checkpoint: Checkpoint, shared: Shared) -> Calibrate
         exported = export_with_fp16(
             trained_checkpoint, folder / "bundle", schedules=SCHEDULES, images=folder / "images"
         )
-        recipe = Recipe(samples=64, held_out_samples=320)
+        recipe = CalibrationRecipe(samples=64, held_out_samples=320)
         calibration = calibrate_bundle(
             exported, folder / "calibration", recipe, held_out=folder / "images", with_sensitivity=True
         )

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.bundle.manifest import MANIFEST, FileRecord, GraphRecord, Manifest, parse_manifest
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.untrusted import open_regular, read_bytes
 from ccr_deploy.errors import BundleError, WrongUsageError
 
@@ -111,7 +112,7 @@ class Bundle:
         )
         if not has_fp32:
             return f"export it again with --schedule {schedule}"
-        if precision == "int8":
+        if PRECISIONS[precision].is_calibrated:
             return f"on the workstation, run ccr-deploy calibrate {self.path} --images DIR"
         return "export it again on the workstation, without --no-fp16"
 

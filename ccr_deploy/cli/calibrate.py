@@ -23,7 +23,7 @@ from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ccr_deploy.quantization.recipe import Recipe
+    from ccr_deploy.quantization.recipe import CalibrationRecipe
     from ccr_deploy.workflow.calibrate import Calibration
 
 SHOWN_UNREADABLE = 5
@@ -153,7 +153,7 @@ def calibrate(
 
 def _calibration(
     bundle: Path,
-    recipe: Recipe,
+    recipe: CalibrationRecipe,
     *,
     images: Path | None,
     held_out: Path | None,
@@ -175,10 +175,10 @@ def _calibration(
     )
 
 
-def _recipe(path: Path | None, given: Mapping[str, object]) -> Recipe:
-    from ccr_deploy.quantization.recipe import Recipe, read_recipe
+def _recipe(path: Path | None, given: Mapping[str, object]) -> CalibrationRecipe:
+    from ccr_deploy.quantization.recipe import CalibrationRecipe, read_recipe
 
-    recipe = read_recipe(path) if path else Recipe()
+    recipe = read_recipe(path) if path else CalibrationRecipe()
     return replace(recipe, **given)
 
 
@@ -190,6 +190,7 @@ def _layers(text: str | None) -> tuple[str, ...] | Literal["auto"] | None:
 
 def _print_result(result: Calibration, as_json: bool) -> None:
 
+    from ccr_deploy.core.precisions import CALIBRATED
     from ccr_deploy.reporting.precision_tables import (
         accuracy_table,
         ranges_table,
@@ -221,7 +222,7 @@ def _print_result(result: Calibration, as_json: bool) -> None:
     kept = ", ".join(calibration.high_precision) or "none"
     console.print(f"layers left in high precision: {kept}", markup=False)
     for graph in result.bundle.manifest.graphs:
-        if graph.precision == "int8":
+        if graph.precision in CALIBRATED:
             console.print(f"  {graph.file.name}  {graph.file.bytes / 1e6:.2f} MB", markup=False)
     console.print(f"  {result.bundle.path / calibration.table.name}", markup=False, soft_wrap=True)
 

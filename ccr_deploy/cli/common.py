@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.printable import printable
 
 if TYPE_CHECKING:
@@ -95,10 +96,10 @@ def batch_option(command: Command) -> Command:
 
 
 def precision_options(command: Command) -> Command:
-    """``--fp32``, ``--fp16``, ``--bf16``, ``--int8``: one precision for encoder and classifier."""
-    for name in ("int8", "bf16", "fp16", "fp32"):
-        text = f"{name.upper()} engines for encoder and classifier."
-        command = click.option(f"--{name}", "precision", flag_value=name, help=text)(command)
+    """``--fp32`` and so on: one precision for encoder and classifier."""
+    for row in reversed([*PRECISIONS.values()]):
+        text = f"{row.label} engines for encoder and classifier."
+        command = click.option(f"--{row.name}", "precision", flag_value=row.name, help=text)(command)
     return command
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,15 @@ if TYPE_CHECKING:
 GATE_FAILED = 1
 
 
-@click.command()
+class _VerifyCommand(click.Command):
+    """Shows the gates' rows in its help."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.help = cleandoc(self.help or "").replace("GATES", _gate_lines())
+        super().format_help_text(ctx, formatter)
+
+
+@click.command(cls=_VerifyCommand)
 @bundle_argument
 @target_option
 @precision_options
@@ -69,12 +78,7 @@ def verify(
     built last are meant. Exit status 1 where a gate fails. The gates and their limits:
 
     \b
-                               FP32    FP16   BF16   INT8
-      max-unexplained-flips    0       -      -      -     bits that rounding does not explain
-      max-flipped-percent      0.1     0.2    2      2     bits that differ
-      min-cosine               0.9999  0.999  0.995  0.98  logits, the worst image
-      min-same-top1-percent    99      99     95     95    answers equal to PyTorch's
-      max-top1-loss-points     0.5     0.3    1      1     accuracy, where images are labelled
+    GATES
 
     \b
     Example:
@@ -116,3 +120,17 @@ def verify(
             f"ccr-deploy: {len(failed)} of {len(result.gates)} gates failed: {', '.join(failed)}", err=True
         )
         ctx.exit(GATE_FAILED)
+
+
+def _gate_lines() -> str:
+    """The gates with their limits, a line each, in columns."""
+    from ccr_deploy.core.precisions import PRECISIONS
+    from ccr_deploy.verification.gates import GATES
+
+    rows = [
+        ["", *(row.label for row in PRECISIONS.values()), ""],
+        *([gate.name, *map(gate.limit_text, PRECISIONS), gate.help] for gate in GATES),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(f"  {line}" for line in lines)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ccr_deploy import __version__
 from ccr_deploy.backends import backend
 from ccr_deploy.backends.base import BuildSource
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.engines.lookup import engine_key, find_engine
 from ccr_deploy.engines.sidecar import EngineOrigin
@@ -101,9 +102,10 @@ class EngineFactory:
             check_machine(self.target_name, self.target, self.backend.version)
         resolved, key, graph, graph_path = self._plan(stage, schedule)
         self.backend.check_precision(resolved.precision)
-        if graph and resolved.precision == "int8" and not graph.quantized_convolutions:
+        row = PRECISIONS[resolved.precision]
+        if graph and row.is_calibrated and not graph.quantized_convolutions:
             raise EngineError(
-                f"{self.bundle.path / graph.file.name}: INT8 was asked for, but none of its "
+                f"{self.bundle.path / graph.file.name}: {row.label} was asked for, but none of its "
                 f"{graph.convolutions} convolutions is quantized: calibrate the bundle again"
             )
         found = None if rebuild else self.store.find(key, self.backend.suffix)

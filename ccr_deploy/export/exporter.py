@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ccr_deploy.bundle.manifest import FileRecord
+    from ccr_deploy.core.precisions import Precision
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import Schedule
 
-    ToFp16 = Callable[[onnx_ir.Model, Mapping[str, npt.NDArray[np.generic]]], onnx_ir.Model]
+    Converter = Callable[[onnx_ir.Model, Mapping[str, npt.NDArray[np.generic]]], onnx_ir.Model]
 
 
 def export_bundle(
@@ -52,16 +53,16 @@ def export_bundle(
     schedules: Sequence[Schedule],
     baseline: Checkpoint | None = None,
     images: Path | None = None,
-    to_fp16: ToFp16 | None = None,
+    converters: Mapping[Precision, Converter] | None = None,
     untrained_iterations: bool = False,
     progress: Progress = SILENT,
 ) -> Bundle:
     """Writes a bundle: an encoder graph per schedule, the classifier, weights, samples, manifest.
 
     `baseline` adds the conventional chain of another checkpoint. The sample images come from the
-    folder `images`, or are patterns. `to_fp16` converts encoder and classifier, which it may run on the
-    samples; without it the bundle has FP32 graphs alone. With `untrained_iterations` a T is exported that
-    was not trained, and the bundle says so.
+    folder `images`, or are patterns. `converters` convert encoder and classifier, which they may run on the
+    samples, to other precisions; without them the bundle has FP32 graphs alone. With
+    `untrained_iterations` a T is exported that was not trained, and the bundle says so.
 
     Raises:
         WrongUsageError: a checkpoint is of the other kind or was trained with another T, or `path` holds
@@ -108,15 +109,15 @@ def export_bundle(
             module = EncoderGraph(unrolled, preprocessing)
             model = to_onnx(module, image, "image", "code", share_repeated_work=unrolled.shares_repeated_work)
             graphs.append(add_graph(writer, model, "encoder", "fp32", schedule))
-            if to_fp16:
-                half = to_fp16(model, {"image": sample_feed})
-                graphs.append(add_graph(writer, half, "encoder", "fp16", schedule))
+            for precision, convert in (converters or {}).items():
+                converted = convert(model, {"image": sample_feed})
+                graphs.append(add_graph(writer, converted, "encoder", precision, schedule))
             advance(1)
         model = to_onnx(ClassifierGraph(chain.classifier, config.code_shape), code, "code", "logits")
         graphs.append(add_graph(writer, model, "classifier", "fp32", None))
-        if to_fp16:
-            half = to_fp16(model, {"code": _sample_codes(module, sample_feed)})
-            graphs.append(add_graph(writer, half, "classifier", "fp16", None))
+        for precision, convert in (converters or {}).items():
+            converted = convert(model, {"code": _sample_codes(module, sample_feed)})
+            graphs.append(add_graph(writer, converted, "classifier", precision, None))
         advance(1)
         baseline_record = None
         if baseline is not None and conventional is not None:

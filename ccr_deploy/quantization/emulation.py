@@ -2,32 +2,39 @@
 
 Every operator that the FP16 graph runs in FP16 is followed by a Cast to FP16 and back, and FP16 weights
 become FP32 weights of the same values. An operator's own sums are kept in FP32, as on a GPU's tensor cores.
-The same with BF16 tells what a CPU's BF16 does.
+The same with BF16 tells what a CPU's BF16 does. The rows of `ccr_deploy.core.precisions` say which graph is
+rounded to what for a precision.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.errors import PrecisionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_TYPES: Mapping[str, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+    from ccr_deploy.core.precisions import EnginePrecision, Rounding
+
+_TYPES: Mapping[Rounding, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 
-def judge(model: ir.Model, rounding: Literal["fp16", "bf16"] = "fp16") -> ir.Model:
-    """The FP32 graph that answers as `model` does where FP16 is computed faithfully.
+def emulate(model: ir.Model, precision: EnginePrecision) -> ir.Model:
+    """Make the FP32 graph that answers as an engine of `precision` does where FP16 is computed faithfully.
 
-    With the other `rounding` it answers as BF16 in the same places would.
+    It is a copy of `model`, which is of the precision's `emulated_graph`; FP32 itself is not copied.
 
     Raises:
         PrecisionError: the graph does not say every tensor's type.
     """
+    rounding = PRECISIONS[precision].rounding
+    if rounding is None:
+        return model
     result = ir.from_proto(ir.to_proto(model))  # a clone would share its tensors' types
     graph = result.graph
     for value in list(graph.initializers.values()):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Recipe(Record, frozen=True):
+class CalibrationRecipe(Record, frozen=True):
     """How to calibrate. Where `images` are many, `samples` of them are spread evenly over the folder.
 
     Without `keep_high_precision` a table's own layers are kept, and for a new table the default ones.
@@ -44,10 +44,10 @@ class Recipe(Record, frozen=True):
         return f"percentile {self.percentile:g}" if self.method == "percentile" else self.method
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path) -> CalibrationRecipe:
     """The recipe in a TOML file.
 
     Raises:
         WrongUsageError: there is none, or a field is unknown or wrong.
     """
-    return read_toml(Recipe, path, error=WrongUsageError)
+    return read_toml(CalibrationRecipe, path, error=WrongUsageError)

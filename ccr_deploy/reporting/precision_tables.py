@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.reporting.table import Table
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ def ranges_table(table: CalibrationTable) -> Table:
 def accuracy_table(calibration: CalibrationRecord) -> Table:
     """One row a precision."""
     first = calibration.accuracies[0]
+    borrowed = [
+        f"; {row.name}: {PRECISIONS[row.emulated_graph].label}'s graph rounded to {row.label}"
+        for row in PRECISIONS.values()
+        if row.emulated_graph != row.name
+    ]
     return Table(
         title="What each precision costs",
         columns=(
@@ -58,7 +64,7 @@ def accuracy_table(calibration: CalibrationRecord) -> Table:
         ),
         rows=tuple(_accuracy_row(entry) for entry in calibration.accuracies),
         note=f"{first.images} pictures in {first.groups} groups ({calibration.images}), computed from the "
-        "graphs, against FP32; bf16: FP16's graph rounded to BF16",
+        f"graphs, against FP32{''.join(borrowed)}",
     )
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.models.iterations import named_iterations
 from ccr_deploy.reporting.precision_tables import accuracy_table
 from ccr_deploy.reporting.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from ccr_deploy.benchmarking.results import BenchmarkReport, Timing
     from ccr_deploy.core.metrics import Interval
     from ccr_deploy.export.description import ModelDescription
-    from ccr_deploy.verification.results import Accuracy, CodeParity, LogitParity, VerificationReport
+    from ccr_deploy.verification.gates import Gate
+    from ccr_deploy.verification.results import ChainAccuracy, CodeParity, LogitParity, VerificationReport
 
 _NO_RESULT = "–"
 
@@ -68,6 +71,15 @@ def verification_tables(report: VerificationReport) -> list[Table]:
         )
     )
     return tables
+
+
+def gate_table(gates: Sequence[Gate[Any]]) -> Table:
+    """One row a gate: what it holds, and its limit for each precision."""
+    return Table(
+        title="Gates",
+        columns=("gate (`verify --gate NAME=LIMIT`)", *(row.label for row in PRECISIONS.values())),
+        rows=tuple((f"`{gate.name}`: {gate.help}", *map(gate.limit_text, PRECISIONS)) for gate in gates),
+    )
 
 
 def benchmark_tables(report: BenchmarkReport) -> list[Table]:
@@ -170,7 +182,7 @@ def _logit_row(parity: LogitParity) -> tuple[str, ...]:
     )
 
 
-def _accuracy_row(accuracy: Accuracy) -> tuple[str, ...]:
+def _accuracy_row(accuracy: ChainAccuracy) -> tuple[str, ...]:
     interval = accuracy.top1_interval_percent
     return (
         accuracy.chain,
@@ -208,7 +220,7 @@ def _speed(timing: Timing | None) -> tuple[str, str, str]:
     return f"{timing.latency_ms_p50:.2f}", *speedup_cells(timing)
 
 
-def _accuracy_change(accuracies: Sequence[Accuracy]) -> str:
+def _accuracy_change(accuracies: Sequence[ChainAccuracy]) -> str:
     top1 = {accuracy.chain: accuracy.top1_percent for accuracy in accuracies}
     return f"{top1['pytorch']:.1f} % → {top1['engine']:.1f} %" if top1 else ""
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
-from ccr_deploy.core.precisions import EnginePrecision, Precision
+from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision, Precision
 from ccr_deploy.core.records import Record, canonical_json
 from ccr_deploy.core.stages import Schedule
 
@@ -116,7 +116,7 @@ class ResolvedTarget(Record, frozen=True):
     @property
     def graph_precision(self) -> Precision:
         """The precision of the graph that the engine is built from."""
-        return "fp32" if self.precision == "bf16" else self.precision
+        return PRECISIONS[self.precision].graph
 
     @property
     def digest(self) -> str:

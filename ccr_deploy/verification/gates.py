@@ -1,125 +1,196 @@
-"""The demands that an engine must meet. Each limit can be changed by its name."""
+"""The demands that an engine must meet, a row each: help, README, reports and results are made from the rows.
+
+An FP32 engine computes what the checkpoint does in another order of summation, so that a bit flips only if
+its pre-binarization activation is within rounding of 0, and logits differ in the last digits.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from math import inf
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
+from ccr_deploy.core.precisions import PRECISIONS, coarsest
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.verification.results import GateResult
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from typing import Any, TypeAlias
 
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
-    from ccr_deploy.verification.results import Accuracy, CodeParity, Level, LogitParity
+    from ccr_deploy.verification.results import ChainAccuracy, CodeParity, GateResult, Level, LogitParity
+
+    Limit: TypeAlias = float | Callable[[Bundle], float]
+    """A number, or what makes one of the bundle that is verified."""
+
+NO_LIMIT = "-"
+
+_Measured = TypeVar("_Measured")
+
+
+class AccuracyPair(NamedTuple):
+    """A chain's accuracy beside the reference's, on the same images."""
+
+    reference: ChainAccuracy
+    found: ChainAccuracy
 
 
 @dataclass(frozen=True)
-class Gates:
-    """Limits for FP32 engines; `Gates.of` gives those of lower precisions.
+class Gate(Generic[_Measured]):
+    """One demand on what was measured of a graph and of an engine.
 
-    An FP32 engine computes what the checkpoint does in another order of summation, so that a bit flips
-    only where the value before the sign is within rounding of 0, and logits differ in the last digits.
+    It is typed as `name` on the command line and called `label` in reports; `help` says what it is about.
+    `measure` takes a number from what was measured, or None if the gate is not for that. `limits` are by
+    precision; a precision without one does not have the gate.
     """
 
-    max_unexplained_flips: float = 0
-    """Flipped bits that FP32's rounding does not explain; for FP32 engines alone."""
-    max_flipped_percent: float = 0.1
-    """Flipped bits, in percent of all."""
-    min_cosine: float = 0.9999
-    """The smallest cosine between an image's logits and the reference's (not the chain's)."""
-    min_same_top1_percent: float = 99.0
-    """Images for which classifier, chain and baseline answer as the reference does."""
-    max_top1_loss_points: float = 0.5
-    """Top-1 accuracy lost against the reference, in percentage points (labelled images only)."""
+    name: str
+    label: str
+    help: str
+    measure: Callable[[_Measured], float | None]
+    direction: Literal["at most", "at least"]
+    limits: Mapping[EnginePrecision, Limit]
+
+    def holds(self, found: float, limit: float) -> bool:
+        """Whether a number is within a limit; NaN is within none."""
+        return found <= limit if self.direction == "at most" else found >= limit
+
+    def limit_text(self, precision: EnginePrecision) -> str:
+        """The limit for engines of a precision, for people."""
+        limit = self.limits.get(PRECISIONS[precision].gates)
+        return NO_LIMIT if limit is None else "the model's" if callable(limit) else f"{limit:g}"
+
+
+CODE_GATES: tuple[Gate[CodeParity], ...] = (
+    Gate(
+        name="max-unexplained-flips",
+        label="unexplained flips",
+        help="bits that rounding does not explain",
+        measure=lambda parity: parity.unexplained_flips,
+        direction="at most",
+        limits={"fp32": 0},
+    ),
+    Gate(
+        name="max-flipped-percent",
+        label="flipped bits (%)",
+        help="bits that differ",
+        measure=lambda parity: 100 * parity.flipped_bits / parity.bits,
+        direction="at most",
+        limits={"fp32": 0.1, "fp16": 0.2, "bf16": 2, "int8": 2},
+    ),
+)
+"""Of the encoder's codes against the reference's."""
+
+LOGIT_GATES: tuple[Gate[LogitParity], ...] = (
+    Gate(
+        name="min-cosine",
+        label="cosine",
+        help="logits, the worst image",
+        # A flipped bit may move a chain's logits: its answer is what counts.
+        measure=lambda parity: None if parity.stage == "chain" else parity.min_cosine,
+        direction="at least",
+        limits={"fp32": 0.9999, "fp16": 0.999, "bf16": 0.995, "int8": 0.98},
+    ),
+    Gate(
+        name="min-same-top1-percent",
+        label="same top-1 (%)",
+        help="answers equal to PyTorch's",
+        measure=lambda parity: 100 * parity.same_top1 / parity.images,
+        direction="at least",
+        limits={"fp32": 99, "fp16": 99, "bf16": 95, "int8": 95},
+    ),
+)
+"""Of the logits of classifier, chain and baseline against the reference's."""
+
+ACCURACY_GATES: tuple[Gate[AccuracyPair], ...] = (
+    Gate(
+        name="max-top1-loss-points",
+        label="top-1 loss (points)",
+        help="accuracy, where images are labelled",
+        measure=lambda pair: pair.reference.top1_percent - pair.found.top1_percent,
+        direction="at most",
+        limits={"fp32": 0.5, "fp16": 0.3, "bf16": 1, "int8": 1},
+    ),
+)
+"""Of the whole chain's accuracy, in percentage points."""
+
+GATES: tuple[Gate[Any], ...] = (*CODE_GATES, *LOGIT_GATES, *ACCURACY_GATES)
+
+
+@dataclass(frozen=True)
+class GateLimits:
+    """The limits of one verification, by the gates' names; a gate without one is left out."""
+
+    by_name: Mapping[str, float]
 
     @classmethod
-    def of(cls, precisions: Collection[EnginePrecision]) -> Gates:
-        """The limits for a chain's engines: those of the coarsest precision among them."""
-        return _GATES[max(precisions, key=list(_GATES).index)]
+    def of(cls, precisions: Collection[EnginePrecision], bundle: Bundle) -> GateLimits:
+        """The limits for a chain's engines: those of the coarsest precision among them.
 
-    def changed(self, changes: Iterable[str]) -> Gates:
-        """The gates with limits changed by ``name=value``, dashes for underscores.
+        Args:
+            precisions: the engines'.
+            bundle: which they are built from.
+        """
+        column = coarsest(precisions).gates
+        limits = {gate.name: gate.limits[column] for gate in GATES if column in gate.limits}
+        return cls({name: limit(bundle) if callable(limit) else limit for name, limit in limits.items()})
+
+    def changed(self, changes: Iterable[str]) -> GateLimits:
+        """The limits with some changed by ``name=value``; underscores do for dashes.
 
         Raises:
             WrongUsageError: there is no such gate, or the value is no number.
         """
-        gates = self
-        names = [field.name for field in fields(Gates)]
+        known = [gate.name for gate in GATES]
+        limits = dict(self.by_name)
         for change in changes:
             name, _, value = change.partition("=")
-            field = name.replace("-", "_")
-            if field not in names:
-                known = ", ".join(name.replace("_", "-") for name in names)
-                raise WrongUsageError(f"there is no gate {name!r}: choose one of {known}")
+            if name.replace("_", "-") not in known:
+                raise WrongUsageError(f"there is no gate {name!r}: choose one of {', '.join(known)}")
             try:
-                gates = replace(gates, **{field: float(value)})
+                limits[name.replace("_", "-")] = float(value)
             except ValueError:
                 raise WrongUsageError(
                     f"gate {name}: {value!r} is no number; write --gate {name}=NUMBER"
                 ) from None
-        return gates
+        return GateLimits(limits)
 
 
-_INT8 = Gates(
-    max_unexplained_flips=inf,
-    max_flipped_percent=2,
-    min_cosine=0.98,
-    min_same_top1_percent=95,
-    max_top1_loss_points=1,
-)
-_GATES: dict[EnginePrecision, Gates] = {
-    "fp32": Gates(),
-    "fp16": Gates(
-        max_unexplained_flips=inf, max_flipped_percent=0.2, min_cosine=0.999, max_top1_loss_points=0.3
-    ),
-    "bf16": replace(_INT8, min_cosine=0.995),
-    "int8": _INT8,
-}
-"""From the finest to the coarsest."""
-
-
-def judge(
-    gates: Gates, codes: Iterable[CodeParity], logits: Iterable[LogitParity], accuracies: Iterable[Accuracy]
+def check_gates(
+    limits: GateLimits,
+    codes: Iterable[CodeParity],
+    logits: Iterable[LogitParity],
+    accuracies: Iterable[ChainAccuracy],
 ) -> tuple[GateResult, ...]:
-    """Every gate's result for graph and engine."""
-    return (
-        *(result for parity in codes for result in _judge_code(gates, parity)),
-        *(result for parity in logits for result in _judge_logits(gates, parity)),
-        *_judge_accuracies(gates, {accuracy.chain: accuracy for accuracy in accuracies}),
-    )
+    """Check every gate on graph and engine.
 
-
-def _judge_code(gates: Gates, parity: CodeParity) -> Iterator[GateResult]:
-    flipped_percent = 100 * parity.flipped_bits / parity.bits
-    if gates.max_unexplained_flips < inf:
-        yield _at_most(
-            "unexplained flips", parity.level, gates.max_unexplained_flips, parity.unexplained_flips
-        )
-    yield _at_most("flipped bits (%)", parity.level, gates.max_flipped_percent, flipped_percent)
-
-
-def _judge_logits(gates: Gates, parity: LogitParity) -> Iterator[GateResult]:
-    same_percent = 100 * parity.same_top1 / parity.images
-    if parity.stage != "chain":  # a flipped bit may move a chain's logits; its answer is what counts
-        yield _at_least(f"{parity.stage} cosine", parity.level, gates.min_cosine, parity.min_cosine)
-    yield _at_least(f"{parity.stage} same top-1 (%)", parity.level, gates.min_same_top1_percent, same_percent)
-
-
-def _judge_accuracies(gates: Gates, accuracies: dict[str, Accuracy]) -> Iterator[GateResult]:
+    Args:
+        limits: of the gates to check.
+        codes: graph's and engine's against the reference's.
+        logits: likewise, of each stage.
+        accuracies: the reference's, the graph's and the engine's; none if no image is labelled.
+    """
+    results: list[GateResult] = []
+    for code in codes:
+        results += _results(CODE_GATES, limits, code.level, code)
+    for logit in logits:
+        results += _results(LOGIT_GATES, limits, logit.level, logit, f"{logit.stage} ")
+    chains = {accuracy.chain: accuracy for accuracy in accuracies}
     levels: tuple[Level, ...] = ("graph", "engine")
     for level in levels:
-        if level in accuracies:
-            loss = accuracies["pytorch"].top1_percent - accuracies[level].top1_percent
-            yield _at_most("top-1 loss (points)", level, gates.max_top1_loss_points, loss)
+        if level in chains:
+            pair = AccuracyPair(chains["pytorch"], chains[level])
+            results += _results(ACCURACY_GATES, limits, level, pair)
+    return tuple(results)
 
 
-def _at_most(gate: str, level: Level, limit: float, found: float) -> GateResult:
-    return GateResult(gate, level, limit, found, passed=found <= limit)
+def _results(
+    gates: Sequence[Gate[_Measured]], limits: GateLimits, level: Level, measured: _Measured, about: str = ""
+) -> Iterator[GateResult]:
+    # Here, so that the commands' help has the rows at once.
+    from ccr_deploy.verification.results import GateResult
 
-
-def _at_least(gate: str, level: Level, limit: float, found: float) -> GateResult:
-    # Written so that NaN fails.
-    return GateResult(gate, level, limit, found, passed=found >= limit)
+    for gate in gates:
+        limit, found = limits.by_name.get(gate.name), gate.measure(measured)
+        if limit is not None and found is not None:
+            yield GateResult(f"{about}{gate.label}", level, limit, found, passed=gate.holds(found, limit))

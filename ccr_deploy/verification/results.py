@@ -44,7 +44,7 @@ class LogitParity(Record, frozen=True):
     same_top1: int
 
 
-class Accuracy(Record, frozen=True):
+class ChainAccuracy(Record, frozen=True):
     """How often a chain names the label; `top1_interval` is bootstrapped by group of images."""
 
     chain: Literal["pytorch", "graph", "engine"]
@@ -113,7 +113,7 @@ class VerificationReport(Record, frozen=True):
     image_count: int
     codes: tuple[CodeParity, ...]
     logits: tuple[LogitParity, ...]
-    accuracies: tuple[Accuracy, ...]
+    accuracies: tuple[ChainAccuracy, ...]
     gates: tuple[GateResult, ...]
     engines: tuple[EngineSummary, ...]
     samples: tuple[SampleAnswer, ...]

@@ -24,10 +24,10 @@ from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.data.images import jpeg_bytes
 from ccr_deploy.verification.answers import Answers, StageRunners, collect
-from ccr_deploy.verification.gates import Gates, judge
+from ccr_deploy.verification.gates import check_gates
 from ccr_deploy.verification.results import (
     SCHEMA_VERSION,
-    Accuracy,
+    ChainAccuracy,
     CodeParity,
     EngineSummary,
     Level,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.engines.store import Engine
+    from ccr_deploy.verification.gates import GateLimits
 
 TIE_MARGIN = 1e-5
 """A bit may flip where the value before the sign is within this part of its layer's spread (1 sigma)."""
@@ -75,7 +76,7 @@ def verify(
     engine: StageRunners,
     engines: Sequence[Engine],
     target: str,
-    gates: Gates,
+    limits: GateLimits,
     progress: Progress = SILENT,
 ) -> VerificationReport:
     """Runs the images through all three and compares.
@@ -107,7 +108,7 @@ def verify(
         codes=codes,
         logits=logits,
         accuracies=accuracies,
-        gates=judge(gates, codes, logits, accuracies),
+        gates=check_gates(limits, codes, logits, accuracies),
         engines=tuple(_summary(engine) for engine in engines),
         samples=_samples(bundle, images, answers["engine"], shown),
         calibration=bundle.manifest.calibration,
@@ -165,7 +166,7 @@ def _logit_parity(
     )
 
 
-def _accuracies(answers: dict[str, Answers], images: ImageSet) -> tuple[Accuracy, ...]:
+def _accuracies(answers: dict[str, Answers], images: ImageSet) -> tuple[ChainAccuracy, ...]:
     labelled = [index for index, label in enumerate(images.labels) if label is not None]
     if not labelled:
         return ()
@@ -178,7 +179,7 @@ def _accuracies(answers: dict[str, Answers], images: ImageSet) -> tuple[Accuracy
         hits = top_k_hits(logits, labels, 1)
         interval = grouped_bootstrap_interval(hits, groups)
         accuracies.append(
-            Accuracy(
+            ChainAccuracy(
                 chain=chain,
                 images=len(labelled),
                 groups=len(set(groups)),

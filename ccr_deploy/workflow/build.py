@@ -9,6 +9,7 @@ from ccr_deploy.backends.base import thread_count
 from ccr_deploy.benchmarking.interleaving import race, timings
 from ccr_deploy.benchmarking.reliability import unreliable_reasons
 from ccr_deploy.benchmarking.worker import Competitor
+from ccr_deploy.core.precisions import CALIBRATED, PRECISIONS
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.verdict import (
@@ -78,10 +79,11 @@ def build_engines(
         raise WrongUsageError("--auto chooses by timing: leave --no-timing out, or name a precision")
     names = stage_precisions(precision) if precision and precision != "auto" else None
     factory = EngineFactory(bundle, target, store, names)
-    wants_int8 = "int8" in {factory.precision(stage) for stage in stages}
+    asked_for = [PRECISIONS[factory.precision(stage)] for stage in stages]
+    lacks_graphs = any(row.is_calibrated and not bundle.has_precision(row.graph) for row in asked_for)
     if precision == "auto":
         factory.backend.check_runs_here()
-    if precision == "auto" or (wants_int8 and not bundle.has_precision("int8")):
+    if precision == "auto" or lacks_graphs:
         bundle = _calibrated(bundle, images, progress)
         factory = EngineFactory(bundle, target, store, names)
     weighable = _weighable(bundle, factory) if precision == "auto" else None
@@ -92,7 +94,7 @@ def build_engines(
         if stage == "baseline" or (asked == "fp32" and not weighable):
             built.append(_build(factory, stage, rebuild, progress))
             continue
-        compared = weighable or ((_rival(bundle, factory, asked), asked) if is_timed else (asked,))
+        compared = weighable or ((_compared_with(bundle, factory, asked), asked) if is_timed else (asked,))
         entries, refused = _build_each(
             factory,
             stage,
@@ -111,7 +113,7 @@ def build_engines(
         verdict = Verdict(
             precision=kept,
             accuracy_budget_points=accuracy_budget_points,
-            high_precision=_high_precision(bundle) if kept == "int8" else (),
+            high_precision=_high_precision(bundle) if PRECISIONS[kept].is_calibrated else (),
             candidates=tuple(map(without_speedup, candidates)) if unreliable else candidates,
             refused=refused,
             unreliable_reasons=unreliable,
@@ -125,20 +127,21 @@ def build_engines(
 
 
 def _calibrated(bundle: Bundle, images: Path | None, progress: Progress) -> Bundle:
-    """The bundle with INT8 graphs and a record of accuracy, calibrated now where it has none."""
+    """The bundle with calibrated graphs and a record of accuracy, calibrated now where it has none."""
     calibration = bundle.manifest.calibration
-    if calibration and calibration.accuracies and bundle.has_precision("int8"):
+    lacking = [PRECISIONS[name].label for name in CALIBRATED if not bundle.has_precision(name)]
+    if calibration and calibration.accuracies and not lacking:
         return bundle
     if images is None:
-        missing = "record of accuracy" if bundle.has_precision("int8") else "INT8 graphs"
+        missing = f"{' and '.join(lacking)} graphs" if lacking else "record of accuracy"
         raise WrongUsageError(
             f"{bundle.path}: no {missing} in it: on the workstation, run "
             f"ccr-deploy calibrate {bundle.path} --images DIR, or give --images DIR here"
         )
-    from ccr_deploy.quantization.recipe import Recipe
+    from ccr_deploy.quantization.recipe import CalibrationRecipe
     from ccr_deploy.workflow.calibrate import calibrate_bundle
 
-    return calibrate_bundle(bundle, images, Recipe(), progress=progress).bundle
+    return calibrate_bundle(bundle, images, CalibrationRecipe(), progress=progress).bundle
 
 
 def _weighable(bundle: Bundle, factory: EngineFactory) -> list[EnginePrecision]:
@@ -158,9 +161,10 @@ def _runs_here(factory: EngineFactory) -> bool:
     return True
 
 
-def _rival(bundle: Bundle, factory: EngineFactory, precision: EnginePrecision) -> EnginePrecision:
+def _compared_with(bundle: Bundle, factory: EngineFactory, precision: EnginePrecision) -> EnginePrecision:
     """What an engine of a precision must be faster than: for INT8 that is FP16, where the device has it."""
-    return "fp16" if precision == "int8" and "fp16" in built_precisions(bundle, factory) else "fp32"
+    built = built_precisions(bundle, factory)
+    return next((other for other in PRECISIONS[precision].compared_with if other in built), "fp32")
 
 
 def _recorded(bundle: Bundle, precision: EnginePrecision) -> PrecisionAccuracy | None:

@@ -15,13 +15,14 @@ from ccr_deploy.bundle.graph_files import add_graph
 from ccr_deploy.bundle.manifest import MANIFEST, CalibrationRecord
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.bundle.writer import writing_bundle
+from ccr_deploy.core.precisions import CALIBRATED
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.errors import BundleError, CalibrationError
 from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
 from ccr_deploy.quantization import model_optimizer
-from ccr_deploy.quantization.int8 import to_int8
+from ccr_deploy.quantization.converters import CALIBRATED_CONVERTERS
 from ccr_deploy.quantization.ranges import RangeCollector
 from ccr_deploy.quantization.sensitivity import LayerSensitivity, proposal, ranked
 from ccr_deploy.quantization.table import (
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import ChainStage
     from ccr_deploy.data.images import ImageItem
-    from ccr_deploy.quantization.recipe import Recipe
+    from ccr_deploy.quantization.recipe import CalibrationRecipe
 
 SENSITIVITY_IMAGES = 128
 
@@ -73,7 +74,7 @@ class Calibration:
 def calibrate_bundle(
     bundle: Bundle,
     images: Path,
-    recipe: Recipe,
+    recipe: CalibrationRecipe,
     *,
     held_out: Path | None = None,
     with_sensitivity: bool = False,
@@ -114,7 +115,7 @@ def calibrate_bundle(
     judged = list_folder(bundle, held_out) if held_out else rest
     held_out_pictures = ReadablePictures(bundle, _spread(judged, recipe.held_out_samples))
     description = printable(str(held_out) if held_out else f"{images}, other groups than those calibrated on")
-    result = _add_int8(graphs, table, held_out_pictures, description, progress)
+    result = _add_calibrated(graphs, table, held_out_pictures, description, progress)
     unreadable = (*pictures.unreadable, *held_out_pictures.unreadable)
     return Calibration(result, table, unreadable, tuple(ranked(sensitivity)))
 
@@ -123,7 +124,7 @@ def calibrate_from_table(
     bundle: Bundle,
     table: CalibrationTable,
     where: Path,
-    recipe: Recipe,
+    recipe: CalibrationRecipe,
     *,
     held_out: Path | None = None,
     progress: Progress = SILENT,
@@ -152,7 +153,7 @@ def calibrate_from_table(
     table = replace(table, high_precision=graphs.checked_layers(kept))
     items = list_folder(bundle, held_out) if held_out else []
     pictures = ReadablePictures(bundle, _spread(items, recipe.held_out_samples))
-    result = _add_int8(graphs, table, pictures, printable(str(held_out or "")), progress)
+    result = _add_calibrated(graphs, table, pictures, printable(str(held_out or "")), progress)
     return Calibration(result, table, tuple(pictures.unreadable), ())
 
 
@@ -184,7 +185,7 @@ def _spread(items: Sequence[ImageItem], count: int) -> list[ImageItem]:
 
 
 def _find_ranges(
-    graphs: CalibratedGraphs, pictures: ReadablePictures, recipe: Recipe, progress: Progress
+    graphs: CalibratedGraphs, pictures: ReadablePictures, recipe: CalibrationRecipe, progress: Progress
 ) -> tuple[dict[ChainStage, StageTable], str, npt.NDArray[np.uint8]]:
     """Every stage's ranges, the digest of the pictures, and up to 128 of them, spread over all."""
     digest = hashlib.sha256()
@@ -218,34 +219,41 @@ def _find_ranges(
     return stages, digest.hexdigest(), np.concatenate(seen)
 
 
-def _add_int8(
+def _add_calibrated(
     graphs: CalibratedGraphs,
     table: CalibrationTable,
     held_out: ReadablePictures,
     description: str,
     progress: Progress,
 ) -> Bundle:
-    """Converts every FP32 graph, measures, and replaces the bundle's INT8 graphs, table and accuracies."""
+    """Converts every FP32 graph, measures, and replaces the bundle's table, its graphs and accuracies."""
     bundle = graphs.bundle
     models = {}
-    with progress.task("quantizing", len(graphs.fp32)) as advance:
-        for graph in graphs.fp32:
-            assert graph.stage != "baseline"
-            models[graph.stage, graph.schedule] = to_int8(
-                graph.stage,
-                load_model(bundle, graph),
-                load_model(bundle, graphs.fp16(graph)),
-                table.stages[graph.stage],
-                table.high_precision,
-            )
-            advance(1)
-    int8 = {stage: models[stage, graphs.collected(stage).schedule] for stage in CHAIN_STAGES}
-    accuracies = measure_accuracies(graphs, int8, held_out, progress) if held_out.items else ()
+    with progress.task("quantizing", len(CALIBRATED) * len(graphs.fp32)) as advance:
+        for precision in CALIBRATED:
+            for graph in graphs.fp32:
+                assert graph.stage != "baseline"
+                models[precision, graph.stage, graph.schedule] = CALIBRATED_CONVERTERS[precision](
+                    graph.stage,
+                    load_model(bundle, graph),
+                    load_model(bundle, graphs.sibling(graph, "fp16")),
+                    table.stages[graph.stage],
+                    table.high_precision,
+                )
+                advance(1)
+    calibrated = {
+        precision: {
+            stage: models[precision, stage, graphs.collected(stage).schedule] for stage in CHAIN_STAGES
+        }
+        for precision in CALIBRATED
+    }
+    accuracies = measure_accuracies(graphs, calibrated, held_out, progress) if held_out.items else ()
     with writing_bundle(bundle.path) as writer:
         if (bundle.path / MANIFEST).read_bytes() != graphs.manifest_file:
             raise BundleError(f"{bundle.path}: another command changed it meanwhile: calibrate again")
         records = tuple(
-            add_graph(writer, model, stage, "int8", schedule) for (stage, schedule), model in models.items()
+            add_graph(writer, model, stage, precision, schedule)
+            for (precision, stage, schedule), model in models.items()
         )
         if not accuracies and (known := _still_valid(bundle, records)):
             description, accuracies = known.images, known.accuracies
@@ -258,16 +266,16 @@ def _add_int8(
             images=description,
             accuracies=accuracies,
         )
-        others = [graph for graph in bundle.manifest.graphs if graph.precision != "int8"]
+        others = [graph for graph in bundle.manifest.graphs if graph.precision not in CALIBRATED]
         manifest = replace(bundle.manifest, graphs=(*others, *records), calibration=calibration)
         writer.commit(manifest)
     return Bundle(bundle.path, manifest)
 
 
-def _still_valid(bundle: Bundle, int8: Sequence[GraphRecord]) -> CalibrationRecord | None:
-    """The bundle's record of accuracy, where the new INT8 graphs are the same as those that it is about."""
-    old = {graph.graph_hash for graph in bundle.manifest.graphs if graph.precision == "int8"}
-    return bundle.manifest.calibration if old == {graph.graph_hash for graph in int8} else None
+def _still_valid(bundle: Bundle, calibrated: Sequence[GraphRecord]) -> CalibrationRecord | None:
+    """The bundle's record of accuracy, if the new graphs are the same as those that it is about."""
+    old = {graph.graph_hash for graph in bundle.manifest.graphs if graph.precision in CALIBRATED}
+    return bundle.manifest.calibration if old == {graph.graph_hash for graph in calibrated} else None
 
 
 def _versions() -> dict[str, str]:

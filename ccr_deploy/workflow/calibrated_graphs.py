@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle.manifest import GraphRecord
     from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.precisions import Precision
     from ccr_deploy.core.stages import ChainStage
 
 
@@ -40,9 +41,9 @@ class CalibratedGraphs:
                 "export it again without --no-fp16"
             )
 
-    def fp16(self, fp32: GraphRecord) -> GraphRecord:
-        """The FP16 graph of the same stage and schedule."""
-        return self.bundle.graph(fp32.stage, "fp16", fp32.schedule)
+    def sibling(self, fp32: GraphRecord, precision: Precision) -> GraphRecord:
+        """The graph of the same stage and schedule in a precision."""
+        return self.bundle.graph(fp32.stage, precision, fp32.schedule)
 
     def collected(self, stage: ChainStage) -> GraphRecord:
         """The FP32 graph that ranges are collected on: the default schedule names every iteration."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.targets.options import REFERENCE_BACKEND
@@ -39,5 +40,5 @@ def built_precisions(bundle: Bundle, factory: EngineFactory) -> list[EnginePreci
     return [
         precision
         for precision in factory.backend.native_precisions()
-        if bundle.has_precision("fp32" if precision == "bf16" else precision)
+        if bundle.has_precision(PRECISIONS[precision].graph)
     ]

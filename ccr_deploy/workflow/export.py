@@ -8,7 +8,7 @@ from ccr_deploy.core.progress import SILENT
 from ccr_deploy.errors import MissingExtraError, WrongUsageError
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.quantization import model_optimizer
-from ccr_deploy.quantization.fp16 import to_fp16
+from ccr_deploy.quantization.converters import CONVERTERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def export_with_fp16(
         schedules=schedules,
         baseline=baseline,
         images=images,
-        to_fp16=to_fp16,
+        converters=CONVERTERS,
         untrained_iterations=untrained_iterations,
         progress=progress,
     )

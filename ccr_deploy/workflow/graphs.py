@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeBackend
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.errors import MissingExtraError
 from ccr_deploy.graphs.canonical_hash import check_graph_hash
 
@@ -35,16 +36,16 @@ def load_model(bundle: Bundle, graph: GraphRecord) -> ir.Model:
 
 
 def graph_runner(bundle: Bundle, graph: GraphRecord) -> OnnxRuntimeRunner:
-    """The graph by ONNX Runtime, node by node; one with FP16 parts by its judge, which rounds as FP16 does.
+    """The graph by ONNX Runtime, node by node; one with FP16 parts by an FP32 graph that rounds as FP16 does.
 
     Raises:
         BundleError, EngineError, MissingExtraError: as their names say.
     """
-    if graph.precision == "fp32":
+    if PRECISIONS[graph.precision].rounding is None:
         return OnnxRuntimeBackend().load_graph(bundle.file(graph.file))
-    from ccr_deploy.quantization.emulation import judge
+    from ccr_deploy.quantization.emulation import emulate
 
-    return model_runner(judge(load_model(bundle, graph)))
+    return model_runner(emulate(load_model(bundle, graph), graph.precision))
 
 
 def model_runner(model: ir.Model) -> OnnxRuntimeRunner:

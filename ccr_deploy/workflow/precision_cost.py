@@ -9,8 +9,9 @@ import numpy as np
 
 from ccr_deploy.bundle.accuracy import compare_precisions
 from ccr_deploy.core.metrics import flipped_bits
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.stages import CHAIN_STAGES
-from ccr_deploy.quantization.emulation import judge
+from ccr_deploy.quantization.emulation import emulate
 from ccr_deploy.quantization.int8 import quantize, without_quantization
 from ccr_deploy.quantization.quantizers import quantizable_layers
 from ccr_deploy.quantization.sensitivity import LayerSensitivity, work_shares
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.backends.base import Runner
     from ccr_deploy.bundle.accuracy import PrecisionAccuracy
-    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.precisions import EnginePrecision, Precision
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import ChainStage
     from ccr_deploy.quantization.table import StageTable
@@ -40,18 +41,27 @@ BATCH = 8
 
 def measure_accuracies(
     graphs: CalibratedGraphs,
-    int8: Mapping[ChainStage, ir.Model],
+    calibrated: Mapping[Precision, Mapping[ChainStage, ir.Model]],
     pictures: ReadablePictures,
     progress: Progress,
 ) -> tuple[PrecisionAccuracy, ...]:
-    """FP32, FP16, BF16 and INT8 on held-out pictures, computed from the graphs on this CPU."""
-    fp32 = {stage: load_model(graphs.bundle, graphs.collected(stage)) for stage in CHAIN_STAGES}
-    fp16 = {stage: load_model(graphs.bundle, graphs.fp16(graphs.collected(stage))) for stage in CHAIN_STAGES}
-    models: dict[EnginePrecision, Mapping[ChainStage, ir.Model]] = {
-        "fp32": fp32,
-        "fp16": {stage: judge(model) for stage, model in fp16.items()},
-        "bf16": {stage: judge(model, "bf16") for stage, model in fp16.items()},
-        "int8": {stage: judge(model) for stage, model in int8.items()},
+    """Every precision on held-out pictures, computed from the graphs on this CPU.
+
+    Args:
+        graphs: the bundle's.
+        calibrated: the graphs that are not in the bundle yet.
+        pictures: to run.
+        progress: told of every picture.
+    """
+
+    def graph(precision: Precision, stage: ChainStage) -> ir.Model:
+        if precision in calibrated:
+            return calibrated[precision][stage]
+        return load_model(graphs.bundle, graphs.sibling(graphs.collected(stage), precision))
+
+    models = {
+        row.name: {stage: emulate(graph(row.emulated_graph, stage), row.name) for stage in CHAIN_STAGES}
+        for row in PRECISIONS.values()
     }
     codes: dict[EnginePrecision, list[Bytes]] = {precision: [] for precision in models}
     logits: dict[EnginePrecision, list[Floats]] = {precision: [] for precision in models}

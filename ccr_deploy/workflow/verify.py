@@ -8,7 +8,7 @@ from ccr_deploy.core.progress import SILENT
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.targets.schema import REFERENCE_TARGET
 from ccr_deploy.verification.answers import StageRunners
-from ccr_deploy.verification.gates import Gates
+from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.verify import verify
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
 from ccr_deploy.workflow.graphs import graph_runner
@@ -48,7 +48,7 @@ def verify_bundle(
 
     factory = compared_factory(bundle, target, store, precision)
     precisions = [factory.precision(stage) for stage in bundle_stages(bundle)]
-    gates = Gates.of(precisions).changed(changed_gates)
+    limits = GateLimits.of(precisions, bundle).changed(changed_gates)
     engines = {stage: factory.find(stage) for stage in bundle_stages(bundle)}
     image_set = folder_images(bundle, images) if images else sample_images(bundle)
     reference = EngineFactory(bundle, REFERENCE_TARGET, store)
@@ -64,6 +64,6 @@ def verify_bundle(
         engine=StageRunners(**{stage: factory.load(engine) for stage, engine in engines.items()}),
         engines=list(engines.values()),
         target=target,
-        gates=gates,
+        limits=limits,
         progress=progress,
     )

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from ccr_deploy.verification.gates import Gates
+from ccr_deploy.bundle.reader import Bundle
+from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.verify import TIE_MARGIN
 from tests.arm.differences import differences
 from tests.arm.processors import CORTEX_A76, PROCESSORS
 from tests.arm.sides import Arm, run, run_chain
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.arm.differences import Differences
@@ -62,23 +64,28 @@ def compare(
     return run_both
 
 
+def limits(demo: Path, precision: Precision) -> Mapping[str, float]:
+    """The gates' limits for the demo's engines in a precision."""
+    return GateLimits.of([precision], Bundle.open(demo / "bundle")).by_name
+
+
 @pytest.mark.parametrize("target", ["cpu", "cpu-openvino"])
-def test_fp32_payloads_are_equal_but_for_ties(compare: Compare, target: str) -> None:
+def test_fp32_payloads_are_equal_but_for_ties(compare: Compare, demo: Path, target: str) -> None:
     found = compare(target, "fp32")
     assert found.images == 320
     assert found.furthest_flip <= TIE_MARGIN
     assert found.same_answers == found.images
-    assert found.smallest_cosine >= Gates.of(["fp32"]).min_cosine
+    assert found.smallest_cosine >= limits(demo, "fp32")["min-cosine"]
     assert found.largest_logit_difference < 1e-3
 
 
-def test_int8_of_openvino_is_within_the_gates(compare: Compare) -> None:
+def test_int8_of_openvino_is_within_the_gates(compare: Compare, demo: Path) -> None:
     found = compare("cpu-openvino", "int8")
-    gates = Gates.of(["int8"])
+    allowed = limits(demo, "int8")
     assert found.images == 320
-    assert found.flipped_percent <= gates.max_flipped_percent
-    assert found.same_answers_percent >= gates.min_same_top1_percent
-    assert found.smallest_cosine >= gates.min_cosine
+    assert found.flipped_percent <= allowed["max-flipped-percent"]
+    assert found.same_answers_percent >= allowed["min-same-top1-percent"]
+    assert found.smallest_cosine >= allowed["min-cosine"]
 
 
 def test_int8_of_the_images_onnxruntime_is_refused(root: RootFolder, demo: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from benchmarks.readme import DOCUMENTS, filled, tables
 from ccr_deploy.cli import cli
-from ccr_deploy.verification.gates import Gates
+from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.verification.gates import GATES
 from tests.support.cli_runner import run
 
 if TYPE_CHECKING:
@@ -71,14 +72,12 @@ def test_the_readme_lists_every_command() -> None:
 
 def test_the_readme_and_the_help_state_the_gates_as_they_are() -> None:
     shown = run("verify", "--help").stdout
-    limits = [vars(Gates.of([precision])) for precision in ("fp32", "fp16", "bf16", "int8")]
-    for field in limits[0]:
-        name = field.replace("_", "-")
-        expected = [f"{gates[field]:g}" for gates in limits]
-        (stated,) = re.findall(rf"^\| `{name}` \| (.*) \| [^|]* \|$", README, flags=re.MULTILINE)
-        assert stated.replace("–", "inf").split(" | ") == expected
-        (helped,) = re.findall(rf"^ +{name} +((?:[\d.-]+ +){{4}})", shown, flags=re.MULTILINE)
-        assert helped.replace("-", "inf").split() == expected
+    for gate in GATES:
+        expected = [gate.limit_text(precision) for precision in PRECISIONS]
+        (stated,) = re.findall(rf"^\| `{gate.name}`: {gate.help} \| (.*) \|$", README, flags=re.MULTILINE)
+        assert stated.split(" | ") == expected
+        (helped,) = re.findall(rf"^ +{gate.name} +(.*?) +{gate.help}$", shown, flags=re.MULTILINE)
+        assert helped.split() == expected
 
 
 def test_every_file_that_a_document_links_to_exists() -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import asdict
 
 from ccr_deploy import __version__
-from ccr_deploy.core.records import to_json
 from ccr_deploy.codec.payload import PayloadHeader
 from ccr_deploy.core.atomic import writing
+from ccr_deploy.core.records import to_json
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import RepositoryError, WrongUsageError
 from ccr_deploy.packaging.triton.models import LABELS_FILE, PAYLOAD, repository_models
@@ -145,7 +145,7 @@ def _write_payload_step(folder: Path, manifest: Manifest) -> None:
         shutil.copyfile(package / module, copy)
     shutil.copyfile(package / "packaging" / "triton" / "payload_step.py", folder / "model.py")
     header = {field.name: getattr(manifest.contract, field.name) for field in fields(PayloadHeader)}
-    _write(folder / CONTRACT_FILE, json.dumps(header, indent=2) + "\n")
+    _write(folder / CONTRACT_FILE, to_json(header) + "\n")
 
 
 def _labels(manifest: Manifest) -> str:

@@ -27,7 +27,7 @@ from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import EngineError
 from ccr_deploy.graphs.passes import QuantizeInFp32Pass
-from ccr_deploy.quantization.emulation import judge
+from ccr_deploy.quantization.emulation import emulate
 from ccr_deploy.targets.schema import load_target, resolve
 from ccr_deploy.workflow.graphs import load_model, model_runner
 
@@ -78,7 +78,7 @@ def graph_answers(
     for stage, name in (("encoder", "image"), ("classifier", "code")):
         schedule = "iteration-major" if stage == "encoder" else None
         model = load_model(bundle, bundle.graph(stage, "int8", schedule))
-        with model_runner(judge(held_to_7_bits(model) if weight_bits == 7 else model)) as runner:
+        with model_runner(emulate(held_to_7_bits(model) if weight_bits == 7 else model, "int8")) as runner:
             (found[stage],) = runner.infer({name: feeds[name]}).values()
     return found
 

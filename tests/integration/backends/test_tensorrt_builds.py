@@ -41,7 +41,7 @@ from ccr_deploy.models.presets import preset
 from ccr_deploy.quantization.fp16 import cast
 from ccr_deploy.quantization.int8 import to_int8
 from ccr_deploy.quantization.quantizers import layers, quantized_activations
-from ccr_deploy.quantization.recipe import Recipe
+from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.quantization.table import StageTable, TensorRange
 from ccr_deploy.targets.options import Batch, RtxOptions
 from ccr_deploy.workflow.calibrate import calibrate_bundle
@@ -98,7 +98,7 @@ def calibrated_preset(
         (pictures / f"{number}.png").write_bytes(path.read_bytes())
     checkpoint = untrained_checkpoint(config)
     exported = export_with_fp16(checkpoint, folder / "bundle", schedules=schedules, images=pictures)
-    return calibrate_bundle(exported, pictures, Recipe(samples=8)).bundle
+    return calibrate_bundle(exported, pictures, CalibrationRecipe(samples=8)).bundle
 
 
 def build_all(bundle: Bundle, engines: EngineStore) -> None:
@@ -343,7 +343,7 @@ def test_int8_from_a_graph_without_quantized_convolutions_is_an_error(
         if graph.precision == "fp32" and graph.schedule in {None, "iteration-major"}
         for layer in layers(load_model(bundle, graph))
     ]
-    recipe = Recipe(samples=8, keep_high_precision=tuple(every))
+    recipe = CalibrationRecipe(samples=8, keep_high_precision=tuple(every))
     unquantized = calibrate_bundle(bundle, calibrated_demo.pictures, recipe).bundle
     factory = EngineFactory(unquantized, "rtx", engines, {"encoder": "int8"})
     with pytest.raises(

@@ -23,7 +23,7 @@ from ccr_deploy.graphs.convolutions import convolutions, quantized_convolutions
 from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
 from ccr_deploy.models.family import HIGH_PRECISION_LAYERS, layer_of, signal_of
 from ccr_deploy.models.presets import preset
-from ccr_deploy.quantization.emulation import judge
+from ccr_deploy.quantization.emulation import emulate
 from ccr_deploy.quantization.fp16 import cast, fp16_nodes
 from ccr_deploy.quantization.int8 import (
     activation_scales,
@@ -33,7 +33,7 @@ from ccr_deploy.quantization.int8 import (
 )
 from ccr_deploy.quantization.quantizers import quantized_activations
 from ccr_deploy.quantization.ranges import RangeCollector
-from ccr_deploy.quantization.recipe import Recipe
+from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.quantization.table import StageTable, TensorRange, read_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle, calibrate_from_table
 from ccr_deploy.workflow.graphs import graph_runner, load_model, model_runner
@@ -68,7 +68,7 @@ def flipped_percent(codes: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) 
 
 
 def codes_of(model: ir.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    with model_runner(judge(model)) as runner:
+    with model_runner(emulate(model, "fp16")) as runner:
         return runner.infer({"image": images})["code"].astype(np.uint8)
 
 
@@ -199,7 +199,7 @@ def test_without_a_folder_of_their_own_held_out_pictures_are_of_other_groups(
 ) -> None:
     copied = copy_of(calibrated_demo.bundle, tmp_path)
     images = calibrated_demo.folder / "images"
-    result = calibrate_bundle(copied, images, Recipe(samples=100, method="minmax"))
+    result = calibrate_bundle(copied, images, CalibrationRecipe(samples=100, method="minmax"))
     record = result.bundle.manifest.calibration
     assert record is not None
     groups = {path.parent for path in images.rglob("*.png")}
@@ -244,7 +244,7 @@ def test_the_same_table_makes_the_same_graphs_without_any_picture(
     copied = copy_of(calibrated_demo.bundle, tmp_path)
     path = tmp_path / "ranges.json"
     path.write_text(calibrated_demo.calibration.table.to_json())
-    result = calibrate_from_table(copied, read_table(path), path, Recipe())
+    result = calibrate_from_table(copied, read_table(path), path, CalibrationRecipe())
     assert result.bundle.manifest == calibrated_demo.bundle.manifest
     assert Bundle.open(copied.path).manifest == calibrated_demo.bundle.manifest
 
@@ -254,7 +254,7 @@ def test_other_layers_in_high_precision_make_other_graphs_and_void_the_record(
 ) -> None:
     copied = copy_of(calibrated_demo.bundle, tmp_path)
     table = calibrated_demo.calibration.table
-    recipe = Recipe(keep_high_precision=("stem",))
+    recipe = CalibrationRecipe(keep_high_precision=("stem",))
     result = calibrate_from_table(copied, table, tmp_path / "ranges.json", recipe)
     record = result.bundle.manifest.calibration
     assert record is not None
@@ -263,7 +263,7 @@ def test_other_layers_in_high_precision_make_other_graphs_and_void_the_record(
 
 
 def test_a_layer_that_does_not_exist_cannot_be_kept(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
-    recipe = Recipe(keep_high_precision=("stem", "steam"))
+    recipe = CalibrationRecipe(keep_high_precision=("stem", "steam"))
     table = calibrated_demo.calibration.table
     with pytest.raises(WrongUsageError, match=r"no layer 'steam'.*choose from stem, cell1/input_conv"):
         calibrate_from_table(calibrated_demo.bundle, table, tmp_path / "ranges.json", recipe)
@@ -273,7 +273,7 @@ def test_a_table_of_other_pixels_is_refused(calibrated_demo: CalibratedDemo, tmp
     table = calibrated_demo.calibration.table
     other = structs.replace(table, preprocessing=structs.replace(table.preprocessing, resize_filter="box"))
     with pytest.raises(CalibrationError, match=r"ranges\.json: field preprocessing"):
-        calibrate_from_table(calibrated_demo.bundle, other, tmp_path / "ranges.json", Recipe())
+        calibrate_from_table(calibrated_demo.bundle, other, tmp_path / "ranges.json", CalibrationRecipe())
 
 
 def test_a_failed_calibration_leaves_the_bundle_as_it_was(
@@ -282,7 +282,7 @@ def test_a_failed_calibration_leaves_the_bundle_as_it_was(
     copied = copy_of(calibrated_demo.bundle, tmp_path)
     before = {path.name: path.read_bytes() for path in copied.path.iterdir()}
     with pytest.raises(CalibrationError, match="256 pictures, 300 were asked for: give --samples 256"):
-        calibrate_bundle(copied, calibrated_demo.pictures, Recipe(samples=300))
+        calibrate_bundle(copied, calibrated_demo.pictures, CalibrationRecipe(samples=300))
     assert {path.name: path.read_bytes() for path in copied.path.iterdir()} == before
 
 

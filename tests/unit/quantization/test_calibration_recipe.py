@@ -9,7 +9,7 @@ import pytest
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
 from ccr_deploy.models.presets import PRESETS
-from ccr_deploy.quantization.recipe import Recipe, read_recipe
+from ccr_deploy.quantization.recipe import CalibrationRecipe, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[3] / "calibration").glob("*.toml"))
 
@@ -29,8 +29,8 @@ def test_shipped_recipes_say_which_images_how_many_and_which_method(path: Path) 
 
 
 def test_a_method_is_named_with_its_parameter_if_it_has_one() -> None:
-    assert Recipe(method="percentile", percentile=99.5).method_name == "percentile 99.5"
-    assert Recipe(method="entropy").method_name == "entropy"
+    assert CalibrationRecipe(method="percentile", percentile=99.5).method_name == "percentile 99.5"
+    assert CalibrationRecipe(method="entropy").method_name == "entropy"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from ccr_deploy.quantization.emulation import judge
+from ccr_deploy.quantization.emulation import emulate
 
 FACTOR = np.float16(1.0009765625)  # the next after 1
 VALUES = np.linspace(-3, 3, 1001, dtype=np.float32)
@@ -42,17 +42,17 @@ def run(model: ir.Model) -> np.ndarray:
 
 def test_it_answers_as_fp16_does(model: ir.Model) -> None:
     expected = (VALUES.astype(np.float16) * FACTOR).astype(np.float32)
-    np.testing.assert_array_equal(run(judge(model)), expected)
+    np.testing.assert_array_equal(run(emulate(model, "fp16")), expected)
     assert (expected != VALUES * np.float32(FACTOR)).any()
 
 
 def test_with_bf16_it_rounds_to_bf16(model: ir.Model) -> None:
     low = ml_dtypes.bfloat16
     expected = (VALUES.astype(low).astype(np.float32) * np.float32(FACTOR)).astype(low).astype(np.float32)
-    np.testing.assert_array_equal(run(judge(model, "bf16")), expected)
+    np.testing.assert_array_equal(run(emulate(model, "bf16")), expected)
 
 
 def test_the_graph_itself_stays_as_it_was(model: ir.Model) -> None:
     before = ir.to_proto(model).SerializeToString()
-    judge(model)
+    emulate(model, "fp16")
     assert ir.to_proto(model).SerializeToString() == before

@@ -21,7 +21,7 @@ from ccr_deploy.reporting.tables import (
     verification_tables,
 )
 from ccr_deploy.verification.results import (
-    Accuracy,
+    ChainAccuracy,
     CodeParity,
     EngineSummary,
     GateResult,
@@ -42,8 +42,8 @@ def code(level: str, flipped: int, equal: int) -> CodeParity:
     )
 
 
-def accuracy(chain: str, top1: float) -> Accuracy:
-    return Accuracy(
+def accuracy(chain: str, top1: float) -> ChainAccuracy:
+    return ChainAccuracy(
         chain=chain,
         images=40,
         groups=8,

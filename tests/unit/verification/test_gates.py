@@ -1,15 +1,16 @@
 """Gates: what passes, what fails, and that nothing undefined passes."""
 
-import dataclasses
-from dataclasses import fields
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from ccr_deploy.core.metrics import Interval
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.verification.gates import Gates, judge
-from ccr_deploy.verification.results import Accuracy, CodeParity, GateResult, LogitParity
+from ccr_deploy.verification import gates
+from ccr_deploy.verification.gates import CODE_GATES, GATES, GateLimits, check_gates
+from ccr_deploy.verification.results import ChainAccuracy, CodeParity, GateResult, LogitParity
 
 CODE = CodeParity(
     level="engine", images=10, bits=10_000, flipped_bits=0, unexplained_flips=0, equal_payloads=10
@@ -18,11 +19,12 @@ LOGITS = LogitParity(
     stage="classifier", level="engine", images=200, max_difference=1e-6, min_cosine=1.0, same_top1=200
 )
 NAN = float("nan")
-DEFAULT = Gates()
+BUNDLE: Any = None  # no limit depends on it
+FP32 = GateLimits.of(["fp32"], BUNDLE)
 
 
-def accuracy(chain: str, top1: float) -> Accuracy:
-    return Accuracy(
+def accuracy(chain: str, top1: float) -> ChainAccuracy:
+    return ChainAccuracy(
         chain=chain,
         images=100,
         groups=10,
@@ -37,21 +39,21 @@ def named(results: tuple[GateResult, ...], gate: str) -> GateResult:
     return found
 
 
-def judge_code(gates: Gates = DEFAULT, **changes) -> tuple[GateResult, ...]:
-    return judge(gates, [replace(CODE, **changes)], [], [])
+def judge_code(limits: GateLimits = FP32, **changes) -> tuple[GateResult, ...]:
+    return check_gates(limits, [replace(CODE, **changes)], [], [])
 
 
-def judge_logits(gates: Gates = DEFAULT, **changes) -> tuple[GateResult, ...]:
-    return judge(gates, [], [replace(LOGITS, **changes)], [])
+def judge_logits(limits: GateLimits = FP32, **changes) -> tuple[GateResult, ...]:
+    return check_gates(limits, [], [replace(LOGITS, **changes)], [])
 
 
 def judge_accuracy(reference: float, engine: float) -> GateResult:
-    results = judge(Gates(), [], [], [accuracy("pytorch", reference), accuracy("engine", engine)])
+    results = check_gates(FP32, [], [], [accuracy("pytorch", reference), accuracy("engine", engine)])
     return named(results, "top-1 loss (points)")
 
 
 def test_equal_codes_and_logits_pass_every_gate():
-    assert all(result.passed for result in judge(Gates(), [CODE], [LOGITS], []))
+    assert all(result.passed for result in check_gates(FP32, [CODE], [LOGITS], []))
 
 
 def test_one_unexplained_flip_fails():
@@ -107,65 +109,88 @@ def test_the_loss_is_the_reference_s_accuracy_less_the_engine_s():
 
 
 def test_without_labels_there_is_no_gate_of_accuracy():
-    assert judge(Gates(), [], [], []) == ()
+    assert check_gates(FP32, [], [], []) == ()
 
 
 def test_graph_and_engine_are_judged_apart():
     bad_engine = replace(CODE, unexplained_flips=1)
-    results = judge(Gates(), [replace(CODE, level="graph"), bad_engine], [], [])
+    results = check_gates(FP32, [replace(CODE, level="graph"), bad_engine], [], [])
     verdicts = {result.level: result.passed for result in results if result.gate == "unexplained flips"}
     assert verdicts == {"graph": True, "engine": False}
 
 
 def test_graph_and_engine_accuracies_are_judged_apart():
     accuracies = [accuracy("pytorch", 70), accuracy("graph", 70), accuracy("engine", 60)]
-    results = judge(Gates(), [], [], accuracies)
+    results = check_gates(FP32, [], [], accuracies)
     assert [(result.level, result.passed) for result in results] == [("graph", True), ("engine", False)]
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Gates)])
+@pytest.mark.parametrize("name", [gate.name.replace("-", "_") for gate in GATES])
 def test_every_gate_can_be_changed_by_its_name_with_dashes(name):
-    changed = Gates().changed([f"{name.replace('_', '-')}=0.25"])
-    assert changed == dataclasses.replace(Gates(), **{name: 0.25})
+    changed = FP32.changed([f"{name.replace('_', '-')}=0.25"])
+    assert changed.by_name == {**FP32.by_name, name.replace("_", "-"): 0.25}
 
 
 def test_several_gates_can_be_changed():
-    changed = Gates().changed(["min-cosine=0.5", "max_top1_loss_points=2"])
-    assert changed == Gates(min_cosine=0.5, max_top1_loss_points=2)
+    changed = FP32.changed(["min-cosine=0.5", "max_top1_loss_points=2"])
+    assert changed.by_name == {**FP32.by_name, "min-cosine": 0.5, "max-top1-loss-points": 2}
 
 
 def test_a_changed_limit_is_the_one_that_counts():
-    gates = Gates().changed(["max-unexplained-flips=3"])
-    assert named(judge_code(gates, unexplained_flips=3), "unexplained flips").passed
-    assert not named(judge_code(gates, unexplained_flips=4), "unexplained flips").passed
+    limits = FP32.changed(["max-unexplained-flips=3"])
+    assert named(judge_code(limits, unexplained_flips=3), "unexplained flips").passed
+    assert not named(judge_code(limits, unexplained_flips=4), "unexplained flips").passed
 
 
 def test_without_changes_the_gates_stay():
-    assert Gates(min_cosine=0.5).changed([]) == Gates(min_cosine=0.5)
+    changed = FP32.changed(["min-cosine=0.5"])
+    assert changed.changed([]) == changed
 
 
 def test_an_unknown_gate_is_refused_and_the_known_ones_listed():
     with pytest.raises(WrongUsageError, match=r"no gate 'cosine': choose one of .*min-cosine"):
-        Gates().changed(["cosine=0.5"])
+        FP32.changed(["cosine=0.5"])
 
 
 @pytest.mark.parametrize("value", ["", "=", "=high"])
 def test_a_limit_that_is_no_number_is_refused(value):
     with pytest.raises(WrongUsageError, match="is no number; write --gate min-cosine=NUMBER"):
-        Gates().changed([f"min-cosine{value}"])
+        FP32.changed([f"min-cosine{value}"])
 
 
 def test_a_chain_is_held_to_the_limits_of_its_coarsest_engine() -> None:
-    assert Gates.of(["fp32", "fp32"]) == Gates()
-    assert Gates.of(["int8", "fp32"]) == Gates.of(["fp16", "int8"]) == Gates.of(["int8"])
-    assert Gates.of(["fp16", "fp32"]).max_top1_loss_points == 0.3
-    assert Gates.of(["int8"]).max_top1_loss_points == Gates.of(["bf16"]).max_top1_loss_points == 1
+    def of(*precisions):
+        return GateLimits.of(precisions, BUNDLE).by_name
+
+    assert of("fp32", "fp32") == FP32.by_name
+    assert of("int8", "fp32") == of("fp16", "int8") == of("int8")
+    assert of("fp16", "fp32")["max-top1-loss-points"] == 0.3
+    assert of("int8")["max-top1-loss-points"] == of("bf16")["max-top1-loss-points"] == 1
 
 
 def test_unexplained_flips_are_judged_in_fp32_alone() -> None:
     flips = replace(CODE, unexplained_flips=1)
-    assert not all(result.passed for result in judge(Gates(), [flips], [], []))
-    results = judge(Gates.of(["int8"]), [flips], [], [])
+    assert not all(result.passed for result in check_gates(FP32, [flips], [], []))
+    results = check_gates(GateLimits.of(["int8"], BUNDLE), [flips], [], [])
     assert [result.gate for result in results] == ["flipped bits (%)"]
-    strict = Gates.of(["int8"]).changed(["max-unexplained-flips=0"])
-    assert not all(result.passed for result in judge(strict, [flips], [], []))
+    strict = GateLimits.of(["int8"], BUNDLE).changed(["max-unexplained-flips=0"])
+    assert not all(result.passed for result in check_gates(strict, [flips], [], []))
+
+
+def test_a_limit_may_come_from_the_bundle(monkeypatch) -> None:
+    gate = replace(CODE_GATES[1], limits={"fp32": lambda bundle: bundle / 2})
+    monkeypatch.setattr(gates, "GATES", (gate,))
+    bundle: Any = 3
+    assert GateLimits.of(["fp32"], bundle).by_name == {"max-flipped-percent": 1.5}
+    assert gate.limit_text("fp32") == "the model's"
+
+
+@pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.name)
+def test_nan_is_within_no_limit(gate) -> None:
+    assert not gate.holds(NAN, 0)
+
+
+def test_every_precision_has_every_gate_but_that_of_unexplained_flips() -> None:
+    for gate in GATES[1:]:
+        assert "-" not in map(gate.limit_text, PRECISIONS)
+    assert [GATES[0].limit_text(precision) for precision in PRECISIONS] == ["0", "-", "-", "-"]

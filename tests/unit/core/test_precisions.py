@@ -1,0 +1,41 @@
+"""The precisions' table: what each row must have, wherever it is read."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from ccr_deploy.core.precisions import CALIBRATED, PRECISIONS, EnginePrecision, Precision, coarsest
+from ccr_deploy.quantization.converters import CALIBRATED_CONVERTERS, CONVERTERS
+from tests.support.cli_runner import run
+
+
+def test_there_is_a_row_for_every_precision_in_the_same_order() -> None:
+    assert tuple(PRECISIONS) == get_args(EnginePrecision)
+    graphs = dict.fromkeys(row.graph for row in PRECISIONS.values())
+    assert tuple(graphs) == get_args(Precision)
+
+
+def test_every_graph_but_fp32_s_has_one_converter() -> None:
+    assert tuple(CALIBRATED_CONVERTERS) == CALIBRATED
+    assert {*CONVERTERS, *CALIBRATED_CONVERTERS, "fp32"} == set(get_args(Precision))
+    assert not CONVERTERS.keys() & CALIBRATED_CONVERTERS.keys()
+
+
+def test_a_precision_is_compared_with_finer_ones() -> None:
+    for row in PRECISIONS.values():
+        for other in row.compared_with:
+            assert coarsest([other, row.name]) is row
+
+
+@pytest.mark.parametrize("command", ["build-engine", "verify", "benchmark"])
+def test_every_precision_is_an_option_in_the_rows_order(command: str) -> None:
+    shown = run(command, "--help").stdout
+    places = [shown.index(f"--{row.name} ") for row in PRECISIONS.values()]
+    assert places == sorted(places)
+
+
+def test_the_coarsest_precision_is_the_last_row() -> None:
+    assert coarsest(["int8", "fp32"]).name == coarsest(["bf16", "int8"]).name == "int8"
+    assert coarsest(["fp16", "bf16", "fp32"]).name == "bf16"
