@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ccr_deploy.bundle.reader import Bundle
-    from tests.conftest import CalibratedDemo
     from tests.containers.library import LibraryAnswers
+    from tests.support.demo import CalibratedDemo
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "scripts" / "check_container_tools.sh"

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ccr_deploy.bundle.reader import Bundle
-    from tests.conftest import CalibratedDemo
     from tests.containers.library import LibraryAnswers
     from tests.containers.podman import Container, Podman
+    from tests.support.demo import CalibratedDemo
 
 INSIDE = """
 import json, os, socket

@@ -26,8 +26,8 @@ from tests.support.cli_runner import run
 from tests.support.processes import hearing_ctrl_c
 
 if TYPE_CHECKING:
-    from tests.conftest import CalibratedDemo
     from tests.support.cli_runner import Outcome
+    from tests.support.demo import CalibratedDemo
 
 WRONG_USAGE, BROKE, INTERRUPTED = 2, 3, 130
 AT_A_PICTURE = """

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from PIL import Image
-from tests.unit.test_images import noise
 
 from ccr_deploy.bundle.reader import Bundle, sha256_of
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.engines.store import EngineStore
 from tests.support.cli_runner import run
+from tests.unit.data.test_images import noise
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import RepositoryError
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import untrained_checkpoint
-from tests.conftest import TINY
+from tests.support.bundles import TINY
 from tests.support.cli_runner import run
 from tests.support.plans import H200, L4, fleet_target, put_plans
 from tests.support.processes import hearing_ctrl_c

@@ -11,6 +11,7 @@ import pytest
 
 from ccr_deploy.backends import backend
 from ccr_deploy.core.gpu import find_gpu
+from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.engines.store import EngineStore
@@ -18,7 +19,6 @@ from ccr_deploy.errors import CcrDeployError, EngineError
 from ccr_deploy.targets.options import CudaOptions
 from ccr_deploy.workflow.build import build_engines
 from ccr_deploy.workflow.verify import verify_bundle
-from tests.conftest import ALL_SCHEDULES
 from tests.support.cli_runner import run
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.bundle.reader import Bundle
-    from tests.conftest import CalibratedDemo
+    from tests.support.demo import CalibratedDemo
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -40,7 +40,7 @@ def test_every_gate_holds(
     assert report.passed, [gate for gate in report.gates if not gate.passed]
 
 
-@pytest.mark.parametrize("schedule", ALL_SCHEDULES)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_gives_the_same_codes(
     calibrated_demo: CalibratedDemo,
     target: Path,

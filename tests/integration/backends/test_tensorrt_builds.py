@@ -26,6 +26,7 @@ from ccr_deploy.backends.build_facts import log_path
 from ccr_deploy.backends.tensorrt.builder import build
 from ccr_deploy.backends.tensorrt.messages import BuildRequest
 from ccr_deploy.bundle.reader import Bundle
+from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.engines.store import EngineStore
@@ -45,15 +46,15 @@ from ccr_deploy.workflow.calibrate import calibrate_bundle
 from ccr_deploy.workflow.export import export_with_fp16
 from ccr_deploy.workflow.graphs import load_model
 from ccr_deploy.workflow.inspect import reproduce
-from tests.conftest import ALL_SCHEDULES, gpu_is_there
 from tests.support.cli_runner import run
+from tests.support.gpu import gpu_is_there
 from tests.support.processes import PATIENCE_SECONDS, heirs, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ccr_deploy.core.progress import Advance
-    from tests.conftest import CalibratedDemo
+    from tests.support.demo import CalibratedDemo
 
 pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
 
@@ -87,7 +88,7 @@ def calibrated_preset(
 ) -> Bundle:
     """A preset at the demo's image size and T; presets share one encoder, so one has all its schedules."""
     config = preset(request.param).model_copy(update={"image_height": 48, "image_width": 48, "iterations": 3})
-    schedules = ALL_SCHEDULES if request.param == "ccr-layer1" else ("iteration-major",)
+    schedules = SCHEDULES if request.param == "ccr-layer1" else ("iteration-major",)
     folder = tmp_path_factory.mktemp(request.param)
     pictures = folder / "pictures"  # without classes, and all calibrated on: accuracy is not measured
     pictures.mkdir()
@@ -121,7 +122,7 @@ def test_presets_build_in_every_precision_and_schedule(
 def test_the_demo_builds_in_every_precision_and_schedule(
     calibrated_demo: CalibratedDemo, engines: EngineStore
 ) -> None:
-    assert {graph.schedule for graph in calibrated_demo.bundle.manifest.graphs} >= set(ALL_SCHEDULES)
+    assert {graph.schedule for graph in calibrated_demo.bundle.manifest.graphs} >= set(SCHEDULES)
     build_all(calibrated_demo.bundle, engines)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ccr_deploy.bundle.reader import Bundle
-    from tests.conftest import CalibratedDemo
+    from tests.support.demo import CalibratedDemo
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ import torch
 
 from ccr_deploy.codec.contract import pack_code
 from ccr_deploy.core.metrics import flipped_bits
+from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.export.to_onnx import to_onnx
 from ccr_deploy.export.uint8_io import BaselineGraph, EncoderGraph
 from ccr_deploy.export.unroll import UnrolledBaseline, unroll
@@ -21,7 +22,6 @@ from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
 from ccr_deploy.models.config import ClassifierConfig, EncoderConfig, ModelConfig
 from ccr_deploy.models.presets import preset
 from ccr_deploy.verification.verify import TIE_MARGIN
-from tests.conftest import ALL_SCHEDULES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ def count_flips(
     checkpoint: Checkpoint,
     images: npt.NDArray[np.uint8],
     folder: Path,
-    schedules: tuple[Schedule, ...] = ALL_SCHEDULES,
+    schedules: tuple[Schedule, ...] = SCHEDULES,
 ) -> dict[Schedule, int]:
     """Flipped bits by schedule; each one must lie within rounding of 0."""
     values = values_before_sign(checkpoint, images)

@@ -29,7 +29,7 @@ from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.packaging.triton.package import package_triton
 from ccr_deploy.runtime import Classifier, Encoder
-from tests.conftest import TINY
+from tests.support.bundles import TINY
 from tests.support.processes import PATIENCE_SECONDS, heirs
 from tests.triton.server import Installation, NoServerError, serving
 
