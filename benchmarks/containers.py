@@ -21,6 +21,10 @@ import click
 import numpy as np
 import pydantic
 
+from benchmarks.hosts.bases import import_debian
+from benchmarks.hosts.clients import ask
+from benchmarks.hosts.context import make_context
+from benchmarks.hosts.podman import Podman
 from benchmarks.int8 import untrained_bundle
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
@@ -30,14 +34,10 @@ from ccr_deploy.quantization.recipe import Recipe
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
-from tests.containers.bases import import_debian
-from tests.containers.clients import ask
-from tests.containers.context import make_context
-from tests.containers.podman import Podman
 
 if TYPE_CHECKING:
+    from benchmarks.hosts.podman import Container
     from ccr_deploy.bundle.reader import Bundle
-    from tests.containers.podman import Container
 
 RESULT = Path(__file__).parent / "results" / "containers-ccr-layer1.json"
 NAME = "ccr-layer1"

@@ -21,6 +21,7 @@ import click
 import numpy as np
 import pydantic
 
+from benchmarks.hosts.triton.server import serving
 from ccr_deploy.benchmarking.interleaving import speedup_interval
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState, Subject
@@ -38,12 +39,11 @@ from ccr_deploy.packaging.triton.package import package_triton
 from ccr_deploy.packaging.triton.served_stage import CPU_MAX_BATCH
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.terminal import print_table
-from tests.triton.server import serving
 
 if TYPE_CHECKING:
+    from benchmarks.hosts.triton.server import TritonServer
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import Stage
-    from tests.triton.server import TritonServer
 
 RESULTS = Path(__file__).parent / "results"
 BATCHES_PER_TURN = {"encoder": 5, "classifier": 25, "chain": 5}

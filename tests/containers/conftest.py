@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.bases import import_debian, import_system_tensorrt
-from tests.containers.context import make_context
+from benchmarks.hosts.bases import import_debian, import_system_tensorrt
+from benchmarks.hosts.context import make_context
+from benchmarks.hosts.podman import Podman
 from tests.containers.library import library_answers
-from tests.containers.podman import Podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,6 +21,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS, heirs, started
 from ccr_deploy.backends import backend
 from ccr_deploy.backends.build_facts import log_path
 from ccr_deploy.backends.tensorrt.builder import build
@@ -48,7 +49,6 @@ from ccr_deploy.workflow.graphs import load_model
 from ccr_deploy.workflow.inspect import reproduce
 from tests.support.cli_runner import run
 from tests.support.gpu import gpu_is_there
-from tests.support.processes import PATIENCE_SECONDS, heirs, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS, started
 from ccr_deploy.core.control_groups import memory_limit
 from scripts.lock_images import CPU
-from tests.support.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

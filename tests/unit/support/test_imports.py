@@ -18,3 +18,9 @@ def graph() -> grimp.ImportGraph:
 def test_no_modules_import_each_other_in_a_circle(graph: grimp.ImportGraph) -> None:
     imported = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     TopologicalSorter(imported).prepare()
+
+
+def test_only_tests_import_tests(graph: grimp.ImportGraph) -> None:
+    assert "numpy" in graph.modules
+    importers = graph.find_modules_that_directly_import("tests") if "tests" in graph.modules else set()
+    assert importers == set()
