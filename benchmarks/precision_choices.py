@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 import onnx_ir as ir
-import pydantic
 
+from benchmarks.scaffold import publish
 from ccr_deploy.bundle.reader import Bundle
-from ccr_deploy.cli.common import stdout_console
-from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.core.metrics import flipped_bits
 from ccr_deploy.quantization.emulation import judge
 from ccr_deploy.quantization.fp16 import KEPT_PREFIXES, cast
@@ -32,7 +30,6 @@ from ccr_deploy.quantization.ranges import Method, RangeCollector
 from ccr_deploy.quantization.recipe import DEFAULT_HIGH_PRECISION
 from ccr_deploy.quantization.table import INT8_MAX, StageTable, TensorRange
 from ccr_deploy.reporting.table import Table
-from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.graphs import load_model, model_runner
 from ccr_deploy.workflow.images import folder_images, sample_images
@@ -41,7 +38,6 @@ from ccr_deploy.workflow.precision_cost import BATCH
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-RESULTS = Path(__file__).parent / "results"
 METHODS: tuple[tuple[Method, float], ...] = (
     ("minmax", 100),
     ("entropy", 100),
@@ -108,9 +104,7 @@ def main(demo: Path) -> None:
         bits=8 * encoder.codes.size,
         choices=(*_fp16_choices(encoder), *_int8_choices(encoder)),
     )
-    text = pydantic.TypeAdapter(PrecisionChoices).dump_json(result, indent=2) + b"\n"
-    write_atomically(RESULTS / "precision-choices.json", text)
-    print_table(stdout_console(), choices_table(result))
+    publish("precision-choices", result, choices_table(result))
 
 
 def choices_table(result: PrecisionChoices) -> Table:

@@ -28,11 +28,13 @@ TINY = ModelConfig(
     encoder=EncoderConfig(stem_channels=4, cell_channels=(4, 6, 8), code_channels=16),
     classifier=ClassifierConfig(cut="layer2", classes=5, stage_channels=(4, 6, 8, 10)),
 )
-TINY_BASELINE = TINY.model_copy(
-    update={
-        "decoder": DecoderConfig(cell_channels=(8, 6, 6, 4)),
-        "classifier": ClassifierConfig(cut=None, classes=7, stage_channels=(4, 6, 8, 10)),
-    }
+TINY_BASELINE = ModelConfig(
+    image_height=TINY.image_height,
+    image_width=TINY.image_width,
+    iterations=TINY.iterations,
+    encoder=TINY.encoder,
+    decoder=DecoderConfig(cell_channels=(8, 6, 6, 4)),
+    classifier=ClassifierConfig(cut=None, classes=7, stage_channels=(4, 6, 8, 10)),
 )
 
 
