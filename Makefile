@@ -68,9 +68,9 @@ test-arm: $(READY) ## The bundle's commands on an emulated 64-bit Arm (Debian, r
 
 triton-server: $(TRITON_READY) ## Install a Triton server (Linux x86-64) for the tests, in an environment of its own.
 
-$(TRITON_READY): $(READY) tests/triton/requirements.txt
+$(TRITON_READY): $(READY) benchmarks/hosts/triton/requirements.txt
 	$(BIN)/uv venv -q --clear --python $(BIN)/python $(TRITON)
-	$(BIN)/uv pip install -q --python $(TRITON)/bin/python -r tests/triton/requirements.txt
+	$(BIN)/uv pip install -q --python $(TRITON)/bin/python -r benchmarks/hosts/triton/requirements.txt
 	@touch $@
 
 lint: $(READY) ## Check style, types and who imports whom.

@@ -1,46 +1,37 @@
 """What the image `cpu` costs: its size and build, and a server's start and memory, on one CPU.
 
 ``python -m benchmarks.containers``, as root with the tools of ``make test-containers``, builds the image on
-the tests' base with a bundle of ``ccr-layer1`` at 224x224, T=8, starts it as production does with one CPU and
-2 GiB, and writes ``benchmarks/results/containers-ccr-layer1.json``. Weights are untrained: neither time nor
-memory depends on them.
+Debian's own packages with a bundle of ``ccr-layer1`` at 224x224, T=8, starts it as production does with one
+CPU and 2 GiB, and writes ``benchmarks/results/containers-ccr-layer1.json``. Weights are untrained: neither
+time nor memory depends on them.
 """
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-import pydantic
 
-from benchmarks.int8 import untrained_bundle
+from benchmarks.hosts.bases import import_debian
+from benchmarks.hosts.clients import ask
+from benchmarks.hosts.context import make_context
+from benchmarks.hosts.podman import Podman
+from benchmarks.scaffold import MODEL, calibrated_bundle, publish, temporary_folder, untrained_model
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
-from ccr_deploy.cli.common import stdout_console
-from ccr_deploy.core.atomic import write_atomically
-from ccr_deploy.quantization.recipe import CalibrationRecipe
+from ccr_deploy.core.records import Record
 from ccr_deploy.reporting.table import Table
-from ccr_deploy.reporting.terminal import print_table
-from ccr_deploy.workflow.calibrate import calibrate_bundle
-from tests.containers.bases import import_debian
-from tests.containers.clients import ask
-from tests.containers.context import make_context
-from tests.containers.podman import Podman
 
 if TYPE_CHECKING:
+    from benchmarks.hosts.podman import Container
     from ccr_deploy.bundle.reader import Bundle
-    from tests.containers.podman import Container
 
-RESULT = Path(__file__).parent / "results" / "containers-ccr-layer1.json"
-NAME = "ccr-layer1"
 BASE = "localhost/debian"
 IMAGE = "localhost/ccr-deploy:cpu"
 Kind = tuple[str, str]
@@ -53,8 +44,7 @@ BATCH = 8
 """Images in a request: as many as the server runs at once."""
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(Record, frozen=True):
     """A server in a container. Medians of several starts; resident memory of its one process.
 
     `loaded_mib` is the most that it ever held, under requests that kept it busy.
@@ -68,8 +58,7 @@ class Start:
     loaded_mib: float
 
 
-@dataclass(frozen=True)
-class ContainerBenchmark:
+class ContainerBenchmark(Record, frozen=True):
     """The image and its servers; sizes in megabytes of 10^6 bytes, as container engines print them."""
 
     schema_version: int
@@ -91,19 +80,15 @@ class ContainerBenchmark:
 @click.option("--load-seconds", default=15.0, show_default=True, help="How long requests are sent.")
 def main(repeats: int, load_seconds: float) -> None:
     """Build, start, measure, and write the result beside this script."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        bundle = _bundle(folder)
+    with temporary_folder() as folder:
+        bundle = calibrated_bundle(MODEL, folder)
         (folder / "podman").mkdir()
         podman = Podman(folder / "podman")
         try:
             result = _measure(podman, bundle, folder, repeats, load_seconds)
         finally:
             podman.clear()
-    text = pydantic.TypeAdapter(ContainerBenchmark).dump_json(result, indent=2) + b"\n"
-    write_atomically(RESULT, text)
-    for table in (image_table(result), start_table(result)):
-        print_table(stdout_console(), table)
+    publish(f"containers-{MODEL}", result, image_table(result), start_table(result))
 
 
 def image_table(result: ContainerBenchmark) -> Table:
@@ -146,13 +131,6 @@ def start_table(result: ContainerBenchmark) -> Table:
     )
 
 
-def _bundle(folder: Path) -> Bundle:
-    """Every precision of one schedule; so few images calibrate it that it is good for timing alone."""
-    bundle = untrained_bundle(NAME, folder)
-    recipe = CalibrationRecipe(samples=16, held_out_samples=1)
-    return calibrate_bundle(bundle, folder / "images", recipe).bundle
-
-
 def _measure(
     podman: Podman, bundle: Bundle, folder: Path, repeats: int, load_seconds: float
 ) -> ContainerBenchmark:
@@ -164,10 +142,9 @@ def _measure(
     build_seconds = time.perf_counter() - began
     machine = machine_state()
     starts = tuple(_start(podman, bundle, kind, repeats, load_seconds) for kind in KINDS)
-    model = bundle.manifest.model
     return ContainerBenchmark(
         schema_version=1,
-        model=f"{NAME}, untrained, {model.image_height}x{model.image_width}, T={model.iterations}",
+        model=untrained_model(MODEL, bundle),
         engine=podman("--version").stdout.strip(),
         base="Debian 12 by debootstrap, with Python 3.11",
         base_mb=_size_mb(podman, BASE),

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
-import pydantic
-from PIL import Image
 
+from benchmarks.scaffold import (
+    IMAGES,
+    machine_words,
+    preset_option,
+    publish,
+    rounds_option,
+    temporary_folder,
+    untrained_bundle_with_fp16,
+    untrained_model,
+)
 from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.interleaving import race, timings
 from ccr_deploy.benchmarking.machine import machine_state
@@ -27,25 +31,20 @@ from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_spee
 from ccr_deploy.benchmarking.results import MachineState, Subject, Timing
 from ccr_deploy.benchmarking.worker import Competitor
 from ccr_deploy.bundle.reader import Bundle
-from ccr_deploy.cli.common import TerminalProgress, stdout_console
-from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.cli.common import TerminalProgress
+from ccr_deploy.core.records import Record
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.store import EngineStore
-from ccr_deploy.models.checkpoint import untrained_checkpoint
-from ccr_deploy.models.presets import preset
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.tables import speedup_cells, unreliable_line
-from ccr_deploy.reporting.terminal import print_table
-from ccr_deploy.workflow.export import export_with_fp16
-from training.data.textures import load_photos
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ccr_deploy.benchmarking.interleaving import InterleavedRun
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.stages import Stage
 
-RESULTS = Path(__file__).parent / "results"
-CALIBRATION_IMAGES = 256
 COMPETITORS: tuple[tuple[str, EnginePrecision], ...] = (
     ("pytorch", "fp32"),
     ("cpu", "fp32"),
@@ -56,8 +55,7 @@ COMPETITORS: tuple[tuple[str, EnginePrecision], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Int8Benchmark:
+class Int8Benchmark(Record, frozen=True):
     """What calibrating took, how large the encoder's graphs are, and how fast its engines and others are."""
 
     schema_version: int
@@ -73,13 +71,12 @@ class Int8Benchmark:
 
 
 @click.command()
-@click.option("--preset", "name", default="ccr-layer1", show_default=True, help="Which model.")
-@click.option("--rounds", default=20, show_default=True, help="Turns of each competitor.")
+@preset_option
+@rounds_option(20, "Turns of each competitor.")
 def main(name: str, rounds: int) -> None:
     """Calibrate, build, time, and write the result beside this script."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        untrained_bundle(name, root)
+    with temporary_folder() as root:
+        untrained_bundle_with_fp16(name, root)
         seconds, memory = _calibrate(root)
         bundle = Bundle.open(root / "bundle")
         contention = [watch_start()]
@@ -90,11 +87,10 @@ def main(name: str, rounds: int) -> None:
             found.extend(timings(subject, run.samples, batch=1))
             contention.append(run.contention)
         reasons = unreliable_reasons(machine.usable_cores, contention, found)
-        model = bundle.manifest.model
         result = Int8Benchmark(
             schema_version=2,
-            model=f"{name}, untrained, {model.image_height}x{model.image_width}, T={model.iterations}",
-            calibration_images=CALIBRATION_IMAGES,
+            model=untrained_model(name, bundle),
+            calibration_images=IMAGES,
             calibration_seconds=round(seconds, 1),
             calibration_peak_memory_mib=memory,
             encoder_graph_bytes={
@@ -107,9 +103,7 @@ def main(name: str, rounds: int) -> None:
             timings=without_speedups(found) if reasons else tuple(found),
             unreliable_reasons=reasons,
         )
-    text = pydantic.TypeAdapter(Int8Benchmark).dump_json(result, indent=2) + b"\n"
-    write_atomically(RESULTS / f"int8-{name}.json", text)
-    print_table(stdout_console(), int8_table(result))
+    publish(f"int8-{name}", result, int8_table(result))
 
 
 # getrusage's peak of a child begins at its parent's; the kernel's high-water mark is the child's own.
@@ -128,43 +122,12 @@ SUBJECTS: dict[Subject, tuple[Stage, ...]] = {
 }
 
 
-def untrained_bundle(name: str, root: Path) -> Bundle:
-    """Export a preset with random weights, on which speed does not depend, in FP32 and FP16.
-
-    Args:
-        name: the preset.
-        root: where ``images`` and ``bundle`` are written.
-    """
-    write_crops(root / "images", preset(name).image_height)
-    return export_with_fp16(
-        untrained_checkpoint(preset(name)),
-        root / "bundle",
-        schedules=("iteration-major",),
-        images=root / "images",
-        progress=TerminalProgress(),
-    )
-
-
-def write_crops(folder: Path, size: int) -> None:
-    """256 crops of scikit-image's photos, enlarged where a photo is too small."""
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    photos = load_photos()
-    for number in range(CALIBRATION_IMAGES):
-        image = Image.fromarray(photos[number % len(photos)].pixels)
-        scale = max(1.0, size / min(image.size))
-        image = image.resize((round(image.width * scale), round(image.height * scale)))
-        left = int(generator.integers(image.width - size + 1))
-        top = int(generator.integers(image.height - size + 1))
-        image.crop((left, top, left + size, top + size)).save(folder / f"{number:03d}.png")
-
-
 def _calibrate(root: Path) -> tuple[float, int]:
-    """Runs the command in a process of its own: its seconds, and its peak memory in MiB.
+    """Run the command in a process of its own, and return its seconds and its peak memory in MiB.
 
     It is given as many pictures as there are, so that none is held out and accuracy is not measured.
     """
-    options = ["--images", str(root / "images"), "--samples", str(CALIBRATION_IMAGES)]
+    options = ["--images", str(root / "images"), "--samples", str(IMAGES)]
     command = ["calibrate", str(root / "bundle"), *options]
     started = time.perf_counter()
     finished = subprocess.run(
@@ -192,7 +155,7 @@ def int8_table(result: Int8Benchmark) -> Table:
             for timing in result.timings
         ),
         note=f"{result.model}, batch 1, {result.rounds} rounds in turn, a process each, on "
-        f"{result.machine.processor}, {result.machine.usable_cores} cores; speed-up: against PyTorch eager; "
+        f"{machine_words(result.machine)}; speed-up: against PyTorch eager; "
         f"calibrated on {result.calibration_images} pictures in {result.calibration_seconds:.0f} s "
         f"with {result.calibration_peak_memory_mib / 1024:.1f} GiB",
         warning=unreliable_line(result.unreliable_reasons),

@@ -11,45 +11,43 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import numpy as np
-import pydantic
 from PIL import Image
 
-from benchmarks.int8 import RESULTS, untrained_bundle
+from benchmarks.scaffold import (
+    MODEL,
+    calibrated_bundle,
+    from_json,
+    publish,
+    temporary_folder,
+    to_json,
+    untrained_model,
+)
 from ccr_deploy.backends.base import thread_count
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
 from ccr_deploy.backends.openvino.cpu import OpenVinoRunner, import_openvino
 from ccr_deploy.backends.openvino.int8 import int8_model, separate_shared_scales
 from ccr_deploy.bundle.reader import Bundle
-from ccr_deploy.cli.common import stdout_console
-from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.core.metrics import cosine_similarities, flipped_bits
 from ccr_deploy.core.processor import processor_device
-from ccr_deploy.quantization.recipe import CalibrationRecipe
+from ccr_deploy.core.records import Record
 from ccr_deploy.reporting.table import Table
-from ccr_deploy.reporting.terminal import print_table
-from ccr_deploy.workflow.calibrate import calibrate_bundle
 
 if TYPE_CHECKING:
     from ccr_deploy.core.stages import Stage
 
-MODEL = "ccr-layer1"
-RESULT = RESULTS / f"int8-saturation-{MODEL}.json"
 IMAGES = 32
 RUNS = 15
 CASES: tuple[tuple[str, Literal[7, 8]], ...] = (("ALL", 8), ("AVX2", 8), ("AVX2", 7))
 """The most of the instruction sets that oneDNN may use, and the bits of the weights."""
 
 
-@dataclass(frozen=True)
-class SaturationCase:
+class SaturationCase(Record, frozen=True):
     """What INT8 engines answer against FP32's, and how many times as fast they are at batch 1."""
 
     max_isa: str
@@ -60,8 +58,7 @@ class SaturationCase:
     classifier_speedup: float
 
 
-@dataclass(frozen=True)
-class SaturationBenchmark:
+class SaturationBenchmark(Record, frozen=True):
     """Every case on one machine."""
 
     schema_version: int
@@ -79,23 +76,20 @@ def main(bundle: Path | None, weight_bits: str | None) -> None:
     """Measure every case in a process of its own; with a BUNDLE and bits measure one here."""
     if bundle and weight_bits:
         case = _measure(Bundle.open(bundle), 7 if weight_bits == "7" else 8)
-        click.echo(pydantic.TypeAdapter(SaturationCase).dump_json(case).decode())
+        click.echo(to_json(case))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        exported = untrained_bundle(MODEL, root)
-        calibrate_bundle(exported, root / "images", CalibrationRecipe(samples=128, held_out_samples=8))
-        cases = tuple(_in_a_process(exported.path, max_isa, bits) for max_isa, bits in CASES)
+    with temporary_folder() as folder:
+        measured = calibrated_bundle(MODEL, folder, samples=128, held_out_samples=8)
+        cases = tuple(_in_a_process(measured.path, max_isa, bits) for max_isa, bits in CASES)
     result = SaturationBenchmark(
         schema_version=1,
-        model=f"{MODEL}, untrained, 224x224, T=8",
+        model=untrained_model(MODEL, measured),
         images=IMAGES,
         processor=processor_device(),
         cores=thread_count(),
         cases=cases,
     )
-    write_atomically(RESULT, pydantic.TypeAdapter(SaturationBenchmark).dump_json(result, indent=2) + b"\n")
-    print_table(stdout_console(), saturation_table(result))
+    publish(f"int8-saturation-{MODEL}", result, saturation_table(result))
 
 
 def saturation_table(result: SaturationBenchmark) -> Table:
@@ -126,7 +120,7 @@ def _in_a_process(bundle: Path, max_isa: str, weight_bits: int) -> SaturationCas
         check=True,
         stdout=subprocess.PIPE,
     )
-    return pydantic.TypeAdapter(SaturationCase).validate_json(finished.stdout)
+    return from_json(finished.stdout, SaturationCase)
 
 
 def _measure(bundle: Bundle, weight_bits: Literal[7, 8]) -> SaturationCase:

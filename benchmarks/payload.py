@@ -8,28 +8,28 @@ the processor's caches hold the engine's data.
 
 from __future__ import annotations
 
-import tempfile
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-import pydantic
 
+from benchmarks.scaffold import (
+    MODEL,
+    machine_words,
+    publish,
+    rounds_option,
+    temporary_folder,
+    untrained_bundle,
+    untrained_model,
+)
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
-from ccr_deploy.cli.common import stdout_console
 from ccr_deploy.codec.payload import OVERHEAD_BYTES, PayloadWriter, decode_payload
-from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.core.records import Record
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.store import EngineStore
-from ccr_deploy.export.exporter import export_bundle
-from ccr_deploy.models.checkpoint import untrained_checkpoint
-from ccr_deploy.models.presets import preset
 from ccr_deploy.reporting.table import Table
-from ccr_deploy.reporting.terminal import print_table
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,13 +37,10 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.base import Runner
     from ccr_deploy.codec.contract import CodeContract
 
-MODEL = "ccr-layer1"
 BATCHES = (1, 8)
-RESULT = Path(__file__).parent / "results" / "payload.json"
 
 
-@dataclass(frozen=True)
-class PayloadTiming:
+class PayloadTiming(Record, frozen=True):
     """Times of one image's payload in a batch, and of the engine's run of the whole batch before it."""
 
     batch: int
@@ -55,8 +52,7 @@ class PayloadTiming:
     decode_us_p99: float
 
 
-@dataclass(frozen=True)
-class PayloadBenchmark:
+class PayloadBenchmark(Record, frozen=True):
     """What payloads cost, at several batch sizes."""
 
     schema_version: int
@@ -67,29 +63,26 @@ class PayloadBenchmark:
 
 
 @click.command()
-@click.option("--rounds", default=200, show_default=True, help="Images at each batch size.")
+@rounds_option(200, "Images at each batch size.")
 def main(rounds: int) -> None:
     """Measure, and write the result beside this script."""
     result = _measured(rounds)
-    write_atomically(RESULT, pydantic.TypeAdapter(PayloadBenchmark).dump_json(result, indent=2) + b"\n")
-    print_table(stdout_console(), payload_table(result))
+    publish("payload", result, payload_table(result))
 
 
 def _measured(rounds: int) -> PayloadBenchmark:
     machine = machine_state()
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = untrained_checkpoint(preset(MODEL))
-        bundle = export_bundle(checkpoint, Path(folder) / "bundle", schedules=("iteration-major",))
-        factory = EngineFactory(bundle, "cpu", EngineStore(Path(folder) / "engines"))
+    with temporary_folder() as folder:
+        bundle = untrained_bundle(MODEL, folder)
+        factory = EngineFactory(bundle, "cpu", EngineStore(folder / "engines"))
         engine, _ = factory.build("encoder")
         contract = bundle.manifest.contract
         with factory.load(engine) as runner:
             found = tuple(_timing(runner, contract, batch, rounds // batch) for batch in BATCHES)
-    size = f"{contract.image_height}x{contract.image_width}"
     return PayloadBenchmark(
         schema_version=1,
         machine=machine,
-        model=f"{MODEL}, untrained, {size}, T={contract.iterations}",
+        model=untrained_model(MODEL, bundle),
         payload_bytes=OVERHEAD_BYTES + contract.code_bytes,
         timings=found,
     )
@@ -150,8 +143,7 @@ def payload_table(result: PayloadBenchmark) -> Table:
             for timing in result.timings
         ),
         note=f"{result.model}: payloads of {result.payload_bytes} bytes, µs an image, right after a run of "
-        f"the encoder's engine, {_busy(result.machine)}on {result.machine.processor}, "
-        f"{result.machine.usable_cores} cores",
+        f"the encoder's engine, {_busy(result.machine)}on {machine_words(result.machine)}",
     )
 
 

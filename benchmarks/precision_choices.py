@@ -11,19 +11,17 @@ several ways, runs its test crops, and writes ``benchmarks/results/precision-cho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import onnx_ir as ir
-import pydantic
 
+from benchmarks.scaffold import publish
 from ccr_deploy.bundle.reader import Bundle
-from ccr_deploy.cli.common import stdout_console
-from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.core.metrics import flipped_bits
+from ccr_deploy.core.records import Record
 from ccr_deploy.models.family import HIGH_PRECISION_LAYERS, UINT8_IO
 from ccr_deploy.quantization.emulation import emulate
 from ccr_deploy.quantization.fp16 import cast
@@ -32,7 +30,6 @@ from ccr_deploy.quantization.quantizers import layers
 from ccr_deploy.quantization.ranges import Method, RangeCollector
 from ccr_deploy.quantization.table import INT8_MAX, StageTable, TensorRange
 from ccr_deploy.reporting.table import Table
-from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.graphs import load_model, model_runner
 from ccr_deploy.workflow.images import folder_images, sample_images
@@ -41,7 +38,6 @@ from ccr_deploy.workflow.precision_cost import BATCH
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-RESULTS = Path(__file__).parent / "results"
 METHODS: tuple[tuple[Method, float], ...] = (
     ("minmax", 100),
     ("entropy", 100),
@@ -50,8 +46,7 @@ METHODS: tuple[tuple[Method, float], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(Record, frozen=True):
     """One way to convert the encoder, and what it cost."""
 
     precision: str
@@ -61,8 +56,7 @@ class Choice:
     equal_payloads: int
 
 
-@dataclass(frozen=True)
-class PrecisionChoices:
+class PrecisionChoices(Record, frozen=True):
     """All of them, on the same crops."""
 
     schema_version: int
@@ -108,9 +102,7 @@ def main(demo: Path) -> None:
         bits=8 * encoder.codes.size,
         choices=(*_fp16_choices(encoder), *_int8_choices(encoder)),
     )
-    text = pydantic.TypeAdapter(PrecisionChoices).dump_json(result, indent=2) + b"\n"
-    write_atomically(RESULTS / "precision-choices.json", text)
-    print_table(stdout_console(), choices_table(result))
+    publish("precision-choices", result, choices_table(result))
 
 
 def choices_table(result: PrecisionChoices) -> Table:

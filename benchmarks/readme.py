@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
-import pydantic
 
-from benchmarks.containers import RESULT as CONTAINERS_RESULT
 from benchmarks.containers import ContainerBenchmark, image_table, start_table
 from benchmarks.int8 import Int8Benchmark, int8_table
-from benchmarks.int8_saturation import RESULT as SATURATION_RESULT
 from benchmarks.int8_saturation import SaturationBenchmark, saturation_table
 from benchmarks.payload import PayloadBenchmark, payload_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
+from benchmarks.scaffold import from_json, read_result, result_path, to_json
 from benchmarks.serving import ServingBenchmark, serving_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table
 from benchmarks.triton import TritonBenchmark, triton_table
@@ -30,12 +28,10 @@ from ccr_deploy.reporting.precision_tables import accuracy_table
 from ccr_deploy.reporting.tables import benchmark_tables, gate_table, summary_table
 from ccr_deploy.verification.gates import GATES
 from ccr_deploy.verification.results import VerificationReport
-from ccr_deploy.workflow.report_folder import to_json
 
 if TYPE_CHECKING:
     from ccr_deploy.reporting.table import Table
 
-RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     ROOT / "README.md",
@@ -46,42 +42,28 @@ DOCUMENTS = (
     ROOT / "docs" / "triton.md",
 )
 
-_Report = TypeVar(
-    "_Report",
-    VerificationReport,
-    BenchmarkReport,
-    PrecisionChoices,
-    ContainerBenchmark,
-    Int8Benchmark,
-    SaturationBenchmark,
-    PayloadBenchmark,
-    ServingBenchmark,
-    TensorRtBuilds,
-    TritonBenchmark,
-)
-
 
 def tables() -> dict[str, str]:
     """Every quoted table as Markdown, by its marker's name."""
-    verification = _read(RESULTS / "demo-verify.json", VerificationReport)
-    benchmark = _read(RESULTS / "demo-benchmark.json", BenchmarkReport)
-    speed = _read(RESULTS / "cpu-ccr-layer1.json", BenchmarkReport)
-    containers = _read(CONTAINERS_RESULT, ContainerBenchmark)
+    verification = read_result("demo-verify", VerificationReport)
+    benchmark = read_result("demo-benchmark", BenchmarkReport)
+    speed = read_result("cpu-ccr-layer1", BenchmarkReport)
+    containers = read_result("containers-ccr-layer1", ContainerBenchmark)
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
         "gates": gate_table(GATES),
         "demo": summary_table(verification, benchmark),
         "precision": accuracy_table(verification.calibration),
-        "choices": choices_table(_read(RESULTS / "precision-choices.json", PrecisionChoices)),
-        "int8": int8_table(_read(RESULTS / "int8-ccr-layer1.json", Int8Benchmark)),
-        "saturation": saturation_table(_read(SATURATION_RESULT, SaturationBenchmark)),
+        "choices": choices_table(read_result("precision-choices", PrecisionChoices)),
+        "int8": int8_table(read_result("int8-ccr-layer1", Int8Benchmark)),
+        "saturation": saturation_table(read_result("int8-saturation-ccr-layer1", SaturationBenchmark)),
         "container-image": image_table(containers),
         "container-starts": start_table(containers),
         "speed": benchmark_tables(speed)[0],
-        "payload": payload_table(_read(RESULTS / "payload.json", PayloadBenchmark)),
-        "rtx": builds_table(_read(RESULTS / "tensorrt-rtx-builds.json", TensorRtBuilds)),
-        "serving": serving_table(_read(RESULTS / "serving-ccr-layer1.json", ServingBenchmark)),
-        "triton": triton_table(_read(RESULTS / "triton-ccr-layer1.json", TritonBenchmark)),
+        "payload": payload_table(read_result("payload", PayloadBenchmark)),
+        "rtx": builds_table(read_result("tensorrt-rtx-builds", TensorRtBuilds)),
+        "serving": serving_table(read_result("serving-ccr-layer1", ServingBenchmark)),
+        "triton": triton_table(read_result("triton-ccr-layer1", TritonBenchmark)),
     }
     return {name: markdown_table(table) for name, table in chosen.items()}
 
@@ -101,19 +83,15 @@ def filled(text: str) -> str:
 def main(demo: Path | None) -> None:
     """Write the tables into the documents."""
     if demo:
-        verification = _read(demo / "verify.json", VerificationReport)
+        verification = from_json((demo / "verify.json").read_bytes(), VerificationReport)
         # Without the sample pictures, which are not this project's.
         samples = tuple(replace(sample, thumbnail_png_base64="") for sample in verification.samples)
         verification = replace(verification, samples=samples)
-        write_atomically(RESULTS / "demo-verify.json", to_json(verification).encode())
-        benchmark = _read(demo / "benchmark.json", BenchmarkReport)
-        write_atomically(RESULTS / "demo-benchmark.json", to_json(benchmark).encode())
+        write_atomically(result_path("demo-verify"), to_json(verification))
+        benchmark = from_json((demo / "benchmark.json").read_bytes(), BenchmarkReport)
+        write_atomically(result_path("demo-benchmark"), to_json(benchmark))
     for document in DOCUMENTS:
         write_atomically(document, filled(document.read_text(encoding="utf-8")).encode())
-
-
-def _read(path: Path, kind: type[_Report]) -> _Report:
-    return pydantic.TypeAdapter(kind).validate_json(path.read_bytes())
 
 
 if __name__ == "__main__":

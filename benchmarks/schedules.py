@@ -8,49 +8,32 @@ several seconds an image.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
+from benchmarks.scaffold import preset_option, publish, rounds_option, temporary_folder, untrained_bundle
 from ccr_deploy.cli.common import TerminalProgress, stdout_console
-from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.engines.store import EngineStore
-from ccr_deploy.export.exporter import export_bundle
-from ccr_deploy.models.checkpoint import untrained_checkpoint
-from ccr_deploy.models.presets import preset
 from ccr_deploy.reporting.tables import benchmark_tables
-from ccr_deploy.reporting.terminal import print_table, print_warnings
+from ccr_deploy.reporting.terminal import print_warnings
 from ccr_deploy.workflow.benchmark import benchmark_bundle
-from ccr_deploy.workflow.report_folder import to_json
-
-RESULTS = Path(__file__).parent / "results"
 
 
 @click.command()
-@click.option("--preset", "name", default="ccr-layer1", show_default=True, help="Which model.")
-@click.option("--rounds", default=20, show_default=True, help="Turns of each competitor.")
+@preset_option
+@rounds_option(20, "Turns of each competitor.")
 @click.option("--baseline", is_flag=True, help="Time the conventional chain too.")
 def main(name: str, rounds: int, baseline: bool) -> None:
     """Measure all three unroll schedules and write the result beside this script."""
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = export_bundle(
-            untrained_checkpoint(preset(name)),
-            Path(folder) / "bundle",
-            schedules=("iteration-major", "layer-major", "plain"),
-            baseline=untrained_checkpoint(preset("ccr-baseline")) if baseline else None,
-        )
-        store = EngineStore(Path(folder) / "engines")
+    with temporary_folder() as folder:
+        bundle = untrained_bundle(name, folder, SCHEDULES, "ccr-baseline" if baseline else None)
+        store = EngineStore(folder / "engines")
         report = benchmark_bundle(bundle, "cpu", store, rounds=rounds, progress=TerminalProgress())
-    suffix = "-baseline" if baseline else ""
-    RESULTS.mkdir(exist_ok=True)
     report = replace(report, bundle=f"{name}, untrained")
-    write_atomically(RESULTS / f"cpu-{name}{suffix}.json", to_json(report).encode())
-    console = stdout_console()
-    print_warnings(console, report.warnings)
-    for table in benchmark_tables(report):
-        print_table(console, table)
+    print_warnings(stdout_console(), report.warnings)
+    publish(f"cpu-{name}{'-baseline' if baseline else ''}", report, *benchmark_tables(report))
 
 
 if __name__ == "__main__":

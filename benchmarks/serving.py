@@ -11,54 +11,55 @@ import contextlib
 import json
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import numpy as np
-import pydantic
 import tritonclient.grpc
 import tritonclient.http
 
-from benchmarks.int8 import untrained_bundle
+from benchmarks.hosts.processes import started
+from benchmarks.scaffold import (
+    calibrated_bundle,
+    in_turn,
+    preset_option,
+    publish,
+    rounds_option,
+    temporary_folder,
+    untrained_model,
+)
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
-from ccr_deploy.bundle.reader import Bundle
-from ccr_deploy.cli.common import TerminalProgress, stdout_console
-from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.core.records import Record
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.store import EngineStore
-from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.reporting.table import Table
-from ccr_deploy.reporting.terminal import print_table
-from ccr_deploy.workflow.calibrate import calibrate_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
 
     from ccr_deploy.backends.base import Runner
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import Stage
 
     Images = npt.NDArray[np.uint8]
     Turn = Callable[[], float]
     """Measures for a few seconds, and returns images per second."""
 
-RESULTS = Path(__file__).parent / "results"
 TARGET = "cpu-openvino"
 BATCHES = (1, 8)
 Way = Literal["HTTP", "gRPC", "gRPC, an image each"]
 
 
-@dataclass(frozen=True)
-class ServedRate:
+class ServedRate(Record, frozen=True):
     """What one stage's engine does at one batch size, alone and behind the server.
 
     `way` says how requests came: as large as the batch, or an image each, which the server joins. The rates
@@ -75,8 +76,7 @@ class ServedRate:
     highest_share_percent: float
 
 
-@dataclass(frozen=True)
-class ServingBenchmark:
+class ServingBenchmark(Record, frozen=True):
     """One run of this script."""
 
     schema_version: int
@@ -90,14 +90,13 @@ class ServingBenchmark:
 
 
 @click.command()
-@click.option("--preset", "name", default="ccr-layer1", show_default=True, help="Which model.")
-@click.option("--rounds", default=4, show_default=True, help="Turns of each way.")
+@preset_option
+@rounds_option(4, "Turns of each way.")
 @click.option("--turn-seconds", default=3.0, show_default=True, help="How long a turn takes.")
 def main(name: str, rounds: int, turn_seconds: float) -> None:
     """Build, serve, measure, and write the result beside this script."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        factory = _engines(Path(folder), name)
-        model = factory.bundle.manifest.model
+    with temporary_folder() as folder, ExitStack() as stack:
+        factory = _engines(folder, name)
         machine = machine_state()
         servers = {batch: stack.enter_context(_server(factory, batch)) for batch in BATCHES}
         rates = []
@@ -108,7 +107,7 @@ def main(name: str, rounds: int, turn_seconds: float) -> None:
                     rates += _rates(course, runner, rounds)
         result = ServingBenchmark(
             schema_version=1,
-            model=f"{name}, untrained, {model.image_height}x{model.image_width}, T={model.iterations}",
+            model=untrained_model(name, factory.bundle),
             target=TARGET,
             precision="int8",
             rounds=rounds,
@@ -116,19 +115,16 @@ def main(name: str, rounds: int, turn_seconds: float) -> None:
             machine=machine,
             rates=tuple(rates),
         )
-    text = pydantic.TypeAdapter(ServingBenchmark).dump_json(result, indent=2) + b"\n"
-    write_atomically(RESULTS / f"serving-{name}.json", text)
-    print_table(stdout_console(), serving_table(result))
+    publish(f"serving-{name}", result, serving_table(result))
 
 
 def _engines(root: Path, name: str) -> EngineFactory:
-    """INT8 engines of both stages; so few pictures calibrate them that they are good for timing alone."""
-    bundle = untrained_bundle(name, root)
-    calibrate_bundle(bundle, root / "images", CalibrationRecipe(samples=16, held_out_samples=1))
+    """Build INT8 engines of both stages, and choose them for the server."""
+    bundle = calibrated_bundle(name, root)
     (root / "engines").mkdir()
     store = EngineStore(root / "engines")
     precisions = stage_precisions("int8")
-    factory = EngineFactory(Bundle.open(root / "bundle"), TARGET, store, precisions)
+    factory = EngineFactory(bundle, TARGET, store, precisions)
     for stage in precisions:
         factory.build(stage)
     store.choose(factory.bundle, TARGET, {stage: factory.resolved(stage) for stage in precisions})
@@ -151,17 +147,11 @@ def _server(factory: EngineFactory, batch: int) -> Iterator[dict[str, str]]:
     """A server of its own for a batch size, and its addresses by protocol."""
     command = [sys.executable, "-m", "ccr_deploy", "serve", str(factory.bundle.path), "--target", TARGET]
     options = ["--engines", str(factory.store.path), "--json", "--http-port", "0", "--grpc-port", "0"]
-    process = subprocess.Popen(
-        [*command, *options, "--max-batch", str(batch)], stdout=subprocess.PIPE, text=True
-    )
-    try:
+    with started([*command, *options, "--max-batch", batch], stdout=subprocess.PIPE) as process:
         assert process.stdout
         listening = json.loads(process.stdout.readline())
         assert json.loads(process.stdout.readline())["event"] == "ready"
         yield {name: f"127.0.0.1:{listening[f'{name}_port']}" for name in ("http", "grpc")}
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @dataclass(frozen=True)
@@ -177,31 +167,27 @@ class _Course:
 def _rates(course: _Course, runner: Runner, rounds: int) -> list[ServedRate]:
     """The engine and every way to it, in turn."""
     batch = len(course.inputs)
-    ways: dict[Way, Turn] = {
+    turns: dict[Way | Literal["engine"], Turn] = {
+        "engine": lambda: _bare(runner, course.inputs, course.seconds),
         "HTTP": lambda: _served(course, "http", clients=3, images=batch),
         "gRPC": lambda: _served(course, "grpc", clients=3, images=batch),
     }
     if batch > 1:
-        ways["gRPC, an image each"] = lambda: _served(course, "grpc", clients=2 * batch, images=1)
-    found: dict[Way, list[tuple[float, float]]] = {way: [] for way in ways}
+        turns["gRPC, an image each"] = lambda: _served(course, "grpc", clients=2 * batch, images=1)
     _bare(runner, course.inputs, 0)  # the first run of a batch size is not like the others
-    with TerminalProgress().task(f"{course.stage}, batch {batch}", rounds) as advance:
-        for _ in range(rounds):
-            engine = _bare(runner, course.inputs, course.seconds)
-            for way, turn in ways.items():
-                found[way].append((engine, turn()))
-            advance(1)
-    return [_rate(course.stage, batch, way, pairs) for way, pairs in found.items()]
+    found = in_turn(f"{course.stage}, batch {batch}", turns, rounds)
+    alone = found["engine"]
+    return [_rate(course.stage, batch, way, alone, rates) for way, rates in found.items() if way != "engine"]
 
 
-def _rate(stage: str, batch: int, way: Way, pairs: list[tuple[float, float]]) -> ServedRate:
-    shares = [100 * served / engine for engine, served in pairs]
+def _rate(stage: str, batch: int, way: Way, alone: list[float], served: list[float]) -> ServedRate:
+    shares = [100 * rate / bare for bare, rate in zip(alone, served, strict=True)]
     return ServedRate(
         stage=stage,
         batch=batch,
         way=way,
-        engine_images_per_second=round(median(engine for engine, _ in pairs), 2),
-        served_images_per_second=round(median(served for _, served in pairs), 2),
+        engine_images_per_second=round(median(alone), 2),
+        served_images_per_second=round(median(served), 2),
         share_percent=round(median(shares), 1),
         lowest_share_percent=round(min(shares), 1),
         highest_share_percent=round(max(shares), 1),

@@ -5,28 +5,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import pydantic
 
-from benchmarks.int8 import RESULTS, write_crops
+from benchmarks.scaffold import calibrated_bundle, machine_words, publish, temporary_folder
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
-from ccr_deploy.cli.common import TerminalProgress, stdout_console
-from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.core.records import Record
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.store import EngineStore
-from ccr_deploy.models.checkpoint import untrained_checkpoint
-from ccr_deploy.models.presets import preset
-from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.reporting.table import Table
-from ccr_deploy.reporting.terminal import print_table
-from ccr_deploy.workflow.calibrate import calibrate_bundle
-from ccr_deploy.workflow.export import export_with_fp16
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +29,7 @@ PRECISIONS: tuple[EnginePrecision, ...] = ("fp32", "fp16", "int8")
 TARGET = "rtx"
 
 
-@dataclass(frozen=True)
-class EngineBuild:
+class EngineBuild(Record, frozen=True):
     """One engine: what building it took, and what came of it."""
 
     name: str
@@ -54,8 +42,7 @@ class EngineBuild:
     quantized_convolutions: int
 
 
-@dataclass(frozen=True)
-class TensorRtBuilds:
+class TensorRtBuilds(Record, frozen=True):
     """Every engine, with the library's version and the GPUs that they are for."""
 
     schema_version: int
@@ -69,11 +56,9 @@ class TensorRtBuilds:
 @click.command()
 def main() -> None:
     """Export, calibrate, build, and write the result."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        write_crops(root / "images", preset(PRESETS[0]).image_height)
-        bundles = {name: _bundle(name, root) for name in PRESETS}
-        store = EngineStore(root / "engines")
+    with temporary_folder() as folder:
+        bundles = {name: calibrated_bundle(name, folder / name) for name in PRESETS}
+        store = EngineStore(folder / "engines")
         machine = machine_state()
         # All presets share one encoder.
         wanted: list[tuple[str, Bundle, Stage]] = [
@@ -90,9 +75,7 @@ def main() -> None:
             machine=machine,
             builds=tuple(builds),
         )
-    text = pydantic.TypeAdapter(TensorRtBuilds).dump_json(result, indent=2) + b"\n"
-    write_atomically(RESULTS / "tensorrt-rtx-builds.json", text)
-    print_table(stdout_console(), builds_table(result))
+    publish("tensorrt-rtx-builds", result, builds_table(result))
 
 
 def builds_table(result: TensorRtBuilds) -> Table:
@@ -113,26 +96,8 @@ def builds_table(result: TensorRtBuilds) -> Table:
             for build in result.builds
         ),
         note=f"{result.model}; {result.library}, for {result.device}; built without a GPU on "
-        f"{result.machine.processor}, {result.machine.usable_cores} cores",
+        f"{machine_words(result.machine)}",
     )
-
-
-def _bundle(name: str, root: Path) -> Bundle:
-    """A bundle in every precision; the ranges, found on 8 pictures, do not change what is built."""
-    exported = export_with_fp16(
-        untrained_checkpoint(preset(name)),
-        root / name,
-        schedules=("iteration-major",),
-        images=root / "images",
-        progress=TerminalProgress(),
-    )
-    pictures = root / f"{name}-pictures"
-    pictures.mkdir()
-    for path in sorted((root / "images").iterdir())[:8]:
-        (pictures / path.name).write_bytes(path.read_bytes())
-    return calibrate_bundle(
-        exported, pictures, CalibrationRecipe(samples=8), progress=TerminalProgress()
-    ).bundle
 
 
 def _builds(name: str, bundle: Bundle, stage: Stage, store: EngineStore) -> Iterator[EngineBuild]:

@@ -1,51 +1,53 @@
 """A real Triton server's throughput against the bare engines', ``ccr-layer1`` at 224x224, T=8, on a CPU.
 
 ``make triton-server``, then ``python -m benchmarks.triton``, exports untrained weights (speed does not
-depend on them), packages them, and serves them with the tests' server, whose ONNX Runtime backend is a
-Python model. Triton gets single images, more at once than the largest batch; the bare engine gets batches
+depend on them), packages them, and serves them with `benchmarks.hosts.triton`, whose ONNX Runtime backend is
+a Python model. Triton gets single images, more at once than the largest batch; the bare engine gets batches
 of that size. The two take turns, and the result is ``benchmarks/results/triton-ccr-layer1.json``.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 import urllib.request
-from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-import pydantic
 
+from benchmarks.hosts.triton.server import serving
+from benchmarks.scaffold import (
+    in_turn,
+    machine_words,
+    preset_option,
+    publish,
+    rounds_option,
+    temporary_folder,
+    untrained_bundle,
+    untrained_model,
+)
 from ccr_deploy.benchmarking.interleaving import speedup_interval
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState, Subject
 from ccr_deploy.benchmarking.worker import Competitor, Worker
-from ccr_deploy.cli.common import TerminalProgress, stdout_console
-from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.core.metrics import Interval
+from ccr_deploy.core.records import Record
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.store import EngineStore
-from ccr_deploy.export.exporter import export_bundle
-from ccr_deploy.models.checkpoint import untrained_checkpoint
-from ccr_deploy.models.presets import preset
 from ccr_deploy.packaging.triton.models import IMAGE_TO_LABEL
 from ccr_deploy.packaging.triton.package import package_triton
 from ccr_deploy.packaging.triton.served_stage import CPU_MAX_BATCH
 from ccr_deploy.reporting.table import Table
-from ccr_deploy.reporting.terminal import print_table
-from tests.triton.server import serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.hosts.triton.server import TritonServer
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import Stage
-    from tests.triton.server import TritonServer
 
-RESULTS = Path(__file__).parent / "results"
 BATCHES_PER_TURN = {"encoder": 5, "classifier": 25, "chain": 5}
 IN_FLIGHT = 2 * CPU_MAX_BATCH
 """So that a full batch waits while one runs."""
@@ -56,8 +58,7 @@ SERVED: dict[Subject, tuple[str, tuple[Stage, ...]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Throughput:
+class Throughput(Record, frozen=True):
     """One model's images per second, by medians over the rounds.
 
     `triton_share` is Triton's rate over the bare engine's; `images_per_execution` is what dynamic batching
@@ -72,8 +73,7 @@ class Throughput:
     images_per_execution: float
 
 
-@dataclass(frozen=True)
-class TritonBenchmark:
+class TritonBenchmark(Record, frozen=True):
     """Triton against the bare engines."""
 
     schema_version: int
@@ -87,25 +87,21 @@ class TritonBenchmark:
 
 
 @click.command()
-@click.option("--preset", "name", default="ccr-layer1", show_default=True, help="Which model.")
-@click.option("--rounds", default=8, show_default=True, help="Turns of each.")
+@preset_option
+@rounds_option(8, "Turns of each.")
 def main(name: str, rounds: int) -> None:
     """Package, serve, measure, and write the result beside this script."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        bundle = export_bundle(
-            untrained_checkpoint(preset(name)), root / "bundle", schedules=("iteration-major",)
-        )
+    with temporary_folder() as root:
+        bundle = untrained_bundle(name, root)
         store = EngineStore(root / "engines")
         package_triton(bundle, "cpu", store, root / "repository")
         factory = EngineFactory(bundle, "cpu", store)
         machine = machine_state()
         with serving(root / "repository", root, "--exit-timeout-secs=5") as server:
             found = tuple(_compare(factory, server, subject, rounds) for subject in SERVED)
-        model = bundle.manifest.model
         result = TritonBenchmark(
             schema_version=1,
-            model=f"{name}, untrained, {model.image_height}x{model.image_width}, T={model.iterations}",
+            model=untrained_model(name, bundle),
             backend=f"onnxruntime {factory.backend.version}",
             batch=CPU_MAX_BATCH,
             requests_in_flight=IN_FLIGHT,
@@ -113,9 +109,7 @@ def main(name: str, rounds: int) -> None:
             machine=machine,
             throughputs=found,
         )
-    text = pydantic.TypeAdapter(TritonBenchmark).dump_json(result, indent=2) + b"\n"
-    write_atomically(RESULTS / f"triton-{name}.json", text)
-    print_table(stdout_console(), triton_table(result))
+    publish(f"triton-{name}", result, triton_table(result))
 
 
 def triton_table(result: TritonBenchmark) -> Table:
@@ -135,28 +129,24 @@ def triton_table(result: TritonBenchmark) -> Table:
             for entry in result.throughputs
         ),
         note=f"{result.model}, batch {result.batch}, {result.backend}, {result.requests_in_flight} requests "
-        f"in flight, {result.rounds} rounds in turn, on {result.machine.processor}, "
-        f"{result.machine.usable_cores} cores",
+        f"in flight, {result.rounds} rounds in turn, on {machine_words(result.machine)}",
     )
 
 
 def _compare(factory: EngineFactory, server: TritonServer, subject: Subject, rounds: int) -> Throughput:
-    """Lets the bare engines and Triton take turns."""
+    """Let the bare engines and Triton take turns."""
     model, stages = SERVED[subject]
     engines = tuple((factory.build(stage)[0].path, factory.precision(stage)) for stage in stages)
     bare = Competitor("bare", True, factory.target.backend, factory.target.options, engines)
     batches = BATCHES_PER_TURN[subject]
-    milliseconds: dict[str, list[float]] = {"bare": [], "triton": []}
-    with (
-        Worker(bare, CPU_MAX_BATCH) as worker,
-        TerminalProgress().task(f"{subject}: bare and Triton", rounds) as advance,
-    ):
+    with Worker(bare, CPU_MAX_BATCH) as worker:
         worker.wait_until_loaded()
         before = _counts(server, stages[-1])
-        for _ in range(rounds):
-            milliseconds["bare"].append(float(np.mean(worker.take_turn(batches).nanoseconds)) / 1e6)
-            milliseconds["triton"].append(_turn(factory.bundle, server, model, stages[0], batches))
-            advance(1)
+        turns: dict[str, Callable[[], float]] = {
+            "bare": lambda: float(np.mean(worker.take_turn(batches).nanoseconds)) / 1e6,
+            "triton": lambda: _turn(factory.bundle, server, model, stages[0], batches),
+        }
+        milliseconds = in_turn(f"{subject}: bare and Triton", turns, rounds)
         images, executions = np.subtract(_counts(server, stages[-1]), before)
     samples = {name: np.array(values)[:, None] for name, values in milliseconds.items()}
     rates = {name: 1000 * CPU_MAX_BATCH / float(np.median(values)) for name, values in samples.items()}

@@ -23,13 +23,14 @@ from training.data.textures import (
     write_test_images,
 )
 from training.evaluation import evaluate
-from training.recipe import Phase, Recipe, train
+from training.recipe import Phase, TrainingRecipe
+from training.train import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MODEL = preset("demo")
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     model=MODEL,
     preprocessing=default_preprocessing(MODEL),
     decoder=DecoderConfig(cell_channels=(64, 32, 32, 16)),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class CheckpointAccuracy:
     """Top-1 in per cent with its 95 % interval, and over how many images and groups of them."""
 
     top1_percent: float
@@ -30,7 +30,7 @@ class Accuracy:
     groups: int
 
 
-def evaluate(checkpoint: Checkpoint, folder: Path, batch: int = 256) -> Accuracy:
+def evaluate(checkpoint: Checkpoint, folder: Path, batch: int = 256) -> CheckpointAccuracy:
     """The accuracy on the pictures of `folder`, read from disk and prepared as in production.
 
     The interval resamples whole groups (``class/region/``): crops of one region resemble each other.
@@ -48,7 +48,7 @@ def evaluate(checkpoint: Checkpoint, folder: Path, batch: int = 256) -> Accuracy
             for images, _ in DataLoader(pictures, batch_size=batch)
         ]
     hits = 100.0 * top_k_hits(np.concatenate(logits), np.array(pictures.labels), 1)
-    return Accuracy(
+    return CheckpointAccuracy(
         top1_percent=float(hits.mean()),
         interval_percent=grouped_bootstrap_interval(hits, pictures.groups),
         images=len(pictures),

@@ -1,33 +1,13 @@
-"""A recipe: the two steps' settings, and running them."""
+"""A training recipe: the model and both steps' settings."""
 
 from __future__ import annotations
 
-import logging
-import sys
-import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import lightning
-import torch
-from lightning.pytorch.callbacks import RichProgressBar
-from torch.utils.data import DataLoader
-
-from ccr_deploy.models.checkpoint import Checkpoint
-from training.compressor import CompressorModule
-from training.recogniser import RecogniserModule
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-    from torch.utils.data import Dataset
-
     from ccr_deploy.codec.contract import Preprocessing
     from ccr_deploy.models.config import DecoderConfig, ModelConfig
-
-    Batch = tuple[Tensor, Tensor]
-    Data = Dataset[Batch] | DataLoader[tuple[Tensor, int]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +26,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """How one model is trained: the model, the compressor's decoder, and both steps."""
 
     model: ModelConfig
@@ -56,76 +36,3 @@ class Recipe:
     training: Phase
     batch: int
     seed: int = 0
-
-
-def train(
-    recipe: Recipe,
-    training_data: Data,
-    test_data: Data,
-    class_names: Sequence[str],
-) -> Checkpoint:
-    """Runs both steps and returns the checkpoint with what was measured.
-
-    Batches are images ``uint8 [N, H, W, 3]`` with labels ``int64 [N]``. A data set yields them ready
-    made, as `TrainingCrops` does; single pictures (`ImageFolder`) come in a `DataLoader`.
-    """
-    lightning.seed_everything(recipe.seed, verbose=False)
-    with warnings.catch_warnings():
-        # Lightning advises more loader workers; batches are made by indexing and need none.
-        warnings.filterwarnings("ignore", module="lightning")
-        training_batches, test_batches = _batches(training_data), _batches(test_data)
-        compressor = CompressorModule(recipe.model, recipe.decoder, recipe.preprocessing, recipe.pretraining)
-        pretrainer = _trainer(recipe.pretraining, "Step 1 of 2: compressor")
-        pretrainer.fit(compressor, training_batches)
-        (restored,) = pretrainer.test(compressor, test_batches, verbose=False)
-        recogniser = RecogniserModule(
-            recipe.model, recipe.preprocessing, class_names, recipe.training, compressor.encoder.state_dict()
-        )
-        trainer = _trainer(recipe.training, "Step 2 of 2: recogniser")
-        trainer.fit(recogniser, training_batches)
-        (tested,) = trainer.test(recogniser, test_batches, verbose=False)
-    return Checkpoint(
-        config=recipe.model,
-        preprocessing=recipe.preprocessing,
-        state_dict=recogniser.model.state_dict(),
-        trained_iterations=(recipe.model.iterations,),
-        class_names=tuple(class_names),
-        metrics={
-            "pretraining_l1": float(restored["l1"]),
-            "top1_percent": 100 * float(tested["top1"]),
-            "top5_percent": 100 * float(tested["top5"]),
-        },
-    )
-
-
-class _TitledBar(RichProgressBar):
-    """Says which step runs: with one endless epoch, Lightning's "Epoch 0/-2" tells nothing."""
-
-    def __init__(self, title: str) -> None:
-        super().__init__()
-        self.title = title
-
-    def _get_train_description(self, current_epoch: int) -> str:  # noqa: ARG002  Lightning's signature
-        return self.title
-
-
-def _batches(data: Data) -> DataLoader[Any]:
-    return data if isinstance(data, DataLoader) else DataLoader(data, batch_size=None)
-
-
-def _trainer(phase: Phase, title: str) -> lightning.Trainer:
-    """A trainer that writes nothing to disk, and shows a bar on a terminal alone."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    on_terminal = sys.stderr.isatty()
-    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
-    return lightning.Trainer(
-        accelerator="auto",
-        devices=1,
-        max_steps=phase.steps,
-        gradient_clip_val=1.0,  # recurrent cells meet a steep gradient now and then
-        limit_train_batches=phase.steps,  # ends the epoch of endless data, and the bar knows its length
-        enable_progress_bar=on_terminal,
-        callbacks=[_TitledBar(title)] if on_terminal else [],
-        deterministic=not torch.cuda.is_available(),
-        **options,
-    )

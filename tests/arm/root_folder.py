@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from benchmarks.hosts.pip_settings import PipSettings
 from tests.arm.processors import CORTEX_A76, Processor
 from tests.support.left_processes import VARIABLE
-from tests.support.pip_settings import PipSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

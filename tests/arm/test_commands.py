@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tritonclient.http
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS, started
 from tests.arm.processors import AUXILIARY_BITS, CORTEX_A72, CORTEX_A76, PROCESSORS, Processor
 from tests.arm.sides import Arm, ccr_deploy, run, succeed
-from tests.support.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS, heirs, started
 from tests.arm.root_folder import PROJECT
-from tests.support.processes import PATIENCE_SECONDS, heirs, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from ccr_deploy.models.checkpoint import save_checkpoint, untrained_checkpoint
 from ccr_deploy.quantization.quantizers import quantized_activations
 from ccr_deploy.quantization.table import CalibrationTable, StageTable, TensorRange
 from ccr_deploy.workflow.graphs import load_model
-from tests.conftest import TINY
+from tests.support.bundles import TINY
 from tests.support.cli_runner import run
 
 if TYPE_CHECKING:

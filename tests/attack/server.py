@@ -24,7 +24,7 @@ from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from tests.attack.server_attacks import ATTACKS, Tried, is_well
-from tests.conftest import TINY
+from tests.support.bundles import TINY
 from tests.support.raw_http import BODY, INFER, attempt, classifier_answers, connect
 from tests.support.server_process import ROOT, ServerProcess
 

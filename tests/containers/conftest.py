@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.bases import import_debian, import_system_tensorrt
-from tests.containers.context import make_context
+from benchmarks.hosts.bases import import_debian, import_system_tensorrt
+from benchmarks.hosts.context import make_context
+from benchmarks.hosts.podman import Podman
 from tests.containers.library import library_answers
-from tests.containers.podman import Podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ccr_deploy.bundle.reader import Bundle
-    from tests.conftest import CalibratedDemo
     from tests.containers.library import LibraryAnswers
+    from tests.support.demo import CalibratedDemo
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "scripts" / "check_container_tools.sh"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from benchmarks.hosts.clients import ask
 from ccr_deploy.codec.payload import encode_payload
 from ccr_deploy.data.images import list_images, load_images
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.runtime import Classifier, Encoder
-from tests.containers.clients import ask
 
 if TYPE_CHECKING:
     from pathlib import Path

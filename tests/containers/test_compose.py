@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.clients import CLIENTS
-from tests.containers.podman import Container
-from tests.support.processes import PATIENCE_SECONDS, free_ports, started
+from benchmarks.hosts.clients import CLIENTS
+from benchmarks.hosts.podman import Container
+from benchmarks.hosts.processes import PATIENCE_SECONDS, free_ports, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.hosts.podman import Podman
     from tests.containers.library import LibraryAnswers
-    from tests.containers.podman import Podman
 
 FILE = Path(__file__).parents[2] / "deploy" / "compose.yaml"
 ENGINES = "ccr-deploy_engines"

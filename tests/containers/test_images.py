@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.context import ROOT
+from benchmarks.hosts.context import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.containers.podman import Container, Podman
+    from benchmarks.hosts.podman import Container, Podman
 
 STAGES = ("cpu", "server", "jetson")
 UNWANTED = ("torch", "modelopt", "kubernetes", "pandas", "pip", "openvino_telemetry")

@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.containers.clients import CLIENTS
-from tests.containers.podman import Container
+from benchmarks.hosts.clients import CLIENTS
+from benchmarks.hosts.podman import Container
+from benchmarks.hosts.processes import PATIENCE_SECONDS, free_ports
 from tests.support.cli_runner import run
-from tests.support.processes import PATIENCE_SECONDS, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.hosts.podman import Podman
     from ccr_deploy.bundle.reader import Bundle
     from tests.containers.library import LibraryAnswers
-    from tests.containers.podman import Podman
 
 KEEP_INIT_CONTAINERS = {"io.podman.annotations.init.container.type": "always"}
 USER = 10001

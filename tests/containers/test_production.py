@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS
 from tests.containers.library import library_answers
-from tests.support.processes import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.hosts.podman import Container, Podman
     from ccr_deploy.bundle.reader import Bundle
-    from tests.conftest import CalibratedDemo
     from tests.containers.library import LibraryAnswers
-    from tests.containers.podman import Container, Podman
+    from tests.support.demo import CalibratedDemo
 
 INSIDE = """
 import json, os, socket

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.containers.clients import CLIENTS
-from tests.support.processes import PATIENCE_SECONDS
-from tests.triton.server import BACKENDS, ENVIRONMENT, Installation, NoServerError
+from benchmarks.hosts.clients import CLIENTS
+from benchmarks.hosts.processes import PATIENCE_SECONDS
+from benchmarks.hosts.triton.server import BACKENDS, ENVIRONMENT, Installation, NoServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.hosts.podman import Container, Podman
     from tests.containers.library import LibraryAnswers
-    from tests.containers.podman import Container, Podman
 
 PORTS = {"http": 8000, "grpc": 8001}
 INSIDE = Path("/triton")

@@ -18,6 +18,7 @@ import pytest
 from msgspec import structs
 from PIL import Image
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS, started
 from ccr_deploy.bundle.reader import Bundle, sha256_of
 from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.engines import factory as engine_factory
@@ -26,7 +27,6 @@ from ccr_deploy.engines.sidecar import Sidecar, sidecar_path
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.models.checkpoint import save_checkpoint
 from tests.support.cli_runner import run
-from tests.support.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 import pytest
 
+from benchmarks.hosts.processes import hearing_ctrl_c
 from ccr_deploy.backends import backend
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.engines.sidecar import read_sidecar, sidecar_path
@@ -23,11 +24,10 @@ from ccr_deploy.graphs.canonical_hash import canonical_graph_hash
 from ccr_deploy.targets.options import OpenVinoOptions
 from tests.support.busy import busy_machine
 from tests.support.cli_runner import run
-from tests.support.processes import hearing_ctrl_c
 
 if TYPE_CHECKING:
-    from tests.conftest import CalibratedDemo
     from tests.support.cli_runner import Outcome
+    from tests.support.demo import CalibratedDemo
 
 WRONG_USAGE, BROKE, INTERRUPTED = 2, 3, 130
 AT_A_PICTURE = """

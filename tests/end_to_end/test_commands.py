@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS, started
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.cli import cli
 from ccr_deploy.core.records import convert
@@ -26,7 +27,6 @@ from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.workflow.report_folder import add_to_folder
 from tests.support.busy import busy_machine
 from tests.support.cli_runner import run
-from tests.support.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS, started
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeRunner
 from ccr_deploy.codec.payload import decode_payload, encode_payload
 from ccr_deploy.data.images import load_image
@@ -24,7 +25,6 @@ from ccr_deploy.runtime import Classifier, Encoder
 from ccr_deploy.targets.schema import load_target, resolve
 from ccr_deploy.workflow.batches import UNBOUND_BATCH
 from tests.support.cli_runner import Outcome, run
-from tests.support.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     import numpy.typing as npt

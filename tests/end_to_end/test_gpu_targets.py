@@ -10,14 +10,14 @@ import pytest
 from ccr_deploy.codec.payload import encode_payload
 from ccr_deploy.core.gpu_driver import find_driver
 from ccr_deploy.targets.schema import target_files
-from tests.conftest import gpu_is_there
 from tests.support.cli_runner import run
+from tests.support.gpu import gpu_is_there
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.bundle.reader import Bundle
-    from tests.conftest import CalibratedDemo
+    from tests.support.demo import CalibratedDemo
 
 pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
 

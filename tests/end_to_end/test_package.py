@@ -17,16 +17,16 @@ from msgspec import structs
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 import ccr_deploy
+from benchmarks.hosts.processes import hearing_ctrl_c
 from ccr_deploy.bundle.reader import Bundle, sha256_of
 from ccr_deploy.core.atomic import locked_folder
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import RepositoryError
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import untrained_checkpoint
-from tests.conftest import TINY
+from tests.support.bundles import TINY
 from tests.support.cli_runner import run
 from tests.support.plans import H200, L4, fleet_target, put_plans
-from tests.support.processes import hearing_ctrl_c
 
 if TYPE_CHECKING:
     from tests.support.cli_runner import Outcome

@@ -10,13 +10,13 @@ import pytest
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import EngineError
-from tests.conftest import gpu_obstacle
+from tests.support.gpu import gpu_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import CalibratedDemo
+    from tests.support.demo import CalibratedDemo
     from tests.support.workers import Shared
 
 BATCH = """

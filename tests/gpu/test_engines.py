@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.bundle.reader import Bundle
-    from tests.conftest import CalibratedDemo
+    from tests.support.demo import CalibratedDemo
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

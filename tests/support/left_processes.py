@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.processes import heirs
+from benchmarks.hosts.processes import heirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

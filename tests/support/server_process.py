@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import tritonclient.grpc
 import tritonclient.http
 
-from tests.support.processes import PATIENCE_SECONDS, end_session, hearing_ctrl_c
+from benchmarks.hosts.processes import PATIENCE_SECONDS, end_session, hearing_ctrl_c
 
 if TYPE_CHECKING:
     from types import TracebackType

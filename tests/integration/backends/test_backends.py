@@ -12,7 +12,7 @@ from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.errors import EngineError, TargetError
 from ccr_deploy.export.exporter import export_bundle, resized
 from ccr_deploy.targets.options import CudaOptions, OnnxRuntimeOptions, OpenVinoOptions, PyTorchOptions
-from tests.conftest import gpu_is_there
+from tests.support.gpu import gpu_is_there
 
 if TYPE_CHECKING:
     from pathlib import Path

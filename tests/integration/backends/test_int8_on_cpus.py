@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.bundle.reader import Bundle
-    from tests.conftest import CalibratedDemo
+    from tests.support.demo import CalibratedDemo
 
 ROOT = Path(__file__).parents[3]
 INT8_GATES = {"flipped_percent": 2, "cosine": 0.98}

@@ -22,6 +22,7 @@ import torch
 from msgspec import structs
 from onnx import TensorProto, helper
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS, heirs, started
 from ccr_deploy.backends import backend
 from ccr_deploy.backends.build_facts import log_path
 from ccr_deploy.backends.tensorrt.builder import build
@@ -48,15 +49,14 @@ from ccr_deploy.workflow.calibrate import calibrate_bundle
 from ccr_deploy.workflow.export import export_with_fp16
 from ccr_deploy.workflow.graphs import load_model
 from ccr_deploy.workflow.inspect import reproduce
-from tests.conftest import gpu_is_there
 from tests.support.cli_runner import run
-from tests.support.processes import PATIENCE_SECONDS, heirs, started
+from tests.support.gpu import gpu_is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ccr_deploy.core.progress import Advance
-    from tests.conftest import CalibratedDemo
+    from tests.support.demo import CalibratedDemo
 
 pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
 

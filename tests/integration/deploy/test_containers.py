@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS, started
 from ccr_deploy.core.control_groups import memory_limit
 from scripts.lock_images import CPU
-from tests.support.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ccr_deploy.bundle.reader import Bundle
-    from tests.conftest import CalibratedDemo
+    from tests.support.demo import CalibratedDemo
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")

@@ -23,23 +23,23 @@ import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS, heirs
+from benchmarks.hosts.triton.server import Installation, NoServerError, serving
 from ccr_deploy.codec.payload import decode_payload, encode_payload
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.packaging.triton.package import package_triton
 from ccr_deploy.runtime import Classifier, Encoder
-from tests.conftest import TINY
-from tests.support.processes import PATIENCE_SECONDS, heirs
-from tests.triton.server import Installation, NoServerError, serving
+from tests.support.bundles import TINY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
+    from benchmarks.hosts.triton.server import TritonServer
     from ccr_deploy.bundle.reader import Bundle
-    from tests.triton.server import TritonServer
 
 CLIENTS = {"http": tritonclient.http, "grpc": tritonclient.grpc}
 INVALID = {"http": "400", "grpc": "StatusCode.INVALID_ARGUMENT"}

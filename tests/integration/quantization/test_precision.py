@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle.manifest import GraphRecord
     from ccr_deploy.engines.store import EngineStore
-    from tests.conftest import CalibratedDemo
+    from tests.support.demo import CalibratedDemo
 
 PRECISIONS = ("fp32", "fp16", "int8")
 

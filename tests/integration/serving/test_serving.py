@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS
 from ccr_deploy.codec.payload import encode_payload
 from ccr_deploy.runtime import Classifier, Encoder
-from tests.support.processes import PATIENCE_SECONDS
 from tests.support.raw_http import LIVE, ask
 from tests.support.server_process import ServerProcess
 

@@ -21,10 +21,10 @@ import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS, free_ports
 from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.runtime import Classifier
-from tests.support.processes import PATIENCE_SECONDS, free_ports
 from tests.support.server_process import FREE_PORTS, ROOT, ServerProcess, command
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from tests.support.processes import PATIENCE_SECONDS
+from benchmarks.hosts.processes import PATIENCE_SECONDS
 from tests.support.raw_http import (
     BODY,
     INFER,

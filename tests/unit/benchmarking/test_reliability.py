@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from msgspec.structs import replace
 
 from benchmarks.int8 import Int8Benchmark
+from benchmarks.scaffold import read_result
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
 from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, Timing
 from ccr_deploy.core.metrics import Interval
-from ccr_deploy.core.records import convert
 
-RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 QUIET = Contention("encoder", 12.0, 2, 0.02, 0.01, 0.0)
 TIMING = Timing(
     subject="encoder",
@@ -40,12 +36,12 @@ def test_a_quiet_machine_with_its_background_noise_is_reliable() -> None:
 
 @pytest.mark.parametrize("name", ["demo-benchmark", "cpu-ccr-layer1"])
 def test_what_was_measured_on_idle_machines_does_not_scatter_too_much(name: str) -> None:
-    report = convert(BenchmarkReport, json.loads((RESULTS / f"{name}.json").read_bytes()))
+    report = read_result(name, BenchmarkReport)
     assert unreliable_reasons(report.threads, [], report.timings) == ()
 
 
 def test_nor_do_all_precisions_on_an_idle_machine() -> None:
-    result = convert(Int8Benchmark, json.loads((RESULTS / "int8-ccr-layer1.json").read_bytes()))
+    result = read_result("int8-ccr-layer1", Int8Benchmark)
     assert unreliable_reasons(2, [], result.timings) == ()
 
 

@@ -9,7 +9,7 @@ import pytest
 from ccr_deploy.core import gpu
 from ccr_deploy.core.gpu_driver import GpuDriver, gpu_extras
 from ccr_deploy.errors import EngineError, MissingExtraError
-from tests.conftest import gpu_is_there
+from tests.support.gpu import gpu_is_there
 
 CUDA_12 = GpuDriver("550.54.14", (12, 4))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from benchmarks.hosts.pip_settings import pip_settings
 from ccr_deploy.core.processor import instruction_sets, parse_flags
 from tests.arm.processors import CORTEX_A72, CORTEX_A76
-from tests.support.pip_settings import pip_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.processes import PATIENCE_SECONDS, heirs, started
+from benchmarks.hosts.processes import PATIENCE_SECONDS, heirs, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from benchmarks.hosts.processes import hearing_ctrl_c
 from ccr_deploy.models.checkpoint import build_model, load_checkpoint
-from tests.support.processes import hearing_ctrl_c
 from training import demo
 from training.data.textures import TrainingCrops
 

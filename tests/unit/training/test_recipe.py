@@ -18,8 +18,9 @@ from training.compressor import CompressorModule
 from training.data import textures
 from training.data.image_folder import ImageFolder
 from training.evaluation import evaluate
-from training.recipe import Phase, Recipe, train
+from training.recipe import Phase, TrainingRecipe
 from training.recogniser import RecogniserModule
+from training.train import train
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ MODEL = ModelConfig(
     encoder=EncoderConfig(stem_channels=4, cell_channels=(4, 8, 16), code_channels=16),
     classifier=ClassifierConfig(cut="layer3", classes=len(PHOTOS), stage_channels=(4, 8, 16, 32)),
 )
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     model=MODEL,
     preprocessing=default_preprocessing(MODEL),
     decoder=DecoderConfig(cell_channels=(8, 8, 4, 4)),
@@ -49,7 +50,7 @@ def crops(seed: int = 0) -> textures.TrainingCrops:
     return textures.TrainingCrops(PHOTOS, 48, RECIPE.batch, seed)
 
 
-def trained(recipe: Recipe) -> Checkpoint:
+def trained(recipe: TrainingRecipe) -> Checkpoint:
     return train(recipe, crops(recipe.seed), textures.TestCrops(PHOTOS, 48), NAMES)
 
 

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.processes import PATIENCE_SECONDS, free_ports, started
+from benchmarks.hosts.processes import PATIENCE_SECONDS, free_ports, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ENVIRONMENT = Path(__file__).parent.parent.parent / "build" / "triton"
+ENVIRONMENT = Path(__file__).parents[3] / "build" / "triton"
 BACKENDS = Path(__file__).parent / "backends"
 STOP_SECONDS = 30
 
@@ -46,7 +46,7 @@ class Installation:
 
     @classmethod
     def find(cls) -> Installation:
-        """The server that ``make triton-server`` installed.
+        """Find the server that ``make triton-server`` installed.
 
         Raises:
             NoServerError: there is none, or its parts do not run here.
@@ -66,14 +66,14 @@ class Installation:
         )
         if not found.stub.exists():
             raise NoServerError(f"Triton's Python backend is not built for Python {version}")
-        command = ["ldd", found.stub]
+        command = ["ldd", str(found.stub)]
         listed = subprocess.run(command, env=found.environment(), capture_output=True, text=True, check=False)
         if missing := re.findall(r"(\S+) => not found", listed.stdout):
             raise NoServerError(f"Triton's Python backend misses {', '.join(missing)}")
         return found
 
     def environment(self) -> dict[str, str]:
-        """The variables by which the backend finds this environment's Python and its libraries."""
+        """Return the variables by which the backend finds this environment's Python and its libraries."""
         libraries = (self.libraries, sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH"))
         return {
             **os.environ,
@@ -97,9 +97,12 @@ class TritonServer:
 
 @contextlib.contextmanager
 def serving(repository: Path, folder: Path, *options: str) -> Iterator[TritonServer]:
-    """Starts a server for a repository, waits until it is ready, and stops it at the end.
+    """Start a server for a repository, wait until it is ready, and stop it at the end.
 
-    `folder` is where its log and its backends go.
+    Args:
+        repository: the models that it serves.
+        folder: where its log and its backends go.
+        options: what else the program is told.
 
     Raises:
         NoServerError: there is no server here.

@@ -19,6 +19,7 @@ class PipSettings:
 
     @classmethod
     def of_this_machine(cls) -> PipSettings:
+        """Ask pip."""
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
         return pip_settings(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.containers.podman import Podman
+    from benchmarks.hosts.podman import Podman
 
 KEPT = Path(__file__).parents[2] / "build" / "containers"
 """Debian's files, kept between runs."""

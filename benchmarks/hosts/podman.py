@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.pip_settings import PipSettings
-from tests.support.processes import PATIENCE_SECONDS, started
+from benchmarks.hosts.pip_settings import PipSettings
+from benchmarks.hosts.processes import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -208,14 +208,17 @@ class Container:
     number: str
 
     def inspect(self, template: str) -> str:
+        """Return what podman knows of it, by a template of Go's."""
         return self.podman("inspect", "--format", template, self.number).stdout.strip()
 
     @property
     def address(self) -> str:
+        """Its own on `NETWORK`."""
         return self.inspect(f"{{{{.NetworkSettings.Networks.{NETWORK}.IPAddress}}}}")
 
     @property
     def is_running(self) -> bool:
+        """Whether its first process still runs."""
         return self.inspect("{{.State.Running}}") == "true"
 
     @property
@@ -229,6 +232,11 @@ class Container:
         return self.podman("healthcheck", "run", self.number, check=False).returncode == 0
 
     def wait_until_healthy(self) -> None:
+        """Ask the health check until it agrees.
+
+        Raises:
+            RuntimeError: the container ended, or took too long; the message has what it wrote.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self.is_healthy():
             if not self.is_running or time.monotonic() > deadline:

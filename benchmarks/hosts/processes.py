@@ -1,4 +1,4 @@
-"""Processes that tests start: Ctrl-C reaches them, and what still runs at a test's end is ended."""
+"""Processes that tests and benchmarks start: Ctrl-C reaches them, and in the end nothing of them runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 300
 
 @contextlib.contextmanager
 def hearing_ctrl_c() -> Iterator[None]:
-    """Handles SIGINT as in the foreground, here and in the processes that are started meanwhile.
+    """Handle SIGINT as in the foreground, here and in the processes that are started meanwhile.
 
     A shell makes its background jobs ignore SIGINT, and a process inherits what its parent ignores.
     """
@@ -32,7 +32,7 @@ def hearing_ctrl_c() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def started(command: Sequence[object], **options: Any) -> Iterator[subprocess.Popen[str]]:
+def started(command: Sequence[object], **options: Any) -> Iterator[subprocess.Popen[str]]:  # noqa: ANN401
     """Start a command that hears Ctrl-C, and end it at the latest when the context ends.
 
     It leads a session of its own, which is ended whole: what the command started too.

@@ -8,6 +8,7 @@ requests that Triton's dynamic batching put together.
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,7 +16,10 @@ import triton_python_backend_utils as triton
 
 
 class TritonPythonModel:
-    def initialize(self, args):
+    """One model, as Triton's Python backend wants it."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the graph."""
         config = json.loads(args["model_config"])
         graph = Path(args["model_repository"]) / args["model_version"] / config["default_model_filename"]
         threads = config["parameters"].get("intra_op_thread_count", {"string_value": "0"})
@@ -26,7 +30,8 @@ class TritonPythonModel:
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._input, self._output = config["input"][0]["name"], config["output"][0]["name"]
 
-    def execute(self, requests):
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer all the requests by one run."""
         arrays = [triton.get_input_tensor_by_name(request, self._input).as_numpy() for request in requests]
         (results,) = self._session.run([self._output], {self._input: np.concatenate(arrays)})
         ends = np.cumsum([len(array) for array in arrays])[:-1]

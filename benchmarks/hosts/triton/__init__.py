@@ -1,0 +1,1 @@
+"""A Triton server of one machine, and a backend for it."""

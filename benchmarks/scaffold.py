@@ -1,0 +1,188 @@
+"""What the scripts share: options, bundles of untrained weights, taking turns, results read and written.
+
+Weights are untrained where only speed, memory or sizes are measured, which do not depend on them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+import numpy as np
+from PIL import Image
+
+from ccr_deploy.cli.common import TerminalProgress, stdout_console
+from ccr_deploy.core import records
+from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.core.untrusted import parse_json
+from ccr_deploy.export.exporter import export_bundle
+from ccr_deploy.models.checkpoint import untrained_checkpoint
+from ccr_deploy.models.presets import preset
+from ccr_deploy.quantization.recipe import CalibrationRecipe
+from ccr_deploy.reporting.terminal import print_table
+from ccr_deploy.workflow.calibrate import calibrate_bundle
+from ccr_deploy.workflow.export import export_with_fp16
+from training.data.textures import load_photos
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ccr_deploy.benchmarking.results import MachineState
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.stages import Schedule
+    from ccr_deploy.reporting.table import Table
+
+Result = TypeVar("Result")
+Name = TypeVar("Name", bound=str)
+
+RESULTS = Path(__file__).parent / "results"
+MODEL = "ccr-layer1"
+IMAGES = 256
+"""How many crops `write_images` makes."""
+
+preset_option = click.option("--preset", "name", default=MODEL, show_default=True, help="Which model.")
+
+
+def rounds_option(default: int, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make the option ``--rounds``.
+
+    Args:
+        default: how many, unless it is given.
+        what: its help.
+    """
+    return click.option("--rounds", default=default, show_default=True, help=what)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder that is removed at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def untrained_bundle(
+    name: str,
+    folder: Path,
+    schedules: Sequence[Schedule] = ("iteration-major",),
+    baseline: str | None = None,
+) -> Bundle:
+    """Export a preset in FP32 to ``bundle`` in a folder.
+
+    Args:
+        name: the preset.
+        folder: where ``bundle`` is written.
+        schedules: in which the encoder is unrolled.
+        baseline: the preset of the conventional chain that is exported with it.
+    """
+    chain = untrained_checkpoint(preset(baseline)) if baseline else None
+    checkpoint = untrained_checkpoint(preset(name))
+    return export_bundle(checkpoint, folder / "bundle", schedules=schedules, baseline=chain)
+
+
+def untrained_bundle_with_fp16(name: str, folder: Path) -> Bundle:
+    """Export a preset in FP32 and FP16.
+
+    Args:
+        name: the preset.
+        folder: where ``images`` and ``bundle`` are written.
+    """
+    write_images(folder / "images", preset(name).image_height)
+    return export_with_fp16(
+        untrained_checkpoint(preset(name)),
+        folder / "bundle",
+        schedules=("iteration-major",),
+        images=folder / "images",
+        progress=TerminalProgress(),
+    )
+
+
+def calibrated_bundle(name: str, folder: Path, samples: int = 16, held_out_samples: int = 1) -> Bundle:
+    """Export a preset in every precision; so few images calibrate it that it is good for timing alone.
+
+    Args:
+        name: the preset.
+        folder: where ``images`` and ``bundle`` are written.
+        samples: how many images ranges are found on.
+        held_out_samples: how many accuracy is measured on.
+    """
+    bundle = untrained_bundle_with_fp16(name, folder)
+    recipe = CalibrationRecipe(samples=samples, held_out_samples=held_out_samples)
+    return calibrate_bundle(bundle, folder / "images", recipe, progress=TerminalProgress()).bundle
+
+
+def untrained_model(name: str, bundle: Bundle) -> str:
+    """Return how results name the model of an untrained bundle."""
+    model = bundle.manifest.model
+    return f"{name}, untrained, {model.image_height}x{model.image_width}, T={model.iterations}"
+
+
+def write_images(folder: Path, size: int) -> None:
+    """Write `IMAGES` crops of scikit-image's photos, enlarged where a photo is too small."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    photos = load_photos()
+    for number in range(IMAGES):
+        image = Image.fromarray(photos[number % len(photos)].pixels)
+        scale = max(1.0, size / min(image.size))
+        image = image.resize((round(image.width * scale), round(image.height * scale)))
+        left = int(generator.integers(image.width - size + 1))
+        top = int(generator.integers(image.height - size + 1))
+        image.crop((left, top, left + size, top + size)).save(folder / f"{number:03d}.png")
+
+
+def in_turn(what: str, turns: Mapping[Name, Callable[[], float]], rounds: int) -> dict[Name, list[float]]:
+    """Let measurements take turns, and return what each found, round by round.
+
+    Args:
+        what: the progress bar's title.
+        turns: what measures once, by name.
+        rounds: how often each has its turn.
+    """
+    found: dict[Name, list[float]] = {name: [] for name in turns}
+    with TerminalProgress().task(what, rounds) as advance:
+        for _ in range(rounds):
+            for name, turn in turns.items():
+                found[name].append(turn())
+            advance(1)
+    return found
+
+
+def machine_words(machine: MachineState) -> str:
+    """Return how tables' notes name a machine."""
+    return f"{machine.processor}, {machine.usable_cores} cores"
+
+
+def to_json(result: object) -> bytes:
+    """Return a result as the text of its file."""
+    return f"{records.to_json(result)}\n".encode()
+
+
+def from_json(text: bytes, kind: type[Result]) -> Result:
+    """Return the result that a file's text holds."""
+    return records.convert(kind, parse_json(text))
+
+
+def result_path(name: str) -> Path:
+    """Return where a result's file lies."""
+    return RESULTS / f"{name}.json"
+
+
+def read_result(name: str, kind: type[Result]) -> Result:
+    """Read a committed result."""
+    return from_json(result_path(name).read_bytes(), kind)
+
+
+def publish(name: str, result: object, *tables: Table) -> None:
+    """Write a result's file and print its tables.
+
+    Args:
+        name: the file's, without its suffix.
+        result: what was measured.
+        tables: the same for people.
+    """
+    write_atomically(result_path(name), to_json(result))
+    for table in tables:
+        print_table(stdout_console(), table)

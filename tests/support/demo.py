@@ -1,0 +1,96 @@
+"""A pytest plugin: real crops, and a model of the demo's kind that was trained for seconds and calibrated.
+
+What makes them is imported when they are made: a test that needs none of them starts at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ccr_deploy.core.stages import SCHEDULES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.models.checkpoint import Checkpoint
+    from ccr_deploy.workflow.calibrate import Calibration
+    from tests.support.workers import Shared
+
+
+@dataclass(frozen=True)
+class CalibratedDemo:
+    """A briefly trained model of the demo's kind in a bundle with all precisions, and its pictures."""
+
+    folder: Path
+    calibration: Calibration
+
+    @property
+    def bundle(self) -> Bundle:
+        return self.calibration.bundle
+
+    @property
+    def pictures(self) -> Path:
+        return self.folder / "calibration"
+
+
+@pytest.fixture(scope="session")
+def real_crops() -> npt.NDArray[np.uint8]:
+    """1,280 crops of real photos, ``uint8 [1280, 48, 48, 3]``."""
+    import numpy as np
+
+    from training.data.textures import TestCrops, load_photos
+
+    crops = TestCrops(load_photos(), 48)
+    return np.concatenate([crops[label][0].numpy() for label in range(len(crops))])
+
+
+@pytest.fixture(scope="session")
+def trained_checkpoint(shared: Shared) -> Checkpoint:
+    """The demo's model after a few seconds of training: weights that are no longer random."""
+    from training.data.textures import TestCrops, TrainingCrops, load_photos
+    from training.demo import RECIPE
+    from training.train import train
+
+    recipe = replace(
+        RECIPE,
+        pretraining=replace(RECIPE.pretraining, steps=5),
+        training=replace(RECIPE.training, steps=40),
+    )
+
+    def run(_: Path) -> Checkpoint:
+        photos = load_photos()
+        names = [photo.name for photo in photos]
+        return train(recipe, TrainingCrops(photos, 48, 32, seed=0), TestCrops(photos, 48), names)
+
+    return shared.made_once("trained", run)
+
+
+@pytest.fixture(scope="session")
+def calibrated_demo(trained_checkpoint: Checkpoint, shared: Shared) -> CalibratedDemo:
+    """Every schedule in FP32, FP16 and INT8. Tests read it; those that change one copy it first."""
+    from ccr_deploy.quantization.recipe import CalibrationRecipe
+    from ccr_deploy.workflow.calibrate import calibrate_bundle
+    from ccr_deploy.workflow.export import export_with_fp16
+    from training.data.textures import load_photos, write_calibration_images, write_test_images
+
+    def calibrate(folder: Path) -> CalibratedDemo:
+        photos = load_photos()
+        write_test_images(photos, 48, folder / "images")
+        write_calibration_images(photos, 48, folder / "calibration")
+        exported = export_with_fp16(
+            trained_checkpoint, folder / "bundle", schedules=SCHEDULES, images=folder / "images"
+        )
+        recipe = CalibrationRecipe(samples=64, held_out_samples=320)
+        calibration = calibrate_bundle(
+            exported, folder / "calibration", recipe, held_out=folder / "images", with_sensitivity=True
+        )
+        return CalibratedDemo(folder, calibration)
+
+    return shared.made_once("calibrated", calibrate)

@@ -1,0 +1,19 @@
+"""Whether a GPU can be used here."""
+
+from __future__ import annotations
+
+from ccr_deploy.core.gpu import find_gpu
+from ccr_deploy.errors import CcrDeployError
+
+
+def gpu_obstacle() -> str | None:
+    """Why no GPU can be used here; None where one can."""
+    try:
+        find_gpu()
+    except CcrDeployError as error:
+        return str(error)
+    return None
+
+
+def gpu_is_there() -> bool:
+    return gpu_obstacle() is None
