@@ -23,10 +23,10 @@ import pydantic
 from PIL import Image
 
 from benchmarks.int8 import RESULTS, untrained_bundle
-from ccr_deploy.backends.base import thread_count
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
 from ccr_deploy.backends.openvino.cpu import OpenVinoRunner, import_openvino
 from ccr_deploy.backends.openvino.int8 import int8_model, separate_shared_scales
+from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.cli.common import stdout_console
 from ccr_deploy.core.atomic import write_atomically

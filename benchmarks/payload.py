@@ -34,7 +34,7 @@ from ccr_deploy.reporting.terminal import print_table
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ccr_deploy.backends.base import Runner
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.codec.contract import CodeContract
 
 MODEL = "ccr-layer1"

@@ -144,7 +144,7 @@ def _compare(factory: EngineFactory, server: TritonServer, subject: Subject, rou
     """Lets the bare engines and Triton take turns."""
     model, stages = SERVED[subject]
     engines = tuple((factory.build(stage)[0].path, factory.precision(stage)) for stage in stages)
-    bare = Competitor("bare", True, factory.target.backend, factory.target.options, engines)
+    bare = Competitor("bare", True, factory.target.options, engines)
     batches = BATCHES_PER_TURN[subject]
     milliseconds: dict[str, list[float]] = {"bare": [], "triton": []}
     with (

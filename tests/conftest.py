@@ -116,9 +116,7 @@ def built_store(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -
     factory = EngineFactory(tiny_bundle, "cpu", store)
     for stage in ("encoder", "classifier", "baseline"):
         factory.build(stage)
-    store.choose(
-        tiny_bundle.facts, "cpu", {stage: factory.resolved(stage) for stage in ("encoder", "classifier")}
-    )
+    store.choose(tiny_bundle, "cpu", {stage: factory.resolved(stage) for stage in ("encoder", "classifier")})
     return store
 
 

@@ -69,10 +69,10 @@ def damageable(built_store: EngineStore, tmp_path: Path) -> EngineStore:
 
 def test_a_bundle_may_be_named_or_opened(tiny_bundle: Bundle, built_store: EngineStore) -> None:
     answers = []
-    for bundle in (tiny_bundle, tiny_bundle.facts, tiny_bundle.path, str(tiny_bundle.path)):
+    for bundle in (tiny_bundle, tiny_bundle, tiny_bundle.path, str(tiny_bundle.path)):
         with Encoder.load(bundle, "cpu", built_store) as encoder:
             answers.append(encoder.encode(IMAGES))
-            assert encoder.bundle == tiny_bundle.facts
+            assert encoder.bundle == tiny_bundle
     assert answers == answers[:1] * 4
 
 

@@ -32,11 +32,11 @@ def edit(folder: Path, change: Callable[[dict], object]) -> None:
 
 
 def test_both_readers_find_the_same(tiny_bundle: Bundle) -> None:
-    assert Bundle.read(tiny_bundle.path) == tiny_bundle.facts
+    assert Bundle.read(tiny_bundle.path) == tiny_bundle
 
 
 def test_the_reference_of_a_baseline_is_another_than_the_encoder_s(tiny_bundle: Bundle) -> None:
-    facts = tiny_bundle.facts
+    facts = tiny_bundle
     assert facts.reference_hash("encoder") == facts.reference_hash("classifier")
     assert facts.reference_hash("baseline") != facts.reference_hash("encoder")
 

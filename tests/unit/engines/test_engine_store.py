@@ -1,23 +1,24 @@
 """The engine store: what is found was built so, and what was damaged is refused."""
 
-import hashlib
 import json
 import stat
 import subprocess
 import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from ccr_deploy.backends.build_facts import BuildFacts, log_path
-from ccr_deploy.core.plain_records import to_json
+from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
+from ccr_deploy.backends.registry import backend_class
 from ccr_deploy.core.private_folder import sharing_problem
+from ccr_deploy.core.records import to_builtins, to_json
 from ccr_deploy.engines.sidecar import EngineKey, EngineOrigin, sidecar_path
 from ccr_deploy.engines.store import ENVIRONMENT_VARIABLE, Engine, EngineStore
 from ccr_deploy.errors import EngineError
-from ccr_deploy.targets.options import OnnxRuntimeOptions, ResolvedTarget
+from ccr_deploy.targets.resolved import ResolvedTarget
 
 KEY = EngineKey(
     stage="encoder",
@@ -34,7 +35,6 @@ ORIGIN = EngineOrigin(
     created_by="test",
     target="cpu",
     resolved_target=ResolvedTarget(
-        backend="onnxruntime",
         precision="fp32",
         schedule="layer-major",
         batch=None,
@@ -56,6 +56,7 @@ OTHER = {
     "device": "another CPU",
     "target_digest": "ce" * 32,
     "weight_bits": 7,
+    "revision": 2,
 }
 
 
@@ -103,7 +104,7 @@ def test_an_engine_s_name_says_stage_and_precision(tmp_path):
 def test_a_sidecar_stands_beside_its_engine(tmp_path):
     engine = build(EngineStore(tmp_path))
     content = json.loads((engine.path.parent / "encoder.fp32.onnx.json").read_text())
-    assert content["key"] == asdict(KEY)
+    assert content["key"] == to_builtins(KEY)
     assert content["engine_bytes"] == len(b"an engine")
 
 
@@ -128,9 +129,9 @@ def test_another_key_is_another_engine(tmp_path, field):
     ],
 )
 def test_which_engines_of_the_first_revision_are_found(backend, precision, is_found):
-    key = replace(KEY, backend=backend, precision=precision)
-    text = json.dumps([1, asdict(key)], sort_keys=True)
-    assert (key.digest == hashlib.sha256(text.encode()).hexdigest()[:24]) is is_found
+    first = replace(KEY, backend=backend, precision=precision)
+    key = replace(first, revision=backend_class(backend).revisions.get(precision, 1))
+    assert (key.digest == first.digest) is is_found
 
 
 def test_building_again_replaces_the_engine(tmp_path):
@@ -355,9 +356,9 @@ def test_a_build_that_was_killed_is_cleared_by_the_next(tmp_path):
         "import json\n"
         "from ccr_deploy.engines.sidecar import EngineKey, EngineOrigin\n"
         "from ccr_deploy.engines.store import EngineStore\n"
-        "from ccr_deploy.core.plain_records import read_record\n"
-        "key = read_record(EngineKey, json.loads(sys.argv[2]))\n"
-        "origin = read_record(EngineOrigin, json.loads(sys.argv[3]))\n"
+        "from ccr_deploy.core.records import convert\n"
+        "key = convert(EngineKey, json.loads(sys.argv[2]))\n"
+        "origin = convert(EngineOrigin, json.loads(sys.argv[3]))\n"
         "def die(path):\n"
         "    path.write_bytes(b'half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.stages import Stage
-    from ccr_deploy.targets.options import ResolvedTarget
+    from ccr_deploy.targets.resolved import ResolvedTarget
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def built(precision: EnginePrecision) -> dict[Stage, ResolvedTarget]:
 
 
 def test_nothing_was_chosen_in_a_new_store(empty: EngineStore, tiny_bundle: Bundle) -> None:
-    assert empty.chosen(tiny_bundle.facts, "cpu") == {}
+    assert empty.chosen(tiny_bundle, "cpu") == {}
     assert EngineFactory.of_last_build(tiny_bundle, "cpu", empty).precision("encoder") == "fp32"
 
 
@@ -41,11 +41,11 @@ def test_a_choice_is_kept_stage_by_stage_and_for_its_target_alone(
 ) -> None:
     empty.path.mkdir()
     int8, fp16, fp32 = (built(precision) for precision in ("int8", "fp16", "fp32"))
-    empty.choose(tiny_bundle.facts, "cpu", {"encoder": int8["encoder"], "classifier": fp16["classifier"]})
-    empty.choose(tiny_bundle.facts, "cpu", {"classifier": fp32["classifier"]})
+    empty.choose(tiny_bundle, "cpu", {"encoder": int8["encoder"], "classifier": fp16["classifier"]})
+    empty.choose(tiny_bundle, "cpu", {"classifier": fp32["classifier"]})
     expected = {"encoder": int8["encoder"], "classifier": fp32["classifier"]}
-    assert empty.chosen(tiny_bundle.facts, "cpu") == expected
-    assert empty.chosen(tiny_bundle.facts, "cpu-openvino") == {}
+    assert empty.chosen(tiny_bundle, "cpu") == expected
+    assert empty.chosen(tiny_bundle, "cpu-openvino") == {}
     factory = EngineFactory.of_last_build(tiny_bundle, "cpu", empty)
     assert [factory.precision(stage) for stage in ("encoder", "classifier")] == ["int8", "fp32"]
     assert factory.precision("baseline") == "fp32"
@@ -53,15 +53,15 @@ def test_a_choice_is_kept_stage_by_stage_and_for_its_target_alone(
 
 def test_a_named_precision_goes_over_what_was_chosen(empty: EngineStore, tiny_bundle: Bundle) -> None:
     empty.path.mkdir()
-    empty.choose(tiny_bundle.facts, "cpu", built("int8"))
+    empty.choose(tiny_bundle, "cpu", built("int8"))
     factory = EngineFactory.of_last_build(tiny_bundle, "cpu", empty, "fp16")
     assert factory.precision("classifier") == "fp16"
 
 
 def test_a_damaged_note_is_an_error_that_names_it(empty: EngineStore, tiny_bundle: Bundle) -> None:
     empty.path.mkdir()
-    empty.choose(tiny_bundle.facts, "cpu", built("int8"))
+    empty.choose(tiny_bundle, "cpu", built("int8"))
     (note,) = empty.path.glob("chosen.*.json")
     note.write_text('{"target": "cpu", "prec')
     with pytest.raises(EngineError, match=rf"{note.name}: damaged: run ccr-deploy build-engine"):
-        empty.chosen(tiny_bundle.facts, "cpu")
+        empty.chosen(tiny_bundle, "cpu")

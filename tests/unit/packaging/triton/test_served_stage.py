@@ -41,21 +41,19 @@ def test_onnx_runtime_gets_the_bundles_graphs(tiny_bundle, plans):
 
 
 def test_the_precision_is_what_was_built_last(tiny_bundle, plans):
-    plans.choose(
-        tiny_bundle.facts, "cpu", {"classifier": resolve(load_target("cpu"), "classifier", None, "fp16")}
-    )
+    plans.choose(tiny_bundle, "cpu", {"classifier": resolve(load_target("cpu"), "classifier", None, "fp16")})
     message = refusal(WrongUsageError, tiny_bundle, "cpu", plans)
     assert "no fp16 classifier graph" in message
 
 
 def test_onnx_runtime_gets_no_int8_graph(tiny_bundle, plans):
     """Triton's may be a version that computes it wrongly."""
-    plans.choose(tiny_bundle.facts, "cpu", {"encoder": resolve(load_target("cpu"), "encoder", None, "int8")})
+    plans.choose(tiny_bundle, "cpu", {"encoder": resolve(load_target("cpu"), "encoder", None, "int8")})
     assert "build FP32 engines for this target" in refusal(WrongUsageError, tiny_bundle, "cpu", plans)
 
 
 def test_a_precision_that_onnx_runtime_lacks(tiny_bundle, plans):
-    plans.choose(tiny_bundle.facts, "cpu", {"encoder": resolve(load_target("cpu"), "encoder", None, "bf16")})
+    plans.choose(tiny_bundle, "cpu", {"encoder": resolve(load_target("cpu"), "encoder", None, "bf16")})
     assert "BF16" in refusal(WrongUsageError, tiny_bundle, "cpu", plans)
 
 
