@@ -170,7 +170,7 @@ def _race(
         factory = EngineFactory(bundle, target, store, stage_precisions(precision))
         engines = tuple((factory.build(stage)[0].path, precision) for stage in stages)
         name = "PyTorch eager" if target == "pytorch" else f"{factory.target.backend} {precision}"
-        competitors.append(Competitor(name, False, factory.target.backend, factory.target.options, engines))
+        competitors.append(Competitor(name, False, factory.target.options, engines))
     return race(subject, competitors, batch=1, rounds=rounds, progress=TerminalProgress())
 
 

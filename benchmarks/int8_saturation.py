@@ -28,10 +28,10 @@ from benchmarks.scaffold import (
     to_json,
     untrained_model,
 )
-from ccr_deploy.backends.base import thread_count
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
 from ccr_deploy.backends.openvino.cpu import OpenVinoRunner, import_openvino
 from ccr_deploy.backends.openvino.int8 import int8_model, separate_shared_scales
+from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.metrics import cosine_similarities, flipped_bits
 from ccr_deploy.core.processor import processor_device

@@ -34,7 +34,7 @@ from ccr_deploy.reporting.table import Table
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ccr_deploy.backends.base import Runner
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.codec.contract import CodeContract
 
 BATCHES = (1, 8)

@@ -137,7 +137,7 @@ def _compare(factory: EngineFactory, server: TritonServer, subject: Subject, rou
     """Let the bare engines and Triton take turns."""
     model, stages = SERVED[subject]
     engines = tuple((factory.build(stage)[0].path, factory.precision(stage)) for stage in stages)
-    bare = Competitor("bare", True, factory.target.backend, factory.target.options, engines)
+    bare = Competitor("bare", True, factory.target.options, engines)
     batches = BATCHES_PER_TURN[subject]
     with Worker(bare, CPU_MAX_BATCH) as worker:
         worker.wait_until_loaded()

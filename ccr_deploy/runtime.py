@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ccr_deploy.backends import backend
+from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.codec.payload import PayloadWriter, decode_payload
 from ccr_deploy.core.metrics import softmax
+from ccr_deploy.engines.loading import load_engine
 from ccr_deploy.engines.lookup import engine_key, find_engine, not_built
 from ccr_deploy.engines.store import EngineStore
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Self
 
-    from ccr_deploy.backends.base import Runner
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.core.stages import Stage
 
 
@@ -66,10 +67,10 @@ class _EngineUser:
         resolved = store.chosen(bundle, target).get(cls._stage)
         if resolved is None:
             raise not_built(store, bundle, target, cls._stage)
-        library = backend(resolved.backend, resolved.options)
-        key = engine_key(bundle, cls._stage, resolved, library)
-        engine = find_engine(store, bundle, target, key, library.suffix)
-        return cls(bundle, library.load(engine.path, resolved.precision))
+        backend = make_backend(resolved.options)
+        key = engine_key(bundle, cls._stage, resolved, backend)
+        engine = find_engine(store, bundle, target, key, backend.suffix)
+        return cls(bundle, load_engine(backend, engine.path, resolved.precision))
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from msgspec.structs import replace
 
 from ccr_deploy.core.stages import DEFAULT_SCHEDULE
 from ccr_deploy.errors import EngineError
@@ -18,7 +17,8 @@ from ccr_deploy.errors import EngineError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ccr_deploy.backends.base import Arrays, BuildSource, Runner
+    from ccr_deploy.backends.base import BuildSource
+    from ccr_deploy.backends.runner import Runner
 
 MAX_DEVIATION_RATIO = 2
 """How much further an engine may be from its graph than its graph is from the one before quantization.
@@ -29,7 +29,6 @@ differ as much as two draws of the quantization error: measured 0 to 1.1 times t
 """
 FLOATING_POINT_DEVIATION = 2**-10
 """Relative; what FP16's rounding makes anyway, for graphs whose quantization changes next to nothing."""
-CHECKED_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class CheckedRunners:
 
 
 def check_agreement(source: BuildSource, runners: CheckedRunners, library: str, version: str) -> None:
-    """Compare an INT8 engine with its graph as it is written, on the bundle's samples or random codes.
+    """Compare an INT8 engine with its graph as it is written, on the source's samples.
 
     Args:
         source: what the engine is built from.
@@ -58,7 +57,7 @@ def check_agreement(source: BuildSource, runners: CheckedRunners, library: str, 
     Raises:
         EngineError: rounding does not explain how much they differ.
     """
-    feeds = _feeds(source)
+    feeds = source.samples()
     observed, as_written, unquantized = (
         list(runner.infer(feeds).values())
         for runner in (runners.observed, runners.as_written, runners.unquantized)
@@ -71,7 +70,7 @@ def check_agreement(source: BuildSource, runners: CheckedRunners, library: str, 
         (code,) = runners.engine.infer(feeds).values()
         agrees = agrees and is_code_of(code, observed[-1], limit)
     if not agrees:
-        schedule = f" {source.target.schedule}" if source.target.schedule else ""
+        schedule = f" {source.schedule}" if source.schedule else ""
         raise EngineError(
             f"{source.graph}: {library} {version} computes this INT8{schedule} {source.stage} wrongly: its "
             f"activations deviate by {100 * deviation:.3g} % from the graph as written, which quantization "
@@ -101,26 +100,6 @@ def relative_deviation(found: npt.NDArray[np.generic], expected: npt.NDArray[np.
 
 def _remedy(source: BuildSource, library: str) -> str:
     """What may help: not the schedule that is in use."""
-    other = [
-        graph.schedule
-        for graph in source.bundle.manifest.graphs
-        if (graph.stage, graph.precision, graph.schedule) == (source.stage, "int8", DEFAULT_SCHEDULE)
-    ]
-    helps = other and source.target.schedule != DEFAULT_SCHEDULE
+    helps = DEFAULT_SCHEDULE in source.other_schedules
     schedule = f"the schedule {DEFAULT_SCHEDULE}, " if helps else ""
     return f"{schedule}FP32, or another version of {library}"
-
-
-def _feeds(source: BuildSource) -> Arrays:
-    bundle = source.bundle
-    if source.stage == "encoder":
-        from ccr_deploy.data.images import load_images  # with Pillow, which running an engine does not need
-
-        samples = bundle.manifest.samples[:CHECKED_IMAGES]
-        contract = bundle.manifest.contract
-        paths = [bundle.file(sample.file) for sample in samples]
-        size = contract.image_height, contract.image_width
-        as_it_is = replace(contract.preprocessing, resize_to_cover=size)  # samples are of the image's size
-        return {"image": load_images(paths, as_it_is, *size)}
-    shape = (CHECKED_IMAGES, bundle.manifest.contract.code_bytes)
-    return {"code": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}

@@ -1,6 +1,6 @@
 """A competitor's process: ``python -m ccr_deploy.benchmarking DESCRIPTOR``, started by `Worker`."""
 
 from ccr_deploy.benchmarking.worker import serve
-from ccr_deploy.core.child_process import parent_connection
+from ccr_deploy.core.child_process import Owner
 
-serve(parent_connection())
+serve(Owner())

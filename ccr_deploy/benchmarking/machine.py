@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ccr_deploy.backends.base import thread_count
+from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.core.gpu import find_gpu

@@ -4,48 +4,69 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from ccr_deploy.backends import backend
+from ccr_deploy.backends.options import BackendOptions
+from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.core.child_process import ChildProcess, ProcessEndedError, peak_memory_mib
+from ccr_deploy.core.precisions import EnginePrecision
+from ccr_deploy.core.printable import printable
+from ccr_deploy.core.records import Record
+from ccr_deploy.engines.loading import load_engine
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-    from pathlib import Path
     from types import TracebackType
 
     import numpy.typing as npt
 
-    from ccr_deploy.core.precisions import EnginePrecision
-    from ccr_deploy.targets.options import Options
+    from ccr_deploy.core.child_process import Owner
 
 LOADING_SECONDS = 900
 """`torch.compile` tunes for minutes."""
 TURN_SECONDS = 600
 
 
-@dataclass(frozen=True)
-class Competitor:
+class Competitor(Record, frozen=True):
     """Engines, each with its precision, that are run one after the other on the outputs of the one before."""
 
     name: str
     is_target: bool
-    backend: str
-    options: Options
+    options: BackendOptions
     engines: tuple[tuple[Path, EnginePrecision], ...]
 
 
-@dataclass(frozen=True)
-class Turn:
+class Start(Record, frozen=True):
+    """What a process is to load, and how many inputs a run has."""
+
+    competitor: Competitor
+    batch: int
+
+
+class Loaded(Record, frozen=True, tag=True):
+    """The engines are loaded and warm, by this version of the backend's library."""
+
+    version: str
+
+
+class Turn(Record, frozen=True, tag=True):
     """One turn's raw samples in nanoseconds, and the process's memory so far: its peak, and the GPU's."""
 
     nanoseconds: tuple[int, ...]
     peak_memory_mib: float
     device_memory_mib: float | None
+
+
+class Failed(Record, frozen=True, tag=True):
+    """The engines could not be loaded or run; why, in one line."""
+
+    reason: str
+
+
+_Answer = TypeVar("_Answer", Loaded, Turn)
 
 
 class Worker:
@@ -54,7 +75,7 @@ class Worker:
     def __init__(self, competitor: Competitor, batch: int) -> None:
         self.competitor = competitor
         self._process = ChildProcess("ccr_deploy.benchmarking")
-        self._send((competitor, batch))
+        self._send(Start(competitor, batch))
 
     def __enter__(self) -> Worker:
         return self
@@ -70,7 +91,7 @@ class Worker:
         Raises:
             EngineError: they could not be loaded or run.
         """
-        return str(self._answer(LOADING_SECONDS))
+        return self._answer(Loaded, LOADING_SECONDS).version
 
     def take_turn(self, runs: int) -> Turn:
         """Lets the competitor run `runs` times, after two runs that do not count.
@@ -79,9 +100,7 @@ class Worker:
             EngineError: it failed or its process ended.
         """
         self._send(runs)
-        turn = self._answer(TURN_SECONDS)
-        assert isinstance(turn, Turn)
-        return turn
+        return self._answer(Turn, TURN_SECONDS)
 
     def _send(self, message: object) -> None:
         try:
@@ -89,30 +108,31 @@ class Worker:
         except ProcessEndedError as error:
             raise EngineError(f"{self.competitor.name}: {error}") from None
 
-    def _answer(self, seconds: float) -> object:
+    def _answer(self, kind: type[_Answer], seconds: float) -> _Answer:
         name = self.competitor.name
         try:
-            answer = self._process.receive(seconds)
+            answer: _Answer | Failed = self._process.receive(kind | Failed, seconds)
         except TimeoutError:
             raise EngineError(f"{name}: gave no answer within {seconds:.0f} s") from None
         except ProcessEndedError as error:
             raise EngineError(f"{name}: {error}") from None
-        if isinstance(answer, Exception):
-            raise EngineError(f"{name}: {answer}") from answer
+        if isinstance(answer, Failed):
+            raise EngineError(f"{name}: {answer.reason}")
         return answer
 
 
-def serve(connection: Connection[object, Any]) -> None:
+def serve(owner: Owner) -> None:
     """The process: loads the engines, then answers each number of runs by a turn, until the pipe closes."""
     try:
-        competitor, batch = connection.recv()
-        library = backend(competitor.backend, competitor.options)
+        start: Start = owner.receive(Start)
+        backend = make_backend(start.competitor.options)
         with ExitStack() as stack:
             runners = [
-                stack.enter_context(library.load(path, precision)) for path, precision in competitor.engines
+                stack.enter_context(load_engine(backend, path, precision))
+                for path, precision in start.competitor.engines
             ]
             (spec,) = runners[0].inputs
-            shape = (batch, *(size or batch for size in spec.shape[1:]))
+            shape = (start.batch, *(size or start.batch for size in spec.shape[1:]))
             feed = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
             def run() -> int:
@@ -130,13 +150,13 @@ def serve(connection: Connection[object, Any]) -> None:
                 return sum(held) if held else None
 
             run()
-            connection.send(library.version)
+            owner.send(Loaded(backend.version))
             while True:
-                runs = connection.recv()
+                runs: int = owner.receive(int)
                 run(), run()
                 samples = tuple(run() for _ in range(runs))
-                connection.send(Turn(samples, peak_memory_mib(), device_memory_mib()))
+                owner.send(Turn(samples, peak_memory_mib(), device_memory_mib()))
     except (EOFError, ConnectionError):
         pass  # the parent has gone: nobody is left to answer
     except Exception as error:  # whatever happens is the parent's to tell
-        connection.send(error)
+        owner.send(Failed(printable(str(error))))

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ccr_deploy.core.messages import pack, unpack
 from ccr_deploy.errors import CcrDeployError
 
 if TYPE_CHECKING:
@@ -77,18 +78,18 @@ class ChildProcess:
             self._process.wait()
 
     def send(self, message: object) -> None:
-        """Sends anything that can be pickled.
+        """Sends a message as `ccr_deploy.core.messages` packs it.
 
         Raises:
             ProcessEndedError: nobody is there to read it.
         """
         try:
-            self._connection.send(message)
+            self._connection.send_bytes(pack(message))
         except OSError:
             raise self._ended() from None
 
-    def receive(self, seconds: float | None = None) -> object:
-        """What the child sends next, waited for at most `seconds`.
+    def receive(self, kind: Any, seconds: float | None = None) -> Any:  # noqa: ANN401 -- of any kind
+        """What the child sends next, of the type `kind`, waited for at most `seconds`.
 
         Raises:
             ProcessEndedError: the child ended instead.
@@ -97,7 +98,7 @@ class ChildProcess:
         try:
             if not self._connection.poll(seconds):
                 raise TimeoutError
-            return self._connection.recv()
+            return unpack(kind, self._connection.recv_bytes())
         except (EOFError, ConnectionError):
             raise self._ended() from None
 
@@ -111,20 +112,37 @@ class ChildProcess:
         return ProcessEndedError(f"its process ended (exit status {status})")
 
 
-def parent_connection() -> Connection[Any, Any]:
-    """The child's end of the pipe, in a module that `ChildProcess` started."""
-    return Connection(int(sys.argv[1]))
+class Owner:
+    """The owner of this process, in a module that `ChildProcess` started."""
 
+    def __init__(self) -> None:
+        self._connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
 
-def end_with_owner(connection: Connection[Any, Any]) -> None:
-    """Ends this process as soon as its owner is gone, whatever it does then; the owner sends nothing more."""
+    def send(self, message: object) -> None:
+        """Sends a message as `ccr_deploy.core.messages` packs it.
 
-    def watch() -> None:
-        with contextlib.suppress(EOFError, OSError):
-            connection.recv()
-        os._exit(1)
+        Raises:
+            OSError: the owner is gone.
+        """
+        self._connection.send_bytes(pack(message))
 
-    threading.Thread(target=watch, daemon=True).start()
+    def receive(self, kind: Any) -> Any:  # noqa: ANN401 -- of any kind
+        """What the owner sends next, of the type `kind`.
+
+        Raises:
+            EOFError, OSError: the owner is gone.
+        """
+        return unpack(kind, self._connection.recv_bytes())
+
+    def end_with_it(self) -> None:
+        """Ends this process as soon as its owner is gone, whatever it does then; the owner sends nothing."""
+
+        def watch() -> None:
+            with contextlib.suppress(EOFError, OSError):
+                self._connection.recv_bytes()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def peak_memory_mib() -> float:

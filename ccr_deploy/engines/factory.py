@@ -5,23 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
-from ccr_deploy.backends import backend
-from ccr_deploy.backends.base import BuildSource
+from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.progress import SILENT
+from ccr_deploy.engines.build_source import build_source
+from ccr_deploy.engines.loading import load_engine
 from ccr_deploy.engines.lookup import engine_key, find_engine
 from ccr_deploy.engines.sidecar import EngineOrigin
 from ccr_deploy.errors import EngineError
 from ccr_deploy.graphs.canonical_hash import check_graph_hash
-from ccr_deploy.targets.machine import check_machine
-from ccr_deploy.targets.options import REFERENCE_BACKEND
-from ccr_deploy.targets.schema import TensorRtTarget, load_target, resolve
+from ccr_deploy.targets.schema import load_target, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ccr_deploy.backends.base import Backend, Runner
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.manifest import GraphRecord
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from ccr_deploy.core.stages import Schedule, Stage
     from ccr_deploy.engines.sidecar import EngineKey
     from ccr_deploy.engines.store import Engine, EngineStore
-    from ccr_deploy.targets.options import ResolvedTarget
+    from ccr_deploy.targets.resolved import ResolvedTarget
 
 
 class EngineFactory:
@@ -52,7 +51,7 @@ class EngineFactory:
         self.target_name = target_name
         self.store = store
         self.target = load_target(target_name)
-        self.backend: Backend = backend(self.target.backend, self.target.options)
+        self.backend = make_backend(self.target.options)
         self._precisions = precisions or {}
 
     @classmethod
@@ -98,8 +97,7 @@ class EngineFactory:
             EngineError: the engine cannot be built or stored, the stored one is damaged, or the backend does
                 not compute in that precision here.
         """
-        if isinstance(self.target, TensorRtTarget):
-            check_machine(self.target_name, self.target, self.backend.version)
+        self.backend.check_machine(self.target_name, self.target.machine)
         resolved, key, graph, graph_path = self._plan(stage, schedule)
         self.backend.check_precision(resolved.precision)
         row = PRECISIONS[resolved.precision]
@@ -120,7 +118,8 @@ class EngineFactory:
             quantized_convolutions=graph.quantized_convolutions if graph else None,
         )
         with progress.task(f"building {stage} {resolved.precision}", 100) as advance:
-            source = BuildSource(self.bundle, stage, resolved, graph_path, self.store.caches, advance)
+            caches = self.store.caches
+            source = build_source(self.bundle, stage, resolved, graph_path, caches=caches, advance=advance)
             built = self.store.build(
                 key, self.backend.suffix, origin, lambda path: self.backend.build(source, path)
             )
@@ -152,15 +151,14 @@ class EngineFactory:
         Raises:
             EngineError: the backend refuses it.
         """
-        return self.backend.load(engine.path, engine.sidecar.key.precision)
+        return load_engine(self.backend, engine.path, engine.sidecar.key.precision)
 
     def _plan(
         self, stage: Stage, schedule: Schedule | None
     ) -> tuple[ResolvedTarget, EngineKey, GraphRecord | None, Path | None]:
         """What the engine is built for, its key, and its graph: the very one that the key names."""
         resolved = self.resolved(stage, schedule)
-        reference = self.target.backend == REFERENCE_BACKEND
-        graph = None if reference else self.graph_record(stage, schedule)
+        graph = None if self.backend.is_reference else self.graph_record(stage, schedule)
         path = self.bundle.file(graph.file) if graph else None
         if graph and path:
             check_graph_hash(path, graph.graph_hash)

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.engines.sidecar import EngineKey
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.targets.options import REFERENCE_BACKEND, bound_version
 
 if TYPE_CHECKING:
     from ccr_deploy.backends.base import Backend
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import Engine, EngineStore
-    from ccr_deploy.targets.options import ResolvedTarget
+    from ccr_deploy.targets.resolved import ResolvedTarget
 
 
 def engine_key(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, backend: Backend) -> EngineKey:
@@ -23,7 +22,7 @@ def engine_key(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, backend: 
         WrongUsageError: the bundle lacks the graph that it is built from.
         EngineError, MissingExtraError: it is bound to a GPU, and there is none here.
     """
-    if resolved.backend == REFERENCE_BACKEND:
+    if backend.is_reference:
         source_hash, graph_sha256 = bundle.manifest.reference_hash(stage), None
     else:
         graph = bundle.graph(stage, resolved.graph_precision, resolved.schedule)
@@ -35,10 +34,11 @@ def engine_key(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, backend: 
         source_hash=source_hash,
         graph_sha256=graph_sha256,
         backend=backend.name,
-        backend_version=bound_version(resolved.options, backend.version),
+        backend_version=backend.bound_version,
         device=backend.device,
         target_digest=resolved.digest,
         weight_bits=backend.int8_weight_bits if resolved.precision == "int8" else None,
+        revision=backend.revisions.get(resolved.precision, 1),
     )
 
 

@@ -12,16 +12,13 @@ from ccr_deploy.core.stages import Schedule, Stage
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.engines.verdict import Verdict
 from ccr_deploy.errors import EngineError
-from ccr_deploy.targets.options import ResolvedTarget
+from ccr_deploy.targets.resolved import ResolvedTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 SCHEMA_VERSION = 4
-_FIRST_REVISION = 1
-_BUILD_REVISIONS = {("onnxruntime", "int8"): 2}
-"""By backend and precision: to be raised when a release builds another engine from the same key."""
 
 
 class EngineKey(Record, frozen=True):
@@ -32,6 +29,7 @@ class EngineKey(Record, frozen=True):
     first cannot lend its engine to another bundle. The PyTorch reference has no graph; its hash is of weights
     and configuration.
     `weight_bits` are those of an INT8 engine's weights, fewer than 8 if the CPU's sums would saturate.
+    `revision` counts how often the backend has changed what it builds from the same.
     """
 
     stage: Stage
@@ -44,12 +42,12 @@ class EngineKey(Record, frozen=True):
     device: str
     target_digest: str
     weight_bits: Literal[7, 8] | None = None
+    revision: int = 1
 
     @property
     def digest(self) -> str:
         """The name of the engine's folder."""
-        revision = _BUILD_REVISIONS.get((self.backend, self.precision), _FIRST_REVISION)
-        return hashlib.sha256(canonical_json((revision, self))).hexdigest()[:24]
+        return hashlib.sha256(canonical_json(self)).hexdigest()[:24]
 
 
 class EngineOrigin(Record, frozen=True):

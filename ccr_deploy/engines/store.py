@@ -48,7 +48,7 @@ from ccr_deploy.engines.sidecar import (
 )
 from ccr_deploy.engines.verdict import Verdict
 from ccr_deploy.errors import EngineError
-from ccr_deploy.targets.options import ResolvedTarget
+from ccr_deploy.targets.resolved import ResolvedTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

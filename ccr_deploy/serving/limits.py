@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from ccr_deploy.codec.payload import OVERHEAD_BYTES
 from ccr_deploy.core.control_groups import memory_limit
 from ccr_deploy.errors import EngineError, WrongUsageError
-from ccr_deploy.targets.schema import RtxTarget, TensorRtTarget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +92,7 @@ def check_growth(model: str, held: Sequence[int], limits: Limits) -> None:
 
 def default_batch(target: Target) -> int:
     """The largest batch that both engines were built for, where they were built for certain ones."""
-    if isinstance(target, TensorRtTarget | RtxTarget):
+    if target.batch:
         return min(target.batch.encoder.max, target.batch.classifier.max)
     return DEFAULT_BATCH
 

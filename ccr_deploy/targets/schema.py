@@ -26,32 +26,25 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
-from msgspec import Meta
-
+from ccr_deploy.backends.machine import Machine
+from ccr_deploy.backends.options import BackendOptions, Batch
+from ccr_deploy.backends.registry import backend_class, check_name
+from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.core.precisions import EnginePrecision
-from ccr_deploy.core.records import Record, read_toml
-from ccr_deploy.core.stages import DEFAULT_SCHEDULE, Schedule, Stage
+from ccr_deploy.core.records import Record, convert, read_toml
+from ccr_deploy.core.stages import DEFAULT_SCHEDULE, Schedule
 from ccr_deploy.errors import TargetError
-from ccr_deploy.targets.options import (
-    REFERENCE_BACKEND,
-    Batch,
-    CudaOptions,
-    OnnxRuntimeOptions,
-    OpenVinoOptions,
-    PyTorchOptions,
-    ResolvedTarget,
-    RtxOptions,
-    TensorRtOptions,
-)
+from ccr_deploy.targets.resolved import ResolvedTarget
+
+if TYPE_CHECKING:
+    from ccr_deploy.core.stages import Stage
 
 REFERENCE_TARGET = "pytorch"
 """The target that runs the bundle's weights in PyTorch, iteration by iteration."""
 GPU_REFERENCE_TARGET = "pytorch-cuda"
 """The same on a GPU."""
-
-_Version = Annotated[str, Meta(pattern=r"^\d+(\.\d+)*\Z")]
 
 
 class StagePrecisions(Record, frozen=True):
@@ -70,97 +63,85 @@ class StageBatches(Record, frozen=True):
     baseline: Batch = Batch()
 
 
-class Machine(Record, frozen=True):
-    """Which machines a target is for.
+class _TargetFile:
+    """A target as its file has it: the backend's name, at the top, says which fields there are."""
 
-    `gpus` are names as CUDA gives them, or shell patterns of such names. The library's version is at least
-    `from_version` and below `below_version`.
+    __slots__ = ()
+
+    @classmethod
+    def from_builtins(cls, content: dict[str, Any]) -> Target:
+        """Read a target.
+
+        Raises:
+            FieldError: there is no such backend, or a field is missing, unknown or wrong.
+        """
+        fields = dict(content)
+        name = check_name(fields.pop("backend", None))
+        kind = backend_class(name)
+        for table, is_known in (("machine", kind.has_machines), ("batch", kind.has_batch_profiles)):
+            if table in fields and not is_known:
+                raise FieldError((table,), f"there is no such field for the backend {name}")
+        if kind.has_machines and "machine" not in fields:
+            raise FieldError(("machine",), "missing")
+        if kind.has_batch_profiles:
+            fields.setdefault("batch", {})
+        options = fields.get("options", {})
+        if isinstance(options, dict):
+            if "backend" in options:
+                raise FieldError(("options", "backend"), "there is no such field")
+            fields["options"] = {**options, "backend": name}
+        return convert(Target, fields)
+
+
+class Target(Record, _TargetFile, frozen=True, kw_only=True):
+    """A machine that engines are built for, by the backend that the options are of.
+
+    `machine` and `batch` are there for the backends whose targets name them, and for no others.
     """
 
-    gpus: Annotated[tuple[str, ...], Meta(min_length=1)]
-    from_version: _Version
-    below_version: _Version
-
-
-class _Target(Record, frozen=True, kw_only=True):
     description: str
     schedule: Schedule = DEFAULT_SCHEDULE
     precision: StagePrecisions = StagePrecisions()
+    machine: Machine | None = None
+    batch: StageBatches | None = None
+    options: BackendOptions
 
     @property
     def backend(self) -> str:
         """The backend's name."""
-        return str(self.__struct_config__.tag)
+        return self.options.backend
 
+    @property
+    def is_reference(self) -> bool:
+        """Whether it runs the weights themselves, which engines are compared with."""
+        return backend_class(self.backend).is_reference
 
-class OnnxRuntimeTarget(_Target, frozen=True, tag_field="backend", tag="onnxruntime"):
-    """ONNX Runtime on this machine's CPU."""
-
-    options: OnnxRuntimeOptions = OnnxRuntimeOptions()
-
-
-class OpenVinoTarget(_Target, frozen=True, tag_field="backend", tag="openvino"):
-    """OpenVINO on this machine's CPU."""
-
-    options: OpenVinoOptions = OpenVinoOptions()
-
-
-class PyTorchTarget(_Target, frozen=True, kw_only=True, tag_field="backend", tag="pytorch"):
-    """The reference."""
-
-    options: PyTorchOptions = PyTorchOptions()
-
-
-class CudaTarget(_Target, frozen=True, kw_only=True, tag_field="backend", tag="onnxruntime-cuda"):
-    """ONNX Runtime's CUDA provider on this machine's GPU."""
-
-    options: CudaOptions = CudaOptions()
-
-
-class TensorRtTarget(_Target, frozen=True, kw_only=True, tag_field="backend", tag="tensorrt"):
-    """TensorRT on GPUs of some names."""
-
-    machine: Machine
-    batch: StageBatches = StageBatches()
-    options: TensorRtOptions = TensorRtOptions()
-
-
-class RtxTarget(_Target, frozen=True, kw_only=True, tag_field="backend", tag="tensorrt-rtx"):
-    """TensorRT-RTX on GPUs of some compute capabilities; built on any machine."""
-
-    batch: StageBatches = StageBatches()
-    options: RtxOptions
-
-
-Target: TypeAlias = (
-    OnnxRuntimeTarget | OpenVinoTarget | PyTorchTarget | CudaTarget | TensorRtTarget | RtxTarget
-)
-"""A machine that engines are built for."""
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether its engines compute on a GPU."""
+        return self.options.uses_gpu
 
 
 def resolve(
     target: Target, stage: Stage, schedule: Schedule | None = None, precision: EnginePrecision | None = None
 ) -> ResolvedTarget:
-    """The target for one stage; `schedule` and `precision`, where given, over the target's.
+    """Return the target for one stage.
 
     Only an unrolled encoder has a schedule, and the baseline has no precision but its target's.
+
+    Args:
+        target: the target.
+        stage: the stage.
+        schedule: goes over the target's, if it is given.
+        precision: likewise.
     """
-    unrolled = stage == "encoder" and target.backend != REFERENCE_BACKEND
-    batches = target.batch if isinstance(target, TensorRtTarget | RtxTarget) else None
+    unrolled = stage == "encoder" and not target.is_reference
     return ResolvedTarget(
-        backend=target.backend,
         precision=(precision if stage != "baseline" else None) or getattr(target.precision, stage),
         schedule=(schedule or target.schedule) if unrolled else None,
-        batch=getattr(batches, stage) if batches else None,
+        batch=getattr(target.batch, stage) if target.batch else None,
         options=target.options,
     )
-
-
-def uses_gpu(target: Target) -> bool:
-    """Whether a target's engines compute on a GPU."""
-    if isinstance(target, PyTorchTarget):
-        return target.options.device == "cuda"
-    return not isinstance(target, OnnxRuntimeTarget | OpenVinoTarget)
 
 
 def load_target(name_or_path: str) -> Target:
@@ -179,7 +160,7 @@ def load_target(name_or_path: str) -> Target:
             f"there is no target {name_or_path!r}: choose one of {', '.join(sorted(targets))}, "
             "or name a TOML file"
         )
-    return read_toml(Target, path, error=TargetError)  # type: ignore[arg-type] # a union
+    return read_toml(_TargetFile, path, error=TargetError)  # type: ignore[return-value]
 
 
 def target_files() -> dict[str, Path]:

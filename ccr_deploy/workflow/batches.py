@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from ccr_deploy.core.stages import Stage
-    from ccr_deploy.targets.options import ResolvedTarget
+    from ccr_deploy.targets.resolved import ResolvedTarget
 
 UNBOUND_BATCH = 4
 """For engines that take any batch.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from ccr_deploy import __version__
-from ccr_deploy.backends.base import thread_count
+from ccr_deploy.backends.pytorch.backend import PyTorchOptions
+from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.interleaving import race, timings
 from ccr_deploy.benchmarking.machine import machine_state
@@ -20,8 +21,7 @@ from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.errors import EngineError, MachineBusyError
-from ccr_deploy.targets.options import REFERENCE_BACKEND, PyTorchOptions
-from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET, uses_gpu
+from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ def benchmark_bundle(
     """
     factory = compared_factory(bundle, target, store, precision)
     factory.backend.check_runs_here()
-    threads = thread_count(getattr(factory.target.options, "threads", 0))
+    threads = thread_count(factory.target.options.threads)
     contention = [watch_start()]
     if require_idle and (reasons := unreliable_reasons(threads, contention)):
         raise MachineBusyError(f"nothing was timed: {'; '.join(reasons)}: end what else runs here")
-    machine = machine_state(with_gpu=uses_gpu(factory.target), start=contention[0])
+    machine = machine_state(with_gpu=factory.target.uses_gpu, start=contention[0])
     references = _references(bundle, factory)
     found: list[Timing] = []
     left_out: list[str] = []
@@ -106,20 +106,20 @@ class _Reference:
     def competitor(self, *stages: Stage) -> Competitor:
         engines = [self.factory.build(stage)[0] for stage in stages]
         paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
-        return Competitor(self.name, False, REFERENCE_BACKEND, self.options, paths)
+        return Competitor(self.name, False, self.options, paths)
 
 
 def _references(bundle: Bundle, factory: EngineFactory) -> list[_Reference]:
     """PyTorch eager first: what speed-ups are over. It gets the target's device and threads."""
-    if not uses_gpu(factory.target):
-        options = PyTorchOptions(threads=getattr(factory.target.options, "threads", 0))
+    if not factory.target.uses_gpu:
+        options = PyTorchOptions(threads=factory.target.options.threads)
         return [_Reference("PyTorch eager", EngineFactory(bundle, REFERENCE_TARGET, factory.store), options)]
     reference = EngineFactory(bundle, GPU_REFERENCE_TARGET, factory.store)
     as_users_run_it = PyTorchOptions(device="cuda", tf32=True)  # PyTorch's own default
     tuned: Literal["max-autotune"] = "max-autotune"
     return [
         _Reference("PyTorch eager", reference, as_users_run_it),
-        _Reference(f"torch.compile {tuned}", reference, structs.replace(as_users_run_it, compile_mode=tuned)),
+        _Reference(f"torch.compile {tuned}", reference, replace(as_users_run_it, compile_mode=tuned)),
     ]
 
 
@@ -137,7 +137,7 @@ def _competitors(
     ) -> Competitor:
         engines = [maker.build(stage, schedule)[0] for stage in stages]
         paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
-        return Competitor(name, is_target, library, factory.target.options, paths)
+        return Competitor(name, is_target, factory.target.options, paths)
 
     def pytorch(*stages: Stage) -> list[Competitor]:
         return [reference.competitor(*stages) for reference in references]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from ccr_deploy.backends.base import thread_count
+from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.interleaving import race, timings
 from ccr_deploy.benchmarking.reliability import unreliable_reasons
 from ccr_deploy.benchmarking.worker import Competitor
@@ -215,13 +215,13 @@ def _timed(
     """A stage's engines in several precisions, timed in turn at batch 1, and what makes that unreliable."""
     target = factory.target
     competitors = [
-        Competitor(precision, False, target.backend, target.options, ((entry.engine.path, precision),))
+        Competitor(precision, False, target.options, ((entry.engine.path, precision),))
         for precision, entry in entries.items()
     ]
     subject: Subject = "classifier" if stage == "classifier" else "encoder"
     run = race(subject, competitors, batch=1, rounds=ROUNDS, progress=progress)
     found = timings(subject, run.samples, 1)
-    threads = thread_count(getattr(target.options, "threads", 0))
+    threads = thread_count(target.options.threads)
     candidates = tuple(
         Candidate(
             precision=precision,

@@ -9,34 +9,23 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
-from ccr_deploy.backends import backend
-from ccr_deploy.backends.base import thread_count
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
+from ccr_deploy.backends.registry import BACKENDS, backend_class, make_backend
+from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.core.gpu import find_gpu
 from ccr_deploy.core.gpu_driver import GpuExtras, extras_here, find_driver
 from ccr_deploy.core.processor import processor_device
 from ccr_deploy.errors import CcrDeployError
-from ccr_deploy.targets.machine import check_machine
-from ccr_deploy.targets.schema import CudaTarget, RtxTarget, TensorRtTarget, load_target, target_files
+from ccr_deploy.targets.schema import load_target, target_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ccr_deploy.backends.base import Backend
     from ccr_deploy.targets.schema import Target
 
 CPU_TARGET = "cpu"
-_PACKAGES = (
-    "torch",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "tensorrt",
-    "tensorrt-cu12",
-    "tensorrt-rtx",
-    "polygraphy",
-    "cuda-bindings",
-    "nvidia-modelopt",
-)
+_QUANTIZER = "nvidia-modelopt"
 
 
 @dataclass(frozen=True)
@@ -87,24 +76,25 @@ def diagnose() -> Diagnosis:
         gpu_driver=gpu.driver if gpu else None,
         gpu_obstacle=gpu_obstacle,
         gpu_extras=extras_here() if find_driver() else None,
-        packages={name: _version(name) for name in _PACKAGES},
+        packages={name: _version(name) for name in _packages()},
         targets=tuple(_fit(name, load_target(name)) for name in target_files()),
         default_target=default_target(),
     )
 
 
 def default_target() -> str:
-    """The target that fits this machine's GPU; without one, or without a library for it, `CPU_TARGET`.
+    """Return the target that fits this machine's GPU; without one, or without a library for it, `CPU_TARGET`.
 
-    TensorRT for this very GPU comes first, then TensorRT-RTX, then ONNX Runtime's CUDA provider.
+    Backends come in the registry's order: TensorRT for this very GPU first.
     """
     if _obstacle(find_gpu):
         return CPU_TARGET
-    targets = {name: load_target(name) for name in target_files()}
-    for kind in (TensorRtTarget, RtxTarget, CudaTarget):
-        for name, target in targets.items():
-            if isinstance(target, kind) and not _obstacle(lambda: _check_runs(name, target)):  # noqa: B023
-                return name
+    loaded = ((name, load_target(name)) for name in target_files())
+    targets = [(name, target) for name, target in loaded if target.uses_gpu and not target.is_reference]
+    preference = list(BACKENDS)
+    for name, target in sorted(targets, key=lambda entry: preference.index(entry[1].backend)):
+        if not _obstacle(lambda: _backend_here(name, target).check_runs_here()):  # noqa: B023
+            return name
     return CPU_TARGET
 
 
@@ -112,23 +102,16 @@ def _fit(name: str, target: Target) -> TargetFit:
     return TargetFit(
         target=name,
         description=target.description,
-        build_obstacle=_obstacle(lambda: _check_builds(name, target)),
-        run_obstacle=_obstacle(lambda: _check_runs(name, target)),
+        build_obstacle=_obstacle(lambda: _backend_here(name, target).check_builds_here()),
+        run_obstacle=_obstacle(lambda: _backend_here(name, target).check_runs_here()),
     )
 
 
-def _check_builds(name: str, target: Target) -> None:
-    library = backend(target.backend, target.options)
-    if isinstance(target, TensorRtTarget):
-        check_machine(name, target, library.version)
-    library.check_builds_here()
-
-
-def _check_runs(name: str, target: Target) -> None:
-    library = backend(target.backend, target.options)
-    if isinstance(target, TensorRtTarget):
-        check_machine(name, target, library.version)
-    library.check_runs_here()
+def _backend_here(name: str, target: Target) -> Backend:
+    """The target's backend, on one of the target's machines."""
+    backend = make_backend(target.options)
+    backend.check_machine(name, target.machine)
+    return backend
 
 
 def _obstacle(check: Callable[[], object]) -> str | None:
@@ -138,6 +121,12 @@ def _obstacle(check: Callable[[], object]) -> str | None:
     except CcrDeployError as error:
         return str(error)
     return None
+
+
+def _packages() -> tuple[str, ...]:
+    """The packages that matter to the backends and to the precisions, in the registry's order."""
+    of_backends = (package for name in BACKENDS for package in backend_class(name).packages)
+    return (*dict.fromkeys(of_backends), _QUANTIZER)
 
 
 def _version(package: str) -> str | None:

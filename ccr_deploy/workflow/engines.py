@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.targets.options import REFERENCE_BACKEND
 
 if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
@@ -30,7 +29,7 @@ def compared_factory(
         WrongUsageError: the target is the reference.
     """
     factory = EngineFactory.of_last_build(bundle, target, store, precision)
-    if factory.target.backend == REFERENCE_BACKEND:
+    if factory.target.is_reference:
         raise WrongUsageError(f"the target {target} is the reference itself: name the one to compare with it")
     return factory
 

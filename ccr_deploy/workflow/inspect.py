@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ccr_deploy.backends.base import BuiltFrom
+from ccr_deploy.backends.registry import backend_class
 from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.codec.payload import read_payload
 from ccr_deploy.engines.sidecar import check_hash, read_sidecar
 from ccr_deploy.errors import PayloadError, WrongUsageError
-from ccr_deploy.targets.options import RtxOptions, TensorRtOptions
 from ccr_deploy.workflow.sources import is_payload, read_payload_bytes
 
 if TYPE_CHECKING:
@@ -46,18 +47,31 @@ def inspect_file(path: Path) -> Inspected:
 
 
 def reproduce(sidecar: Sidecar, engine: Path, bundle: Bundle) -> list[str]:
-    """The commands of trtexec and Polygraphy that build and run an engine from the bundle's graph.
+    """Return the commands that build and run an engine from the bundle's graph, by its library's own tools.
+
+    Args:
+        sidecar: the engine's.
+        engine: its file.
+        bundle: the bundle that it was built from.
 
     Raises:
-        WrongUsageError: the engine is not TensorRT's, or the bundle does not have its graph.
+        WrongUsageError: the library has no such tools, or the bundle does not have the engine's graph.
     """
-    from ccr_deploy.backends.tensorrt.reproduce import reproduction
 
-    if not isinstance(sidecar.origin.resolved_target.options, TensorRtOptions | RtxOptions):
-        raise WrongUsageError(f"{engine}: built by {sidecar.key.backend}: only TensorRT has such commands")
-    graphs = {graph.file.name: graph.file for graph in bundle.manifest.graphs}
-    name = sidecar.origin.graph_file or ""
-    if name not in graphs:
-        raise WrongUsageError(f"{bundle.path}: it has no {name}, which {engine} was built from")
-    shapes = bundle.manifest.input_shapes(sidecar.key.stage)
-    return reproduction(sidecar, engine, bundle.file(graphs[name]), shapes)
+    def graph() -> Path:
+        graphs = {graph.file.name: graph.file for graph in bundle.manifest.graphs}
+        name = sidecar.origin.graph_file or ""
+        if name not in graphs:
+            raise WrongUsageError(f"{bundle.path}: it has no {name}, which {engine} was built from")
+        return bundle.file(graphs[name])
+
+    resolved = sidecar.origin.resolved_target
+    built = BuiltFrom(
+        options=resolved.options,
+        precision=sidecar.key.precision,
+        batch=resolved.batch,
+        library_version=sidecar.build.library_version,
+        graph=graph,
+        input_shapes=bundle.manifest.input_shapes(sidecar.key.stage),
+    )
+    return backend_class(resolved.backend).reproduction(engine, built)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx_ir as ir
 
-    from ccr_deploy.backends.base import Runner
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.accuracy import PrecisionAccuracy
     from ccr_deploy.core.precisions import EnginePrecision, Precision
     from ccr_deploy.core.progress import Progress

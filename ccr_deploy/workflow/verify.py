@@ -44,7 +44,7 @@ def verify_bundle(
         WrongUsageError: an engine was not built yet, or there is no such gate.
         EngineError, BundleError, ImageError, MissingExtraError: as their names say.
     """
-    from ccr_deploy.backends.pytorch import PyTorchRunner
+    from ccr_deploy.backends.pytorch.runner import PyTorchRunner
 
     factory = compared_factory(bundle, target, store, precision)
     precisions = [factory.precision(stage) for stage in bundle_stages(bundle)]

@@ -17,11 +17,10 @@ import onnx_ir as ir
 import pytest
 
 from benchmarks.hosts.processes import hearing_ctrl_c
-from ccr_deploy.backends import backend
+from ccr_deploy.backends.openvino.cpu import OpenVinoBackend
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.engines.sidecar import read_sidecar, sidecar_path
 from ccr_deploy.graphs.canonical_hash import canonical_graph_hash
-from ccr_deploy.targets.options import OpenVinoOptions
 from tests.support.busy import busy_machine
 from tests.support.cli_runner import run
 
@@ -136,7 +135,7 @@ def test_tables_that_differ_are_compared_tensor_by_tensor(workplace: Workplace, 
 
 
 def test_built_last_is_what_verify_benchmark_and_classify_use(workplace: Workplace) -> None:
-    rival = "fp16" if "fp16" in backend("openvino", OpenVinoOptions()).native_precisions() else "fp32"
+    rival = "fp16" if "fp16" in OpenVinoBackend().native_precisions() else "fp32"
     built = workplace.build("--int8", "--json")
     assert (built.status, built.stderr) == (0, "")
     engines = json.loads(built.stdout)

@@ -29,7 +29,7 @@ from tests.support.cli_runner import Outcome, run
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ccr_deploy.backends.base import Arrays
+    from ccr_deploy.backends.runner import Arrays
     from ccr_deploy.bundle.reader import Bundle
 
 BROKE, WRONG_USAGE, INTERRUPTED = 3, 2, 130

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ccr_deploy.backends import backend
+from ccr_deploy.backends.base import EngineFile
+from ccr_deploy.backends.onnxruntime.cuda import CudaOptions
+from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.core.gpu import find_gpu
 from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import CcrDeployError, EngineError
-from ccr_deploy.targets.options import CudaOptions
 from ccr_deploy.workflow.build import build_engines
 from ccr_deploy.workflow.verify import verify_bundle
 from tests.support.cli_runner import run
@@ -165,7 +166,7 @@ def test_onnx_runtime_s_cuda_provider_takes_every_operator(
     tiny_bundle: Bundle, calibrated_demo: CalibratedDemo
 ) -> None:
     """It refuses graphs of which it would leave one to the CPU."""
-    library = backend("onnxruntime-cuda", CudaOptions())
+    library = make_backend(CudaOptions())
     try:
         library.check_runs_here()
     except CcrDeployError as error:
@@ -173,7 +174,7 @@ def test_onnx_runtime_s_cuda_provider_takes_every_operator(
     for bundle in (tiny_bundle, calibrated_demo.bundle):
         for graph in bundle.manifest.graphs:
             if graph.precision in library.native_precisions():
-                with library.load(bundle.file(graph.file), graph.precision):
+                with library.load(EngineFile(bundle.file(graph.file), graph.precision)):
                     pass
 
 
@@ -181,7 +182,7 @@ def test_onnx_runtime_s_cuda_provider(
     calibrated_demo: CalibratedDemo, engines: EngineStore, real_crops: npt.NDArray[np.uint8]
 ) -> None:
     try:
-        backend("onnxruntime-cuda", CudaOptions()).check_runs_here()
+        make_backend(CudaOptions()).check_runs_here()
     except CcrDeployError as error:
         pytest.skip(str(error))
     images = {"image": real_crops[:64]}

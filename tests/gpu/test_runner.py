@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.backends.base import Runner
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.engines.factory import EngineFactory
 
 LARGEST_BATCH = 32

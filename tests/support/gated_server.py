@@ -25,7 +25,7 @@ from ccr_deploy.serving.limits import Limits
 from ccr_deploy.serving.server import LocalServer
 
 if TYPE_CHECKING:
-    from ccr_deploy.backends.base import Arrays, Runner
+    from ccr_deploy.backends.runner import Arrays, Runner
     from ccr_deploy.engines.store import Engine
 
 LIMITS = Limits(max_batch=4, max_waiting=8)

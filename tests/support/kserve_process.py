@@ -12,7 +12,7 @@ from typing import Any
 import kserve.models
 import kubernetes.client.models
 
-from ccr_deploy.core.child_process import parent_connection
+from ccr_deploy.core.child_process import Owner
 
 _SCALARS: dict[str, type | tuple[type, ...]] = {
     "str": str,
@@ -59,16 +59,17 @@ def _class(kind: str) -> Any:
 
 def serve() -> None:
     """Answers each mapping and class by the name of the object's class, or by the error."""
-    connection = parent_connection()
+    owner = Owner()
     while True:
         try:
-            content, kind = connection.recv()
-        except EOFError:
+            content, kind = owner.receive(Any)
+        except (EOFError, OSError):
             return
         try:
-            connection.send(type(typed(content, kind)).__name__)
+            owner.send({"name": type(typed(content, kind)).__name__})
         except (AssertionError, ValueError) as error:
-            connection.send(error)
+            kind = "assertion" if isinstance(error, AssertionError) else "value"
+            owner.send({"kind": kind, "problem": str(error)})
 
 
 if __name__ == "__main__":

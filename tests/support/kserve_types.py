@@ -20,10 +20,10 @@ def typed(content: Any, kind: str) -> str:
     """
     process = _process()
     process.send((content, kind))
-    answer = process.receive(60)
-    if isinstance(answer, Exception):
-        raise answer
-    return str(answer)
+    answer = process.receive(dict[str, str], 60)
+    if "problem" in answer:
+        raise (AssertionError if answer["kind"] == "assertion" else ValueError)(answer["problem"])
+    return answer["name"]
 
 
 def end() -> None:

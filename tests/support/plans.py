@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.engines.sidecar import EngineKey, EngineOrigin
-from ccr_deploy.targets.schema import TensorRtTarget, load_target, resolve
+from ccr_deploy.targets.schema import load_target, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,6 @@ def put_plan(
 ) -> Engine:
     """Puts what stands for a plan into the store, as `build-engine` would on that device."""
     target = load_target(str(target_file))
-    assert isinstance(target, TensorRtTarget)
     resolved = resolve(target, stage)
     graph = bundle.graph(stage, resolved.graph_precision, resolved.schedule)
     key = EngineKey(

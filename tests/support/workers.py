@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from ccr_deploy.backends.base import thread_count
+from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.core.atomic import folder_lock, write_atomically
 
 if TYPE_CHECKING:

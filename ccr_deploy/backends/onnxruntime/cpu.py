@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.backends.base import TensorSpec, check_feeds, thread_count
+from ccr_deploy.backends.base import Backend
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
 from ccr_deploy.backends.onnxruntime.activations import show_activations
 from ccr_deploy.backends.onnxruntime.int8 import broken_optimizers, graph_that_rounds
-from ccr_deploy.core.processor import processor_device
+from ccr_deploy.backends.options import BackendOptions, Threads
+from ccr_deploy.backends.runner import Runner, TensorSpec
+from ccr_deploy.backends.threads import thread_count
+from ccr_deploy.core.records import Record
 from ccr_deploy.errors import EngineError, MissingExtraError
-from ccr_deploy.targets.options import OnnxRuntimeOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     import numpy as np
     import numpy.typing as npt
 
-    from ccr_deploy.backends.base import Arrays, BuildSource
+    from ccr_deploy.backends.base import BuildSource, EngineFile
+    from ccr_deploy.backends.runner import Arrays
     from ccr_deploy.core.precisions import EnginePrecision
 
 _NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
@@ -28,33 +31,33 @@ FATAL = 4
 """The level at which ONNX Runtime logs nothing: its errors come as exceptions."""
 
 
-class OnnxRuntimeBackend:
-    """Builds and runs engines by ONNX Runtime's CPU provider."""
+class OnnxRuntimeOptions(Record, BackendOptions, frozen=True, tag_field="backend", tag="onnxruntime"):
+    """How ONNX Runtime runs on a CPU."""
 
-    name = "onnxruntime"
+    threads: Threads = 0
+
+
+class OnnxRuntimeBackend(Backend):
+    """Builds and runs engines by ONNX Runtime's CPU provider.
+
+    INT8 weights have 8 bits on every CPU: see `_session_options`.
+    """
+
+    title = "ONNX Runtime"
     suffix = ".onnx"
-    int8_weight_bits: Literal[7, 8] = 8
-    """On every CPU: see `_session_options`."""
+    options_class = OnnxRuntimeOptions
+    packages = ("onnxruntime", "onnxruntime-gpu")
+    revisions = MappingProxyType({"int8": 2})  # the first were not compared with their graphs
+    options: OnnxRuntimeOptions
 
     def __init__(self, options: OnnxRuntimeOptions | None = None) -> None:
-        self._options = options or OnnxRuntimeOptions()
+        self.options = options or OnnxRuntimeOptions()
         self._onnxruntime = import_onnxruntime("onnx")
 
     @property
     def version(self) -> str:
         """ONNX Runtime's version."""
         return str(self._onnxruntime.__version__)
-
-    @property
-    def device(self) -> str:
-        """The processor: an optimised graph's memory layouts fit its instruction sets."""
-        return processor_device()
-
-    def check_builds_here(self) -> None:
-        """Every CPU does."""
-
-    def check_runs_here(self) -> None:
-        """A CPU runs what was built on it."""
 
     def check_precision(self, precision: EnginePrecision) -> None:
         """FP32 and INT8; FP16 is taken, though computed in FP32 between casts.
@@ -79,7 +82,7 @@ class OnnxRuntimeBackend:
             EngineError: ONNX Runtime refuses the graph, or its INT8 engine answers differently.
         """
         assert source.graph is not None
-        if source.target.precision == "int8":
+        if source.precision == "int8":
             graph = graph_that_rounds(source.graph, self.version)
             try:
                 self.optimize_int8(graph, engine)
@@ -101,13 +104,13 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("optimization.disable_specified_optimizers", broken)
         return self._optimize(graph, options, engine)
 
-    def load(self, engine: Path, precision: EnginePrecision) -> OnnxRuntimeRunner:  # noqa: ARG002
+    def load(self, engine: EngineFile) -> OnnxRuntimeRunner:
         """Loads an engine; it was optimised when it was built, and its precision is in the graph.
 
         Raises:
             EngineError: the file is no graph that ONNX Runtime runs.
         """
-        return self.load_graph(engine)
+        return self.load_graph(engine.path)
 
     def load_graph(self, graph: Path | bytes) -> OnnxRuntimeRunner:
         """Loads a graph, a file or the bytes of one, to be run node by node as it is written.
@@ -124,15 +127,15 @@ class OnnxRuntimeBackend:
 
         The graph that was quantized is the FP16 one; so INT8 can be built where FP32 is refused.
         """
-        fp16 = source.bundle.graph(source.stage, "fp16", source.target.schedule)
+        fp16 = source.graph_in("fp16").read_bytes()
         built, shown = self.load_graph(engine), show_activations(graph)
         runners = CheckedRunners(
             engine=built,
             observed=self.optimize_int8(shown) if source.stage == "encoder" else built,
             as_written=self.load_graph(shown),
-            unquantized=self.load_graph(show_activations(source.bundle.file(fp16.file).read_bytes())),
+            unquantized=self.load_graph(show_activations(fp16)),
         )
-        check_agreement(source, runners, "ONNX Runtime", self.version)
+        check_agreement(source, runners, self.title, self.version)
 
     def _optimize(self, graph: Path | bytes, options: Any, engine: Path | None) -> OnnxRuntimeRunner:  # noqa: ANN401
         if engine:
@@ -141,7 +144,7 @@ class OnnxRuntimeBackend:
 
     def _session_options(self) -> Any:  # noqa: ANN401 -- the library has no types
         options = self._onnxruntime.SessionOptions()
-        options.intra_op_num_threads = thread_count(self._options.threads)
+        options.intra_op_num_threads = thread_count(self.options.threads)
         options.inter_op_num_threads = 1
         options.log_severity_level = FATAL
         # A pattern is one more block for every batch size that was met twice: as much memory again as the
@@ -189,33 +192,18 @@ def start_session(onnxruntime: Any, graph: Path | bytes, options: Any, providers
         ) from error
 
 
-class OnnxRuntimeRunner:
+class OnnxRuntimeRunner(Runner):
     """An ONNX Runtime session with one input and output, or more."""
-
-    device_memory_mib = None
 
     def __init__(self, session: Any) -> None:  # noqa: ANN401
         self._session = session
         self.inputs = tuple(_spec(argument) for argument in session.get_inputs())
         self._outputs = [argument.name for argument in session.get_outputs()]
 
-    def __enter__(self) -> OnnxRuntimeRunner:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
+    def _close(self) -> None:
         self._session = None
 
-    def infer(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
-        """The outputs for one batch.
-
-        Raises:
-            EngineError: an input does not fit, or the runner was closed.
-        """
-        if self._session is None:
-            raise EngineError("the runner was closed")
-        check_feeds(feeds, self.inputs)
+    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
 
 

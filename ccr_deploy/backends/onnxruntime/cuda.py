@@ -11,21 +11,23 @@ import contextlib
 import io
 import shutil
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from ccr_deploy.backends.base import Backend
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.onnxruntime.cpu import FATAL, OnnxRuntimeRunner, import_onnxruntime, start_session
+from ccr_deploy.backends.options import BackendOptions
 from ccr_deploy.core.gpu import find_gpu
 from ccr_deploy.core.gpu_driver import extras_here
+from ccr_deploy.core.records import Record
 from ccr_deploy.errors import EngineError, pip_install
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.backends.base import BuildSource
+    from ccr_deploy.backends.base import BuildSource, EngineFile
     from ccr_deploy.core.gpu_driver import GpuExtras
     from ccr_deploy.core.precisions import EnginePrecision
-    from ccr_deploy.targets.options import CudaOptions
 
 _PROVIDER = "CUDAExecutionProvider"
 _CUDA_OF = {"cuda": 13, "cuda12": 12}
@@ -37,15 +39,28 @@ _SMALLEST_GRAPH = (
 """An ONNX file that hands on one number: loading it shows whether the provider loads."""
 
 
-class OnnxRuntimeCudaBackend:
+class CudaOptions(Record, BackendOptions, frozen=True, tag_field="backend", tag="onnxruntime-cuda"):
+    """How ONNX Runtime's CUDA provider computes FP32: with TF32's 10 bits of mantissa, or exactly."""
+
+    tf32: bool = False
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Always."""
+        return True
+
+
+class OnnxRuntimeCudaBackend(Backend):
     """Runs graphs by ONNX Runtime's CUDA provider."""
 
-    name = "onnxruntime-cuda"
+    title = "ONNX Runtime's CUDA provider"
     suffix = ".onnx"
-    int8_weight_bits: Literal[7, 8] = 8
+    options_class = CudaOptions
+    packages = ("onnxruntime-gpu", "cuda-bindings")
+    options: CudaOptions
 
     def __init__(self, options: CudaOptions) -> None:
-        self._options = options
+        self.options = options
         self._onnxruntime: Any = import_onnxruntime(extras_here().onnxruntime or "cuda")
 
     @property
@@ -62,14 +77,6 @@ class OnnxRuntimeCudaBackend:
         """
         return str(find_gpu())
 
-    def check_builds_here(self) -> None:
-        """Does nothing where there is a GPU and the provider really loads.
-
-        Raises:
-            EngineError, MissingExtraError: what is missing.
-        """
-        self.check_runs_here()
-
     def check_runs_here(self) -> None:
         """Does nothing where there is a GPU and the provider really loads.
 
@@ -78,15 +85,6 @@ class OnnxRuntimeCudaBackend:
         """
         find_gpu()
         self._provider  # noqa: B018 -- raises where it does not load
-
-    def check_precision(self, precision: EnginePrecision) -> None:
-        """FP32 and FP16.
-
-        Raises:
-            EngineError: another one was asked for.
-        """
-        if precision not in self.native_precisions():
-            raise EngineError(f"ONNX Runtime's CUDA provider has no {precision.upper()}: choose FP16 or FP32")
 
     def native_precisions(self) -> tuple[EnginePrecision, ...]:
         """FP32 and FP16."""
@@ -103,13 +101,13 @@ class OnnxRuntimeCudaBackend:
         shutil.copyfile(source.graph, engine)
         return BuildFacts(driver=find_gpu().driver)
 
-    def load(self, engine: Path, precision: EnginePrecision) -> OnnxRuntimeRunner:  # noqa: ARG002
+    def load(self, engine: EngineFile) -> OnnxRuntimeRunner:
         """Loads an engine; its precision is in the graph.
 
         Raises:
             EngineError: the file is no graph that ONNX Runtime runs, or the provider does not load.
         """
-        return OnnxRuntimeRunner(self._session(engine))
+        return OnnxRuntimeRunner(self._session(engine.path))
 
     def _session(self, graph: Path | bytes) -> Any:  # noqa: ANN401 -- the library has no types
         return start_session(self._onnxruntime, graph, gpu_only(self._onnxruntime), [self._provider])
@@ -129,7 +127,7 @@ class OnnxRuntimeCudaBackend:
         if hasattr(library, "preload_dlls"):
             with contextlib.redirect_stdout(complaints):
                 library.preload_dlls()  # finds CUDA and cuDNN where pip put them
-        provider = (_PROVIDER, {"use_tf32": str(int(self._options.tf32))})
+        provider = (_PROVIDER, {"use_tf32": str(int(self.options.tf32))})
         options = library.SessionOptions()
         options.log_severity_level = FATAL
         try:

@@ -11,24 +11,28 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
-from ccr_deploy.backends.base import TensorSpec, check_feeds, thread_count
+from ccr_deploy.backends.base import Backend
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
 from ccr_deploy.backends.openvino.int8 import int8_model, separate_shared_scales, show_activations
+from ccr_deploy.backends.options import BackendOptions, Threads
+from ccr_deploy.backends.runner import Runner, TensorSpec
+from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.core.processor import processor_device
+from ccr_deploy.core.records import Record
 from ccr_deploy.errors import EngineError, MissingExtraError
-from ccr_deploy.targets.options import OpenVinoOptions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
-    from types import ModuleType, TracebackType
+    from types import ModuleType
 
     import numpy as np
     import numpy.typing as npt
 
-    from ccr_deploy.backends.base import Arrays, BuildSource
+    from ccr_deploy.backends.base import BuildSource, EngineFile
+    from ccr_deploy.backends.runner import Arrays
     from ccr_deploy.core.precisions import EnginePrecision
 
 _DEVICE = "CPU"
@@ -38,14 +42,23 @@ _AS_WRITTEN = {"LP_TRANSFORMS_MODE": "NO"}
 _NUMPY_TYPES = {"u8": "uint8", "f32": "float32"}
 
 
-class OpenVinoBackend:
+class OpenVinoOptions(Record, BackendOptions, frozen=True, tag_field="backend", tag="openvino"):
+    """How OpenVINO runs on a CPU."""
+
+    threads: Threads = 0
+
+
+class OpenVinoBackend(Backend):
     """Builds and runs engines by OpenVINO's CPU plugin."""
 
-    name = "openvino"
+    title = "OpenVINO"
     suffix = ".blob"
+    options_class = OpenVinoOptions
+    packages = ("openvino",)
+    options: OpenVinoOptions
 
     def __init__(self, options: OpenVinoOptions | None = None) -> None:
-        self._options = options or OpenVinoOptions()
+        self.options = options or OpenVinoOptions()
         openvino = import_openvino()
         self._core: Any = openvino.Core()
         self._version = str(openvino.__version__)
@@ -66,12 +79,6 @@ class OpenVinoBackend:
     def int8_weight_bits(self) -> Literal[7, 8]:
         """8, or 7 if this CPU's sums of INT8 products would saturate otherwise."""
         return self._int8_weights.bits
-
-    def check_builds_here(self) -> None:
-        """Every CPU does."""
-
-    def check_runs_here(self) -> None:
-        """A CPU runs what was built on it."""
 
     def check_precision(self, precision: EnginePrecision) -> None:
         """Does nothing where OpenVINO says that this processor computes so.
@@ -98,10 +105,10 @@ class OpenVinoBackend:
         """
         assert source.graph is not None
         try:
-            if source.target.precision == "int8":
+            if source.precision == "int8":
                 compiled = self._build_int8(source)
             else:
-                compiled = self._compile(self._core.read_model(source.graph), source.target.precision)
+                compiled = self._compile(self._core.read_model(source.graph), source.precision)
             exported = io.BytesIO()
             compiled.export_model(exported)
         except RuntimeError as error:
@@ -109,29 +116,29 @@ class OpenVinoBackend:
                 f"{source.graph}: OpenVINO {self.version} cannot build it ({_reason(error)})"
             ) from error
         engine.write_bytes(exported.getvalue())
-        is_int8 = source.target.precision == "int8"
+        is_int8 = source.precision == "int8"
         return BuildFacts(int8_weights=str(self._int8_weights) if is_int8 else None)
 
-    def load(self, engine: Path, precision: EnginePrecision) -> OpenVinoRunner:
+    def load(self, engine: EngineFile) -> OpenVinoRunner:
         """Loads an engine that `build` wrote.
 
         Raises:
             EngineError: the file is no such engine.
         """
         try:
-            compiled = self._core.import_model(engine.read_bytes(), _DEVICE, self._config(precision))
+            content = engine.read(engine.path)
+            compiled = self._core.import_model(content, _DEVICE, self._config(engine.precision))
             return OpenVinoRunner(compiled)
         except (RuntimeError, OSError) as error:
             raise EngineError(
-                f"{engine}: OpenVINO {self.version} cannot load it ({_reason(error)})"
+                f"{engine.path}: OpenVINO {self.version} cannot load it ({_reason(error)})"
             ) from error
 
     def _build_int8(self, source: BuildSource) -> Any:  # noqa: ANN401
         """The compiled INT8 graph, after it was compared with the graph as it is written."""
         engine = int8_model(self._core, source.graph, self.int8_weight_bits)
         observed, as_written = engine.clone(), engine.clone()
-        fp32_graph = source.bundle.graph(source.stage, "fp32", source.target.schedule)
-        fp32 = self._core.read_model(source.bundle.file(fp32_graph.file))
+        fp32 = self._core.read_model(source.graph_in("fp32"))
         for model in (observed, as_written, fp32):
             show_activations(model)
         for model in (engine, observed):
@@ -143,7 +150,7 @@ class OpenVinoBackend:
             as_written=OpenVinoRunner(self._compile(as_written, "int8", _AS_WRITTEN)),
             unquantized=OpenVinoRunner(self._compile(fp32, "fp32")),
         )
-        check_agreement(source, runners, "OpenVINO", self.version)
+        check_agreement(source, runners, self.title, self.version)
         return compiled
 
     def _compile(
@@ -154,7 +161,7 @@ class OpenVinoBackend:
     def _config(self, precision: EnginePrecision) -> dict[str, object]:
         return {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": thread_count(self._options.threads),
+            "INFERENCE_NUM_THREADS": thread_count(self.options.threads),
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
@@ -189,33 +196,18 @@ def check_capability(precision: EnginePrecision, capabilities: Collection[str], 
         )
 
 
-class OpenVinoRunner:
+class OpenVinoRunner(Runner):
     """A compiled graph with one request, which is used again for every batch."""
-
-    device_memory_mib = None
 
     def __init__(self, compiled: Any) -> None:  # noqa: ANN401 -- the library has no types
         self._request: Any = compiled.create_infer_request()
         self.inputs = tuple(_spec(port) for port in compiled.inputs)
         self._outputs = [port.any_name for port in compiled.outputs]
 
-    def __enter__(self) -> OpenVinoRunner:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
+    def _close(self) -> None:
         self._request = None
 
-    def infer(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
-        """The outputs for one batch; they are the caller's to keep.
-
-        Raises:
-            EngineError: an input does not fit, or the runner was closed.
-        """
-        if self._request is None:
-            raise EngineError("the runner was closed")
-        check_feeds(feeds, self.inputs)
+    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
         results = self._request.infer(dict(feeds), share_inputs=True)
         return {name: results[number] for number, name in enumerate(self._outputs)}
 

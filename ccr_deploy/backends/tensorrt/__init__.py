@@ -2,6 +2,7 @@
 
 ::
 
+    options.py        how the two flavours build
     backend.py        what a target's engines are bound to; the way into a build and into memory
     flavour.py        which library and which of its versions
     builder.py        the owner's side of a build: starts its process, follows it, ends it

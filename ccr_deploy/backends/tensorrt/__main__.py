@@ -1,6 +1,6 @@
 """A build's process: ``python -m ccr_deploy.backends.tensorrt DESCRIPTOR``, started by `builder.build`."""
 
 from ccr_deploy.backends.tensorrt.build_process import serve
-from ccr_deploy.core.child_process import parent_connection
+from ccr_deploy.core.child_process import Owner
 
-serve(parent_connection())
+serve(Owner())

@@ -22,40 +22,39 @@ from ccr_deploy.backends.tensorrt.flavour import (
     is_strongly_typed,
 )
 from ccr_deploy.backends.tensorrt.inspector import executed_convolutions, inspect
-from ccr_deploy.backends.tensorrt.messages import Built, Failed, Progressed
+from ccr_deploy.backends.tensorrt.messages import BuildRequest, Built, Failed, Progressed
+from ccr_deploy.backends.tensorrt.options import RtxOptions
 from ccr_deploy.backends.tensorrt.phases import BuildPhases
-from ccr_deploy.core.child_process import end_with_owner, peak_memory_mib
+from ccr_deploy.core.child_process import peak_memory_mib
 from ccr_deploy.core.gpu import find_gpu
+from ccr_deploy.core.printable import printable
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
-from ccr_deploy.targets.options import RtxOptions
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
     from ccr_deploy.backends.build_facts import ExecutedConvolutions
     from ccr_deploy.backends.tensorrt.flavour import Flavour
-    from ccr_deploy.backends.tensorrt.messages import BuildRequest
+    from ccr_deploy.core.child_process import Owner
 
 _PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU \d+ MiB, GPU (\d+) MiB")
 
 
-def serve(connection: Connection[Any, Any]) -> None:
+def serve(owner: Owner) -> None:
     """Builds the engine that is asked for, and says how far it is and how it ended."""
-    request: BuildRequest = connection.recv()
-    end_with_owner(connection)
+    request: BuildRequest = owner.receive(BuildRequest)
+    owner.end_with_it()
     log = _BuildLog()
     try:
-        facts = _build(request, connection, log)
+        facts = _build(request, owner, log)
     except CcrDeployError as error:
-        connection.send(Failed(str(error)))
+        owner.send(Failed(printable(str(error))))
     except Exception as error:  # Polygraphy's own exception says less than what it logged before
         traceback.print_exc()
-        connection.send(Failed(log.complaint or f"{type(error).__name__}: {error}"))
+        owner.send(Failed(printable(log.complaint or f"{type(error).__name__}: {error}")))
     else:
-        connection.send(Built(facts))
+        owner.send(Built(facts))
 
 
-def _build(request: BuildRequest, connection: Connection[Any, Any], log: _BuildLog) -> BuildFacts:
+def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
     flavour = flavour_of(request.options)
     library = import_library(flavour)
     try:
@@ -78,7 +77,7 @@ def _build(request: BuildRequest, connection: Connection[Any, Any], log: _BuildL
     cache = request.timing_cache
     if cache:
         cache.parent.mkdir(parents=True, exist_ok=True)
-    monitor = _progress_monitor(library, connection)
+    monitor = _progress_monitor(library, owner)
     engine = EngineBytesFromNetwork(
         network_with_names,
         _configuration(request, flavour, library, monitor),
@@ -179,7 +178,7 @@ def _driver() -> str | None:
     return None
 
 
-def _progress_monitor(library: Any, connection: Connection[Any, Any]) -> Any:  # noqa: ANN401
+def _progress_monitor(library: Any, owner: Owner) -> Any:  # noqa: ANN401
     """TensorRT's monitor, where it has one (8.6 has none)."""
     if not hasattr(library, "IProgressMonitor"):
         return None
@@ -200,7 +199,7 @@ def _progress_monitor(library: Any, connection: Connection[Any, Any]) -> Any:  #
                 phases.step(phase_name, step)
                 if phases.percent > self._told:
                     self._told = phases.percent
-                    connection.send(Progressed(self._told))
+                    owner.send(Progressed(self._told))
             return True
 
         def phase_finish(self, phase_name: str) -> None:

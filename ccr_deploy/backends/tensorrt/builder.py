@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.build_facts import log_path
 from ccr_deploy.backends.tensorrt.flavour import RTX, flavour_of
-from ccr_deploy.backends.tensorrt.messages import Built, Failed, Progressed
+from ccr_deploy.backends.tensorrt.messages import Answer, Built, Progressed
 from ccr_deploy.core.child_process import ChildProcess, ProcessEndedError
 from ccr_deploy.errors import EngineError
 
@@ -37,13 +37,13 @@ def build(request: BuildRequest, advance: Advance) -> BuildFacts:
         try:
             process.send(request)
             while True:
-                message = process.receive()
+                message: Answer = process.receive(Answer)
                 if isinstance(message, Progressed):
                     advance(message.percent - percent)
                     percent = message.percent
                 elif isinstance(message, Built):
                     return message.facts
-                elif isinstance(message, Failed):
+                else:
                     raise EngineError(f"{request.graph}: {flavour.title} cannot build it: {message.reason}")
         except ProcessEndedError as error:
             raise EngineError(f"{request.graph}: {flavour.title}'s builder failed: {error}") from None

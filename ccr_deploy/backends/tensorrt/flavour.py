@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ccr_deploy.core.gpu_driver import extras_here
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import EngineError, MissingExtraError
-from ccr_deploy.targets.options import RtxOptions
 
 if TYPE_CHECKING:
-    from ccr_deploy.targets.options import TensorRtOptions
+    from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ _JETPACKS = "JetPack 6.0 has 8.6, 6.1 and 6.2 have 10.3, 7.0 has 10.13"
 
 def flavour_of(options: TensorRtOptions | RtxOptions) -> Flavour:
     """The flavour that takes such options."""
-    return RTX if isinstance(options, RtxOptions) else TENSORRT
+    return RTX if options.backend == RTX.name else TENSORRT
 
 
 def extra_of(flavour: Flavour) -> str:

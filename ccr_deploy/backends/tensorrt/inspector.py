@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.backends.build_facts import ExecutedConvolutions
@@ -55,7 +54,7 @@ def executed_convolutions(layers_json: str, convolutions: Collection[str]) -> Ex
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(f"the engine inspector's answer cannot be read ({error})") from error
     found = _precisions([layer for layer in layers if isinstance(layer, dict)])
-    counts = {field.name: 0 for field in fields(ExecutedConvolutions)}
+    counts = dict.fromkeys(ExecutedConvolutions.__struct_fields__, 0)
     for name in convolutions:
         counts[found.get(name, "unknown")] += 1
     return ExecutedConvolutions(**counts)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.backends.base import TensorSpec
+    from ccr_deploy.backends.runner import TensorSpec
 
 
 class Memory:

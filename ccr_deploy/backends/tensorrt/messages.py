@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from ccr_deploy.backends.build_facts import BuildFacts
+from ccr_deploy.backends.options import Batch
+from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
+from ccr_deploy.core.precisions import EnginePrecision
+from ccr_deploy.core.records import Record
 
-    from ccr_deploy.backends.build_facts import BuildFacts
-    from ccr_deploy.core.precisions import EnginePrecision
-    from ccr_deploy.targets.options import Batch, RtxOptions, TensorRtOptions
 
-
-@dataclass(frozen=True)
-class BuildRequest:
+class BuildRequest(Record, frozen=True):
     """One engine to be built.
 
     `input_shapes` are those of the graph's inputs behind the batch, by name. The engine is inspected where
@@ -31,22 +29,22 @@ class BuildRequest:
     can_run: bool
 
 
-@dataclass(frozen=True)
-class Progressed:
+class Progressed(Record, frozen=True, tag=True):
     """How much of the build is done."""
 
     percent: int
 
 
-@dataclass(frozen=True)
-class Built:
+class Built(Record, frozen=True, tag=True):
     """The engine is written."""
 
     facts: BuildFacts
 
 
-@dataclass(frozen=True)
-class Failed:
+class Failed(Record, frozen=True, tag=True):
     """It cannot be built; why, in one line."""
 
     reason: str
+
+
+Answer: TypeAlias = Progressed | Built | Failed

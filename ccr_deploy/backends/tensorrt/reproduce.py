@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.tensorrt.flavour import TENSORRT, is_strongly_typed
+from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.core.versions import version_numbers
-from ccr_deploy.targets.options import RtxOptions, TensorRtOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from ccr_deploy.engines.sidecar import Sidecar
-    from ccr_deploy.targets.options import Batch
+    from ccr_deploy.backends.base import BuiltFrom
+    from ccr_deploy.backends.options import Batch
+    from ccr_deploy.core.precisions import EnginePrecision
 
     Shapes = Mapping[str, tuple[int, ...]]
 
@@ -27,16 +28,16 @@ _RTX_CAVEAT = (
 )
 
 
-def reproduction(sidecar: Sidecar, engine: Path, graph: Path, shapes: Shapes) -> list[str]:
-    """Shell commands: two that build the engine of `sidecar` anew from `graph`, and two that run it.
+def reproduction(engine: Path, built: BuiltFrom) -> list[str]:
+    """Return shell commands: two that build an engine anew from its graph, and two that run it.
 
-    `shapes` are those of the graph's inputs behind the batch. What is built goes into the working folder.
-    A comment before them says in what the tools' engines differ.
+    What is built goes into the working folder. A comment before them says in what the tools' engines differ.
     """
-    resolved = sidecar.origin.resolved_target
-    assert isinstance(resolved.options, TensorRtOptions | RtxOptions)
-    assert resolved.batch is not None
-    asked = _Asked(sidecar, resolved.options, resolved.batch, shapes)
+    assert isinstance(built.options, TensorRtOptions | RtxOptions)
+    assert built.batch is not None
+    version = built.library_version or ""
+    asked = _Asked(built.options, built.precision, built.batch, version, built.input_shapes)
+    graph = built.graph()
     commands = [
         shlex.join([*_trtexec_build(asked, graph)]),
         shlex.join([*_polygraphy_build(asked, graph)]),
@@ -50,9 +51,10 @@ def reproduction(sidecar: Sidecar, engine: Path, graph: Path, shapes: Shapes) ->
 class _Asked:
     """What a build was asked for."""
 
-    sidecar: Sidecar
     options: TensorRtOptions | RtxOptions
+    precision: EnginePrecision
     batch: Batch
+    version: str
     shapes: Shapes
 
     @property
@@ -60,11 +62,7 @@ class _Asked:
         """TensorRT 8.6's; None where networks are strongly typed."""
         if isinstance(self.options, RtxOptions) or is_strongly_typed(TENSORRT, self.version):
             return None
-        return {"int8": ["--fp16", "--int8"], "fp16": ["--fp16"]}.get(self.sidecar.key.precision, [])
-
-    @property
-    def version(self) -> str:
-        return self.sidecar.build.library_version or ""
+        return {"int8": ["--fp16", "--int8"], "fp16": ["--fp16"]}.get(self.precision, [])
 
 
 def _trtexec_build(asked: _Asked, graph: Path) -> Iterator[str]:

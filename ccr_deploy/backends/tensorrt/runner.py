@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ccr_deploy.backends.base import TensorSpec, check_feeds
+from ccr_deploy.backends.runner import Runner, TensorSpec
 from ccr_deploy.backends.tensorrt.cuda_graph import capture
 from ccr_deploy.backends.tensorrt.device_arrays import DeviceArray, is_device_array, view_of
 from ccr_deploy.backends.tensorrt.memory import BorderBuffer, Memory
@@ -27,7 +27,6 @@ from ccr_deploy.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     import numpy.typing as npt
 
@@ -45,8 +44,8 @@ class _BatchSize:
     is_captured: bool
 
 
-class TensorRtRunner:
-    """A deserialised engine with its buffers and its stream. A context manager, for one thread at a time."""
+class TensorRtRunner(Runner):
+    """A deserialised engine with its buffers and its stream."""
 
     def __init__(
         self,
@@ -91,14 +90,10 @@ class TensorRtRunner:
             stack.callback(self._let_go)
             self._stack = stack.pop_all()
 
-    def __enter__(self) -> TensorRtRunner:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        with self._lock:  # waits for a thread that still uses it
-            self._stack.close()
+    def close(self) -> None:
+        """Release the engine when no thread uses it any more."""
+        with self._lock:
+            super().close()
 
     @property
     def device_memory_mib(self) -> float:
@@ -125,26 +120,30 @@ class TensorRtRunner:
                 fails.
         """
         with self._alone():
-            if self._engine is None:
-                raise EngineError("the runner was closed")
-            views: dict[str, Any] = {
-                name: view_of(name, array, self._memory.stream) if is_device_array(array) else array
-                for name, array in feeds.items()
-            }
-            check_feeds(views, self.inputs)
-            sizes = {len(view) for view in views.values()}
-            if len(sizes) > 1:
-                raise EngineError(f"the inputs are batches of different sizes: {sorted(sizes)}")
-            (size,) = sizes
-            parts = [
-                self._run(views, start, min(self._largest_batch, size - start))
-                for start in range(0, size, self._largest_batch)
-            ]
-            if len(parts) == 1:
-                return parts[0]
-            return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+            return super().infer(feeds)
 
-    def _run(self, views: Mapping[str, Any], start: int, size: int) -> dict[str, npt.NDArray[np.generic]]:
+    def _viewed(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: view_of(name, array, self._memory.stream) if is_device_array(array) else array
+            for name, array in feeds.items()
+        }
+
+    def _run(self, feeds: Mapping[str, Any]) -> dict[str, npt.NDArray[np.generic]]:
+        size = len(next(iter(feeds.values())))
+        parts = [
+            self._run_part(feeds, start, min(self._largest_batch, size - start))
+            for start in range(0, size, self._largest_batch)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+
+    def _close(self) -> None:
+        self._stack.close()
+
+    def _run_part(
+        self, views: Mapping[str, Any], start: int, size: int
+    ) -> dict[str, npt.NDArray[np.generic]]:
         """One part of a batch: `size` images from `start` on."""
         padded = max(size, self._smallest_batch)
         self._complaints.last = None

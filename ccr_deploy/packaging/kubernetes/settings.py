@@ -8,8 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.targets.options import REFERENCE_BACKEND
-from ccr_deploy.targets.schema import load_target, target_files, uses_gpu
+from ccr_deploy.targets.schema import load_target, target_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +82,7 @@ class DeploymentSettings:
     @property
     def gpus(self) -> int:
         """How many GPUs a replica takes: a server computes on one, or on none."""
-        return 1 if uses_gpu(self.loaded_target) else 0
+        return 1 if self.loaded_target.uses_gpu else 0
 
     @property
     def scales(self) -> bool:
@@ -114,7 +113,7 @@ class DeploymentSettings:
             raise WrongUsageError(
                 f"target {self.target}: a pod does not have this file: name one of {shipped}"
             )
-        if self.loaded_target.backend == REFERENCE_BACKEND:
+        if self.loaded_target.is_reference:
             raise WrongUsageError(
                 f"target {self.target}: the reference needs PyTorch, which no image carries"
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.bundle.reader import sha256_of
@@ -14,7 +13,7 @@ from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.engines.sidecar import check_hash, read_sidecar, sidecar_path
 from ccr_deploy.engines.store import Engine
 from ccr_deploy.errors import EngineError, WrongUsageError
-from ccr_deploy.targets.schema import OnnxRuntimeTarget, TensorRtTarget, resolve
+from ccr_deploy.targets.schema import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import EngineStore
-    from ccr_deploy.targets.options import ResolvedTarget
+    from ccr_deploy.targets.resolved import ResolvedTarget
     from ccr_deploy.targets.schema import Target
 
 ServedBackend = Literal["onnxruntime", "tensorrt"]
@@ -75,10 +74,10 @@ def served_stages(
     built = store.chosen(bundle, name)
     chosen = {stage: resolved.precision for stage, resolved in built.items()}
     encoder, classifier = (resolve(target, stage, None, chosen.get(stage)) for stage in CHAIN_STAGES)
-    if isinstance(target, OnnxRuntimeTarget):
+    if target.backend == "onnxruntime":
         threads = target.options.threads
         return _graph(bundle, "encoder", encoder, threads), _graph(bundle, "classifier", classifier, threads)
-    if isinstance(target, TensorRtTarget):
+    if target.backend == "tensorrt":
         found = {
             "encoder": _engines(bundle, "encoder", encoder, target, store),
             "classifier": _engines(bundle, "classifier", classifier, target, store),
@@ -114,9 +113,10 @@ def _graph(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, threads: int)
 
 
 def _engines(
-    bundle: Bundle, stage: Stage, resolved: ResolvedTarget, target: TensorRtTarget, store: EngineStore
+    bundle: Bundle, stage: Stage, resolved: ResolvedTarget, target: Target, store: EngineStore
 ) -> dict[str, list[Engine]]:
     """The plans of a stage that were built for this target on one of its GPUs, by TensorRT's version."""
+    assert target.machine is not None
     graph = bundle.graph(stage, resolved.graph_precision, resolved.schedule)
     wanted = {
         "source_hash": graph.graph_hash,
@@ -133,7 +133,7 @@ def _engines(
         if path.parent.name != key.digest:
             raise EngineError(f"{path}: its sidecar is another engine's, or was changed: build it again")
         gpu = _device(path, key.device)["gpu"]
-        if gpu is None or any(fnmatchcase(gpu, pattern) for pattern in target.machine.gpus):
+        if gpu is None or target.machine.has_gpu(gpu):
             found[key.backend_version].append(Engine(path, sidecar))
     return found
 

@@ -7,21 +7,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ccr_deploy.backends import backend
+from ccr_deploy.backends.base import EngineFile
+from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
+from ccr_deploy.backends.onnxruntime.cuda import CudaOptions
+from ccr_deploy.backends.openvino.cpu import OpenVinoOptions
+from ccr_deploy.backends.options import BackendOptions
+from ccr_deploy.backends.pytorch.backend import PyTorchOptions
+from ccr_deploy.backends.registry import make_backend
+from ccr_deploy.core.field_errors import FieldError
+from ccr_deploy.core.records import convert
 from ccr_deploy.engines.factory import EngineFactory
-from ccr_deploy.errors import EngineError, TargetError
+from ccr_deploy.errors import EngineError
 from ccr_deploy.export.exporter import export_bundle, resized
-from ccr_deploy.targets.options import CudaOptions, OnnxRuntimeOptions, OpenVinoOptions, PyTorchOptions
 from tests.support.gpu import gpu_is_there
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.backends.base import Runner
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.models.checkpoint import Checkpoint
-    from ccr_deploy.targets.options import Options
 
 TARGETS = ("cpu", "cpu-openvino", "pytorch")
 
@@ -94,12 +100,13 @@ def test_a_closed_runner_raises(encoder: Runner) -> None:
     [("onnxruntime", OnnxRuntimeOptions()), ("openvino", OpenVinoOptions()), ("pytorch", PyTorchOptions())],
 )
 @pytest.mark.parametrize("content", [b"", b"no engine", bytes(1000)])
-def test_a_file_that_is_no_engine(name: str, options: Options, content: bytes, tmp_path: Path) -> None:
-    library = backend(name, options)
+def test_a_file_that_is_no_engine(name: str, options: BackendOptions, content: bytes, tmp_path: Path) -> None:
+    library = make_backend(options)
+    assert library.name == name
     path = tmp_path / f"encoder{library.suffix}"
     path.write_bytes(content)
     with pytest.raises(EngineError, match="encoder"):
-        library.load(path, "fp32")
+        library.load(EngineFile(path, "fp32"))
 
 
 def test_an_optimised_engine_is_another_file_than_its_graph(tiny_bundle: Bundle, store: EngineStore) -> None:
@@ -140,7 +147,7 @@ def test_a_cuda_provider_that_does_not_load_is_no_silent_cpu(tiny_bundle: Bundle
     with pytest.raises(
         EngineError, match=r"could not load its CUDA provider|was built without CUDA"
     ) as caught:
-        backend("onnxruntime-cuda", CudaOptions()).load(graph, "fp32")
+        make_backend(CudaOptions()).load(EngineFile(graph, "fp32"))
     assert "pip install 'ccr-deploy[cuda]'" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -151,11 +158,12 @@ def test_pytorch_compiles_to_the_same_codes(tiny_bundle: Bundle, store: EngineSt
     engine, _ = EngineFactory(tiny_bundle, "pytorch", store).build("encoder")
     codes = []
     for mode in (None, "default"):
-        with backend("pytorch", PyTorchOptions(compile_mode=mode)).load(engine.path, "fp32") as runner:
+        backend = make_backend(PyTorchOptions(compile_mode=mode))
+        with backend.load(EngineFile(engine.path, "fp32")) as runner:
             codes.append(runner.infer({"image": images(2)})["code"])
     assert np.unpackbits(codes[0] ^ codes[1]).mean() < 0.01
 
 
 def test_options_of_another_backend_are_refused() -> None:
-    with pytest.raises(TargetError, match="no backend 'openvino' that takes CudaOptions"):
-        backend("openvino", CudaOptions())
+    with pytest.raises(FieldError, match="field tf32: there is no such field"):
+        convert(BackendOptions, {"backend": "openvino", "tf32": True})

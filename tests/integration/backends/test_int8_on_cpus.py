@@ -28,7 +28,6 @@ from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import EngineError
 from ccr_deploy.graphs.passes import QuantizeInFp32Pass
 from ccr_deploy.quantization.emulation import emulate
-from ccr_deploy.targets.schema import load_target, resolve
 from ccr_deploy.workflow.graphs import load_model, model_runner
 
 if TYPE_CHECKING:
@@ -312,8 +311,19 @@ def test_an_int8_graph_that_onnxruntime_refuses_is_named(tmp_path: Path) -> None
     """Though ONNX Runtime is handed its bytes."""
     path = tmp_path / "classifier.onnx"
     path.write_bytes(integer_convolution().replace(b"\x04Conv", b"\x04Cone"))
-    target = resolve(load_target("cpu"), "classifier", None, "int8")
-    source = BuildSource(None, "classifier", target, path, tmp_path)
+    source = BuildSource(
+        stage="classifier",
+        precision="int8",
+        schedule=None,
+        batch=None,
+        graph=path,
+        input_shapes={},
+        samples=dict,
+        graph_in=pytest.fail,
+        weights=pytest.fail,
+        other_schedules=(),
+        caches=tmp_path,
+    )
     with pytest.raises(EngineError, match=r"/classifier\.onnx: ONNX Runtime \S+ cannot load it \(.*Cone"):
         OnnxRuntimeBackend().build(source, tmp_path / "engine.onnx")
 
@@ -323,6 +333,7 @@ SUMS = """
 import pathlib, sys
 sys.path[:0] = sys.argv[2:]
 import numpy
+from ccr_deploy.backends.base import EngineFile
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from ccr_deploy.backends.onnxruntime.int8 import broken_optimizers
 
@@ -332,7 +343,7 @@ backend = OnnxRuntimeBackend()
 backend.optimize_int8(graph.read_bytes(), engine)
 executes_int8 = "QDQS8ToU8Transformer" not in broken_optimizers(backend.version)
 assert (b"QLinearConv" in engine.read_bytes()) == executes_int8
-with backend.load(engine, "int8") as runner:
+with backend.load(EngineFile(engine, "int8")) as runner:
     (found,) = runner.infer({"image": numpy.ones((1, 64, 8, 8), dtype=numpy.float32)}).values()
 print(*numpy.unique(found))
 """

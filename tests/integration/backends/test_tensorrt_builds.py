@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +22,16 @@ from msgspec import structs
 from onnx import TensorProto, helper
 
 from benchmarks.hosts.processes import PATIENCE_SECONDS, heirs, started
-from ccr_deploy.backends import backend
 from ccr_deploy.backends.build_facts import log_path
+from ccr_deploy.backends.options import Batch
+from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.backends.tensorrt.builder import build
 from ccr_deploy.backends.tensorrt.messages import BuildRequest
+from ccr_deploy.backends.tensorrt.options import RtxOptions
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.engines.loading import load_engine
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import EngineError, WrongUsageError
@@ -44,7 +46,6 @@ from ccr_deploy.quantization.int8 import to_int8
 from ccr_deploy.quantization.quantizers import layers, quantized_activations
 from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.quantization.table import StageTable, TensorRange
-from ccr_deploy.targets.options import Batch, RtxOptions
 from ccr_deploy.workflow.calibrate import calibrate_bundle
 from ccr_deploy.workflow.export import export_with_fp16
 from ccr_deploy.workflow.graphs import load_model
@@ -138,7 +139,9 @@ def test_the_full_size_encoder_in_int8_is_small(tmp_path: Path) -> None:
     tensors = {name: TensorRange(low=-1, high=1, method="minmax") for name in quantized_activations(fp32)}
     int8 = to_int8("encoder", fp32, cast(fp32, [], None), StageTable(tensors=tensors), HIGH_PRECISION_LAYERS)
     ir.save(int8, tmp_path / "encoder.onnx")
-    asked = replace(request(tmp_path / "encoder.onnx", tmp_path), input_shapes={"image": (224, 224, 3)})
+    asked = structs.replace(
+        request(tmp_path / "encoder.onnx", tmp_path), input_shapes={"image": (224, 224, 3)}
+    )
     facts = build(asked, ignore)
     assert asked.engine.stat().st_size <= 12e6
     assert facts.library_version
@@ -196,7 +199,7 @@ def test_a_file_that_is_no_graph(tmp_path: Path, content: bytes) -> None:
 
 def test_an_unknown_compute_capability_is_named(tmp_path: Path) -> None:
     graph = one_node("Relu", tmp_path / "graph.onnx")
-    asked = replace(request(graph, tmp_path), options=RtxOptions(compute_capabilities=("9.9",)))
+    asked = structs.replace(request(graph, tmp_path), options=RtxOptions(compute_capabilities=("9.9",)))
     with pytest.raises(EngineError, match=r"9\.9"):
         build(asked, ignore)
 
@@ -206,7 +209,7 @@ def test_an_engine_that_cannot_be_written(tmp_path: Path) -> None:
     engine = tmp_path / "encoder.plan"
     engine.mkdir()
     with pytest.raises(EngineError, match="Is a directory"):
-        build(replace(request(graph, tmp_path), engine=engine), ignore)
+        build(structs.replace(request(graph, tmp_path), engine=engine), ignore)
 
 
 class Watched:
@@ -371,7 +374,7 @@ def refusal(engine: Path) -> str:
     """What is said before the engine's bytes reach TensorRT."""
     options = RtxOptions(compute_capabilities=("8.0", "8.6", "8.9", "12.0", "12.1"))
     with pytest.raises(EngineError) as caught:
-        backend("tensorrt-rtx", options).load(engine, "int8")
+        load_engine(make_backend(options), engine, "int8")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -438,7 +441,7 @@ def test_only_tensorrt_s_engines_can_be_reproduced(
     calibrated_demo: CalibratedDemo, engines: EngineStore, encoder_engine: Path, tiny_bundle: Bundle
 ) -> None:
     engine, _ = EngineFactory(calibrated_demo.bundle, "cpu", engines).build("encoder")
-    with pytest.raises(WrongUsageError, match="built by onnxruntime: only TensorRT"):
+    with pytest.raises(WrongUsageError, match="built by onnxruntime: ONNX Runtime has no tools"):
         reproduce(engine.sidecar, engine.path, calibrated_demo.bundle)
     outcome = run("inspect", encoder_engine, "--reproduce", "--bundle", tiny_bundle.path)
     assert outcome.status == 2

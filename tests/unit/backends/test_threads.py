@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ccr_deploy.backends.base import thread_count
+from ccr_deploy.backends.threads import thread_count
 
 
 def test_a_number_of_threads_is_taken_as_it_is() -> None:

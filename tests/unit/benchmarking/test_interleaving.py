@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
 from ccr_deploy.benchmarking.interleaving import Samples, speedup_interval, timings
 from ccr_deploy.benchmarking.worker import Competitor
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.errors import EngineError
-from ccr_deploy.targets.options import OnnxRuntimeOptions
 
 
 def moods(rounds: int, seed: int) -> np.ndarray:
@@ -25,7 +25,7 @@ def width(interval: Interval) -> float:
 
 
 def entry(name: str, milliseconds: np.ndarray, *, is_target: bool = False) -> Samples:
-    competitor = Competitor(name, is_target, "onnxruntime", OnnxRuntimeOptions(), ())
+    competitor = Competitor(name, is_target, OnnxRuntimeOptions(), ())
     return Samples(competitor, "1.20.0", milliseconds, peak_memory_mib=64.0)
 
 
@@ -102,11 +102,8 @@ def test_a_timing_names_its_subject_and_competitor():
 
 def test_a_competitor_whose_process_was_killed_is_named(tmp_path):
     from ccr_deploy.benchmarking.worker import Competitor, Worker
-    from ccr_deploy.targets.options import OnnxRuntimeOptions
 
-    missing = Competitor(
-        "ghost", True, "onnxruntime", OnnxRuntimeOptions(), ((tmp_path / "none.onnx", "fp32"),)
-    )
+    missing = Competitor("ghost", True, OnnxRuntimeOptions(), ((tmp_path / "none.onnx", "fp32"),))
     with Worker(missing, 1) as worker:
         with pytest.raises(EngineError, match="ghost: "):
             worker.wait_until_loaded()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 ECHO = """
 import os, signal, sys, time
-from ccr_deploy.core.child_process import parent_connection
-pipe = parent_connection()
+from typing import Any
+from ccr_deploy.core.child_process import Owner
+pipe = Owner()
 pipe.send(os.getpid())
 while True:
-    what, value = pipe.recv()
+    what, value = pipe.receive(Any)
     if what == "echo":
         pipe.send(value)
     elif what == "print":
@@ -54,27 +55,27 @@ def is_running(process: int) -> bool:
 
 def test_messages_go_both_ways(module: str) -> None:
     with ChildProcess(module) as child:
-        pid = child.receive(30)
+        pid = child.receive(Any, 30)
         child.send(("echo", {"a": 1}))
-        assert child.receive(30) == {"a": 1}
+        assert child.receive(Any, 30) == {"a": 1}
     assert not is_running(pid)
 
 
 def test_what_it_prints_goes_to_its_log(module: str, tmp_path: Path) -> None:
     log = tmp_path / "child.log"
     with ChildProcess(module, log=log) as child:
-        child.receive(30)
+        child.receive(Any, 30)
         child.send(("print", "hello"))
-        assert child.receive(30) == "printed"
+        assert child.receive(Any, 30) == "printed"
         assert log.read_text() == "hello\nhello\n"
 
 
 def test_its_environment_is_the_owner_s_and_more(module: str) -> None:
     with ChildProcess(module, environment={"EXTRA": "yes"}) as child:
-        child.receive(30)
+        child.receive(Any, 30)
         for name, value in (("EXTRA", "yes"), ("PATH", os.environ["PATH"])):
             child.send(("environment", name))
-            assert child.receive(30) == value
+            assert child.receive(Any, 30) == value
 
 
 @pytest.mark.parametrize(
@@ -83,24 +84,24 @@ def test_its_environment_is_the_owner_s_and_more(module: str) -> None:
 )
 def test_how_it_ended_is_told(module: str, request_: tuple[str, int], message: str) -> None:
     with ChildProcess(module) as child:
-        child.receive(30)
+        child.receive(Any, 30)
         child.send(request_)
         with pytest.raises(ProcessEndedError, match=message):
-            child.receive(30)
+            child.receive(Any, 30)
 
 
 def test_one_that_says_nothing_in_time(module: str) -> None:
     with ChildProcess(module, patience_seconds=0) as child:
-        child.receive(30)
+        child.receive(Any, 30)
         child.send(("sleep", 60))
         with pytest.raises(TimeoutError):
-            child.receive(0.2)
+            child.receive(Any, 0.2)
 
 
 def test_one_that_does_not_notice_is_ended(module: str) -> None:
     started = time.monotonic()
     with ChildProcess(module, patience_seconds=0) as child:
-        pid = child.receive(30)
+        pid = child.receive(Any, 30)
         child.send(("sleep", 600))
     assert not is_running(pid)
     assert time.monotonic() - started < 60

@@ -52,7 +52,7 @@ def test_the_next_size_may_take_what_those_before_took(held: list[int], need: in
 HOARDER = """
 import asyncio
 import numpy as np
-from ccr_deploy.backends.base import TensorSpec
+from ccr_deploy.backends.runner import TensorSpec
 from ccr_deploy.core.control_groups import memory_in_use
 from ccr_deploy.errors import EngineError
 from ccr_deploy.serving.engine_queue import EngineQueue

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ccr_deploy.backends.machine import Machine, check_fits
 from ccr_deploy.core.gpu import Gpu
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.targets.machine import check_fits
-from ccr_deploy.targets.schema import Machine, TensorRtTarget, load_target
+from ccr_deploy.targets.schema import load_target
 
 
 def gpu(name: str, capability: str = "9.0") -> Gpu:
@@ -15,9 +15,9 @@ def gpu(name: str, capability: str = "9.0") -> Gpu:
 
 
 def machine(name: str) -> Machine:
-    target = load_target(name)
-    assert isinstance(target, TensorRtTarget)
-    return target.machine
+    found = load_target(name).machine
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -33,21 +33,21 @@ def machine(name: str) -> Machine:
     ],
 )
 def test_shipped_targets_fit_their_machines(target: str, name: str, version: str) -> None:
-    check_fits(target, machine(target), gpu(name), version)
+    check_fits(target, machine(target), gpu(name), "TensorRT", version)
 
 
 def test_another_gpu_is_named() -> None:
     with pytest.raises(
         WrongUsageError, match=r"target l4 is for NVIDIA L4, this machine's GPU is NVIDIA L40S"
     ):
-        check_fits("l4", machine("l4"), gpu("NVIDIA L40S"), "10.3.0")
+        check_fits("l4", machine("l4"), gpu("NVIDIA L40S"), "TensorRT", "10.3.0")
 
 
 @pytest.mark.parametrize("version", ["10.13.0", "11.0"])
 def test_another_jetpack_s_tensorrt_is_named(version: str) -> None:
     message = rf"jetson-orin-jp6 is for TensorRT from 8\.6 and below 10\.13, here is {version}"
     with pytest.raises(WrongUsageError, match=message):
-        check_fits("jetson-orin-jp6", machine("jetson-orin-jp6"), gpu("Orin"), version)
+        check_fits("jetson-orin-jp6", machine("jetson-orin-jp6"), gpu("Orin"), "TensorRT", version)
 
 
 def test_a_machine_has_one_of_the_two_orin_targets() -> None:
@@ -55,7 +55,7 @@ def test_a_machine_has_one_of_the_two_orin_targets() -> None:
         fitting = []
         for name in ("jetson-orin-jp6", "jetson-orin-jp7"):
             try:
-                check_fits(name, machine(name), gpu("Orin"), version)
+                check_fits(name, machine(name), gpu("Orin"), "TensorRT", version)
             except WrongUsageError:
                 continue
             fitting.append(name)

@@ -7,26 +7,22 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from ccr_deploy.backends.machine import Machine
+from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
+from ccr_deploy.backends.openvino.cpu import OpenVinoOptions
+from ccr_deploy.backends.options import Batch
+from ccr_deploy.backends.pytorch.backend import PyTorchOptions
+from ccr_deploy.backends.tensorrt.options import TensorRtOptions
 from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.errors import TargetError
-from ccr_deploy.targets.options import (
-    Batch,
-    OnnxRuntimeOptions,
-    ResolvedTarget,
-    TensorRtOptions,
-    bound_version,
-)
+from ccr_deploy.targets.resolved import ResolvedTarget
 from ccr_deploy.targets.schema import (
-    Machine,
-    OnnxRuntimeTarget,
-    PyTorchTarget,
     StageBatches,
     StagePrecisions,
-    TensorRtTarget,
+    Target,
     load_target,
     resolve,
     target_files,
-    uses_gpu,
 )
 
 SHIPPED = Path(__file__).parents[3] / "engines"
@@ -67,9 +63,8 @@ def test_the_reference_target_is_shipped():
 
 
 def test_a_toml_file_is_read_field_by_field(tmp_path):
-    assert load_target(write(tmp_path, GOOD)) == OnnxRuntimeTarget(
+    assert load_target(write(tmp_path, GOOD)) == Target(
         description="mine",
-        backend="onnxruntime",
         schedule="layer-major",
         precision=StagePrecisions(),
         options=OnnxRuntimeOptions(threads=3),
@@ -135,17 +130,17 @@ def test_an_unknown_name_is_refused_and_the_known_ones_listed():
 
 
 def test_the_digest_does_not_depend_on_the_description():
-    first, second = (OnnxRuntimeTarget(description=text) for text in ("one", "two"))
+    first, second = (Target(description=text, options=OnnxRuntimeOptions()) for text in ("one", "two"))
     assert resolve(first, "encoder").digest == resolve(second, "encoder").digest
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"options": OnnxRuntimeOptions(threads=2)}, {"schedule": "layer-major"}, {"backend": "pytorch"}],
+    [{"options": OnnxRuntimeOptions(threads=2)}, {"schedule": "layer-major"}, {"options": OpenVinoOptions()}],
     ids=["options", "schedule", "backend"],
 )
 def test_the_digest_depends_on_what_the_engine_is_built_from(change):
-    target = OnnxRuntimeTarget(description="")
+    target = Target(description="", options=OnnxRuntimeOptions())
     changed = structs.replace(target, **change)
     assert resolve(target, "encoder").digest != resolve(changed, "encoder").digest
 
@@ -158,21 +153,21 @@ def test_a_default_that_is_written_out_does_not_change_the_digest(tmp_path):
 
 @pytest.mark.parametrize("stage", ["classifier", "baseline"])
 def test_only_an_encoder_has_a_schedule(stage):
-    target = OnnxRuntimeTarget(description="", schedule="layer-major")
+    target = Target(description="", schedule="layer-major", options=OnnxRuntimeOptions())
     assert resolve(target, stage, "plain").schedule is None
 
 
 def test_the_reference_s_encoder_is_not_unrolled():
-    assert resolve(PyTorchTarget(description="", backend="pytorch"), "encoder", "plain").schedule is None
+    assert resolve(Target(description="", options=PyTorchOptions()), "encoder", "plain").schedule is None
 
 
 def test_a_named_schedule_goes_over_the_target_s():
-    target = OnnxRuntimeTarget(description="", schedule="layer-major")
+    target = Target(description="", schedule="layer-major", options=OnnxRuntimeOptions())
     assert resolve(target, "encoder", "plain").schedule == "plain"
 
 
 def test_without_a_named_schedule_the_target_s_counts():
-    target = OnnxRuntimeTarget(description="", schedule="layer-major")
+    target = Target(description="", schedule="layer-major", options=OnnxRuntimeOptions())
     assert resolve(target, "encoder").schedule == "layer-major"
 
 
@@ -212,9 +207,8 @@ compute_capabilities = ["8.6", "12.0"]
 
 def test_a_gpu_s_target_is_read_field_by_field(tmp_path):
     target = load_target(write(tmp_path, GPU))
-    assert target == TensorRtTarget(
+    assert target == Target(
         description="my GPU",
-        backend="tensorrt",
         precision=StagePrecisions(encoder="int8", classifier="fp16"),
         machine=Machine(gpus=("NVIDIA L4", "NVIDIA L40*"), from_version="10.3", below_version="12"),
         batch=StageBatches(classifier=Batch(min=1, opt=8, max=32)),
@@ -243,7 +237,7 @@ def test_a_gpu_s_target_is_read_field_by_field(tmp_path):
         (GPU, '"10.3"', '"ten"', "machine.from_version"),
         (GPU, '["NVIDIA L4", "NVIDIA L40*"]', "[]", "machine.gpus"),
         (RTX, '["8.6", "12.0"]', "[]", "options.compute_capabilities"),
-        (RTX, '["8.6", "12.0"]', '["86"]', "options.compute_capabilities"),
+        (RTX, '["8.6", "12.0"]', '["86"]', "options.compute_capabilities.0"),
         (RTX, '["8.6", "12.0"]', '["current", "8.6"]', "options"),
         (RTX, "[options]", "[options]\ntiming_cache = true", "options.timing_cache"),
         (GOOD, "[options]", "[batch]\n[options]", "batch"),
@@ -263,7 +257,7 @@ def test_what_a_gpu_s_target_must_say(tmp_path, section):
     """TensorRT's target says for which GPUs it is, TensorRT-RTX's for which compute capabilities."""
     text = GPU if section == "machine" else RTX
     path = write(tmp_path, text.replace(f"[{section}]", f"# [{section}]").split(f"# [{section}]")[0])
-    with pytest.raises(TargetError, match=f"field {section}: Field required"):
+    with pytest.raises(TargetError, match=rf"field {section}\S*: missing"):
         load_target(path)
 
 
@@ -297,9 +291,9 @@ def test_a_resolved_target_survives_json(tmp_path):
 
 
 def test_only_a_version_compatible_engine_is_bound_to_a_major_version():
-    assert bound_version(TensorRtOptions(version_compatible=True), "10.13.3.9") == "10.x"
-    assert bound_version(TensorRtOptions(), "10.13.3.9") == "10.13.3.9"
-    assert bound_version(OnnxRuntimeOptions(), "1.24.4") == "1.24.4"
+    assert TensorRtOptions(version_compatible=True).bound_version("10.13.3.9") == "10.x"
+    assert TensorRtOptions().bound_version("10.13.3.9") == "10.13.3.9"
+    assert OnnxRuntimeOptions().bound_version("1.24.4") == "1.24.4"
 
 
 @pytest.mark.parametrize(
@@ -308,7 +302,7 @@ def test_only_a_version_compatible_engine_is_bound_to_a_major_version():
      ("rtx", True), ("h200", True), ("jetson-orin-jp6", True)],
 )  # fmt: skip
 def test_which_targets_compute_on_a_gpu(name, on_gpu):
-    assert uses_gpu(load_target(name)) is on_gpu
+    assert load_target(name).uses_gpu is on_gpu
 
 
 @pytest.mark.parametrize(

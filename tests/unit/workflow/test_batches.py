@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ccr_deploy.backends.options import Batch
+from ccr_deploy.backends.tensorrt.options import TensorRtOptions
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.targets.options import Batch, OnnxRuntimeOptions, ResolvedTarget
+from ccr_deploy.targets.resolved import ResolvedTarget
 from ccr_deploy.targets.schema import load_target, resolve, target_files
 from ccr_deploy.workflow.batches import UNBOUND_BATCH, batch_size
 
@@ -16,7 +18,7 @@ def built(name: str) -> dict:
 
 
 def of_profile(profile: Batch | None) -> ResolvedTarget:
-    return ResolvedTarget("tensorrt", "fp16", None, profile, OnnxRuntimeOptions())
+    return ResolvedTarget("fp16", None, profile, TensorRtOptions())
 
 
 @pytest.mark.parametrize("name", sorted(target_files()))

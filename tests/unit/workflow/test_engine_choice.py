@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.stages import Stage
-    from ccr_deploy.targets.options import ResolvedTarget
+    from ccr_deploy.targets.resolved import ResolvedTarget
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from ccr_deploy.backends.tensorrt.flavour import (
     flavour_of,
     is_strongly_typed,
 )
+from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.core import gpu_driver
 from ccr_deploy.core.gpu_driver import GpuDriver
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import EngineError
-from ccr_deploy.targets.options import RtxOptions, TensorRtOptions
 
 
 @pytest.mark.parametrize(

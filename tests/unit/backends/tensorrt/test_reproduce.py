@@ -7,50 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from ccr_deploy.backends.build_facts import BuildFacts
+from ccr_deploy.backends.base import BuiltFrom
+from ccr_deploy.backends.options import Batch
+from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.backends.tensorrt.reproduce import reproduction
-from ccr_deploy.engines.sidecar import EngineKey, EngineOrigin, Sidecar
-from ccr_deploy.targets.options import Batch, ResolvedTarget, RtxOptions, TensorRtOptions
 
 SHAPES = {"image": (224, 224, 3)}
 
 
 def commands(options: TensorRtOptions | RtxOptions, version: str, precision: str = "int8") -> list[str]:
-    resolved = ResolvedTarget(
-        backend="tensorrt",
-        precision=precision,
-        schedule="layer-major",
-        batch=Batch(min=1, opt=8, max=32),
+    built = BuiltFrom(
         options=options,
-    )
-    key = EngineKey(
-        stage="encoder",
         precision=precision,
-        schedule="layer-major",
-        source_hash="ab" * 32,
-        graph_sha256="ef" * 32,
-        backend="tensorrt",
-        backend_version=version,
-        device="NVIDIA L4 (compute capability 8.9)",
-        target_digest=resolved.digest,
+        batch=Batch(min=1, opt=8, max=32),
+        library_version=version,
+        graph=lambda: Path("my bundle/graph.onnx"),
+        input_shapes=SHAPES,
     )
-    sidecar = Sidecar(
-        schema_version=2,
-        key=key,
-        origin=EngineOrigin(
-            created_by="test",
-            target="l4",
-            resolved_target=resolved,
-            graph_file="graph.onnx",
-            convolutions=40,
-            quantized_convolutions=38,
-        ),
-        build_seconds=1,
-        build=BuildFacts(library_version=version),
-        engine_bytes=1,
-        engine_sha256="00",
-    )
-    return reproduction(sidecar, Path("encoder.plan"), Path("my bundle/graph.onnx"), SHAPES)
+    return reproduction(Path("encoder.plan"), built)
 
 
 def test_tensorrt_10() -> None:

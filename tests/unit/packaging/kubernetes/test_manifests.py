@@ -18,7 +18,7 @@ from kubernetes_validate.utils import all_versions
 from ccr_deploy.packaging.kubernetes.folder import manifest_texts
 from ccr_deploy.packaging.kubernetes.pod import DRAIN_SECONDS, PRE_STOP_SECONDS
 from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
-from ccr_deploy.targets.schema import load_target, target_files, uses_gpu
+from ccr_deploy.targets.schema import load_target, target_files
 from deploy.example import CONTRACT_ID, EXAMPLES, FOLDER
 from tests.support import kserve_types
 from tests.support.cli_runner import run
@@ -139,7 +139,7 @@ def test_what_is_read_back_is_what_was_meant(made_from: DeploymentSettings) -> N
             assert container["resources"]["requests"] == limits
             assert limits["cpu"] == str(made_from.cores)
             assert limits["memory"] == f"{made_from.memory_mib}Mi"
-            gpu = uses_gpu(load_target(made_from.target))
+            gpu = load_target(made_from.target).uses_gpu
             assert limits.get("nvidia.com/gpu") == ("1" if gpu else None)
         assert pod["spec"].get("nodeSelector", {}) == made_from.node_labels
 

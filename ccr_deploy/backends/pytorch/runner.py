@@ -1,0 +1,121 @@
+"""One stage in PyTorch, with an engine's inputs and outputs, and the file that is its engine.
+
+The encoder runs iteration by iteration, as it was trained, eager or by `torch.compile`. An engine is the
+stage's weights, with the network's configuration as metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+
+from ccr_deploy.backends.runner import Runner, TensorSpec
+from ccr_deploy.codec.contract import Preprocessing, pack_code, unpack_code
+from ccr_deploy.core.records import convert, to_json
+from ccr_deploy.errors import EngineError
+from ccr_deploy.models.chain import build_network, normalise
+from ccr_deploy.models.config import ModelConfig
+from ccr_deploy.models.encoder import RecurrentEncoder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from torch import nn
+
+    from ccr_deploy.backends.base import Weights
+    from ccr_deploy.backends.pytorch.backend import PyTorchOptions
+    from ccr_deploy.backends.runner import Arrays
+    from ccr_deploy.core.stages import Stage
+
+
+class PyTorchRunner(Runner):
+    """One stage of a chain."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        stage: Stage,
+        model: ModelConfig,
+        preprocessing: Preprocessing,
+        options: PyTorchOptions,
+    ) -> None:
+        self._device = torch.device(options.device)
+        self._network: nn.Module | None = network.to(self._device)
+        if options.compile_mode:
+            network.compile(mode=options.compile_mode)
+        self._stage = stage
+        self._model = model
+        self._preprocessing = preprocessing
+        if stage == "classifier":
+            self.inputs = (TensorSpec("code", "uint8", (None, model.code_bytes)),)
+        else:
+            self.inputs = (TensorSpec("image", "uint8", (None, model.image_height, model.image_width, 3)),)
+
+    @property
+    def device_memory_mib(self) -> float | None:
+        """The most that PyTorch has reserved of the GPU; None on a CPU."""
+        return torch.cuda.max_memory_reserved() / 2**20 if self._device.type == "cuda" else None
+
+    def values_before_sign(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """The pre-binarization activations ``float32 [N, C, h, w]``: how near each bit was to 0."""
+        assert isinstance(self._network, RecurrentEncoder)
+        with torch.inference_mode():
+            activations = self._network.pre_binarization(self._normalised(image), self._model.iterations)
+            return np.asarray(activations.cpu().numpy(), np.float32)
+
+    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+        assert self._network is not None
+        with torch.inference_mode():
+            if self._stage == "encoder":
+                code = self._network(self._normalised(feeds["image"]), self._model.iterations)
+                return {"code": pack_code(code.cpu().numpy())}
+            if self._stage == "classifier":
+                code = unpack_code(feeds["code"].astype(np.uint8, copy=False), self._model.code_shape)
+                return {"logits": self._network(torch.from_numpy(code).to(self._device)).cpu().numpy()}
+            return {"logits": self._network(self._normalised(feeds["image"])).cpu().numpy()}
+
+    def _close(self) -> None:
+        self._network = None
+
+    def _normalised(self, image: npt.NDArray[np.generic]) -> torch.Tensor:
+        return normalise(torch.from_numpy(np.ascontiguousarray(image)).to(self._device), self._preprocessing)
+
+
+def engine_bytes(stage: Stage, weights: Weights) -> bytes:
+    """Return the engine of a stage; as bytes, since safetensors' own way to write raises no OSError."""
+    tensors = {
+        name.removeprefix(weights.prefix): tensor
+        for name, tensor in load_file(weights.path).items()
+        if name.startswith(weights.prefix)
+    }
+    metadata = {
+        "stage": stage,
+        "model": to_json(weights.model),
+        "preprocessing": to_json(weights.preprocessing),
+    }
+    return save(tensors, metadata)
+
+
+def load_runner(path: Path, options: PyTorchOptions) -> PyTorchRunner:
+    """Load the network of an engine.
+
+    Raises:
+        EngineError: the file is not what `engine_bytes` gave.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        model = convert(ModelConfig, json.loads(metadata["model"]))
+        preprocessing = convert(Preprocessing, json.loads(metadata["preprocessing"]))
+        stage = metadata["stage"]
+        network = build_network(stage, model, preprocessing)
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, KeyError, TypeError, RuntimeError, OSError, ValueError) as error:
+        raise EngineError(f"{path}: not an engine of the PyTorch reference ({error})") from error
+    return PyTorchRunner(network.eval(), stage, model, preprocessing, options)
