@@ -61,4 +61,4 @@ class BackendOptions:
             FieldError: there is no such backend, or a field is missing, unknown or wrong.
         """
         name = content.get("backend") if isinstance(content, dict) else None
-        return convert(backend_class(check_name(name)).options_class, content)  # type: ignore[return-value]
+        return convert(backend_class(check_name(name)).options_class, content)

@@ -1,15 +1,11 @@
-"""The backends by name."""
+"""The backends by name. It stands below them all, and so knows none of their types."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ccr_deploy.core.field_errors import FieldError
-
-if TYPE_CHECKING:
-    from ccr_deploy.backends.base import Backend
-    from ccr_deploy.backends.options import BackendOptions
 
 BACKENDS = {
     "tensorrt": "ccr_deploy.backends.tensorrt.backend:TensorRtBackend",
@@ -22,15 +18,14 @@ BACKENDS = {
 """Where each backend's class is; on a machine with a GPU the first that fits it is the default."""
 
 
-def backend_class(name: str) -> type[Backend]:
-    """Return the class of the backend called `name`, whose library need not be installed.
+def backend_class(name: str) -> Any:  # noqa: ANN401
+    """Return the `ccr_deploy.backends.base.Backend` class of a name; its library need not be installed.
 
     Raises:
         KeyError: there is none.
     """
     module, _, kind = BACKENDS[name].partition(":")
-    found: type[Backend] = getattr(import_module(module), kind)
-    return found
+    return getattr(import_module(module), kind)
 
 
 def check_name(name: object) -> str:
@@ -44,8 +39,8 @@ def check_name(name: object) -> str:
     return name
 
 
-def make_backend(options: BackendOptions) -> Backend:
-    """Return the backend that takes some options.
+def make_backend(options: Any) -> Any:  # noqa: ANN401
+    """Return the `ccr_deploy.backends.base.Backend` that takes some options.
 
     Raises:
         MissingExtraError: its library is not installed.

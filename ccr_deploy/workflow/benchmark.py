@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from msgspec.structs import replace
 
 from ccr_deploy import __version__
-from ccr_deploy.backends.pytorch.backend import PyTorchOptions
+from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.interleaving import race, timings

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.backends.base import Backend
 from ccr_deploy.backends.build_facts import BuildFacts
-from ccr_deploy.backends.options import BackendOptions, Threads
+from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.core.processor import processor_name
-from ccr_deploy.core.records import Record
 from ccr_deploy.errors import EngineError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -18,23 +17,6 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.base import BuildSource, EngineFile
     from ccr_deploy.backends.pytorch.runner import PyTorchRunner
     from ccr_deploy.core.precisions import EnginePrecision
-
-
-class PyTorchOptions(Record, BackendOptions, frozen=True, tag_field="backend", tag="pytorch"):
-    """How the PyTorch reference runs: on which device, and by `torch.compile` in which mode, if at all.
-
-    `tf32` lets a GPU compute FP32 convolutions with TF32's shorter mantissa, as PyTorch does by itself.
-    """
-
-    threads: Threads = 0
-    device: Literal["cpu", "cuda"] = "cpu"
-    tf32: bool = False
-    compile_mode: Literal["default", "max-autotune"] | None = None
-
-    @property
-    def uses_gpu(self) -> bool:
-        """Whether the device is one."""
-        return self.device == "cuda"
 
 
 class PyTorchBackend(Backend):

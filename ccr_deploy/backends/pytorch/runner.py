@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ccr_deploy.backends.base import Weights
-    from ccr_deploy.backends.pytorch.backend import PyTorchOptions
+    from ccr_deploy.backends.pytorch.options import PyTorchOptions
     from ccr_deploy.backends.runner import Arrays
     from ccr_deploy.core.stages import Stage
 

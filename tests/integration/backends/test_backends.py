@@ -12,7 +12,7 @@ from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
 from ccr_deploy.backends.onnxruntime.cuda import CudaOptions
 from ccr_deploy.backends.openvino.cpu import OpenVinoOptions
 from ccr_deploy.backends.options import BackendOptions
-from ccr_deploy.backends.pytorch.backend import PyTorchOptions
+from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.core.records import convert

@@ -12,6 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
+from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
+from ccr_deploy.backends.onnxruntime.cuda import CudaOptions
+from ccr_deploy.backends.openvino.cpu import OpenVinoOptions
+from ccr_deploy.backends.options import BackendOptions, Batch
+from ccr_deploy.backends.pytorch.options import PyTorchOptions
+from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.core.records import (
     Record,
@@ -23,17 +29,7 @@ from ccr_deploy.core.records import (
     to_json,
 )
 from ccr_deploy.errors import BundleError
-from ccr_deploy.targets.options import (
-    Batch,
-    CudaOptions,
-    OnnxRuntimeOptions,
-    OpenVinoOptions,
-    Options,
-    PyTorchOptions,
-    ResolvedTarget,
-    RtxOptions,
-    TensorRtOptions,
-)
+from ccr_deploy.targets.resolved import ResolvedTarget
 
 
 class Inner(Record, frozen=True):
@@ -196,10 +192,13 @@ OPTIONS = st.one_of(
 
 @given(OPTIONS, st.sampled_from([None, Batch(1, 2, 3)]))
 @settings(deadline=None, max_examples=100)
-def test_every_backend_s_options_come_back_as_their_own_kind(options: Options, batch: Batch | None) -> None:
-    target = ResolvedTarget("some", "fp16", None, batch, options)
-    assert convert(ResolvedTarget, json.loads(to_json(target))) == target
-    assert type(convert(ResolvedTarget, json.loads(to_json(target))).options) is type(options)
+def test_every_backend_s_options_come_back_as_their_own_kind(
+    options: BackendOptions, batch: Batch | None
+) -> None:
+    target = ResolvedTarget("fp16", None, batch, options)
+    found = convert(ResolvedTarget, json.loads(to_json(target)))
+    assert found == target
+    assert type(found.options) is type(options)
 
 
 @pytest.mark.parametrize(

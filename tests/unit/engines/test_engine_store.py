@@ -44,7 +44,9 @@ ORIGIN = EngineOrigin(
     convolutions=40,
     quantized_convolutions=0,
 )
-FACTS = SimpleNamespace(contract_id="0123", weights=SimpleNamespace(sha256="ab" * 32))
+BUNDLE = SimpleNamespace(
+    manifest=SimpleNamespace(contract_id="0123", weights=SimpleNamespace(sha256="ab" * 32))
+)
 """What a note's name is made of."""
 OTHER = {
     "stage": "classifier",
@@ -236,7 +238,7 @@ def test_a_sidecar_that_is_no_sidecar_is_refused(tmp_path, text, message):
 def test_a_sidecar_of_another_schema_version_is_refused(tmp_path):
     store = EngineStore(tmp_path)
     edit(build(store), lambda content: content.update(schema_version=1))
-    assert "schema version 1, this program reads 3" in refusal(store)
+    assert "schema version 1, this program reads 4" in refusal(store)
 
 
 def test_an_unknown_field_of_a_sidecar_is_refused_and_named(tmp_path):
@@ -415,8 +417,8 @@ def test_a_store_that_others_may_write_to_is_neither_read_nor_written(tmp_path, 
     for use in (
         lambda: store.find(KEY, ".onnx"),
         lambda: build(store),
-        lambda: store.chosen(FACTS, "cpu"),
-        lambda: store.choose(FACTS, "cpu", {}),
+        lambda: store.chosen(BUNDLE, "cpu"),
+        lambda: store.choose(BUNDLE, "cpu", {}),
     ):
         with pytest.raises(EngineError, match=message):
             use()
@@ -449,13 +451,13 @@ def test_what_was_never_written_to_its_end_is_cleared(tmp_path):
 def test_a_damaged_note_is_refused_by_who_reads_it_and_replaced_by_who_builds(tmp_path):
     store = EngineStore(tmp_path)
     resolved = ORIGIN.resolved_target
-    store.choose(FACTS, "cpu", {"encoder": resolved})
+    store.choose(BUNDLE, "cpu", {"encoder": resolved})
     (note,) = tmp_path.glob("chosen.*.json")
     note.write_text("{")
     with pytest.raises(EngineError, match="damaged: run ccr-deploy build-engine, which replaces it"):
-        store.chosen(FACTS, "cpu")
-    store.choose(FACTS, "cpu", {"classifier": resolved})
-    assert store.chosen(FACTS, "cpu") == {"classifier": resolved}
+        store.chosen(BUNDLE, "cpu")
+    store.choose(BUNDLE, "cpu", {"classifier": resolved})
+    assert store.chosen(BUNDLE, "cpu") == {"classifier": resolved}
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from ccr_deploy.backends.machine import Machine
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
 from ccr_deploy.backends.openvino.cpu import OpenVinoOptions
 from ccr_deploy.backends.options import Batch
-from ccr_deploy.backends.pytorch.backend import PyTorchOptions
+from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.tensorrt.options import TensorRtOptions
 from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.errors import TargetError

@@ -1,5 +1,6 @@
 """Gates: what passes, what fails, and that nothing undefined passes."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -178,7 +179,7 @@ def test_unexplained_flips_are_judged_in_fp32_alone() -> None:
 
 
 def test_a_limit_may_come_from_the_bundle(monkeypatch) -> None:
-    gate = replace(CODE_GATES[1], limits={"fp32": lambda bundle: bundle / 2})
+    gate = dataclasses.replace(CODE_GATES[1], limits={"fp32": lambda bundle: bundle / 2})
     monkeypatch.setattr(gates, "GATES", (gate,))
     bundle: Any = 3
     assert GateLimits.of(["fp32"], bundle).by_name == {"max-flipped-percent": 1.5}
