@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ccr_deploy.backends.runner import Runner
+    from ccr_deploy.codec.contract import CodeContract
     from ccr_deploy.core.stages import Stage
 
 
@@ -71,6 +72,11 @@ class _EngineUser:
         key = engine_key(bundle, cls._stage, resolved, backend)
         engine = find_engine(store, bundle, target, key, backend.suffix)
         return cls(bundle, load_engine(backend, engine.path, resolved.precision))
+
+    @property
+    def contract(self) -> CodeContract:
+        """What the codes mean, and which images are encoded: their size and preprocessing."""
+        return self.bundle.manifest.contract
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +122,7 @@ class Classifier(_EngineUser):
         """
         if not payloads:
             return []
-        codes = np.stack([decode_payload(payload, self.bundle.manifest.contract) for payload in payloads])
+        codes = np.stack([decode_payload(payload, self.contract) for payload in payloads])
         logits = self._runner.infer({"code": codes})["logits"].astype(np.float32, copy=False)
         probabilities = softmax(logits)
         labels = [int(label) for label in probabilities.argmax(axis=1)]

@@ -73,7 +73,7 @@ def encode_pictures(
         ImageError: a picture cannot be used; the payloads before its batch are written.
         CcrDeployError: a payload cannot be written.
     """
-    contract = encoder.bundle.manifest.contract
+    contract = encoder.contract
     size = contract.image_height, contract.image_width
 
     def items() -> Iterator[Item]:
@@ -96,7 +96,7 @@ def encode_video(encoder: Encoder, video: Video, folder: Path, batch: int) -> It
         WrongUsageError, ImageError, MissingExtraError: the frames cannot be read, or are too small.
         CcrDeployError: a payload cannot be written.
     """
-    contract = encoder.bundle.manifest.contract
+    contract = encoder.contract
     size = contract.image_height, contract.image_width
 
     def items() -> Iterator[Item]:

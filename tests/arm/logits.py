@@ -16,7 +16,7 @@ from ccr_deploy.runtime import Classifier
 if __name__ == "__main__":
     bundle, target, payloads, output = sys.argv[1:]
     with Classifier.load(bundle, target) as classifier:
-        contract = classifier.bundle.contract
+        contract = classifier.contract
         files = sorted(Path(payloads).rglob("*.ccr"))
         codes = np.stack([decode_payload(file.read_bytes(), contract) for file in files])
         np.save(output, classifier._runner.infer({"code": codes})["logits"])

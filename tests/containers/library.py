@@ -62,9 +62,9 @@ def library_answers(bundle: Bundle, target: str, folder: Path, engines: Path) ->
     for stage in stages:
         factory.build(stage)
     store.choose(bundle, target, {stage: factory.resolved(stage) for stage in stages})
-    items = list_images(folder, bundle.class_names)
+    items = list_images(folder, bundle.manifest.class_names)
     paths = [item.path for item in items[:: len(items) // ASKED]][:ASKED]
-    contract = bundle.contract
+    contract = bundle.manifest.contract
     images = load_images(paths, contract.preprocessing, contract.image_height, contract.image_width)
     with Encoder.load(bundle, target, store) as encoder, Classifier.load(bundle, target, store) as classifier:
         payloads = encoder.encode(images)

@@ -149,6 +149,12 @@ def test_a_long_value_is_shown_in_short() -> None:
     assert len(str(caught.value)) < 100
 
 
+def test_names_of_fields_are_shown_in_short() -> None:
+    with pytest.raises(FieldError) as caught:
+        convert(Outer, {**GOOD, "x" * 10_000: 1})
+    assert len(str(caught.value)) < 100
+
+
 class Drawing(Record, frozen=True):
     shape: Shape
 
