@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ccr_deploy.cli.common import (
+    PATH,
     TerminalProgress,
     bundle_argument,
-    json_option,
+    echo_json,
+    graph_lines,
+    output_options,
+    print_lines,
     stdout_console,
-    verbose_option,
 )
-from ccr_deploy.core.records import to_builtins
 from ccr_deploy.core.stages import EXPORTED_SCHEDULES, SCHEDULES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ccr_deploy.core.stages import Schedule
 
 
 @click.command()
-@click.option(
-    "--checkpoint", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Trained model."
-)
+@click.option("--checkpoint", type=PATH, required=True, metavar="FILE", help="Trained model.")
 @bundle_argument
 @click.option("--preset", metavar="NAME", help="Which model a bare state dict is of.")
 @click.option(
@@ -56,19 +56,18 @@ if TYPE_CHECKING:
 @click.option("--image-size", type=(int, int), metavar="H W", help="Image size, instead of the checkpoint's.")
 @click.option(
     "--images",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="Folder to take the sample images from; without it they are patterns.",
 )
 @click.option(
     "--baseline",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Add the conventional chain of this checkpoint, to compare with.",
 )
 @click.option("--no-fp16", is_flag=True, help="FP32 graphs alone; FP16 and INT8 need Model Optimizer.")
-@json_option
-@verbose_option
+@output_options
 def export(
     checkpoint: Path,
     bundle: Path,
@@ -110,17 +109,13 @@ def export(
     )
     manifest = exported.manifest
     if as_json:
-        click.echo(json.dumps(to_builtins(manifest), indent=2))
+        echo_json(manifest)
         return
-    console = stdout_console()
     model = manifest.model
-    console.print(
+    print_lines(
         f"{bundle}: {model.image_height}x{model.image_width}, T={model.iterations}, "
-        f"{manifest.contract.code_bytes} code bytes, contract {manifest.contract_id}",
-        markup=False,
+        f"{manifest.contract.code_bytes} code bytes, contract {manifest.contract_id}"
     )
-    print_warnings(console, manifest.warnings)
-    for graph in manifest.graphs:
-        console.print(f"  {graph.file.name}  {graph.file.bytes / 1e6:.2f} MB", markup=False)
+    print_warnings(stdout_console(), manifest.warnings)
     kind = "patterns (for pictures: --images DIR)" if images is None else f"from {images}"
-    console.print(f"  {len(manifest.samples)} sample images, {kind}", markup=False)
+    print_lines(*graph_lines(manifest.graphs), f"  {len(manifest.samples)} sample images, {kind}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccr_deploy.codec.payload import decode_payload
-from ccr_deploy.data.images import load_image
+from ccr_deploy.data.images import jpeg_bytes, load_image
 from ccr_deploy.errors import PayloadError
 from ccr_deploy.runtime import Classifier, Encoder
 from ccr_deploy.workflow.batches import batch_size
@@ -37,6 +37,11 @@ class Answer:
     image: npt.NDArray[np.uint8] | None
     payload_bytes: int
     prediction: Prediction
+
+    @property
+    def jpeg_bytes(self) -> int | None:
+        """What a JPEG of the picture's pixels would take; None for a payload."""
+        return None if self.image is None else jpeg_bytes(self.image)
 
 
 def classify_files(
