@@ -24,7 +24,7 @@ from ccr_deploy.models.presets import preset
 from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
-from ccr_deploy.workflow.export import export_with_fp16
+from ccr_deploy.workflow.export import installed_converters
 from training.data.textures import load_photos
 
 if TYPE_CHECKING:
@@ -90,11 +90,12 @@ def untrained_bundle_with_fp16(name: str, folder: Path) -> Bundle:
         folder: where ``images`` and ``bundle`` are written.
     """
     write_images(folder / "images", preset(name).image_height)
-    return export_with_fp16(
+    return export_bundle(
         untrained_checkpoint(preset(name)),
         folder / "bundle",
         schedules=("iteration-major",),
         images=folder / "images",
+        converters=installed_converters(),
         progress=TerminalProgress(),
     )
 

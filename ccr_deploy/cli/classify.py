@@ -39,10 +39,10 @@ def classify(
       ccr-deploy classify payloads/
     """
     from ccr_deploy.workflow.classify import classify_files
-    from ccr_deploy.workflow.sources import list_pictures_and_payloads
+    from ccr_deploy.workflow.sources import list_sources
 
     read, name, store = opened(bundle, target, engines, as_json=as_json, whole=False)
-    answers = classify_files(read, name, store, list_pictures_and_payloads(files), batch)
+    answers = classify_files(read, name, store, list_sources(files, with_payloads=True), batch)
     if as_json:
         echo_json([_content(answer) for answer in answers])
     else:

@@ -66,12 +66,12 @@ def encode(
     from ccr_deploy.runtime import Encoder
     from ccr_deploy.workflow.batches import batch_size
     from ccr_deploy.workflow.encode import encode_pictures, encode_video, payload_paths
-    from ccr_deploy.workflow.sources import list_pictures
+    from ccr_deploy.workflow.sources import list_sources
 
     if bool(images) == bool(video):
         raise click.UsageError("name pictures and folders, or a video with --video: one of the two")
     read, name, store = opened(bundle, target, engines, as_json=as_json, whole=False)
-    pictures = list_pictures(images)
+    pictures = list_sources(images)
     into_folder = len(images) != 1 or images[0].is_dir() or output.is_dir()
     paths = payload_paths(pictures, output, into_folder=into_folder)
     source = Video(video, every, frames) if video else None

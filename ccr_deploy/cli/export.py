@@ -94,16 +94,16 @@ def export(
     from ccr_deploy.models.checkpoint import load_checkpoint
     from ccr_deploy.models.iterations import parse_trained_iterations
     from ccr_deploy.reporting.terminal import print_warnings
-    from ccr_deploy.workflow.export import export_with_fp16
+    from ccr_deploy.workflow.export import installed_converters
 
-    write = export_bundle if no_fp16 else export_with_fp16
     trained = None if trained_iterations is None else parse_trained_iterations(trained_iterations)
-    exported = write(
+    exported = export_bundle(
         resized(load_checkpoint(checkpoint, preset, trained), iterations, image_size),
         bundle,
         schedules=tuple(dict.fromkeys(schedules)),
         baseline=load_checkpoint(baseline, "ccr-baseline", trained) if baseline else None,
         images=images,
+        converters=None if no_fp16 else installed_converters(),
         untrained_iterations=untrained_iterations,
         progress=TerminalProgress(),
     )

@@ -34,26 +34,27 @@ def inspect(file: Path, reproduce: bool, bundle: Path, as_json: bool) -> None:
       ccr-deploy inspect ENGINES/3f0c1d/encoder.int8.plan --reproduce --bundle bundle
     """
     from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.engines.sidecar import Sidecar
     from ccr_deploy.reporting.engine_lines import engine_lines
     from ccr_deploy.workflow.inspect import inspect_file
     from ccr_deploy.workflow.inspect import reproduce as commands
 
     found = inspect_file(file)
     if reproduce:
-        if found.engine is None:
+        if not isinstance(found, Sidecar):
             raise click.UsageError(f"{file}: a payload, which nothing builds: --reproduce is for engines")
-        lines = commands(found.engine, file, Bundle.open(bundle))
+        lines = commands(found, file, Bundle.open(bundle))
         if as_json:
             echo_json(lines)
             return
         for line in lines:
             echo_line(line)
     elif as_json:
-        echo_json(found.engine or found.payload)
-    elif found.engine:
-        print_lines(*engine_lines(found.engine))
-    elif header := found.payload:
+        echo_json(found)
+    elif isinstance(found, Sidecar):
+        print_lines(*engine_lines(found))
+    else:
         print_lines(
-            f"payload of contract {header.contract_id}: {header.image_height}x{header.image_width} pixels, "
-            f"{header.code_bytes} code bytes, CRC-32 right"
+            f"payload of contract {found.contract_id}: {found.image_height}x{found.image_width} pixels, "
+            f"{found.code_bytes} code bytes, CRC-32 right"
         )

@@ -113,8 +113,8 @@ def calibrate_bundle(
         stages=stages,
     )
     judged = list_folder(bundle, held_out) if held_out else rest
+    description = str(held_out) if held_out else f"{images}, other groups than those calibrated on"
     held_out_pictures = ReadablePictures(bundle, _spread(judged, recipe.held_out_samples))
-    description = printable(str(held_out) if held_out else f"{images}, other groups than those calibrated on")
     result = _add_calibrated(graphs, table, held_out_pictures, description, progress)
     unreadable = (*pictures.unreadable, *held_out_pictures.unreadable)
     return Calibration(result, table, unreadable, tuple(ranked(sensitivity)))
@@ -153,7 +153,7 @@ def calibrate_from_table(
     table = replace(table, high_precision=graphs.checked_layers(kept))
     items = list_folder(bundle, held_out) if held_out else []
     pictures = ReadablePictures(bundle, _spread(items, recipe.held_out_samples))
-    result = _add_calibrated(graphs, table, pictures, printable(str(held_out or "")), progress)
+    result = _add_calibrated(graphs, table, pictures, str(held_out or ""), progress)
     return Calibration(result, table, tuple(pictures.unreadable), ())
 
 
@@ -263,7 +263,7 @@ def _add_calibrated(
         calibration = CalibrationRecord(
             table=writer.add("calibration", ".json", lambda path: path.write_text(text, encoding="utf-8")),
             high_precision=table.high_precision,
-            images=description,
+            images=printable(description),
             accuracies=accuracies,
         )
         others = [graph for graph in bundle.manifest.graphs if graph.precision not in CALIBRATED]

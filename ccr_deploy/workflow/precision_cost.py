@@ -125,15 +125,17 @@ def measure_sensitivity(
 
 def _encode(encoder: Runner, images: Bytes) -> Bytes:
     """The codes ``uint8 [N, bytes]`` of images ``uint8 [N, H, W, 3]``."""
-    codes = [encoder.infer({"image": batch})["code"] for batch in _batches(images)]
+    codes = [
+        encoder.infer({"image": batch})["code"]
+        for batch in np.split(images, range(BATCH, len(images), BATCH))
+    ]
     return np.concatenate(codes).astype(np.uint8, copy=False)
 
 
 def _classify(classifier: Runner, codes: Bytes) -> Floats:
     """The logits ``[N, classes]`` of codes ``uint8 [N, bytes]``."""
-    logits = [classifier.infer({"code": batch})["logits"] for batch in _batches(codes)]
+    logits = [
+        classifier.infer({"code": batch})["logits"]
+        for batch in np.split(codes, range(BATCH, len(codes), BATCH))
+    ]
     return np.concatenate(logits).astype(np.float32, copy=False)
-
-
-def _batches(array: Bytes) -> list[Bytes]:
-    return [array[start : start + BATCH] for start in range(0, len(array), BATCH)]
