@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ccr_deploy.cli.common import (
-    PATH,
     TerminalProgress,
     bundle_argument,
     echo_json,
     engines_option,
     opened,
     output_options,
+    path_option,
     precision_options,
     print_lines,
     target_option,
@@ -54,12 +54,7 @@ if TYPE_CHECKING:
     metavar="POINTS",
     help="Top-1 accuracy that a lower precision may cost.",
 )
-@click.option(
-    "--images",
-    type=PATH,
-    metavar="DIR",
-    help="Pictures to calibrate on first, where the bundle has no INT8 graphs yet.",
-)
+@path_option("--images", "DIR", "Pictures to calibrate on first, where the bundle has no INT8 graphs yet.")
 @engines_option
 @click.option("--no-cache", is_flag=True, help="Build again what is already in the engine store.")
 @click.option(

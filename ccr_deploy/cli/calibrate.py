@@ -15,6 +15,7 @@ from ccr_deploy.cli.common import (
     echo_line,
     graph_lines,
     output_options,
+    path_option,
     print_lines,
     stdout_console,
 )
@@ -31,14 +32,13 @@ SHOWN_UNREADABLE = 5
 
 @click.command()
 @bundle_argument
-@click.option("--images", type=PATH, metavar="DIR", help="Pictures to calibrate on.")
-@click.option(
+@path_option("--images", "DIR", "Pictures to calibrate on.")
+@path_option(
     "--held-out",
-    type=PATH,
-    metavar="DIR",
-    help="Pictures to measure accuracy on.  [default: those of --images that are not calibrated on]",
+    "DIR",
+    "Pictures to measure accuracy on.  [default: those of --images that are not calibrated on]",
 )
-@click.option("--recipe", type=PATH, metavar="FILE", help="Settings from a file of calibration/.")
+@path_option("--recipe", "FILE", "Settings from a file of calibration/.")
 @click.option(
     "--samples", type=click.IntRange(1), metavar="N", help="Pictures to calibrate on.  [default: 256]"
 )
@@ -66,13 +66,8 @@ SHOWN_UNREADABLE = 5
     f"[default: {','.join(HIGH_PRECISION_LAYERS)}]",
 )
 @click.option("--sensitivity", is_flag=True, help="Measure what quantizing each layer alone costs.")
-@click.option(
-    "--table",
-    type=PATH,
-    metavar="FILE",
-    help="Use this calibration table; no pictures are needed.",
-)
-@click.option("--save-table", type=PATH, metavar="FILE", help="Also write the table to FILE.")
+@path_option("--table", "FILE", "Use this calibration table; no pictures are needed.")
+@path_option("--save-table", "FILE", "Also write the table to FILE.")
 @click.option(
     "--compare",
     nargs=2,

@@ -64,6 +64,19 @@ def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Com
 
 PATH = click.Path(path_type=Path)
 
+
+def path_option(name: str, metavar: str, text: str, **settings: Any) -> Callable[[Command], Command]:  # noqa: ANN401
+    """An option that takes a file or folder.
+
+    Args:
+        name: the option.
+        metavar: what stands for the path in the help.
+        text: what the path is for.
+        settings: others of `click.option`.
+    """
+    return click.option(name, type=PATH, metavar=metavar, help=text, **settings)
+
+
 output_options = _together(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     click.option(
@@ -80,24 +93,22 @@ output_options = _together(
 bundle_argument = click.argument("bundle", type=PATH, default="bundle", envvar="CCR_DEPLOY_BUNDLE")
 """``[BUNDLE]``, by default ``$CCR_DEPLOY_BUNDLE`` or ``./bundle``."""
 
-bundle_option = click.option(
+bundle_option = path_option(
     "--bundle",
-    type=PATH,
+    "DIR",
+    "Bundle.  [default: $CCR_DEPLOY_BUNDLE, then ./bundle]",
     default="bundle",
     envvar="CCR_DEPLOY_BUNDLE",
-    metavar="DIR",
-    help="Bundle.  [default: $CCR_DEPLOY_BUNDLE, then ./bundle]",
 )
 """``--bundle DIR``, for commands whose arguments are files, with the same default."""
 
 target_option = click.option("--target", metavar="NAME|FILE", help="Target's name or TOML file.")
 
-engines_option = click.option(
+engines_option = path_option(
     "--engines",
-    type=PATH,
+    "DIR",
+    "Engine store.  [default: $CCR_DEPLOY_ENGINES, then the user's cache]",
     envvar="CCR_DEPLOY_ENGINES",
-    metavar="DIR",
-    help="Engine store.  [default: $CCR_DEPLOY_ENGINES, then the user's cache]",
 )
 
 batch_option = click.option(
@@ -123,11 +134,10 @@ precision_options = _together(
 on_files_options = _together(batch_option, bundle_option, target_option, engines_option, output_options)
 """For commands that run built engines on files."""
 
-report_option = click.option(
+report_option = path_option(
     "--report",
-    type=PATH,
-    metavar="DIR",
-    help="Also write the result into DIR and draw report.md and report.html from all results there.",
+    "DIR",
+    "Also write the result into DIR and draw report.md and report.html from all results there.",
 )
 
 

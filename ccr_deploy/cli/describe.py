@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccr_deploy.cli.common import PATH, echo_json, output_options, stdout_console
+from ccr_deploy.cli.common import echo_json, output_options, path_option, stdout_console
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--preset", metavar="NAME", help="ccr-baseline, ccr-layer1, ccr-layer2, ccr-layer3 or demo.")
-@click.option("--checkpoint", type=PATH, metavar="FILE", help="A checkpoint.")
+@path_option("--checkpoint", "FILE", "A checkpoint.")
 @output_options
 def describe(preset: str | None, checkpoint: Path | None, as_json: bool) -> None:
     """What a model is made of and what it costs.

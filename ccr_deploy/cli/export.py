@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ccr_deploy.cli.common import (
-    PATH,
     TerminalProgress,
     bundle_argument,
     echo_json,
     graph_lines,
     output_options,
+    path_option,
     print_lines,
     stdout_console,
 )
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--checkpoint", type=PATH, required=True, metavar="FILE", help="Trained model.")
+@path_option("--checkpoint", "FILE", "Trained model.", required=True)
 @bundle_argument
 @click.option("--preset", metavar="NAME", help="Which model a bare state dict is of.")
 @click.option(
@@ -54,18 +54,8 @@ if TYPE_CHECKING:
     help="Allow a T that was not trained, which costs accuracy; bundle and reports say so.",
 )
 @click.option("--image-size", type=(int, int), metavar="H W", help="Image size, instead of the checkpoint's.")
-@click.option(
-    "--images",
-    type=PATH,
-    metavar="DIR",
-    help="Folder to take the sample images from; without it they are patterns.",
-)
-@click.option(
-    "--baseline",
-    type=PATH,
-    metavar="FILE",
-    help="Add the conventional chain of this checkpoint, to compare with.",
-)
+@path_option("--images", "DIR", "Folder to take the sample images from; without it they are patterns.")
+@path_option("--baseline", "FILE", "Add the conventional chain of this checkpoint, to compare with.")
 @click.option("--no-fp16", is_flag=True, help="FP32 graphs alone; FP16 and INT8 need Model Optimizer.")
 @output_options
 def export(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ccr_deploy.cli.common import (
-    PATH,
     bundle_argument,
     echo_json,
     engines_option,
     opened,
     output_options,
+    path_option,
     print_lines,
     target_option,
 )
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.packaging.triton.package import PackagedRepository
 
 
@@ -35,12 +34,8 @@ if TYPE_CHECKING:
     required=True,
     help="What to write: a Triton model repository, or Kubernetes' manifests of the server.",
 )
-@click.option(
-    "--output",
-    type=PATH,
-    required=True,
-    metavar="DIR",
-    help="Folder for it; a Triton repository that is there gets a new version.",
+@path_option(
+    "--output", "DIR", "Folder for it; a Triton repository that is there gets a new version.", required=True
 )
 @target_option
 @engines_option
@@ -86,6 +81,10 @@ def package(
       ccr-deploy package bundle --format triton --output repository
       ccr-deploy package bundle --format kubernetes --output manifests --target l4 --image ccr-deploy:1.0
     """
+    from ccr_deploy.packaging.kubernetes.folder import write_manifests
+    from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
+    from ccr_deploy.packaging.triton.package import package_triton
+
     only_kubernetes = {
         "--image": image,
         "--name": name,
@@ -97,14 +96,21 @@ def package(
         raise click.UsageError(f"{given[0]} is for --format kubernetes")
     read, chosen, store = opened(bundle, target, engines, as_json=as_json)
     if kind == "triton":
-        from ccr_deploy.packaging.triton.package import package_triton
-
         packaged = package_triton(read, chosen, store, output)
         content, lines = _as_json(packaged), _lines(packaged)
+    elif image is None:
+        raise click.UsageError("--format kubernetes needs --image NAME:TAG, which holds the bundle")
     else:
-        if image is None:
-            raise click.UsageError("--format kubernetes needs --image NAME:TAG, which holds the bundle")
-        lines = _package_kubernetes(read, output, chosen, image, name, replicas, node_labels)
+        least, most = replicas or (2, 4)
+        settings = DeploymentSettings(
+            name=name or "ccr",
+            image=image,
+            target=chosen,
+            replicas_min=least,
+            replicas_max=most,
+            node_labels=_labels(node_labels),
+        )
+        lines = [str(path) for path in write_manifests(read, output, settings)]
         content = lines
     if as_json:
         echo_json(content)
@@ -112,34 +118,14 @@ def package(
         print_lines(*lines)
 
 
-def _package_kubernetes(
-    bundle: Bundle,
-    output: Path,
-    target: str,
-    image: str,
-    name: str | None,
-    replicas: tuple[int, int] | None,
-    node_labels: Sequence[str],
-) -> list[str]:
-    from ccr_deploy.packaging.kubernetes.folder import write_manifests
-    from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
-
-    least, most = replicas or (2, 4)
+def _labels(options: Sequence[str]) -> dict[str, str]:
     labels = {}
-    for label in node_labels:
-        key, equals, value = label.partition("=")
+    for option in options:
+        key, equals, value = option.partition("=")
         if not equals:
-            raise click.UsageError(f"--node-label {label}: write it as KEY=VALUE")
+            raise click.UsageError(f"--node-label {option}: write it as KEY=VALUE")
         labels[key] = value
-    settings = DeploymentSettings(
-        name=name or "ccr",
-        image=image,
-        target=target,
-        replicas_min=least,
-        replicas_max=most,
-        node_labels=labels,
-    )
-    return [str(path) for path in write_manifests(bundle, output, settings)]
+    return labels
 
 
 def _as_json(packaged: PackagedRepository) -> object:

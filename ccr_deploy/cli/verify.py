@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ccr_deploy.cli.common import (
-    PATH,
     TerminalProgress,
     bundle_argument,
     echo_line,
     engines_option,
     opened,
     output_options,
+    path_option,
     precision_options,
     report_option,
     show_tables,
@@ -41,11 +41,8 @@ class _VerifyCommand(click.Command):
 @bundle_argument
 @target_option
 @precision_options
-@click.option(
-    "--images",
-    type=PATH,
-    metavar="DIR",
-    help="Folder of pictures; sub-folders name classes.  [default: the bundle's samples]",
+@path_option(
+    "--images", "DIR", "Folder of pictures; sub-folders name classes.  [default: the bundle's samples]"
 )
 @click.option(
     "--gate",
