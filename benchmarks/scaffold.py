@@ -21,10 +21,10 @@ from ccr_deploy.core.untrusted import parse_json
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.models.presets import preset
+from ccr_deploy.quantization.converters import CONVERTERS
 from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
-from ccr_deploy.workflow.export import installed_converters
 from training.data.textures import load_photos
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def untrained_bundle_with_fp16(name: str, folder: Path) -> Bundle:
         folder / "bundle",
         schedules=("iteration-major",),
         images=folder / "images",
-        converters=installed_converters(),
+        converters=CONVERTERS,
         progress=TerminalProgress(),
     )
 

@@ -19,9 +19,12 @@ from ccr_deploy.cli.common import (
 from ccr_deploy.core.stages import EXPORTED_SCHEDULES, SCHEDULES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from ccr_deploy.core.precisions import Precision
     from ccr_deploy.core.stages import Schedule
+    from ccr_deploy.quantization.converters import Converter
 
 
 @click.command()
@@ -84,7 +87,6 @@ def export(
     from ccr_deploy.models.checkpoint import load_checkpoint
     from ccr_deploy.models.iterations import parse_trained_iterations
     from ccr_deploy.reporting.terminal import print_warnings
-    from ccr_deploy.workflow.export import installed_converters
 
     trained = None if trained_iterations is None else parse_trained_iterations(trained_iterations)
     exported = export_bundle(
@@ -93,7 +95,7 @@ def export(
         schedules=tuple(dict.fromkeys(schedules)),
         baseline=load_checkpoint(baseline, "ccr-baseline", trained) if baseline else None,
         images=images,
-        converters=None if no_fp16 else installed_converters(),
+        converters=None if no_fp16 else _converters(),
         untrained_iterations=untrained_iterations,
         progress=TerminalProgress(),
     )
@@ -109,3 +111,15 @@ def export(
     print_warnings(stdout_console(), manifest.warnings)
     kind = "patterns (for pictures: --images DIR)" if images is None else f"from {images}"
     print_lines(*graph_lines(manifest.graphs), f"  {len(manifest.samples)} sample images, {kind}")
+
+
+def _converters() -> Mapping[Precision, Converter]:
+    from ccr_deploy.errors import MissingExtraError, WrongUsageError
+    from ccr_deploy.quantization import model_optimizer
+    from ccr_deploy.quantization.converters import CONVERTERS
+
+    try:
+        model_optimizer.check_installed()
+    except MissingExtraError as error:
+        raise WrongUsageError(f"{error}, or export FP32 graphs alone with --no-fp16") from error
+    return CONVERTERS

@@ -88,7 +88,11 @@ def build_engines(
         bundle = _calibrated(bundle, images, progress)
         factory = EngineFactory(bundle, target, store, names)
     calibration = bundle.manifest.calibration
-    weighable = _weighable(bundle, factory) if precision == "auto" else None
+    weighable = [
+        entry
+        for entry in built_precisions(bundle, factory)
+        if precision == "auto" and (entry == "fp32" or _recorded(bundle, entry))
+    ]
     is_timed = timing and not obstacle(factory.backend.check_runs_here)
     built = []
     for stage in stages:
@@ -144,15 +148,6 @@ def _calibrated(bundle: Bundle, images: Path | None, progress: Progress) -> Bund
     from ccr_deploy.workflow.calibrate import calibrate_bundle
 
     return calibrate_bundle(bundle, images, CalibrationRecipe(), progress=progress).bundle
-
-
-def _weighable(bundle: Bundle, factory: EngineFactory) -> list[EnginePrecision]:
-    """The precisions that can be built and whose accuracy is known."""
-    return [
-        precision
-        for precision in built_precisions(bundle, factory)
-        if precision == "fp32" or _recorded(bundle, precision)
-    ]
 
 
 def _compared_with(bundle: Bundle, factory: EngineFactory, precision: EnginePrecision) -> EnginePrecision:

@@ -89,11 +89,10 @@ def default_target() -> str:
     """
     if obstacle(find_gpu):
         return CPU_TARGET
-    loaded = ((name, load_target(name)) for name in target_files())
-    targets = [(name, target) for name, target in loaded if target.uses_gpu and not target.is_reference]
+    targets = [(name, load_target(name)) for name in target_files()]
     preference = list(BACKENDS)
     for name, target in sorted(targets, key=lambda entry: preference.index(entry[1].backend)):
-        if not obstacle(lambda: _backend_here(name, target).check_runs_here()):  # noqa: B023
+        if target.uses_gpu and not target.is_reference and not _run_obstacle(name, target):
             return name
     return CPU_TARGET
 
@@ -103,8 +102,12 @@ def _fit(name: str, target: Target) -> TargetFit:
         target=name,
         description=target.description,
         build_obstacle=obstacle(lambda: _backend_here(name, target).check_builds_here()),
-        run_obstacle=obstacle(lambda: _backend_here(name, target).check_runs_here()),
+        run_obstacle=_run_obstacle(name, target),
     )
+
+
+def _run_obstacle(name: str, target: Target) -> str | None:
+    return obstacle(lambda: _backend_here(name, target).check_runs_here())
 
 
 def _backend_here(name: str, target: Target) -> Backend:

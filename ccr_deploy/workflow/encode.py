@@ -75,12 +75,11 @@ def encode_pictures(
         CcrDeployError: a payload cannot be written.
     """
     contract = encoder.bundle.manifest.contract
-
-    def items() -> Iterator[Item]:
-        for picture, path in zip(pictures, paths, strict=True):
-            yield str(picture.path), path, contract_image(picture.path, contract)
-
-    return _written(encoder, items(), batch)
+    items = (
+        (str(picture.path), path, contract_image(picture.path, contract))
+        for picture, path in zip(pictures, paths, strict=True)
+    )
+    return _written(encoder, items, batch)
 
 
 def encode_video(encoder: Encoder, video: Video, folder: Path, batch: int) -> Iterator[Encoded]:

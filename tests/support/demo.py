@@ -76,9 +76,9 @@ def trained_checkpoint(shared: Shared) -> Checkpoint:
 def calibrated_demo(trained_checkpoint: Checkpoint, shared: Shared) -> CalibratedDemo:
     """Every schedule in FP32, FP16 and INT8. Tests read it; those that change one copy it first."""
     from ccr_deploy.export.exporter import export_bundle
+    from ccr_deploy.quantization.converters import CONVERTERS
     from ccr_deploy.quantization.recipe import CalibrationRecipe
     from ccr_deploy.workflow.calibrate import calibrate_bundle
-    from ccr_deploy.workflow.export import installed_converters
     from training.data.textures import load_photos, write_calibration_images, write_test_images
 
     def calibrate(folder: Path) -> CalibratedDemo:
@@ -90,7 +90,7 @@ def calibrated_demo(trained_checkpoint: Checkpoint, shared: Shared) -> Calibrate
             folder / "bundle",
             schedules=SCHEDULES,
             images=folder / "images",
-            converters=installed_converters(),
+            converters=CONVERTERS,
         )
         recipe = CalibrationRecipe(samples=64, held_out_samples=320)
         calibration = calibrate_bundle(

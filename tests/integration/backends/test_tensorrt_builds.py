@@ -42,13 +42,13 @@ from ccr_deploy.export.unroll import unroll
 from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
 from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
 from ccr_deploy.models.presets import preset
+from ccr_deploy.quantization.converters import CONVERTERS
 from ccr_deploy.quantization.fp16 import cast
 from ccr_deploy.quantization.int8 import to_int8
 from ccr_deploy.quantization.quantizers import layers, quantized_activations
 from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.quantization.table import StageTable, TensorRange
 from ccr_deploy.workflow.calibrate import calibrate_bundle
-from ccr_deploy.workflow.export import installed_converters
 from ccr_deploy.workflow.graphs import load_model
 from ccr_deploy.workflow.inspect import reproduce
 from tests.support.cli_runner import run
@@ -104,7 +104,7 @@ def calibrated_preset(
         folder / "bundle",
         schedules=schedules,
         images=pictures,
-        converters=installed_converters(),
+        converters=CONVERTERS,
     )
     return calibrate_bundle(exported, pictures, CalibrationRecipe(samples=8)).bundle
 
