@@ -133,11 +133,8 @@ def _competitors(
 ) -> dict[Subject, list[Competitor]]:
     library = factory.target.backend
 
-    def pytorch(*stages: Stage) -> list[Competitor]:
-        return [reference(*stages) for reference in references]
-
-    def engines_of(*stages: Stage) -> list[Competitor]:
-        """The target's engines, then the other precisions."""
+    def racing(*stages: Stage) -> list[Competitor]:
+        """PyTorch, then the target's engines, then the other precisions."""
         own = list(dict.fromkeys(factory.precision(stage) for stage in stages))
         order = f" {factory.target.schedule}" if stages == ("encoder",) else ""
         others = [
@@ -145,7 +142,8 @@ def _competitors(
             for precision in built_precisions(bundle, factory)
             if own != [precision]
         ]
-        return [_competitor(f"{library} {' + '.join(own)}{order}", factory, *stages, is_target=True), *others]
+        target = _competitor(f"{library} {' + '.join(own)}{order}", factory, *stages, is_target=True)
+        return [*(reference(*stages) for reference in references), target, *others]
 
     def other_schedules() -> Iterator[Competitor]:
         name = f"{library} {factory.precision('encoder')}"
@@ -158,12 +156,9 @@ def _competitors(
             except EngineError as error:  # a backend that cannot run one schedule may run the target's
                 left_out.append(str(error))
 
-    chain = engines_of("encoder", "classifier")
+    chain = racing("encoder", "classifier")
     if bundle.manifest.baseline:
         chain.append(replace(references[0]("baseline"), name="conventional, PyTorch eager"))
         chain.append(_competitor(f"conventional, {library}", factory, "baseline"))
-    return {
-        "encoder": [*pytorch("encoder"), *engines_of("encoder"), *other_schedules()],
-        "classifier": [*pytorch("classifier"), *engines_of("classifier")],
-        "chain": [*pytorch("encoder", "classifier"), *chain],
-    }
+    encoder = [*racing("encoder"), *other_schedules()]
+    return {"encoder": encoder, "classifier": racing("classifier"), "chain": chain}

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.benchmarking.results import Subject
-    from ccr_deploy.bundle.accuracy import PrecisionAccuracy
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
@@ -88,10 +87,12 @@ def build_engines(
         bundle = _calibrated(bundle, images, progress)
         factory = EngineFactory(bundle, target, store, names)
     calibration = bundle.manifest.calibration
+    recorded = {entry.precision: entry for entry in calibration.accuracies} if calibration else {}
+    high_precision = calibration.high_precision if calibration else ()
     weighable = [
         entry
         for entry in built_precisions(bundle, factory)
-        if precision == "auto" and (entry == "fp32" or _recorded(bundle, entry))
+        if precision == "auto" and (entry == "fp32" or entry in recorded)
     ]
     is_timed = timing and not obstacle(factory.backend.check_runs_here)
     built = []
@@ -110,16 +111,14 @@ def build_engines(
             continue
         timed, unreliable = _timed(factory, stage, entries, progress) if is_timed else ({}, ())
         candidates = tuple(
-            Candidate(precision=entry, timing=timed.get(entry), accuracy=_recorded(bundle, entry))
+            Candidate(precision=entry, timing=timed.get(entry), accuracy=recorded.get(entry))
             for entry in entries
         )
         kept = fastest_within_budget(candidates, accuracy_budget_points).precision if weighable else asked
         verdict = Verdict(
             precision=kept,
             accuracy_budget_points=accuracy_budget_points,
-            high_precision=calibration.high_precision
-            if calibration and PRECISIONS[kept].is_calibrated
-            else (),
+            high_precision=high_precision if PRECISIONS[kept].is_calibrated else (),
             candidates=tuple(map(without_speedup, candidates)) if unreliable else candidates,
             refused=refused,
             unreliable_reasons=unreliable,
@@ -154,12 +153,6 @@ def _compared_with(bundle: Bundle, factory: EngineFactory, precision: EnginePrec
     """What an engine of a precision must be faster than: for INT8 that is FP16, where the device has it."""
     built = built_precisions(bundle, factory)
     return next((other for other in PRECISIONS[precision].compared_with if other in built), "fp32")
-
-
-def _recorded(bundle: Bundle, precision: EnginePrecision) -> PrecisionAccuracy | None:
-    calibration = bundle.manifest.calibration
-    accuracies = calibration.accuracies if calibration else ()
-    return next((entry for entry in accuracies if entry.precision == precision), None)
 
 
 def _build_each(

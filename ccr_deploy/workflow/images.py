@@ -29,12 +29,10 @@ MAX_UNREADABLE_PERCENT = 5
 
 def sample_images(bundle: Bundle) -> ImageSet:
     """The bundle's own few images."""
-    paths = [bundle.file(sample.file) for sample in bundle.manifest.samples]
-    items = [
-        ImageItem(path, sample.label, path.name)
-        for path, sample in zip(paths, bundle.manifest.samples, strict=True)
-    ]
-    return _image_set(bundle, "the bundle's samples", items, [path.name for path in paths])
+    samples = bundle.manifest.samples
+    names = [sample.file.name for sample in samples]
+    items = [ImageItem(bundle.file(sample.file), sample.label, sample.file.name) for sample in samples]
+    return _image_set(bundle, "the bundle's samples", items, names)
 
 
 def folder_images(bundle: Bundle, folder: Path) -> ImageSet:

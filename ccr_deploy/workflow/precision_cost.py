@@ -41,10 +41,7 @@ BATCH = 8
 
 
 def measure_accuracies(
-    graphs: CalibratedGraphs,
-    calibrated: CalibratedModels,
-    pictures: ReadablePictures,
-    progress: Progress,
+    graphs: CalibratedGraphs, calibrated: CalibratedModels, pictures: ReadablePictures, progress: Progress
 ) -> tuple[PrecisionAccuracy, ...]:
     """Every precision on held-out pictures, computed from the graphs on this CPU.
 
