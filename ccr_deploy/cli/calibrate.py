@@ -8,7 +8,6 @@ import click
 from msgspec.structs import replace
 
 from ccr_deploy.cli.common import (
-    PATH,
     TerminalProgress,
     bundle_argument,
     echo_json,
@@ -68,13 +67,7 @@ SHOWN_UNREADABLE = 5
 @click.option("--sensitivity", is_flag=True, help="Measure what quantizing each layer alone costs.")
 @path_option("--table", "FILE", "Use this calibration table; no pictures are needed.")
 @path_option("--save-table", "FILE", "Also write the table to FILE.")
-@click.option(
-    "--compare",
-    nargs=2,
-    type=PATH,
-    metavar="A B",
-    help="Only show where two calibration tables disagree.",
-)
+@path_option("--compare", "A B", "Only show where two calibration tables disagree.", nargs=2)
 @output_options
 def calibrate(
     bundle: Path,
