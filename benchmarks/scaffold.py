@@ -21,10 +21,10 @@ from ccr_deploy.core.untrusted import parse_json
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.models.presets import preset
+from ccr_deploy.quantization.converters import CONVERTERS
 from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
-from ccr_deploy.workflow.export import export_with_fp16
 from training.data.textures import load_photos
 
 if TYPE_CHECKING:
@@ -90,11 +90,12 @@ def untrained_bundle_with_fp16(name: str, folder: Path) -> Bundle:
         folder: where ``images`` and ``bundle`` are written.
     """
     write_images(folder / "images", preset(name).image_height)
-    return export_with_fp16(
+    return export_bundle(
         untrained_checkpoint(preset(name)),
         folder / "bundle",
         schedules=("iteration-major",),
         images=folder / "images",
+        converters=CONVERTERS,
         progress=TerminalProgress(),
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,18 +9,18 @@ import click
 from ccr_deploy.cli.common import (
     TerminalProgress,
     bundle_argument,
-    chosen_target,
-    echo_json,
     engines_option,
-    json_option,
+    opened,
+    output_options,
     precision_options,
     report_option,
-    stdout_console,
+    show_tables,
     target_option,
-    verbose_option,
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ccr_deploy.core.precisions import EnginePrecision
 
 
@@ -43,8 +41,7 @@ if TYPE_CHECKING:
 )
 @engines_option
 @report_option
-@json_option
-@verbose_option
+@output_options
 def benchmark(
     bundle: Path,
     target: str | None,
@@ -71,39 +68,22 @@ def benchmark(
       ccr-deploy benchmark bundle --rounds 30 --report report/
       ccr-deploy benchmark bundle --require-idle
     """
-    from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.errors import MachineBusyError
     from ccr_deploy.reporting.tables import benchmark_tables
-    from ccr_deploy.reporting.terminal import print_table, print_warnings
     from ccr_deploy.workflow.benchmark import benchmark_bundle
-    from ccr_deploy.workflow.report_folder import add_to_folder, check_report_folder, to_json
+    from ccr_deploy.workflow.report_folder import check_report_folder
 
     if report:
         check_report_folder(report)
-    console = stdout_console()
-    name = chosen_target(target, None if as_json else console)
     result = benchmark_bundle(
-        Bundle.open(bundle),
-        name,
-        EngineStore.default(engines),
+        *opened(bundle, target, engines, as_json=as_json),
         precision=precision,
         batch=batch,
         rounds=rounds,
         require_idle=require_idle,
         progress=TerminalProgress(),
     )
-    summary = add_to_folder(report, result) if report else None
-    if as_json:
-        echo_json(json.loads(to_json(result)))
-    else:
-        print_warnings(console, result.warnings)
-        for table in benchmark_tables(result):
-            print_table(console, table)
-        if summary:
-            print_table(console, summary)
-        if report:
-            console.print(f"report: {report / 'report.html'}", markup=False)
+    show_tables(result, benchmark_tables(result), report, as_json=as_json, with_summary=True)
     if require_idle and result.unreliable_reasons:
         raise MachineBusyError(
             f"the run is unreliable: {'; '.join(result.unreliable_reasons)}: end what else runs here"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -11,21 +9,21 @@ import click
 from ccr_deploy.cli.common import (
     TerminalProgress,
     bundle_argument,
-    chosen_target,
+    echo_json,
     engines_option,
-    json_option,
+    opened,
+    output_options,
+    path_option,
     precision_options,
-    stdout_console,
+    print_lines,
     target_option,
-    verbose_option,
 )
 from ccr_deploy.core.records import to_builtins
 from ccr_deploy.core.stages import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import Console
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.workflow.build import BuiltEngine
@@ -56,12 +54,7 @@ if TYPE_CHECKING:
     metavar="POINTS",
     help="Top-1 accuracy that a lower precision may cost.",
 )
-@click.option(
-    "--images",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Pictures to calibrate on first, where the bundle has no INT8 graphs yet.",
-)
+@path_option("--images", "DIR", "Pictures to calibrate on first, where the bundle has no INT8 graphs yet.")
 @engines_option
 @click.option("--no-cache", is_flag=True, help="Build again what is already in the engine store.")
 @click.option(
@@ -69,8 +62,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Time nothing, as for the start of a container; not with --auto, which chooses by timing.",
 )
-@json_option
-@verbose_option
+@output_options
 def build_engine(
     bundle: Path,
     target: str | None,
@@ -97,21 +89,17 @@ def build_engine(
       ccr-deploy build-engine bundle --target rtx
       ccr-deploy build-engine bundle --target cpu-openvino --auto --accuracy-budget 0.5
     """
-    from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.workflow.build import build_engines
     from ccr_deploy.workflow.engines import bundle_stages
 
-    console = stdout_console()
-    name = chosen_target(target, None if as_json else console)
-    opened = Bundle.open(bundle)
-    stages = [stage for stage in bundle_stages(opened) if not chosen_stages or stage in chosen_stages]
+    read, name, store = opened(bundle, target, engines, as_json=as_json)
+    stages = [stage for stage in bundle_stages(read) if not chosen_stages or stage in chosen_stages]
     if missing := set(chosen_stages) - set(stages):
         raise click.UsageError(f"{bundle} has no {', '.join(sorted(missing))}")
     built = build_engines(
-        opened,
+        read,
         name,
-        EngineStore.default(engines),
+        store,
         stages,
         precision=precision,
         images=images,
@@ -121,20 +109,21 @@ def build_engine(
         progress=TerminalProgress(),
     )
     if as_json:
-        results = [
-            {
-                "path": str(entry.engine.path),
-                "built_now": entry.built_now,
-                **to_builtins(entry.engine.sidecar),
-            }
-            for entry in built
-        ]
-        click.echo(json.dumps(results, indent=2))
-        return
-    _print_engines(console, built)
+        echo_json(
+            [
+                {
+                    "path": str(entry.engine.path),
+                    "built_now": entry.built_now,
+                    **to_builtins(entry.engine.sidecar),
+                }
+                for entry in built
+            ]
+        )
+    else:
+        print_lines(*_lines(built))
 
 
-def _print_engines(console: Console, built: Sequence[BuiltEngine]) -> None:
+def _lines(built: Sequence[BuiltEngine]) -> Iterator[str]:
     from ccr_deploy.reporting.engine_lines import build_line
     from ccr_deploy.reporting.precision_tables import cost_lines, refused_lines, speed_line
 
@@ -143,18 +132,13 @@ def _print_engines(console: Console, built: Sequence[BuiltEngine]) -> None:
         now = f"built in {build_line(sidecar.build_seconds, sidecar.build)}"
         how = now if entry.built_now else "unchanged, not built again"
         what = " ".join(filter(None, (key.stage, key.precision, key.schedule)))
-        library = f"{key.backend} {key.backend_version}, {sidecar.engine_bytes / 1e6:.2f} MB"
-        console.print(f"{what}: {library}, {how}", markup=False, soft_wrap=True)
-        console.print(f"  {entry.engine.path}", markup=False, soft_wrap=True)
-        lines = [sidecar.build.int8_weights] if sidecar.build.int8_weights else []
+        yield f"{what}: {key.backend} {key.backend_version}, {sidecar.engine_bytes / 1e6:.2f} MB, {how}"
+        yield f"  {entry.engine.path}"
+        if sidecar.build.int8_weights:
+            yield f"  {sidecar.build.int8_weights}"
         if entry.verdict:
-            lines += [speed_line(entry.verdict), *refused_lines(entry.verdict)]
-        for line in lines:
-            console.print(f"  {line}", markup=False, soft_wrap=True)
+            yield from (f"  {line}" for line in (speed_line(entry.verdict), *refused_lines(entry.verdict)))
         if key.weight_bits == 7:
-            line = (
-                "what the bundle records of INT8 is of 8-bit weights: ccr-deploy verify measures this engine"
-            )
-            console.print(f"  {line}", markup=False, soft_wrap=True)
-    for line in cost_lines([entry.verdict for entry in built if entry.verdict]):
-        console.print(line, markup=False)
+            what_is_known = "what the bundle records of INT8 is of 8-bit weights"
+            yield f"  {what_is_known}: ccr-deploy verify measures this engine"
+    yield from cost_lines([entry.verdict for entry in built if entry.verdict])

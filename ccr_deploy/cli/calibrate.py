@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -12,18 +10,20 @@ from msgspec.structs import replace
 from ccr_deploy.cli.common import (
     TerminalProgress,
     bundle_argument,
+    echo_json,
     echo_line,
-    json_option,
+    graph_lines,
+    output_options,
+    path_option,
+    print_lines,
     stdout_console,
-    verbose_option,
 )
 from ccr_deploy.core.records import to_builtins
 from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
-    from ccr_deploy.quantization.recipe import CalibrationRecipe
     from ccr_deploy.workflow.calibrate import Calibration
 
 SHOWN_UNREADABLE = 5
@@ -31,16 +31,13 @@ SHOWN_UNREADABLE = 5
 
 @click.command()
 @bundle_argument
-@click.option("--images", type=click.Path(path_type=Path), metavar="DIR", help="Pictures to calibrate on.")
-@click.option(
+@path_option("--images", "DIR", "Pictures to calibrate on.")
+@path_option(
     "--held-out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Pictures to measure accuracy on.  [default: those of --images that are not calibrated on]",
+    "DIR",
+    "Pictures to measure accuracy on.  [default: those of --images that are not calibrated on]",
 )
-@click.option(
-    "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Settings from a file of calibration/."
-)
+@path_option("--recipe", "FILE", "Settings from a file of calibration/.")
 @click.option(
     "--samples", type=click.IntRange(1), metavar="N", help="Pictures to calibrate on.  [default: 256]"
 )
@@ -68,24 +65,10 @@ SHOWN_UNREADABLE = 5
     f"[default: {','.join(HIGH_PRECISION_LAYERS)}]",
 )
 @click.option("--sensitivity", is_flag=True, help="Measure what quantizing each layer alone costs.")
-@click.option(
-    "--table",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Use this calibration table; no pictures are needed.",
-)
-@click.option(
-    "--save-table", type=click.Path(path_type=Path), metavar="FILE", help="Also write the table to FILE."
-)
-@click.option(
-    "--compare",
-    nargs=2,
-    type=click.Path(path_type=Path),
-    metavar="A B",
-    help="Only show where two calibration tables disagree.",
-)
-@json_option
-@verbose_option
+@path_option("--table", "FILE", "Use this calibration table; no pictures are needed.")
+@path_option("--save-table", "FILE", "Also write the table to FILE.")
+@path_option("--compare", "A B", "Only show where two calibration tables disagree.", nargs=2)
+@output_options
 def calibrate(
     bundle: Path,
     images: Path | None,
@@ -112,8 +95,6 @@ def calibrate(
       ccr-deploy calibrate bundle --table ranges.json
       ccr-deploy calibrate --compare ranges.json other.json
     """
-    from ccr_deploy.core.atomic import write_atomically
-
     if compare:
         _print_comparison(*compare, as_json=as_json)
         return
@@ -135,51 +116,38 @@ def calibrate(
         raise click.UsageError(
             f"no pictures and no table: run ccr-deploy calibrate {bundle} --images DIR, or --table FILE"
         )
-    result = _calibration(
-        bundle, _recipe(recipe, given), images=images, held_out=held_out, table=table, sensitivity=sensitivity
-    )
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.atomic import write_atomically, writing
+    from ccr_deploy.errors import WrongUsageError
+    from ccr_deploy.quantization.recipe import CalibrationRecipe, read_recipe
+    from ccr_deploy.quantization.table import read_table
+    from ccr_deploy.workflow.calibrate import calibrate_bundle, calibrate_from_table
+
+    settings = replace(read_recipe(recipe) if recipe else CalibrationRecipe(), **given)
+    progress = TerminalProgress()
+    if table:
+        result = calibrate_from_table(
+            Bundle.open(bundle), read_table(table), table, settings, held_out=held_out, progress=progress
+        )
+    else:
+        assert images
+        result = calibrate_bundle(
+            Bundle.open(bundle),
+            images,
+            settings,
+            held_out=held_out,
+            with_sensitivity=sensitivity,
+            progress=progress,
+        )
     for reason in result.unreadable[:SHOWN_UNREADABLE]:
         echo_line(f"ccr-deploy: skipped: {reason}", err=True)
     if len(result.unreadable) > SHOWN_UNREADABLE:
         more = len(result.unreadable) - SHOWN_UNREADABLE
         click.echo(f"ccr-deploy: skipped {more} more pictures that cannot be used", err=True)
     if save_table:
-        try:
+        with writing(save_table, WrongUsageError):
             write_atomically(save_table, result.table.to_json().encode())
-        except OSError as error:
-            raise click.UsageError(f"{save_table}: cannot be written ({error.strerror or error})") from error
     _print_result(result, as_json)
-
-
-def _calibration(
-    bundle: Path,
-    recipe: CalibrationRecipe,
-    *,
-    images: Path | None,
-    held_out: Path | None,
-    table: Path | None,
-    sensitivity: bool,
-) -> Calibration:
-    from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.quantization.table import read_table
-    from ccr_deploy.workflow.calibrate import calibrate_bundle, calibrate_from_table
-
-    opened, progress = Bundle.open(bundle), TerminalProgress()
-    if table:
-        return calibrate_from_table(
-            opened, read_table(table), table, recipe, held_out=held_out, progress=progress
-        )
-    assert images is not None
-    return calibrate_bundle(
-        opened, images, recipe, held_out=held_out, with_sensitivity=sensitivity, progress=progress
-    )
-
-
-def _recipe(path: Path | None, given: Mapping[str, object]) -> CalibrationRecipe:
-    from ccr_deploy.quantization.recipe import CalibrationRecipe, read_recipe
-
-    recipe = read_recipe(path) if path else CalibrationRecipe()
-    return replace(recipe, **given)
 
 
 def _layers(text: str | None) -> tuple[str, ...] | Literal["auto"] | None:
@@ -189,25 +157,21 @@ def _layers(text: str | None) -> tuple[str, ...] | Literal["auto"] | None:
 
 
 def _print_result(result: Calibration, as_json: bool) -> None:
-
     from ccr_deploy.core.precisions import CALIBRATED
-    from ccr_deploy.reporting.precision_tables import (
-        accuracy_table,
-        ranges_table,
-        sensitivity_table,
-    )
+    from ccr_deploy.reporting.precision_tables import accuracy_table, ranges_table, sensitivity_table
     from ccr_deploy.reporting.terminal import print_table
 
     calibration = result.bundle.manifest.calibration
     assert calibration is not None
     if as_json:
-        content = {
-            "calibration": to_builtins(calibration),
-            "sensitivity": [to_builtins(layer) for layer in result.sensitivity],
-            "proposed_high_precision": result.proposal,
-            "skipped": result.unreadable,
-        }
-        click.echo(json.dumps(content, indent=2))
+        echo_json(
+            {
+                "calibration": calibration,
+                "sensitivity": result.sensitivity,
+                "proposed_high_precision": result.proposal,
+                "skipped": result.unreadable,
+            }
+        )
         return
     console = stdout_console()
     print_table(console, ranges_table(result.table))
@@ -216,27 +180,25 @@ def _print_result(result: Calibration, as_json: bool) -> None:
     if calibration.accuracies:
         print_table(console, accuracy_table(calibration))
     else:
-        console.print(
+        print_lines(
             "accuracy was not measured: give pictures that were not calibrated on, with --held-out DIR"
         )
-    kept = ", ".join(calibration.high_precision) or "none"
-    console.print(f"layers left in high precision: {kept}", markup=False)
-    for graph in result.bundle.manifest.graphs:
-        if graph.precision in CALIBRATED:
-            console.print(f"  {graph.file.name}  {graph.file.bytes / 1e6:.2f} MB", markup=False)
-    console.print(f"  {result.bundle.path / calibration.table.name}", markup=False, soft_wrap=True)
+    print_lines(
+        f"layers left in high precision: {', '.join(calibration.high_precision) or 'none'}",
+        *graph_lines(graph for graph in result.bundle.manifest.graphs if graph.precision in CALIBRATED),
+        f"  {result.bundle.path / calibration.table.name}",
+    )
 
 
 def _print_comparison(first: Path, second: Path, *, as_json: bool) -> None:
-
     from ccr_deploy.quantization.table import compare_tables, read_table
     from ccr_deploy.reporting.precision_tables import comparison_table
     from ccr_deploy.reporting.terminal import print_table
 
     found = compare_tables(read_table(first), read_table(second))
     if as_json:
-        click.echo(json.dumps([{**to_builtins(entry), "ratio": entry.ratio} for entry in found], indent=2))
+        echo_json([{**to_builtins(entry), "ratio": entry.ratio} for entry in found])
     elif found:
         print_table(stdout_console(), comparison_table(found, str(first), str(second)))
     else:
-        stdout_console().print("the two tables have the same ranges")
+        print_lines("the two tables have the same ranges")

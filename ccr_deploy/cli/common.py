@@ -17,11 +17,18 @@ from rich.text import Text
 
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.printable import printable
+from ccr_deploy.core.records import to_builtins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from ccr_deploy.benchmarking.results import BenchmarkReport
+    from ccr_deploy.bundle.manifest import GraphRecord
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.progress import Advance
+    from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.reporting.table import Table
+    from ccr_deploy.verification.results import VerificationReport
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,98 +51,121 @@ def _set_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
 
 
-def verbose_option(command: Command) -> Command:
-    """``-v``: the traceback of an error, and what libraries log."""
-    return click.option(
+def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator; help shows them in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+PATH = click.Path(path_type=Path)
+
+
+def path_option(name: str, metavar: str, text: str, **settings: Any) -> Callable[[Command], Command]:  # noqa: ANN401
+    """An option that takes a file or folder.
+
+    Args:
+        name: the option.
+        metavar: what stands for the path in the help.
+        text: what the path is for.
+        settings: others of `click.option`.
+    """
+    return click.option(name, type=PATH, metavar=metavar, help=text, **settings)
+
+
+output_options = _together(
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    click.option(
         "-v",
         "--verbose",
         is_flag=True,
         expose_value=False,
         callback=_set_verbose,
         help="Show the traceback of an error, and what libraries log.",
-    )(command)
+    ),
+)
+"""``--json``, the result for machines, and ``-v``: every command has them."""
 
+bundle_argument = click.argument("bundle", type=PATH, default="bundle", envvar="CCR_DEPLOY_BUNDLE")
+"""``[BUNDLE]``, by default ``$CCR_DEPLOY_BUNDLE`` or ``./bundle``."""
 
-def json_option(command: Command) -> Command:
-    """``--json``: the result for machines."""
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+bundle_option = path_option(
+    "--bundle",
+    "DIR",
+    "Bundle.  [default: $CCR_DEPLOY_BUNDLE, then ./bundle]",
+    default="bundle",
+    envvar="CCR_DEPLOY_BUNDLE",
+)
+"""``--bundle DIR``, for commands whose arguments are files, with the same default."""
 
+target_option = click.option("--target", metavar="NAME|FILE", help="Target's name or TOML file.")
 
-def bundle_argument(command: Command) -> Command:
-    """``[BUNDLE]``, by default ``$CCR_DEPLOY_BUNDLE`` or ``./bundle``."""
-    return click.argument(
-        "bundle", type=click.Path(path_type=Path), default="bundle", envvar="CCR_DEPLOY_BUNDLE"
-    )(command)
+engines_option = path_option(
+    "--engines",
+    "DIR",
+    "Engine store.  [default: $CCR_DEPLOY_ENGINES, then the user's cache]",
+    envvar="CCR_DEPLOY_ENGINES",
+)
 
+batch_option = click.option(
+    "--batch",
+    type=click.IntRange(1, 4096),
+    metavar="N",
+    help="Images or payloads in one run of an engine.  [default: the target's most common batch, else 4]",
+)
 
-def bundle_option(command: Command) -> Command:
-    """``--bundle DIR``, for commands whose arguments are files, with the same default."""
-    return click.option(
-        "--bundle",
-        type=click.Path(path_type=Path),
-        default="bundle",
-        envvar="CCR_DEPLOY_BUNDLE",
-        metavar="DIR",
-        help="Bundle.  [default: $CCR_DEPLOY_BUNDLE, then ./bundle]",
-    )(command)
+precision_options = _together(
+    *(
+        click.option(
+            f"--{row.name}",
+            "precision",
+            flag_value=row.name,
+            help=f"{row.label} engines for encoder and classifier.",
+        )
+        for row in PRECISIONS.values()
+    )
+)
+"""``--fp32`` and so on: one precision for encoder and classifier."""
 
+on_files_options = _together(batch_option, bundle_option, target_option, engines_option, output_options)
+"""For commands that run built engines on files."""
 
-def target_option(command: Command) -> Command:
-    """``--target NAME-or-path``."""
-    return click.option("--target", metavar="NAME|FILE", help="Target's name or TOML file.")(command)
-
-
-def batch_option(command: Command) -> Command:
-    """``--batch N``, for commands that run engines on files."""
-    return click.option(
-        "--batch",
-        type=click.IntRange(1, 4096),
-        metavar="N",
-        help="Images or payloads in one run of an engine.  [default: the target's most common batch, else 4]",
-    )(command)
-
-
-def precision_options(command: Command) -> Command:
-    """``--fp32`` and so on: one precision for encoder and classifier."""
-    for row in reversed([*PRECISIONS.values()]):
-        text = f"{row.label} engines for encoder and classifier."
-        command = click.option(f"--{row.name}", "precision", flag_value=row.name, help=text)(command)
-    return command
-
-
-def engines_option(command: Command) -> Command:
-    """``--engines DIR``."""
-    return click.option(
-        "--engines",
-        type=click.Path(path_type=Path),
-        envvar="CCR_DEPLOY_ENGINES",
-        metavar="DIR",
-        help="Engine store.  [default: $CCR_DEPLOY_ENGINES, then the user's cache]",
-    )(command)
-
-
-def report_option(command: Command) -> Command:
-    """``--report DIR``."""
-    return click.option(
-        "--report",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Also write the result into DIR and draw report.md and report.html from all results there.",
-    )(command)
+report_option = path_option(
+    "--report",
+    "DIR",
+    "Also write the result into DIR and draw report.md and report.html from all results there.",
+)
 
 
 class PlainConsole(Console):
     """A console that shows each text on one line and as it is, whatever a file's name or field holds."""
 
     def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 -- as rich has it
-        """Print; see `printable`."""
+        """Print; see `printable`. A text alone is not broken at the console's width."""
         shown = (Text(printable(value)) if isinstance(value, str) else value for value in objects)
-        super().print(*shown, **options)
+        is_text = all(isinstance(value, str) for value in objects)
+        super().print(*shown, **{"soft_wrap": is_text, **options})
 
 
 def stdout_console() -> Console:
     """The console for results."""
     return PlainConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def print_lines(*lines: str) -> None:
+    """Print a result's lines."""
+    console = stdout_console()
+    for line in lines:
+        console.print(line)
+
+
+def graph_lines(graphs: Iterable[GraphRecord]) -> list[str]:
+    """Return a line for each graph: its file and size."""
+    return [f"  {graph.file.name}  {graph.file.bytes / 1e6:.2f} MB" for graph in graphs]
 
 
 def echo_line(line: str, *, err: bool = False) -> None:
@@ -144,23 +174,77 @@ def echo_line(line: str, *, err: bool = False) -> None:
 
 
 def echo_json(content: object) -> None:
-    """Print JSON in ASCII alone."""
-    click.echo(json.dumps(content, indent=2))
+    """Print JSON in ASCII alone: of records, or of what JSON has."""
+    click.echo(json.dumps(to_builtins(content), indent=2))
 
 
-def chosen_target(name: str | None, console: Console | None) -> str:
-    """The named target, or the default, which the console is told: never a silent fall-back."""
+def chosen_target(name: str | None, *, quiet: bool) -> str:
+    """The named target, or the default, which is told unless `quiet`: never a silent fall-back."""
     from ccr_deploy.targets.schema import load_target
     from ccr_deploy.workflow.doctor import CPU_TARGET, default_target
 
     chosen = name or default_target()
     target = load_target(chosen)
-    if console:
+    if not quiet:
         why = "" if name else ", the default"
         if why and chosen == CPU_TARGET:
             why += " where no GPU's target fits (see ccr-deploy doctor)"
-        console.print(f"target: {chosen}{why}: {target.description}", markup=False, soft_wrap=True)
+        print_lines(f"target: {chosen}{why}: {target.description}")
     return chosen
+
+
+def opened(
+    bundle: Path, target: str | None, engines: Path | None, *, as_json: bool, whole: bool = True
+) -> tuple[Bundle, str, EngineStore]:
+    """Open what a command works on: the bundle, the target's name, the engine store.
+
+    Args:
+        bundle: its folder.
+        target: as the user named it.
+        engines: the store's folder, if the user named one.
+        as_json: whether the target is not told.
+        whole: whether all of the bundle's files must be there, not only its manifest.
+    """
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.engines.store import EngineStore
+
+    name = chosen_target(target, quiet=as_json)
+    read = Bundle.open if whole else Bundle.read
+    return read(bundle), name, EngineStore.default(engines)
+
+
+def show_tables(
+    result: BenchmarkReport | VerificationReport,
+    tables: Sequence[Table],
+    report: Path | None,
+    *,
+    as_json: bool,
+    with_summary: bool = False,
+) -> None:
+    """Print a result, and add it to the report's folder.
+
+    Args:
+        result: what was found.
+        tables: the same for people.
+        report: the folder, if the user wants a report.
+        as_json: whether machines read what is printed.
+        with_summary: whether the report's summary is printed too.
+    """
+    from ccr_deploy.reporting.terminal import print_table, print_warnings
+    from ccr_deploy.workflow.report_folder import add_to_folder
+
+    console = stdout_console()
+    if as_json:
+        echo_json(result)
+    else:
+        print_warnings(console, result.warnings)
+        for table in tables:
+            print_table(console, table)
+    summary = add_to_folder(report, result) if report else None
+    if report and not as_json:
+        if summary and with_summary:
+            print_table(console, summary)
+        console.print(f"report: {report / 'report.html'}")
 
 
 class TerminalProgress:

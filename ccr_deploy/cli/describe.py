@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ccr_deploy.cli.common import json_option, stdout_console, verbose_option
-from ccr_deploy.core.records import to_builtins
+from ccr_deploy.cli.common import echo_json, output_options, path_option, stdout_console
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
 @click.option("--preset", metavar="NAME", help="ccr-baseline, ccr-layer1, ccr-layer2, ccr-layer3 or demo.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="A checkpoint.")
-@json_option
-@verbose_option
+@path_option("--checkpoint", "FILE", "A checkpoint.")
+@output_options
 def describe(preset: str | None, checkpoint: Path | None, as_json: bool) -> None:
     """What a model is made of and what it costs.
 
@@ -42,7 +42,7 @@ def describe(preset: str | None, checkpoint: Path | None, as_json: bool) -> None
     else:
         descriptions = [describe_model(name, find_preset(name)) for name in PAPER_PRESETS]
     if as_json:
-        click.echo(json.dumps([to_builtins(description) for description in descriptions], indent=2))
+        echo_json(descriptions)
         return
     console = stdout_console()
     print_table(console, description_table(descriptions))

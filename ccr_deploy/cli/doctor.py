@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from ccr_deploy.cli.common import json_option, stdout_console, verbose_option
-from ccr_deploy.core.records import to_builtins
+from ccr_deploy.cli.common import echo_json, output_options, print_lines
 
 if TYPE_CHECKING:
     from ccr_deploy.core.gpu_driver import GpuExtras
-    from ccr_deploy.workflow.doctor import Diagnosis, TargetFit
+    from ccr_deploy.workflow.doctor import TargetFit
 
 
 @click.command()
-@json_option
-@verbose_option
+@output_options
 def doctor(as_json: bool) -> None:
     """Show which targets this machine can build and run, and why not the others.
 
@@ -29,16 +26,11 @@ def doctor(as_json: bool) -> None:
 
     diagnosis = diagnose()
     if as_json:
-        click.echo(json.dumps(to_builtins(diagnosis), indent=2))
-    else:
-        _print(diagnosis)
-
-
-def _print(diagnosis: Diagnosis) -> None:
-    console = stdout_console()
+        echo_json(diagnosis)
+        return
     gpu = f"{diagnosis.gpu}, driver {diagnosis.gpu_driver}" if diagnosis.gpu else diagnosis.gpu_obstacle
     packages = (f"{name} {version or '–'}" for name, version in diagnosis.packages.items())
-    for line in (
+    print_lines(
         f"ccr-deploy {diagnosis.ccr_deploy}, Python {diagnosis.python}, {diagnosis.operating_system}",
         f"CPU: {diagnosis.processor}, {diagnosis.usable_cores} cores",
         f"OpenVINO: {diagnosis.int8_weights}",
@@ -49,8 +41,7 @@ def _print(diagnosis: Diagnosis) -> None:
         *(_line(fit) for fit in diagnosis.targets),
         "",
         f"without --target: {diagnosis.default_target}",
-    ):
-        console.print(line, markup=False, soft_wrap=True)
+    )
 
 
 def extras_lines(extras: GpuExtras | None) -> tuple[str, ...]:

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ccr_deploy.cli.common import (
-    batch_option,
-    bundle_option,
-    chosen_target,
-    engines_option,
-    json_option,
-    stdout_console,
-    target_option,
-    verbose_option,
-)
+from ccr_deploy.cli.common import PATH, echo_json, on_files_options, opened, stdout_console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.console import Console
-
-    from ccr_deploy.workflow.encode import Encoded
+    from pathlib import Path
 
 
 @click.command()
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="IMAGE|DIR...")
+@click.argument("images", nargs=-1, type=PATH, metavar="IMAGE|DIR...")
 @click.option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE|DIR",
     help="Where to: a file for one picture, else a folder.",
 )
@@ -51,12 +36,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Of a video, at most N frames; a camera goes on until Ctrl-C without it.",
 )
-@batch_option
-@bundle_option
-@target_option
-@engines_option
-@json_option
-@verbose_option
+@on_files_options
 def encode(
     images: tuple[Path, ...],
     output: Path,
@@ -82,46 +62,29 @@ def encode(
       ccr-deploy encode pictures/ -o payloads/ --batch 1
       ccr-deploy encode --video 0 --every 30 --frames 100 -o payloads/
     """
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.data.video import Video
-    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.runtime import Encoder
     from ccr_deploy.workflow.batches import batch_size
     from ccr_deploy.workflow.encode import encode_pictures, encode_video, payload_paths
-    from ccr_deploy.workflow.sources import list_pictures
+    from ccr_deploy.workflow.sources import list_sources
 
     if bool(images) == bool(video):
         raise click.UsageError("name pictures and folders, or a video with --video: one of the two")
-    console = stdout_console()
-    name = chosen_target(target, None if as_json else console)
-    opened, store = Bundle.read(bundle), EngineStore.default(engines)
-    pictures = list_pictures(images)
+    read, name, store = opened(bundle, target, engines, as_json=as_json, whole=False)
+    pictures = list_sources(images)
     into_folder = len(images) != 1 or images[0].is_dir() or output.is_dir()
     paths = payload_paths(pictures, output, into_folder=into_folder)
     source = Video(video, every, frames) if video else None
     asked = batch or (1 if source and source.is_camera else None)
-    at_once = batch_size(asked, store.chosen(opened, name), ["encoder"])
-    with Encoder.load(opened, name, store) as encoder:
+    at_once = batch_size(asked, store.chosen(read, name), ["encoder"])
+    with Encoder.load(read, name, store) as encoder:
         if source:
             written = encode_video(encoder, source, output, at_once)
         else:
             written = encode_pictures(encoder, pictures, paths, at_once)
         if as_json:
-            _print_json(written)
-        else:
-            _print_lines(console, written)
-
-
-def _print_json(written: Iterator[Encoded]) -> None:
-    results = [
-        {"source": entry.source, "payload": str(entry.payload), "payload_bytes": entry.payload_bytes}
-        for entry in written
-    ]
-    click.echo(json.dumps(results, indent=2))
-
-
-def _print_lines(console: Console, written: Iterator[Encoded]) -> None:
-    """A line for each, at once: a camera's go on."""
-    for entry in written:
-        line = f"{entry.source}: {entry.payload}, {entry.payload_bytes} bytes"
-        console.print(line, markup=False, soft_wrap=True)
+            echo_json([{**vars(entry), "payload": str(entry.payload)} for entry in written])
+            return
+        console = stdout_console()
+        for entry in written:  # at once: a camera's go on
+            console.print(f"{entry.source}: {entry.payload}, {entry.payload_bytes} bytes")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,21 +9,26 @@ import click
 from ccr_deploy.cli.common import (
     TerminalProgress,
     bundle_argument,
-    json_option,
+    echo_json,
+    graph_lines,
+    output_options,
+    path_option,
+    print_lines,
     stdout_console,
-    verbose_option,
 )
-from ccr_deploy.core.records import to_builtins
 from ccr_deploy.core.stages import EXPORTED_SCHEDULES, SCHEDULES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ccr_deploy.core.precisions import Precision
     from ccr_deploy.core.stages import Schedule
+    from ccr_deploy.quantization.converters import Converter
 
 
 @click.command()
-@click.option(
-    "--checkpoint", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Trained model."
-)
+@path_option("--checkpoint", "FILE", "Trained model.", required=True)
 @bundle_argument
 @click.option("--preset", metavar="NAME", help="Which model a bare state dict is of.")
 @click.option(
@@ -54,21 +57,10 @@ if TYPE_CHECKING:
     help="Allow a T that was not trained, which costs accuracy; bundle and reports say so.",
 )
 @click.option("--image-size", type=(int, int), metavar="H W", help="Image size, instead of the checkpoint's.")
-@click.option(
-    "--images",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder to take the sample images from; without it they are patterns.",
-)
-@click.option(
-    "--baseline",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Add the conventional chain of this checkpoint, to compare with.",
-)
+@path_option("--images", "DIR", "Folder to take the sample images from; without it they are patterns.")
+@path_option("--baseline", "FILE", "Add the conventional chain of this checkpoint, to compare with.")
 @click.option("--no-fp16", is_flag=True, help="FP32 graphs alone; FP16 and INT8 need Model Optimizer.")
-@json_option
-@verbose_option
+@output_options
 def export(
     checkpoint: Path,
     bundle: Path,
@@ -95,32 +87,39 @@ def export(
     from ccr_deploy.models.checkpoint import load_checkpoint
     from ccr_deploy.models.iterations import parse_trained_iterations
     from ccr_deploy.reporting.terminal import print_warnings
-    from ccr_deploy.workflow.export import export_with_fp16
 
-    write = export_bundle if no_fp16 else export_with_fp16
     trained = None if trained_iterations is None else parse_trained_iterations(trained_iterations)
-    exported = write(
+    exported = export_bundle(
         resized(load_checkpoint(checkpoint, preset, trained), iterations, image_size),
         bundle,
         schedules=tuple(dict.fromkeys(schedules)),
         baseline=load_checkpoint(baseline, "ccr-baseline", trained) if baseline else None,
         images=images,
+        converters=None if no_fp16 else _converters(),
         untrained_iterations=untrained_iterations,
         progress=TerminalProgress(),
     )
     manifest = exported.manifest
     if as_json:
-        click.echo(json.dumps(to_builtins(manifest), indent=2))
+        echo_json(manifest)
         return
-    console = stdout_console()
     model = manifest.model
-    console.print(
+    print_lines(
         f"{bundle}: {model.image_height}x{model.image_width}, T={model.iterations}, "
-        f"{manifest.contract.code_bytes} code bytes, contract {manifest.contract_id}",
-        markup=False,
+        f"{manifest.contract.code_bytes} code bytes, contract {manifest.contract_id}"
     )
-    print_warnings(console, manifest.warnings)
-    for graph in manifest.graphs:
-        console.print(f"  {graph.file.name}  {graph.file.bytes / 1e6:.2f} MB", markup=False)
+    print_warnings(stdout_console(), manifest.warnings)
     kind = "patterns (for pictures: --images DIR)" if images is None else f"from {images}"
-    console.print(f"  {len(manifest.samples)} sample images, {kind}", markup=False)
+    print_lines(*graph_lines(manifest.graphs), f"  {len(manifest.samples)} sample images, {kind}")
+
+
+def _converters() -> Mapping[Precision, Converter]:
+    from ccr_deploy.errors import MissingExtraError, WrongUsageError
+    from ccr_deploy.quantization import model_optimizer
+    from ccr_deploy.quantization.converters import CONVERTERS
+
+    try:
+        model_optimizer.check_installed()
+    except MissingExtraError as error:
+        raise WrongUsageError(f"{error}, or export FP32 graphs alone with --no-fp16") from error
+    return CONVERTERS

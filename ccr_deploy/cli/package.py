@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from ccr_deploy.cli.common import (
     bundle_argument,
-    chosen_target,
+    echo_json,
     engines_option,
-    json_option,
-    stdout_console,
+    opened,
+    output_options,
+    path_option,
+    print_lines,
     target_option,
-    verbose_option,
 )
 from ccr_deploy.core.records import to_builtins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from rich.console import Console
-
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.packaging.triton.package import PackagedRepository
 
 
@@ -37,12 +34,8 @@ if TYPE_CHECKING:
     required=True,
     help="What to write: a Triton model repository, or Kubernetes' manifests of the server.",
 )
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="Folder for it; a Triton repository that is there gets a new version.",
+@path_option(
+    "--output", "DIR", "Folder for it; a Triton repository that is there gets a new version.", required=True
 )
 @target_option
 @engines_option
@@ -61,8 +54,7 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="kubernetes: a label of the nodes that may run it; repeat it for several.",
 )
-@json_option
-@verbose_option
+@output_options
 def package(
     bundle: Path,
     kind: Literal["triton", "kubernetes"],
@@ -89,7 +81,9 @@ def package(
       ccr-deploy package bundle --format triton --output repository
       ccr-deploy package bundle --format kubernetes --output manifests --target l4 --image ccr-deploy:1.0
     """
-    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.packaging.kubernetes.folder import write_manifests
+    from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
+    from ccr_deploy.packaging.triton.package import package_triton
 
     only_kubernetes = {
         "--image": image,
@@ -100,67 +94,41 @@ def package(
     given = [option for option, value in only_kubernetes.items() if value is not None]
     if kind == "triton" and given:
         raise click.UsageError(f"{given[0]} is for --format kubernetes")
-    console = stdout_console()
-    chosen = chosen_target(target, None if as_json else console)
-    opened = Bundle.open(bundle)
+    read, chosen, store = opened(bundle, target, engines, as_json=as_json)
     if kind == "triton":
-        _package_triton(console, opened, chosen, engines, output, as_json=as_json)
-        return
-    if image is None:
+        packaged = package_triton(read, chosen, store, output)
+        content, lines = _as_json(packaged), _lines(packaged)
+    elif image is None:
         raise click.UsageError("--format kubernetes needs --image NAME:TAG, which holds the bundle")
-    paths = _package_kubernetes(opened, output, chosen, image, name, replicas, node_labels)
+    else:
+        least, most = replicas or (2, 4)
+        settings = DeploymentSettings(
+            name=name or "ccr",
+            image=image,
+            target=chosen,
+            replicas_min=least,
+            replicas_max=most,
+            node_labels=_labels(node_labels),
+        )
+        lines = [str(path) for path in write_manifests(read, output, settings)]
+        content = lines
     if as_json:
-        click.echo(json.dumps([str(path) for path in paths], indent=2))
-        return
-    for path in paths:
-        console.print(str(path), markup=False, soft_wrap=True)
+        echo_json(content)
+    else:
+        print_lines(*lines)
 
 
-def _package_triton(
-    console: Console, bundle: Bundle, target: str, engines: Path | None, output: Path, *, as_json: bool
-) -> None:
-    from ccr_deploy.engines.store import EngineStore
-    from ccr_deploy.packaging.triton.package import package_triton
-
-    packaged = package_triton(bundle, target, EngineStore.default(engines), output)
-    if as_json:
-        click.echo(json.dumps(_as_json(packaged), indent=2))
-        return
-    for line in _lines(packaged):
-        console.print(line, markup=False, soft_wrap=True)
-
-
-def _package_kubernetes(
-    bundle: Bundle,
-    output: Path,
-    target: str,
-    image: str,
-    name: str | None,
-    replicas: tuple[int, int] | None,
-    node_labels: Sequence[str],
-) -> tuple[Path, ...]:
-    from ccr_deploy.packaging.kubernetes.folder import write_manifests
-    from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
-
-    least, most = replicas or (2, 4)
+def _labels(options: Sequence[str]) -> dict[str, str]:
     labels = {}
-    for label in node_labels:
-        key, equals, value = label.partition("=")
+    for option in options:
+        key, equals, value = option.partition("=")
         if not equals:
-            raise click.UsageError(f"--node-label {label}: write it as KEY=VALUE")
+            raise click.UsageError(f"--node-label {option}: write it as KEY=VALUE")
         labels[key] = value
-    settings = DeploymentSettings(
-        name=name or "ccr",
-        image=image,
-        target=target,
-        replicas_min=least,
-        replicas_max=most,
-        node_labels=labels,
-    )
-    return write_manifests(bundle, output, settings)
+    return labels
 
 
-def _as_json(packaged: PackagedRepository) -> dict[str, object]:
+def _as_json(packaged: PackagedRepository) -> object:
     return {
         "path": str(packaged.path),
         "models": packaged.models,

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ccr_deploy.cli.common import (
     bundle_argument,
-    chosen_target,
     echo_line,
     engines_option,
-    json_option,
-    stdout_console,
+    opened,
+    output_options,
     target_option,
-    verbose_option,
 )
 from ccr_deploy.core.records import to_builtins
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ccr_deploy.serving.server import Event
 
 _PORT = click.IntRange(0, 65535)
@@ -54,8 +53,7 @@ _PORT = click.IntRange(0, 65535)
     help="Answer requests to this Host too; may be given several times. Without it, a server on loopback "
     "answers loopback's names alone, a server elsewhere any name; with it, these and loopback's.",
 )
-@json_option
-@verbose_option
+@output_options
 def serve(
     bundle: Path,
     target: str | None,
@@ -84,14 +82,11 @@ def serve(
 
     import asyncio
 
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.engines.factory import EngineFactory
-    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.serving.limits import Limits
     from ccr_deploy.serving.server import LocalServer
 
-    name = chosen_target(target, None if as_json else stdout_console())
-    factory = EngineFactory.of_last_build(Bundle.open(bundle), name, EngineStore.default(engines))
+    factory = EngineFactory.of_last_build(*opened(bundle, target, engines, as_json=as_json))
     limits = Limits.of(factory.target, max_batch, max_waiting)
     server = LocalServer(factory, limits, host, http_port, grpc_port, allowed_hosts=allowed_hosts)
     asyncio.run(server.run(tell_json if as_json else tell))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from inspect import cleandoc
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,19 +10,20 @@ import click
 from ccr_deploy.cli.common import (
     TerminalProgress,
     bundle_argument,
-    chosen_target,
-    echo_json,
     echo_line,
     engines_option,
-    json_option,
+    opened,
+    output_options,
+    path_option,
     precision_options,
     report_option,
-    stdout_console,
+    show_tables,
     target_option,
-    verbose_option,
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ccr_deploy.core.precisions import EnginePrecision
 
 GATE_FAILED = 1
@@ -42,11 +41,8 @@ class _VerifyCommand(click.Command):
 @bundle_argument
 @target_option
 @precision_options
-@click.option(
-    "--images",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder of pictures; sub-folders name classes.  [default: the bundle's samples]",
+@path_option(
+    "--images", "DIR", "Folder of pictures; sub-folders name classes.  [default: the bundle's samples]"
 )
 @click.option(
     "--gate",
@@ -57,8 +53,7 @@ class _VerifyCommand(click.Command):
 )
 @engines_option
 @report_option
-@json_option
-@verbose_option
+@output_options
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -84,36 +79,20 @@ def verify(
     Example:
       ccr-deploy verify bundle --images val/ --report report/ --gate max-top1-loss-points=1
     """
-    from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.reporting.tables import verification_tables
-    from ccr_deploy.reporting.terminal import print_table, print_warnings
-    from ccr_deploy.workflow.report_folder import add_to_folder, check_report_folder, to_json
+    from ccr_deploy.workflow.report_folder import check_report_folder
     from ccr_deploy.workflow.verify import verify_bundle
 
     if report:
         check_report_folder(report)
-    console = stdout_console()
-    name = chosen_target(target, None if as_json else console)
     result = verify_bundle(
-        Bundle.open(bundle),
-        name,
-        EngineStore.default(engines),
+        *opened(bundle, target, engines, as_json=as_json),
         precision=precision,
         images=images,
         changed_gates=gates,
         progress=TerminalProgress(),
     )
-    if as_json:
-        echo_json(json.loads(to_json(result)))
-    else:
-        print_warnings(console, result.warnings)
-        for table in verification_tables(result):
-            print_table(console, table)
-    if report:
-        add_to_folder(report, result)
-        if not as_json:
-            console.print(f"report: {report / 'report.html'}", markup=False)
+    show_tables(result, verification_tables(result), report, as_json=as_json)
     if not result.passed:
         failed = [f"{gate.level} {gate.gate}" for gate in result.gates if not gate.passed]
         echo_line(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.core.precisions import PRECISIONS
-from ccr_deploy.reporting.table import Table
+from ccr_deploy.reporting.table import Table, interval_text, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ccr_deploy.bundle.accuracy import PrecisionAccuracy
     from ccr_deploy.bundle.manifest import CalibrationRecord
-    from ccr_deploy.core.metrics import Interval
     from ccr_deploy.engines.verdict import Verdict
     from ccr_deploy.quantization.sensitivity import LayerSensitivity
     from ccr_deploy.quantization.table import CalibrationTable, Disagreement
@@ -28,15 +27,12 @@ def ranges_table(table: CalibrationTable) -> Table:
     iterations = max(max(magnitudes) for magnitudes in signals.values())
     rows = []
     for name, magnitudes in signals.items():
-        each = [
-            f"{magnitudes[number]:.3f}" if number in magnitudes else "" for number in range(1, iterations + 1)
-        ]
-        rows.append(
-            (name, *(each if len(magnitudes) > 1 else [""] * iterations), f"{max(magnitudes.values()):.3f}")
-        )
+        each = magnitudes if len(magnitudes) > 1 else {}
+        cells = (number(each.get(iteration), 3) for iteration in range(1, iterations + 1))
+        rows.append((name, *cells, number(max(magnitudes.values()), 3)))
     return Table(
         title=f"Largest values, {table.image_count} pictures",
-        columns=("signal", *(f"t={number}" for number in range(1, iterations + 1)), "range ±"),
+        columns=("signal", *(f"t={iteration}" for iteration in range(1, iterations + 1)), "range ±"),
         rows=tuple(rows),
         note="one scale for all iterations: the largest range / 127",
     )
@@ -50,19 +46,19 @@ def accuracy_table(calibration: CalibrationRecord) -> Table:
         for row in PRECISIONS.values()
         if row.emulated_graph != row.name
     ]
-    return Table(
-        title="What each precision costs",
-        columns=(
-            "precision",
-            "bits flipped",
-            "payloads equal",
-            "answers equal",
-            "top-1",
-            "95 % interval",
-            "top-1 loss (points)",
-            "95 % interval",
-        ),
-        rows=tuple(_accuracy_row(entry) for entry in calibration.accuracies),
+    return Table.of(
+        "What each precision costs",
+        calibration.accuracies,
+        [
+            ("precision", lambda entry: entry.precision.upper()),
+            ("bits flipped", lambda entry: f"{entry.flipped_bits} ({entry.flipped_percent:.3f} %)"),
+            ("payloads equal", lambda entry: f"{entry.equal_payloads} of {entry.images}"),
+            ("answers equal", lambda entry: f"{entry.same_top1} of {entry.images}"),
+            ("top-1", lambda entry: number(entry.top1_percent, 1, " %")),
+            ("95 % interval", lambda entry: interval_text(entry.top1_interval_percent, 1)),
+            ("top-1 loss (points)", lambda entry: number(entry.top1_loss_points, 2)),
+            ("95 % interval", lambda entry: interval_text(entry.top1_loss_interval_points, 2)),
+        ],
         note=f"{first.images} pictures in {first.groups} groups ({calibration.images}), computed from the "
         f"graphs, against FP32{''.join(borrowed)}",
     )
@@ -71,41 +67,31 @@ def accuracy_table(calibration: CalibrationRecord) -> Table:
 def sensitivity_table(layers: Sequence[LayerSensitivity], proposed: Sequence[str]) -> Table:
     """One row a layer, the most harmful first."""
     advice = ", ".join(proposed) or "none"
-    return Table(
-        title="What quantizing each layer alone costs",
-        columns=("layer", "bits flipped", "answers changed", "share of the work", "advice"),
-        rows=tuple(
-            (
-                f"{layer.stage} {layer.layer}",
-                "" if layer.flipped_percent is None else f"{layer.flipped_percent:.3f} %",
-                f"{layer.changed_answers_percent:.2f} %",
-                f"{100 * layer.work_share:.1f} %",
-                "high precision" if layer.layer in proposed else "INT8",
-            )
-            for layer in layers
-        ),
+    return Table.of(
+        "What quantizing each layer alone costs",
+        layers,
+        [
+            ("layer", lambda layer: f"{layer.stage} {layer.layer}"),
+            ("bits flipped", lambda layer: number(layer.flipped_percent, 3, " %")),
+            ("answers changed", lambda layer: number(layer.changed_answers_percent, 2, " %")),
+            ("share of the work", lambda layer: number(100 * layer.work_share, 1, " %")),
+            ("advice", lambda layer: "high precision" if layer.layer in proposed else "INT8"),
+        ],
         note=f"much harm for little work: {advice} (take it with --keep-high-precision auto)",
     )
 
 
 def comparison_table(entries: Sequence[Disagreement], first: str, second: str) -> Table:
     """One row a tensor of two calibration tables that disagree about it."""
-
-    def cell(value: float | None) -> str:
-        return "missing" if value is None else f"{value:.4f}"
-
-    return Table(
-        title="Ranges that differ",
-        columns=("tensor", "A ±", "B ±", "B / A"),
-        rows=tuple(
-            (
-                f"{entry.stage} {entry.tensor}",
-                cell(entry.first),
-                cell(entry.second),
-                "" if entry.ratio is None else f"{entry.ratio:.3f}",
-            )
-            for entry in entries
-        ),
+    return Table.of(
+        "Ranges that differ",
+        entries,
+        [
+            ("tensor", lambda entry: f"{entry.stage} {entry.tensor}"),
+            ("A ±", lambda entry: number(entry.first, 4) or "missing"),
+            ("B ±", lambda entry: number(entry.second, 4) or "missing"),
+            ("B / A", lambda entry: number(entry.ratio, 3)),
+        ],
         note=f"A: {first}; B: {second}",
     )
 
@@ -125,7 +111,7 @@ def speed_line(verdict: Verdict) -> str:
         others = " and ".join(entry.precision.upper() for entry in verdict.candidates[1:])
         return f"{name} is kept: nothing faster within the accuracy budget ({others} was weighed)"
     assert own.timing.speedup is not None
-    interval = _interval(own.timing.speedup_interval, digits=2)
+    interval = interval_text(own.timing.speedup_interval, 2)
     times = (
         f"{own.timing.speedup:.2f} times as fast as {rival} "
         f"({interval}; {own.timing.latency_ms_p50:.2f} ms against {first.timing.latency_ms_p50:.2f} ms)"
@@ -161,7 +147,7 @@ def _cost(accuracy: PrecisionAccuracy) -> str:
         return f"{flips}, {100 - accuracy.same_top1_percent:.1f} % of answers changed"
     return (
         f"{flips}, {accuracy.top1_loss_points:.1f} points of top-1 "
-        f"({_interval(accuracy.top1_loss_interval_points)}) on {accuracy.images} held-out pictures"
+        f"({interval_text(accuracy.top1_loss_interval_points, 1)}) on {accuracy.images} held-out pictures"
     )
 
 
@@ -170,24 +156,3 @@ def _budget(verdict: Verdict) -> str:
     if verdict.is_within_budget:
         return f"within the budget of {budget}"
     return f"OVER THE BUDGET of {budget} (see ccr-deploy calibrate --sensitivity)"
-
-
-def _accuracy_row(entry: PrecisionAccuracy) -> tuple[str, ...]:
-    def percent(value: float | None) -> str:
-        return "" if value is None else f"{value:.1f} %"
-
-    loss = entry.top1_loss_points
-    return (
-        entry.precision.upper(),
-        f"{entry.flipped_bits} ({entry.flipped_percent:.3f} %)",
-        f"{entry.equal_payloads} of {entry.images}",
-        f"{entry.same_top1} of {entry.images}",
-        percent(entry.top1_percent),
-        _interval(entry.top1_interval_percent),
-        "" if loss is None else f"{loss:.2f}",
-        _interval(entry.top1_loss_interval_points, digits=2),
-    )
-
-
-def _interval(interval: Interval | None, digits: int = 1) -> str:
-    return "" if interval is None else f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"

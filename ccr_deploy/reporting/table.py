@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ccr_deploy.core.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ccr_deploy.core.metrics import Interval
+
+_Entry = TypeVar("_Entry")
 
 
 @dataclass(frozen=True)
@@ -20,14 +28,42 @@ class Table:
     note: str = ""
     warning: str = ""
 
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        entries: Iterable[_Entry],
+        columns: Sequence[tuple[str, Callable[[_Entry], str]]],
+        note: str = "",
+        warning: str = "",
+    ) -> Table:
+        """A row for each entry.
+
+        Args:
+            title: its heading.
+            entries: what the rows are about.
+            columns: the name of each, and what it says of an entry.
+            note: below the table.
+            warning: see the class.
+        """
+        rows = tuple(tuple(cell(entry) for _, cell in columns) for entry in entries)
+        return cls(title, tuple(name for name, _ in columns), rows, note, warning)
+
     def __post_init__(self) -> None:
         """Escape what a file's names may smuggle into a terminal or a report."""
-        shown = {
-            "title": printable(self.title),
-            "columns": tuple(map(printable, self.columns)),
-            "rows": tuple(tuple(map(printable, row)) for row in self.rows),
-            "note": printable(self.note),
-            "warning": printable(self.warning),
-        }
-        for name, value in shown.items():
-            object.__setattr__(self, name, value)
+        for name, value in list(vars(self).items()):
+            object.__setattr__(self, name, _shown(value))
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 -- a text, or tuples of texts
+    return printable(value) if isinstance(value, str) else tuple(map(_shown, value))
+
+
+def number(value: float | None, digits: int, unit: str = "") -> str:
+    """A number as a cell, which is empty where there is none."""
+    return "" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def interval_text(interval: Interval | None, digits: int) -> str:
+    """An interval as a cell, which is empty where there is none."""
+    return "" if interval is None else f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.models.iterations import named_iterations
 from ccr_deploy.reporting.precision_tables import accuracy_table
-from ccr_deploy.reporting.table import Table
+from ccr_deploy.reporting.table import Table, interval_text, number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from ccr_deploy.benchmarking.results import BenchmarkReport, Timing
-    from ccr_deploy.core.metrics import Interval
+    from ccr_deploy.benchmarking.results import BenchmarkReport, Subject, Timing
     from ccr_deploy.export.description import ModelDescription
     from ccr_deploy.verification.gates import Gate
-    from ccr_deploy.verification.results import ChainAccuracy, CodeParity, LogitParity, VerificationReport
+    from ccr_deploy.verification.results import CodeParity, LogitParity, VerificationReport
 
 _NO_RESULT = "–"
 
@@ -36,41 +35,39 @@ def verification_tables(report: VerificationReport) -> list[Table]:
                 "smallest cosine",
                 "same top-1",
             ),
-            rows=(
-                *(_code_row(parity) for parity in report.codes),
-                *(_logit_row(parity) for parity in report.logits),
-            ),
+            rows=(*map(_code_row, report.codes), *map(_logit_row, report.logits)),
             note="graph: the ONNX graph, run node by node as written; engine: what the target runs; "
             "classifier: on PyTorch's codes; chain: on its own encoder's codes",
         )
     ]
     if report.accuracies:
         tables.append(
-            Table(
-                title="Accuracy",
-                columns=("chain", "images", "top-1", "95 % interval", "top-5"),
-                rows=tuple(_accuracy_row(accuracy) for accuracy in report.accuracies),
+            Table.of(
+                "Accuracy",
+                report.accuracies,
+                [
+                    ("chain", lambda accuracy: accuracy.chain),
+                    ("images", lambda accuracy: str(accuracy.images)),
+                    ("top-1", lambda accuracy: number(accuracy.top1_percent, 1, " %")),
+                    ("95 % interval", lambda accuracy: interval_text(accuracy.top1_interval_percent, 1)),
+                    ("top-5", lambda accuracy: number(accuracy.top5_percent, 1, " %")),
+                ],
                 note=f"interval bootstrapped over {report.accuracies[0].groups} groups of images",
             )
         )
     if report.calibration and report.calibration.accuracies:
         tables.append(accuracy_table(report.calibration))
-    tables.append(
-        Table(
-            title="Gates",
-            columns=("gate", "limit", "found", "verdict"),
-            rows=tuple(
-                (
-                    f"{gate.level}: {gate.gate}",
-                    f"{gate.limit:g}",
-                    f"{gate.found:.6g}",
-                    "pass" if gate.passed else "FAIL",
-                )
-                for gate in report.gates
-            ),
-        )
+    gates = Table.of(
+        "Gates",
+        report.gates,
+        [
+            ("gate", lambda gate: f"{gate.level}: {gate.gate}"),
+            ("limit", lambda gate: f"{gate.limit:g}"),
+            ("found", lambda gate: f"{gate.found:.6g}"),
+            ("verdict", lambda gate: "pass" if gate.passed else "FAIL"),
+        ],
     )
-    return tables
+    return [*tables, gates]
 
 
 def gate_table(gates: Sequence[Gate[Any]]) -> Table:
@@ -86,22 +83,23 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
     """One table of timings; a row for each competitor."""
     machine = report.machine
     has_gpu = any(timing.device_memory_mib is not None for timing in report.timings)
+    columns: list[tuple[str, Callable[[Timing], str]]] = [
+        ("what", lambda timing: f"{timing.subject}: {timing.competitor}"),
+        ("p50 ms", lambda timing: number(timing.latency_ms_p50, 2)),
+        ("p90 ms", lambda timing: number(timing.latency_ms_p90, 2)),
+        ("p99 ms", lambda timing: number(timing.latency_ms_p99, 2)),
+        ("images/s", lambda timing: number(timing.images_per_second, 1)),
+        ("peak MiB", lambda timing: number(timing.peak_memory_mib, 0)),
+        ("GPU MiB", lambda timing: number(timing.device_memory_mib, 0)),
+        ("speed-up", lambda timing: speedup_cells(timing)[0]),
+        ("95 % interval", lambda timing: speedup_cells(timing)[1]),
+    ]
     return [
-        Table(
-            title=f"Speed, batch {report.batch}, {report.threads} threads"
+        Table.of(
+            f"Speed, batch {report.batch}, {report.threads} threads"
             + (" (unreliable)" if report.unreliable_reasons else ""),
-            columns=(
-                "what",
-                "p50 ms",
-                "p90 ms",
-                "p99 ms",
-                "images/s",
-                "peak MiB",
-                *(["GPU MiB"] if has_gpu else []),
-                "speed-up",
-                "95 % interval",
-            ),
-            rows=tuple(_timing_row(timing, has_gpu) for timing in report.timings),
+            report.timings,
+            [column for column in columns if has_gpu or column[0] != "GPU MiB"],
             note=f"{report.rounds} rounds in turn, a process each, on {machine.gpu or machine.processor}, "
             "speed-up: against PyTorch eager"
             + "".join(f"; left out: {reason}" for reason in report.left_out),
@@ -121,32 +119,16 @@ def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) 
     """One row a stage: parity, accuracy and speed-up of the target's engines."""
     code = next(parity for parity in verification.codes if parity.level == "engine")
     logits = {parity.stage: parity for parity in verification.logits if parity.level == "engine"}
-    engines = {engine.stage: engine for engine in verification.engines}
-    precision = {stage: engine.precision.upper() for stage, engine in engines.items()}
+    precisions = {engine.stage: engine.precision.upper() for engine in verification.engines}
     timings = {timing.subject: timing for timing in benchmark.timings if timing.is_target}
-    rows = [
-        (
-            "encoder",
-            precision["encoder"],
-            _share(code.equal_payloads, code.images, "payloads equal"),
-            "",
-            *_speed(timings.get("encoder")),
-        ),
-        (
-            "classifier",
-            precision["classifier"],
-            f"cosine {_cosine(logits['classifier'].min_cosine)}",
-            "",
-            *_speed(timings.get("classifier")),
-        ),
-        (
-            "chain",
-            "",
-            _share(logits["chain"].same_top1, logits["chain"].images, "answers equal"),
-            _accuracy_change(verification.accuracies),
-            *_speed(timings.get("chain")),
-        ),
-    ]
+    chain = logits["chain"]
+    top1 = {accuracy.chain: accuracy.top1_percent for accuracy in verification.accuracies}
+    change = f"{top1['pytorch']:.1f} % → {top1['engine']:.1f} %" if top1 else ""
+    found: tuple[tuple[Subject, str, str], ...] = (
+        ("encoder", f"{code.equal_payloads} of {code.images} payloads equal", ""),
+        ("classifier", f"cosine {logits['classifier'].min_cosine:.6f}", ""),
+        ("chain", f"{chain.same_top1} of {chain.images} answers equal", change),
+    )
     return Table(
         title="Engines against PyTorch eager",
         columns=(
@@ -158,7 +140,10 @@ def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) 
             "speed-up",
             "95 % interval",
         ),
-        rows=tuple(rows),
+        rows=tuple(
+            (stage, precisions.get(stage, ""), parity, accuracy, *_speed(timings.get(stage)))
+            for stage, parity, accuracy in found
+        ),
         note=f"{verification.image_count} images; target {verification.target}; "
         f"parity: {'every gate holds' if verification.passed else 'A GATE FAILED'}",
         warning=f"speed: {line}" if (line := unreliable_line(benchmark.unreliable_reasons)) else "",
@@ -177,33 +162,8 @@ def _logit_row(parity: LogitParity) -> tuple[str, ...]:
         "",
         "",
         f"{parity.max_difference:.2g}",
-        _cosine(parity.min_cosine),
+        f"{parity.min_cosine:.6f}",
         str(parity.same_top1),
-    )
-
-
-def _accuracy_row(accuracy: ChainAccuracy) -> tuple[str, ...]:
-    interval = accuracy.top1_interval_percent
-    return (
-        accuracy.chain,
-        str(accuracy.images),
-        f"{accuracy.top1_percent:.1f} %",
-        f"{interval.low:.1f} – {interval.high:.1f}",
-        f"{accuracy.top5_percent:.1f} %",
-    )
-
-
-def _timing_row(timing: Timing, has_gpu: bool) -> tuple[str, ...]:
-    held = timing.device_memory_mib
-    return (
-        f"{timing.subject}: {timing.competitor}",
-        f"{timing.latency_ms_p50:.2f}",
-        f"{timing.latency_ms_p90:.2f}",
-        f"{timing.latency_ms_p99:.2f}",
-        f"{timing.images_per_second:.1f}",
-        f"{timing.peak_memory_mib:.0f}",
-        *(["" if held is None else f"{held:.0f}"] if has_gpu else []),
-        *speedup_cells(timing),
     )
 
 
@@ -211,30 +171,13 @@ def speedup_cells(timing: Timing) -> tuple[str, str]:
     """Return a speed-up and its interval as cells; dashes if the run was unreliable."""
     if timing.speedup is None or timing.speedup_interval is None:
         return _NO_RESULT, _NO_RESULT
-    return f"{timing.speedup:.2f}", _interval(timing.speedup_interval)
+    return f"{timing.speedup:.2f}", interval_text(timing.speedup_interval, 2)
 
 
 def _speed(timing: Timing | None) -> tuple[str, str, str]:
     if timing is None:
         return "", "", ""
     return f"{timing.latency_ms_p50:.2f}", *speedup_cells(timing)
-
-
-def _accuracy_change(accuracies: Sequence[ChainAccuracy]) -> str:
-    top1 = {accuracy.chain: accuracy.top1_percent for accuracy in accuracies}
-    return f"{top1['pytorch']:.1f} % → {top1['engine']:.1f} %" if top1 else ""
-
-
-def _interval(interval: Interval) -> str:
-    return f"{interval.low:.2f} – {interval.high:.2f}"
-
-
-def _share(part: int, whole: int, what: str) -> str:
-    return f"{part} of {whole} {what}"
-
-
-def _cosine(value: float) -> str:
-    return f"{value:.6f}"
 
 
 def description_table(descriptions: Sequence[ModelDescription]) -> Table:
@@ -244,35 +187,21 @@ def description_table(descriptions: Sequence[ModelDescription]) -> Table:
         for model in descriptions
         if model.trained_iterations is not None
     ]
-    return Table(
-        title="Models",
-        columns=(
-            "model",
-            "image",
-            "T",
-            "cut",
-            "parameters",
-            "encoder GMAC",
-            "hoisted",
-            "classifier GMAC",
-            "code bytes",
-            "bits/pixel",
-        ),
-        rows=tuple(
-            (
-                model.name,
-                f"{model.image_height}x{model.image_width}",
-                str(model.iterations),
-                model.cut or "none",
-                f"{model.parameters:,}",
-                _giga(model.encoder_macs_plain),
-                _giga(model.encoder_macs),
-                _giga(model.classifier_macs),
-                str(model.code_bytes),
-                f"{model.bits_per_pixel:.3f}",
-            )
-            for model in descriptions
-        ),
+    return Table.of(
+        "Models",
+        descriptions,
+        [
+            ("model", lambda model: model.name),
+            ("image", lambda model: f"{model.image_height}x{model.image_width}"),
+            ("T", lambda model: str(model.iterations)),
+            ("cut", lambda model: model.cut or "none"),
+            ("parameters", lambda model: f"{model.parameters:,}"),
+            ("encoder GMAC", lambda model: number(model.encoder_macs_plain / 1e9, 3)),
+            ("hoisted", lambda model: number(model.encoder_macs / 1e9, 3)),
+            ("classifier GMAC", lambda model: number(model.classifier_macs / 1e9, 3)),
+            ("code bytes", lambda model: str(model.code_bytes)),
+            ("bits/pixel", lambda model: number(model.bits_per_pixel, 3)),
+        ],
         note="".join(trained)
         + "multiply-accumulates of one image over all T iterations; hoisted: what no iteration changes is "
         "computed once; a baseline's classifier includes its decoder",
@@ -281,16 +210,13 @@ def description_table(descriptions: Sequence[ModelDescription]) -> Table:
 
 def layer_table(model: ModelDescription) -> Table:
     """One row a layer."""
-    return Table(
-        title=f"Layers of {model.name}",
-        columns=("layer", "parameters", "MMAC"),
-        rows=tuple(
-            (layer.name, f"{layer.parameters:,}", f"{layer.macs / 1e6:,.1f}" if layer.macs else "–")
-            for layer in model.layers
-        ),
+    return Table.of(
+        f"Layers of {model.name}",
+        model.layers,
+        [
+            ("layer", lambda layer: layer.name),
+            ("parameters", lambda layer: f"{layer.parameters:,}"),
+            ("MMAC", lambda layer: f"{layer.macs / 1e6:,.1f}" if layer.macs else "–"),
+        ],
         note="millions of multiply-accumulates over all T iterations, hoisted",
     )
-
-
-def _giga(macs: int) -> str:
-    return f"{macs / 1e9:.3f}"

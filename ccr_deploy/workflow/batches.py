@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 
 from ccr_deploy.errors import WrongUsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.targets.resolved import ResolvedTarget
+
+_Item = TypeVar("_Item")
 
 UNBOUND_BATCH = 4
 """For engines that take any batch.
@@ -40,3 +43,10 @@ def batch_size(asked: int | None, built: Mapping[Stage, ResolvedTarget], stages:
             )
     usual = [profile.opt if profile else UNBOUND_BATCH for profile in profiles.values()]
     return asked or min(usual, default=UNBOUND_BATCH)
+
+
+def in_batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Up to `size` items at once, in their order; none is taken before its batch is asked for."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch

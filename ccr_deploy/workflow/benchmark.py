@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -25,8 +25,9 @@ from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from ccr_deploy.backends.options import BackendOptions
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
@@ -95,89 +96,69 @@ def benchmark_bundle(
     )
 
 
-@dataclass(frozen=True)
-class _Reference:
-    """A way to run the bundle's weights in PyTorch."""
+def _competitor(
+    name: str,
+    factory: EngineFactory,
+    *stages: Stage,
+    options: BackendOptions | None = None,
+    schedule: Schedule | None = None,
+    is_target: bool = False,
+) -> Competitor:
+    """The engines of stages that run one after the other, by the target's options unless others are given."""
+    engines = [factory.build(stage, schedule)[0] for stage in stages]
+    paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
+    return Competitor(name, is_target, options or factory.target.options, paths)
 
-    name: str
-    factory: EngineFactory
-    options: PyTorchOptions
 
-    def competitor(self, *stages: Stage) -> Competitor:
-        engines = [self.factory.build(stage)[0] for stage in stages]
-        paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
-        return Competitor(self.name, False, self.options, paths)
+def _references(bundle: Bundle, factory: EngineFactory) -> list[Callable[..., Competitor]]:
+    """The ways to run stages of the bundle's weights in PyTorch, on the target's device and threads.
 
-
-def _references(bundle: Bundle, factory: EngineFactory) -> list[_Reference]:
-    """PyTorch eager first: what speed-ups are over. It gets the target's device and threads."""
+    PyTorch eager comes first: what speed-ups are over.
+    """
     if not factory.target.uses_gpu:
+        reference = EngineFactory(bundle, REFERENCE_TARGET, factory.store)
         options = PyTorchOptions(threads=factory.target.options.threads)
-        return [_Reference("PyTorch eager", EngineFactory(bundle, REFERENCE_TARGET, factory.store), options)]
+        return [partial(_competitor, "PyTorch eager", reference, options=options)]
     reference = EngineFactory(bundle, GPU_REFERENCE_TARGET, factory.store)
     as_users_run_it = PyTorchOptions(device="cuda", tf32=True)  # PyTorch's own default
-    tuned: Literal["max-autotune"] = "max-autotune"
+    tuned = replace(as_users_run_it, compile_mode="max-autotune")
     return [
-        _Reference("PyTorch eager", reference, as_users_run_it),
-        _Reference(f"torch.compile {tuned}", reference, replace(as_users_run_it, compile_mode=tuned)),
+        partial(_competitor, "PyTorch eager", reference, options=as_users_run_it),
+        partial(_competitor, f"torch.compile {tuned.compile_mode}", reference, options=tuned),
     ]
 
 
 def _competitors(
-    bundle: Bundle, references: list[_Reference], factory: EngineFactory, left_out: list[str]
+    bundle: Bundle, references: list[Callable[..., Competitor]], factory: EngineFactory, left_out: list[str]
 ) -> dict[Subject, list[Competitor]]:
     library = factory.target.backend
 
-    def competitor(
-        name: str,
-        maker: EngineFactory,
-        *stages: Stage,
-        schedule: Schedule | None = None,
-        is_target: bool = False,
-    ) -> Competitor:
-        engines = [maker.build(stage, schedule)[0] for stage in stages]
-        paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
-        return Competitor(name, is_target, factory.target.options, paths)
-
-    def pytorch(*stages: Stage) -> list[Competitor]:
-        return [reference.competitor(*stages) for reference in references]
-
-    def engines_of(*stages: Stage) -> list[Competitor]:
-        """The target's engines, then the other precisions."""
+    def racing(*stages: Stage) -> list[Competitor]:
+        """PyTorch, then the target's engines, then the other precisions."""
         own = list(dict.fromkeys(factory.precision(stage) for stage in stages))
         order = f" {factory.target.schedule}" if stages == ("encoder",) else ""
         others = [
-            competitor(f"{library} {precision}{order}", factory.with_precision(precision), *stages)
+            _competitor(f"{library} {precision}{order}", factory.with_precision(precision), *stages)
             for precision in built_precisions(bundle, factory)
             if own != [precision]
         ]
-        return [competitor(f"{library} {' + '.join(own)}{order}", factory, *stages, is_target=True), *others]
+        target = _competitor(f"{library} {' + '.join(own)}{order}", factory, *stages, is_target=True)
+        return [*(reference(*stages) for reference in references), target, *others]
 
     def other_schedules() -> Iterator[Competitor]:
         name = f"{library} {factory.precision('encoder')}"
-        for schedule in _encoder_schedules(bundle, factory):
-            if schedule == factory.target.schedule:
+        own = factory.graph_record("encoder")
+        for graph in bundle.manifest.graphs:
+            if (graph.stage, graph.precision) != (own.stage, own.precision) or graph.schedule == own.schedule:
                 continue
             try:
-                yield competitor(f"{name} {schedule}", factory, "encoder", schedule=schedule)
+                yield _competitor(f"{name} {graph.schedule}", factory, "encoder", schedule=graph.schedule)
             except EngineError as error:  # a backend that cannot run one schedule may run the target's
                 left_out.append(str(error))
 
-    chain = engines_of("encoder", "classifier")
+    chain = racing("encoder", "classifier")
     if bundle.manifest.baseline:
-        chain.append(replace(references[0].competitor("baseline"), name="conventional, PyTorch eager"))
-        chain.append(competitor(f"conventional, {library}", factory, "baseline"))
-    return {
-        "encoder": [*pytorch("encoder"), *engines_of("encoder"), *other_schedules()],
-        "classifier": [*pytorch("classifier"), *engines_of("classifier")],
-        "chain": [*pytorch("encoder", "classifier"), *chain],
-    }
-
-
-def _encoder_schedules(bundle: Bundle, factory: EngineFactory) -> list[Schedule]:
-    precision = factory.graph_record("encoder").precision
-    return [
-        graph.schedule
-        for graph in bundle.manifest.graphs
-        if graph.stage == "encoder" and graph.precision == precision and graph.schedule
-    ]
+        chain.append(replace(references[0]("baseline"), name="conventional, PyTorch eager"))
+        chain.append(_competitor(f"conventional, {library}", factory, "baseline"))
+    encoder = [*racing("encoder"), *other_schedules()]
+    return {"encoder": encoder, "classifier": racing("classifier"), "chain": chain}

@@ -20,7 +20,8 @@ from ccr_deploy.engines.verdict import (
     fastest_within_budget,
     without_speedup,
 )
-from ccr_deploy.errors import CcrDeployError, EngineError, WrongUsageError
+from ccr_deploy.errors import EngineError, WrongUsageError
+from ccr_deploy.workflow.doctor import obstacle
 from ccr_deploy.workflow.engines import built_precisions
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.benchmarking.results import Subject
-    from ccr_deploy.bundle.accuracy import PrecisionAccuracy
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
@@ -86,34 +86,39 @@ def build_engines(
     if precision == "auto" or lacks_graphs:
         bundle = _calibrated(bundle, images, progress)
         factory = EngineFactory(bundle, target, store, names)
-    weighable = _weighable(bundle, factory) if precision == "auto" else None
-    is_timed = timing and _runs_here(factory)
+    calibration = bundle.manifest.calibration
+    recorded = {entry.precision: entry for entry in calibration.accuracies} if calibration else {}
+    high_precision = calibration.high_precision if calibration else ()
+    weighable = [
+        entry
+        for entry in built_precisions(bundle, factory)
+        if precision == "auto" and (entry == "fp32" or entry in recorded)
+    ]
+    is_timed = timing and not obstacle(factory.backend.check_runs_here)
     built = []
     for stage in stages:
         asked = factory.precision(stage)
         if stage == "baseline" or (asked == "fp32" and not weighable):
-            built.append(_build(factory, stage, rebuild, progress))
+            built.append(BuiltEngine(*factory.build(stage, rebuild=rebuild, progress=progress)))
             continue
         compared = weighable or ((_compared_with(bundle, factory, asked), asked) if is_timed else (asked,))
+        required = None if weighable else asked
         entries, refused = _build_each(
-            factory,
-            stage,
-            compared,
-            required=None if weighable else asked,
-            rebuild=rebuild,
-            progress=progress,
+            factory, stage, compared, required=required, rebuild=rebuild, progress=progress
         )
         if not timing and entries[asked].engine.sidecar.verdict:
             built.append(replace(entries[asked], verdict=entries[asked].engine.sidecar.verdict))
             continue
-        candidates, unreliable = (
-            _timed(factory, stage, entries, progress) if is_timed else (_untimed(bundle, tuple(entries)), ())
+        timed, unreliable = _timed(factory, stage, entries, progress) if is_timed else ({}, ())
+        candidates = tuple(
+            Candidate(precision=entry, timing=timed.get(entry), accuracy=recorded.get(entry))
+            for entry in entries
         )
         kept = fastest_within_budget(candidates, accuracy_budget_points).precision if weighable else asked
         verdict = Verdict(
             precision=kept,
             accuracy_budget_points=accuracy_budget_points,
-            high_precision=_high_precision(bundle) if PRECISIONS[kept].is_calibrated else (),
+            high_precision=high_precision if PRECISIONS[kept].is_calibrated else (),
             candidates=tuple(map(without_speedup, candidates)) if unreliable else candidates,
             refused=refused,
             unreliable_reasons=unreliable,
@@ -144,43 +149,10 @@ def _calibrated(bundle: Bundle, images: Path | None, progress: Progress) -> Bund
     return calibrate_bundle(bundle, images, CalibrationRecipe(), progress=progress).bundle
 
 
-def _weighable(bundle: Bundle, factory: EngineFactory) -> list[EnginePrecision]:
-    """The precisions that can be built and whose accuracy is known."""
-    return [
-        precision
-        for precision in built_precisions(bundle, factory)
-        if precision == "fp32" or _recorded(bundle, precision)
-    ]
-
-
-def _runs_here(factory: EngineFactory) -> bool:
-    try:
-        factory.backend.check_runs_here()
-    except CcrDeployError:
-        return False
-    return True
-
-
 def _compared_with(bundle: Bundle, factory: EngineFactory, precision: EnginePrecision) -> EnginePrecision:
     """What an engine of a precision must be faster than: for INT8 that is FP16, where the device has it."""
     built = built_precisions(bundle, factory)
     return next((other for other in PRECISIONS[precision].compared_with if other in built), "fp32")
-
-
-def _recorded(bundle: Bundle, precision: EnginePrecision) -> PrecisionAccuracy | None:
-    calibration = bundle.manifest.calibration
-    accuracies = calibration.accuracies if calibration else ()
-    return next((entry for entry in accuracies if entry.precision == precision), None)
-
-
-def _high_precision(bundle: Bundle) -> tuple[str, ...]:
-    calibration = bundle.manifest.calibration
-    return calibration.high_precision if calibration else ()
-
-
-def _build(factory: EngineFactory, stage: Stage, rebuild: bool, progress: Progress) -> BuiltEngine:
-    engine, built_now = factory.build(stage, rebuild=rebuild, progress=progress)
-    return BuiltEngine(engine, built_now)
 
 
 def _build_each(
@@ -200,7 +172,8 @@ def _build_each(
     built, refused = {}, []
     for precision in precisions:
         try:
-            built[precision] = _build(factory.with_precision(precision), stage, rebuild, progress)
+            own = factory.with_precision(precision)
+            built[precision] = BuiltEngine(*own.build(stage, rebuild=rebuild, progress=progress))
         except EngineError as error:  # noqa: PERF203 -- a build takes seconds
             is_last_hope = required is None and not built and precision == precisions[-1]
             if precision == required or is_last_hope:
@@ -211,35 +184,18 @@ def _build_each(
 
 def _timed(
     factory: EngineFactory, stage: Stage, entries: Mapping[EnginePrecision, BuiltEngine], progress: Progress
-) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
+) -> tuple[dict[EnginePrecision, CandidateTiming], tuple[str, ...]]:
     """A stage's engines in several precisions, timed in turn at batch 1, and what makes that unreliable."""
-    target = factory.target
+    options = factory.target.options
     competitors = [
-        Competitor(precision, False, target.options, ((entry.engine.path, precision),))
+        Competitor(precision, False, options, ((entry.engine.path, precision),))
         for precision, entry in entries.items()
     ]
     subject: Subject = "classifier" if stage == "classifier" else "encoder"
     run = race(subject, competitors, batch=1, rounds=ROUNDS, progress=progress)
     found = timings(subject, run.samples, 1)
-    threads = thread_count(target.options.threads)
-    candidates = tuple(
-        Candidate(
-            precision=precision,
-            timing=CandidateTiming(
-                latency_ms_p50=timing.latency_ms_p50,
-                speedup=timing.speedup,
-                speedup_interval=timing.speedup_interval,
-            ),
-            accuracy=_recorded(factory.bundle, precision),
-        )
+    timed = {
+        precision: CandidateTiming(timing.latency_ms_p50, timing.speedup, timing.speedup_interval)
         for precision, timing in zip(entries, found, strict=True)
-    )
-    return candidates, unreliable_reasons(threads, [run.contention], found)
-
-
-def _untimed(bundle: Bundle, precisions: tuple[EnginePrecision, ...]) -> tuple[Candidate, ...]:
-    """What is known of engines that cannot run here."""
-    return tuple(
-        Candidate(precision=precision, timing=None, accuracy=_recorded(bundle, precision))
-        for precision in precisions
-    )
+    }
+    return timed, unreliable_reasons(thread_count(options.threads), [run.contention], found)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ccr_deploy.core.stages import ChainStage
     from ccr_deploy.data.images import ImageItem
     from ccr_deploy.quantization.recipe import CalibrationRecipe
+    from ccr_deploy.workflow.precision_cost import CalibratedModels
 
 SENSITIVITY_IMAGES = 128
 
@@ -113,8 +114,8 @@ def calibrate_bundle(
         stages=stages,
     )
     judged = list_folder(bundle, held_out) if held_out else rest
+    description = str(held_out) if held_out else f"{images}, other groups than those calibrated on"
     held_out_pictures = ReadablePictures(bundle, _spread(judged, recipe.held_out_samples))
-    description = printable(str(held_out) if held_out else f"{images}, other groups than those calibrated on")
     result = _add_calibrated(graphs, table, held_out_pictures, description, progress)
     unreadable = (*pictures.unreadable, *held_out_pictures.unreadable)
     return Calibration(result, table, unreadable, tuple(ranked(sensitivity)))
@@ -153,7 +154,7 @@ def calibrate_from_table(
     table = replace(table, high_precision=graphs.checked_layers(kept))
     items = list_folder(bundle, held_out) if held_out else []
     pictures = ReadablePictures(bundle, _spread(items, recipe.held_out_samples))
-    result = _add_calibrated(graphs, table, pictures, printable(str(held_out or "")), progress)
+    result = _add_calibrated(graphs, table, pictures, str(held_out or ""), progress)
     return Calibration(result, table, tuple(pictures.unreadable), ())
 
 
@@ -164,17 +165,16 @@ def _divide(items: list[ImageItem], samples: int, folder: Path) -> tuple[list[Im
             f"{folder}: {len(items)} pictures, {samples} were asked for: "
             f"give --samples {len(items)}, or more pictures"
         )
-    groups = sorted({item.group for item in items})
-    by_group: dict[str, list[ImageItem]] = {group: [] for group in groups}
+    by_group: dict[str, list[ImageItem]] = {}
     for item in items:
-        by_group[item.group].append(item)
+        by_group.setdefault(item.group, []).append(item)
+    groups = sorted(by_group)
     drawn: list[ImageItem] = []
-    taken: set[str] = set()
     for index in np.random.default_rng(0).permutation(len(groups)):
         if len(drawn) >= samples:
             break
-        taken.add(groups[index])
         drawn.extend(by_group[groups[index]])
+    taken = {item.group for item in drawn}
     return _spread(drawn, samples), [item for item in items if item.group not in taken]
 
 
@@ -228,7 +228,7 @@ def _add_calibrated(
 ) -> Bundle:
     """Converts every FP32 graph, measures, and replaces the bundle's table, its graphs and accuracies."""
     bundle = graphs.bundle
-    models = {}
+    models: CalibratedModels = {}
     with progress.task("quantizing", len(CALIBRATED) * len(graphs.fp32)) as advance:
         for precision in CALIBRATED:
             for graph in graphs.fp32:
@@ -241,13 +241,7 @@ def _add_calibrated(
                     table.high_precision,
                 )
                 advance(1)
-    calibrated = {
-        precision: {
-            stage: models[precision, stage, graphs.collected(stage).schedule] for stage in CHAIN_STAGES
-        }
-        for precision in CALIBRATED
-    }
-    accuracies = measure_accuracies(graphs, calibrated, held_out, progress) if held_out.items else ()
+    accuracies = measure_accuracies(graphs, models, held_out, progress) if held_out.items else ()
     with writing_bundle(bundle.path) as writer:
         if (bundle.path / MANIFEST).read_bytes() != graphs.manifest_file:
             raise BundleError(f"{bundle.path}: another command changed it meanwhile: calibrate again")
@@ -263,7 +257,7 @@ def _add_calibrated(
         calibration = CalibrationRecord(
             table=writer.add("calibration", ".json", lambda path: path.write_text(text, encoding="utf-8")),
             high_precision=table.high_precision,
-            images=description,
+            images=printable(description),
             accuracies=accuracies,
         )
         others = [graph for graph in bundle.manifest.graphs if graph.precision not in CALIBRATED]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccr_deploy.codec.payload import decode_payload
-from ccr_deploy.data.images import load_image
+from ccr_deploy.data.images import jpeg_bytes
 from ccr_deploy.errors import PayloadError
 from ccr_deploy.runtime import Classifier, Encoder
-from ccr_deploy.workflow.batches import batch_size
-from ccr_deploy.workflow.sources import is_payload, read_payload_bytes
+from ccr_deploy.workflow.batches import batch_size, in_batches
+from ccr_deploy.workflow.sources import contract_image, is_payload, read_payload_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,6 +38,11 @@ class Answer:
     payload_bytes: int
     prediction: Prediction
 
+    @property
+    def jpeg_bytes(self) -> int | None:
+        """What a JPEG of the picture's pixels would take; None for a payload."""
+        return None if self.image is None else jpeg_bytes(self.image)
+
 
 def classify_files(
     bundle: Bundle,
@@ -61,6 +66,7 @@ def classify_files(
         ImageError: a picture cannot be used.
         PayloadError: a payload is damaged or speaks another contract; the message names its file.
     """
+    contract = bundle.manifest.contract
     payload_files = {file.path for file in files if is_payload(file.path)}
     needs_encoder = any(file.path not in payload_files for file in files)
     stages: list[Stage] = ["encoder", "classifier"] if needs_encoder else ["classifier"]
@@ -68,15 +74,12 @@ def classify_files(
     with ExitStack() as stack:
         classifier = stack.enter_context(Classifier.load(bundle, target, store))
         encoder = stack.enter_context(Encoder.load(bundle, target, store)) if needs_encoder else None
-        for start in range(0, len(files), at_once):
-            paths = [file.path for file in files[start : start + at_once]]
-            images = {
-                path: _load(path, bundle.manifest.contract) for path in paths if path not in payload_files
-            }
+        for paths in in_batches([file.path for file in files], at_once):
+            images = {path: contract_image(path, contract) for path in paths if path not in payload_files}
             made: dict[Path, bytes] = {}
             if encoder and images:
                 made = dict(zip(images, encoder.encode(np.stack(list(images.values()))), strict=True))
-            payloads = [made.get(path) or read_payload_file(path, bundle.manifest.contract) for path in paths]
+            payloads = [made.get(path) or read_payload_file(path, contract) for path in paths]
             predictions = classifier.classify(payloads)
             for path, payload, prediction in zip(paths, payloads, predictions, strict=True):
                 yield Answer(path, images.get(path), len(payload), prediction)
@@ -95,7 +98,3 @@ def read_payload_file(path: Path, contract: CodeContract) -> bytes:
     except PayloadError as error:
         raise PayloadError(f"{path}: {error}") from error
     return payload
-
-
-def _load(path: Path, contract: CodeContract) -> npt.NDArray[np.uint8]:
-    return load_image(path, contract.preprocessing, contract.image_height, contract.image_width)

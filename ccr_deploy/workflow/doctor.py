@@ -63,7 +63,7 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Looks at this machine; every library that a target needs is loaded for it."""
-    gpu_obstacle = _obstacle(find_gpu)
+    gpu_obstacle = obstacle(find_gpu)
     gpu = None if gpu_obstacle else find_gpu()
     return Diagnosis(
         ccr_deploy=__version__,
@@ -87,13 +87,12 @@ def default_target() -> str:
 
     Backends come in the registry's order: TensorRT for this very GPU first.
     """
-    if _obstacle(find_gpu):
+    if obstacle(find_gpu):
         return CPU_TARGET
-    loaded = ((name, load_target(name)) for name in target_files())
-    targets = [(name, target) for name, target in loaded if target.uses_gpu and not target.is_reference]
+    targets = [(name, load_target(name)) for name in target_files()]
     preference = list(BACKENDS)
     for name, target in sorted(targets, key=lambda entry: preference.index(entry[1].backend)):
-        if not _obstacle(lambda: _backend_here(name, target).check_runs_here()):  # noqa: B023
+        if target.uses_gpu and not target.is_reference and not _run_obstacle(name, target):
             return name
     return CPU_TARGET
 
@@ -102,9 +101,13 @@ def _fit(name: str, target: Target) -> TargetFit:
     return TargetFit(
         target=name,
         description=target.description,
-        build_obstacle=_obstacle(lambda: _backend_here(name, target).check_builds_here()),
-        run_obstacle=_obstacle(lambda: _backend_here(name, target).check_runs_here()),
+        build_obstacle=obstacle(lambda: _backend_here(name, target).check_builds_here()),
+        run_obstacle=_run_obstacle(name, target),
     )
+
+
+def _run_obstacle(name: str, target: Target) -> str | None:
+    return obstacle(lambda: _backend_here(name, target).check_runs_here())
 
 
 def _backend_here(name: str, target: Target) -> Backend:
@@ -114,8 +117,8 @@ def _backend_here(name: str, target: Target) -> Backend:
     return backend
 
 
-def _obstacle(check: Callable[[], object]) -> str | None:
-    """What a check complains of; None where it does not."""
+def obstacle(check: Callable[[], object]) -> str | None:
+    """Return what a check complains of; None where it does not."""
     try:
         check()
     except CcrDeployError as error:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ccr_deploy.codec.payload import SUFFIX
-from ccr_deploy.core.atomic import write_atomically
-from ccr_deploy.data.images import fit_image, load_image
+from ccr_deploy.core.atomic import write_atomically, writing
+from ccr_deploy.data.images import fit_image
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
+from ccr_deploy.workflow.batches import in_batches
+from ccr_deploy.workflow.sources import contract_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -74,13 +75,11 @@ def encode_pictures(
         CcrDeployError: a payload cannot be written.
     """
     contract = encoder.contract
-    size = contract.image_height, contract.image_width
-
-    def items() -> Iterator[Item]:
-        for picture, path in zip(pictures, paths, strict=True):
-            yield str(picture.path), path, load_image(picture.path, contract.preprocessing, *size)
-
-    return _written(encoder, items(), batch)
+    items = (
+        (str(picture.path), path, contract_image(picture.path, contract))
+        for picture, path in zip(pictures, paths, strict=True)
+    )
+    return _written(encoder, items, batch)
 
 
 def encode_video(encoder: Encoder, video: Video, folder: Path, batch: int) -> Iterator[Encoded]:
@@ -108,17 +107,10 @@ def encode_video(encoder: Encoder, video: Video, folder: Path, batch: int) -> It
 
 
 def _written(encoder: Encoder, items: Iterable[Item], batch: int) -> Iterator[Encoded]:
-    remaining = iter(items)
-    while part := list(islice(remaining, batch)):
+    for part in in_batches(items, batch):
         payloads = encoder.encode(np.stack([image for _, _, image in part]))
         for (source, path, _), payload in zip(part, payloads, strict=True):
-            _write(path, payload)
+            with writing(path, CcrDeployError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, payload)
             yield Encoded(source, path, len(payload))
-
-
-def _write(path: Path, payload: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, payload)
-    except OSError as error:
-        raise CcrDeployError(f"{path}: cannot be written ({error.strerror or error})") from error

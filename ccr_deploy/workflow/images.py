@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccr_deploy.core.printable import printable
-from ccr_deploy.data.images import list_images, load_image, load_images
+from ccr_deploy.data.images import ImageItem, list_images
 from ccr_deploy.errors import CalibrationError, ImageError
 from ccr_deploy.verification.answers import BATCH
 from ccr_deploy.verification.verify import ImageSet
+from ccr_deploy.workflow.batches import in_batches
+from ccr_deploy.workflow.sources import contract_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.data.images import ImageItem
 
 MAX_UNREADABLE_PERCENT = 5
 """More pictures than this that cannot be decoded say that the folder is not what it should be."""
@@ -28,15 +29,10 @@ MAX_UNREADABLE_PERCENT = 5
 
 def sample_images(bundle: Bundle) -> ImageSet:
     """The bundle's own few images."""
-    manifest = bundle.manifest
-    paths = [bundle.file(sample.file) for sample in manifest.samples]
-    return ImageSet(
-        description="the bundle's samples",
-        batches=_load_batches(bundle, paths),
-        names=tuple(path.name for path in paths),
-        labels=tuple(sample.label for sample in manifest.samples),
-        groups=tuple(path.name for path in paths),
-    )
+    samples = bundle.manifest.samples
+    names = [sample.file.name for sample in samples]
+    items = [ImageItem(bundle.file(sample.file), sample.label, sample.file.name) for sample in samples]
+    return _image_set(bundle, "the bundle's samples", items, names)
 
 
 def folder_images(bundle: Bundle, folder: Path) -> ImageSet:
@@ -46,10 +42,19 @@ def folder_images(bundle: Bundle, folder: Path) -> ImageSet:
         ImageError: there are none, or one cannot be used.
     """
     items = list_folder(bundle, folder)
+    names = [printable(str(item.path.relative_to(folder))) for item in items]
+    return _image_set(bundle, printable(str(folder)), items, names)
+
+
+def _image_set(
+    bundle: Bundle, description: str, items: Sequence[ImageItem], names: Sequence[str]
+) -> ImageSet:
+    contract = bundle.manifest.contract
+    images = (contract_image(item.path, contract) for item in items)
     return ImageSet(
-        description=printable(str(folder)),
-        batches=_load_batches(bundle, [item.path for item in items]),
-        names=tuple(printable(str(item.path.relative_to(folder))) for item in items),
+        description=description,
+        batches=map(np.stack, in_batches(images, BATCH)),
+        names=tuple(names),
         labels=tuple(item.label for item in items),
         groups=tuple(item.group for item in items),
     )
@@ -79,22 +84,17 @@ class ReadablePictures:
         Raises:
             CalibrationError: more than `MAX_UNREADABLE_PERCENT` of the pictures cannot be read.
         """
-        contract = self.bundle.manifest.contract
-        batch: list[npt.NDArray[np.uint8]] = []
+        return map(np.stack, in_batches(self._readable(), size))
+
+    def _readable(self) -> Iterator[npt.NDArray[np.uint8]]:
         for item in self.items:
             try:
-                batch.append(
-                    load_image(item.path, contract.preprocessing, contract.image_height, contract.image_width)
-                )
+                image = contract_image(item.path, self.bundle.manifest.contract)
             except ImageError as error:
                 self._skip(error)
                 continue
             self.read.append(item)
-            if len(batch) == size:
-                yield np.stack(batch)
-                batch = []
-        if batch:
-            yield np.stack(batch)
+            yield image
 
     def _skip(self, error: ImageError) -> None:
         self.unreadable.append(str(error))
@@ -103,11 +103,3 @@ class ReadablePictures:
                 f"{len(self.unreadable)} of {len(self.items)} pictures cannot be used, more than "
                 f"{MAX_UNREADABLE_PERCENT} %; the last: {error}"
             ) from error
-
-
-def _load_batches(bundle: Bundle, paths: Sequence[Path]) -> Iterator[npt.NDArray[np.uint8]]:
-    contract = bundle.manifest.contract
-    for start in range(0, len(paths), BATCH):
-        yield load_images(
-            paths[start : start + BATCH], contract.preprocessing, contract.image_height, contract.image_width
-        )

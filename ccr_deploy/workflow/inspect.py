@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.base import BuiltFrom
@@ -21,15 +20,7 @@ if TYPE_CHECKING:
     from ccr_deploy.engines.sidecar import Sidecar
 
 
-@dataclass(frozen=True)
-class Inspected:
-    """One of the two things that can be inspected."""
-
-    engine: Sidecar | None = None
-    payload: PayloadHeader | None = None
-
-
-def inspect_file(path: Path) -> Inspected:
+def inspect_file(path: Path) -> Sidecar | PayloadHeader:
     """An engine's sidecar, after the engine was checked against it, or a payload's header.
 
     Raises:
@@ -38,12 +29,12 @@ def inspect_file(path: Path) -> Inspected:
     """
     if is_payload(path):
         try:
-            return Inspected(payload=read_payload(read_payload_bytes(path))[0])
+            return read_payload(read_payload_bytes(path))[0]
         except PayloadError as error:
             raise PayloadError(f"{path}: {error}") from error
     sidecar = read_sidecar(path)
     check_hash(path, sidecar, sha256_of(path))
-    return Inspected(engine=sidecar)
+    return sidecar
 
 
 def reproduce(sidecar: Sidecar, engine: Path, bundle: Bundle) -> list[str]:

@@ -25,25 +25,23 @@ if TYPE_CHECKING:
 
     from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.accuracy import PrecisionAccuracy
-    from ccr_deploy.core.precisions import EnginePrecision, Precision
+    from ccr_deploy.core.precisions import EnginePrecision, Precision, PrecisionRow
     from ccr_deploy.core.progress import Progress
-    from ccr_deploy.core.stages import ChainStage
+    from ccr_deploy.core.stages import ChainStage, Schedule
     from ccr_deploy.quantization.table import StageTable
     from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
     from ccr_deploy.workflow.images import ReadablePictures
 
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
+    CalibratedModels = dict[tuple[Precision, ChainStage, Schedule | None], ir.Model]
 
 BATCH = 8
 """Pictures that go through a graph together; at 224x224 more would only take more memory."""
 
 
 def measure_accuracies(
-    graphs: CalibratedGraphs,
-    calibrated: Mapping[Precision, Mapping[ChainStage, ir.Model]],
-    pictures: ReadablePictures,
-    progress: Progress,
+    graphs: CalibratedGraphs, calibrated: CalibratedModels, pictures: ReadablePictures, progress: Progress
 ) -> tuple[PrecisionAccuracy, ...]:
     """Every precision on held-out pictures, computed from the graphs on this CPU.
 
@@ -55,25 +53,22 @@ def measure_accuracies(
     """
 
     def graph(precision: Precision, stage: ChainStage) -> ir.Model:
-        if precision in calibrated:
-            return calibrated[precision][stage]
-        return load_model(graphs.bundle, graphs.sibling(graphs.collected(stage), precision))
+        fp32 = graphs.collected(stage)
+        made = calibrated.get((precision, stage, fp32.schedule))
+        return made or load_model(graphs.bundle, graphs.sibling(fp32, precision))
 
-    models = {
-        row.name: {stage: emulate(graph(row.emulated_graph, stage), row.name) for stage in CHAIN_STAGES}
-        for row in PRECISIONS.values()
-    }
-    codes: dict[EnginePrecision, list[Bytes]] = {precision: [] for precision in models}
-    logits: dict[EnginePrecision, list[Floats]] = {precision: [] for precision in models}
+    def runners(row: PrecisionRow) -> list[Runner]:
+        models = (emulate(graph(row.emulated_graph, stage), row.name) for stage in CHAIN_STAGES)
+        return [stack.enter_context(model_runner(model)) for model in models]
+
+    codes: dict[EnginePrecision, list[Bytes]] = {precision: [] for precision in PRECISIONS}
+    logits: dict[EnginePrecision, list[Floats]] = {precision: [] for precision in PRECISIONS}
     with ExitStack() as stack, progress.task("measuring accuracy", len(pictures.items)) as advance:
-        runners = {
-            precision: {stage: stack.enter_context(model_runner(model)) for stage, model in stages.items()}
-            for precision, stages in models.items()
-        }
+        chains = {row.name: runners(row) for row in PRECISIONS.values()}
         for images in pictures.batches(BATCH):
-            for precision, stages in runners.items():
-                codes[precision].append(_encode(stages["encoder"], images))
-                logits[precision].append(_classify(stages["classifier"], codes[precision][-1]))
+            for precision, (encoder, classifier) in chains.items():
+                codes[precision].append(_encode(encoder, images))
+                logits[precision].append(_classify(classifier, codes[precision][-1]))
             advance(len(images))
     return tuple(
         compare_precisions(
@@ -85,7 +80,7 @@ def measure_accuracies(
             labels=[item.label for item in pictures.read],
             groups=[item.group for item in pictures.read],
         )
-        for precision in models
+        for precision in PRECISIONS
     )
 
 
@@ -125,15 +120,17 @@ def measure_sensitivity(
 
 def _encode(encoder: Runner, images: Bytes) -> Bytes:
     """The codes ``uint8 [N, bytes]`` of images ``uint8 [N, H, W, 3]``."""
-    codes = [encoder.infer({"image": batch})["code"] for batch in _batches(images)]
+    codes = [
+        encoder.infer({"image": batch})["code"]
+        for batch in np.split(images, range(BATCH, len(images), BATCH))
+    ]
     return np.concatenate(codes).astype(np.uint8, copy=False)
 
 
 def _classify(classifier: Runner, codes: Bytes) -> Floats:
     """The logits ``[N, classes]`` of codes ``uint8 [N, bytes]``."""
-    logits = [classifier.infer({"code": batch})["logits"] for batch in _batches(codes)]
+    logits = [
+        classifier.infer({"code": batch})["logits"]
+        for batch in np.split(codes, range(BATCH, len(codes), BATCH))
+    ]
     return np.concatenate(logits).astype(np.float32, copy=False)
-
-
-def _batches(array: Bytes) -> list[Bytes]:
-    return [array[start : start + BATCH] for start in range(0, len(array), BATCH)]

@@ -12,9 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from ccr_deploy.benchmarking.results import BenchmarkReport
-from ccr_deploy.core import records
 from ccr_deploy.core.atomic import write_atomically
-from ccr_deploy.core.records import convert
+from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.core.untrusted import parse_json, read_bytes
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
 from ccr_deploy.verification.results import VerificationReport
@@ -34,11 +33,6 @@ _MARKS = {
 """What the beginning of each file holds if it was written here."""
 _HEAD_BYTES = 4096
 _Report = TypeVar("_Report", VerificationReport, BenchmarkReport)
-
-
-def to_json(report: VerificationReport | BenchmarkReport) -> str:
-    """A report as JSON text."""
-    return records.to_json(report, nan=True) + "\n"
 
 
 def check_report_folder(folder: Path) -> None:
@@ -68,7 +62,8 @@ def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) ->
     try:
         check_report_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / _FILES[type(report)], to_json(report).encode())
+        content = f"{to_json(report, nan=True)}\n"
+        write_atomically(folder / _FILES[type(report)], content.encode())
         verification = _read(folder, VerificationReport, report)
         benchmark = _read(folder, BenchmarkReport, report)
         summary = summary_table(verification, benchmark) if verification and benchmark else None

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.codec.payload import MAGIC, SUFFIX
 from ccr_deploy.core.untrusted import open_regular, read_bytes
-from ccr_deploy.data.images import SUFFIXES
+from ccr_deploy.data.images import SUFFIXES, load_image
 from ccr_deploy.errors import ImageError, WrongUsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
+    import numpy as np
+    import numpy.typing as npt
+
+    from ccr_deploy.codec.contract import CodeContract
 
 MAX_PAYLOAD_BYTES = 64 << 20
 """More than the largest image's code takes."""
@@ -27,22 +31,37 @@ class SourceFile:
     name: Path
 
 
-def list_pictures(paths: Sequence[Path]) -> list[SourceFile]:
-    """The pictures that were named, and those in the folders that were, sorted by path.
+def list_sources(paths: Sequence[Path], *, with_payloads: bool = False) -> list[SourceFile]:
+    """The pictures (and payloads) that were named, and those in the folders that were, sorted by path.
 
     Raises:
-        ImageError: a file or folder is missing, or a folder has no picture.
+        ImageError: a file or folder is missing, or a folder has none.
     """
-    return _list(paths, SUFFIXES, "pictures")
+    suffixes = SUFFIXES | {SUFFIX} if with_payloads else SUFFIXES
+    found: list[SourceFile] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(
+                entry for entry in path.rglob("*") if entry.suffix.lower() in suffixes and entry.is_file()
+            )
+            if not inside:
+                what = "pictures or payloads" if with_payloads else "pictures"
+                raise ImageError(f"{path}: no {what} in it ({', '.join(sorted(suffixes))})")
+            found += [SourceFile(entry, entry.relative_to(path)) for entry in inside]
+        elif path.exists():
+            found.append(SourceFile(path, Path(path.name)))
+        else:
+            raise ImageError(f"{path}: no such file")
+    return found
 
 
-def list_pictures_and_payloads(paths: Sequence[Path]) -> list[SourceFile]:
-    """The same with payloads.
+def contract_image(path: Path, contract: CodeContract) -> npt.NDArray[np.uint8]:
+    """Load a picture's file as an image that a contract is about: ``uint8 [H, W, 3]``.
 
     Raises:
-        ImageError: a file or folder is missing, or a folder has neither.
+        ImageError: it cannot be used.
     """
-    return _list(paths, SUFFIXES | {SUFFIX}, "pictures or payloads")
+    return load_image(path, contract.preprocessing, contract.image_height, contract.image_width)
 
 
 def is_payload(path: Path) -> bool:
@@ -68,20 +87,3 @@ def read_payload_bytes(path: Path) -> bytes:
         return read_bytes(path, MAX_PAYLOAD_BYTES)
     except OSError as error:
         raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _list(paths: Sequence[Path], suffixes: Collection[str], what: str) -> list[SourceFile]:
-    found: list[SourceFile] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(
-                entry for entry in path.rglob("*") if entry.suffix.lower() in suffixes and entry.is_file()
-            )
-            if not inside:
-                raise ImageError(f"{path}: no {what} in it ({', '.join(sorted(suffixes))})")
-            found += [SourceFile(entry, entry.relative_to(path)) for entry in inside]
-        elif path.exists():
-            found.append(SourceFile(path, Path(path.name)))
-        else:
-            raise ImageError(f"{path}: no such file")
-    return found

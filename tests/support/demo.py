@@ -75,17 +75,22 @@ def trained_checkpoint(shared: Shared) -> Checkpoint:
 @pytest.fixture(scope="session")
 def calibrated_demo(trained_checkpoint: Checkpoint, shared: Shared) -> CalibratedDemo:
     """Every schedule in FP32, FP16 and INT8. Tests read it; those that change one copy it first."""
+    from ccr_deploy.export.exporter import export_bundle
+    from ccr_deploy.quantization.converters import CONVERTERS
     from ccr_deploy.quantization.recipe import CalibrationRecipe
     from ccr_deploy.workflow.calibrate import calibrate_bundle
-    from ccr_deploy.workflow.export import export_with_fp16
     from training.data.textures import load_photos, write_calibration_images, write_test_images
 
     def calibrate(folder: Path) -> CalibratedDemo:
         photos = load_photos()
         write_test_images(photos, 48, folder / "images")
         write_calibration_images(photos, 48, folder / "calibration")
-        exported = export_with_fp16(
-            trained_checkpoint, folder / "bundle", schedules=SCHEDULES, images=folder / "images"
+        exported = export_bundle(
+            trained_checkpoint,
+            folder / "bundle",
+            schedules=SCHEDULES,
+            images=folder / "images",
+            converters=CONVERTERS,
         )
         recipe = CalibrationRecipe(samples=64, held_out_samples=320)
         calibration = calibrate_bundle(

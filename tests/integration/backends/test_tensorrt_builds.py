@@ -35,19 +35,20 @@ from ccr_deploy.engines.loading import load_engine
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import EngineError, WrongUsageError
+from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.export.to_onnx import to_onnx
 from ccr_deploy.export.uint8_io import EncoderGraph
 from ccr_deploy.export.unroll import unroll
 from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
 from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
 from ccr_deploy.models.presets import preset
+from ccr_deploy.quantization.converters import CONVERTERS
 from ccr_deploy.quantization.fp16 import cast
 from ccr_deploy.quantization.int8 import to_int8
 from ccr_deploy.quantization.quantizers import layers, quantized_activations
 from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.quantization.table import StageTable, TensorRange
 from ccr_deploy.workflow.calibrate import calibrate_bundle
-from ccr_deploy.workflow.export import export_with_fp16
 from ccr_deploy.workflow.graphs import load_model
 from ccr_deploy.workflow.inspect import reproduce
 from tests.support.cli_runner import run
@@ -98,7 +99,13 @@ def calibrated_preset(
     for number, path in enumerate(sorted(calibrated_demo.pictures.rglob("*.png"))[:8]):
         (pictures / f"{number}.png").write_bytes(path.read_bytes())
     checkpoint = untrained_checkpoint(config)
-    exported = export_with_fp16(checkpoint, folder / "bundle", schedules=schedules, images=pictures)
+    exported = export_bundle(
+        checkpoint,
+        folder / "bundle",
+        schedules=schedules,
+        images=pictures,
+        converters=CONVERTERS,
+    )
     return calibrate_bundle(exported, pictures, CalibrationRecipe(samples=8)).bundle
 
 
