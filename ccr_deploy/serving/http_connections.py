@@ -271,6 +271,7 @@ class Connection(HttpToolsProtocol):
         elif self.flow.read_paused or (self._in_head and self._waits):
             self._allow(times.head)  # it is the server that is not done with what came before
         else:
-            late = ("request line and headers", times.head) if self._in_head else ("request", times.request)
-            message = "the {} did not arrive within {} s".format(*late)
+            what = "request line and headers" if self._in_head else "request"
+            seconds = times.head if self._in_head else times.request
+            message = f"the {what} did not arrive within {seconds} s"
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "too slow", message)
