@@ -97,9 +97,8 @@ def process_tree_seconds(root: int) -> float:
     ticks: dict[int, int] = {}
     for folder in _PROCESSES.glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ended meanwhile: its parent has its ticks
-            fields = (
-                (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            )
+            line = (folder / "stat").read_text(encoding="utf-8", errors="replace")
+            fields = line.rpartition(")")[2].split()
             parents[int(folder.name)] = int(fields[_PARENT])
             ticks[int(folder.name)] = sum(map(int, fields[_TIMES]))
 
@@ -113,12 +112,9 @@ def process_tree_seconds(root: int) -> float:
 
 def _read_system_times(usable: Collection[int]) -> tuple[float | None, float | None]:
     """Busy and stolen seconds of the usable cores."""
-    try:
-        lines = (_PROCESSES / "stat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None, None
     names = {f"cpu{number}" for number in usable}
-    rows = [[int(ticks) for ticks in line.split()[1:9]] for line in lines if line.split()[0] in names]
+    lines = (line.split() for line in _lines(_PROCESSES / "stat"))
+    rows = [[int(ticks) for ticks in line[1:9]] for line in lines if line[0] in names]
     if not rows:  # some sandboxes count nothing by core
         return None, None
     second = os.sysconf("SC_CLK_TCK")
@@ -126,10 +122,13 @@ def _read_system_times(usable: Collection[int]) -> tuple[float | None, float | N
     return sum(sum(row[:3]) + sum(row[5:7]) for row in rows) / second, sum(row[7] for row in rows) / second
 
 
-def _read_throttled_seconds() -> float | None:
+def _lines(file: Path) -> list[str]:
     try:
-        lines = _CGROUP_STATISTICS.read_text(encoding="ascii").splitlines()
+        return file.read_text(encoding="ascii").splitlines()
     except OSError:
-        return None
-    counters = dict(line.split() for line in lines)
+        return []
+
+
+def _read_throttled_seconds() -> float | None:
+    counters = dict(line.split() for line in _lines(_CGROUP_STATISTICS))
     return int(counters["throttled_usec"]) / 1e6 if "throttled_usec" in counters else None

@@ -19,8 +19,6 @@ from ccr_deploy.engines.loading import load_engine
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import numpy.typing as npt
 
     from ccr_deploy.core.child_process import Owner
@@ -69,21 +67,13 @@ class Failed(Record, frozen=True, tag=True):
 _Answer = TypeVar("_Answer", Loaded, Turn)
 
 
-class Worker:
+class Worker(ChildProcess):
     """A competitor's process. A context manager, so that none outlives the benchmark."""
 
     def __init__(self, competitor: Competitor, batch: int) -> None:
+        super().__init__("ccr_deploy.benchmarking")
         self.competitor = competitor
-        self._process = ChildProcess("ccr_deploy.benchmarking")
-        self._send(Start(competitor, batch))
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self._process.__exit__(kind, error, trace)
+        self.send(Start(competitor, batch))
 
     def wait_until_loaded(self) -> str:
         """Waits for the engines to be loaded and warm, and returns the backend's version.
@@ -99,19 +89,24 @@ class Worker:
         Raises:
             EngineError: it failed or its process ended.
         """
-        self._send(runs)
+        self.send(runs)
         return self._answer(Turn, TURN_SECONDS)
 
-    def _send(self, message: object) -> None:
+    def send(self, message: object) -> None:
+        """Sends a message.
+
+        Raises:
+            EngineError: the process ended; the message names the competitor.
+        """
         try:
-            self._process.send(message)
+            super().send(message)
         except ProcessEndedError as error:
             raise EngineError(f"{self.competitor.name}: {error}") from None
 
     def _answer(self, kind: type[_Answer], seconds: float) -> _Answer:
         name = self.competitor.name
         try:
-            answer: _Answer | Failed = self._process.receive(kind | Failed, seconds)
+            answer: _Answer | Failed = self.receive(kind | Failed, seconds)
         except TimeoutError:
             raise EngineError(f"{name}: gave no answer within {seconds:.0f} s") from None
         except ProcessEndedError as error:
@@ -144,9 +139,7 @@ def serve(owner: Owner) -> None:
                 return time.perf_counter_ns() - started
 
             def device_memory_mib() -> float | None:
-                held = [
-                    runner.device_memory_mib for runner in runners if runner.device_memory_mib is not None
-                ]
+                held = [mib for runner in runners if (mib := runner.device_memory_mib) is not None]
                 return sum(held) if held else None
 
             run()

@@ -99,59 +99,54 @@ class Manifest(Record, frozen=True):
     def __post_init__(self) -> None:
         checked_iterations(self.trained_iterations)
         model, contract = self.model, self.contract
-        if (model.image_height, model.image_width, model.iterations, model.encoder.code_channels) != (
-            contract.image_height,
-            contract.image_width,
-            contract.iterations,
-            contract.code_channels,
-        ):
+        agreed = (contract.image_height, contract.image_width, contract.iterations, contract.code_channels)
+        if agreed != (model.image_height, model.image_width, model.iterations, model.encoder.code_channels):
             raise ValueError("model and contract name different image sizes, iterations or code channels")
         classes = model.classifier.classes
         if self.class_names and len(self.class_names) != classes:
             raise ValueError(f"{len(self.class_names)} class names for {classes} classes")
-        labels = [sample.label for sample in self.samples if sample.label is not None]
-        if wrong := [label for label in labels if not 0 <= label < classes]:
-            raise ValueError(f"a sample's label is {wrong[0]}, there are {classes} classes")
+        for sample in self.samples:
+            if sample.label is not None and not 0 <= sample.label < classes:
+                raise ValueError(f"a sample's label is {sample.label}, there are {classes} classes")
         contract.preprocessing.check_covers(contract.image_height, contract.image_width)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """A line for each network that runs with a T that was not trained."""
-        networks: list[tuple[str, Manifest | BaselineRecord]] = [("checkpoint", self)]
-        if self.baseline:
-            networks.append(("baseline", self.baseline))
         lines = (
             untrained_warning(name, network.model.iterations, network.trained_iterations)
-            for name, network in networks
+            for name, network in (("checkpoint", self), ("baseline", self.baseline))
+            if network
         )
-        return tuple(line for line in lines if line)
+        return tuple(filter(None, lines))
 
     def class_name(self, label: int) -> str:
         """The class's name, or its number where the checkpoint had no names."""
         return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
+    def network(self, stage: Stage) -> Manifest | BaselineRecord:
+        """The network that a stage belongs to."""
+        return self.baseline if stage == "baseline" and self.baseline else self
+
     def input_shapes(self, stage: Stage) -> dict[str, tuple[int, ...]]:
         """The shapes of a stage's inputs behind the batch, by name."""
         if stage == "classifier":
             return {"code": (self.contract.code_bytes,)}
-        model = self.baseline.model if stage == "baseline" and self.baseline else self.model
+        model = self.network(stage).model
         return {"image": (model.image_height, model.image_width, 3)}
 
     def reference_hash(self, stage: Stage) -> str:
         """What the PyTorch reference of a stage is made of: weights, configuration and preprocessing."""
-        network = self.baseline if stage == "baseline" and self.baseline else self
+        network = self.network(stage)
         parts = (network.weights.sha256, network.model, self.contract.preprocessing)
         return hashlib.sha256(canonical_json(parts)).hexdigest()
 
     def files(self) -> list[FileRecord]:
         """Every file that belongs to the bundle."""
-        return [
-            self.weights,
-            *([self.baseline.weights] if self.baseline else []),
-            *([self.calibration.table] if self.calibration else []),
-            *(graph.file for graph in self.graphs),
-            *(sample.file for sample in self.samples),
-        ]
+        baseline = self.baseline.weights if self.baseline else None
+        table = self.calibration.table if self.calibration else None
+        graphs, samples = (graph.file for graph in self.graphs), (sample.file for sample in self.samples)
+        return [self.weights, *filter(None, (baseline, table)), *graphs, *samples]
 
 
 def parse_manifest(text: bytes, path: Path) -> Manifest:
@@ -164,9 +159,7 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
     manifest = parse_versioned_json(
         Manifest, text, path, version=SCHEMA_VERSION, error=BundleError, remedy=REMEDY
     )
-    if manifest.contract_id != manifest.contract.contract_id:
-        raise BundleError(
-            f"{path}: field contract_id: {manifest.contract_id}, its contract has "
-            f"{manifest.contract.contract_id}"
-        )
+    stated, found = manifest.contract_id, manifest.contract.contract_id
+    if stated != found:
+        raise BundleError(f"{path}: field contract_id: {stated}, its contract has {found}")
     return manifest

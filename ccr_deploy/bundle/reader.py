@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.bundle.manifest import MANIFEST, FileRecord, GraphRecord, Manifest, parse_manifest
 from ccr_deploy.core.precisions import PRECISIONS
-from ccr_deploy.core.untrusted import open_regular, read_bytes
+from ccr_deploy.core.untrusted import open_regular, read_bytes, reading
 from ccr_deploy.errors import BundleError, WrongUsageError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from ccr_deploy.core.precisions import Precision
     from ccr_deploy.core.stages import Schedule, Stage
+
+_COPY_AGAIN = "export or copy the bundle again"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,16 @@ class Bundle:
             WrongUsageError: there is no bundle at `path`.
             BundleError: the manifest is damaged or of another version.
         """
-        return cls(path, parse_manifest(_read_manifest(path), path / MANIFEST))
+        manifest = path / MANIFEST
+        with reading(manifest, BundleError):
+            try:
+                text = read_bytes(manifest)
+            except (FileNotFoundError, NotADirectoryError):
+                raise WrongUsageError(
+                    f"{path}: no bundle there (no {MANIFEST}): "
+                    f"make one with ccr-deploy export --checkpoint FILE {path}"
+                ) from None
+        return cls(path, parse_manifest(text, manifest))
 
     def file(self, record: FileRecord) -> Path:
         """The path of one of the bundle's files, after its SHA-256 was checked.
@@ -72,14 +83,12 @@ class Bundle:
             BundleError: the file is missing or not the one that the manifest names.
         """
         path = self._check_size(record)
-        try:
+        with reading(path, BundleError):
             found = sha256_of(path)
-        except OSError as error:
-            raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
         if found != record.sha256:
             raise BundleError(
                 f"{path}: damaged: its SHA-256 begins {found[:12]}, the manifest says {record.sha256[:12]}: "
-                "export or copy the bundle again"
+                f"{_COPY_AGAIN}"
             )
         return path
 
@@ -89,9 +98,8 @@ class Bundle:
         Raises:
             WrongUsageError: the bundle has none; the message says how to add it.
         """
-        for graph in self.manifest.graphs:
-            if (graph.stage, graph.precision, graph.schedule) == (stage, precision, schedule):
-                return graph
+        if graph := self._graphs.get((stage, precision, schedule)):
+            return graph
         wanted = " ".join(filter(None, (precision, schedule, stage)))
         raise WrongUsageError(
             f"{self.path}: no {wanted} graph in it: {self._how_to_add(stage, precision, schedule)}"
@@ -102,15 +110,15 @@ class Bundle:
         stages = {graph.stage for graph in self.manifest.graphs if graph.precision == precision}
         return {"encoder", "classifier"} <= stages
 
+    @property
+    def _graphs(self) -> dict[tuple[Stage, Precision, Schedule | None], GraphRecord]:
+        return {(graph.stage, graph.precision, graph.schedule): graph for graph in self.manifest.graphs}
+
     def _how_to_add(self, stage: Stage, precision: Precision, schedule: Schedule | None) -> str:
         """What puts a missing graph into the bundle."""
         if stage == "baseline":
             return "export it again with --baseline CHECKPOINT"
-        has_fp32 = any(
-            graph.stage == stage and graph.precision == "fp32" and graph.schedule == schedule
-            for graph in self.manifest.graphs
-        )
-        if not has_fp32:
+        if (stage, "fp32", schedule) not in self._graphs:
             return f"export it again with --schedule {schedule}"
         if PRECISIONS[precision].is_calibrated:
             return f"on the workstation, run ccr-deploy calibrate {self.path} --images DIR"
@@ -121,36 +129,14 @@ class Bundle:
         try:
             status = path.stat()
         except OSError:
-            raise BundleError(
-                f"{path}: missing, though {MANIFEST} names it: export or copy the bundle again"
-            ) from None
+            raise BundleError(f"{path}: missing, though {MANIFEST} names it: {_COPY_AGAIN}") from None
         if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{path}: not a regular file: export or copy the bundle again")
+            raise BundleError(f"{path}: not a regular file: {_COPY_AGAIN}")
         if status.st_size != record.bytes:
             raise BundleError(
-                f"{path}: {status.st_size} bytes, the manifest says {record.bytes}: "
-                "export or copy the bundle again"
+                f"{path}: {status.st_size} bytes, the manifest says {record.bytes}: {_COPY_AGAIN}"
             )
         return path
-
-
-def _read_manifest(path: Path) -> bytes:
-    """The text of the manifest in a bundle's folder.
-
-    Raises:
-        WrongUsageError: there is no bundle at `path`.
-        BundleError: the manifest cannot be read.
-    """
-    manifest = path / MANIFEST
-    try:
-        return read_bytes(manifest)
-    except (FileNotFoundError, NotADirectoryError):
-        raise WrongUsageError(
-            f"{path}: no bundle there (no {MANIFEST}): "
-            f"make one with ccr-deploy export --checkpoint FILE {path}"
-        ) from None
-    except OSError as error:
-        raise BundleError(f"{manifest}: cannot be read ({error.strerror})") from error
 
 
 def sha256_of(path: Path) -> str:

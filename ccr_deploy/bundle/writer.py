@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.bundle.manifest import MANIFEST, FileRecord, parse_manifest
 from ccr_deploy.bundle.reader import Bundle, sha256_of
-from ccr_deploy.core.atomic import atomic_file, locked_folder
+from ccr_deploy.core.atomic import atomic_file, locked_folder, writing
 from ccr_deploy.core.records import to_json
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.errors import BundleError, WrongUsageError
@@ -40,9 +39,7 @@ class BundleWriter:
         try:
             write(temporary)
             digest = sha256_of(temporary)
-            record = FileRecord(
-                name=f"{stem}.{digest[:12]}{suffix}", sha256=digest, bytes=temporary.stat().st_size
-            )
+            record = FileRecord(f"{stem}.{digest[:12]}{suffix}", digest, temporary.stat().st_size)
             temporary.replace(self.path / record.name)
         finally:
             temporary.unlink(missing_ok=True)
@@ -79,7 +76,7 @@ def writing_bundle(path: Path) -> Iterator[BundleWriter]:
         BundleError: it cannot be written, or another command is writing to it.
     """
     created = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
+    with writing(path, BundleError):
         path.mkdir(parents=True, exist_ok=True)
         with locked_folder(path, BundleError):
             _check_ours(path)
@@ -88,17 +85,14 @@ def writing_bundle(path: Path) -> Iterator[BundleWriter]:
                 yield BundleWriter(path)
             except BaseException:
                 _prune(path, found | _named_files(path))
-                with contextlib.suppress(OSError):  # not empty: the manifest was replaced before the error
+                with suppress(OSError):  # not empty: the manifest was replaced before the error
                     for folder in created:
                         folder.rmdir()
                 raise
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _check_ours(folder: Path) -> None:
-    foreign = sorted(entry.name for entry in folder.iterdir() if not _is_ours(entry))
-    if foreign:
+    if foreign := sorted(entry.name for entry in folder.iterdir() if not _is_ours(entry)):
         raise WrongUsageError(
             f"{folder}: holds something else than a bundle ({', '.join(foreign[:3])}): name another folder"
         )

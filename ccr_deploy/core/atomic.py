@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ccr_deploy.errors import CcrDeployError
 
@@ -45,16 +45,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     old one beside it, in a folder that ends in `.tmp`: the next call puts it back, and clears what others
     have left.
     """
-    prefix = f".{path.name}."
-    with ExitStack() as stack:
-        with folder_lock(path.parent):  # or a folder could be cleared before its owner has locked it
-            for abandoned in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
-                _clear_abandoned(abandoned, path)
-            temporary = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix=prefix, suffix=".tmp", dir=path.parent)
-            )
-            stack.enter_context(folder_lock(Path(temporary)))
-        new, old = Path(temporary) / "new", Path(temporary) / "old"
+
+    def put_back(abandoned: Path) -> None:
+        if (abandoned / "old").is_dir() and not path.exists():
+            (abandoned / "old").replace(path)
+
+    with working_folder(path.parent, f".{path.name}.", ".tmp", put_back) as temporary:
+        new, old = temporary / "new", temporary / "old"
         new.mkdir()
         yield new
         flush(new)
@@ -68,12 +65,30 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             raise
 
 
-def _clear_abandoned(temporary: Path, path: Path) -> None:
-    """Removes a folder that `atomic_folder` made for `path`, if no process holds it any more."""
-    with suppress(OSError), folder_lock(temporary, wait=False):
-        if (temporary / "old").is_dir() and not path.exists():
-            (temporary / "old").replace(path)
-        shutil.rmtree(temporary, ignore_errors=True)
+@contextmanager
+def working_folder(
+    parent: Path, prefix: str, suffix: str, put_back: Callable[[Path], None]
+) -> Iterator[Path]:
+    """Yields a new folder to work in, locked meanwhile; those that nobody has locked any more are cleared.
+
+    A lock ends with its process, however that ends, and holds between containers that share a volume.
+
+    Args:
+        parent: where it is made.
+        prefix: what its name begins with.
+        suffix: what its name ends with.
+        put_back: called with a folder that is about to be cleared, to take out what belongs elsewhere.
+    """
+    with ExitStack() as stack:
+        with folder_lock(parent):  # or a folder could be cleared before its owner has locked it
+            for abandoned in parent.glob(f"{glob.escape(prefix)}*{suffix}"):
+                with suppress(OSError), folder_lock(abandoned, wait=False):
+                    put_back(abandoned)
+                    shutil.rmtree(abandoned, ignore_errors=True)
+            made = tempfile.TemporaryDirectory(prefix=prefix, suffix=suffix, dir=parent)
+            folder = Path(stack.enter_context(made))
+            stack.enter_context(folder_lock(folder))
+        yield folder
 
 
 def flush(path: Path) -> None:
@@ -84,8 +99,8 @@ def flush(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path, error: type[CcrDeployError]) -> Iterator[None]:
-    """Say which file or folder could not be written.
+def writing(path: Path, error: type[CcrDeployError], what: str = "") -> Iterator[None]:
+    """Say which file or folder could not be written, and with `what` what it was for (``"the report "``).
 
     Raises:
         error: the operating system refused something; the message names `path` and says why.
@@ -93,7 +108,7 @@ def writing(path: Path, error: type[CcrDeployError]) -> Iterator[None]:
     try:
         yield
     except OSError as refusal:
-        raise error(f"{path}: cannot be written ({refusal.strerror or refusal})") from refusal
+        raise error(f"{path}: {what}cannot be written ({refusal.strerror or refusal})") from refusal
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import resource
@@ -10,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,7 +20,8 @@ from ccr_deploy.errors import CcrDeployError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
+
+    from typing_extensions import Self
 
 
 class ProcessEndedError(CcrDeployError):
@@ -64,12 +64,10 @@ class ChildProcess:
                 stderr=output,
             )
 
-    def __enter__(self) -> ChildProcess:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
         try:
             self._process.wait(timeout=self._patience_seconds)
@@ -138,7 +136,7 @@ class Owner:
         """Ends this process as soon as its owner is gone, whatever it does then; the owner sends nothing."""
 
         def watch() -> None:
-            with contextlib.suppress(EOFError, OSError):
+            with suppress(EOFError, OSError):
                 self._connection.recv_bytes()
             os._exit(1)
 

@@ -15,10 +15,8 @@ def quota_cores(root: Path = ROOT) -> int | None:
     Version 2 writes microseconds of the quota, or ``max``, and of the period that it is for into one file,
     version 1 into a file each, with -1 for no quota.
     """
-    words = _words(root / "cpu.max") or [
-        *_words(root / "cpu" / "cpu.cfs_quota_us"),
-        *_words(root / "cpu" / "cpu.cfs_period_us"),
-    ]
+    quota_1, period_1 = _words(root / "cpu" / "cpu.cfs_quota_us"), _words(root / "cpu" / "cpu.cfs_period_us")
+    words = _words(root / "cpu.max") or quota_1 + period_1
     if len(words) != 2 or not all(word.isdigit() for word in words) or "0" in words:
         return None
     quota, period = map(int, words)

@@ -7,11 +7,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from msgspec import inspect
 
 _Path = tuple[str, ...]
 _FAILURE = re.compile(r"(?P<problem>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>.*)`)?", re.DOTALL)
@@ -105,24 +104,15 @@ def _at(content: Any, path: _Path) -> Any:  # noqa: ANN401
 
 def _choices(kind: Any, path: _Path) -> list[str]:  # noqa: ANN401
     """Return the choices of the `Literal` at a path."""
-    from msgspec import inspect
-
     kinds = [inspect.type_info(kind)]
     for step in path:
         kinds = [inner for outer in kinds for inner in _inner(outer, step)]
-    alternatives = [single for found in kinds for single in _alternatives(found)]
-    return [
-        str(value)
-        for found in alternatives
-        if isinstance(found, inspect.LiteralType)
-        for value in found.values
-    ]
+    literals = [one for kind in kinds for one in _alternatives(kind) if isinstance(one, inspect.LiteralType)]
+    return [str(value) for literal in literals for value in literal.values]
 
 
 def _inner(kind: inspect.Type, step: str) -> Iterator[inspect.Type]:
     """Yield the types of what is inside a type: one field, or the items of a collection."""
-    from msgspec import inspect
-
     for found in _alternatives(kind):
         if isinstance(found, inspect.StructType) and found.tag_field == step:
             yield inspect.LiteralType((found.tag,))
@@ -137,8 +127,6 @@ def _inner(kind: inspect.Type, step: str) -> Iterator[inspect.Type]:
 
 
 def _alternatives(kind: inspect.Type) -> tuple[inspect.Type, ...]:
-    from msgspec import inspect
-
     if isinstance(kind, inspect.Metadata):
         kind = kind.type
     return kind.types if isinstance(kind, inspect.UnionType) else (kind,)
@@ -153,12 +141,9 @@ def not_finite(content: object) -> FieldError | None:
 def _not_finite(content: object, path: _Path) -> Iterator[_Path]:
     if isinstance(content, float) and not math.isfinite(content):
         yield path
-    elif isinstance(content, dict):
-        for key, value in content.items():
+    elif isinstance(content, dict | list):
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
             yield from _not_finite(value, (*path, str(key)))
-    elif isinstance(content, list):
-        for index, value in enumerate(content):
-            yield from _not_finite(value, (*path, str(index)))
 
 
 def _shown(value: object) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import pip_install
 
-_CUDA_13 = (13, 0), 580
-_CUDA_12 = (12, 2), 535
+CUDA_13 = (13, 0), 580
+CUDA_12 = (12, 2), 535
 """What the wheels for a CUDA need: a driver that serves this CUDA, which is the driver of this version."""
 
 
@@ -37,21 +37,12 @@ class GpuDriver:
             return f"{self.version} ({cuda})"
         return self.version or cuda or "of unknown version"
 
-    def _serves(self, wheels: tuple[tuple[int, int], int]) -> bool:
+    def serves(self, wheels: tuple[tuple[int, int], int]) -> bool:
+        """Whether wheels for a CUDA run, `CUDA_13` or `CUDA_12`."""
         cuda, version = wheels
         if self.cuda:  # a compatibility package serves a newer CUDA than the driver's version tells
             return self.cuda >= cuda
         return version_numbers(self.version or "")[:1] >= (version,)
-
-    @property
-    def serves_cuda_13(self) -> bool:
-        """Whether wheels for CUDA 13 run."""
-        return self._serves(_CUDA_13)
-
-    @property
-    def serves_cuda_12(self) -> bool:
-        """Whether wheels for CUDA 12 run."""
-        return self._serves(_CUDA_12)
 
 
 @dataclass(frozen=True)
@@ -70,9 +61,7 @@ class GpuExtras:
     @property
     def advice(self) -> str:
         """What to do to use the GPU: ``"pip install 'ccr-deploy[tensorrt]' or 'ccr-deploy[cuda]'"``."""
-        if not self.names:
-            return self.reason
-        return pip_install(*self.names)
+        return pip_install(*self.names) if self.names else self.reason
 
 
 def gpu_extras(driver: GpuDriver, python: tuple[int, int], machine: str) -> GpuExtras:
@@ -87,13 +76,13 @@ def gpu_extras(driver: GpuDriver, python: tuple[int, int], machine: str) -> GpuE
     if driver.is_jetson:
         return GpuExtras("tensorrt-system", None, "a Jetson: its JetPack brings TensorRT")
     cuda12 = None if machine == "aarch64" else "cuda12"
-    if driver.serves_cuda_13:
+    if driver.serves(CUDA_13):
         onnxruntime = "cuda" if python >= (3, 11) else cuda12
         return GpuExtras("tensorrt", onnxruntime, f"the driver {driver} takes wheels for CUDA 13")
-    if driver.serves_cuda_12:
-        update = f"those for CUDA 13 need driver {_CUDA_13[1]} or later"
+    if driver.serves(CUDA_12):
+        update = f"those for CUDA 13 need driver {CUDA_13[1]} or later"
         return GpuExtras("tensorrt-cu12", cuda12, f"the driver {driver} takes wheels for CUDA 12; {update}")
-    return GpuExtras(None, None, f"the driver {driver} is older than {_CUDA_12[1]}: update it")
+    return GpuExtras(None, None, f"the driver {driver} is older than {CUDA_12[1]}: update it")
 
 
 @cache
@@ -114,7 +103,7 @@ def read_driver(root: Path, cuda: tuple[int, int] | None) -> GpuDriver | None:
 
 def extras_here() -> GpuExtras:
     """Return the extras that this machine takes; without a driver, those that the newest would take."""
-    driver = find_driver() or GpuDriver(None, _CUDA_13[0])
+    driver = find_driver() or GpuDriver(None, CUDA_13[0])
     return gpu_extras(driver, sys.version_info[:2], platform.machine())
 
 

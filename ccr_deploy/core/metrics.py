@@ -33,12 +33,10 @@ def flipped_bits(packed: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) ->
 
 def cosine_similarities(logits: Floats, other: Floats) -> Floats:
     """The cosine between each two rows of ``[N, classes]``: ``[N]``; 1 where both are zero."""
-    products = (logits.astype(np.float64) * other).sum(axis=1)
-    norms = np.linalg.norm(logits.astype(np.float64), axis=1) * np.linalg.norm(
-        other.astype(np.float64), axis=1
-    )
+    one, two = logits.astype(np.float64), other.astype(np.float64)
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
     same = (logits == other).all(axis=1)
-    return np.where(same, 1.0, products / np.maximum(norms, np.finfo(np.float64).tiny))
+    return np.where(same, 1.0, (one * two).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny))
 
 
 def top_k_hits(logits: Floats, labels: npt.NDArray[np.integer], k: int) -> npt.NDArray[np.bool_]:

@@ -19,6 +19,5 @@ def printable(text: str) -> str:
 
 def _escaped(match: re.Match[str]) -> str:
     character = match.group()
-    if unicodedata.category(character) in _HIDDEN:
-        return character.encode("unicode_escape").decode()
-    return character
+    is_hidden = unicodedata.category(character) in _HIDDEN
+    return character.encode("unicode_escape").decode() if is_hidden else character

@@ -35,8 +35,7 @@ def check_private_folder(folder: Path) -> None:
         found = folder.stat()
     except OSError:
         return
-    problem = sharing_problem(found.st_uid, found.st_mode, os.geteuid())
-    if problem:
+    if problem := sharing_problem(found.st_uid, found.st_mode, os.geteuid()):
         raise EngineError(
             f"{folder}: {problem}, and engines are code: run chmod go-w on a store of yours, choose another "
             f"with --engines, or, on a volume that only your own containers mount, set {SHARED_VARIABLE}=1"

@@ -40,9 +40,8 @@ def processor_device() -> str:
 
     The name alone is not enough: clouds call several generations "Intel(R) Xeon(R) Processor".
     """
-    return (
-        f"{processor_name()}, {' '.join(instruction_sets(processor_flags())) or 'unknown instruction sets'}"
-    )
+    found = " ".join(instruction_sets(processor_flags())) or "unknown instruction sets"
+    return f"{processor_name()}, {found}"
 
 
 def processor_flags() -> frozenset[str]:

@@ -10,12 +10,15 @@ import errno
 import json
 import os
 import stat
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from ccr_deploy.errors import CcrDeployError
 
 MAX_BYTES = 16 << 20
 """The largest record: a manifest with 20,000 class names takes half a megabyte."""
@@ -52,6 +55,19 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than the limit of {limit >> 10} KiB", str(path))
     return content
+
+
+@contextmanager
+def reading(path: Path, error: type[CcrDeployError], remedy: str = "") -> Iterator[None]:
+    """Say which file could not be read, and with `remedy` what to do about it (``": build it again"``).
+
+    Raises:
+        error: the operating system, or `open_regular`, refused it; the message names `path` and says why.
+    """
+    try:
+        yield
+    except OSError as refusal:
+        raise error(f"{path}: cannot be read ({refusal.strerror}){remedy}") from refusal
 
 
 def parse_json(text: bytes) -> object:
@@ -94,8 +110,7 @@ def check_plain(content: object) -> None:
             if isinstance(value, dict | list | tuple):
                 if len(open_levels) > MAX_DEPTH:
                     raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
-                items = chain(value, value.values()) if isinstance(value, dict) else iter(value)
-                open_levels.append(items)
+                open_levels.append(chain(value, value.values() if isinstance(value, dict) else ()))
                 break
             _check_scalar(value)
         else:

@@ -37,13 +37,6 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff",
 # Or Python prints what Pillow logs of a damaged file, beside the one line that says that it is.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-_FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-    "box": Image.Resampling.BOX,
-}
-
 
 def load_image(path: Path, preprocessing: Preprocessing, height: int, width: int) -> npt.NDArray[np.uint8]:
     """The picture at `path` as the encoder's image, ``uint8 [height, width, 3]``.
@@ -121,7 +114,7 @@ def fit_image(
             f"{path}: {image.width}x{image.height} pixels are too thin for a {width}x{height} image"
         )
     if size != image.size:
-        image = image.resize(size, _FILTERS[preprocessing.resize_filter])
+        image = image.resize(size, Image.Resampling[preprocessing.resize_filter.upper()])
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return np.asarray(image.crop((left, top, left + width, top + height)))
 

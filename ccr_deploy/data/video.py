@@ -61,10 +61,8 @@ class Video:
         capture = opencv.VideoCapture(int(self.source) if self.is_camera else self.source)
         try:
             if not capture.isOpened():
-                what = (
-                    "no such camera, or it is in use" if self.is_camera else "not a video that OpenCV reads"
-                )
-                raise ImageError(f"{self.source}: {what}")
+                camera, file = "no such camera, or it is in use", "not a video that OpenCV reads"
+                raise ImageError(f"{self.source}: {camera if self.is_camera else file}")
             yield capture
         finally:
             capture.release()

@@ -46,7 +46,6 @@ def build_source(
     def graph_in(precision: Precision) -> Path:
         return bundle.file(bundle.graph(stage, precision, target.schedule).file)
 
-    graphs = bundle.manifest.graphs
     return BuildSource(
         stage=stage,
         precision=target.precision,
@@ -59,7 +58,7 @@ def build_source(
         weights=lambda: _weights(bundle, stage),
         other_schedules=tuple(
             found.schedule
-            for found in graphs
+            for found in bundle.manifest.graphs
             if (found.stage, found.precision) == (stage, target.graph_precision)
             and found.schedule not in (None, target.schedule)
         ),
@@ -83,8 +82,6 @@ def _samples(bundle: Bundle, stage: Stage) -> Arrays:
 
 
 def _weights(bundle: Bundle, stage: Stage) -> Weights:
-    manifest = bundle.manifest
-    network = manifest.baseline if stage == "baseline" and manifest.baseline else manifest
-    return Weights(
-        bundle.file(network.weights), parameter_prefix(stage), network.model, manifest.contract.preprocessing
-    )
+    network = bundle.manifest.network(stage)
+    preprocessing = bundle.manifest.contract.preprocessing
+    return Weights(bundle.file(network.weights), parameter_prefix(stage), network.model, preprocessing)

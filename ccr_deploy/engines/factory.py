@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
@@ -106,8 +107,7 @@ class EngineFactory:
                 f"{self.bundle.path / graph.file.name}: {row.label} was asked for, but none of its "
                 f"{graph.convolutions} convolutions is quantized: calibrate the bundle again"
             )
-        found = None if rebuild else self.store.find(key, self.backend.suffix)
-        if found:
+        if not rebuild and (found := self.store.find(key, self.backend.suffix)):
             return found, False
         origin = EngineOrigin(
             created_by=f"ccr-deploy {__version__}",
@@ -120,10 +120,8 @@ class EngineFactory:
         with progress.task(f"building {stage} {resolved.precision}", 100) as advance:
             caches = self.store.caches
             source = build_source(self.bundle, stage, resolved, graph_path, caches=caches, advance=advance)
-            built = self.store.build(
-                key, self.backend.suffix, origin, lambda path: self.backend.build(source, path)
-            )
-        return built, True
+            write = partial(self.backend.build, source)
+            return self.store.build(key, self.backend.suffix, origin, write), True
 
     def find(self, stage: Stage, schedule: Schedule | None = None) -> Engine:
         """The stage's engine, checked against its sidecar.

@@ -49,10 +49,9 @@ def find_engine(store: EngineStore, bundle: Bundle, target: str, key: EngineKey,
         WrongUsageError: it was not built yet; the message says how.
         EngineError: the stored engine is damaged.
     """
-    engine = store.find(key, suffix)
-    if engine is None:
-        raise not_built(store, bundle, target, key.stage, key)
-    return engine
+    if engine := store.find(key, suffix):
+        return engine
+    raise not_built(store, bundle, target, key.stage, key)
 
 
 def not_built(

@@ -9,7 +9,7 @@ from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record, canonical_json, parse_versioned_json
 from ccr_deploy.core.stages import Schedule, Stage
-from ccr_deploy.core.untrusted import read_bytes
+from ccr_deploy.core.untrusted import read_bytes, reading
 from ccr_deploy.engines.verdict import Verdict
 from ccr_deploy.errors import EngineError
 from ccr_deploy.targets.resolved import ResolvedTarget
@@ -92,17 +92,12 @@ def read_sidecar(engine: Path) -> Sidecar:
     if not engine.is_file():
         raise EngineError(f"{engine}: missing from its folder: build it again with --no-cache")
     path = sidecar_path(engine)
-    try:
+    if not path.exists():
+        raise EngineError(f"{path}: missing: an engine without its sidecar is not loaded; build it again")
+    remedy = "build it again"
+    with reading(path, EngineError, f": {remedy}"):
         text = read_bytes(path)
-    except FileNotFoundError:
-        raise EngineError(
-            f"{path}: missing: an engine without its sidecar is not loaded; build it again"
-        ) from None
-    except OSError as problem:
-        raise EngineError(f"{path}: cannot be read ({problem.strerror}): build it again") from problem
-    return parse_versioned_json(
-        Sidecar, text, path, version=SCHEMA_VERSION, error=EngineError, remedy="build it again"
-    )
+    return parse_versioned_json(Sidecar, text, path, version=SCHEMA_VERSION, error=EngineError, remedy=remedy)
 
 
 def check_fields(engine: Path, sidecar: Sidecar, expected: Mapping[str, object]) -> None:

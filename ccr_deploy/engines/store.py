@@ -17,12 +17,11 @@ library. The store is its owner's alone (`ccr_deploy.core.private_folder`).
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import shutil
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +30,7 @@ from msgspec.structs import asdict, replace
 
 from ccr_deploy.backends.build_facts import BuildFacts, log_path
 from ccr_deploy.bundle.reader import sha256_of
-from ccr_deploy.core.atomic import folder_lock, write_atomically
+from ccr_deploy.core.atomic import folder_lock, working_folder, write_atomically, writing
 from ccr_deploy.core.private_folder import check_private_folder, make_private_folder
 from ccr_deploy.core.records import Record, convert, to_json
 from ccr_deploy.core.stages import Stage
@@ -51,7 +50,7 @@ from ccr_deploy.errors import EngineError
 from ccr_deploy.targets.resolved import ResolvedTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from ccr_deploy.bundle.reader import Bundle
 
@@ -113,7 +112,7 @@ class EngineStore:
         same = ("stage", "precision", "schedule", "source_hash", "backend")
         found = []
         for path in self.path.glob("*/*.json"):
-            with contextlib.suppress(OSError, ValueError):
+            with suppress(OSError, ValueError):
                 sidecar = convert(Sidecar, read_json(path))
                 if all(getattr(sidecar.key, field) == getattr(key, field) for field in same):
                     found.append((path.stat().st_mtime, sidecar))
@@ -131,9 +130,12 @@ class EngineStore:
                 whatever `write` raises.
         """
         path = self._engine_path(key, suffix)
-        try:
+        with writing(self.path, EngineError, "the engine store "):
             make_private_folder(self.path)
-            with self._building_folder() as folder:
+            with folder_lock(self.path):  # which whoever writes a note or a sidecar holds
+                for unfinished in (*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")):
+                    unfinished.unlink(missing_ok=True)
+            with working_folder(self.path, _BUILDING, "", self._put_back_all) as folder:
                 new = folder / "engine"
                 new.mkdir()
                 engine = new / path.name
@@ -154,10 +156,6 @@ class EngineStore:
                         path.parent.replace(folder / path.parent.name)
                     new.replace(path.parent)
                 self._failed_log(key).unlink(missing_ok=True)
-        except OSError as error:
-            raise EngineError(
-                f"{self.path}: the engine store cannot be written ({error.strerror or error})"
-            ) from error
         return Engine(path, sidecar)
 
     def add_verdict(self, engine: Engine, verdict: Verdict) -> Engine:
@@ -198,9 +196,8 @@ class EngineStore:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise DamagedNoteError(
-                f"{path}: damaged: run ccr-deploy build-engine, which replaces it"
-            ) from error
+            remedy = "run ccr-deploy build-engine, which replaces it"
+            raise DamagedNoteError(f"{path}: damaged: {remedy}") from error
 
     @property
     def caches(self) -> Path:
@@ -223,11 +220,8 @@ class EngineStore:
         return self.path / f"{key.digest}.failed.log"
 
     def _write(self, path: Path, text: str) -> None:
-        try:
-            with folder_lock(self.path):
-                write_atomically(path, f"{text}\n".encode())
-        except OSError as error:
-            raise EngineError(f"{path}: cannot be written ({error.strerror or error})") from error
+        with writing(path, EngineError), folder_lock(self.path):
+            write_atomically(path, f"{text}\n".encode())
 
     def _choice_path(self, bundle: Bundle, target: str) -> Path:
         parts = (bundle.manifest.contract_id, bundle.manifest.weights.sha256, target)
@@ -237,28 +231,13 @@ class EngineStore:
     def _engine_path(self, key: EngineKey, suffix: str) -> Path:
         return self.path / key.digest / f"{key.stage}.{key.precision}{suffix}"
 
-    @contextlib.contextmanager
-    def _building_folder(self) -> Iterator[Path]:
-        """A new folder to build in, locked while it is built in; those that nobody has locked are cleared.
-
-        A lock ends with its process, however that ends, and holds between containers that share a store.
-        """
-        with contextlib.ExitStack() as stack:
-            with folder_lock(self.path):  # or a folder could be cleared before its owner has locked it
-                for abandoned in self.path.glob(f"{_BUILDING}*"):
-                    with contextlib.suppress(OSError), folder_lock(abandoned, wait=False):
-                        for replaced in abandoned.glob(_KEY_FOLDERS):
-                            _put_back_if_missing(replaced, self.path / replaced.name)
-                        shutil.rmtree(abandoned, ignore_errors=True)
-                for unfinished in (*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")):
-                    unfinished.unlink(missing_ok=True)  # whoever writes one holds the store's lock
-                name = stack.enter_context(tempfile.TemporaryDirectory(prefix=_BUILDING, dir=self.path))
-                stack.enter_context(folder_lock(Path(name)))
-            yield Path(name)
+    def _put_back_all(self, abandoned: Path) -> None:
+        for replaced in abandoned.glob(_KEY_FOLDERS):
+            _put_back_if_missing(replaced, self.path / replaced.name)
 
     def _put_back(self, folder: Path) -> bool:
         """Whether the folder of a key is there after all: a rebuild that was killed had moved it away."""
-        with contextlib.suppress(OSError), folder_lock(self.path):
+        with suppress(OSError), folder_lock(self.path):
             for replaced in self.path.glob(f"{_BUILDING}*/{folder.name}"):
                 _put_back_if_missing(replaced, folder)
         return folder.is_dir()

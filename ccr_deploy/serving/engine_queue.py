@@ -129,13 +129,11 @@ class EngineQueue:
 
     def _next_requests(self) -> list[_Request]:
         """As many requests as fit into one run, as soon as there is one; none at the end."""
-        taken: list[_Request] = []
         with self._changed:
-            while not taken and self._changed.wait_for(lambda: self._requests or self._closing):
-                if not self._requests:
-                    break
-                taken = self._take()
-        return taken
+            while self._changed.wait_for(lambda: self._requests or self._closing) and self._requests:
+                if taken := self._take():
+                    return taken
+        return []
 
     def _take(self) -> list[_Request]:
         taken: list[_Request] = []

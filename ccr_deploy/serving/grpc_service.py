@@ -3,49 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_interceptor.server import AsyncServerInterceptor
 
+from ccr_deploy.serving import kserve_sdk as kserve
 from ccr_deploy.serving.client_limits import MAX_HEAD_BYTES
-from ccr_deploy.serving.kserve_sdk import (
-    InferenceServicer,
-    InvalidInput,
-    add_GRPCInferenceServiceServicer_to_server,
-)
 from ccr_deploy.serving.refusals import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ccr_deploy.serving.client_limits import Times
-    from ccr_deploy.serving.kserve_sdk import DataPlane
 
 _MOST_CALLS = 1000
 _MOST_CALLS_OF_A_CONNECTION = 100
 
 
-class _Servicer(InferenceServicer):
+class _Servicer(kserve.InferenceServicer):
     """KServe's servicer without its model repository: clients load and unload nothing here."""
-
-    def __init__(self, dataplane: DataPlane) -> None:
-        super().__init__(dataplane, model_repository_extension=None)
 
     async def RepositoryModelLoad(self, request: object, context: Any) -> None:  # noqa: ANN401, ARG002, N802
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "models are not loaded by clients")
 
     async def RepositoryModelUnload(self, request: object, context: Any) -> None:  # noqa: ANN401, ARG002, N802
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "models are not unloaded by clients")
-
-
-@dataclass(frozen=True)
-class _Malformed:
-    """Stands for a message that is no protobuf of its method's."""
-
-    reason: str
 
 
 class Calls(AsyncServerInterceptor):
@@ -75,9 +59,8 @@ class Calls(AsyncServerInterceptor):
         self.in_progress += 1
         answered = 1
         try:
-            if isinstance(request_or_iterator, _Malformed):
-                error = InvalidInput(request_or_iterator.reason)
-                await context.abort(refusal(error).grpc, str(error))
+            if isinstance(request_or_iterator, kserve.InvalidInput):
+                await context.abort(refusal(request_or_iterator).grpc, str(request_or_iterator))
             return await method(request_or_iterator, context)
         except asyncio.CancelledError:
             answered = 0
@@ -93,7 +76,7 @@ class Calls(AsyncServerInterceptor):
 
 
 def grpc_server(
-    dataplane: DataPlane, calls: Calls, times: Times, *, max_connections: int, max_message_bytes: int
+    dataplane: kserve.DataPlane, calls: Calls, times: Times, *, max_connections: int, max_message_bytes: int
 ) -> grpc.aio.Server:
     """Return the server, without an address yet; gRPC itself keeps the limits.
 
@@ -121,16 +104,19 @@ def grpc_server(
         ],
         maximum_concurrent_rpcs=_MOST_CALLS,
     )
-    add_GRPCInferenceServiceServicer_to_server(_Servicer(dataplane), server)
+    servicer = _Servicer(dataplane, model_repository_extension=None)
+    kserve.add_GRPCInferenceServiceServicer_to_server(servicer, server)
     return server
 
 
 def _lenient(deserialize: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    """Returns the error in the place of a message that cannot be read."""
+
     def read(message: bytes) -> object:
         try:
             return deserialize(message)
         except DecodeError as error:
-            return _Malformed(f"the message is no protobuf of this method's: {error}")
+            return kserve.InvalidInput(f"the message is no protobuf of this method's: {error}")
 
     return read
 

@@ -67,14 +67,12 @@ def read_request(body: bytes, json_length: str | None, model_name: str) -> Infer
         raise InvalidInput(f"the body is no JSON: {error}") from error
     except FieldError as error:
         raise InvalidInput(f"the body is no inference request: {error}") from error
-    raw_inputs = _binary_tensors(request, body, length)
+    inputs = [InferInput(one.name, one.shape, one.datatype, one.data) for one in request.inputs]
     return InferRequest(
         model_name=model_name,
-        infer_inputs=[
-            InferInput(tensor.name, tensor.shape, tensor.datatype, tensor.data) for tensor in request.inputs
-        ],
+        infer_inputs=inputs,
         request_id=request.id,
-        raw_inputs=raw_inputs,
+        raw_inputs=_binary_tensors(request, body, length),
         parameters={"binary_data_output": request.parameters.binary_data_output},
         request_outputs=[_requested(output, request) for output in request.outputs] or None,
     )
@@ -94,9 +92,8 @@ def write_response(response: InferResponse, request: InferRequest) -> tuple[byte
             written["parameters"] = {"binary_data_size": len(content)}
         else:
             values = output.as_numpy().ravel().tolist()
-            written["data"] = (
-                [str(value, "utf-8") for value in values] if output.datatype == "BYTES" else values
-            )
+            is_text = output.datatype == "BYTES"
+            written["data"] = [str(value, "utf-8") for value in values] if is_text else values
         outputs.append(written)
     answer = {"model_name": response.model_name, "outputs": outputs}
     json_part = orjson.dumps({"id": response.id, **answer} if response.id else answer)
@@ -129,7 +126,5 @@ def _binary_tensors(request: _Request, body: bytes, start: int) -> list[bytes | 
 
 
 def _requested(output: _Output, request: _Request) -> RequestedOutput:
-    binary = output.parameters.binary_data
-    if binary is None:
-        binary = request.parameters.binary_data_output
-    return RequestedOutput(output.name, {"binary_data": binary})
+    own, of_all = output.parameters.binary_data, request.parameters.binary_data_output
+    return RequestedOutput(output.name, {"binary_data": of_all if own is None else own})

@@ -20,7 +20,7 @@ from ccr_deploy.serving.measures import REFUSED
 if TYPE_CHECKING:
     import asyncio
 
-    from ccr_deploy.serving.client_limits import Times
+    from ccr_deploy.serving.client_limits import ConnectionLimits, Times
     from ccr_deploy.serving.hosts import Hosts
 
 HEALTH_PATHS = frozenset({b"/v2/health/live", b"/v2/health/ready", b"/metrics"})
@@ -35,12 +35,11 @@ class _RefusedError(Exception):
 class Connections:
     """All open connections, those within the limit and those beyond."""
 
-    def __init__(self, most: int, health: int, times: Times, hosts: Hosts) -> None:
+    def __init__(self, limits: ConnectionLimits, times: Times, hosts: Hosts) -> None:
         """Start with none.
 
         Args:
-            most: Connections that may ask for anything.
-            health: Connections beyond them, for `HEALTH_PATHS`.
+            limits: The most that may ask for anything, and beyond them for `HEALTH_PATHS`.
             times: What clients have.
             hosts: The Host headers that are answered.
         """
@@ -50,8 +49,7 @@ class Connections:
         """Whether answers say that their connection is closed."""
         self.refused = 0
         """The requests that the application did not hear of."""
-        self._most = most
-        self._health = health
+        self._limits = limits
         self._open: set[Connection] = set()
         self._beyond: dict[Connection, None] = {}  # in the order of their coming
 
@@ -62,10 +60,10 @@ class Connections:
 
     def enter(self, connection: Connection) -> bool:
         """Take a new connection; whether it is within the limit."""
-        if len(self._open) < self._most:
+        if len(self._open) < self._limits.http:
             self._open.add(connection)
             return True
-        if len(self._beyond) >= self._health:
+        if len(self._beyond) >= self._limits.health:
             oldest = next(iter(self._beyond))
             del self._beyond[oldest]
             oldest.transport.abort()

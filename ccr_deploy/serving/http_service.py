@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Generator
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ccr_deploy.serving.http_connections import Connections
     from ccr_deploy.serving.kserve_sdk import DataPlane
@@ -42,7 +42,7 @@ class HttpServer(uvicorn.Server):
         """A server that waits at its end for the requests in flight, until they are `cut`."""
         self.connections = connections
         config = uvicorn.Config(
-            _Cuttable(app),
+            _cuttable(app),
             http=cast("type[asyncio.Protocol]", partial(Connection, connections)),
             ws="none",  # else a connection that is upgraded escapes the limits
             log_config=None,
@@ -79,19 +79,18 @@ class HttpServer(uvicorn.Server):
         yield
 
 
-class _Cuttable:
+def _cuttable(app: FastAPI) -> ASGIApp:
     """An application whose requests, when they are cancelled, are answered rather than logged."""
 
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer_all(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
         except asyncio.CancelledError:
             message = {"error": "the server ended before it answered"}
             answer = JSONResponse(message, HTTPStatus.SERVICE_UNAVAILABLE, {"Connection": "close"})
             await answer(scope, receive, send)
+
+    return answer_all
 
 
 def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> FastAPI:

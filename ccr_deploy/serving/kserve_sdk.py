@@ -60,23 +60,3 @@ with _without_unused_parts():
     from kserve.protocol.infer_type import RequestedOutput
     from kserve.protocol.rest.server import metrics_handler
     from kserve.protocol.rest.v2_endpoints import V2Endpoints
-
-__all__ = [
-    "DataPlane",
-    "InferInput",
-    "InferOutput",
-    "InferRequest",
-    "InferResponse",
-    "InferenceError",
-    "InferenceServicer",
-    "InvalidInput",
-    "Model",
-    "ModelNotFound",
-    "ModelNotReady",
-    "ModelRepository",
-    "RequestedOutput",
-    "ServerNotReady",
-    "V2Endpoints",
-    "add_GRPCInferenceServiceServicer_to_server",
-    "metrics_handler",
-]

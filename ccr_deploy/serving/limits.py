@@ -46,7 +46,8 @@ class Limits:
         Raises:
             WrongUsageError: fewer images may wait than one request may bring.
         """
-        batch = max_batch or default_batch(target)
+        built = target.batch  # None where engines take any batch
+        batch = max_batch or (min(built.encoder.max, built.classifier.max) if built else DEFAULT_BATCH)
         waiting = max_waiting or _WAITING_BATCHES * batch
         if waiting < batch:
             raise WrongUsageError(
@@ -88,13 +89,6 @@ def check_growth(model: str, held: Sequence[int], limits: Limits) -> None:
         f"{(held[-1] + missing * step + _REQUESTS_BYTES) // _MIB} MiB: raise the limit, or serve with a "
         "smaller --max-batch"
     )
-
-
-def default_batch(target: Target) -> int:
-    """The largest batch that both engines were built for, where they were built for certain ones."""
-    if target.batch:
-        return min(target.batch.encoder.max, target.batch.classifier.max)
-    return DEFAULT_BATCH
 
 
 def _row_bytes(bundle: Bundle) -> int:

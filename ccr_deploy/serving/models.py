@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.serving.kserve_sdk import (
-    InferenceError,
-    InferOutput,
-    InferRequest,
-    InferResponse,
-    InvalidInput,
-    Model,
-    ModelNotReady,
-)
+from ccr_deploy.serving import kserve_sdk as kserve
 from ccr_deploy.serving.refusals import REFUSALS
 from ccr_deploy.serving.tensors import TensorType, read_bytes, read_payloads
 
@@ -23,21 +15,22 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle.manifest import Manifest
     from ccr_deploy.serving.engine_queue import EngineQueue
-    from ccr_deploy.serving.kserve_sdk import InferInput
     from ccr_deploy.serving.limits import Limits
 
     Tensors = dict[str, npt.NDArray[np.generic]]
 
 
-class EngineModel(Model):
+class EngineModel(kserve.Model):
     """A model of the protocol over an engine's queue. It computes nothing itself and never blocks."""
 
     inputs: tuple[TensorType, ...]
     """What a request may bring: one of these."""
     outputs: tuple[TensorType, ...]
 
-    def __init__(self, queue: EngineQueue, limits: Limits) -> None:
+    def __init__(self, manifest: Manifest, queue: EngineQueue, limits: Limits) -> None:
         super().__init__(queue.name)
+        self._contract = manifest.contract
+        self._code = TensorType("code", "UINT8", (manifest.contract.code_bytes,))
         self._queue = queue
         self._max_batch = limits.max_batch
 
@@ -51,7 +44,7 @@ class EngineModel(Model):
         Raises:
             ModelNotReady: always.
         """
-        raise ModelNotReady(self.name)
+        raise kserve.ModelNotReady(self.name)
 
     def get_input_types(self) -> list[dict[str, object]]:
         """The inputs' metadata."""
@@ -63,10 +56,10 @@ class EngineModel(Model):
 
     async def predict(
         self,
-        payload: InferRequest,
+        payload: kserve.InferRequest,
         headers: dict[str, str] | None = None,  # noqa: ARG002
         response_headers: dict[str, str] | None = None,  # noqa: ARG002
-    ) -> InferResponse:
+    ) -> kserve.InferResponse:
         """The answer to one request, with the outputs that it asks for, or all.
 
         Raises:
@@ -81,34 +74,33 @@ class EngineModel(Model):
             if type(error) in REFUSALS:
                 raise
             # Anything else would reach the HTTP server, which breaks the connection behind the answer.
-            raise InferenceError(f"{self.name}: unexpected {type(error).__name__}: {error}") from error
-        return InferResponse(
+            raise kserve.InferenceError(f"{self.name}: unexpected {type(error).__name__}: {error}") from error
+        return kserve.InferResponse(
             response_id=payload.id or "",
             model_name=self.name,
             infer_outputs=[_output(tensor, tensors[tensor.name]) for tensor in wanted],
         )
 
-    def _wanted(self, request: InferRequest) -> list[TensorType]:
+    def _wanted(self, request: kserve.InferRequest) -> list[TensorType]:
         known = {tensor.name: tensor for tensor in self.outputs}
         names = [output.name for output in request.request_outputs or []] or list(known)
         for name in names:
             if name not in known:
-                raise InvalidInput(f"{self.name} has no output {name!r:.80}, only {', '.join(known)}")
+                raise kserve.InvalidInput(f"{self.name} has no output {name!r:.80}, only {', '.join(known)}")
         return [known[name] for name in dict.fromkeys(names)]
 
-    def _rows(self, request: InferRequest) -> npt.NDArray[np.uint8]:
+    def _rows(self, request: kserve.InferRequest) -> npt.NDArray[np.uint8]:
         """The engine's input from the request's one tensor."""
         known = {tensor.name: tensor for tensor in self.inputs}
         if len(request.inputs) != 1 or request.inputs[0].name not in known:
             found = ", ".join(tensor.name for tensor in request.inputs) or "none"
-            raise InvalidInput(
+            raise kserve.InvalidInput(
                 f"{self.name} takes {'one of ' * (len(known) > 1)}{', '.join(known)}, found {found:.80}"
             )
         (tensor,) = request.inputs
-        return self._read(tensor)
+        return self._read(tensor, known[tensor.name])
 
-    def _read(self, tensor: InferInput) -> npt.NDArray[np.uint8]:
-        (expected,) = (known for known in self.inputs if known.name == tensor.name)
+    def _read(self, tensor: kserve.InferInput, expected: TensorType) -> npt.NDArray[np.uint8]:
         expected.check(tensor, self._max_batch)
         return read_bytes(tensor)
 
@@ -120,10 +112,9 @@ class EncoderModel(EngineModel):
     """``image`` UINT8 [N, H, W, 3] to ``code`` UINT8 [N, bytes]."""
 
     def __init__(self, manifest: Manifest, queue: EngineQueue, limits: Limits) -> None:
-        super().__init__(queue, limits)
-        contract = manifest.contract
-        self.inputs = (TensorType("image", "UINT8", (contract.image_height, contract.image_width, 3)),)
-        self.outputs = (TensorType("code", "UINT8", (contract.code_bytes,)),)
+        super().__init__(manifest, queue, limits)
+        self.inputs = (TensorType("image", "UINT8", manifest.input_shapes("encoder")["image"]),)
+        self.outputs = (self._code,)
 
 
 class ClassifierModel(EngineModel):
@@ -133,20 +124,18 @@ class ClassifierModel(EngineModel):
     """
 
     def __init__(self, manifest: Manifest, queue: EngineQueue, limits: Limits) -> None:
-        super().__init__(queue, limits)
+        super().__init__(manifest, queue, limits)
         classes = manifest.model.classifier.classes
-        self._contract = manifest.contract
         self._names = [manifest.class_name(label).encode() for label in range(classes)]
-        self._payload = TensorType("payload", "BYTES")
-        self.inputs = (self._payload, TensorType("code", "UINT8", (manifest.contract.code_bytes,)))
+        self.inputs = (TensorType("payload", "BYTES"), self._code)
         self.outputs = (TensorType("logits", "FP32", (classes,)), TensorType("label", "BYTES"))
 
-    def _read(self, tensor: InferInput) -> npt.NDArray[np.uint8]:
-        if tensor.name != self._payload.name:
-            return super()._read(tensor)
+    def _read(self, tensor: kserve.InferInput, expected: TensorType) -> npt.NDArray[np.uint8]:
+        if expected is self._code:
+            return super()._read(tensor, expected)
         if tensor.shape[1:] == [1]:  # as Triton shapes a batch of single elements
             tensor.shape = tensor.shape[:1]
-        self._payload.check(tensor, self._max_batch)
+        expected.check(tensor, self._max_batch)
         return read_payloads(tensor, self._contract)
 
     async def _answer(self, rows: npt.NDArray[np.uint8]) -> Tensors:
@@ -155,7 +144,7 @@ class ClassifierModel(EngineModel):
         return {"logits": logits, "label": labels}
 
 
-def _output(tensor: TensorType, values: npt.NDArray[np.generic]) -> InferOutput:
-    output = InferOutput(name=tensor.name, shape=list(values.shape), datatype=tensor.datatype)
+def _output(tensor: TensorType, values: npt.NDArray[np.generic]) -> kserve.InferOutput:
+    output = kserve.InferOutput(name=tensor.name, shape=list(values.shape), datatype=tensor.datatype)
     output.set_data_from_numpy(values, binary_data=True)  # KServe's gRPC writer fails on arrays
     return output

@@ -5,15 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
-import grpc
+from grpc import StatusCode
 
-from ccr_deploy.serving.kserve_sdk import (
-    InferenceError,
-    InvalidInput,
-    ModelNotFound,
-    ModelNotReady,
-    ServerNotReady,
-)
+from ccr_deploy.serving import kserve_sdk as kserve
 from ccr_deploy.serving.measures import REFUSED
 
 
@@ -31,25 +25,23 @@ class Refusal:
 
     reason: str
     http: HTTPStatus
-    grpc: grpc.StatusCode
+    grpc: StatusCode
 
 
 REFUSALS: dict[type[Exception], Refusal] = {
-    InvalidInput: Refusal("invalid", HTTPStatus.BAD_REQUEST, grpc.StatusCode.INVALID_ARGUMENT),
-    TooLargeError: Refusal(
-        "too large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, grpc.StatusCode.RESOURCE_EXHAUSTED
-    ),
-    ModelNotFound: Refusal("unknown model", HTTPStatus.NOT_FOUND, grpc.StatusCode.NOT_FOUND),
-    ModelNotReady: Refusal("not ready", HTTPStatus.SERVICE_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE),
-    ServerNotReady: Refusal("not ready", HTTPStatus.SERVICE_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE),
-    BusyError: Refusal("busy", HTTPStatus.SERVICE_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE),
-    InferenceError: Refusal("failed", HTTPStatus.INTERNAL_SERVER_ERROR, grpc.StatusCode.INTERNAL),
+    kserve.InvalidInput: Refusal("invalid", HTTPStatus.BAD_REQUEST, StatusCode.INVALID_ARGUMENT),
+    TooLargeError: Refusal("too large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, StatusCode.RESOURCE_EXHAUSTED),
+    kserve.ModelNotFound: Refusal("unknown model", HTTPStatus.NOT_FOUND, StatusCode.NOT_FOUND),
+    kserve.ModelNotReady: Refusal("not ready", HTTPStatus.SERVICE_UNAVAILABLE, StatusCode.UNAVAILABLE),
+    kserve.ServerNotReady: Refusal("not ready", HTTPStatus.SERVICE_UNAVAILABLE, StatusCode.UNAVAILABLE),
+    BusyError: Refusal("busy", HTTPStatus.SERVICE_UNAVAILABLE, StatusCode.UNAVAILABLE),
+    kserve.InferenceError: Refusal("failed", HTTPStatus.INTERNAL_SERVER_ERROR, StatusCode.INTERNAL),
 }
 """By what is raised. What is raised elsewhere in a request becomes an `InferenceError`."""
 
 
 def refusal(error: Exception, model_name: str = "") -> Refusal:
     """How an error is answered; it is counted for the model, unless there is none of that name."""
-    found = REFUSALS.get(type(error), REFUSALS[InferenceError])
-    REFUSED.labels("" if isinstance(error, ModelNotFound) else model_name, found.reason).inc()
+    found = REFUSALS.get(type(error), REFUSALS[kserve.InferenceError])
+    REFUSED.labels("" if isinstance(error, kserve.ModelNotFound) else model_name, found.reason).inc()
     return found

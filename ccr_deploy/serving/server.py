@@ -135,16 +135,11 @@ class LocalServer:
             EngineQueue(stage, partial(engines.load, engines.find(stage)), limits) for stage in CHAIN_STAGES
         ]
         self._dataplane = _DataPlane(self._queues)
-        encoder, classifier = self._queues
-        for model in (
-            EncoderModel(bundle.manifest, encoder, limits),
-            ClassifierModel(bundle.manifest, classifier, limits),
-        ):
-            self._dataplane.model_registry.update(model)
+        for model, queue in zip((EncoderModel, ClassifierModel), self._queues, strict=True):
+            self._dataplane.model_registry.update(model(bundle.manifest, queue, limits))
         app = http_app(self._dataplane, max_body_bytes=limits.body_bytes(bundle))
         self._most = ConnectionLimits.within(allow_open_files())
-        hosts = Hosts.of(host, allowed_hosts)
-        self._http = HttpServer(app, Connections(self._most.http, self._most.health, times, hosts))
+        self._http = HttpServer(app, Connections(self._most, times, Hosts.of(host, allowed_hosts)))
         self._calls = Calls()
         self._max_message_bytes = limits.message_bytes(bundle)
 

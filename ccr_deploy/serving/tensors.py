@@ -87,8 +87,7 @@ def binary_content(tensor: InferInput | InferOutput) -> bytes | None:
 
     KServe's SDK keeps them in an attribute that is not public, and its `as_numpy` trusts what they say.
     """
-    content: bytes | None = tensor._raw_data
-    return content
+    return tensor._raw_data
 
 
 def _numbers(tensor: InferInput) -> npt.NDArray[np.uint8]:
@@ -109,8 +108,7 @@ def _elements(content: bytes, count: int) -> list[bytes]:
         if offset + 4 > len(content):
             raise InvalidInput(f"the binary content ends within the {len(elements) + 1}. of {count} elements")
         (length,) = struct.unpack_from("<I", content, offset)
-        element = content[offset + 4 : offset + 4 + length]
-        elements.append(element)
+        elements.append(content[offset + 4 : offset + 4 + length])
         offset += 4 + length
     if offset != len(content):
         raise InvalidInput(f"{len(content)} bytes of binary content, {count} elements take {offset}")

@@ -12,6 +12,7 @@ Either sub-folder is applied, not both. Where the engine store is in a claim, bo
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from ccr_deploy import __version__
@@ -32,17 +33,9 @@ if TYPE_CHECKING:
     from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 
 _MARK = "# Written by ccr-deploy "
-_FILES = frozenset(
-    {
-        "deployment/deployment.yaml",
-        "deployment/service.yaml",
-        "deployment/autoscaler.yaml",
-        "deployment/disruption-budget.yaml",
-        "deployment/engine-store.yaml",
-        "kserve/inference-service.yaml",
-        "kserve/disruption-budget.yaml",
-        "kserve/engine-store.yaml",
-    }
+_OUR_FILE = re.compile(
+    r"(deployment/(deployment|service|autoscaler)|kserve/inference-service"
+    r"|(deployment|kserve)/(disruption-budget|engine-store))\.yaml"
 )
 _WIDTH = 110
 
@@ -69,14 +62,10 @@ def manifest_texts(settings: DeploymentSettings, contract_id: str) -> dict[str, 
     Raises:
         MissingExtraError: PyYAML is not installed.
     """
-    manifests = {
-        "deployment": deployment_manifests(settings, contract_id),
-        "kserve": kserve_manifests(settings, contract_id),
-    }
     return {
         f"{folder}/{name}": _header(settings, contract_id, folder) + _yaml(manifest)
-        for folder, files in manifests.items()
-        for name, manifest in sorted(files.items())
+        for folder, make in (("deployment", deployment_manifests), ("kserve", kserve_manifests))
+        for name, manifest in sorted(make(settings, contract_id).items())
     }
 
 
@@ -100,8 +89,7 @@ def publish(folder: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def _header(settings: DeploymentSettings, contract_id: str, folder: str) -> str:
-    target = settings.loaded_target
-    description = printable(target.description)
+    description = printable(settings.loaded_target.description)
     lines = (
         f"{_MARK}{__version__} (package --format kubernetes); writing again overwrites changes.",
         f"# Serves the bundle {settings.bundle} of {settings.image}",
@@ -127,7 +115,7 @@ def _check_ours(folder: Path) -> None:
         raise WrongUsageError(f"{folder}: not a folder: name another")
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if not (path.is_dir() or (name in _FILES and _begins_as_ours(path))):
+        if not (path.is_dir() or (_OUR_FILE.fullmatch(name) and _begins_as_ours(path))):
             raise WrongUsageError(
                 f"{folder}: holds something else than manifests that were written here ({name}): "
                 "name another folder"

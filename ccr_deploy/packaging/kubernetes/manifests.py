@@ -21,7 +21,6 @@ _BUILD_SECONDS = 1800
 """How long building engines may take before a roll-out counts as failed."""
 _KSERVE_CONTAINER = "kserve-container"
 """The name by which KServe knows the container that answers."""
-_DEPLOYMENT = {"apiVersion": "apps/v1", "kind": "Deployment"}
 
 
 def deployment_manifests(settings: DeploymentSettings, contract_id: str) -> dict[str, Fields]:
@@ -66,32 +65,40 @@ class _Server:
             "prometheus.io/path": "/metrics",
         }
 
-    def metadata(self, *, name: str | None = None, annotations: Mapping[str, str] | None = None) -> Fields:
-        """What an object of this server is called."""
-        return {
+    def manifest(
+        self, api: str, spec: Fields, *, name: str | None = None, annotations: Mapping[str, str] | None = None
+    ) -> Fields:
+        """An object of this server.
+
+        Args:
+            api: Its API with the version, and its kind (``"apps/v1 Deployment"``).
+            spec: What it is.
+            name: What it is called, if not as the server.
+            annotations: Those beside the contract id.
+        """
+        version, kind = api.split()
+        metadata = {
             "name": name or self.settings.name,
             "labels": self.labels,
             "annotations": {"ccr-deploy/contract-id": self.contract_id, **(annotations or {})},
         }
+        return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def _deployment(server: _Server) -> Fields:
     settings = server.settings
-    return {
-        **_DEPLOYMENT,
-        "metadata": server.metadata(),
-        "spec": {
-            **given(replicas=None if settings.scales else settings.replicas_min),  # else the autoscaler's
-            "revisionHistoryLimit": 5,
-            "progressDeadlineSeconds": _BUILD_SECONDS,
-            "strategy": _strategy(settings),
-            "selector": {"matchLabels": server.labels},
-            "template": {
-                "metadata": {"labels": server.labels, "annotations": server.pod_annotations},
-                "spec": pod_spec(settings, server.labels, server="server"),
-            },
+    spec = {
+        **given(replicas=None if settings.scales else settings.replicas_min),  # else the autoscaler's
+        "revisionHistoryLimit": 5,
+        "progressDeadlineSeconds": _BUILD_SECONDS,
+        "strategy": _strategy(settings),
+        "selector": {"matchLabels": server.labels},
+        "template": {
+            "metadata": {"labels": server.labels, "annotations": server.pod_annotations},
+            "spec": pod_spec(settings, server.labels, server="server"),
         },
     }
+    return server.manifest("apps/v1 Deployment", spec)
 
 
 def _strategy(settings: DeploymentSettings) -> Fields:
@@ -103,39 +110,29 @@ def _strategy(settings: DeploymentSettings) -> Fields:
 
 
 def _service(server: _Server) -> Fields:
-    ports = (
-        ("http", server.settings.http_port, "http"),
-        ("grpc", server.settings.grpc_port, "kubernetes.io/h2c"),
-    )
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": server.metadata(),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": server.labels,
-            "ports": [
-                {"name": name, "port": port, "targetPort": name, "appProtocol": protocol}
-                for name, port, protocol in ports
-            ],
-        },
+    settings = server.settings
+    ports = (("http", settings.http_port, "http"), ("grpc", settings.grpc_port, "kubernetes.io/h2c"))
+    spec = {
+        "type": "ClusterIP",
+        "selector": server.labels,
+        "ports": [
+            {"name": name, "port": port, "targetPort": name, "appProtocol": protocol}
+            for name, port, protocol in ports
+        ],
     }
+    return server.manifest("v1 Service", spec)
 
 
 def _autoscaler(server: _Server) -> Fields:
     settings = server.settings
     target = {"type": "Utilization", "averageUtilization": settings.cpu_percent}
-    return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": server.metadata(),
-        "spec": {
-            "scaleTargetRef": {**_DEPLOYMENT, "name": settings.name},
-            "minReplicas": settings.replicas_min,
-            "maxReplicas": settings.replicas_max,
-            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
-        },
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": settings.name},
+        "minReplicas": settings.replicas_min,
+        "maxReplicas": settings.replicas_max,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
     }
+    return server.manifest("autoscaling/v2 HorizontalPodAutoscaler", spec)
 
 
 def _inference_service(server: _Server) -> Fields:
@@ -155,12 +152,8 @@ def _inference_service(server: _Server) -> Fields:
         "labels": server.labels,
         "annotations": server.pod_annotations,
     }
-    return {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": server.metadata(annotations=annotations),
-        "spec": {"predictor": predictor},
-    }
+    api = "serving.kserve.io/v1beta1 InferenceService"
+    return server.manifest(api, {"predictor": predictor}, annotations=annotations)
 
 
 def _common(server: _Server) -> dict[str, Fields]:
@@ -173,28 +166,20 @@ def _common(server: _Server) -> dict[str, Fields]:
 
 def _disruption_budget(server: _Server) -> Fields:
     """One pod at a time: a budget that says how many must stay would keep the last one's node for ever."""
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": server.metadata(),
-        "spec": {
-            "maxUnavailable": 1,
-            "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": server.labels},
-        },
+    spec = {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {"matchLabels": server.labels},
     }
+    return server.manifest("policy/v1 PodDisruptionBudget", spec)
 
 
 def _claim(server: _Server) -> Fields:
     """A volume that outlives pods."""
     settings = server.settings
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": server.metadata(name=claim_name(settings)),
-        "spec": {
-            "accessModes": ["ReadWriteOncePod"],
-            **given(storageClassName=settings.storage_class),
-            "resources": {"requests": {"storage": f"{settings.engine_store_gib}Gi"}},
-        },
+    spec = {
+        "accessModes": ["ReadWriteOncePod"],
+        **given(storageClassName=settings.storage_class),
+        "resources": {"requests": {"storage": f"{settings.engine_store_gib}Gi"}},
     }
+    return server.manifest("v1 PersistentVolumeClaim", spec, name=claim_name(settings))

@@ -79,10 +79,8 @@ def given(**fields: object) -> Fields:
 
 def _builder(settings: DeploymentSettings) -> Fields:
     """The container that builds what is served."""
-    stages = ("--stage", "encoder", "--stage", "classifier")
-    return _container(
-        settings, "build-engines", "build-engine", (*stages, "--engines", ENGINES, "--no-timing"), {}
-    )
+    options = ("--stage", "encoder", "--stage", "classifier", "--engines", ENGINES, "--no-timing")
+    return _container(settings, "build-engines", "build-engine", options, {})
 
 
 def _server(settings: DeploymentSettings, name: str) -> Fields:
@@ -108,11 +106,9 @@ def _container(
 ) -> Fields:
     """A container that runs one of this program's commands on the bundle."""
     # Requests equal to limits: whole cores that nobody else has, and no pod that is evicted first.
-    resources = {
-        "cpu": str(settings.cores),
-        "memory": f"{settings.memory_mib}Mi",
-        **({_GPU: str(settings.gpus)} if settings.gpus else {}),
-    }
+    resources = {"cpu": str(settings.cores), "memory": f"{settings.memory_mib}Mi"}
+    if settings.gpus:
+        resources[_GPU] = str(settings.gpus)
     return {
         "name": name,
         "image": settings.image,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +12,7 @@ from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.targets.schema import load_target, target_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ccr_deploy.targets.schema import Target
 
@@ -68,11 +69,9 @@ class DeploymentSettings:
     grpc_port: int = 9000
 
     def __post_init__(self) -> None:
-        self._check_names()
-        self._check_target()
-        self._check_bundle()
-        self._check_numbers()
-        self._check_engine_store()
+        problems = chain(self._names(), self._target(), self._bundle(), self._numbers(), self._store())
+        if first := next(problems, None):
+            raise WrongUsageError(first)
 
     @property
     def loaded_target(self) -> Target:
@@ -89,72 +88,65 @@ class DeploymentSettings:
         """Whether the number of replicas changes with the load."""
         return self.replicas_min < self.replicas_max
 
-    def _check_names(self) -> None:
+    def _names(self) -> Iterator[str]:
         if not _NAME.fullmatch(self.name):
-            raise WrongUsageError(
+            yield (
                 f"name {self.name!r}: not a DNS label: 1 to 53 of a-z, 0-9 and -, the first a letter, "
                 "the last no -"
             )
         image = _IMAGE.fullmatch(self.image)
         if not image or len(image["path"]) > 255:
-            raise WrongUsageError(f"image {self.image!r}: not an image's name, as registry/name:tag is one")
-        if not image["digest"] and image["tag"] in {None, "latest"}:
-            raise WrongUsageError(
+            yield f"image {self.image!r}: not an image's name, as registry/name:tag is one"
+        elif not image["digest"] and image["tag"] in {None, "latest"}:
+            yield (
                 f"image {self.image!r}: replicas could run different images: name a tag other than latest, "
                 "or a digest"
             )
         for key, value in self.node_labels.items():
             if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
-                raise WrongUsageError(f"node label {key!r}: {value!r}: not a label that a node can have")
+                yield f"node label {key!r}: {value!r}: not a label that a node can have"
 
-    def _check_target(self) -> None:
+    def _target(self) -> Iterator[str]:
         if self.target.endswith(".toml"):
             shipped = ", ".join(sorted(target_files()))
-            raise WrongUsageError(
-                f"target {self.target}: a pod does not have this file: name one of {shipped}"
-            )
+            yield f"target {self.target}: a pod does not have this file: name one of {shipped}"
         if self.loaded_target.is_reference:
-            raise WrongUsageError(
-                f"target {self.target}: the reference needs PyTorch, which no image carries"
-            )
+            yield f"target {self.target}: the reference needs PyTorch, which no image carries"
 
-    def _check_bundle(self) -> None:
+    def _bundle(self) -> Iterator[str]:
         path = PurePosixPath(self.bundle)
         plain = self.bundle == str(path) and path.is_absolute() and len(path.parts) > 1
         if not plain or ".." in path.parts or not self.bundle.isprintable():
-            raise WrongUsageError(f"bundle {self.bundle!r}: not an absolute path in the image, as /bundle is")
+            yield f"bundle {self.bundle!r}: not an absolute path in the image, as /bundle is"
         for mounted in (ENGINES, TEMPORARY):
             if PurePosixPath(mounted) in (path, *path.parents):
-                raise WrongUsageError(f"bundle {self.bundle!r}: a volume at {mounted} would hide it")
+                yield f"bundle {self.bundle!r}: a volume at {mounted} would hide it"
 
-    def _check_numbers(self) -> None:
-        _check_range("replicas_min", self.replicas_min, 1, 1000)
-        _check_range("replicas_max", self.replicas_max, self.replicas_min, 1000)
-        _check_range("cpu_percent", self.cpu_percent, 1, 100)
-        _check_range("cores", self.cores, 1, 1024)
-        _check_range("memory_mib", self.memory_mib, 256, 1 << 24)
-        _check_range("engine_store_gib", self.engine_store_gib, 1, 1 << 14)
-        for name in ("http_port", "grpc_port"):  # lower ones need privileges
-            _check_range(name, getattr(self, name), 1024, 65535)
+    def _numbers(self) -> Iterator[str]:
+        for name, least, most in (
+            ("replicas_min", 1, 1000),
+            ("replicas_max", self.replicas_min, 1000),
+            ("cpu_percent", 1, 100),
+            ("cores", 1, 1024),
+            ("memory_mib", 256, 1 << 24),
+            ("engine_store_gib", 1, 1 << 14),
+            ("http_port", 1024, 65535),  # lower ones need privileges
+            ("grpc_port", 1024, 65535),
+        ):
+            if not least <= getattr(self, name) <= most:
+                yield f"{name} {getattr(self, name)}: must be {least} to {most}"
         if self.http_port == self.grpc_port:
-            raise WrongUsageError(f"grpc_port {self.grpc_port}: HTTP has it already")
+            yield f"grpc_port {self.grpc_port}: HTTP has it already"
 
-    def _check_engine_store(self) -> None:
+    def _store(self) -> Iterator[str]:
         if self.engine_store not in {"pod", "claim"}:
-            raise WrongUsageError(f"engine_store {self.engine_store!r}: must be pod or claim")
+            yield f"engine_store {self.engine_store!r}: must be pod or claim"
         if self.engine_store == "claim" and self.replicas_max > 1:
-            raise WrongUsageError(
+            yield (
                 f"replicas_max {self.replicas_max}: an engine store in a claim is for one replica alone: "
                 "let each pod have its own, or take one replica"
             )
         if self.storage_class is not None and self.engine_store == "pod":
-            raise WrongUsageError(
-                f"storage_class {self.storage_class!r}: only an engine store in a claim has one"
-            )
+            yield f"storage_class {self.storage_class!r}: only an engine store in a claim has one"
         if self.storage_class is not None and not _STORAGE_CLASS.fullmatch(self.storage_class):
-            raise WrongUsageError(f"storage_class {self.storage_class!r}: not a storage class's name")
-
-
-def _check_range(name: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
-        raise WrongUsageError(f"{name} {value}: must be {least} to {most}")
+            yield f"storage_class {self.storage_class!r}: not a storage class's name"

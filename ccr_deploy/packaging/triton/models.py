@@ -75,16 +75,15 @@ def _tensor(name: str, data_type: str, dims: Sequence[int]) -> Message:
 
 
 def _model(
-    name: str, source: Message, result: Message, *, versions: int, max_batch: int, **settings: object
+    name: str, source: Message, result: Message, max_batch: int, versions: int = _SERVED_VERSIONS
 ) -> Message:
-    """What every model has, and then its own `settings`."""
+    """What every model has."""
     return {
         "name": name,
         "max_batch_size": max_batch,
         "input": [source],
         "output": [result],
         "version_policy": {"latest": {"num_versions": versions}},
-        **settings,
     }
 
 
@@ -92,40 +91,32 @@ def _engine_model(stage: ServedStage, source: Message, result: Message) -> Messa
     tensorrt = stage.backend == "tensorrt"
     zeros = {"data_type": source["data_type"], "dims": source["dims"], "zero_data": True}
     threads = {"intra_op_thread_count": {"string_value": str(stage.threads)}} if stage.threads else {}
-    return _model(
-        stage.stage,
-        source,
-        result,
-        versions=_SERVED_VERSIONS,
-        max_batch=stage.max_batch,
-        platform="tensorrt_plan" if tensorrt else "onnxruntime_onnx",
-        backend=stage.backend,
-        default_model_filename=stage.model_file,
-        cc_model_filenames=entries(stage.capabilities),
+    return {
+        **_model(stage.stage, source, result, stage.max_batch),
+        "platform": "tensorrt_plan" if tensorrt else "onnxruntime_onnx",
+        "backend": stage.backend,
+        "default_model_filename": stage.model_file,
+        "cc_model_filenames": entries(stage.capabilities),
         # On every GPU that Triton sees, or once on the CPU.
-        instance_group=[{"count": 1, "kind": Symbol("KIND_GPU" if tensorrt else "KIND_CPU")}],
-        dynamic_batching=_batching(stage.max_batch, _QUEUE_DELAY_MICROSECONDS),
+        "instance_group": [{"count": 1, "kind": Symbol("KIND_GPU" if tensorrt else "KIND_CPU")}],
+        "dynamic_batching": _batching(stage.max_batch, _QUEUE_DELAY_MICROSECONDS),
         # Run through every instance before the model counts as ready.
-        model_warmup=[
+        "model_warmup": [
             {"name": f"batch {n}", "batch_size": n, "inputs": entries({source["name"]: zeros})}
             for n in sorted({1, stage.max_batch})
         ],
-        parameters=entries(threads),
-    )
+        "parameters": entries(threads),
+    }
 
 
 def _payload_model(source: Message, result: Message, max_batch: int) -> Message:
     """The step has nothing to gain from waiting; what waits anyway is taken together."""
-    return _model(
-        PAYLOAD,
-        source,
-        result,
-        versions=_SERVED_VERSIONS,
-        max_batch=max_batch,
-        backend="python",
-        instance_group=[{"count": 1, "kind": Symbol("KIND_CPU")}],
-        dynamic_batching=_batching(max_batch, 0),
-    )
+    return {
+        **_model(PAYLOAD, source, result, max_batch),
+        "backend": "python",
+        "instance_group": [{"count": 1, "kind": Symbol("KIND_CPU")}],
+        "dynamic_batching": _batching(max_batch, 0),
+    }
 
 
 def _batching(max_batch: int, delay_microseconds: int) -> Message:
@@ -140,22 +131,14 @@ def _ensemble(
 ) -> Message:
     """From `source` by the `first` model to a code, and by the classifier to the `result`."""
     steps = ((first, source["name"], "code"), ("classifier", "code", result["name"]))
-    return _model(
-        name,
-        source,
-        result,
-        versions=_NEWEST_VERSION,
-        max_batch=max_batch,
-        platform="ensemble",
-        ensemble_scheduling={
-            "step": [
-                {
-                    "model_name": model,
-                    "model_version": version,
-                    "input_map": entries({taken: taken}),
-                    "output_map": entries({given: given}),
-                }
-                for model, taken, given in steps
-            ]
-        },
-    )
+    scheduled = [
+        {
+            "model_name": model,
+            "model_version": version,
+            "input_map": entries({taken: taken}),
+            "output_map": entries({given: given}),
+        }
+        for model, taken, given in steps
+    ]
+    model = _model(name, source, result, max_batch, _NEWEST_VERSION)
+    return {**model, "platform": "ensemble", "ensemble_scheduling": {"step": scheduled}}

@@ -16,20 +16,10 @@ from ccr_deploy.core.atomic import writing
 from ccr_deploy.core.records import to_json
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import RepositoryError, WrongUsageError
+from ccr_deploy.packaging.triton import repository
 from ccr_deploy.packaging.triton.models import LABELS_FILE, PAYLOAD, repository_models
 from ccr_deploy.packaging.triton.payload_step import CONTRACT_FILE
 from ccr_deploy.packaging.triton.pbtxt import to_pbtxt
-from ccr_deploy.packaging.triton.repository import (
-    RECORD,
-    SCHEMA_VERSION,
-    Borders,
-    RepositoryRecord,
-    VersionRecord,
-    next_version,
-    publish,
-    read_repository,
-    staging_folder,
-)
 from ccr_deploy.packaging.triton.served_stage import served_stages
 from ccr_deploy.targets.schema import load_target
 
@@ -51,8 +41,8 @@ class PackagedRepository:
     """A repository, its newest version, and which models it has."""
 
     path: Path
-    version: VersionRecord
-    borders: Borders
+    version: repository.VersionRecord
+    borders: repository.Borders
     models: tuple[str, ...]
 
 
@@ -67,30 +57,41 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
     """
     encoder, classifier = served_stages(bundle, target_name, load_target(target_name), store)
     output = output.resolve()
-    with writing(output, RepositoryError), staging_folder(output) as staging:
-        found = read_repository(output)
+    with writing(output, RepositoryError), repository.staging_folder(output) as staging:
+        found = repository.read_repository(output)
         borders = _borders(bundle.manifest, encoder)
         if found and found.borders != borders:
             raise WrongUsageError(f"{output}: {_difference(found.borders, borders)}: name another folder")
-        number = next_version(output, found)
-        version = _version_record(bundle.manifest, target_name, encoder, classifier, number)
+        number = repository.next_version(output, found)
+        version = repository.VersionRecord(
+            version=number,
+            created_by=f"ccr-deploy {__version__}",
+            contract_id=bundle.manifest.contract_id,
+            weights_sha256=bundle.manifest.weights.sha256,
+            target=target_name,
+            precisions={stage.stage: stage.precision for stage in (encoder, classifier)},
+            library_version=encoder.library_version,
+            compute_capabilities=tuple(sorted(encoder.capabilities, key=version_numbers)),
+        )
         versions = (*found.versions, version) if found else (version,)
-        record = RepositoryRecord(schema_version=SCHEMA_VERSION, borders=borders, versions=versions)
+        record = repository.RepositoryRecord(repository.SCHEMA_VERSION, borders, versions)
         models = repository_models(bundle.manifest, encoder, classifier, number)
         staged = staging / "repository"
         for model in models:
             _write_model(staged / model["name"], model, number, bundle.manifest)
-        _write_stages(staged, number, (encoder, classifier))
+        for stage in (encoder, classifier):
+            for name, source in stage.files.items():
+                shutil.copyfile(source, staged / stage.stage / str(number) / name)
         _write_payload_step(staged / PAYLOAD / str(number), bundle.manifest)
-        _write(staged / RECORD, to_json(record) + "\n")
+        _write(staged / repository.RECORD, to_json(record) + "\n")
         names = tuple(model["name"] for model in models)
-        publish(staged, output, number, names)
+        repository.publish(staged, output, number, names)
     return PackagedRepository(output, version, borders, names)
 
 
-def _borders(manifest: Manifest, stage: ServedStage) -> Borders:
+def _borders(manifest: Manifest, stage: ServedStage) -> repository.Borders:
     contract = manifest.contract
-    return Borders(
+    return repository.Borders(
         backend=stage.backend,
         image_height=contract.image_height,
         image_width=contract.image_width,
@@ -99,42 +100,21 @@ def _borders(manifest: Manifest, stage: ServedStage) -> Borders:
     )
 
 
-def _difference(found: Borders, wanted: Borders) -> str:
+def _difference(found: repository.Borders, wanted: repository.Borders) -> str:
     """The first field in which an existing repository differs; all versions of a model share its shapes."""
-    for field, value in asdict(found).items():
-        if value != getattr(wanted, field):
-            return f"a repository whose {field} is {value}, here it is {getattr(wanted, field)}"
-    raise AssertionError("they do not differ")
-
-
-def _version_record(
-    manifest: Manifest, target: str, encoder: ServedStage, classifier: ServedStage, number: int
-) -> VersionRecord:
-    return VersionRecord(
-        version=number,
-        created_by=f"ccr-deploy {__version__}",
-        contract_id=manifest.contract_id,
-        weights_sha256=manifest.weights.sha256,
-        target=target,
-        precisions={stage.stage: stage.precision for stage in (encoder, classifier)},
-        library_version=encoder.library_version,
-        compute_capabilities=tuple(sorted(encoder.capabilities, key=version_numbers)),
-    )
+    here = asdict(wanted)
+    field, value = next((field, value) for field, value in asdict(found).items() if value != here[field])
+    return f"a repository whose {field} is {value}, here it is {here[field]}"
 
 
 def _write_model(folder: Path, model: Message, version: int, manifest: Manifest) -> None:
     (folder / str(version)).mkdir(parents=True)
     _write(folder / "config.pbtxt", to_pbtxt(model))
     if any("label_filename" in output for output in model["output"]):
-        _write(folder / LABELS_FILE, _labels(manifest))
+        names = map(manifest.class_name, range(manifest.model.classifier.classes))
+        _write(folder / LABELS_FILE, "".join(f"{' '.join(name.split())}\n" for name in names))
     if "ensemble_scheduling" in model:
         _write(folder / str(version) / _KEEP, "")
-
-
-def _write_stages(staged: Path, version: int, stages: tuple[ServedStage, ...]) -> None:
-    for stage in stages:
-        for name, source in stage.files.items():
-            shutil.copyfile(source, staged / stage.stage / str(version) / name)
 
 
 def _write_payload_step(folder: Path, manifest: Manifest) -> None:
@@ -146,12 +126,6 @@ def _write_payload_step(folder: Path, manifest: Manifest) -> None:
     shutil.copyfile(package / "packaging" / "triton" / "payload_step.py", folder / "model.py")
     header = {field.name: getattr(manifest.contract, field.name) for field in fields(PayloadHeader)}
     _write(folder / CONTRACT_FILE, to_json(header) + "\n")
-
-
-def _labels(manifest: Manifest) -> str:
-    """The names of the classes, one a line."""
-    names = (manifest.class_name(label) for label in range(manifest.model.classifier.classes))
-    return "".join(f"{' '.join(name.split())}\n" for name in names)
 
 
 def _write(path: Path, text: str) -> None:

@@ -23,7 +23,7 @@ from ccr_deploy.core.atomic import flush, locked_folder
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record, parse_versioned_json
 from ccr_deploy.core.stages import Stage
-from ccr_deploy.core.untrusted import read_bytes
+from ccr_deploy.core.untrusted import read_bytes, reading
 from ccr_deploy.errors import RepositoryError, WrongUsageError
 
 if TYPE_CHECKING:
@@ -82,17 +82,10 @@ def read_repository(path: Path) -> RepositoryRecord | None:
     if not record.is_file():
         raise WrongUsageError(f"{path}: holds something else than a model repository: name another folder")
     remedy = "package into another folder"
-    try:
+    with reading(record, RepositoryError, f": {remedy}"):
         text = read_bytes(record)
-    except OSError as error:
-        raise RepositoryError(f"{record}: cannot be read ({error.strerror}): {remedy}") from error
     return parse_versioned_json(
-        RepositoryRecord,
-        text,
-        record,
-        version=SCHEMA_VERSION,
-        error=RepositoryError,
-        remedy=remedy,
+        RepositoryRecord, text, record, version=SCHEMA_VERSION, error=RepositoryError, remedy=remedy
     )
 
 

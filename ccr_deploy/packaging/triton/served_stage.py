@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
-    from ccr_deploy.core.stages import Stage
+    from ccr_deploy.core.stages import ChainStage, Stage
     from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.targets.resolved import ResolvedTarget
     from ccr_deploy.targets.schema import Target
@@ -59,9 +59,7 @@ class ServedStage:
         return PLAN_FILE if self.backend == "tensorrt" else GRAPH_FILE
 
 
-def served_stages(
-    bundle: Bundle, name: str, target: Target, store: EngineStore
-) -> tuple[ServedStage, ServedStage]:
+def served_stages(bundle: Bundle, name: str, target: Target, store: EngineStore) -> tuple[ServedStage, ...]:
     """Encoder and classifier of a bundle for the target called `name`.
 
     Their precision is the one that was last built for bundle and target, else the target's.
@@ -71,22 +69,15 @@ def served_stages(
             built, or its target's smallest batch is not 1.
         BundleError, EngineError: a graph or a plan is damaged, or two plans are for one compute capability.
     """
-    built = store.chosen(bundle, name)
-    chosen = {stage: resolved.precision for stage, resolved in built.items()}
-    encoder, classifier = (resolve(target, stage, None, chosen.get(stage)) for stage in CHAIN_STAGES)
+    chosen = {stage: built.precision for stage, built in store.chosen(bundle, name).items()}
+    stages = {stage: resolve(target, stage, None, chosen.get(stage)) for stage in CHAIN_STAGES}
     if target.backend == "onnxruntime":
         threads = target.options.threads
-        return _graph(bundle, "encoder", encoder, threads), _graph(bundle, "classifier", classifier, threads)
+        return tuple(_graph(bundle, stage, resolved, threads) for stage, resolved in stages.items())
     if target.backend == "tensorrt":
-        found = {
-            "encoder": _engines(bundle, "encoder", encoder, target, store),
-            "classifier": _engines(bundle, "classifier", classifier, target, store),
-        }
+        found = {stage: _engines(bundle, stage, own, target, store) for stage, own in stages.items()}
         version = _common_version(bundle, name, store, found)
-        return (
-            _plans("encoder", encoder, version, found["encoder"][version]),
-            _plans("classifier", classifier, version, found["classifier"][version]),
-        )
+        return tuple(_plans(stage, own, version, found[stage][version]) for stage, own in stages.items())
     raise WrongUsageError(
         f"the target {name} is for {target.backend}, which Triton does not run: "
         "choose one for onnxruntime or tensorrt (ccr-deploy doctor lists them)"
@@ -139,7 +130,7 @@ def _engines(
 
 
 def _common_version(
-    bundle: Bundle, name: str, store: EngineStore, found: Mapping[str, Mapping[str, list[Engine]]]
+    bundle: Bundle, name: str, store: EngineStore, found: Mapping[ChainStage, Mapping[str, list[Engine]]]
 ) -> str:
     """The newest version of TensorRT that has plans of both stages, and for the same devices."""
     both = set(found["encoder"]) & set(found["classifier"])

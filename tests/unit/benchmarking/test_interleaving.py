@@ -107,6 +107,6 @@ def test_a_competitor_whose_process_was_killed_is_named(tmp_path):
     with Worker(missing, 1) as worker:
         with pytest.raises(EngineError, match="ghost: "):
             worker.wait_until_loaded()
-        worker._process._process.wait(timeout=30)
+        worker._process.wait(timeout=30)
         with pytest.raises(EngineError, match="ghost: its process ended"):
             worker.take_turn(1)
