@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ccr_deploy.backends.machine import check_fits
+from ccr_deploy.backends.machine import Machine, check_fits
 from ccr_deploy.core.gpu import find_gpu
 from ccr_deploy.core.processor import processor_device
 from ccr_deploy.errors import CcrDeployError, EngineError, WrongUsageError
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ccr_deploy.backends.build_facts import BuildFacts
-    from ccr_deploy.backends.machine import Machine
     from ccr_deploy.backends.options import BackendOptions, Batch
     from ccr_deploy.backends.runner import Arrays, Runner
     from ccr_deploy.codec.contract import Preprocessing

@@ -13,12 +13,12 @@ from safetensors.torch import save
 
 from ccr_deploy import __version__
 from ccr_deploy.bundle.graph_files import add_graph
-from ccr_deploy.bundle.manifest import SCHEMA_VERSION, BaselineRecord, Manifest, SampleRecord
+from ccr_deploy.bundle.manifest import SCHEMA_VERSION, BaselineRecord, FileRecord, Manifest, SampleRecord
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.bundle.writer import BundleWriter, writing_bundle
 from ccr_deploy.codec.contract import CodeContract
 from ccr_deploy.core.field_errors import FieldError
-from ccr_deploy.core.progress import SILENT
+from ccr_deploy.core.progress import SILENT, Progress
 from ccr_deploy.core.records import convert, to_builtins
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.export.samples import folder_samples, pattern_samples
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     import onnx_ir
     from torch import Tensor
 
-    from ccr_deploy.bundle.manifest import FileRecord
     from ccr_deploy.core.precisions import Precision
-    from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import Schedule
 
     Converter = Callable[[onnx_ir.Model, Mapping[str, npt.NDArray[np.generic]]], onnx_ir.Model]

@@ -27,14 +27,13 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ccr_deploy.models.binarizer import sign
-from ccr_deploy.models.conv_lstm import ConvLstmCell, Gates
+from ccr_deploy.models.conv_lstm import ConvLstmCell, Gates, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ccr_deploy.core.stages import Schedule
     from ccr_deploy.models.chain import BaselineChain
-    from ccr_deploy.models.conv_lstm import State
     from ccr_deploy.models.encoder import RecurrentEncoder
 
 

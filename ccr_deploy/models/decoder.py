@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ccr_deploy.models.conv_lstm import ConvLstmCell
+from ccr_deploy.models.conv_lstm import ConvLstmCell, State
 
 if TYPE_CHECKING:
     from ccr_deploy.models.config import DecoderConfig
-    from ccr_deploy.models.conv_lstm import State
 
 
 class Decoder(nn.Module):

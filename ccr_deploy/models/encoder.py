@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from ccr_deploy.models.binarizer import Binarizer
-from ccr_deploy.models.conv_lstm import ConvLstmCell
+from ccr_deploy.models.conv_lstm import ConvLstmCell, State
 
 if TYPE_CHECKING:
     from ccr_deploy.models.config import EncoderConfig
-    from ccr_deploy.models.conv_lstm import State
 
 
 class RecurrentEncoder(nn.Module):

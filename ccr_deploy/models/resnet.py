@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 from torchvision.models.resnet import BasicBlock
 
-from ccr_deploy.models.config import CUT_STAGE
-
-if TYPE_CHECKING:
-    from ccr_deploy.models.config import ClassifierConfig, Cut
+from ccr_deploy.models.config import CUT_STAGE, ClassifierConfig, Cut
 
 SAMPLING_UPSAMPLINGS: dict[Cut, int] = {"layer1": 2, "layer2": 1, "layer3": 0}
 """How often 1/16 is doubled to reach the 1/4, 1/8 or 1/16 that the next residual stage expects."""

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision, Rounding
 from ccr_deploy.errors import PrecisionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ccr_deploy.core.precisions import EnginePrecision, Rounding
 
 _TYPES: Mapping[Rounding, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 

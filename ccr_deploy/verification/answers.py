@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccr_deploy.codec.contract import pack_code
-from ccr_deploy.core.progress import SILENT
+from ccr_deploy.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.runner import Runner
-    from ccr_deploy.core.progress import Progress
 
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
@@ -50,14 +49,14 @@ class Answers:
 def collect(
     batches: Iterable[Bytes],
     runners: Mapping[str, StageRunners],
-    values_before_sign: Callable[[Bytes], Floats],
+    pre_binarization: Callable[[Bytes], Floats],
     *,
     total: int,
     progress: Progress = SILENT,
 ) -> tuple[dict[str, Answers], Floats]:
     """Runs images ``uint8 [N, H, W, 3]``, batch by batch, through every way; the first is the reference.
 
-    Returns the answers by way, and the reference's values before the sign ``[N, 8 * bytes]``.
+    Returns the answers by way, and the reference's pre-binarization activations ``[N, 8 * bytes]``.
     """
     parts: dict[str, list[Answers]] = {name: [] for name in runners}
     values: list[Floats] = []
@@ -69,7 +68,7 @@ def collect(
                     stack.enter_context(runner)
         for images in batches:
             # The reference's slow encoder runs once: its codes are the signs of these values.
-            values.append(values_before_sign(images).reshape(len(images), -1))
+            values.append(pre_binarization(images).reshape(len(images), -1))
             reference_codes = pack_code(values[-1])
             for name, way in runners.items():
                 codes = reference_codes if way is reference else _codes(way.encoder, images)

@@ -7,17 +7,15 @@ its pre-binarization activation is within rounding of 0, and logits differ in th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
-from ccr_deploy.core.precisions import PRECISIONS, coarsest
+from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision, coarsest
 from ccr_deploy.errors import WrongUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from typing import Any, TypeAlias
 
     from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.verification.results import ChainAccuracy, CodeParity, GateResult, Level, LogitParity
 
     Limit: TypeAlias = float | Callable[[Bundle], float]

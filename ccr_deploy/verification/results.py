@@ -17,8 +17,8 @@ Level = Literal["graph", "engine"]
 class CodeParity(Record, frozen=True):
     """The encoder's codes against the reference's.
 
-    `unexplained_flips` are the flipped bits whose value before the sign was further from 0 than
-    `verify.TIE_MARGIN` of that layer's spread: rounding does not reach so far.
+    `unexplained_flips` are the flipped bits whose pre-binarization activation was further from 0
+    than `verify.TIE_MARGIN` of that layer's spread: rounding does not reach so far.
     """
 
     level: Level

@@ -21,10 +21,10 @@ from ccr_deploy.core.metrics import (
     top_k_hits,
 )
 from ccr_deploy.core.printable import printable
-from ccr_deploy.core.progress import SILENT
+from ccr_deploy.core.progress import SILENT, Progress
 from ccr_deploy.data.images import jpeg_bytes
 from ccr_deploy.verification.answers import Answers, StageRunners, collect
-from ccr_deploy.verification.gates import check_gates
+from ccr_deploy.verification.gates import GateLimits, check_gates
 from ccr_deploy.verification.results import (
     SCHEMA_VERSION,
     ChainAccuracy,
@@ -42,12 +42,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.core.progress import Progress
     from ccr_deploy.engines.store import Engine
-    from ccr_deploy.verification.gates import GateLimits
 
 TIE_MARGIN = 1e-5
-"""A bit may flip where the value before the sign is within this part of its layer's spread (1 sigma)."""
+"""A bit may flip where its pre-binarization activation is within this part of their spread (1 sigma)."""
 
 SHOWN_SAMPLES = 12
 THUMBNAIL_PIXELS = 96
@@ -71,7 +69,7 @@ def verify(
     images: ImageSet,
     *,
     reference: StageRunners,
-    values_before_sign: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    pre_binarization: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
     graph: StageRunners,
     engine: StageRunners,
     engines: Sequence[Engine],
@@ -81,12 +79,12 @@ def verify(
 ) -> VerificationReport:
     """Runs the images through all three and compares.
 
-    `values_before_sign` is the reference encoder's, and tells which flips rounding explains.
+    `pre_binarization` is the reference encoder's, and tells which flips rounding explains.
     """
     shown: dict[int, npt.NDArray[np.uint8]] = {}
     ways = {REFERENCE: reference, "graph": graph, "engine": engine}
     answers, values = collect(
-        _keeping(images, shown), ways, values_before_sign, total=len(images.names), progress=progress
+        _keeping(images, shown), ways, pre_binarization, total=len(images.names), progress=progress
     )
     codes = tuple(_code_parity(level, answers[REFERENCE], answers[level], values) for level in LEVELS)
     logits = tuple(

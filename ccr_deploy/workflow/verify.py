@@ -59,7 +59,7 @@ def verify_bundle(
         bundle,
         image_set,
         reference=StageRunners(**reference_runners),
-        values_before_sign=reference_encoder.values_before_sign,
+        pre_binarization=reference_encoder.pre_binarization,
         graph=StageRunners(**{stage: graph_runner(bundle, factory.graph_record(stage)) for stage in engines}),
         engine=StageRunners(**{stage: factory.load(engine) for stage, engine in engines.items()}),
         engines=list(engines.values()),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.backends.base import Backend
+from ccr_deploy.backends.base import Backend, BuildSource, EngineFile
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
 from ccr_deploy.backends.onnxruntime.activations import show_activations
 from ccr_deploy.backends.onnxruntime.int8 import broken_optimizers, graph_that_rounds
 from ccr_deploy.backends.options import BackendOptions, Threads
-from ccr_deploy.backends.runner import Runner, TensorSpec
+from ccr_deploy.backends.runner import Arrays, Runner, TensorSpec
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.core.records import Record
 from ccr_deploy.errors import EngineError, MissingExtraError
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ccr_deploy.backends.base import BuildSource, EngineFile
-    from ccr_deploy.backends.runner import Arrays
     from ccr_deploy.core.precisions import EnginePrecision
 
 _NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
@@ -60,13 +58,15 @@ class OnnxRuntimeBackend(Backend):
         return str(self._onnxruntime.__version__)
 
     def check_precision(self, precision: EnginePrecision) -> None:
-        """FP32 and INT8; FP16 is taken, though computed in FP32 between casts.
+        """Take also FP16, though it is computed in FP32 between casts.
 
         Raises:
-            EngineError: BF16 was asked for.
+            EngineError: ONNX Runtime has no such precision on a CPU.
         """
-        if precision == "bf16":
-            raise EngineError("ONNX Runtime has no BF16 on a CPU: use --target cpu-openvino, or FP32")
+        if precision not in {*self.native_precisions(), "fp16"}:
+            raise EngineError(
+                f"ONNX Runtime has no {precision.upper()} on a CPU: use --target cpu-openvino, or FP32"
+            )
 
     def native_precisions(self) -> tuple[EnginePrecision, ...]:
         """FP32 and INT8."""

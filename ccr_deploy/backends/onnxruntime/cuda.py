@@ -13,20 +13,18 @@ import shutil
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.backends.base import Backend
+from ccr_deploy.backends.base import Backend, BuildSource, EngineFile
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.onnxruntime.cpu import FATAL, OnnxRuntimeRunner, import_onnxruntime, start_session
 from ccr_deploy.backends.options import BackendOptions
 from ccr_deploy.core.gpu import find_gpu
-from ccr_deploy.core.gpu_driver import extras_here
+from ccr_deploy.core.gpu_driver import GpuExtras, extras_here
 from ccr_deploy.core.records import Record
 from ccr_deploy.errors import EngineError, pip_install
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.backends.base import BuildSource, EngineFile
-    from ccr_deploy.core.gpu_driver import GpuExtras
     from ccr_deploy.core.precisions import EnginePrecision
 
 _PROVIDER = "CUDAExecutionProvider"

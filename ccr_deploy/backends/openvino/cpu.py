@@ -11,13 +11,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
-from ccr_deploy.backends.base import Backend
+from ccr_deploy.backends.base import Backend, BuildSource, EngineFile
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
 from ccr_deploy.backends.openvino.int8 import int8_model, separate_shared_scales, show_activations
 from ccr_deploy.backends.options import BackendOptions, Threads
-from ccr_deploy.backends.runner import Runner, TensorSpec
+from ccr_deploy.backends.runner import Arrays, Runner, TensorSpec
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.core.processor import processor_device
 from ccr_deploy.core.records import Record
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ccr_deploy.backends.base import BuildSource, EngineFile
-    from ccr_deploy.backends.runner import Arrays
     from ccr_deploy.core.precisions import EnginePrecision
 
 _DEVICE = "CPU"
