@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from ccr_deploy.models.config import ModelConfig
 
 
-def _nobody_watches(_: int) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Weights:
     """What the reference is made from instead of a graph: a file of weights and the model that has them.
@@ -66,7 +62,7 @@ class BuildSource:
     """Those that the stage has graphs of, in this precision, beside its own."""
     caches: Path
     """Where a backend may keep what makes later builds faster; the folder may not exist yet."""
-    advance: Advance = _nobody_watches
+    advance: Advance = lambda _: None
     """Told how many more of 100 units are done."""
 
 
@@ -121,20 +117,17 @@ class Backend(ABC):
     revisions: ClassVar[Mapping[EnginePrecision, int]] = MappingProxyType({})
     """By precision, 1 if it is not there: raised when a release builds another engine from the same graph."""
     options: BackendOptions
+    version: str
+    """The library's."""
 
     @abstractmethod
     def __init__(self, options: BackendOptions) -> None:
-        """Import the library.
+        """Import the library, and keep the options and its version.
 
         Raises:
             MissingExtraError: it is not installed.
             EngineError: it is of a version that this project cannot use.
         """
-
-    @property
-    @abstractmethod
-    def version(self) -> str:
-        """The library's version."""
 
     @abstractmethod
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:

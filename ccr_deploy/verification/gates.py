@@ -174,11 +174,10 @@ def check_gates(
     for logit in logits:
         results += _results(LOGIT_GATES, limits, logit.level, logit, f"{logit.stage} ")
     chains = {accuracy.chain: accuracy for accuracy in accuracies}
-    levels: tuple[Level, ...] = ("graph", "engine")
-    for level in levels:
-        if level in chains:
-            pair = AccuracyPair(chains["pytorch"], chains[level])
-            results += _results(ACCURACY_GATES, limits, level, pair)
+    for chain, accuracy in chains.items():
+        if chain != "pytorch":
+            pair = AccuracyPair(chains["pytorch"], accuracy)
+            results += _results(ACCURACY_GATES, limits, chain, pair)
     return tuple(results)
 
 

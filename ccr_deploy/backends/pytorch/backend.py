@@ -31,11 +31,7 @@ class PyTorchBackend(Backend):
     def __init__(self, options: PyTorchOptions) -> None:
         self.options = options
         self._torch = import_torch()
-
-    @property
-    def version(self) -> str:
-        """PyTorch's version."""
-        return str(self._torch.__version__)
+        self.version = str(self._torch.__version__)
 
     @property
     def device(self) -> str:

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from ccr_deploy.backends.runner import Arrays, Runner, TensorSpec
+from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
 from ccr_deploy.codec.contract import Preprocessing, pack_code, unpack_code
 from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.errors import EngineError
@@ -68,7 +68,7 @@ class PyTorchRunner(Runner):
             activations = self._network.pre_binarization(self._normalised(image), self._model.iterations)
             return np.asarray(activations.cpu().numpy(), np.float32)
 
-    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+    def _run(self, feeds: Arrays) -> Outputs:
         assert self._network is not None
         with torch.inference_mode():
             if self._stage == "encoder":

@@ -41,11 +41,7 @@ class _AnyTensorRtBackend(Backend):
         """
         self.options = options
         self._library = import_library(self.flavour)
-
-    @property
-    def version(self) -> str:
-        """The library's version."""
-        return str(self._library.__version__)
+        self.version = str(self._library.__version__)
 
     def check_builds_here(self) -> None:
         """Raise an error if Polygraphy is missing, or a GPU that engines are bound to.

@@ -120,9 +120,8 @@ def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monito
         return PostprocessConfig(CreateConfigRTX(**common), set_what_polygraphy_has_no_switch_for)
     if not is_strongly_typed(flavour, library.__version__):
         common |= {"fp16": request.precision != "fp32", "int8": request.precision == "int8"}
-    levels = {"same-compute-capability": "SAME_COMPUTE_CAPABILITY", "ampere-plus": "AMPERE_PLUS"}
     if options.hardware_compatibility != "none":
-        level = levels[options.hardware_compatibility]
+        level = options.hardware_compatibility.upper().replace("-", "_")
         if not hasattr(library.HardwareCompatibilityLevel, level):
             raise EngineError(
                 f"TensorRT {library.__version__} has no hardware compatibility "
