@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ccr_deploy.backends.machine import check_fits
+from ccr_deploy.backends.machine import Machine, check_fits
 from ccr_deploy.core.gpu import find_gpu
 from ccr_deploy.core.processor import processor_device
 from ccr_deploy.errors import CcrDeployError, EngineError, WrongUsageError
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ccr_deploy.backends.build_facts import BuildFacts
-    from ccr_deploy.backends.machine import Machine
     from ccr_deploy.backends.options import BackendOptions, Batch
     from ccr_deploy.backends.runner import Arrays, Runner
     from ccr_deploy.codec.contract import Preprocessing
@@ -25,10 +24,6 @@ if TYPE_CHECKING:
     from ccr_deploy.core.progress import Advance
     from ccr_deploy.core.stages import Schedule, Stage
     from ccr_deploy.models.config import ModelConfig
-
-
-def _nobody_watches(_: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ class BuildSource:
     """Those that the stage has graphs of, in this precision, beside its own."""
     caches: Path
     """Where a backend may keep what makes later builds faster; the folder may not exist yet."""
-    advance: Advance = _nobody_watches
+    advance: Advance = lambda _: None
     """Told how many more of 100 units are done."""
 
 
@@ -122,20 +117,17 @@ class Backend(ABC):
     revisions: ClassVar[Mapping[EnginePrecision, int]] = MappingProxyType({})
     """By precision, 1 if it is not there: raised when a release builds another engine from the same graph."""
     options: BackendOptions
+    version: str
+    """The library's."""
 
     @abstractmethod
     def __init__(self, options: BackendOptions) -> None:
-        """Import the library.
+        """Import the library, and keep the options and its version.
 
         Raises:
             MissingExtraError: it is not installed.
             EngineError: it is of a version that this project cannot use.
         """
-
-    @property
-    @abstractmethod
-    def version(self) -> str:
-        """The library's version."""
 
     @abstractmethod
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:

@@ -62,3 +62,14 @@ class BackendOptions:
         """
         name = content.get("backend") if isinstance(content, dict) else None
         return convert(backend_class(check_name(name)).options_class, content)
+
+
+class GpuOptions(BackendOptions):
+    """The options of a backend that computes on a GPU alone."""
+
+    __slots__ = ()
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Always."""
+        return True

@@ -13,11 +13,10 @@ import numpy.typing as npt
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
+Outputs: TypeAlias = dict[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,7 @@ class Runner(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -69,7 +66,7 @@ class Runner(ABC):
             self._closed = True
             self._close()
 
-    def infer(self, feeds: Mapping[str, Any]) -> dict[str, npt.NDArray[np.generic]]:
+    def infer(self, feeds: Mapping[str, Any]) -> Outputs:
         """Return the outputs, by name, for the inputs, by name, of one batch; they are the caller's to keep.
 
         Raises:
@@ -87,7 +84,7 @@ class Runner(ABC):
         return feeds
 
     @abstractmethod
-    def _run(self, feeds: Mapping[str, Any]) -> dict[str, npt.NDArray[np.generic]]:
+    def _run(self, feeds: Mapping[str, Any]) -> Outputs:
         """Return the outputs for a batch that was checked."""
 
     @abstractmethod

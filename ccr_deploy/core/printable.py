@@ -17,6 +17,11 @@ def printable(text: str) -> str:
     return _SUSPECT.sub(_escaped, text)
 
 
+def reason_of(error: Exception) -> str:
+    """Return what a library's error says, on one line and not too much of it, for a message in brackets."""
+    return " ".join(str(error).split())[:300]
+
+
 def _escaped(match: re.Match[str]) -> str:
     character = match.group()
     is_hidden = unicodedata.category(character) in _HIDDEN

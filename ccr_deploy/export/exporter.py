@@ -13,12 +13,19 @@ from safetensors.torch import save
 
 from ccr_deploy import __version__
 from ccr_deploy.bundle.graph_files import add_graph
-from ccr_deploy.bundle.manifest import SCHEMA_VERSION, BaselineRecord, Manifest, SampleRecord
+from ccr_deploy.bundle.manifest import (
+    SCHEMA_VERSION,
+    BaselineRecord,
+    FileRecord,
+    GraphRecord,
+    Manifest,
+    SampleRecord,
+)
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.bundle.writer import BundleWriter, writing_bundle
 from ccr_deploy.codec.contract import CodeContract
 from ccr_deploy.core.field_errors import FieldError
-from ccr_deploy.core.progress import SILENT
+from ccr_deploy.core.progress import SILENT, Progress
 from ccr_deploy.core.records import convert, to_builtins
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.export.samples import folder_samples, pattern_samples
@@ -38,12 +45,11 @@ if TYPE_CHECKING:
     import onnx_ir
     from torch import Tensor
 
-    from ccr_deploy.bundle.manifest import FileRecord
+    from ccr_deploy.backends.runner import Arrays
     from ccr_deploy.core.precisions import Precision
-    from ccr_deploy.core.progress import Progress
-    from ccr_deploy.core.stages import Schedule
+    from ccr_deploy.core.stages import ChainStage, Schedule
 
-    Converter = Callable[[onnx_ir.Model, Mapping[str, npt.NDArray[np.generic]]], onnx_ir.Model]
+    Converter = Callable[[onnx_ir.Model, Arrays], onnx_ir.Model]
 
 
 def export_bundle(
@@ -82,11 +88,7 @@ def export_bundle(
         _check_trained("checkpoint", config.iterations, checkpoint.trained_iterations)
         if baseline:
             _check_trained("baseline", config.iterations, baseline.trained_iterations)
-    samples = (
-        folder_samples(images, checkpoint)
-        if images
-        else pattern_samples(config.image_height, config.image_width)
-    )
+    samples = folder_samples(images, checkpoint) if images else pattern_samples(config)
     contract = CodeContract(
         image_height=config.image_height,
         image_width=config.image_width,
@@ -103,27 +105,26 @@ def export_bundle(
         writing_bundle(path) as writer,
         progress.task("exporting", len(schedules) + 1 + (conventional is not None)) as advance,
     ):
-        graphs = []
+        graphs: list[GraphRecord] = []
+
+        def add(stage: ChainStage, schedule: Schedule | None, model: onnx_ir.Model, feeds: Arrays) -> None:
+            graphs.append(add_graph(writer, model, stage, "fp32", schedule))
+            for precision, convert in (converters or {}).items():
+                graphs.append(add_graph(writer, convert(model, feeds), stage, precision, schedule))
+            advance(1)
+
         for schedule in schedules:
             unrolled = unroll(chain.encoder, config.iterations, schedule)
             module = EncoderGraph(unrolled, preprocessing)
             model = to_onnx(module, image, "image", "code", share_repeated_work=unrolled.shares_repeated_work)
-            graphs.append(add_graph(writer, model, "encoder", "fp32", schedule))
-            for precision, convert in (converters or {}).items():
-                converted = convert(model, {"image": sample_feed})
-                graphs.append(add_graph(writer, converted, "encoder", precision, schedule))
-            advance(1)
+            add("encoder", schedule, model, {"image": sample_feed})
         model = to_onnx(ClassifierGraph(chain.classifier, config.code_shape), code, "code", "logits")
-        graphs.append(add_graph(writer, model, "classifier", "fp32", None))
-        for precision, convert in (converters or {}).items():
-            converted = convert(model, {"code": _sample_codes(module, sample_feed)})
-            graphs.append(add_graph(writer, converted, "classifier", precision, None))
-        advance(1)
+        add("classifier", None, model, {"code": _sample_codes(module, sample_feed)})
         baseline_record = None
         if baseline is not None and conventional is not None:
             whole = BaselineGraph(UnrolledBaseline(conventional), preprocessing)
-            whole_model = to_onnx(whole, image, "image", "logits")
-            graphs.append(add_graph(writer, whole_model, "baseline", "fp32", None))
+            model = to_onnx(whole, image, "image", "logits")
+            graphs.append(add_graph(writer, model, "baseline", "fp32", None))
             weights = _add_weights(writer, "baseline", conventional.state_dict())
             baseline_record = BaselineRecord(
                 model=conventional.config, trained_iterations=baseline.trained_iterations, weights=weights
@@ -198,13 +199,9 @@ def _conventional_chain(baseline: Checkpoint, checkpoint: Checkpoint) -> Baselin
         raise WrongUsageError(
             "the checkpoint given with --baseline has no decoder: it is no conventional chain"
         )
-    config = structs.replace(
-        baseline.config,
-        iterations=checkpoint.config.iterations,
-        image_height=checkpoint.config.image_height,
-        image_width=checkpoint.config.image_width,
-    )
-    chain = build_model(replace(baseline, config=config, preprocessing=checkpoint.preprocessing))
+    size = checkpoint.config.image_height, checkpoint.config.image_width
+    alike = resized(baseline, checkpoint.config.iterations, size)
+    chain = build_model(replace(alike, preprocessing=checkpoint.preprocessing))
     assert isinstance(chain, BaselineChain)
     return chain
 

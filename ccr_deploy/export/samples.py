@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.models.checkpoint import Checkpoint
+    from ccr_deploy.models.config import ModelConfig
 
     LabelledImage = tuple[npt.NDArray[np.uint8], int | None]
 
@@ -28,22 +29,20 @@ def folder_samples(folder: Path, checkpoint: Checkpoint) -> list[LabelledImage]:
     """
     items = list_images(folder, checkpoint.class_names, checkpoint.config.classifier.classes)
     chosen = np.linspace(0, len(items) - 1, min(SAMPLE_COUNT, len(items))).round().astype(int)
-    config = checkpoint.config
+    size = checkpoint.config.image_height, checkpoint.config.image_width
     return [
-        (
-            load_image(items[index].path, checkpoint.preprocessing, config.image_height, config.image_width),
-            items[index].label,
-        )
+        (load_image(items[index].path, checkpoint.preprocessing, *size), items[index].label)
         for index in chosen
     ]
 
 
-def pattern_samples(height: int, width: int) -> list[LabelledImage]:
+def pattern_samples(config: ModelConfig) -> list[LabelledImage]:
     """8 unlabelled images made of waves and noise, for a checkpoint that comes without pictures.
 
     They show parity (any image does) but no accuracy.
     """
     generator = np.random.default_rng(0)
+    height, width = config.image_height, config.image_width
     rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
     samples: list[LabelledImage] = []
     for _ in range(SAMPLE_COUNT):

@@ -9,6 +9,7 @@ The attributes that hold the modules are what `ccr_deploy.models.family` calls `
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,41 +62,22 @@ class UnpackBits(nn.Module):
         return (2 * bits - 1).flatten(1).unflatten(1, self.code_shape)
 
 
-class EncoderGraph(nn.Module):
+class EncoderGraph(nn.Sequential):
     """``image uint8 [N, H, W, 3]`` to ``code uint8 [N, bytes]``, through an unrolled encoder."""
 
     def __init__(self, unrolled: nn.Module, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self.normalise = Normalise(preprocessing)
-        self.network = unrolled
-        self.pack = PackBits()
-
-    def forward(self, image: Tensor) -> Tensor:
-        """The packed code."""
-        return self.pack(self.network(self.normalise(image)))
+        super().__init__(OrderedDict(normalise=Normalise(preprocessing), network=unrolled, pack=PackBits()))
 
 
-class ClassifierGraph(nn.Module):
+class ClassifierGraph(nn.Sequential):
     """``code uint8 [N, bytes]`` to ``logits float32 [N, classes]``."""
 
     def __init__(self, classifier: nn.Module, code_shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.unpack = UnpackBits(code_shape)
-        self.network = classifier
-
-    def forward(self, code: Tensor) -> Tensor:
-        """The logits."""
-        return self.network(self.unpack(code))
+        super().__init__(OrderedDict(unpack=UnpackBits(code_shape), network=classifier))
 
 
-class BaselineGraph(nn.Module):
+class BaselineGraph(nn.Sequential):
     """``image uint8 [N, H, W, 3]`` to ``logits float32 [N, classes]``, through an unrolled baseline."""
 
     def __init__(self, unrolled: nn.Module, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self.normalise = Normalise(preprocessing)
-        self.network = unrolled
-
-    def forward(self, image: Tensor) -> Tensor:
-        """The logits."""
-        return self.network(self.normalise(image))
+        super().__init__(OrderedDict(normalise=Normalise(preprocessing), network=unrolled))

@@ -24,37 +24,30 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from ccr_deploy.models.binarizer import sign
-from ccr_deploy.models.conv_lstm import ConvLstmCell, Gates
+from ccr_deploy.models.conv_lstm import ConvLstmCell, ConvLstmCells, Gates, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from ccr_deploy.core.stages import Schedule
     from ccr_deploy.models.chain import BaselineChain
-    from ccr_deploy.models.conv_lstm import State
     from ccr_deploy.models.encoder import RecurrentEncoder
 
 
-class UnrolledStep(nn.Module):
-    """One iteration of one ConvLSTM cell, sharing the cell's weights."""
+class UnrolledStep(ConvLstmCell):
+    """One iteration of one ConvLSTM cell, sharing the cell's weights.
+
+    Without an input convolution of its own it takes that one's gates ``[N, 4 * channels, …]``.
+    """
 
     def __init__(self, cell: ConvLstmCell, *, first: bool, own_input_conv: bool) -> None:
-        super().__init__()
-        if own_input_conv:
-            self.input_conv = copy.copy(cell.input_conv)
+        nn.Module.__init__(self)  # the cell's own would make new weights
+        self.input_conv = copy.copy(cell.input_conv) if own_input_conv else nn.Identity()
         if not first:
             self.hidden_conv = copy.copy(cell.hidden_conv)
         self.gates = Gates()
-
-    def forward(self, gates: Tensor, state: State | None) -> State:
-        """The new state, from the input convolution's gates ``[N, 4 * channels, …]``."""
-        if state is None:
-            return self.gates(gates, None)
-        hidden, cell = state
-        return self.gates(gates + self.hidden_conv(hidden), cell)
 
 
 class BatchedInputConv(nn.Module):
@@ -78,7 +71,7 @@ class UnrolledCell(nn.Module):
     or that one batched convolution gives (`batched`); otherwise each iteration has its own.
     """
 
-    input_conv: nn.Conv2d
+    input_conv: nn.Module
     batched: BatchedInputConv
 
     def __init__(
@@ -97,11 +90,6 @@ class UnrolledCell(nn.Module):
         step = self.get_submodule(f"t{t}")
         assert isinstance(step, UnrolledStep)
         return step
-
-    def run_step(self, t: int, x: Tensor, state: State | None) -> State:
-        """Iteration `t` with an input convolution of its own."""
-        step = self.step(t)
-        return step(step.input_conv(x), state)
 
     def forward(self, gates: list[Tensor]) -> list[Tensor]:
         """The hidden states of all iterations, from each one's input gates."""
@@ -134,9 +122,10 @@ class ZeroState(nn.Module):
 class UnrolledNetwork(nn.Module):
     """Recurrent cells named ``cell1``, ``cell2``, … with all their iterations."""
 
-    def __init__(self, cells: Iterable[nn.Module], iterations: int) -> None:
+    def __init__(self, cells: ConvLstmCells, iterations: int) -> None:
         super().__init__()
         self.iterations = iterations
+        self.passed_on = cells.passed_on
         self.cell_count = 0
         for cell in cells:
             assert isinstance(cell, ConvLstmCell)
@@ -152,6 +141,22 @@ class UnrolledNetwork(nn.Module):
         cell = self.get_submodule(f"cell{number}")
         assert isinstance(cell, UnrolledCell)
         return cell
+
+    def run_iteration(self, t: int, features: Tensor, states: list[State | None]) -> Tensor:
+        """Run iteration `t` of all cells.
+
+        Args:
+            t: the iteration, counted from 1.
+            features: what the first cell's iteration takes.
+            states: each cell's state, None for a zero state; the new ones are put in their places.
+
+        Returns:
+            What the last cell passes on.
+        """
+        for index, state in enumerate(states):
+            states[index] = new = self.cell(index + 1).step(t)(features, state)
+            features = self.passed_on(new)
+        return features
 
 
 class UnrolledEncoder(UnrolledNetwork):
@@ -189,15 +194,12 @@ class PlainEncoder(UnrolledEncoder):
 
     def forward(self, image: Tensor) -> Tensor:
         """The pre-binarization activations ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
-        states: list[State] = []
+        states: list[State | None] = []
         for number in range(1, self.cell_count + 1):
             zeros = self.get_submodule(f"cell{number}.t0.hidden_state")(image)
             states.append((zeros, zeros))
         for t in range(1, self.iterations + 1):
-            features = self.stem[f"t{t}"](image)
-            for index, state in enumerate(states):
-                states[index] = self.cell(index + 1).run_step(t, features, state)
-                features = states[index][0]
+            features = self.run_iteration(t, self.stem[f"t{t}"](image), states)
         return self.binarizer(features)
 
 
@@ -213,12 +215,8 @@ class IterationMajorEncoder(UnrolledEncoder):
         first_gates = self.cell(1).input_conv(self.stem(image))
         states: list[State | None] = [None] * self.cell_count
         for t in range(1, self.iterations + 1):
-            state: State = self.cell(1).step(t)(first_gates, states[0])
-            states[0] = state
-            for index in range(1, self.cell_count):
-                state = self.cell(index + 1).run_step(t, state[0], states[index])
-                states[index] = state
-        return self.binarizer(state[0])
+            features = self.run_iteration(t, first_gates, states)
+        return self.binarizer(features)
 
 
 class LayerMajorEncoder(UnrolledEncoder):
@@ -266,14 +264,9 @@ class UnrolledBaseline(nn.Module):
         decoder_states: list[State | None] = [None] * self.decoder.cell_count
         residual = image
         for t in range(1, self.iterations + 1):
-            features = self.stem[f"t{t}"](residual)
-            for index, state in enumerate(encoder_states):
-                encoder_states[index] = new = self.encoder.cell(index + 1).run_step(t, features, state)
-                features = new[0]
-            features = sign(self.binarizer[f"t{t}"](features))
-            for index, state in enumerate(decoder_states):
-                decoder_states[index] = new = self.decoder.cell(index + 1).run_step(t, features, state)
-                features = interpolate(new[0], scale_factor=2.0, mode="nearest")
+            features = self.encoder.run_iteration(t, self.stem[f"t{t}"](residual), encoder_states)
+            code = sign(self.binarizer[f"t{t}"](features))
+            features = self.decoder.run_iteration(t, code, decoder_states)
             residual = residual - torch.tanh(self.output[f"t{t}"](features)) / 2
         return self.classifier((image - residual) * self.std + self.mean)
 

@@ -11,8 +11,8 @@ class Binarizer(nn.Module):
 
     In training the sign is drawn at random so that its expectation is the tanh, and the gradient
     passes straight through (Toderici et al., "Variable Rate Image Compression with Recurrent Neural
-    Networks", ICLR 2016, section 3.1). In evaluation a bit is +1 exactly where the value before the
-    sign is >= 0.
+    Networks", ICLR 2016, section 3.1). In evaluation a bit is +1 exactly where the
+    pre-binarization activation is >= 0.
     """
 
     def __init__(self, in_channels: int, code_channels: int) -> None:

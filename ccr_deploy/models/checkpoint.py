@@ -23,12 +23,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from msgspec.structs import replace
+from msgspec import structs
 from torch import Tensor
 
 from ccr_deploy.codec.contract import Preprocessing
@@ -98,11 +98,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "config": to_builtins(checkpoint.config),
-        "trained_iterations": list(checkpoint.trained_iterations),
-        "preprocessing": to_builtins(checkpoint.preprocessing),
-        "class_names": list(checkpoint.class_names),
-        "metrics": dict(checkpoint.metrics),
+        **{name: to_builtins(getattr(checkpoint, name)) for name in _Description.__struct_fields__},
         "state_dict": {
             name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state_dict.items()
         },
@@ -156,7 +152,7 @@ def load_checkpoint(
         config = _with_classes_of(preset(preset_name), state_dict)
         trained = (config.iterations,) if trained_iterations is None else trained_iterations
         if len(trained) == 1:
-            config = replace(config, iterations=trained[0])
+            config = structs.replace(config, iterations=trained[0])
         checkpoint = Checkpoint(config, default_preprocessing(config), state_dict, trained)
     else:
         raise WrongUsageError(
@@ -219,14 +215,7 @@ def _described(content: object, state_dict: dict[str, Tensor], path: Path) -> Ch
         # As JSON, since only there do strict fields take lists for tuples, and objects for dataclasses.
         text = json.dumps(content, default=lambda value: f"a {type(value).__name__}")
         description = convert(_Description, json.loads(text))
-        return Checkpoint(
-            config=description.config,
-            trained_iterations=description.trained_iterations,
-            preprocessing=description.preprocessing,
-            class_names=description.class_names,
-            metrics=description.metrics,
-            state_dict=state_dict,
-        )
+        return Checkpoint(state_dict=state_dict, **structs.asdict(description))
     except FieldError as error:
         raise CheckpointError(f"{path}: configuration {error}: {REMEDY}") from error
     except (CheckpointError, ValueError, TypeError) as error:  # TypeError: a key is neither text nor number
@@ -245,7 +234,8 @@ def _with_classes_of(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> M
     head = state_dict.get(HEAD)
     if head is None or head.ndim != 2 or len(head) == config.classifier.classes:
         return config
-    return replace(config, classifier=replace(config.classifier, classes=len(head)))
+    classifier = structs.replace(config.classifier, classes=len(head))
+    return structs.replace(config, classifier=classifier)
 
 
 def _check_fit(checkpoint: Checkpoint, path: Path) -> None:
@@ -270,20 +260,14 @@ def _check_fit(checkpoint: Checkpoint, path: Path) -> None:
             f"{path}: the state dict does not fit the model: {'; '.join(problems)}; is it another preset's?"
         )
     check_claims(found, path)
-    unusual = [
-        name
-        for name, tensor in found.items()
-        if tensor.layout != torch.strided
-        or tensor.is_meta
-        or tensor.is_floating_point() != expected[name].is_floating_point()
-    ]
-    if unusual:
-        raise CheckpointError(
-            f"{path}: {len(unusual)} tensors are sparse, empty shells or of another kind of number "
-            f"({', '.join(unusual[:3])})"
-        )
-    infinite = [name for name, tensor in found.items() if not torch.isfinite(tensor).all()]
-    if infinite:
-        raise CheckpointError(
-            f"{path}: {len(infinite)} tensors hold NaN or infinity ({', '.join(infinite[:3])})"
-        )
+    demands: dict[str, Callable[[str, Tensor], object]] = {
+        "are sparse, empty shells or of another kind of number": lambda name, tensor: (
+            tensor.layout == torch.strided
+            and not tensor.is_meta
+            and tensor.is_floating_point() == expected[name].is_floating_point()
+        ),
+        "hold NaN or infinity": lambda _, tensor: torch.isfinite(tensor).all(),
+    }
+    for complaint, holds in demands.items():
+        if wrong := [name for name, tensor in found.items() if not holds(name, tensor)]:
+            raise CheckpointError(f"{path}: {len(wrong)} tensors {complaint} ({', '.join(wrong[:3])})")

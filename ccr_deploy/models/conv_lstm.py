@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 State = tuple[Tensor, Tensor]
 """A cell's hidden and cell state, each ``[N, channels, rows, columns]``."""
@@ -22,6 +29,8 @@ class ConvLstmCell(nn.Module):
     al., CVPR 2017).
     """
 
+    input_conv: nn.Module
+
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         self.input_conv = nn.Conv2d(in_channels, 4 * channels, 3, stride=stride, padding=1, bias=False)
@@ -34,6 +43,33 @@ class ConvLstmCell(nn.Module):
             return self.gates(self.input_conv(x), None)
         hidden, cell = state
         return self.gates(self.input_conv(x) + self.hidden_conv(hidden), cell)
+
+
+class ConvLstmCells(nn.ModuleList):
+    """A row of cells, each of which reads the hidden state of the one before, upsampled if that is asked for.
+
+    Args:
+        channels: the first cell's input channels, then each one's own.
+        stride: of their input convolutions.
+        upsampled: whether hidden states are doubled in height and width, by the nearest neighbour.
+    """
+
+    def __init__(self, channels: Sequence[int], stride: int, *, upsampled: bool = False) -> None:
+        super().__init__(ConvLstmCell(before, after, stride) for before, after in pairwise(channels))
+        self.upsampled = upsampled
+
+    def passed_on(self, state: State) -> Tensor:
+        """What the next cell reads of a cell's new state."""
+        return interpolate(state[0], scale_factor=2.0, mode="nearest") if self.upsampled else state[0]
+
+    def step(self, x: Tensor, states: list[State | None]) -> tuple[Tensor, list[State | None]]:
+        """One step of all cells: what the last one passes on, and every cell's new state."""
+        new_states: list[State | None] = []
+        for cell, state in zip(self, states, strict=True):
+            new_state = cell(x, state)
+            new_states.append(new_state)
+            x = self.passed_on(new_state)
+        return x, new_states
 
 
 class Gates(nn.Module):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
-from ccr_deploy.models.conv_lstm import ConvLstmCell
+from ccr_deploy.models.conv_lstm import ConvLstmCells, State
 
 if TYPE_CHECKING:
     from ccr_deploy.models.config import DecoderConfig
-    from ccr_deploy.models.conv_lstm import State
 
 
 class Decoder(nn.Module):
@@ -35,17 +32,10 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig, code_channels: int) -> None:
         super().__init__()
         channels = (code_channels, *config.cell_channels)
-        self.cells = nn.ModuleList(
-            ConvLstmCell(before, after, stride=1) for before, after in pairwise(channels)
-        )
+        self.cells = ConvLstmCells(channels, stride=1, upsampled=True)
         self.output = nn.Conv2d(config.cell_channels[-1], 3, 1, bias=False)
 
     def step(self, code: Tensor, states: list[State | None]) -> tuple[Tensor, list[State | None]]:
         """One iteration: its contribution ``[N, 3, H, W]`` to the image, and every cell's new state."""
-        features = code
-        new_states: list[State | None] = []
-        for cell, state in zip(self.cells, states, strict=True):
-            new_state = cell(features, state)
-            new_states.append(new_state)
-            features = interpolate(new_state[0], scale_factor=2.0, mode="nearest")
+        features, new_states = self.cells.step(code, states)
         return torch.tanh(self.output(features)) / 2, new_states

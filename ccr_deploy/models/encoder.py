@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from ccr_deploy.models.binarizer import Binarizer
-from ccr_deploy.models.conv_lstm import ConvLstmCell
+from ccr_deploy.models.conv_lstm import ConvLstmCells, State
 
 if TYPE_CHECKING:
     from ccr_deploy.models.config import EncoderConfig
-    from ccr_deploy.models.conv_lstm import State
 
 
 class RecurrentEncoder(nn.Module):
@@ -37,9 +35,7 @@ class RecurrentEncoder(nn.Module):
         channels = (config.stem_channels, *config.cell_channels)
         self.cell_channels = config.cell_channels
         self.stem = nn.Conv2d(3, config.stem_channels, 3, stride=2, padding=1, bias=False)
-        self.cells = nn.ModuleList(
-            ConvLstmCell(before, after, stride=2) for before, after in pairwise(channels)
-        )
+        self.cells = ConvLstmCells(channels, stride=2)
         self.binarizer = Binarizer(config.cell_channels[-1], config.code_channels)
 
     def forward(self, image: Tensor, iterations: int) -> Tensor:
@@ -59,10 +55,4 @@ class RecurrentEncoder(nn.Module):
 
     def step(self, image: Tensor, states: list[State | None]) -> tuple[Tensor, list[State | None]]:
         """One iteration: the last cell's hidden state and every cell's new state."""
-        features = self.stem(image)
-        new_states: list[State | None] = []
-        for cell, state in zip(self.cells, states, strict=True):
-            new_state = cell(features, state)
-            new_states.append(new_state)
-            features = new_state[0]
-        return features, new_states
+        return self.cells.step(self.stem(image), states)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 from torchvision.models.resnet import BasicBlock
 
-from ccr_deploy.models.config import CUT_STAGE
-
-if TYPE_CHECKING:
-    from ccr_deploy.models.config import ClassifierConfig, Cut
+from ccr_deploy.models.config import CUT_STAGE, ClassifierConfig, Cut
 
 SAMPLING_UPSAMPLINGS: dict[Cut, int] = {"layer1": 2, "layer2": 1, "layer3": 0}
 """How often 1/16 is doubled to reach the 1/4, 1/8 or 1/16 that the next residual stage expects."""
@@ -40,23 +35,18 @@ class SamplingLayers(nn.Module):
     def __init__(self, code_channels: int, channels: int, upsamplings: int) -> None:
         super().__init__()
         self.upsamplings = upsamplings
-        self.conv1 = nn.Conv2d(code_channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.conv3 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(channels)
+        for number, width in enumerate((code_channels, channels, channels), start=1):
+            self.add_module(f"conv{number}", nn.Conv2d(width, channels, 3, padding=1, bias=False))
+            self.add_module(f"bn{number}", nn.BatchNorm2d(channels))
 
     def forward(self, features: Tensor) -> Tensor:
         """The residual stage's input."""
-        features = relu(self.bn1(self.conv1(self._upsample(features, 1))))
-        features = relu(self.bn2(self.conv2(self._upsample(features, 2))))
-        return relu(self.bn3(self.conv3(features)))
-
-    def _upsample(self, features: Tensor, number: int) -> Tensor:
-        if number > self.upsamplings:
-            return features
-        return interpolate(features, scale_factor=2.0, mode="nearest")
+        for number in (1, 2, 3):
+            if number <= self.upsamplings:
+                features = interpolate(features, scale_factor=2.0, mode="nearest")
+            convolved = self.get_submodule(f"conv{number}")(features)
+            features = relu(self.get_submodule(f"bn{number}")(convolved))
+        return features
 
 
 class TruncatedClassifier(nn.Module):

@@ -10,15 +10,14 @@ from ccr_deploy.quantization.int8 import to_int8
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    import numpy as np
-    import numpy.typing as npt
     import onnx_ir as ir
 
+    from ccr_deploy.backends.runner import Arrays
     from ccr_deploy.core.precisions import Precision
     from ccr_deploy.core.stages import ChainStage
     from ccr_deploy.quantization.table import StageTable
 
-    Converter = Callable[[ir.Model, Mapping[str, npt.NDArray[np.generic]]], ir.Model]
+    Converter = Callable[[ir.Model, Arrays], ir.Model]
     CalibratedConverter = Callable[[ChainStage, ir.Model, ir.Model, StageTable, Collection[str]], ir.Model]
 
 CONVERTERS: Mapping[Precision, Converter] = {"fp16": to_fp16}

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision, Rounding
 from ccr_deploy.errors import PrecisionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ccr_deploy.core.precisions import EnginePrecision, Rounding
 
 _TYPES: Mapping[Rounding, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
@@ -42,7 +41,7 @@ def emulate(model: ir.Model, precision: EnginePrecision) -> ir.Model:
             value.const_value = ir.tensor(value.const_value.numpy().astype(np.float32), name=value.name)
             value.dtype = ir.DataType.FLOAT
     for node in list(graph):
-        if node.op_type == "Cast" and _casts_to_fp16(node):
+        if node.op_type == "Cast" and node.attributes["to"].as_int() == int(ir.DataType.FLOAT16):
             node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType.FLOAT))
         for output in node.outputs:
             if output.dtype is None and output.uses():  # or it would silently not be rounded
@@ -63,7 +62,3 @@ def _round(graph: ir.Graph, node: ir.Node, output: ir.Value, low: ir.DataType) -
         if reader is not down:
             reader.replace_input_with(index, up.outputs[0])
     graph.insert_after(node, [down, up])
-
-
-def _casts_to_fp16(node: ir.Node) -> bool:
-    return node.attributes["to"].as_int() == int(ir.DataType.FLOAT16)

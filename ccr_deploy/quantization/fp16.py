@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
-from ccr_deploy.errors import PrecisionError
 from ccr_deploy.graphs.passes import StripOriginPass, forget_unknown_sizes, share_weights
 from ccr_deploy.models.family import is_uint8_io
-from ccr_deploy.quantization.model_optimizer import autocast, quiet
+from ccr_deploy.quantization.model_optimizer import autocast, converting
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
-    import numpy.typing as npt
+    from ccr_deploy.backends.runner import Arrays
 
 
-def to_fp16(model: ir.Model, feeds: Mapping[str, npt.NDArray[np.generic]]) -> ir.Model:
+def to_fp16(model: ir.Model, feeds: Arrays) -> ir.Model:
     """The graph with FP16 inside and its borders unchanged.
 
     AutoCast runs the graph on `feeds` and leaves in FP32 what comes near FP16's limits there.
@@ -43,9 +40,7 @@ def fp16_nodes(model: ir.Model) -> set[str]:
     }
 
 
-def cast(
-    model: ir.Model, kept: Collection[str], feeds: Mapping[str, npt.NDArray[np.generic]] | None
-) -> ir.Model:
+def cast(model: ir.Model, kept: Collection[str], feeds: Arrays | None) -> ir.Model:
     """The graph in FP16 but for the nodes of the names `kept`; without feeds nothing is checked by running.
 
     Raises:
@@ -53,26 +48,20 @@ def cast(
         PrecisionError: it cannot convert the graph.
     """
     convert = autocast()
-    with tempfile.TemporaryDirectory(prefix="ccr-deploy-") as name:
-        folder = Path(name)
+    with converting("convert this graph to FP16") as folder:
         ir.save(model, folder / "fp32.onnx")
         checks: dict[str, object] = {"data_max": np.inf}
         if feeds is not None:
             np.savez(folder / "feeds.npz", allow_pickle=False, **feeds)
             checks = {"calibration_data": str(folder / "feeds.npz")}
-        try:
-            with quiet():
-                converted = convert(
-                    str(folder / "fp32.onnx"),
-                    low_precision_type="fp16",
-                    nodes_to_exclude=[f"{re.escape(node)}$" for node in kept],
-                    keep_io_types=True,
-                    providers=["cpu"],
-                    **checks,
-                )
-        except Exception as error:  # its exceptions share no base class
-            reason = " ".join(str(error).split())[:300]
-            raise PrecisionError(f"Model Optimizer cannot convert this graph to FP16 ({reason})") from error
+        converted = convert(
+            str(folder / "fp32.onnx"),
+            low_precision_type="fp16",
+            nodes_to_exclude=[f"{re.escape(node)}$" for node in kept],
+            keep_io_types=True,
+            providers=["cpu"],
+            **checks,
+        )
     result = ir.from_proto(converted)
     forget_unknown_sizes(result)
     share_weights(result)

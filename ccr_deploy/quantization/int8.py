@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +14,7 @@ from ccr_deploy.graphs.convolutions import convolutions, quantized_convolutions
 from ccr_deploy.graphs.passes import StripOriginPass, share_weights
 from ccr_deploy.models.family import layer_of, quantized_operators
 from ccr_deploy.quantization.fp16 import cast, fp16_nodes
-from ccr_deploy.quantization.model_optimizer import quantizer, quiet, unpatched_afterwards
+from ccr_deploy.quantization.model_optimizer import converting, quantizer, unpatched_afterwards
 from ccr_deploy.quantization.quantizers import is_quantizable, quantized_activations
 
 if TYPE_CHECKING:
@@ -64,27 +62,22 @@ def quantize(stage: Stage, fp32: ir.Model, table: StageTable) -> ir.Model:
     """
     run = quantizer()
     scales = {name: table.scale_of(signals) for name, signals in quantized_activations(fp32).items()}
-    with tempfile.TemporaryDirectory(prefix="ccr-deploy-") as name:
-        folder = Path(name)
+    with converting("quantize this graph") as folder:
         ir.save(fp32, folder / "fp32.onnx")
         (folder / "ranges.cache").write_text(_calibration_cache(scales), encoding="ascii")
-        try:
-            with quiet(), unpatched_afterwards():
-                run(
-                    str(folder / "fp32.onnx"),
-                    quantize_mode="int8",
-                    calibration_method="max",
-                    calibration_data=_any_input(fp32),
-                    calibration_cache_path=str(folder / "ranges.cache"),
-                    calibration_eps=["cpu"],
-                    high_precision_dtype="fp32",
-                    output_path=str(folder / "int8.onnx"),
-                    log_level="ERROR",
-                    op_types_to_quantize=quantized_operators(stage),
-                )
-        except Exception as error:  # its exceptions share no base class
-            reason = " ".join(str(error).split())[:300]
-            raise PrecisionError(f"Model Optimizer cannot quantize this graph ({reason})") from error
+        with unpatched_afterwards():
+            run(
+                str(folder / "fp32.onnx"),
+                quantize_mode="int8",
+                calibration_method="max",
+                calibration_data=_any_input(fp32),
+                calibration_cache_path=str(folder / "ranges.cache"),
+                calibration_eps=["cpu"],
+                high_precision_dtype="fp32",
+                output_path=str(folder / "int8.onnx"),
+                log_level="ERROR",
+                op_types_to_quantize=quantized_operators(stage),
+            )
         # Read whole: the file goes with the folder.
         result = ir.from_proto(ir.to_proto(ir.load(folder / "int8.onnx")))
     _tidy(result)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.errors import MissingExtraError
+from ccr_deploy.core.printable import reason_of
+from ccr_deploy.errors import MissingExtraError, PrecisionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +46,20 @@ def check_installed() -> None:
         MissingExtraError: Model Optimizer is not installed.
     """
     autocast()
+
+
+@contextmanager
+def converting(task: str) -> Iterator[Path]:
+    """Yield a folder for the files that Model Optimizer reads and writes, which goes when it is done.
+
+    Raises:
+        PrecisionError: it cannot do its task.
+    """
+    with tempfile.TemporaryDirectory(prefix="ccr-deploy-") as folder, quiet():
+        try:
+            yield Path(folder)
+        except Exception as error:  # its exceptions share no base class
+            raise PrecisionError(f"Model Optimizer cannot {task} ({reason_of(error)})") from error
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ccr_deploy.graphs.convolutions import convolutions
 from ccr_deploy.models.family import is_in_residual_stage, layer_of, signal_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import onnx_ir as ir
 
@@ -23,14 +23,12 @@ MIN_CHANNELS = 16
 
 def layers(model: ir.Model) -> list[str]:
     """The graph's layers, in its order."""
-    return list(dict.fromkeys(layer_of(node.name or "") for node in convolutions(model)))
+    return _layers_of(convolutions(model))
 
 
 def quantizable_layers(model: ir.Model) -> list[str]:
     """The layers with a convolution that is quantized, in the graph's order."""
-    return list(
-        dict.fromkeys(layer_of(node.name or "") for node in convolutions(model) if is_quantizable(node))
-    )
+    return _layers_of(filter(is_quantizable, convolutions(model)))
 
 
 def is_quantizable(conv: ir.Node) -> bool:
@@ -64,6 +62,10 @@ def quantized_activations(model: ir.Model) -> dict[str, set[str]]:
 def is_residual_addition(node: ir.Node) -> bool:
     """Whether a node adds a residual block's input, its second summand, to what the block made of it."""
     return node.op_type == "Add" and is_in_residual_stage(node.name or "")
+
+
+def _layers_of(nodes: Iterable[ir.Node]) -> list[str]:
+    return list(dict.fromkeys(layer_of(node.name or "") for node in nodes))
 
 
 def _quantized_values(model: ir.Model) -> Iterator[ir.Value]:

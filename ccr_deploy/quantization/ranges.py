@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -36,7 +38,7 @@ class Range:
     high: float
 
 
-class RangeCollector:
+class RangeCollector(AbstractContextManager["RangeCollector"]):
     """Runs a graph on batch after batch and keeps minima and maxima, or one histogram a tensor.
 
     A context manager: the graph with its extra outputs lies in a temporary folder.
@@ -73,9 +75,6 @@ class RangeCollector:
         calibrator.infer_session = _FiniteSession(calibrator.infer_session, self._names)
         self._calibrator: Any = calibrator
 
-    def __enter__(self) -> RangeCollector:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
@@ -86,7 +85,9 @@ class RangeCollector:
             CalibrationError: a tensor's values are NaN or infinite on it.
         """
         with quiet():
-            self._calibrator.collect_data(_OneBatch({self._input: batch}))
+            # It reads batches until there is none, and forgets them after the call.
+            one_batch = iter(({self._input: batch}, None))
+            self._calibrator.collect_data(SimpleNamespace(get_next=one_batch.__next__))
 
     def ranges(self) -> dict[str, Range]:
         """The ranges found, by tensor.
@@ -128,17 +129,6 @@ class _FiniteSession:
                 f"tensor {first}: NaN or infinite on these images: the checkpoint is damaged or diverged"
             )
         return results
-
-
-class _OneBatch:
-    """A reader of one batch, as ONNX Runtime's calibrators want it: they forget a batch after its call."""
-
-    def __init__(self, feeds: dict[str, npt.NDArray[np.uint8]]) -> None:
-        self._feeds: dict[str, npt.NDArray[np.uint8]] | None = feeds
-
-    def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
-        feeds, self._feeds = self._feeds, None
-        return feeds
 
 
 def _select_tensors(calibrator: Any, names: Iterable[str]) -> None:  # noqa: ANN401 -- the library has no types

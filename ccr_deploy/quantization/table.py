@@ -198,9 +198,8 @@ def compare_tables(first: CalibrationTable, second: CalibrationTable) -> list[Di
         for name in sorted(tensors.keys() | others.keys()):
             one, other = tensors.get(name), others.get(name)
             if one != other:
-                first_magnitude = one.magnitude if one else None
-                second_magnitude = other.magnitude if other else None
-                found.append(Disagreement(stage, name, first_magnitude, second_magnitude))
+                magnitudes = (entry.magnitude if entry else None for entry in (one, other))
+                found.append(Disagreement(stage, name, *magnitudes))
     return sorted(found, key=_distance, reverse=True)
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ccr_deploy.backends.machine import Machine
 from ccr_deploy.backends.options import BackendOptions, Batch
@@ -34,12 +34,9 @@ from ccr_deploy.backends.registry import backend_class, check_name
 from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record, convert, read_toml
-from ccr_deploy.core.stages import DEFAULT_SCHEDULE, Schedule
+from ccr_deploy.core.stages import DEFAULT_SCHEDULE, Schedule, Stage
 from ccr_deploy.errors import TargetError
 from ccr_deploy.targets.resolved import ResolvedTarget
-
-if TYPE_CHECKING:
-    from ccr_deploy.core.stages import Stage
 
 REFERENCE_TARGET = "pytorch"
 """The target that runs the bundle's weights in PyTorch, iteration by iteration."""

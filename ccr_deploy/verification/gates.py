@@ -7,17 +7,15 @@ its pre-binarization activation is within rounding of 0, and logits differ in th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
-from ccr_deploy.core.precisions import PRECISIONS, coarsest
+from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision, coarsest
 from ccr_deploy.errors import WrongUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from typing import Any, TypeAlias
 
     from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.verification.results import ChainAccuracy, CodeParity, GateResult, Level, LogitParity
 
     Limit: TypeAlias = float | Callable[[Bundle], float]
@@ -176,11 +174,10 @@ def check_gates(
     for logit in logits:
         results += _results(LOGIT_GATES, limits, logit.level, logit, f"{logit.stage} ")
     chains = {accuracy.chain: accuracy for accuracy in accuracies}
-    levels: tuple[Level, ...] = ("graph", "engine")
-    for level in levels:
-        if level in chains:
-            pair = AccuracyPair(chains["pytorch"], chains[level])
-            results += _results(ACCURACY_GATES, limits, level, pair)
+    for chain, accuracy in chains.items():
+        if chain != "pytorch":
+            pair = AccuracyPair(chains["pytorch"], accuracy)
+            results += _results(ACCURACY_GATES, limits, chain, pair)
     return tuple(results)
 
 

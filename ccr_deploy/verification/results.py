@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from ccr_deploy.bundle.manifest import CalibrationRecord
 from ccr_deploy.core.metrics import Interval
@@ -12,13 +12,21 @@ SCHEMA_VERSION = 2
 
 Level = Literal["graph", "engine"]
 """What is compared with the PyTorch reference: the ONNX graph run node by node, or the built engine."""
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+Way = Literal["pytorch", "graph", "engine"]
+"""How the chain is run."""
+REFERENCE: Literal["pytorch"] = "pytorch"
+
+LogitStage = Literal["classifier", "chain", "baseline"]
+"""Whose logits: the classifier reads the reference's codes, a chain those of its own encoder."""
 
 
 class CodeParity(Record, frozen=True):
     """The encoder's codes against the reference's.
 
-    `unexplained_flips` are the flipped bits whose value before the sign was further from 0 than
-    `verify.TIE_MARGIN` of that layer's spread: rounding does not reach so far.
+    `unexplained_flips` are the flipped bits whose pre-binarization activation was further from 0
+    than `verify.TIE_MARGIN` of that layer's spread: rounding does not reach so far.
     """
 
     level: Level
@@ -30,13 +38,9 @@ class CodeParity(Record, frozen=True):
 
 
 class LogitParity(Record, frozen=True):
-    """Logits against the reference's.
+    """Logits against the reference's."""
 
-    `stage` is ``classifier`` (both read the reference's codes), ``chain`` (each reads its own
-    encoder's codes) or ``baseline``.
-    """
-
-    stage: Literal["classifier", "chain", "baseline"]
+    stage: LogitStage
     level: Level
     images: int
     max_difference: float
@@ -47,7 +51,7 @@ class LogitParity(Record, frozen=True):
 class ChainAccuracy(Record, frozen=True):
     """How often a chain names the label; `top1_interval` is bootstrapped by group of images."""
 
-    chain: Literal["pytorch", "graph", "engine"]
+    chain: Way
     images: int
     groups: int
     top1_percent: float

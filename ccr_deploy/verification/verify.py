@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import structs
 from PIL import Image
 
 from ccr_deploy import __version__
@@ -21,38 +22,40 @@ from ccr_deploy.core.metrics import (
     top_k_hits,
 )
 from ccr_deploy.core.printable import printable
-from ccr_deploy.core.progress import SILENT
+from ccr_deploy.core.progress import SILENT, Progress
 from ccr_deploy.data.images import jpeg_bytes
-from ccr_deploy.verification.answers import Answers, StageRunners, collect
-from ccr_deploy.verification.gates import check_gates
+from ccr_deploy.verification.answers import Answers, collect
+from ccr_deploy.verification.gates import GateLimits, check_gates
 from ccr_deploy.verification.results import (
+    LEVELS,
+    REFERENCE,
     SCHEMA_VERSION,
     ChainAccuracy,
     CodeParity,
     EngineSummary,
     Level,
     LogitParity,
+    LogitStage,
     SampleAnswer,
     VerificationReport,
+    Way,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.core.progress import Progress
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import Engine
-    from ccr_deploy.verification.gates import GateLimits
 
 TIE_MARGIN = 1e-5
-"""A bit may flip where the value before the sign is within this part of its layer's spread (1 sigma)."""
+"""A bit may flip where its pre-binarization activation is within this part of their spread (1 sigma)."""
 
 SHOWN_SAMPLES = 12
 THUMBNAIL_PIXELS = 96
-REFERENCE = "pytorch"
-LEVELS: tuple[Level, ...] = ("graph", "engine")
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,8 @@ def verify(
     bundle: Bundle,
     images: ImageSet,
     *,
-    reference: StageRunners,
-    values_before_sign: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
-    graph: StageRunners,
-    engine: StageRunners,
+    ways: Mapping[Way, Mapping[Stage, Runner]],
+    pre_binarization: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
     engines: Sequence[Engine],
     target: str,
     limits: GateLimits,
@@ -81,16 +82,17 @@ def verify(
 ) -> VerificationReport:
     """Runs the images through all three and compares.
 
-    `values_before_sign` is the reference encoder's, and tells which flips rounding explains.
+    `pre_binarization` is the reference encoder's, and tells which flips rounding explains.
     """
     shown: dict[int, npt.NDArray[np.uint8]] = {}
-    ways = {REFERENCE: reference, "graph": graph, "engine": engine}
     answers, values = collect(
-        _keeping(images, shown), ways, values_before_sign, total=len(images.names), progress=progress
+        _keeping(images, shown), ways, pre_binarization, total=len(images.names), progress=progress
     )
     codes = tuple(_code_parity(level, answers[REFERENCE], answers[level], values) for level in LEVELS)
     logits = tuple(
-        parity for level in LEVELS for parity in _logit_parities(level, answers[REFERENCE], answers[level])
+        _logit_parity(stage, level, expected, answers[level].logits[stage])
+        for level in LEVELS
+        for stage, expected in answers[REFERENCE].logits.items()
     )
     accuracies = _accuracies(answers, images)
     return VerificationReport(
@@ -140,21 +142,8 @@ def _code_parity(
     )
 
 
-def _logit_parities(level: Level, reference: Answers, other: Answers) -> list[LogitParity]:
-    parities = [
-        _logit_parity("classifier", level, reference.logits, other.logits),
-        _logit_parity("chain", level, reference.chain_logits, other.chain_logits),
-    ]
-    if reference.baseline_logits is not None and other.baseline_logits is not None:
-        parities.append(_logit_parity("baseline", level, reference.baseline_logits, other.baseline_logits))
-    return parities
-
-
 def _logit_parity(
-    stage: Literal["classifier", "chain", "baseline"],
-    level: Level,
-    reference: npt.NDArray[np.float32],
-    other: npt.NDArray[np.float32],
+    stage: LogitStage, level: Level, reference: npt.NDArray[np.float32], other: npt.NDArray[np.float32]
 ) -> LogitParity:
     return LogitParity(
         stage=stage,
@@ -166,16 +155,15 @@ def _logit_parity(
     )
 
 
-def _accuracies(answers: dict[str, Answers], images: ImageSet) -> tuple[ChainAccuracy, ...]:
+def _accuracies(answers: Mapping[Way, Answers], images: ImageSet) -> tuple[ChainAccuracy, ...]:
     labelled = [index for index, label in enumerate(images.labels) if label is not None]
     if not labelled:
         return ()
     labels = np.array([images.labels[index] for index in labelled], dtype=np.int64)
     groups = [images.groups[index] for index in labelled]
     accuracies = []
-    chains: tuple[Literal["pytorch", "graph", "engine"], ...] = ("pytorch", "graph", "engine")
-    for chain in chains:
-        logits = answers[chain].chain_logits[labelled]
+    for chain, answered in answers.items():
+        logits = answered.logits["chain"][labelled]
         hits = top_k_hits(logits, labels, 1)
         interval = grouped_bootstrap_interval(hits, groups)
         accuracies.append(
@@ -192,16 +180,8 @@ def _accuracies(answers: dict[str, Answers], images: ImageSet) -> tuple[ChainAcc
 
 
 def _summary(engine: Engine) -> EngineSummary:
-    key = engine.sidecar.key
-    return EngineSummary(
-        stage=key.stage,
-        precision=key.precision,
-        schedule=key.schedule,
-        backend=key.backend,
-        backend_version=key.backend_version,
-        device=key.device,
-        engine_sha256=engine.sidecar.engine_sha256,
-    )
+    known = {**structs.asdict(engine.sidecar.key), "engine_sha256": engine.sidecar.engine_sha256}
+    return EngineSummary(**{name: known[name] for name in EngineSummary.__struct_fields__})
 
 
 def _samples(
@@ -211,7 +191,7 @@ def _samples(
     samples = []
     for index, pixels in shown.items():
         label = images.labels[index]
-        probabilities = softmax(answers.chain_logits[index : index + 1])[0]
+        probabilities = softmax(answers.logits["chain"][index : index + 1])[0]
         samples.append(
             SampleAnswer(
                 name=images.names[index],

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.targets.schema import REFERENCE_TARGET
-from ccr_deploy.verification.answers import StageRunners
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.verify import verify
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
@@ -58,10 +57,12 @@ def verify_bundle(
     return verify(
         bundle,
         image_set,
-        reference=StageRunners(**reference_runners),
-        values_before_sign=reference_encoder.values_before_sign,
-        graph=StageRunners(**{stage: graph_runner(bundle, factory.graph_record(stage)) for stage in engines}),
-        engine=StageRunners(**{stage: factory.load(engine) for stage, engine in engines.items()}),
+        ways={
+            "pytorch": reference_runners,
+            "graph": {stage: graph_runner(bundle, factory.graph_record(stage)) for stage in engines},
+            "engine": {stage: factory.load(engine) for stage, engine in engines.items()},
+        },
+        pre_binarization=reference_encoder.pre_binarization,
         engines=list(engines.values()),
         target=target,
         limits=limits,

@@ -5,25 +5,21 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.backends.base import Backend
+from ccr_deploy.backends.base import Backend, BuildSource, EngineFile
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
 from ccr_deploy.backends.onnxruntime.activations import show_activations
 from ccr_deploy.backends.onnxruntime.int8 import broken_optimizers, graph_that_rounds
 from ccr_deploy.backends.options import BackendOptions, Threads
-from ccr_deploy.backends.runner import Runner, TensorSpec
+from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
 from ccr_deploy.backends.threads import thread_count
+from ccr_deploy.core.printable import reason_of
 from ccr_deploy.core.records import Record
 from ccr_deploy.errors import EngineError, MissingExtraError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-    import numpy.typing as npt
-
-    from ccr_deploy.backends.base import BuildSource, EngineFile
-    from ccr_deploy.backends.runner import Arrays
     from ccr_deploy.core.precisions import EnginePrecision
 
 _NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
@@ -53,20 +49,18 @@ class OnnxRuntimeBackend(Backend):
     def __init__(self, options: OnnxRuntimeOptions | None = None) -> None:
         self.options = options or OnnxRuntimeOptions()
         self._onnxruntime = import_onnxruntime("onnx")
-
-    @property
-    def version(self) -> str:
-        """ONNX Runtime's version."""
-        return str(self._onnxruntime.__version__)
+        self.version = str(self._onnxruntime.__version__)
 
     def check_precision(self, precision: EnginePrecision) -> None:
-        """FP32 and INT8; FP16 is taken, though computed in FP32 between casts.
+        """Take also FP16, though it is computed in FP32 between casts.
 
         Raises:
-            EngineError: BF16 was asked for.
+            EngineError: ONNX Runtime has no such precision on a CPU.
         """
-        if precision == "bf16":
-            raise EngineError("ONNX Runtime has no BF16 on a CPU: use --target cpu-openvino, or FP32")
+        if precision not in {*self.native_precisions(), "fp16"}:
+            raise EngineError(
+                f"ONNX Runtime has no {precision.upper()} on a CPU: use --target cpu-openvino, or FP32"
+            )
 
     def native_precisions(self) -> tuple[EnginePrecision, ...]:
         """FP32 and INT8."""
@@ -90,7 +84,7 @@ class OnnxRuntimeBackend(Backend):
                 raise EngineError(f"{source.graph}: {error}") from error
             self._check_int8(source, graph, engine)
         else:
-            self._optimize(source.graph, self._session_options(), engine)
+            self._start(source.graph, self._session_options(), engine)
         return BuildFacts()
 
     def optimize_int8(self, graph: bytes, engine: Path | None = None) -> OnnxRuntimeRunner:
@@ -102,7 +96,7 @@ class OnnxRuntimeBackend(Backend):
         options = self._session_options()
         broken = ";".join(broken_optimizers(self.version))
         options.add_session_config_entry("optimization.disable_specified_optimizers", broken)
-        return self._optimize(graph, options, engine)
+        return self._start(graph, options, engine)
 
     def load(self, engine: EngineFile) -> OnnxRuntimeRunner:
         """Loads an engine; it was optimised when it was built, and its precision is in the graph.
@@ -120,7 +114,7 @@ class OnnxRuntimeBackend(Backend):
         """
         options = self._session_options()
         options.graph_optimization_level = self._onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        return OnnxRuntimeRunner(self._session(graph, options))
+        return self._start(graph, options)
 
     def _check_int8(self, source: BuildSource, graph: bytes, engine: Path) -> None:
         """Raise an EngineError if an INT8 engine does not agree with its graph.
@@ -137,10 +131,16 @@ class OnnxRuntimeBackend(Backend):
         )
         check_agreement(source, runners, self.title, self.version)
 
-    def _optimize(self, graph: Path | bytes, options: Any, engine: Path | None) -> OnnxRuntimeRunner:  # noqa: ANN401
+    def _start(
+        self,
+        graph: Path | bytes,
+        options: Any,  # noqa: ANN401 -- the library has no types
+        engine: Path | None = None,
+    ) -> OnnxRuntimeRunner:
+        """Run a graph, and write what it was optimised to if a path is given."""
         if engine:
             options.optimized_model_filepath = str(engine)
-        return OnnxRuntimeRunner(self._session(graph, options))
+        return OnnxRuntimeRunner(start_session(self._onnxruntime, graph, options, ["CPUExecutionProvider"]))
 
     def _session_options(self) -> Any:  # noqa: ANN401 -- the library has no types
         options = self._onnxruntime.SessionOptions()
@@ -156,9 +156,6 @@ class OnnxRuntimeBackend(Backend):
         # exact and slower kernels there, and the same ones as before on every other CPU.
         options.add_session_config_entry("session.x64quantprecision", "1")
         return options
-
-    def _session(self, graph: Path | bytes, options: Any) -> Any:  # noqa: ANN401
-        return start_session(self._onnxruntime, graph, options, ["CPUExecutionProvider"])
 
 
 def import_onnxruntime(extra: str) -> Any:  # noqa: ANN401
@@ -185,10 +182,9 @@ def start_session(onnxruntime: Any, graph: Path | bytes, options: Any, providers
         # Its own fallback would take the CPU where a GPU's provider fails, when it loads or when it runs.
         return onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=False)
     except Exception as error:  # the library's own exceptions share no base class
-        reason = " ".join(str(error).split())[:300]
         file = "" if isinstance(graph, bytes) else f"{graph}: "
         raise EngineError(
-            f"{file}ONNX Runtime {onnxruntime.__version__} cannot load it ({reason})"
+            f"{file}ONNX Runtime {onnxruntime.__version__} cannot load it ({reason_of(error)})"
         ) from error
 
 
@@ -203,7 +199,7 @@ class OnnxRuntimeRunner(Runner):
     def _close(self) -> None:
         self._session = None
 
-    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+    def _run(self, feeds: Arrays) -> Outputs:
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
 
 

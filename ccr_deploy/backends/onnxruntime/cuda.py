@@ -13,20 +13,18 @@ import shutil
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.backends.base import Backend
+from ccr_deploy.backends.base import Backend, BuildSource, EngineFile
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.onnxruntime.cpu import FATAL, OnnxRuntimeRunner, import_onnxruntime, start_session
-from ccr_deploy.backends.options import BackendOptions
+from ccr_deploy.backends.options import GpuOptions
 from ccr_deploy.core.gpu import find_gpu
-from ccr_deploy.core.gpu_driver import extras_here
+from ccr_deploy.core.gpu_driver import GpuExtras, extras_here
 from ccr_deploy.core.records import Record
 from ccr_deploy.errors import EngineError, pip_install
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.backends.base import BuildSource, EngineFile
-    from ccr_deploy.core.gpu_driver import GpuExtras
     from ccr_deploy.core.precisions import EnginePrecision
 
 _PROVIDER = "CUDAExecutionProvider"
@@ -39,15 +37,10 @@ _SMALLEST_GRAPH = (
 """An ONNX file that hands on one number: loading it shows whether the provider loads."""
 
 
-class CudaOptions(Record, BackendOptions, frozen=True, tag_field="backend", tag="onnxruntime-cuda"):
+class CudaOptions(Record, GpuOptions, frozen=True, tag_field="backend", tag="onnxruntime-cuda"):
     """How ONNX Runtime's CUDA provider computes FP32: with TF32's 10 bits of mantissa, or exactly."""
 
     tf32: bool = False
-
-    @property
-    def uses_gpu(self) -> bool:
-        """Always."""
-        return True
 
 
 class OnnxRuntimeCudaBackend(Backend):
@@ -62,11 +55,7 @@ class OnnxRuntimeCudaBackend(Backend):
     def __init__(self, options: CudaOptions) -> None:
         self.options = options
         self._onnxruntime: Any = import_onnxruntime(extras_here().onnxruntime or "cuda")
-
-    @property
-    def version(self) -> str:
-        """ONNX Runtime's version."""
-        return str(self._onnxruntime.__version__)
+        self.version = str(self._onnxruntime.__version__)
 
     @property
     def device(self) -> str:

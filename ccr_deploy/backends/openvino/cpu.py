@@ -11,28 +11,24 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
-from ccr_deploy.backends.base import Backend
+from ccr_deploy.backends.base import Backend, BuildSource, EngineFile
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
 from ccr_deploy.backends.openvino.int8 import int8_model, separate_shared_scales, show_activations
 from ccr_deploy.backends.options import BackendOptions, Threads
-from ccr_deploy.backends.runner import Runner, TensorSpec
+from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
 from ccr_deploy.backends.threads import thread_count
+from ccr_deploy.core.printable import reason_of
 from ccr_deploy.core.processor import processor_device
 from ccr_deploy.core.records import Record
 from ccr_deploy.errors import EngineError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
     from pathlib import Path
     from types import ModuleType
 
-    import numpy as np
-    import numpy.typing as npt
-
-    from ccr_deploy.backends.base import BuildSource, EngineFile
-    from ccr_deploy.backends.runner import Arrays
     from ccr_deploy.core.precisions import EnginePrecision
 
 _DEVICE = "CPU"
@@ -61,13 +57,8 @@ class OpenVinoBackend(Backend):
         self.options = options or OpenVinoOptions()
         openvino = import_openvino()
         self._core: Any = openvino.Core()
-        self._version = str(openvino.__version__)
+        self.version = str(openvino.__version__)
         self._int8_weights = int8_weights_here(os.environ.get(MAX_ISA_VARIABLE))
-
-    @property
-    def version(self) -> str:
-        """OpenVINO's version."""
-        return self._version
 
     @property
     def device(self) -> str:
@@ -113,11 +104,10 @@ class OpenVinoBackend(Backend):
             compiled.export_model(exported)
         except RuntimeError as error:
             raise EngineError(
-                f"{source.graph}: OpenVINO {self.version} cannot build it ({_reason(error)})"
+                f"{source.graph}: OpenVINO {self.version} cannot build it ({reason_of(error)})"
             ) from error
         engine.write_bytes(exported.getvalue())
-        is_int8 = source.precision == "int8"
-        return BuildFacts(int8_weights=str(self._int8_weights) if is_int8 else None)
+        return BuildFacts(int8_weights=str(self._int8_weights) if source.precision == "int8" else None)
 
     def load(self, engine: EngineFile) -> OpenVinoRunner:
         """Loads an engine that `build` wrote.
@@ -127,11 +117,10 @@ class OpenVinoBackend(Backend):
         """
         try:
             content = engine.read(engine.path)
-            compiled = self._core.import_model(content, _DEVICE, self._config(engine.precision))
-            return OpenVinoRunner(compiled)
+            return OpenVinoRunner(self._core.import_model(content, _DEVICE, self._config(engine.precision)))
         except (RuntimeError, OSError) as error:
             raise EngineError(
-                f"{engine.path}: OpenVINO {self.version} cannot load it ({_reason(error)})"
+                f"{engine.path}: OpenVINO {self.version} cannot load it ({reason_of(error)})"
             ) from error
 
     def _build_int8(self, source: BuildSource) -> Any:  # noqa: ANN401
@@ -147,16 +136,14 @@ class OpenVinoBackend(Backend):
         runners = CheckedRunners(
             engine=OpenVinoRunner(compiled),
             observed=OpenVinoRunner(self._compile(observed, "int8")),
-            as_written=OpenVinoRunner(self._compile(as_written, "int8", _AS_WRITTEN)),
+            as_written=OpenVinoRunner(self._compile(as_written, "int8", **_AS_WRITTEN)),
             unquantized=OpenVinoRunner(self._compile(fp32, "fp32")),
         )
         check_agreement(source, runners, self.title, self.version)
         return compiled
 
-    def _compile(
-        self, model: object, precision: EnginePrecision, changes: Mapping[str, object] | None = None
-    ) -> Any:  # noqa: ANN401
-        return self._core.compile_model(model, _DEVICE, {**self._config(precision), **(changes or {})})
+    def _compile(self, model: object, precision: EnginePrecision, **changes: str) -> Any:  # noqa: ANN401
+        return self._core.compile_model(model, _DEVICE, {**self._config(precision), **changes})
 
     def _config(self, precision: EnginePrecision) -> dict[str, object]:
         return {
@@ -207,7 +194,7 @@ class OpenVinoRunner(Runner):
     def _close(self) -> None:
         self._request = None
 
-    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+    def _run(self, feeds: Arrays) -> Outputs:
         results = self._request.infer(dict(feeds), share_inputs=True)
         return {name: results[number] for number, name in enumerate(self._outputs)}
 
@@ -216,7 +203,3 @@ def _spec(port: Any) -> TensorSpec:  # noqa: ANN401
     shape = tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
     type_name = port.element_type.get_type_name()
     return TensorSpec(port.any_name, _NUMPY_TYPES.get(type_name, type_name), shape)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

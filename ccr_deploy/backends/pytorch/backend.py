@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.backends.base import Backend
+from ccr_deploy.backends.base import Backend, BuildSource, EngineFile
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.threads import thread_count
@@ -14,7 +14,6 @@ from ccr_deploy.errors import EngineError, MissingExtraError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.backends.base import BuildSource, EngineFile
     from ccr_deploy.backends.pytorch.runner import PyTorchRunner
     from ccr_deploy.core.precisions import EnginePrecision
 
@@ -32,11 +31,7 @@ class PyTorchBackend(Backend):
     def __init__(self, options: PyTorchOptions) -> None:
         self.options = options
         self._torch = import_torch()
-
-    @property
-    def version(self) -> str:
-        """PyTorch's version."""
-        return str(self._torch.__version__)
+        self.version = str(self._torch.__version__)
 
     @property
     def device(self) -> str:

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from ccr_deploy.backends.runner import Runner, TensorSpec
+from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
 from ccr_deploy.codec.contract import Preprocessing, pack_code, unpack_code
 from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.errors import EngineError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from ccr_deploy.backends.base import Weights
     from ccr_deploy.backends.pytorch.options import PyTorchOptions
-    from ccr_deploy.backends.runner import Arrays
     from ccr_deploy.core.stages import Stage
 
 
@@ -62,14 +61,14 @@ class PyTorchRunner(Runner):
         """The most that PyTorch has reserved of the GPU; None on a CPU."""
         return torch.cuda.max_memory_reserved() / 2**20 if self._device.type == "cuda" else None
 
-    def values_before_sign(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def pre_binarization(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """The pre-binarization activations ``float32 [N, C, h, w]``: how near each bit was to 0."""
         assert isinstance(self._network, RecurrentEncoder)
         with torch.inference_mode():
             activations = self._network.pre_binarization(self._normalised(image), self._model.iterations)
             return np.asarray(activations.cpu().numpy(), np.float32)
 
-    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+    def _run(self, feeds: Arrays) -> Outputs:
         assert self._network is not None
         with torch.inference_mode():
             if self._stage == "encoder":

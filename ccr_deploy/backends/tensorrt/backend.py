@@ -7,22 +7,19 @@ import re
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from ccr_deploy.backends.base import Backend
-from ccr_deploy.backends.tensorrt.flavour import RTX, TENSORRT, extra_of, import_library
+from ccr_deploy.backends.base import Backend, BuildSource, BuiltFrom, EngineFile
+from ccr_deploy.backends.tensorrt.flavour import RTX, TENSORRT, Flavour, extra_of, import_library
 from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.backends.tensorrt.reproduce import reproduction
-from ccr_deploy.core.gpu import find_gpu
+from ccr_deploy.core.gpu import Gpu, find_gpu
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.backends.base import BuildSource, BuiltFrom, EngineFile
     from ccr_deploy.backends.build_facts import BuildFacts
-    from ccr_deploy.backends.tensorrt.flavour import Flavour
     from ccr_deploy.backends.tensorrt.runner import TensorRtRunner
-    from ccr_deploy.core.gpu import Gpu
     from ccr_deploy.core.precisions import EnginePrecision
 
 
@@ -44,11 +41,7 @@ class _AnyTensorRtBackend(Backend):
         """
         self.options = options
         self._library = import_library(self.flavour)
-
-    @property
-    def version(self) -> str:
-        """The library's version."""
-        return str(self._library.__version__)
+        self.version = str(self._library.__version__)
 
     def check_builds_here(self) -> None:
         """Raise an error if Polygraphy is missing, or a GPU that engines are bound to.

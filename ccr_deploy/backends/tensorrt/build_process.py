@@ -12,10 +12,11 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ccr_deploy.backends.build_facts import BuildFacts
+from ccr_deploy.backends.build_facts import BuildFacts, ExecutedConvolutions
 from ccr_deploy.backends.tensorrt.flavour import (
+    Flavour,
     extra_of,
     flavour_of,
     import_library,
@@ -25,15 +26,10 @@ from ccr_deploy.backends.tensorrt.inspector import executed_convolutions, inspec
 from ccr_deploy.backends.tensorrt.messages import BuildRequest, Built, Failed, Progressed
 from ccr_deploy.backends.tensorrt.options import RtxOptions
 from ccr_deploy.backends.tensorrt.phases import BuildPhases
-from ccr_deploy.core.child_process import peak_memory_mib
+from ccr_deploy.core.child_process import Owner, peak_memory_mib
 from ccr_deploy.core.gpu import find_gpu
 from ccr_deploy.core.printable import printable
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
-
-if TYPE_CHECKING:
-    from ccr_deploy.backends.build_facts import ExecutedConvolutions
-    from ccr_deploy.backends.tensorrt.flavour import Flavour
-    from ccr_deploy.core.child_process import Owner
 
 _PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU \d+ MiB, GPU (\d+) MiB")
 
@@ -124,9 +120,8 @@ def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monito
         return PostprocessConfig(CreateConfigRTX(**common), set_what_polygraphy_has_no_switch_for)
     if not is_strongly_typed(flavour, library.__version__):
         common |= {"fp16": request.precision != "fp32", "int8": request.precision == "int8"}
-    levels = {"same-compute-capability": "SAME_COMPUTE_CAPABILITY", "ampere-plus": "AMPERE_PLUS"}
     if options.hardware_compatibility != "none":
-        level = levels[options.hardware_compatibility]
+        level = options.hardware_compatibility.upper().replace("-", "_")
         if not hasattr(library.HardwareCompatibilityLevel, level):
             raise EngineError(
                 f"TensorRT {library.__version__} has no hardware compatibility "

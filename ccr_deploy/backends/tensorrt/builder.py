@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.backends.build_facts import log_path
+from ccr_deploy.backends.build_facts import BuildFacts, log_path
 from ccr_deploy.backends.tensorrt.flavour import RTX, flavour_of
-from ccr_deploy.backends.tensorrt.messages import Answer, Built, Progressed
+from ccr_deploy.backends.tensorrt.messages import Answer, BuildRequest, Built, Progressed
 from ccr_deploy.core.child_process import ChildProcess, ProcessEndedError
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
-    from ccr_deploy.backends.build_facts import BuildFacts
-    from ccr_deploy.backends.tensorrt.messages import BuildRequest
     from ccr_deploy.core.progress import Advance
 
 _MODULE = "ccr_deploy.backends.tensorrt"

@@ -6,22 +6,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from ccr_deploy.backends.options import BackendOptions
+from ccr_deploy.backends.options import GpuOptions
 from ccr_deploy.core.records import Record
 
 _NotNegative = Annotated[int, Meta(ge=0)]
 
 
-class _GpuOptions(BackendOptions):
-    __slots__ = ()
-
-    @property
-    def uses_gpu(self) -> bool:
-        """Always."""
-        return True
-
-
-class TensorRtOptions(Record, _GpuOptions, frozen=True, tag_field="backend", tag="tensorrt"):
+class TensorRtOptions(Record, GpuOptions, frozen=True, tag_field="backend", tag="tensorrt"):
     """How TensorRT builds.
 
     `workspace_mib` limits what one layer may use beside its tensors; 0 is TensorRT's own limit.
@@ -42,7 +33,7 @@ class TensorRtOptions(Record, _GpuOptions, frozen=True, tag_field="backend", tag
         return f"{version.partition('.')[0]}.x" if self.version_compatible else version
 
 
-class RtxOptions(Record, _GpuOptions, frozen=True, tag_field="backend", tag="tensorrt-rtx", kw_only=True):
+class RtxOptions(Record, GpuOptions, frozen=True, tag_field="backend", tag="tensorrt-rtx", kw_only=True):
     """How TensorRT-RTX builds; its engines run on GPUs of all declared compute capabilities.
 
     ``["current"]`` builds for this machine's GPU alone.

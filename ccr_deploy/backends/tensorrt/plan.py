@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+NO_REASON = "it gives no reason"
+
+
 @cache
 def complaints_of(library: Any) -> Any:  # noqa: ANN401
     """The logger that keeps TensorRT's last complaint: one for all runners, since TensorRT has one logger."""
@@ -18,7 +21,7 @@ def complaints_of(library: Any) -> Any:  # noqa: ANN401
     class Complaints(library.ILogger):  # type: ignore[misc] # imported by name
         def __init__(self) -> None:
             library.ILogger.__init__(self)
-            self.last: str | None = None
+            self.last = NO_REASON
 
         def log(self, severity: Any, message: str) -> None:  # noqa: ANN401
             if severity in {library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR}:
@@ -36,21 +39,17 @@ def deserialised(library: Any, plan: bytes, path: Path, carries_code: bool) -> t
         EngineError: TensorRT refuses the plan.
     """
     complaints = complaints_of(library)
-    complaints.last = None
+    complaints.last = NO_REASON
     runtime = library.Runtime(complaints)
     if carries_code:
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        reason = complaints.last or "it gives no reason"
-        raise EngineError(f"{path}: TensorRT {library.__version__} cannot load it ({reason})")
+        raise EngineError(f"{path}: TensorRT {library.__version__} cannot load it ({complaints.last})")
     return runtime, engine
 
 
 def scratch_bytes(engine: Any) -> int:  # noqa: ANN401
     """What all contexts share; TensorRT before 10.1 has only the older name."""
-    return int(
-        engine.device_memory_size_v2
-        if hasattr(engine, "device_memory_size_v2")
-        else engine.device_memory_size
-    )
+    name = "device_memory_size_v2" if hasattr(engine, "device_memory_size_v2") else "device_memory_size"
+    return int(getattr(engine, name))

@@ -16,19 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ccr_deploy.backends.runner import Runner, TensorSpec
+from ccr_deploy.backends.runner import Outputs, Runner, TensorSpec
 from ccr_deploy.backends.tensorrt.cuda_graph import capture
 from ccr_deploy.backends.tensorrt.device_arrays import DeviceArray, is_device_array, view_of
 from ccr_deploy.backends.tensorrt.memory import BorderBuffer, Memory
-from ccr_deploy.backends.tensorrt.plan import complaints_of, deserialised, scratch_bytes
+from ccr_deploy.backends.tensorrt.plan import NO_REASON, complaints_of, deserialised, scratch_bytes
 from ccr_deploy.backends.tensorrt.runtime_cache import RuntimeCache
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-
-    import numpy.typing as npt
 
 _LOGGER = logging.getLogger(__name__)
 _ALIGNMENT = 256
@@ -74,7 +72,8 @@ class TensorRtRunner(Runner):
             self._runtime, self._engine = deserialised(library, plan, path, carries_code)
             self._plan_bytes = len(plan)
             names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-            inputs = [name for name in names if self._is_input(name)]
+            is_input = library.TensorIOMode.INPUT
+            inputs = [name for name in names if self._engine.get_tensor_mode(name) == is_input]
             smallest, _, largest = self._engine.get_tensor_profile_shape(inputs[0], 0)
             self._smallest_batch, self._largest_batch = smallest[0], largest[0]
             buffers = {
@@ -108,7 +107,7 @@ class TensorRtRunner(Runner):
         """The batch sizes that run as a CUDA graph: those that were used, where they can be captured."""
         return frozenset(size for size, entry in self._batch_sizes.items() if entry.is_captured)
 
-    def infer(self, feeds: Mapping[str, Any]) -> dict[str, npt.NDArray[np.generic]]:
+    def infer(self, feeds: Mapping[str, Any]) -> Outputs:
         """The outputs for one batch, as arrays of the host that are the caller's to keep.
 
         A batch over the largest that the engine was built for is run in parts. An input that offers itself by
@@ -128,7 +127,7 @@ class TensorRtRunner(Runner):
             for name, array in feeds.items()
         }
 
-    def _run(self, feeds: Mapping[str, Any]) -> dict[str, npt.NDArray[np.generic]]:
+    def _run(self, feeds: Mapping[str, Any]) -> Outputs:
         size = len(next(iter(feeds.values())))
         parts = [
             self._run_part(feeds, start, min(self._largest_batch, size - start))
@@ -141,12 +140,10 @@ class TensorRtRunner(Runner):
     def _close(self) -> None:
         self._stack.close()
 
-    def _run_part(
-        self, views: Mapping[str, Any], start: int, size: int
-    ) -> dict[str, npt.NDArray[np.generic]]:
+    def _run_part(self, views: Mapping[str, Any], start: int, size: int) -> Outputs:
         """One part of a batch: `size` images from `start` on."""
         padded = max(size, self._smallest_batch)
-        self._complaints.last = None
+        self._complaints.last = NO_REASON
         try:
             if any(isinstance(view, DeviceArray) for view in views.values()):
                 self._run_in_place(views, start, size, padded)
@@ -208,9 +205,7 @@ class TensorRtRunner(Runner):
 
     def _enqueue(self, context: Any) -> None:  # noqa: ANN401
         if not context.execute_async_v3(self._memory.stream):
-            raise EngineError(
-                f"TensorRT cannot run the engine: {self._complaints.last or 'it gives no reason'}"
-            )
+            raise EngineError(f"TensorRT cannot run the engine: {self._complaints.last}")
 
     def _set_batch(self, context: Any, batch: int) -> None:  # noqa: ANN401
         for name, buffer in (self._inputs | self._outputs).items():
@@ -233,9 +228,7 @@ class TensorRtRunner(Runner):
         else:
             context = self._engine.create_execution_context_without_device_memory()
         if context is None:
-            raise EngineError(
-                f"TensorRT cannot make a context: {self._complaints.last or 'it gives no reason'}"
-            )
+            raise EngineError(f"TensorRT cannot make a context: {self._complaints.last}")
         if hasattr(context, "set_device_memory"):
             context.set_device_memory(self._scratch, self._scratch_bytes)
         else:
@@ -254,9 +247,6 @@ class TensorRtRunner(Runner):
         specialization = library.DynamicShapesKernelSpecializationStrategy.EAGER
         configuration.dynamic_shapes_kernel_specialization_strategy = specialization
         return configuration, RuntimeCache(configuration, kept)
-
-    def _is_input(self, name: str) -> bool:
-        return bool(self._engine.get_tensor_mode(name) == self._library.TensorIOMode.INPUT)
 
     def _spec(self, name: str) -> TensorSpec:
         shape = tuple(self._engine.get_tensor_shape(name))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ccr_deploy.models.checkpoint import Checkpoint
 
 
-def values_before_sign(checkpoint: Checkpoint, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def pre_binarization(checkpoint: Checkpoint, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """The reference: PyTorch, iteration by iteration."""
     chain = build_model(checkpoint)
     assert isinstance(chain, CcrChain)
@@ -63,7 +63,7 @@ def count_flips(
     schedules: tuple[Schedule, ...] = SCHEDULES,
 ) -> dict[Schedule, int]:
     """Flipped bits by schedule; each one must lie within rounding of 0."""
-    values = values_before_sign(checkpoint, images)
+    values = pre_binarization(checkpoint, images)
     expected = pack_code(values)
     near_zero = np.abs(values) <= TIE_MARGIN * values.std()
     counts = {}
@@ -121,7 +121,7 @@ def test_any_image_size_and_width(height: int, width: int, code_channels: int, t
 def test_a_wrong_weight_is_noticed(trained_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """The check above can fail: a slightly different encoder flips bits that rounding does not explain."""
     images = random_images(8, 48, 48)
-    values = values_before_sign(trained_checkpoint, images)
+    values = pre_binarization(trained_checkpoint, images)
     weights = dict(trained_checkpoint.state_dict)
     weights["encoder.cells.1.hidden_conv.weight"] = weights["encoder.cells.1.hidden_conv.weight"] * 1.2
     other = replace(trained_checkpoint, state_dict=weights)
