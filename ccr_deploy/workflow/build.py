@@ -162,7 +162,7 @@ def _runs_here(factory: EngineFactory) -> bool:
 
 
 def _compared_with(bundle: Bundle, factory: EngineFactory, precision: EnginePrecision) -> EnginePrecision:
-    """What an engine of a precision must be faster than: for INT8 that is FP16, where the device has it."""
+    """What an engine of a precision must be faster than: what its row names and the device has, else FP32."""
     built = built_precisions(bundle, factory)
     return next((other for other in PRECISIONS[precision].compared_with if other in built), "fp32")
 

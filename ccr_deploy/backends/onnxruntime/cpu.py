@@ -63,10 +63,12 @@ class OnnxRuntimeBackend(Backend):
         """FP32 and INT8; FP16 is taken, though computed in FP32 between casts.
 
         Raises:
-            EngineError: BF16 was asked for.
+            EngineError: another was asked for.
         """
         if precision == "bf16":
             raise EngineError("ONNX Runtime has no BF16 on a CPU: use --target cpu-openvino, or FP32")
+        if precision != "fp16":
+            super().check_precision(precision)
 
     def native_precisions(self) -> tuple[EnginePrecision, ...]:
         """FP32 and INT8."""
