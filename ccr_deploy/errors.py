@@ -46,7 +46,7 @@ class CalibrationError(CcrDeployError):
 
 
 class PrecisionError(CcrDeployError):
-    """A graph that cannot be converted to FP16 or INT8."""
+    """A graph that cannot be converted to a lower precision."""
 
 
 class EngineError(CcrDeployError):

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from ccr_deploy.core.precisions import Precision
 from ccr_deploy.core.records import Record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class ExecutedConvolutions(Record, frozen=True):
-    """In which precision an engine executes its convolutions, as its library's inspector tells.
-
-    `unknown` are those that the inspector does not tell about.
-    """
-
-    int8: int = 0
-    fp16: int = 0
-    fp32: int = 0
-    unknown: int = 0
+ExecutedConvolutions: TypeAlias = dict[Precision | Literal["unknown"], int]
+"""How many convolutions an engine executes in each precision; its inspector may not tell of all."""
 
 
 class BuildFacts(Record, frozen=True):
@@ -36,6 +29,12 @@ class BuildFacts(Record, frozen=True):
     peak_device_memory_mib: float | None = None
     executed_convolutions: ExecutedConvolutions | None = None
     int8_weights: str | None = None
+
+
+def in_words(executed: ExecutedConvolutions, *, without: Precision | None = None) -> str:
+    """Return how many convolutions are executed in each precision that is known, but for one."""
+    known = (name for name in executed if name not in {"unknown", without})
+    return ", ".join(f"{executed[name]} in {name.upper()}" for name in known)
 
 
 def log_path(engine: Path) -> Path:

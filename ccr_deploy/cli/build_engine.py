@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     metavar="POINTS",
     help="Top-1 accuracy that a lower precision may cost.",
 )
-@path_option("--images", "DIR", "Pictures to calibrate on first, where the bundle has no INT8 graphs yet.")
+@path_option("--images", "DIR", "Pictures to calibrate on first, where the bundle lacks quantized graphs.")
 @engines_option
 @click.option("--no-cache", is_flag=True, help="Build again what is already in the engine store.")
 @click.option(
@@ -78,10 +78,10 @@ def build_engine(
     """Build a bundle's engines for a target, into the engine store.
 
     An engine that is there already, for the same graph, backend, device and target, is not built again.
-    Where this machine can run them, engines of a lower precision are timed against FP32, and INT8 on a GPU
-    against FP16; the bundle's record of what they cost is shown. TensorRT builds on the GPU that it builds
-    for; TensorRT-RTX builds on any machine. What was built last for a bundle and target is what verify,
-    benchmark and classify use.
+    Where this machine can run them, engines of a lower precision are timed against FP32, and quantized
+    ones on a GPU against FP16; the bundle's record of what they cost is shown. TensorRT builds on the GPU
+    that it builds for; TensorRT-RTX builds on any machine. What was built last for a bundle and target is
+    what verify, benchmark and classify use.
 
     \b
     Examples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.backends.build_facts import in_words
 from ccr_deploy.core.records import to_json
 
 if TYPE_CHECKING:
@@ -52,10 +53,9 @@ def convolution_lines(sidecar: Sidecar) -> list[str]:
         return []
     found = _NOT_KNOWN
     if executed:
-        counts = {"INT8": executed.int8, "FP16": executed.fp16, "FP32": executed.fp32}
-        found = ", ".join(f"{count} in {name}" for name, count in counts.items())
-        if executed.unknown:
-            found += f", {executed.unknown} {_NOT_KNOWN}"
+        found = in_words(executed)
+        if unknown := executed.get("unknown"):
+            found += f", {unknown} {_NOT_KNOWN}"
     return [
         f"convolutions quantized in the graph: {origin.quantized_convolutions} of {origin.convolutions}",
         f"convolutions executed by the engine: {found}",

@@ -63,11 +63,11 @@ def build_engines(
     """Builds stages of a bundle for a target, and times what is not FP32 against what it replaces.
 
     Without a `precision` it is the target's. ``auto`` builds all that this machine has instructions for and
-    the bundle has graphs for, and keeps for each stage the fastest whose recorded accuracy loss is within
-    the budget; a precision whose engine the backend refuses is dropped, and the verdict says why. A bundle
-    without INT8 graphs is calibrated on `images` first. Engines that are built here but cannot run here are
-    not timed, and none is without `timing`, which leaves the verdict on an engine that is there as it is. A
-    verdict from a run that something disturbed says so.
+    the bundle has graphs for, and keeps for each stage the fastest whose recorded accuracy loss is within the
+    budget; a precision whose engine the backend refuses is dropped, and the verdict says why. A bundle
+    without quantized graphs is calibrated on `images` first. Engines that are built here but cannot run here
+    are not timed, and none is without `timing`, which leaves the verdict on an engine that is there as it is.
+    A verdict from a run that something disturbed says so.
 
     Raises:
         WrongUsageError: a graph is missing, or for ``auto`` the record of accuracy, and `images` are too; or
@@ -150,7 +150,7 @@ def _calibrated(bundle: Bundle, images: Path | None, progress: Progress) -> Bund
 
 
 def _compared_with(bundle: Bundle, factory: EngineFactory, precision: EnginePrecision) -> EnginePrecision:
-    """What an engine of a precision must be faster than: for INT8 that is FP16, where the device has it."""
+    """What an engine of a precision must be faster than: what its row names and the device has, else FP32."""
     built = built_precisions(bundle, factory)
     return next((other for other in PRECISIONS[precision].compared_with if other in built), "fp32")
 

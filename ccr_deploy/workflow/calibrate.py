@@ -1,4 +1,4 @@
-"""Calibration: pictures to a table of ranges, the table to INT8 graphs, and what each precision costs."""
+"""Calibration: pictures to a table of ranges, the table to quantized graphs, and what precisions cost."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SENSITIVITY_IMAGES = 128
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a calibration gave: the bundle with its INT8 graphs, the table, pictures left out, and why.
+    """What a calibration gave: the bundle with its quantized graphs, the table, pictures left out, and why.
 
     `sensitivity` is empty where it was not asked for.
     """
@@ -81,7 +81,7 @@ def calibrate_bundle(
     with_sensitivity: bool = False,
     progress: Progress = SILENT,
 ) -> Calibration:
-    """Finds ranges on pictures of a folder, and adds table, INT8 graphs and accuracies to the bundle.
+    """Finds ranges on pictures of a folder, and adds table, quantized graphs and accuracies to the bundle.
 
     Accuracy is measured on the folder `held_out`, else on pictures of `images` whose groups gave none for
     calibrating.
@@ -130,7 +130,7 @@ def calibrate_from_table(
     held_out: Path | None = None,
     progress: Progress = SILENT,
 ) -> Calibration:
-    """Makes the INT8 graphs from a table that was found before; without `held_out` no picture is needed.
+    """Makes the quantized graphs from a table that was found before; without `held_out` no picture is needed.
 
     Raises:
         CalibrationError: the table is another model's, or lacks a tensor, or has one too many; the message

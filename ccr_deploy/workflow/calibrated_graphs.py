@@ -37,7 +37,7 @@ class CalibratedGraphs:
         ]
         if not bundle.has_precision("fp16"):
             raise WrongUsageError(
-                f"{bundle.path}: no FP16 graphs in it, which INT8 graphs are made with: "
+                f"{bundle.path}: no FP16 graphs in it, which quantized graphs are made with: "
                 "export it again without --no-fp16"
             )
 

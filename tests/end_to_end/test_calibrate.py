@@ -19,6 +19,7 @@ import pytest
 from benchmarks.hosts.processes import hearing_ctrl_c
 from ccr_deploy.backends.openvino.cpu import OpenVinoBackend
 from ccr_deploy.bundle.reader import Bundle
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.engines.sidecar import read_sidecar, sidecar_path
 from ccr_deploy.graphs.canonical_hash import canonical_graph_hash
 from tests.support.busy import busy_machine
@@ -106,9 +107,7 @@ def test_json_is_what_was_found(workplace: Workplace) -> None:
     )  # fmt: skip
     found = json.loads(outcome.stdout)
     assert found["calibration"]["high_precision"] == []
-    assert [entry["precision"] for entry in found["calibration"]["accuracies"]] == [
-        "fp32", "fp16", "bf16", "int8",
-    ]  # fmt: skip
+    assert [entry["precision"] for entry in found["calibration"]["accuracies"]] == [*PRECISIONS]
     assert found["sensitivity"] == []
 
 

@@ -24,6 +24,7 @@ from ccr_deploy.cli import cli
 from ccr_deploy.core.records import convert
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.models.checkpoint import save_checkpoint
+from ccr_deploy.verification.results import SCHEMA_VERSION
 from ccr_deploy.workflow.report_folder import add_to_folder
 from tests.support.busy import busy_machine
 from tests.support.cli_runner import run
@@ -316,4 +317,4 @@ def test_nothing_but_the_result_reaches_a_pipe(workplace: Path) -> None:
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert finished.stderr == ""
     assert "\x1b" not in finished.stdout
-    assert json.loads(finished.stdout)["schema_version"] == 2
+    assert json.loads(finished.stdout)["schema_version"] == SCHEMA_VERSION

@@ -14,7 +14,7 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
-from ccr_deploy.backends.build_facts import BuildFacts, ExecutedConvolutions
+from ccr_deploy.backends.build_facts import BuildFacts, in_words
 from ccr_deploy.backends.tensorrt.flavour import (
     Flavour,
     extra_of,
@@ -28,6 +28,7 @@ from ccr_deploy.backends.tensorrt.options import RtxOptions
 from ccr_deploy.backends.tensorrt.phases import BuildPhases
 from ccr_deploy.core.child_process import Owner, peak_memory_mib
 from ccr_deploy.core.gpu import find_gpu
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.printable import printable
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
 
@@ -147,22 +148,23 @@ def _inspected(
     """What the built engine executes; the inspector's own text is kept beside the engine.
 
     Raises:
-        EngineError: INT8 was asked for, and the engine cannot be read, or every convolution is known to be
-            executed in another precision.
+        EngineError: a quantized engine was asked for, and cannot be read, or every convolution is known to
+            be executed in another precision.
     """
+    row = PRECISIONS[request.precision]
     try:
         layers = inspect(library, engine)
         request.engine.with_name(request.engine.name + ".layers.json").write_text(layers, encoding="utf-8")
         executed = executed_convolutions(layers, convolutions)
     except EngineError as error:
-        if request.precision == "int8":
+        if row.is_calibrated:
             raise
         logging.warning("%s: what it executes is not known", error)
         return None
-    if request.precision == "int8" and not executed.int8 and not executed.unknown:
+    if row.is_calibrated and not executed[row.graph] and not executed["unknown"]:
         raise EngineError(
-            f"INT8 was asked for, but the engine executes none of {len(convolutions)} convolutions in it: "
-            f"{executed.fp16} in FP16, {executed.fp32} in FP32"
+            f"{row.label} was asked for, but the engine executes none of {len(convolutions)} convolutions in "
+            f"it: {in_words(executed, without=row.graph)}"
         )
     return executed
 

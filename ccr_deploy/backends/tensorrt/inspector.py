@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from ccr_deploy.backends.build_facts import ExecutedConvolutions
+from ccr_deploy.core.precisions import Precision
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+    from ccr_deploy.backends.build_facts import ExecutedConvolutions
+
 _ONNX_NAME = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _CONVOLVES = re.compile("conv|correlation|gemm", re.IGNORECASE)
-_PRECISIONS = (
+_PRECISIONS: tuple[tuple[re.Pattern[str], Precision], ...] = (
     (re.compile(r"\bint8\b", re.IGNORECASE), "int8"),
     (re.compile(r"\b(half|fp16)\b", re.IGNORECASE), "fp16"),
     (re.compile(r"\b(float|fp32)\b", re.IGNORECASE), "fp32"),
@@ -54,15 +56,15 @@ def executed_convolutions(layers_json: str, convolutions: Collection[str]) -> Ex
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(f"the engine inspector's answer cannot be read ({error})") from error
     found = _precisions([layer for layer in layers if isinstance(layer, dict)])
-    counts = dict.fromkeys(ExecutedConvolutions.__struct_fields__, 0)
+    counts: ExecutedConvolutions = dict.fromkeys((*reversed(get_args(Precision)), "unknown"), 0)
     for name in convolutions:
         counts[found.get(name, "unknown")] += 1
-    return ExecutedConvolutions(**counts)
+    return counts
 
 
-def _precisions(layers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def _precisions(layers: Iterable[Mapping[str, Any]]) -> dict[str, Precision]:
     """The precision of every graph node in a layer that convolves."""
-    found = {}
+    found: dict[str, Precision] = {}
     for layer in layers:
         kind = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}"
         precision = _input_precision(layer)
@@ -77,7 +79,7 @@ def _nodes(layer: Mapping[str, Any]) -> list[str]:
     return named or [part.strip() for part in str(layer.get("Name", "")).split(" + ")]
 
 
-def _input_precision(layer: Mapping[str, Any]) -> str | None:
+def _input_precision(layer: Mapping[str, Any]) -> Precision | None:
     inputs = layer.get("Inputs") or [{}]
     text = str(inputs[0].get("Datatype") or inputs[0].get("Format/Datatype") or "")
     return next((precision for pattern, precision in _PRECISIONS if pattern.search(text)), None)

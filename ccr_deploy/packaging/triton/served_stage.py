@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.bundle.reader import sha256_of
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.engines.sidecar import check_hash, read_sidecar, sidecar_path
@@ -85,13 +86,14 @@ def served_stages(bundle: Bundle, name: str, target: Target, store: EngineStore)
 
 
 def _graph(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, threads: int) -> ServedStage:
-    if resolved.precision == "bf16":
-        raise WrongUsageError("ONNX Runtime has no BF16 on a CPU: build FP32 or INT8 engines for this target")
     if resolved.precision == "int8":  # see ccr_deploy.backends.onnxruntime.int8; nothing is lost by it
         raise WrongUsageError(
             "Triton's ONNX Runtime would optimize INT8 graphs wrongly on a CPU, and no version gains speed "
             "from them: build FP32 engines for this target"
         )
+    if resolved.precision not in {"fp32", "fp16"}:
+        label = PRECISIONS[resolved.precision].label
+        raise WrongUsageError(f"ONNX Runtime has no {label} on a CPU: build FP32 engines for this target")
     record = bundle.graph(stage, resolved.graph_precision, resolved.schedule).file
     return ServedStage(
         stage=stage,

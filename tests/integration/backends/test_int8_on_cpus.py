@@ -23,6 +23,7 @@ from ccr_deploy.backends.int8_weights import int8_weights_here
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from ccr_deploy.backends.onnxruntime.int8 import graph_that_rounds, truncates_fp16
 from ccr_deploy.core.metrics import cosine_similarities, flipped_bits
+from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import EngineError
@@ -291,7 +292,7 @@ def test_onnxruntimes_engines_agree_with_their_graphs_or_are_refused(
     """As a version would build them whose defects are not known yet."""
     store = EngineStore(tmp_path)
     factory = EngineFactory(calibrated_demo.bundle, "cpu", store, stage_precisions("int8"))
-    for schedule in ("iteration-major", "layer-major", "plain"):
+    for schedule in SCHEDULES:
         factory.build("encoder", schedule)
     engine, _ = factory.build("classifier")
     monkeypatch.setattr("ccr_deploy.backends.onnxruntime.int8.truncates_fp16", lambda _: False)

@@ -19,6 +19,7 @@ import pytest
 
 from benchmarks.hosts.processes import PATIENCE_SECONDS, started
 from ccr_deploy.core.control_groups import memory_limit
+from ccr_deploy.core.precisions import PRECISIONS
 from scripts.lock_images import CPU
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def test_the_precision_is_what_the_environment_says(calibrated_demo: CalibratedD
     assert list((tmp_path / "engines").glob("*/encoder.int8.blob"))
     refused = start("serve", **environment | {"CCR_DEPLOY_PRECISION": "int4"})
     assert refused.returncode == 2
-    assert refused.stderr.endswith("int4: not one of fp32, fp16, bf16, int8, auto\n")
+    assert refused.stderr.endswith(f"int4: not one of {', '.join(PRECISIONS)}, auto\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -17,7 +17,7 @@ from ccr_deploy.core.metrics import flipped_bits
 from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.export.to_onnx import to_onnx
 from ccr_deploy.export.uint8_io import BaselineGraph, EncoderGraph
-from ccr_deploy.export.unroll import UnrolledBaseline, unroll
+from ccr_deploy.export.unroll import UNROLLED, UnrolledBaseline, unroll
 from ccr_deploy.models.chain import BaselineChain, CcrChain, normalise
 from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
 from ccr_deploy.models.config import ClassifierConfig, EncoderConfig, ModelConfig
@@ -102,7 +102,7 @@ def test_untrained_weights_on_a_thousand_real_crops(
 @pytest.mark.parametrize("iterations", [1, 2, 32])
 def test_any_number_of_iterations(iterations: int, tmp_path: Path) -> None:
     config = structs.replace(preset("demo"), iterations=iterations)
-    hoisting: tuple[Schedule, ...] = ("iteration-major", "layer-major")
+    hoisting = tuple(name for name, kind in UNROLLED.items() if kind.shares_repeated_work)
     count_flips(untrained_checkpoint(config), random_images(5, 48, 48), tmp_path, hoisting)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +14,8 @@ from msgspec import structs
 from ccr_deploy.backends.openvino.cpu import OpenVinoBackend
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.metrics import flipped_bits
+from ccr_deploy.core.precisions import PRECISIONS, Precision
+from ccr_deploy.core.stages import DEFAULT_SCHEDULE, SCHEDULES
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.errors import CalibrationError, EngineError, PrecisionError, WrongUsageError
 from ccr_deploy.export.to_onnx import to_onnx
@@ -47,8 +49,6 @@ if TYPE_CHECKING:
     from ccr_deploy.engines.store import EngineStore
     from tests.support.demo import CalibratedDemo
 
-PRECISIONS = ("fp32", "fp16", "int8")
-
 
 def graphs(bundle: Bundle, stage: str, precision: str) -> list[GraphRecord]:
     found = [
@@ -77,7 +77,7 @@ def test_every_schedule_has_every_precision(calibrated_demo: CalibratedDemo) -> 
     assert count == {
         (stage, precision): number
         for stage, number in (("encoder", 3), ("classifier", 1))
-        for precision in PRECISIONS
+        for precision in get_args(Precision)
     }
 
 
@@ -183,8 +183,9 @@ def test_all_schedules_answer_alike_in_int8(
 def test_the_record_of_accuracy_is_of_held_out_pictures(calibrated_demo: CalibratedDemo) -> None:
     calibration = calibrated_demo.bundle.manifest.calibration
     assert calibration is not None
-    fp32, fp16, bf16, int8 = calibration.accuracies
-    assert [entry.precision for entry in calibration.accuracies] == ["fp32", "fp16", "bf16", "int8"]
+    assert [entry.precision for entry in calibration.accuracies] == [*PRECISIONS]
+    by_name = {entry.precision: entry for entry in calibration.accuracies}
+    fp32, fp16, bf16, int8 = (by_name[name] for name in ("fp32", "fp16", "bf16", "int8"))
     assert {entry.images for entry in calibration.accuracies} == {320}
     assert calibration.images == str(calibrated_demo.folder / "images")
     assert fp32.flipped_bits == 0
@@ -366,7 +367,7 @@ def test_openvino_computes_bf16_where_the_processor_has_it(
     assert 0 < flipped_percent(codes, expected) < 2
 
 
-@pytest.mark.parametrize("schedule", ["layer-major", "plain"])
+@pytest.mark.parametrize("schedule", [name for name in SCHEDULES if name != DEFAULT_SCHEDULE])
 def test_openvino_gives_no_int8_engine_that_computes_something_else(
     calibrated_demo: CalibratedDemo, store: EngineStore, schedule: str, real_crops: npt.NDArray[np.uint8]
 ) -> None:

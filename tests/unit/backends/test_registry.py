@@ -43,7 +43,8 @@ def test_options_come_back_as_their_own_kind(name: str) -> None:
 
 @pytest.mark.parametrize("content", [{}, {"backend": "none"}, {"backend": ["onnxruntime"]}, {"threads": 1}])
 def test_options_of_no_backend_are_refused(content: dict[str, object]) -> None:
-    with pytest.raises(FieldError, match=r"^field backend: expected one of onnxruntime, .*, found"):
+    names = ", ".join(sorted(BACKENDS))
+    with pytest.raises(FieldError, match=f"^field backend: expected one of {names}, found"):
         convert(BackendOptions, content)
 
 

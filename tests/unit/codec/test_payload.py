@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from ccr_deploy.backends.registry import BACKENDS
 from ccr_deploy.codec.contract import CANONICAL_FORM, CodeContract, Preprocessing, unpack_code
 from ccr_deploy.codec.payload import (
     OVERHEAD_BYTES,
@@ -308,10 +309,10 @@ __import__(sys.argv[1])
         ("ccr_deploy.core.metrics", "numpy,msgspec"),
         ("ccr_deploy.data.images", "numpy,PIL"),
         ("ccr_deploy.runtime", "numpy,msgspec"),
-        ("ccr_deploy.backends.onnxruntime.cpu", "numpy,msgspec"),
-        ("ccr_deploy.backends.onnxruntime.cuda", "numpy,msgspec"),
-        ("ccr_deploy.backends.openvino.cpu", "numpy,msgspec"),
-        ("ccr_deploy.backends.tensorrt.backend", "numpy,msgspec"),
+        *(
+            (module, "numpy,msgspec")
+            for module in sorted({place.partition(":")[0] for place in BACKENDS.values()})
+        ),
     ],
 )
 def test_what_every_party_needs_imports_with_numpy_and_pillow_alone(module, allowed):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 import pytest
 
+from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.quantization.quantizers import layers, quantizable_layers, quantized_activations
 from ccr_deploy.quantization.sensitivity import LayerSensitivity, proposal, ranked, work_shares
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 SIGNALS = {"stem", "cell1/hidden_state", "cell2/hidden_state", "cell3/hidden_state"}
 
 
-@pytest.mark.parametrize("schedule", ["iteration-major", "layer-major", "plain"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_quantizes_the_same_signals(tiny_bundle: Bundle, schedule: Schedule) -> None:
     model = ir.load(tiny_bundle.file(tiny_bundle.graph("encoder", "fp32", schedule).file))
     found = set().union(*quantized_activations(model).values())

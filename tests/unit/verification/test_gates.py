@@ -194,4 +194,4 @@ def test_nan_is_within_no_limit(gate) -> None:
 def test_every_precision_has_every_gate_but_that_of_unexplained_flips() -> None:
     for gate in GATES[1:]:
         assert "-" not in map(gate.limit_text, PRECISIONS)
-    assert [GATES[0].limit_text(precision) for precision in PRECISIONS] == ["0", "-", "-", "-"]
+    assert [name for name in PRECISIONS if GATES[0].limit_text(name) != "-"] == ["fp32"]
