@@ -14,7 +14,7 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
-from ccr_deploy.backends.build_facts import BuildFacts, in_words
+from ccr_deploy.backends.build_facts import BuildFacts, ExecutedConvolutions, in_words
 from ccr_deploy.backends.tensorrt.flavour import (
     Flavour,
     extra_of,
