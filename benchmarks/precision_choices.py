@@ -27,7 +27,8 @@ from ccr_deploy.quantization.emulation import emulate
 from ccr_deploy.quantization.fp16 import cast
 from ccr_deploy.quantization.int8 import quantize, without_quantization
 from ccr_deploy.quantization.quantizers import layers
-from ccr_deploy.quantization.ranges import Method, RangeCollector
+from ccr_deploy.quantization.ranges import RangeCollector
+from ccr_deploy.quantization.recipe import Method
 from ccr_deploy.quantization.table import INT8_MAX, StageTable, TensorRange
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs

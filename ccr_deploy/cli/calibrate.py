@@ -20,6 +20,7 @@ from ccr_deploy.cli.common import (
 )
 from ccr_deploy.core.records import to_builtins
 from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
+from ccr_deploy.quantization.recipe import METHODS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +50,7 @@ SHOWN_UNREADABLE = 5
 )
 @click.option(
     "--method",
-    type=click.Choice(["minmax", "entropy", "percentile"]),
+    type=click.Choice(METHODS),
     help="How a range is found.  [default: percentile]",
 )
 @click.option(

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-Method = Literal["minmax", "entropy", "percentile"]
+    from ccr_deploy.quantization.recipe import Method
 
 HISTOGRAM_BINS = 2048
 """ONNX Runtime's default of 128 leaves its entropy search nothing to choose from."""

@@ -12,16 +12,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from msgspec import Meta
 
 from ccr_deploy.core.records import Record, read_toml
 from ccr_deploy.errors import WrongUsageError
-from ccr_deploy.quantization.ranges import Method
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+Method = Literal["minmax", "entropy", "percentile"]
+"""How a tensor's range is found from all its values."""
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 class CalibrationRecipe(Record, frozen=True):
