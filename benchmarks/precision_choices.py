@@ -28,7 +28,6 @@ from ccr_deploy.quantization.fp16 import cast
 from ccr_deploy.quantization.int8 import quantize, without_quantization
 from ccr_deploy.quantization.quantizers import layers
 from ccr_deploy.quantization.ranges import RangeCollector
-from ccr_deploy.quantization.recipe import Method
 from ccr_deploy.quantization.table import INT8_MAX, StageTable, TensorRange
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
@@ -38,6 +37,8 @@ from ccr_deploy.workflow.precision_cost import BATCH
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from ccr_deploy.quantization.recipe import Method
 
 METHODS: tuple[tuple[Method, float], ...] = (
     ("minmax", 100),

@@ -1,8 +1,8 @@
 """The code contract: everything two parties must share for one to understand the other's codes.
 
 A code is the encoder's binary output, ``[N, C, H/16, W/16]`` in {-1, +1}. Packed, it is
-``uint8 [N, C * (H/16) * (W/16) / 8]``: one bit per element, 1 exactly where the value before the sign
-was >= 0, most significant bit first, in C order over [channel, row, column].
+``uint8 [N, C * (H/16) * (W/16) / 8]``: one bit per element, 1 exactly where the pre-binarization
+activation was >= 0, most significant bit first, in C order over [channel, row, column].
 """
 
 from __future__ import annotations
