@@ -388,7 +388,7 @@ def test_a_recipe_is_followed(workplace: Workplace, tmp_path: Path) -> None:
     outcome = run("calibrate", workplace.bundle, "--images", workplace.pictures, "--recipe", recipe)
     assert (outcome.status, outcome.error_line) == (
         WRONG_USAGE,
-        f"ccr-deploy: error: {recipe}: field sample: Extra inputs are not permitted",
+        f"ccr-deploy: error: {recipe}: field sample: there is no such field",
     )
 
 
