@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.bundle.manifest import MANIFEST, FileRecord, GraphRecord, Manifest, parse_manifest
 from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.core.untrusted import open_regular, read_bytes, reading
 from ccr_deploy.errors import BundleError, WrongUsageError
 
@@ -108,7 +109,7 @@ class Bundle:
     def has_precision(self, precision: Precision) -> bool:
         """Whether encoder and classifier have graphs of a precision."""
         stages = {graph.stage for graph in self.manifest.graphs if graph.precision == precision}
-        return {"encoder", "classifier"} <= stages
+        return stages.issuperset(CHAIN_STAGES)
 
     @property
     def _graphs(self) -> dict[tuple[Stage, Precision, Schedule | None], GraphRecord]:

@@ -94,11 +94,13 @@ class ChildProcess:
             TimeoutError: it sent nothing in time.
         """
         try:
-            if not self._connection.poll(seconds):
-                raise TimeoutError
-            return unpack(kind, self._connection.recv_bytes())
-        except (EOFError, ConnectionError):
+            answered = self._connection.poll(seconds)
+            message = self._connection.recv_bytes() if answered else b""
+        except (EOFError, OSError):  # an OSError of no special kind if it ended within a message
             raise self._ended() from None
+        if not answered:
+            raise TimeoutError
+        return unpack(kind, message)
 
     def _ended(self) -> ProcessEndedError:
         try:

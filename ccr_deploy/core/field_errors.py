@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import inspect
 
+from ccr_deploy.core.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _Path = tuple[str, ...]
-_FAILURE = re.compile(r"(?P<problem>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>.*)`)?", re.DOTALL)
+_WHERE = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`\Z")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
-_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`")
+_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 _ANY_KEY = "..."
 _THE_KEY = "(key)"
 
@@ -26,7 +28,8 @@ class FieldError(ValueError):
     def __init__(self, field: _Path, problem: str) -> None:
         self.field = field
         self.problem = problem
-        super().__init__(f"field {'.'.join(field)}: {problem}" if field else problem)
+        name = ".".join(printable(step[:40]) for step in field)
+        super().__init__(f"field {name}: {problem}" if field else problem)
 
 
 def explained(
@@ -43,38 +46,54 @@ def explained(
         error: what msgspec said of it.
         read: how it was read; called again to find which of a dictionary's entries is wrong.
     """
-    match = _FAILURE.fullmatch(str(error))
-    assert match is not None
-    steps = tuple(name or number for name, number in _STEP.findall(match["path"] or ""))
-    path = _with_keys(content, steps, lambda changed: _failure(kind, changed, read) == str(error))
+    if _holds_backtick(content):  # which msgspec's messages use as quotes
+        return FieldError((), "a field or an entry has a name with a backtick")
+    message = str(error)
+    where = _WHERE.search(message)
+    problem = message[: where.start()] if where else message
+    steps = tuple(name or number for name, number in _STEP.findall(where["path"] if where else ""))
+    path = _with_keys(content, steps, lambda changed: _failure(kind, changed, read) == message)
     if isinstance(error.__cause__, FieldError):  # of a record inside that was found by name
         return FieldError((*path, *error.__cause__.field), error.__cause__.problem)
     if isinstance(error.__cause__, ValueError):
         return FieldError(path, str(error.__cause__))
-    problem = match["problem"]
     if named := _FIELD.fullmatch(problem):
         what = "there is no such field" if named[1] == "contains unknown" else "missing"
-        return FieldError((*path, named[2][:40]), what)
+        return FieldError((*path, named[2]), what)
     found = _at(content, path)
     if problem.startswith("Invalid "):  # of a Literal, or of a tag
-        choices = _choices(kind, (*path, _THE_KEY) if match["key"] else path)
-        if match["key"]:
-            found = next(key for key in found if key not in choices)
+        is_key = where is not None and where["key"] is not None
+        choices = _choices(kind, (*path, _THE_KEY) if is_key else path)
+        if is_key and isinstance(found, dict):
+            found = next((key for key in found if key not in choices), found)
         return FieldError(path, f"expected one of {', '.join(choices)}, found {_shown(found)}")
     expected = problem.partition(", got ")[0].replace("`", "").replace("Expected", "expected")
     return FieldError(path, f"{expected}, found {_shown(found)}")
 
 
 def _with_keys(content: object, steps: _Path, fails_alike: Callable[[object], bool]) -> _Path:
-    """Put keys in the place of ``[...]``: those whose entries alone make reading fail in the same way."""
+    """Put keys in the place of ``[...]``: those whose entries alone make reading fail in the same way.
+
+    The entries are halved until one is left, since reading thousands of them one by one would take minutes.
+    """
     if _ANY_KEY not in steps:
         return steps
     index = steps.index(_ANY_KEY)
     outer, inner = steps[:index], steps[index + 1 :]
-    for key, entry in _at(content, outer).items():
-        if fails_alike(_replaced(content, outer, {key: entry})):
-            return _with_keys(content, (*outer, key, *inner), fails_alike)
-    return outer
+    found = _at(content, outer)
+    entries = list(found.items()) if isinstance(found, dict) else []
+    while len(entries) > 1:
+        half = entries[: len(entries) // 2]
+        entries = half if fails_alike(_replaced(content, outer, dict(half))) else entries[len(half) :]
+    if not entries or not fails_alike(_replaced(content, outer, dict(entries))):
+        return outer
+    return _with_keys(content, (*outer, str(entries[0][0]), *inner), fails_alike)
+
+
+def _holds_backtick(content: object) -> bool:
+    if isinstance(content, dict):
+        return any("`" in str(key) or _holds_backtick(value) for key, value in content.items())
+    return isinstance(content, list | tuple) and any(map(_holds_backtick, content))
 
 
 def _failure(kind: Any, content: object, read: Callable[[Any, object], object]) -> str:  # noqa: ANN401

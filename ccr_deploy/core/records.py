@@ -8,6 +8,7 @@ which are seen to here and nowhere else:
 * Its messages omit the value that was found, a dictionary's key and a `Literal`'s choices: they are added.
 * Constructors check nothing: a record whose own code could make it wrong checks itself in ``__post_init__``,
   which runs on reading too.
+* The name of a tag cannot be a field's too: a record's options say ``backend``, and the record does not.
 * A union of records must be known in full where it is declared. A field whose kinds are found by name has a
   marker class as its type, with a class method ``from_builtins`` that finds the kind and reads it.
 """
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.errors import CcrDeployError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 MAX_TOML_BYTES = 16 << 10
 """Ten times the largest that is shipped; what `tomllib` takes for a dotted key grows with its square."""
@@ -60,15 +56,6 @@ def convert(kind: type[_Kind], content: object, *, nan: bool = False) -> _Kind:
         return _converted(kind, content)
     except msgspec.ValidationError as error:
         raise explained(kind, content, error, _converted) from error
-
-
-def checked(record: _Kind) -> _Kind:
-    """Return a record that code has made, after its fields were checked as if it had been read.
-
-    Raises:
-        FieldError: a field is wrong.
-    """
-    return convert(type(record), to_builtins(record))
 
 
 def to_builtins(record: object) -> Any:  # noqa: ANN401 -- dictionaries, lists, texts and numbers
@@ -139,6 +126,11 @@ def read_toml(kind: type[_Kind], path: Path, *, error: type[CcrDeployError]) -> 
     Raises:
         error: there is no such file, it is no TOML, or has a missing, unknown or wrong field.
     """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
     try:
         content = tomllib.loads(read_bytes(path, MAX_TOML_BYTES).decode())
         check_plain(content)

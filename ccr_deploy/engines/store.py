@@ -32,7 +32,7 @@ from ccr_deploy.backends.build_facts import BuildFacts, log_path
 from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.core.atomic import folder_lock, working_folder, write_atomically, writing
 from ccr_deploy.core.private_folder import check_private_folder, make_private_folder
-from ccr_deploy.core.records import Record, convert, to_json
+from ccr_deploy.core.records import Record, canonical_json, convert, to_json
 from ccr_deploy.core.stages import Stage
 from ccr_deploy.core.untrusted import read_json
 from ccr_deploy.engines.sidecar import (
@@ -225,7 +225,7 @@ class EngineStore:
 
     def _choice_path(self, bundle: Bundle, target: str) -> Path:
         parts = (bundle.manifest.contract_id, bundle.manifest.weights.sha256, target)
-        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+        digest = hashlib.sha256(canonical_json(parts)).hexdigest()[:24]
         return self.path / f"chosen.{digest}.json"
 
     def _engine_path(self, key: EngineKey, suffix: str) -> Path:

@@ -212,7 +212,7 @@ def _unwrapped(state_dict: object, path: Path) -> dict[str, Tensor]:
 def _described(content: object, state_dict: dict[str, Tensor], path: Path) -> Checkpoint:
     try:
         check_plain(content)
-        # As JSON, since only there do strict fields take lists for tuples, and objects for dataclasses.
+        # By way of JSON, so that what a pickle may hold besides is named by its type, and not shown.
         text = json.dumps(content, default=lambda value: f"a {type(value).__name__}")
         description = convert(_Description, json.loads(text))
         return Checkpoint(state_dict=state_dict, **structs.asdict(description))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.core.printable import reason_of
-from ccr_deploy.errors import MissingExtraError, PrecisionError
+from ccr_deploy.errors import CcrDeployError, MissingExtraError, PrecisionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +58,8 @@ def converting(task: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="ccr-deploy-") as folder, quiet():
         try:
             yield Path(folder)
+        except (OSError, CcrDeployError):
+            raise
         except Exception as error:  # its exceptions share no base class
             raise PrecisionError(f"Model Optimizer cannot {task} ({reason_of(error)})") from error
 

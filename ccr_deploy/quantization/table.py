@@ -20,15 +20,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
 from ccr_deploy.codec.contract import FLOAT32_MAX, FLOAT32_TINY, Preprocessing
-from ccr_deploy.core.records import Record, parse_versioned_json, to_builtins
-from ccr_deploy.core.stages import ChainStage
+from ccr_deploy.core.records import Record, parse_versioned_json, to_builtins, to_json
+from ccr_deploy.core.stages import CHAIN_STAGES, ChainStage
 from ccr_deploy.core.untrusted import read_bytes
 from ccr_deploy.errors import CalibrationError, WrongUsageError
 from ccr_deploy.models.family import iteration_of, signal_of
@@ -111,7 +110,7 @@ class CalibrationTable(Record, frozen=True):
     stages: dict[ChainStage, StageTable]
 
     def __post_init__(self) -> None:
-        if not set(self.stages) == set(self.graph_hashes) == {"encoder", "classifier"}:
+        if not set(self.stages) == set(self.graph_hashes) == set(CHAIN_STAGES):
             raise ValueError("stages and graph_hashes must be of encoder and classifier")
 
     def to_json(self) -> str:
@@ -119,7 +118,7 @@ class CalibrationTable(Record, frozen=True):
         content = to_builtins(self)
         for stage in content["stages"].values():
             stage["tensors"] = dict(sorted(stage["tensors"].items()))
-        return json.dumps(content, indent=2) + "\n"
+        return to_json(content) + "\n"
 
 
 def read_table(path: Path) -> CalibrationTable:

@@ -83,10 +83,11 @@ class _TargetFile:
         if kind.has_batch_profiles:
             fields.setdefault("batch", {})
         options = fields.get("options", {})
-        if isinstance(options, dict):
-            if "backend" in options:
-                raise FieldError(("options", "backend"), "there is no such field")
-            fields["options"] = {**options, "backend": name}
+        if not isinstance(options, dict):
+            raise FieldError(("options",), f"expected object, found {options!r:.40}")
+        if "backend" in options:
+            raise FieldError(("options", "backend"), "there is no such field")
+        fields["options"] = {**options, "backend": name}
         return convert(Target, fields)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.core.stages import CHAIN_STAGES, STAGES
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.errors import WrongUsageError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def bundle_stages(bundle: Bundle) -> tuple[Stage, ...]:
     """The stages that the bundle has graphs for."""
-    return ("encoder", "classifier", "baseline") if bundle.manifest.baseline else ("encoder", "classifier")
+    return STAGES if bundle.manifest.baseline else CHAIN_STAGES
 
 
 def compared_factory(

@@ -6,7 +6,6 @@ stage's weights, with the network's configuration as metadata.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save
 from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
 from ccr_deploy.codec.contract import Preprocessing, pack_code, unpack_code
 from ccr_deploy.core.records import convert, to_json
+from ccr_deploy.core.untrusted import parse_json
 from ccr_deploy.errors import EngineError
 from ccr_deploy.models.chain import build_network, normalise
 from ccr_deploy.models.config import ModelConfig
@@ -110,8 +110,8 @@ def load_runner(path: Path, options: PyTorchOptions) -> PyTorchRunner:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-        model = convert(ModelConfig, json.loads(metadata["model"]))
-        preprocessing = convert(Preprocessing, json.loads(metadata["preprocessing"]))
+        model = convert(ModelConfig, parse_json(metadata["model"].encode()))
+        preprocessing = convert(Preprocessing, parse_json(metadata["preprocessing"].encode()))
         stage = metadata["stage"]
         network = build_network(stage, model, preprocessing)
         network.load_state_dict(load_file(path))

@@ -18,11 +18,11 @@ from ccr_deploy.backends.openvino.cpu import OpenVinoOptions
 from ccr_deploy.backends.options import BackendOptions, Batch
 from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
+from ccr_deploy.core import records
 from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.core.records import (
     Record,
     canonical_json,
-    checked,
     convert,
     parse_versioned_json,
     read_toml,
@@ -155,6 +155,48 @@ def test_names_of_fields_are_shown_in_short() -> None:
     assert len(str(caught.value)) < 100
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a` - at `$.b[...]",
+        "` - at `$.many[7].size",
+        "`",
+        "a\nb",
+        "\x1b[31m",
+        "` - at `key` in `$.table",
+        "$.x",
+    ],
+)
+@pytest.mark.parametrize("where", ["outer", "inner", "table"])
+def test_a_hostile_name_is_one_line_about_a_field(name: str, where: str) -> None:
+    change = {"outer": {name: 1}, "inner": {"inner": {"size": 1, name: 1}}}
+    change["table"] = {"table": {name: "x"}}
+    with pytest.raises(FieldError) as caught:
+        convert(Outer, {**GOOD, **change[where]})
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("value", ["c` - at `$.inner.kind", "' - at `$.table[...]`", "x - at `$.many[9]`"])
+def test_a_hostile_value_is_shown_as_the_field_s_own(value: str) -> None:
+    with pytest.raises(FieldError, match=r"^field inner\.kind: expected one of a, b, found "):
+        convert(Outer, {**GOOD, "inner": {"size": 1, "kind": value}})
+
+
+def test_the_wrong_one_of_many_entries_is_found_in_a_few_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[object] = []
+    read = records.msgspec.convert
+
+    def counted(content: object, kind: object, **options: object) -> object:
+        reads.append(content)
+        return read(content, kind, **options)
+
+    monkeypatch.setattr(records.msgspec, "convert", counted)
+    table: dict[str, object] = {str(number): number for number in range(10_000)}
+    with pytest.raises(FieldError, match=r"^field table\.7777: expected int, found 'x'"):
+        convert(Outer, {**GOOD, "table": {**table, "7777": "x"}})
+    assert len(reads) < 20
+
+
 class Drawing(Record, frozen=True):
     shape: Shape
 
@@ -171,11 +213,17 @@ def test_what_is_wrong_within_it_is_named_in_full() -> None:
         convert(Drawing, {"shape": {"shape": "square", "side": "long"}})
 
 
-def test_a_constructor_checks_nothing_and_checked_does() -> None:
+def test_a_constructor_checks_nothing_and_reading_does() -> None:
     wrong = Inner(size=10)
     with pytest.raises(FieldError, match="field size: expected int <= 9, found 10"):
-        checked(wrong)
-    assert checked(Inner(size=9)) == Inner(size=9)
+        convert(Inner, json.loads(to_json(wrong)))
+
+
+def test_the_name_of_a_tag_cannot_be_a_field_s() -> None:
+    with pytest.raises(ValueError, match="conflicts"):
+
+        class Clash(Record, frozen=True, tag_field="shape", tag="clash"):
+            shape: str
 
 
 OPTIONS = st.one_of(
