@@ -1,12 +1,13 @@
-"""Files and folders that appear whole or not at all, in folders that one command at a time writes to."""
+"""Files and folders that appear whole or not at all, in folders that one command at a time writes to.
+
+What takes milliseconds to import is imported by what writes, since a product only reads.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import glob
 import os
-import shutil
-import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     On an error, or Ctrl-C, the temporary file is removed and what was at `path` stays. A killed
     process leaves only a `.tmp` file, never half a `path`.
     """
+    import tempfile
+
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
@@ -79,6 +82,9 @@ def working_folder(
         suffix: what its name ends with.
         put_back: called with a folder that is about to be cleared, to take out what belongs elsewhere.
     """
+    import shutil
+    import tempfile
+
     with ExitStack() as stack:
         with folder_lock(parent):  # or a folder could be cleared before its owner has locked it
             for abandoned in parent.glob(f"{glob.escape(prefix)}*{suffix}"):

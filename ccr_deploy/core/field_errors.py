@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _Path = tuple[str, ...]
-_WHERE = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`\Z")
-_STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
-_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
+_WHERE = r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`\Z"
+_STEP = r"\.([^.\[]+)|\[(\d+|\.\.\.)\]"
+_FIELD = r"Object (contains unknown|missing required) field `(.*)`"
 _ANY_KEY = "..."
 _THE_KEY = "(key)"
 
@@ -49,15 +49,15 @@ def explained(
     if _holds_backtick(content):  # which msgspec's messages use as quotes
         return FieldError((), "a field or an entry has a name with a backtick")
     message = str(error)
-    where = _WHERE.search(message)
+    where = re.search(_WHERE, message)
     problem = message[: where.start()] if where else message
-    steps = tuple(name or number for name, number in _STEP.findall(where["path"] if where else ""))
+    steps = tuple(name or number for name, number in re.findall(_STEP, where["path"] if where else ""))
     path = _with_keys(content, steps, lambda changed: _failure(kind, changed, read) == message)
     if isinstance(error.__cause__, FieldError):  # of a record inside that was found by name
         return FieldError((*path, *error.__cause__.field), error.__cause__.problem)
     if isinstance(error.__cause__, ValueError):
         return FieldError(path, str(error.__cause__))
-    if named := _FIELD.fullmatch(problem):
+    if named := re.fullmatch(_FIELD, problem, re.DOTALL):
         what = "there is no such field" if named[1] == "contains unknown" else "missing"
         return FieldError((*path, named[2]), what)
     found = _at(content, path)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -253,6 +252,8 @@ def _why_no_space(folder: Path) -> str | None:
 
     Libraries that cannot write an engine blame the graph.
     """
+    import tempfile
+
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_PROBED_BYTES))
