@@ -238,7 +238,7 @@ def ends_with_one_line(podman: Podman, image: str, options: list[str], status: i
 
 
 def test_too_little_memory_for_the_build_is_said(podman: Podman, cpu_image: str, engines: str) -> None:
-    options = [*on(engines), "--memory", "48m", "--memory-swap", "48m"]
+    options = [*on(engines), "--memory", "24m", "--memory-swap", "24m"]
     with podman.container(cpu_image, options=options) as server:
         assert server.wait() == 137
-        assert "the container may use 48 MiB, and needs more" in server.logs
+        assert "the container may use 24 MiB, and needs more" in server.logs
