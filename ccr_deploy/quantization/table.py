@@ -28,7 +28,7 @@ from msgspec import Meta
 from ccr_deploy.codec.contract import FLOAT32_MAX, FLOAT32_TINY, Preprocessing
 from ccr_deploy.core.records import Record, parse_versioned_json, to_builtins, to_json
 from ccr_deploy.core.stages import CHAIN_STAGES, ChainStage
-from ccr_deploy.core.untrusted import read_bytes
+from ccr_deploy.core.untrusted import read_bytes, reading
 from ccr_deploy.errors import CalibrationError, WrongUsageError
 from ccr_deploy.models.family import iteration_of, signal_of
 from ccr_deploy.quantization.quantizers import quantized_activations
@@ -128,10 +128,8 @@ def read_table(path: Path) -> CalibrationTable:
         WrongUsageError: there is no such file.
         CalibrationError: it is no table of this version, or has an unknown or wrong field.
     """
-    try:
+    with reading(path, WrongUsageError):
         text = read_bytes(path)
-    except OSError as error:
-        raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
     return parse_table(text, path)
 
 

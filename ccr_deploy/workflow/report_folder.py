@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.core.records import convert, to_json
-from ccr_deploy.core.untrusted import parse_json, read_bytes
+from ccr_deploy.core.untrusted import parse_json, read_bytes, reading
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
 from ccr_deploy.verification.results import VerificationReport
 
@@ -86,9 +86,9 @@ def _read(folder: Path, kind: type[_Report], newest: VerificationReport | Benchm
     if not path.exists():
         return None
     try:
-        report = convert(kind, parse_json(read_bytes(path, MAX_REPORT_BYTES)), nan=True)
-    except OSError as error:
-        raise CcrDeployError(f"{path}: cannot be read ({error.strerror}): remove it") from error
+        with reading(path, CcrDeployError, ": remove it"):
+            text = read_bytes(path, MAX_REPORT_BYTES)
+        report = convert(kind, parse_json(text), nan=True)
     except ValueError as error:  # a FieldError is one
         raise CcrDeployError(f"{path}: not a report of this version ({error}): remove it") from error
 

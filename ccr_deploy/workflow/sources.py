@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccr_deploy.codec.payload import MAGIC, SUFFIX
-from ccr_deploy.core.untrusted import open_regular, read_bytes
+from ccr_deploy.core.untrusted import open_regular, read_bytes, reading
 from ccr_deploy.data.images import SUFFIXES, load_image
 from ccr_deploy.errors import ImageError, WrongUsageError
 
@@ -70,11 +70,8 @@ def is_payload(path: Path) -> bool:
     Raises:
         WrongUsageError: it cannot be read.
     """
-    try:
-        with open_regular(path) as file:
-            return path.suffix == SUFFIX or file.read(len(MAGIC)) == MAGIC
-    except OSError as error:
-        raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error
+    with reading(path, WrongUsageError), open_regular(path) as file:
+        return path.suffix == SUFFIX or file.read(len(MAGIC)) == MAGIC
 
 
 def read_payload_bytes(path: Path) -> bytes:
@@ -83,7 +80,5 @@ def read_payload_bytes(path: Path) -> bytes:
     Raises:
         WrongUsageError: it cannot be read.
     """
-    try:
+    with reading(path, WrongUsageError):
         return read_bytes(path, MAX_PAYLOAD_BYTES)
-    except OSError as error:
-        raise WrongUsageError(f"{path}: cannot be read ({error.strerror})") from error

@@ -6,13 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ccr_deploy.backends.base import Backend, BuiltFrom
+from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.options import BackendOptions
 from ccr_deploy.backends.registry import BACKENDS, backend_class, make_backend
+from ccr_deploy.backends.runner import Runner, TensorSpec
 from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.core.records import Record, convert, to_builtins
+from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import EngineError, WrongUsageError
 
 LIBRARIES = (
@@ -75,16 +80,34 @@ class EchoBackend(Backend):
         self.options = options
 
     def build(self, source, engine):
-        raise NotImplementedError
+        engine.write_bytes(source.graph.read_bytes())
+        return BuildFacts()
 
-    def load(self, engine):
-        raise NotImplementedError
+    def load(self, engine):  # noqa: ARG002 -- an echo needs no file
+        return EchoRunner()
 
 
-def test_a_backend_of_a_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the base knows of a library that computes in FP32 on a CPU."""
+class EchoRunner(Runner):
+    """Gives back what it takes."""
+
+    inputs = (TensorSpec("code", "uint8", (None, 2)),)
+
+    def _run(self, feeds):
+        return dict(feeds)
+
+    def _close(self):
+        pass
+
+
+@pytest.fixture
+def echo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "echo", sys.modules[__name__])
     monkeypatch.setitem(BACKENDS, "echo", "echo:EchoBackend")
+
+
+@pytest.mark.usefixtures("echo")
+def test_a_backend_of_a_few_lines() -> None:
+    """What the base knows of a library that computes in FP32 on a CPU."""
     backend = make_backend(convert(BackendOptions, {"backend": "echo"}))
     assert (backend.name, backend.bound_version, backend.int8_weight_bits) == ("echo", "1.0", 8)
     assert not backend.options.uses_gpu
@@ -95,3 +118,18 @@ def test_a_backend_of_a_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     built = BuiltFrom(backend.options, "fp32", None, None, Path, {})
     with pytest.raises(WrongUsageError, match="built by echo: Echo has no tools"):
         backend.reproduction(Path("engine"), built)
+
+
+@pytest.mark.usefixtures("echo")
+def test_it_is_named_by_a_target_built_stored_found_and_run(tiny_bundle, tmp_path: Path) -> None:
+    target = tmp_path / "echo.toml"
+    target.write_text('description = "an echo"\nbackend = "echo"\n')
+    factory = EngineFactory(tiny_bundle, str(target), EngineStore(tmp_path / "engines"))
+    engine, built_now = factory.build("classifier")
+    assert (built_now, factory.build("classifier")[1]) == (True, False)
+    assert engine.sidecar.origin.resolved_target.options == EchoOptions()
+    code = np.arange(6, dtype=np.uint8).reshape(3, 2)
+    with factory.load(factory.find("classifier")) as runner:
+        np.testing.assert_array_equal(runner.infer({"code": code})["code"], code)
+    with pytest.raises(EngineError, match="the runner was closed"):
+        runner.infer({"code": code})
