@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.int8`` exports untrained weights (speed does not depend on them), calibrates on
 256 crops of scikit-image's photos, then times OpenVINO's engines in every precision against ONNX Runtime
-FP32 and PyTorch eager, all in turn, and writes ``benchmarks/results/int8-ccr-layer1.json``.
+FP32 and PyTorch eager, all, interleaved, and writes ``benchmarks/results/int8-ccr-layer1.json``.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from benchmarks.scaffold import (
     untrained_model,
 )
 from ccr_deploy.benchmarking.contention import watch_start
-from ccr_deploy.benchmarking.interleaving import race, timings
+from ccr_deploy.benchmarking.interleaving import run_interleaved, timings
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
 from ccr_deploy.benchmarking.results import MachineState, Subject, Timing
-from ccr_deploy.benchmarking.worker import Competitor
+from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.cli.common import TerminalProgress
 from ccr_deploy.core.records import Record
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.stages import Stage
 
-COMPETITORS: tuple[tuple[str, EnginePrecision], ...] = (
+CANDIDATES: tuple[tuple[str, EnginePrecision], ...] = (
     ("pytorch", "fp32"),
     ("cpu", "fp32"),
     ("cpu", "int8"),
@@ -72,7 +72,7 @@ class Int8Benchmark(Record, frozen=True):
 
 @click.command()
 @preset_option
-@rounds_option(20, "Turns of each competitor.")
+@rounds_option(20, "Rounds candidate.")
 def main(name: str, rounds: int) -> None:
     """Calibrate, build, time, and write the result beside this script."""
     with temporary_folder() as root:
@@ -83,7 +83,7 @@ def main(name: str, rounds: int) -> None:
         machine = machine_state(start=contention[0])
         found: list[Timing] = []
         for subject, stages in SUBJECTS.items():
-            run = _race(bundle, EngineStore(root / "engines"), subject, stages, rounds)
+            run = _run_interleaved(bundle, EngineStore(root / "engines"), subject, stages, rounds)
             found.extend(timings(subject, run.samples, batch=1))
             contention.append(run.contention)
         reasons = unreliable_reasons(machine.usable_cores, contention, found)
@@ -125,7 +125,7 @@ SUBJECTS: dict[Subject, tuple[Stage, ...]] = {
 def _calibrate(root: Path) -> tuple[float, int]:
     """Run the command in a process of its own, and return its seconds and its peak memory in MiB.
 
-    It is given as many pictures as there are, so that none is held out and accuracy is not measured.
+    It is given as many images as there are, so that none is held out and accuracy is not measured.
     """
     options = ["--images", str(root / "images"), "--samples", str(IMAGES)]
     command = ["calibrate", str(root / "bundle"), *options]
@@ -141,37 +141,37 @@ def _calibrate(root: Path) -> tuple[float, int]:
 
 
 def int8_table(result: Int8Benchmark) -> Table:
-    """One row a competitor."""
+    """One row a candidate."""
     return Table(
         title="Precisions on a CPU",
         columns=("what", "p50 ms", "speed-up", "95 % interval", "peak MiB"),
         rows=tuple(
             (
-                f"{timing.subject}: {timing.competitor}",
+                f"{timing.subject}: {timing.candidate}",
                 f"{timing.latency_ms_p50:.2f}",
                 *speedup_cells(timing),
                 f"{timing.peak_memory_mib:.0f}",
             )
             for timing in result.timings
         ),
-        note=f"{result.model}, batch 1, {result.rounds} rounds in turn, a process each, on "
+        note=f"{result.model}, batch 1, {result.rounds} rounds, interleaved, a process each, on "
         f"{machine_words(result.machine)}; speed-up: against PyTorch eager; "
-        f"calibrated on {result.calibration_images} pictures in {result.calibration_seconds:.0f} s "
+        f"calibrated on {result.calibration_images} images in {result.calibration_seconds:.0f} s "
         f"with {result.calibration_peak_memory_mib / 1024:.1f} GiB",
         warning=unreliable_line(result.unreliable_reasons),
     )
 
 
-def _race(
+def _run_interleaved(
     bundle: Bundle, store: EngineStore, subject: Subject, stages: tuple[Stage, ...], rounds: int
 ) -> InterleavedRun:
-    competitors = []
-    for target, precision in COMPETITORS:
+    candidates = []
+    for target, precision in CANDIDATES:
         factory = EngineFactory(bundle, target, store, stage_precisions(precision))
         engines = tuple((factory.build(stage)[0].path, precision) for stage in stages)
         name = "PyTorch eager" if target == "pytorch" else f"{factory.target.backend} {precision}"
-        competitors.append(Competitor(name, False, factory.target.options, engines))
-    return race(subject, competitors, batch=1, rounds=rounds, progress=TerminalProgress())
+        candidates.append(Candidate(name, False, factory.target.options, engines))
+    return run_interleaved(subject, candidates, batch=1, rounds=rounds, progress=TerminalProgress())
 
 
 if __name__ == "__main__":

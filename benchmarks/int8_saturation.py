@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.int8_saturation`` exports untrained weights of ``ccr-layer1`` at 224x224, T=8,
 calibrates, and compiles its INT8 graphs in processes that oneDNN's ``ONEDNN_MAX_CPU_ISA`` caps, with weights
-of 8 and of 7 bits. Every engine runs in turn with FP32's in the same process. The result goes to
+of 8 and of 7 bits. Every engine runs, interleaved with FP32's in the same process. The result goes to
 ``benchmarks/results/int8-saturation-ccr-layer1.json``.
 """
 
@@ -144,7 +144,7 @@ def _measure(bundle: Bundle, weight_bits: Literal[7, 8]) -> SaturationCase:
 def _compare(
     bundle: Bundle, stage: Stage, feeds: dict[str, np.ndarray], weight_bits: Literal[7, 8]
 ) -> tuple[Any, Any, float]:
-    """What FP32 and INT8 answer, image by image, and the ratio of their median times in turn."""
+    """What FP32 and INT8 answer, image by image, and the ratio of their median times, interleaved."""
     core = import_openvino().Core()
     config = {
         "INFERENCE_PRECISION_HINT": "f32",

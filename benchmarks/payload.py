@@ -1,6 +1,6 @@
 """What a payload costs beside the encoder's engine: ``ccr-layer1`` at 224x224, T=8, on a CPU.
 
-``python -m benchmarks.payload`` lets the engine of untrained weights compress random pictures, times how long
+``python -m benchmarks.payload`` lets the engine of untrained weights compress random images, times how long
 each code takes to become a payload and a payload to become its code again, and writes
 ``benchmarks/results/payload.json``. Each payload is made right after its engine ran, as in production, when
 the processor's caches hold the engine's data.
@@ -91,8 +91,8 @@ def _measured(rounds: int) -> PayloadBenchmark:
 def _timing(runner: Runner, contract: CodeContract, batch: int, runs: int) -> PayloadTiming:
     writer = PayloadWriter(contract)
     shape = (batch, contract.image_height, contract.image_width, 3)
-    pictures = (np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8) for seed in range(runs))
-    engine_ns, encode_ns, decode_ns = np.array([_run(runner, writer, contract, one) for one in pictures]).T
+    images = (np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8) for seed in range(runs))
+    engine_ns, encode_ns, decode_ns = np.array([_run(runner, writer, contract, one) for one in images]).T
     return PayloadTiming(
         batch=batch,
         runs=runs,

@@ -3,7 +3,7 @@
 ``python -m benchmarks.precision_choices build/demo`` (after ``make demo``) converts the demo's encoder in
 several ways, runs its test crops, and writes ``benchmarks/results/precision-choices.json``:
 
-- FP16: all in FP16; normalisation in FP32; the byte borders in FP32, which is what `export` does; the
+- FP16: all in FP16; normalisation in FP32; the uint8 I/O in FP32, which is what `export` does; the
   binarizer's convolution in FP32 too;
 - INT8: one activation scale for all iterations, which is what `calibrate` does, or one for each; each way
   of finding ranges; the stem and the binarizer quantized or not.
@@ -128,8 +128,8 @@ def _fp16_choices(encoder: _Encoder) -> list[Choice]:
     kept = {
         "all in FP16": (),
         "normalisation in FP32": ("normalise",),
-        "byte borders in FP32 (as exported)": UINT8_IO,
-        "byte borders and binarizer in FP32": (*UINT8_IO, "binarizer"),
+        "uint8 I/O in FP32 (as exported)": UINT8_IO,
+        "uint8 I/O and binarizer in FP32": (*UINT8_IO, "binarizer"),
     }
     nodes = [node.name or "" for node in encoder.model.graph]
     return [

@@ -84,7 +84,7 @@ def main(demo: Path | None) -> None:
     """Write the tables into the documents."""
     if demo:
         verification = from_json((demo / "verify.json").read_bytes(), VerificationReport)
-        # Without the sample pictures, which are not this project's.
+        # Without the sample images, which are not this project's.
         samples = tuple(replace(sample, thumbnail_png_base64="") for sample in verification.samples)
         verification = replace(verification, samples=samples)
         write_atomically(result_path("demo-verify"), to_json(verification))

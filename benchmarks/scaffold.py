@@ -1,4 +1,4 @@
-"""What the scripts share: options, bundles of untrained weights, taking turns, results read and written.
+"""What the scripts share: options, bundles of untrained weights, interleaving, results read and written.
 
 Weights are untrained where only speed, memory or sizes are measured, which do not depend on them.
 """
@@ -134,19 +134,21 @@ def write_images(folder: Path, size: int) -> None:
         image.crop((left, top, left + size, top + size)).save(folder / f"{number:03d}.png")
 
 
-def in_turn(what: str, turns: Mapping[Name, Callable[[], float]], rounds: int) -> dict[Name, list[float]]:
-    """Let measurements take turns, and return what each found, round by round.
+def interleaved(
+    what: str, measurements: Mapping[Name, Callable[[], float]], rounds: int
+) -> dict[Name, list[float]]:
+    """Let measurements take measurements, and return what each found, round by round.
 
     Args:
         what: the progress bar's title.
-        turns: what measures once, by name.
-        rounds: how often each has its turn.
+        measurements: what measures once, by name.
+        rounds: how often each measures.
     """
-    found: dict[Name, list[float]] = {name: [] for name in turns}
+    found: dict[Name, list[float]] = {name: [] for name in measurements}
     with TerminalProgress().task(what, rounds) as advance:
         for _ in range(rounds):
-            for name, turn in turns.items():
-                found[name].append(turn())
+            for name, measure in measurements.items():
+                found[name].append(measure())
             advance(1)
     return found
 

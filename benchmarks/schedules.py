@@ -23,7 +23,7 @@ from ccr_deploy.workflow.benchmark import benchmark_bundle
 
 @click.command()
 @preset_option
-@rounds_option(20, "Turns of each competitor.")
+@rounds_option(20, "Rounds candidate.")
 @click.option("--baseline", is_flag=True, help="Time the conventional chain too.")
 def main(name: str, rounds: int, baseline: bool) -> None:
     """Measure all three unroll schedules and write the result beside this script."""

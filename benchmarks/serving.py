@@ -1,7 +1,7 @@
 """What the local server leaves of an engine's rate: ``ccr-layer1`` at 224x224, T=8, on a CPU.
 
 ``python -m benchmarks.serving`` exports untrained weights (speed does not depend on them), calibrates them
-on a few crops, builds INT8 engines by OpenVINO and measures, taken in turn, the images per second of the bare
+on a few crops, builds INT8 engines by OpenVINO and measures, interleaved, the images per second of the bare
 engine and of clients that keep the local server busy; into ``benchmarks/results/serving-ccr-layer1.json``.
 """
 
@@ -26,7 +26,7 @@ import tritonclient.http
 from benchmarks.hosts.processes import started
 from benchmarks.scaffold import (
     calibrated_bundle,
-    in_turn,
+    interleaved,
     preset_option,
     publish,
     rounds_option,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ccr_deploy.core.stages import Stage
 
     Images = npt.NDArray[np.uint8]
-    Turn = Callable[[], float]
+    Measurement = Callable[[], float]
     """Measures for a few seconds, and returns images per second."""
 
 TARGET = "cpu-openvino"
@@ -84,16 +84,18 @@ class ServingBenchmark(Record, frozen=True):
     target: str
     precision: str
     rounds: int
-    turn_seconds: float
+    round_seconds: float
     machine: MachineState
     rates: tuple[ServedRate, ...]
 
 
 @click.command()
 @preset_option
-@rounds_option(4, "Turns of each way.")
-@click.option("--turn-seconds", default=3.0, show_default=True, help="How long a turn takes.")
-def main(name: str, rounds: int, turn_seconds: float) -> None:
+@rounds_option(4, "Rounds way.")
+@click.option(
+    "--round-seconds", default=3.0, show_default=True, help="How long a measurement takes in each round."
+)
+def main(name: str, rounds: int, round_seconds: float) -> None:
     """Build, serve, measure, and write the result beside this script."""
     with temporary_folder() as folder, ExitStack() as stack:
         factory = _engines(folder, name)
@@ -103,7 +105,7 @@ def main(name: str, rounds: int, turn_seconds: float) -> None:
         for stage, inputs in _inputs(factory.bundle).items():
             with factory.load(factory.find(stage)) as runner:
                 for batch in BATCHES:
-                    course = _Course(stage, inputs[:batch], servers[batch], turn_seconds)
+                    course = _Course(stage, inputs[:batch], servers[batch], round_seconds)
                     rates += _rates(course, runner, rounds)
         result = ServingBenchmark(
             schema_version=1,
@@ -111,7 +113,7 @@ def main(name: str, rounds: int, turn_seconds: float) -> None:
             target=TARGET,
             precision="int8",
             rounds=rounds,
-            turn_seconds=turn_seconds,
+            round_seconds=round_seconds,
             machine=machine,
             rates=tuple(rates),
         )
@@ -156,7 +158,7 @@ def _server(factory: EngineFactory, batch: int) -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True)
 class _Course:
-    """What is measured: a stage at the batch size of `inputs`, in turns of some seconds."""
+    """What is measured: a stage at the batch size of `inputs`, in rounds of some seconds."""
 
     stage: Stage
     inputs: Images
@@ -165,17 +167,17 @@ class _Course:
 
 
 def _rates(course: _Course, runner: Runner, rounds: int) -> list[ServedRate]:
-    """The engine and every way to it, in turn."""
+    """The engine and every way to it,, interleaved."""
     batch = len(course.inputs)
-    turns: dict[Way | Literal["engine"], Turn] = {
+    measurements: dict[Way | Literal["engine"], Measurement] = {
         "engine": lambda: _bare(runner, course.inputs, course.seconds),
         "HTTP": lambda: _served(course, "http", clients=3, images=batch),
         "gRPC": lambda: _served(course, "grpc", clients=3, images=batch),
     }
     if batch > 1:
-        turns["gRPC, an image each"] = lambda: _served(course, "grpc", clients=2 * batch, images=1)
+        measurements["gRPC, an image each"] = lambda: _served(course, "grpc", clients=2 * batch, images=1)
     _bare(runner, course.inputs, 0)  # the first run of a batch size is not like the others
-    found = in_turn(f"{course.stage}, batch {batch}", turns, rounds)
+    found = interleaved(f"{course.stage}, batch {batch}", measurements, rounds)
     alone = found["engine"]
     return [_rate(course.stage, batch, way, alone, rates) for way, rates in found.items() if way != "engine"]
 
@@ -259,7 +261,7 @@ def serving_table(result: ServingBenchmark) -> Table:
             for rate in result.rates
         ),
         note=f"{result.model}, {result.target} {result.precision}, {result.rounds} rounds of "
-        f"{result.turn_seconds:g} s in turn, clients on the same {machine.usable_cores} cores of "
+        f"{result.round_seconds:g} s, interleaved, clients on the same {machine.usable_cores} cores of "
         f"{machine.processor}",
     )
 

@@ -3,7 +3,7 @@
 ``make triton-server``, then ``python -m benchmarks.triton``, exports untrained weights (speed does not
 depend on them), packages them, and serves them with `benchmarks.hosts.triton`, whose ONNX Runtime backend is
 a Python model. Triton gets single images, more at once than the largest batch; the bare engine gets batches
-of that size. The two take turns, and the result is ``benchmarks/results/triton-ccr-layer1.json``.
+of that size. The two take measurements, and the result is ``benchmarks/results/triton-ccr-layer1.json``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.hosts.triton.server import serving
 from benchmarks.scaffold import (
-    in_turn,
+    interleaved,
     machine_words,
     preset_option,
     publish,
@@ -31,7 +31,7 @@ from benchmarks.scaffold import (
 from ccr_deploy.benchmarking.interleaving import speedup_interval
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState, Subject
-from ccr_deploy.benchmarking.worker import Competitor, Worker
+from ccr_deploy.benchmarking.worker import Candidate, Worker
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.records import Record
 from ccr_deploy.engines.factory import EngineFactory
@@ -88,7 +88,7 @@ class TritonBenchmark(Record, frozen=True):
 
 @click.command()
 @preset_option
-@rounds_option(8, "Turns of each.")
+@rounds_option(8, "Rounds.")
 def main(name: str, rounds: int) -> None:
     """Package, serve, measure, and write the result beside this script."""
     with temporary_folder() as root:
@@ -129,24 +129,24 @@ def triton_table(result: TritonBenchmark) -> Table:
             for entry in result.throughputs
         ),
         note=f"{result.model}, batch {result.batch}, {result.backend}, {result.requests_in_flight} requests "
-        f"in flight, {result.rounds} rounds in turn, on {machine_words(result.machine)}",
+        f"in flight, {result.rounds} rounds, interleaved, on {machine_words(result.machine)}",
     )
 
 
 def _compare(factory: EngineFactory, server: TritonServer, subject: Subject, rounds: int) -> Throughput:
-    """Let the bare engines and Triton take turns."""
+    """Let the bare engines and Triton take measurements."""
     model, stages = SERVED[subject]
     engines = tuple((factory.build(stage)[0].path, factory.precision(stage)) for stage in stages)
-    bare = Competitor("bare", True, factory.target.options, engines)
+    bare = Candidate("bare", True, factory.target.options, engines)
     batches = BATCHES_PER_TURN[subject]
     with Worker(bare, CPU_MAX_BATCH) as worker:
         worker.wait_until_loaded()
         before = _counts(server, stages[-1])
-        turns: dict[str, Callable[[], float]] = {
-            "bare": lambda: float(np.mean(worker.take_turn(batches).nanoseconds)) / 1e6,
+        measurements: dict[str, Callable[[], float]] = {
+            "bare": lambda: float(np.mean(worker.run_round(batches).nanoseconds)) / 1e6,
             "triton": lambda: _turn(factory.bundle, server, model, stages[0], batches),
         }
-        milliseconds = in_turn(f"{subject}: bare and Triton", turns, rounds)
+        milliseconds = interleaved(f"{subject}: bare and Triton", measurements, rounds)
         images, executions = np.subtract(_counts(server, stages[-1]), before)
     samples = {name: np.array(values)[:, None] for name, values in milliseconds.items()}
     rates = {name: 1000 * CPU_MAX_BATCH / float(np.median(values)) for name, values in samples.items()}

@@ -99,7 +99,7 @@ class Encoder(_EngineUser):
     def encode(self, images: npt.NDArray[np.uint8]) -> list[bytes]:
         """One payload for each image of ``uint8 [N, H, W, 3]``.
 
-        `ccr_deploy.data.images.load_image` makes such an image of a picture's file.
+        `ccr_deploy.data.images.load_image` makes such an image of an image's file.
 
         Raises:
             EngineError: the images have another type or shape, or the encoder was closed.

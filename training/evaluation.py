@@ -31,26 +31,26 @@ class CheckpointAccuracy:
 
 
 def evaluate(checkpoint: Checkpoint, folder: Path, batch: int = 256) -> CheckpointAccuracy:
-    """The accuracy on the pictures of `folder`, read from disk and prepared as in production.
+    """The accuracy on the images of `folder`, read from disk and prepared as in production.
 
     The interval resamples whole groups (``class/region/``): crops of one region resemble each other.
 
     Raises:
-        ImageError: the folder or a picture in it cannot be used.
+        ImageError: the folder or an image in it cannot be used.
     """
-    pictures = ImageFolder(
+    dataset = ImageFolder(
         folder, checkpoint.config, checkpoint.preprocessing, checkpoint.class_names, augment=False
     )
     model = build_model(checkpoint)
     with torch.inference_mode():
         logits = [
             model(normalise(images, checkpoint.preprocessing)).numpy()
-            for images, _ in DataLoader(pictures, batch_size=batch)
+            for images, _ in DataLoader(dataset, batch_size=batch)
         ]
-    hits = 100.0 * top_k_hits(np.concatenate(logits), np.array(pictures.labels), 1)
+    hits = 100.0 * top_k_hits(np.concatenate(logits), np.array(dataset.labels), 1)
     return CheckpointAccuracy(
         top1_percent=float(hits.mean()),
-        interval_percent=grouped_bootstrap_interval(hits, pictures.groups),
-        images=len(pictures),
-        groups=len(set(pictures.groups)),
+        interval_percent=grouped_bootstrap_interval(hits, dataset.groups),
+        images=len(dataset),
+        groups=len(set(dataset.groups)),
     )

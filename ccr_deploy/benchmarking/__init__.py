@@ -1,1 +1,1 @@
-"""How fast engines are, against PyTorch eager: processes of their own, taken in turn, raw samples."""
+"""Interleaved benchmarks: each candidate in its own process, compared by raw samples."""

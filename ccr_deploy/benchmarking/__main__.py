@@ -1,4 +1,4 @@
-"""A competitor's process: ``python -m ccr_deploy.benchmarking DESCRIPTOR``, started by `Worker`."""
+"""A candidate's process: ``python -m ccr_deploy.benchmarking DESCRIPTOR``, started by `Worker`."""
 
 from ccr_deploy.benchmarking.worker import serve
 from ccr_deploy.core.child_process import Owner

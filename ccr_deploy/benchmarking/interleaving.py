@@ -1,4 +1,4 @@
-"""Competitors taken in turn within one run."""
+"""Interleaved benchmark: every round times each candidate once."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.benchmarking.results import Contention
-    from ccr_deploy.benchmarking.worker import Competitor, Turn
+    from ccr_deploy.benchmarking.worker import Candidate, RoundSamples
     from ccr_deploy.core.metrics import Interval
     from ccr_deploy.core.progress import Progress
 
 SETTLING_SECONDS = 0.05
-"""Threads of the last turn's runtime spin on for some milliseconds and would slow the next."""
-TURN_TARGET_SECONDS = 0.4
-RUNS_PER_TURN = (3, 200)
+"""Threads of the runtime timed last keep spinning for some milliseconds and would slow the next."""
+ROUND_TARGET_SECONDS = 0.4
+RUNS_PER_ROUND = (3, 200)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """A competitor's raw samples, in milliseconds, round by round ``[rounds, runs]``, and its memory."""
+    """A candidate's raw samples, in milliseconds, round by round ``[rounds, runs]``, and its memory."""
 
-    competitor: Competitor
+    candidate: Candidate
     backend_version: str
     milliseconds: npt.NDArray[np.float64]
     peak_memory_mib: float
@@ -44,66 +44,66 @@ class Samples:
 
 @dataclass(frozen=True)
 class InterleavedRun:
-    """The samples of all competitors, and what kept cores from them meanwhile."""
+    """The samples of all candidates, and what kept cores from them meanwhile."""
 
     samples: list[Samples]
     contention: Contention
 
 
-def race(
+def run_interleaved(
     subject: Subject,
-    competitors: Sequence[Competitor],
+    candidates: Sequence[Candidate],
     *,
     batch: int,
     rounds: int,
     progress: Progress = SILENT,
 ) -> InterleavedRun:
-    """Times competitors, each in a process of its own; every round gives each a turn, in changing order.
+    """Time candidates, each in its own process; every round times each once, in rotating order.
 
     Args:
         subject: what they run.
-        competitors: at least one.
+        candidates: at least one.
         batch: images in one run.
-        rounds: turns of each.
-        progress: told of each round.
+        rounds: how often each is timed.
+        progress: advances by one each round.
 
     Raises:
         EngineError: one of them cannot be loaded or fails.
     """
     with ExitStack() as stack, progress.task(f"timing: {subject}", rounds) as advance:
-        workers = [stack.enter_context(Worker(competitor, batch)) for competitor in competitors]
+        workers = [stack.enter_context(Worker(candidate, batch)) for candidate in candidates]
         versions = [worker.wait_until_loaded() for worker in workers]
-        runs = [_runs_per_turn(worker) for worker in workers]
-        turns: list[list[Turn]] = [[] for _ in workers]
+        runs = [_runs_per_round(worker) for worker in workers]
+        measured: list[list[RoundSamples]] = [[] for _ in workers]
         before = read_cpu_times()
         for number in range(rounds):
             for offset in range(len(workers)):
                 index = (number + offset) % len(workers)
                 time.sleep(SETTLING_SECONDS)
-                turns[index].append(workers[index].take_turn(runs[index]))
+                measured[index].append(workers[index].run_round(runs[index]))
             advance(1)
         observed = contention(subject, before, read_cpu_times())
     samples = [
         Samples(
-            competitor,
+            candidate,
             version,
-            np.array([turn.nanoseconds for turn in own]) / 1e6,
+            np.array([entry.nanoseconds for entry in own]) / 1e6,
             own[-1].peak_memory_mib,
             own[-1].device_memory_mib,
         )
-        for competitor, version, own in zip(competitors, versions, turns, strict=True)
+        for candidate, version, own in zip(candidates, versions, measured, strict=True)
     ]
     return InterleavedRun(samples, observed)
 
 
 def timings(subject: Subject, samples: Sequence[Samples], batch: int) -> list[Timing]:
-    """Percentiles from raw samples, and speed-ups over the first competitor."""
+    """Percentiles from raw samples, and speed-ups over the first candidate."""
     reference = samples[0].milliseconds
     return [
         Timing(
             subject=subject,
-            competitor=entry.competitor.name,
-            is_target=entry.competitor.is_target,
+            candidate=entry.candidate.name,
+            is_target=entry.candidate.is_target,
             backend_version=entry.backend_version,
             runs=entry.milliseconds.size,
             latency_ms_p50=float(np.percentile(entry.milliseconds, 50)),
@@ -125,8 +125,8 @@ def speedup_interval(
 ) -> Interval:
     """The 95 % interval of the ratio of medians, by resampling whole rounds ``[rounds, runs]``.
 
-    Runs of one turn share the machine's mood and are no independent samples; both competitors'
-    turns of one round are resampled together, since that mood is what they have in common.
+    Runs of one round share the machine's momentary load, so they are not independent samples: the samples
+    of both candidates in a round are resampled together.
     """
     generator = np.random.default_rng(seed)
     drawn = generator.integers(len(reference), size=(BOOTSTRAP_SAMPLES, len(reference)))
@@ -134,8 +134,8 @@ def speedup_interval(
     return percentile_interval(np.array(ratios))
 
 
-def _runs_per_turn(worker: Worker) -> int:
-    """As many runs as fill a turn, from two that are timed for it."""
-    seconds = min(worker.take_turn(2).nanoseconds) / 1e9
-    fewest, most = RUNS_PER_TURN
-    return int(np.clip(round(TURN_TARGET_SECONDS / seconds), fewest, most))
+def _runs_per_round(worker: Worker) -> int:
+    """Return how many runs fill a round, from two that are timed for this purpose."""
+    seconds = min(worker.run_round(2).nanoseconds) / 1e9
+    fewest, most = RUNS_PER_ROUND
+    return int(np.clip(round(ROUND_TARGET_SECONDS / seconds), fewest, most))

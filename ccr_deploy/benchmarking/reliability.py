@@ -64,9 +64,9 @@ def _withheld(threads: int, observed: Contention) -> Iterator[str]:
 
 def _spread(timings: Sequence[Timing]) -> Iterator[str]:
     """The worst of each kind."""
-    tails = {f"{t.subject}: {t.competitor}": t.latency_ms_p90 / t.latency_ms_p50 for t in timings}
+    tails = {f"{t.subject}: {t.candidate}": t.latency_ms_p90 / t.latency_ms_p50 for t in timings}
     factors = {
-        f"{t.subject}: {t.competitor}": t.speedup_interval.high / t.speedup_interval.low
+        f"{t.subject}: {t.candidate}": t.speedup_interval.high / t.speedup_interval.low
         for t in timings
         if t.speedup_interval
     }

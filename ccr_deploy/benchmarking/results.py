@@ -7,7 +7,7 @@ from typing import Literal
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.records import Record
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Subject = Literal["encoder", "classifier", "chain"]
 """What is timed: one stage, or image to logits (where the conventional chain competes too)."""
@@ -49,15 +49,15 @@ class MachineState(Record, frozen=True):
 
 
 class Timing(Record, frozen=True):
-    """One competitor's raw samples in numbers.
+    """One candidate's raw samples in numbers.
 
-    `speedup` is the first competitor's median over this one's, within the same run; None where the run is
+    `speedup` is the first candidate's median over this one's, within the same run; None where the run is
     unreliable. `is_target` marks what the target runs; the others are there to compare with. The memory is
     the process's peak, and what it holds of a GPU's, None on a CPU.
     """
 
     subject: Subject
-    competitor: str
+    candidate: str
     is_target: bool
     backend_version: str
     runs: int

@@ -1,4 +1,4 @@
-"""A competitor in a process of its own, which runs when it is told to."""
+"""A candidate in a process of its own, which runs when it is told to."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 LOADING_SECONDS = 900
 """`torch.compile` tunes for minutes."""
-TURN_SECONDS = 600
+ROUND_SECONDS = 600
 
 
-class Competitor(Record, frozen=True):
+class Candidate(Record, frozen=True):
     """Engines, each with its precision, that are run one after the other on the outputs of the one before."""
 
     name: str
@@ -40,7 +40,7 @@ class Competitor(Record, frozen=True):
 class Start(Record, frozen=True):
     """What a process is to load, and how many inputs a run has."""
 
-    competitor: Competitor
+    candidate: Candidate
     batch: int
 
 
@@ -50,8 +50,8 @@ class Loaded(Record, frozen=True, tag=True):
     version: str
 
 
-class Turn(Record, frozen=True, tag=True):
-    """One turn's raw samples in nanoseconds, and the process's memory so far: its peak, and the GPU's."""
+class RoundSamples(Record, frozen=True, tag=True):
+    """A candidate's raw samples of one round in nanoseconds, and its process's peak memory so far."""
 
     nanoseconds: tuple[int, ...]
     peak_memory_mib: float
@@ -64,16 +64,16 @@ class Failed(Record, frozen=True, tag=True):
     reason: str
 
 
-_Answer = TypeVar("_Answer", Loaded, Turn)
+_Answer = TypeVar("_Answer", Loaded, RoundSamples)
 
 
 class Worker(ChildProcess):
-    """A competitor's process. A context manager, so that none outlives the benchmark."""
+    """A candidate's process. A context manager, so that none outlives the benchmark."""
 
-    def __init__(self, competitor: Competitor, batch: int) -> None:
+    def __init__(self, candidate: Candidate, batch: int) -> None:
         super().__init__("ccr_deploy.benchmarking")
-        self.competitor = competitor
-        self.send(Start(competitor, batch))
+        self.candidate = candidate
+        self.send(Start(candidate, batch))
 
     def wait_until_loaded(self) -> str:
         """Waits for the engines to be loaded and warm, and returns the backend's version.
@@ -83,28 +83,28 @@ class Worker(ChildProcess):
         """
         return self._answer(Loaded, LOADING_SECONDS).version
 
-    def take_turn(self, runs: int) -> Turn:
-        """Lets the competitor run `runs` times, after two runs that do not count.
+    def run_round(self, runs: int) -> RoundSamples:
+        """Lets the candidate run `runs` times, after two runs that do not count.
 
         Raises:
             EngineError: it failed or its process ended.
         """
         self.send(runs)
-        return self._answer(Turn, TURN_SECONDS)
+        return self._answer(RoundSamples, ROUND_SECONDS)
 
     def send(self, message: object) -> None:
         """Sends a message.
 
         Raises:
-            EngineError: the process ended; the message names the competitor.
+            EngineError: the process ended; the message names the candidate.
         """
         try:
             super().send(message)
         except ProcessEndedError as error:
-            raise EngineError(f"{self.competitor.name}: {error}") from None
+            raise EngineError(f"{self.candidate.name}: {error}") from None
 
     def _answer(self, kind: type[_Answer], seconds: float) -> _Answer:
-        name = self.competitor.name
+        name = self.candidate.name
         try:
             answer: _Answer | Failed = self.receive(kind | Failed, seconds)
         except TimeoutError:
@@ -117,14 +117,14 @@ class Worker(ChildProcess):
 
 
 def serve(owner: Owner) -> None:
-    """The process: loads the engines, then answers each number of runs by a turn, until the pipe closes."""
+    """Load the engines, then answer each requested number of runs with its samples, until the pipe closes."""
     try:
         start: Start = owner.receive(Start)
-        backend = make_backend(start.competitor.options)
+        backend = make_backend(start.candidate.options)
         with ExitStack() as stack:
             runners = [
                 stack.enter_context(load_engine(backend, path, precision))
-                for path, precision in start.competitor.engines
+                for path, precision in start.candidate.engines
             ]
             (spec,) = runners[0].inputs
             shape = (start.batch, *(size or start.batch for size in spec.shape[1:]))
@@ -148,7 +148,7 @@ def serve(owner: Owner) -> None:
                 runs: int = owner.receive(int)
                 run(), run()
                 samples = tuple(run() for _ in range(runs))
-                owner.send(Turn(samples, peak_memory_mib(), device_memory_mib()))
+                owner.send(RoundSamples(samples, peak_memory_mib(), device_memory_mib()))
     except (EOFError, ConnectionError):
         pass  # the parent has gone: nobody is left to answer
     except Exception as error:  # whatever happens is the parent's to tell

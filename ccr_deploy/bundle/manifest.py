@@ -69,7 +69,7 @@ class BaselineRecord(Record, frozen=True):
 class CalibrationRecord(Record, frozen=True):
     """The table that the bundle's INT8 graphs come from, and what each precision was found to cost.
 
-    `accuracies` were computed from the graphs on the held-out pictures that `images` describes; they are
+    `accuracies` were computed from the graphs on the held-out images that `images` describes; they are
     empty where there were none. `high_precision` are the layers that are not quantized.
     """
 

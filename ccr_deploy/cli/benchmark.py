@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     "--batch", type=click.IntRange(1, 4096), default=1, show_default=True, help="Images in one run."
 )
 @click.option(
-    "--rounds", type=click.IntRange(2, 1000), default=15, show_default=True, help="Turns of each competitor."
+    "--rounds",
+    type=click.IntRange(2, 1000),
+    default=15,
+    show_default=True,
+    help="Rounds; each times every candidate once.",
 )
 @click.option(
     "--require-idle",
@@ -55,7 +59,7 @@ def benchmark(
 ) -> None:
     """Measure how much faster a target's engines are than PyTorch eager, on a GPU also than torch.compile.
 
-    Each competitor runs in a process of its own, and all take turns within one run. The speed-up is a
+    Each candidate runs in a process of its own, and all are interleaved in one run. The speed-up is a
     ratio of medians with its 95 % interval. The target's engines are in the precision that build-engine
     built last; the other precisions that this machine has instructions for are timed beside them.
     Engines that the store lacks are built first.

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     metavar="POINTS",
     help="Top-1 accuracy that a lower precision may cost.",
 )
-@path_option("--images", "DIR", "Pictures to calibrate on first, where the bundle lacks quantized graphs.")
+@path_option("--images", "DIR", "Images to calibrate on first, where the bundle lacks quantized graphs.")
 @engines_option
 @click.option("--no-cache", is_flag=True, help="Build again what is already in the engine store.")
 @click.option(

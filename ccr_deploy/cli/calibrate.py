@@ -32,21 +32,21 @@ SHOWN_UNREADABLE = 5
 
 @click.command()
 @bundle_argument
-@path_option("--images", "DIR", "Pictures to calibrate on.")
+@path_option("--images", "DIR", "Images to calibrate on.")
 @path_option(
     "--held-out",
     "DIR",
-    "Pictures to measure accuracy on.  [default: those of --images that are not calibrated on]",
+    "Images to measure accuracy on.  [default: those of --images that are not calibrated on]",
 )
 @path_option("--recipe", "FILE", "Settings from a file of calibration/.")
 @click.option(
-    "--samples", type=click.IntRange(1), metavar="N", help="Pictures to calibrate on.  [default: 256]"
+    "--samples", type=click.IntRange(1), metavar="N", help="Images to calibrate on.  [default: 256]"
 )
 @click.option(
     "--held-out-samples",
     type=click.IntRange(1),
     metavar="N",
-    help="Pictures to measure accuracy on.  [default: 500]",
+    help="Images to measure accuracy on.  [default: 500]",
 )
 @click.option(
     "--method",
@@ -66,7 +66,7 @@ SHOWN_UNREADABLE = 5
     f"[default: {','.join(HIGH_PRECISION_LAYERS)}]",
 )
 @click.option("--sensitivity", is_flag=True, help="Measure what quantizing each layer alone costs.")
-@path_option("--table", "FILE", "Use this calibration table; no pictures are needed.")
+@path_option("--table", "FILE", "Use this calibration table; no images are needed.")
 @path_option("--save-table", "FILE", "Also write the table to FILE.")
 @path_option("--compare", "A B", "Only show where two calibration tables disagree.", nargs=2)
 @output_options
@@ -86,7 +86,7 @@ def calibrate(
     compare: tuple[Path, Path] | None,
     as_json: bool,
 ) -> None:
-    """Add INT8 graphs to a bundle, from activation ranges found on pictures, and measure what they cost.
+    """Add INT8 graphs to a bundle, from activation ranges found on images, and measure what they cost.
 
     The ranges are kept as a table: text, to be reviewed, committed and used again with --table.
 
@@ -107,15 +107,15 @@ def calibrate(
         "keep_high_precision": _layers(keep_high_precision),
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    needs_pictures = (images, sensitivity, samples, method, percentile, keep_high_precision == "auto")
-    if table and any(needs_pictures):
+    needs_images = (images, sensitivity, samples, method, percentile, keep_high_precision == "auto")
+    if table and any(needs_images):
         raise click.UsageError(
             "--table has the ranges already: leave out --images, --samples, --method, --percentile, "
             "--sensitivity and auto"
         )
     if not table and not images:
         raise click.UsageError(
-            f"no pictures and no table: run ccr-deploy calibrate {bundle} --images DIR, or --table FILE"
+            f"no images and no table: run ccr-deploy calibrate {bundle} --images DIR, or --table FILE"
         )
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.atomic import write_atomically, writing
@@ -144,7 +144,7 @@ def calibrate(
         echo_line(f"ccr-deploy: skipped: {reason}", err=True)
     if len(result.unreadable) > SHOWN_UNREADABLE:
         more = len(result.unreadable) - SHOWN_UNREADABLE
-        click.echo(f"ccr-deploy: skipped {more} more pictures that cannot be used", err=True)
+        click.echo(f"ccr-deploy: skipped {more} more images that cannot be used", err=True)
     if save_table:
         with writing(save_table, WrongUsageError):
             write_atomically(save_table, result.table.to_json().encode())
@@ -181,9 +181,7 @@ def _print_result(result: Calibration, as_json: bool) -> None:
     if calibration.accuracies:
         print_table(console, accuracy_table(calibration))
     else:
-        print_lines(
-            "accuracy was not measured: give pictures that were not calibrated on, with --held-out DIR"
-        )
+        print_lines("accuracy was not measured: give images that were not calibrated on, with --held-out DIR")
     print_lines(
         f"layers left in high precision: {', '.join(calibration.high_precision) or 'none'}",
         *graph_lines(graph for graph in result.bundle.manifest.graphs if graph.precision in CALIBRATED),

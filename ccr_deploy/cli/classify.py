@@ -27,11 +27,11 @@ def classify(
     engines: Path | None,
     as_json: bool,
 ) -> None:
-    """Show what payloads, or pictures, are of.
+    """Show what payloads, or images, are of.
 
-    Pictures are sent through encoder and payload to the classifier; payload files go straight to it. Beside
-    each answer stands what crossed the wire, the payload, and for a picture what a JPEG of quality 75 of the
-    same pixels would have taken. Of a folder all pictures and payloads count.
+    Images are sent through encoder and payload to the classifier; payload files go straight to it. Beside
+    each answer stands what crossed the wire, the payload, and for an image what a JPEG of quality 75 of the
+    same pixels would have taken. Of a folder all images and payloads count.
 
     \b
     Examples:
@@ -64,15 +64,15 @@ def _content(answer: Answer) -> dict[str, object]:
 
 def _print_table(answers: Iterator[Answer], contract: CodeContract) -> None:
     from ccr_deploy.reporting.table import Table
-    from ccr_deploy.reporting.terminal import half_block_picture, print_table
+    from ccr_deploy.reporting.terminal import half_block_image, print_table
 
     console, rows = stdout_console(), []
     for answer in answers:
         if console.is_terminal and answer.image is not None:
-            console.print(half_block_picture(answer.image))
+            console.print(half_block_image(answer.image))
         name, probability = answer.prediction.name, f"{answer.prediction.probability:.0%}"
         jpeg = "–" if answer.image is None else str(answer.jpeg_bytes)
         rows.append((str(answer.path), name, probability, str(answer.payload_bytes), jpeg))
-    columns = ("picture or payload", "answer", "probability", "payload bytes", "JPEG bytes")
+    columns = ("image or payload", "answer", "probability", "payload bytes", "JPEG bytes")
     note = f"JPEG: quality 75, the same {contract.image_width}x{contract.image_height} pixels"
     print_table(console, Table("What crossed the wire, and the answer", columns, tuple(rows), note))

@@ -109,7 +109,7 @@ def export(
         f"{manifest.contract.code_bytes} code bytes, contract {manifest.contract_id}"
     )
     print_warnings(stdout_console(), manifest.warnings)
-    kind = "patterns (for pictures: --images DIR)" if images is None else f"from {images}"
+    kind = "patterns (for images: --images DIR)" if images is None else f"from {images}"
     print_lines(*graph_lines(manifest.graphs), f"  {len(manifest.samples)} sample images, {kind}")
 
 

@@ -132,7 +132,7 @@ def _as_json(packaged: PackagedRepository) -> object:
     return {
         "path": str(packaged.path),
         "models": packaged.models,
-        **to_builtins(packaged.borders),
+        **to_builtins(packaged.interface),
         **to_builtins(packaged.version),
     }
 
@@ -142,7 +142,7 @@ def _lines(packaged: PackagedRepository) -> list[str]:
     engines = ", ".join(f"{stage} {precision}" for stage, precision in version.precisions.items())
     lines = [
         f"{packaged.path}: version {version.version} of {', '.join(packaged.models)}",
-        f"engines: {engines}, for {packaged.borders.backend}; contract {version.contract_id}",
+        f"engines: {engines}, for {packaged.interface.backend}; contract {version.contract_id}",
     ]
     if version.library_version:
         devices = ", ".join(version.compute_capabilities) or "8.0 or later"

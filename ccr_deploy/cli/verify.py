@@ -42,7 +42,7 @@ class _VerifyCommand(click.Command):
 @target_option
 @precision_options
 @path_option(
-    "--images", "DIR", "Folder of pictures; sub-folders name classes.  [default: the bundle's samples]"
+    "--images", "DIR", "Folder of images; sub-folders name classes.  [default: the bundle's samples]"
 )
 @click.option(
     "--gate",

@@ -32,10 +32,10 @@ ResizeFilter = Literal["bilinear", "bicubic", "lanczos", "box"]
 
 
 class Preprocessing(Record, frozen=True):
-    """How a picture becomes the encoder's image.
+    """How an image file becomes the encoder's input image.
 
-    EXIF rotation is applied first; grey, palette, alpha and CMYK pictures are converted to RGB. Then
-    the picture is resized, keeping its aspect, to the smallest size that covers `resize_to_cover`
+    EXIF rotation is applied first; grey, palette, alpha and CMYK images are converted to RGB. Then
+    the image is resized, keeping its aspect, to the smallest size that covers `resize_to_cover`
     (rows, columns; Pillow, with antialiasing), and the centre is cropped to the image size. `mean`
     and `std` normalise pixels scaled to 0..1; that step is part of the encoder's graph.
     """
@@ -54,11 +54,11 @@ class Preprocessing(Record, frozen=True):
                 raise ValueError(f"preprocessing mean {mean} and std {std} are no normalisation in float32")
 
     def check_covers(self, height: int, width: int) -> None:
-        """Raises a ValueError where pictures would be resized to less than the image."""
+        """Raise ValueError if an image file would be resized to less than the encoder's input."""
         rows, columns = self.resize_to_cover
         if rows < height or columns < width:
             raise ValueError(
-                f"pictures are resized to {rows}x{columns}, less than the image's {height}x{width}"
+                f"image files are resized to {rows}x{columns}, less than the encoder's {height}x{width}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Pictures as the contract wants them: decoded, turned, converted, resized, cropped."""
+"""Images as the contract wants them: decoded, turned, converted, resized, cropped."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
     from ccr_deploy.codec.contract import Preprocessing
 
 MAX_PIXELS = 100_000_000
-"""A picture that claims more is refused before it is decoded."""
+"""An image that claims more is refused before it is decoded."""
 
 MAX_ENLARGEMENT = 4
-"""A picture that would have to be enlarged more is refused as too small."""
+"""An image that would have to be enlarged more is refused as too small."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """What is opened, whatever a file is called: Pillow hands EPS to Ghostscript, and knows forty more."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""The files of a folder that count as pictures."""
+"""The files of a folder that count as images."""
 
 # Or Python prints what Pillow logs of a damaged file, beside the one line that says that it is.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def load_image(path: Path, preprocessing: Preprocessing, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """The picture at `path` as the encoder's image, ``uint8 [height, width, 3]``.
+    """The image at `path` as the encoder's image, ``uint8 [height, width, 3]``.
 
     Raises:
-        ImageError: the file is missing, no picture, truncated, too small or too large.
+        ImageError: the file is missing, no image, truncated, too small or too large.
     """
     return fit_image(open_rgb(path), preprocessing, height, width, path)
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """The picture at `path`, EXIF rotation applied, as 8-bit RGB.
+    """The image at `path`, EXIF rotation applied, as 8-bit RGB.
 
     Raises:
-        ImageError: the file is missing, no picture, truncated or too large.
+        ImageError: the file is missing, no image, truncated or too large.
     """
     try:
         with warnings.catch_warnings():
@@ -62,7 +62,7 @@ def open_rgb(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: not a picture (JPEG, PNG, WebP, BMP, TIFF or GIF)") from None
+        raise ImageError(f"{path}: not an image (JPEG, PNG, WebP, BMP, TIFF or GIF)") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: claims far more pixels than the limit of {MAX_PIXELS}") from None
     except ImageError:
@@ -96,10 +96,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def fit_image(
     image: Image.Image, preprocessing: Preprocessing, height: int, width: int, path: Path
 ) -> npt.NDArray[np.uint8]:
-    """An RGB picture resized to cover and cropped at its centre: ``uint8 [height, width, 3]``.
+    """An RGB image resized to cover and cropped at its centre: ``uint8 [height, width, 3]``.
 
     Raises:
-        ImageError: the picture is too small; the message names `path`.
+        ImageError: the image is too small; the message names `path`.
     """
     rows, columns = preprocessing.resize_to_cover
     scale = max(rows / image.height, columns / image.width)
@@ -128,10 +128,10 @@ def jpeg_bytes(image: npt.NDArray[np.uint8], quality: int = 75) -> int:
 
 @dataclass(frozen=True)
 class ImageItem:
-    """One picture of a folder.
+    """One image of a folder.
 
-    Pictures of one `group` resemble each other (crops of one region, frames of one video), so that
-    intervals resample them together; without sub-folders each picture is its own group.
+    Images of one `group` resemble each other (crops of one region, frames of one video), so that
+    intervals resample them together; without sub-folders each image is its own group.
     """
 
     path: Path
@@ -140,21 +140,21 @@ class ImageItem:
 
 
 def list_images(folder: Path, class_names: Sequence[str], classes: int | None = None) -> list[ImageItem]:
-    """The pictures under `folder`, sorted by path.
+    """The images under `folder`, sorted by path.
 
     The first level of sub-folders names classes as in torchvision's ImageFolder: where `class_names`
     is empty, the sorted folder names are the classes 0, 1, … and must be as many as `classes`, where that
-    is given; a folder without sub-folders has no labels. Pictures in a deeper folder
-    (``class/region/picture.png``) form one group.
+    is given; a folder without sub-folders has no labels. Images in a deeper folder
+    (``class/region/image.png``) form one group.
 
     Raises:
-        ImageError: there is no such folder, no picture in it, or a sub-folder names no class.
+        ImageError: there is no such folder, no image in it, or a sub-folder names no class.
     """
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
-        raise ImageError(f"{folder}: no pictures in it ({', '.join(sorted(SUFFIXES))})")
+        raise ImageError(f"{folder}: no images in it ({', '.join(sorted(SUFFIXES))})")
     relative = [path.relative_to(folder) for path in paths]
     folders = sorted({path.parts[0] for path in relative if len(path.parts) > 1})
     if class_names and folders and not set(folders) <= set(class_names):
@@ -183,7 +183,7 @@ def list_images(folder: Path, class_names: Sequence[str], classes: int | None = 
 def load_images(
     paths: Sequence[Path], preprocessing: Preprocessing, height: int, width: int
 ) -> npt.NDArray[np.uint8]:
-    """The pictures at `paths` as one batch, ``uint8 [N, height, width, 3]``.
+    """The images at `paths` as one batch, ``uint8 [N, height, width, 3]``.
 
     Raises:
         ImageError: one of them cannot be used.

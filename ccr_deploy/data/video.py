@@ -32,8 +32,8 @@ class Video:
         """Whether the source is a camera, whose frames do not end."""
         return self.source.isdecimal()
 
-    def pictures(self) -> Iterator[tuple[int, Image.Image]]:
-        """The frames as RGB pictures, turned as the file says, with their numbers in the source, from 0.
+    def frames_read(self) -> Iterator[tuple[int, Image.Image]]:
+        """The frames as RGB images, turned as the file says, with their numbers in the source, from 0.
 
         Raises:
             WrongUsageError: there is no such file.

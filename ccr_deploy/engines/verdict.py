@@ -22,7 +22,7 @@ class CandidateTiming(Record, frozen=True):
     speedup_interval: Interval | None
 
 
-class Candidate(Record, frozen=True):
+class PrecisionCandidate(Record, frozen=True):
     """One precision of a stage's engine: how fast it ran here, and what it costs.
 
     It has no `timing` where the engine cannot run on the machine that built it. `accuracy` is the bundle's
@@ -65,12 +65,12 @@ class Verdict(Record, frozen=True):
     precision: EnginePrecision
     accuracy_budget_points: float
     high_precision: tuple[str, ...]
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[PrecisionCandidate, ...]
     refused: tuple[RefusedPrecision, ...] = ()
     unreliable_reasons: tuple[str, ...] = ()
 
     @property
-    def candidate(self) -> Candidate:
+    def candidate(self) -> PrecisionCandidate:
         """The engine's own numbers."""
         return next(entry for entry in self.candidates if entry.precision == self.precision)
 
@@ -80,12 +80,14 @@ class Verdict(Record, frozen=True):
         return is_within(self.candidate, self.accuracy_budget_points)
 
 
-def is_within(candidate: Candidate, budget_points: float) -> bool | None:
+def is_within(candidate: PrecisionCandidate, budget_points: float) -> bool | None:
     """Whether a candidate's cost is within a budget; None where its cost is not known."""
     return None if candidate.cost_points is None else candidate.cost_points <= budget_points
 
 
-def fastest_within_budget(candidates: tuple[Candidate, ...], budget_points: float) -> Candidate:
+def fastest_within_budget(
+    candidates: tuple[PrecisionCandidate, ...], budget_points: float
+) -> PrecisionCandidate:
     """Choose the fastest candidate whose loss is known to be within the budget.
 
     FP32 is within every budget. A candidate counts as faster than the first one only if the whole interval of
@@ -110,7 +112,7 @@ def fastest_within_budget(candidates: tuple[Candidate, ...], budget_points: floa
     return max(worth_it, key=lambda entry: (entry.timing and entry.timing.speedup) or 0)
 
 
-def without_speedup(candidate: Candidate) -> Candidate:
+def without_speedup(candidate: PrecisionCandidate) -> PrecisionCandidate:
     """Return a candidate of an unreliable run, whose latency is known and whose speed-up is not."""
     if candidate.timing is None:
         return candidate

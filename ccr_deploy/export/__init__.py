@@ -1,4 +1,4 @@
-"""Checkpoint to ONNX: unroll schedules, byte borders, graph clean-up, the bundle."""
+"""Checkpoint to ONNX: unroll schedules, uint8 I/O, graph clean-up, the bundle."""
 
 from importlib.util import find_spec
 

@@ -155,7 +155,7 @@ def export_bundle(
 def resized(checkpoint: Checkpoint, iterations: int | None, image_size: tuple[int, int] | None) -> Checkpoint:
     """The checkpoint for another number of iterations or image size: the same weights serve.
 
-    What it was trained with stays recorded. Pictures are resized in the same proportion to the image as
+    What it was trained with stays recorded. Images are resized in the same proportion to the image as
     before.
 
     Raises:

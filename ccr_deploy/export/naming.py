@@ -35,11 +35,11 @@ class NameByModulePass(ir.passes.InPlacePass):
         nodes = list(model.graph)
         scopes = _scopes(nodes)
         names = _node_names(nodes, scopes)
-        borders = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
+        interface = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
         for node in nodes:
             node.name = names[node]
             for number, output in enumerate(node.outputs):
-                if id(output) not in borders:
+                if id(output) not in interface:
                     output.name = names[node] if len(node.outputs) == 1 else f"{names[node]}/{number}"
         _name_weights(model.graph, names)
         return ir.passes.PassResult(model, modified=True)

@@ -22,10 +22,10 @@ SAMPLE_COUNT = 8
 
 
 def folder_samples(folder: Path, checkpoint: Checkpoint) -> list[LabelledImage]:
-    """Up to 8 pictures spread evenly over a folder, preprocessed, with their labels where it has any.
+    """Up to 8 images spread evenly over a folder, preprocessed, with their labels where it has any.
 
     Raises:
-        ImageError: the folder is missing or empty, or a picture cannot be used.
+        ImageError: the folder is missing or empty, or an image cannot be used.
     """
     items = list_images(folder, checkpoint.class_names, checkpoint.config.classifier.classes)
     chosen = np.linspace(0, len(items) - 1, min(SAMPLE_COUNT, len(items))).round().astype(int)
@@ -37,7 +37,7 @@ def folder_samples(folder: Path, checkpoint: Checkpoint) -> list[LabelledImage]:
 
 
 def pattern_samples(config: ModelConfig) -> list[LabelledImage]:
-    """8 unlabelled images made of waves and noise, for a checkpoint that comes without pictures.
+    """8 unlabelled images made of waves and noise, for a checkpoint that comes without images.
 
     They show parity (any image does) but no accuracy.
     """

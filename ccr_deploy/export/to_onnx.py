@@ -1,4 +1,4 @@
-"""A border module to a clean ONNX graph."""
+"""PyTorch module to a clean ONNX graph."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Byte borders: images and codes enter and leave a graph as uint8.
+"""uint8 I/O: images and codes enter and leave a graph as uint8.
 
 An engine's output is thus what goes on the wire, and 4 times fewer bytes go up to a GPU and 32 times
 fewer come down. Bits are packed and unpacked in float arithmetic, which is exact for integers below
-2^24 and which every backend has; TensorRT takes uint8 only at a border, followed by a Cast.
+2^24 and which every backend has; TensorRT takes uint8 only as a graph input or output, next to a Cast.
 
 The attributes that hold the modules are what `ccr_deploy.models.family` calls ``UINT8_IO``.
 """

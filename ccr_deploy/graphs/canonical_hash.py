@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def canonical_graph_hash(model: ir.Model) -> str:
     """The SHA-256 over operators, attributes, shapes and weights, in hexadecimal.
 
-    Names of inputs and outputs count, since they are the graph's border; names of inner tensors and
+    Names of inputs and outputs count, since they are the graph's interface; names of inner tensors and
     nodes, metadata, doc strings and the producer do not. Tensors are numbered in the order of the
     nodes, which an exporter determines. Graphs with sub-graphs are not of this family.
 
@@ -34,8 +34,8 @@ def canonical_graph_hash(model: ir.Model) -> str:
 
     graph = model.graph
     add("opsets", sorted(model.opset_imports.items()))
-    for border in graph.inputs:
-        add("input", border.name, border.dtype, border.shape, number(border))
+    for graph_input in graph.inputs:
+        add("input", graph_input.name, graph_input.dtype, graph_input.shape, number(graph_input))
     weights = {
         id(value): hashlib.sha256(value.const_value.tobytes()).hexdigest()
         for value in graph.initializers.values()
@@ -48,8 +48,8 @@ def canonical_graph_hash(model: ir.Model) -> str:
         attributes = [(name, _attribute_text(node.attributes[name])) for name in sorted(node.attributes)]
         add("node", node.domain, node.op_type, attributes)
         add(*(number(value) for value in node.inputs), "->", *(number(value) for value in node.outputs))
-    for border in graph.outputs:
-        add("output", border.name, border.dtype, border.shape, number(border))
+    for output in graph.outputs:
+        add("output", output.name, output.dtype, output.shape, number(output))
     return digest.hexdigest()
 
 

@@ -31,8 +31,10 @@ def forget_unknown_sizes(model: ir.Model) -> None:
     Shape inference names sizes that it does not know, and names two of them alike; ONNX Runtime then takes
     one tensor's buffer for the other's.
     """
-    borders = (*model.graph.inputs, *model.graph.outputs)
-    batches = {str(size) for value in borders for size in value.shape or () if not isinstance(size, int)}
+    inputs_and_outputs = (*model.graph.inputs, *model.graph.outputs)
+    batches = {
+        str(size) for value in inputs_and_outputs for size in value.shape or () if not isinstance(size, int)
+    }
     for node in model.graph:
         for value in node.outputs:
             symbols = {str(size) for size in value.shape or () if not isinstance(size, int)}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CcrChain(nn.Module):
-    """Image to code to logits, without a picture in between (Shibata, Ohara, Yamauchi)."""
+    """Image to code to logits, without an image in between (Shibata, Ohara, Yamauchi)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

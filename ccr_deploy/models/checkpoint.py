@@ -54,7 +54,7 @@ REMEDY = "train it again, or give its state dict alone with --preset"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model: what it is made of, what its pictures and classes are, and its weights.
+    """A trained model: what it is made of, what its images and classes are, and its weights.
 
     `trained_iterations` is every T that it was trained with. The configuration's T is the one that it is
     run with, and may be another; see `ccr_deploy.export.exporter.export_bundle`.

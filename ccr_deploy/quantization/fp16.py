@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def to_fp16(model: ir.Model, feeds: Arrays) -> ir.Model:
-    """The graph with FP16 inside and its borders unchanged.
+    """The graph with FP16 inside and its inputs and outputs unchanged.
 
     AutoCast runs the graph on `feeds` and leaves in FP32 what comes near FP16's limits there.
 

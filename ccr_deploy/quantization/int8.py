@@ -117,11 +117,11 @@ def _calibration_cache(scales: Mapping[str, float]) -> str:
 
 def _any_input(model: ir.Model) -> dict[str, np.ndarray]:
     """One input of any content: Model Optimizer wants to run the graph, though the table has all ranges."""
-    border = model.graph.inputs[0]
-    assert border.shape is not None
-    shape = [size if isinstance(size, int) else 1 for size in border.shape]
+    image = model.graph.inputs[0]
+    assert image.shape is not None
+    shape = [size if isinstance(size, int) else 1 for size in image.shape]
     pattern = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    return {str(border.name): pattern}
+    return {str(image.name): pattern}
 
 
 def _tidy(model: ir.Model) -> None:

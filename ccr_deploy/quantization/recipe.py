@@ -3,7 +3,7 @@
 ::
 
     description = "ccr-layer1, trained on ImageNet-100"
-    images = "five training pictures of each class"       # for people; --images names the folder
+    images = "five training images of each class"       # for people; --images names the folder
     samples = 256
     method = "percentile"                                 # or minmax, entropy
     percentile = 99.99

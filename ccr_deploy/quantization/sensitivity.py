@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-HARM_OVER_WORK = 5
-"""A layer is left in high precision where its share of the harm is this many times its share of the work."""
+COST_OVER_WORK = 5
+"""A layer stays in high precision if its share of the sensitivity is this many times that of the work."""
 
 NEGLIGIBLE_BITS_PERCENT = 0.05
 NEGLIGIBLE_ANSWERS_PERCENT = 1
-"""Harm up to these is not worth a layer's speed; of 128 pictures one answer is 0.8 %."""
+"""Costs up to these are not worth a layer's speed; of 128 images one answer is 0.8 %."""
 
 
 class LayerSensitivity(Record, frozen=True):
@@ -39,36 +39,36 @@ class LayerSensitivity(Record, frozen=True):
     changed_answers_percent: float
 
     @property
-    def harm_percent(self) -> float:
+    def cost_percent(self) -> float:
         """Flipped bits for an encoder's layer, changed answers for a classifier's."""
         return self.changed_answers_percent if self.flipped_percent is None else self.flipped_percent
 
     @property
     def negligible_percent(self) -> float:
-        """Harm up to this does not count."""
+        """Return the cost below which a layer stays quantized."""
         return NEGLIGIBLE_ANSWERS_PERCENT if self.flipped_percent is None else NEGLIGIBLE_BITS_PERCENT
 
 
 def ranked(layers: Iterable[LayerSensitivity]) -> list[LayerSensitivity]:
-    """The most harmful layer first, the encoder's before the classifier's."""
-    return sorted(layers, key=lambda layer: (layer.stage != "encoder", -layer.harm_percent))
+    """Return the layers by falling sensitivity, the encoder's before the classifier's."""
+    return sorted(layers, key=lambda layer: (layer.stage != "encoder", -layer.cost_percent))
 
 
 def proposal(layers: Sequence[LayerSensitivity]) -> tuple[str, ...]:
-    """The layers to leave in high precision: those that do much harm for little work.
+    """The layers to leave in high precision: those that are sensitive and do little of the work.
 
     Leaving out a layer of `work_share` w costs about that much of INT8's speed-up, and saves its share of
-    the harm; within each stage a layer is named where harm over work exceeds `HARM_OVER_WORK`.
+    the sensitivity; within each stage a layer is named if its sensitivity over work exceeds `COST_OVER_WORK`.
     """
     named: list[str] = []
     for stage in dict.fromkeys(layer.stage for layer in layers):
         members = [layer for layer in layers if layer.stage == stage]
-        total = sum(layer.harm_percent for layer in members)
+        total = sum(layer.cost_percent for layer in members)
         named.extend(
             layer.layer
             for layer in members
-            if layer.harm_percent > layer.negligible_percent
-            and layer.harm_percent / total > HARM_OVER_WORK * layer.work_share
+            if layer.cost_percent > layer.negligible_percent
+            and layer.cost_percent / total > COST_OVER_WORK * layer.work_share
         )
     return tuple(named)
 

@@ -96,7 +96,7 @@ class CalibrationTable(Record, frozen=True):
     """Activation ranges of encoder and classifier, and what they belong to.
 
     `graph_hashes` are the canonical ones of the FP32 graphs that the ranges were collected on, and
-    `images_sha256` is over the pictures' pixels, in order, as the encoder sees them.
+    `images_sha256` is over the images' pixels, in order, as the encoder sees them.
     """
 
     schema_version: int

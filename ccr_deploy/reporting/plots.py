@@ -20,9 +20,9 @@ _ENGINE, _OTHER = "#2b7a4b", "#9aa5b1"
 
 
 def speedup_plot(report: BenchmarkReport) -> str:
-    """Each competitor's speed-up over PyTorch eager with its 95 % interval; nothing of an unreliable run."""
+    """Each candidate's speed-up over PyTorch eager with its 95 % interval; nothing of an unreliable run."""
     rows = [
-        (f"{timing.subject}: {timing.competitor}", timing.is_target, timing.speedup, timing.speedup_interval)
+        (f"{timing.subject}: {timing.candidate}", timing.is_target, timing.speedup, timing.speedup_interval)
         for timing in reversed(report.timings)
         if timing.speedup is not None and timing.speedup_interval is not None
     ]

@@ -31,7 +31,7 @@ def ranges_table(table: CalibrationTable) -> Table:
         cells = (number(each.get(iteration), 3) for iteration in range(1, iterations + 1))
         rows.append((name, *cells, number(max(magnitudes.values()), 3)))
     return Table(
-        title=f"Largest values, {table.image_count} pictures",
+        title=f"Largest values, {table.image_count} images",
         columns=("signal", *(f"t={iteration}" for iteration in range(1, iterations + 1)), "range ±"),
         rows=tuple(rows),
         note="one scale for all iterations: the largest range / 127",
@@ -59,13 +59,13 @@ def accuracy_table(calibration: CalibrationRecord) -> Table:
             ("top-1 loss (points)", lambda entry: number(entry.top1_loss_points, 2)),
             ("95 % interval", lambda entry: interval_text(entry.top1_loss_interval_points, 2)),
         ],
-        note=f"{first.images} pictures in {first.groups} groups ({calibration.images}), computed from the "
+        note=f"{first.images} images in {first.groups} groups ({calibration.images}), computed from the "
         f"graphs, against FP32{''.join(borrowed)}",
     )
 
 
 def sensitivity_table(layers: Sequence[LayerSensitivity], proposed: Sequence[str]) -> Table:
-    """One row a layer, the most harmful first."""
+    """One row a layer, the most sensitive first."""
     advice = ", ".join(proposed) or "none"
     return Table.of(
         "What quantizing each layer alone costs",
@@ -77,7 +77,7 @@ def sensitivity_table(layers: Sequence[LayerSensitivity], proposed: Sequence[str
             ("share of the work", lambda layer: number(100 * layer.work_share, 1, " %")),
             ("advice", lambda layer: "high precision" if layer.layer in proposed else "INT8"),
         ],
-        note=f"much harm for little work: {advice} (take it with --keep-high-precision auto)",
+        note=f"sensitive layers with little of the work: {advice} (use --keep-high-precision auto)",
     )
 
 
@@ -99,7 +99,7 @@ def comparison_table(entries: Sequence[Disagreement], first: str, second: str) -
 def speed_line(verdict: Verdict) -> str:
     """How fast an engine is against the first of those that it was timed with, if the timing is reliable."""
     own, first = verdict.candidate, verdict.candidates[0]
-    name, rival = own.precision.upper(), first.precision.upper()
+    name, baseline = own.precision.upper(), first.precision.upper()
     if len(verdict.candidates) == 1 and verdict.refused:
         return f"{name} is the only engine that could be built: there is nothing to compare it with"
     if verdict.unreliable_reasons:
@@ -113,7 +113,7 @@ def speed_line(verdict: Verdict) -> str:
     assert own.timing.speedup is not None
     interval = interval_text(own.timing.speedup_interval, 2)
     times = (
-        f"{own.timing.speedup:.2f} times as fast as {rival} "
+        f"{own.timing.speedup:.2f} times as fast as {baseline} "
         f"({interval}; {own.timing.latency_ms_p50:.2f} ms against {first.timing.latency_ms_p50:.2f} ms)"
     )
     return f"{name} is {times}" if own.is_faster else f"{name} IS NOT FASTER here: {times}"
@@ -147,7 +147,7 @@ def _cost(accuracy: PrecisionAccuracy) -> str:
         return f"{flips}, {100 - accuracy.same_top1_percent:.1f} % of answers changed"
     return (
         f"{flips}, {accuracy.top1_loss_points:.1f} points of top-1 "
-        f"({interval_text(accuracy.top1_loss_interval_points, 1)}) on {accuracy.images} held-out pictures"
+        f"({interval_text(accuracy.top1_loss_interval_points, 1)}) on {accuracy.images} held-out images"
     )
 
 

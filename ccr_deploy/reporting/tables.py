@@ -80,11 +80,11 @@ def gate_table(gates: Sequence[Gate[Any]]) -> Table:
 
 
 def benchmark_tables(report: BenchmarkReport) -> list[Table]:
-    """One table of timings; a row for each competitor."""
+    """One table of timings; a row for each candidate."""
     machine = report.machine
     has_gpu = any(timing.device_memory_mib is not None for timing in report.timings)
     columns: list[tuple[str, Callable[[Timing], str]]] = [
-        ("what", lambda timing: f"{timing.subject}: {timing.competitor}"),
+        ("what", lambda timing: f"{timing.subject}: {timing.candidate}"),
         ("p50 ms", lambda timing: number(timing.latency_ms_p50, 2)),
         ("p90 ms", lambda timing: number(timing.latency_ms_p90, 2)),
         ("p99 ms", lambda timing: number(timing.latency_ms_p99, 2)),
@@ -100,8 +100,8 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
             + (" (unreliable)" if report.unreliable_reasons else ""),
             report.timings,
             [column for column in columns if has_gpu or column[0] != "GPU MiB"],
-            note=f"{report.rounds} rounds in turn, a process each, on {machine.gpu or machine.processor}, "
-            "speed-up: against PyTorch eager"
+            note=f"{report.rounds} interleaved rounds, one process each, on "
+            f"{machine.gpu or machine.processor}, speed-up: against PyTorch eager"
             + "".join(f"; left out: {reason}" for reason in report.left_out),
             warning=unreliable_line(report.unreliable_reasons),
         )

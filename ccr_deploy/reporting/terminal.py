@@ -1,4 +1,4 @@
-"""Tables and pictures in a terminal."""
+"""Tables and images in a terminal."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _caption(table: Table) -> Text | None:
     return Text("\n").join(part for part in parts if part) if any(parts) else None
 
 
-def half_block_picture(image: npt.NDArray[np.uint8], columns: int = 32) -> Segments:
+def half_block_image(image: npt.NDArray[np.uint8], columns: int = 32) -> Segments:
     """An image ``uint8 [H, W, 3]`` in coloured half blocks, two pixels a character."""
     height, width, _ = image.shape
     rows = max(2, round(columns * height / width / 2) * 2)

@@ -11,12 +11,12 @@ from ccr_deploy import __version__
 from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.contention import watch_start
-from ccr_deploy.benchmarking.interleaving import race, timings
+from ccr_deploy.benchmarking.interleaving import run_interleaved, timings
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
 from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_VERSION
 from ccr_deploy.benchmarking.results import BenchmarkReport, Subject, Timing
-from ccr_deploy.benchmarking.worker import Competitor
+from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.engines.factory import EngineFactory
@@ -67,8 +67,8 @@ def benchmark_bundle(
     references = _references(bundle, factory)
     found: list[Timing] = []
     left_out: list[str] = []
-    for subject, competitors in _competitors(bundle, references, factory, left_out).items():
-        run = race(subject, competitors, batch=batch, rounds=rounds, progress=progress)
+    for subject, candidates in _candidates(bundle, references, factory, left_out).items():
+        run = run_interleaved(subject, candidates, batch=batch, rounds=rounds, progress=progress)
         found.extend(timings(subject, run.samples, batch))
         contention.append(run.contention)
     reasons = unreliable_reasons(threads, contention, found)
@@ -96,21 +96,21 @@ def benchmark_bundle(
     )
 
 
-def _competitor(
+def _candidate(
     name: str,
     factory: EngineFactory,
     *stages: Stage,
     options: BackendOptions | None = None,
     schedule: Schedule | None = None,
     is_target: bool = False,
-) -> Competitor:
+) -> Candidate:
     """The engines of stages that run one after the other, by the target's options unless others are given."""
     engines = [factory.build(stage, schedule)[0] for stage in stages]
     paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
-    return Competitor(name, is_target, options or factory.target.options, paths)
+    return Candidate(name, is_target, options or factory.target.options, paths)
 
 
-def _references(bundle: Bundle, factory: EngineFactory) -> list[Callable[..., Competitor]]:
+def _references(bundle: Bundle, factory: EngineFactory) -> list[Callable[..., Candidate]]:
     """The ways to run stages of the bundle's weights in PyTorch, on the target's device and threads.
 
     PyTorch eager comes first: what speed-ups are over.
@@ -118,47 +118,47 @@ def _references(bundle: Bundle, factory: EngineFactory) -> list[Callable[..., Co
     if not factory.target.uses_gpu:
         reference = EngineFactory(bundle, REFERENCE_TARGET, factory.store)
         options = PyTorchOptions(threads=factory.target.options.threads)
-        return [partial(_competitor, "PyTorch eager", reference, options=options)]
+        return [partial(_candidate, "PyTorch eager", reference, options=options)]
     reference = EngineFactory(bundle, GPU_REFERENCE_TARGET, factory.store)
     as_users_run_it = PyTorchOptions(device="cuda", tf32=True)  # PyTorch's own default
     tuned = replace(as_users_run_it, compile_mode="max-autotune")
     return [
-        partial(_competitor, "PyTorch eager", reference, options=as_users_run_it),
-        partial(_competitor, f"torch.compile {tuned.compile_mode}", reference, options=tuned),
+        partial(_candidate, "PyTorch eager", reference, options=as_users_run_it),
+        partial(_candidate, f"torch.compile {tuned.compile_mode}", reference, options=tuned),
     ]
 
 
-def _competitors(
-    bundle: Bundle, references: list[Callable[..., Competitor]], factory: EngineFactory, left_out: list[str]
-) -> dict[Subject, list[Competitor]]:
+def _candidates(
+    bundle: Bundle, references: list[Callable[..., Candidate]], factory: EngineFactory, left_out: list[str]
+) -> dict[Subject, list[Candidate]]:
     library = factory.target.backend
 
-    def racing(*stages: Stage) -> list[Competitor]:
+    def candidates_of(*stages: Stage) -> list[Candidate]:
         """PyTorch, then the target's engines, then the other precisions."""
         own = list(dict.fromkeys(factory.precision(stage) for stage in stages))
         order = f" {factory.target.schedule}" if stages == ("encoder",) else ""
         others = [
-            _competitor(f"{library} {precision}{order}", factory.with_precision(precision), *stages)
+            _candidate(f"{library} {precision}{order}", factory.with_precision(precision), *stages)
             for precision in built_precisions(bundle, factory)
             if own != [precision]
         ]
-        target = _competitor(f"{library} {' + '.join(own)}{order}", factory, *stages, is_target=True)
+        target = _candidate(f"{library} {' + '.join(own)}{order}", factory, *stages, is_target=True)
         return [*(reference(*stages) for reference in references), target, *others]
 
-    def other_schedules() -> Iterator[Competitor]:
+    def other_schedules() -> Iterator[Candidate]:
         name = f"{library} {factory.precision('encoder')}"
         own = factory.graph_record("encoder")
         for graph in bundle.manifest.graphs:
             if (graph.stage, graph.precision) != (own.stage, own.precision) or graph.schedule == own.schedule:
                 continue
             try:
-                yield _competitor(f"{name} {graph.schedule}", factory, "encoder", schedule=graph.schedule)
+                yield _candidate(f"{name} {graph.schedule}", factory, "encoder", schedule=graph.schedule)
             except EngineError as error:  # a backend that cannot run one schedule may run the target's
                 left_out.append(str(error))
 
-    chain = racing("encoder", "classifier")
+    chain = candidates_of("encoder", "classifier")
     if bundle.manifest.baseline:
         chain.append(replace(references[0]("baseline"), name="conventional, PyTorch eager"))
-        chain.append(_competitor(f"conventional, {library}", factory, "baseline"))
-    encoder = [*racing("encoder"), *other_schedules()]
-    return {"encoder": encoder, "classifier": racing("classifier"), "chain": chain}
+        chain.append(_candidate(f"conventional, {library}", factory, "baseline"))
+    encoder = [*candidates_of("encoder"), *other_schedules()]
+    return {"encoder": encoder, "classifier": candidates_of("classifier"), "chain": chain}

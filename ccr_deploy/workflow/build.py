@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.backends.threads import thread_count
-from ccr_deploy.benchmarking.interleaving import race, timings
+from ccr_deploy.benchmarking.interleaving import run_interleaved, timings
 from ccr_deploy.benchmarking.reliability import unreliable_reasons
-from ccr_deploy.benchmarking.worker import Competitor
+from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.core.precisions import CALIBRATED, PRECISIONS
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.verdict import (
-    Candidate,
     CandidateTiming,
+    PrecisionCandidate,
     RefusedPrecision,
     Verdict,
     fastest_within_budget,
@@ -111,7 +111,7 @@ def build_engines(
             continue
         timed, unreliable = _timed(factory, stage, entries, progress) if is_timed else ({}, ())
         candidates = tuple(
-            Candidate(precision=entry, timing=timed.get(entry), accuracy=recorded.get(entry))
+            PrecisionCandidate(precision=entry, timing=timed.get(entry), accuracy=recorded.get(entry))
             for entry in entries
         )
         kept = fastest_within_budget(candidates, accuracy_budget_points).precision if weighable else asked
@@ -185,14 +185,14 @@ def _build_each(
 def _timed(
     factory: EngineFactory, stage: Stage, entries: Mapping[EnginePrecision, BuiltEngine], progress: Progress
 ) -> tuple[dict[EnginePrecision, CandidateTiming], tuple[str, ...]]:
-    """A stage's engines in several precisions, timed in turn at batch 1, and what makes that unreliable."""
+    """Time a stage's engines interleaved at batch 1; say what makes the timing unreliable."""
     options = factory.target.options
-    competitors = [
-        Competitor(precision, False, options, ((entry.engine.path, precision),))
+    candidates = [
+        Candidate(precision, False, options, ((entry.engine.path, precision),))
         for precision, entry in entries.items()
     ]
     subject: Subject = "classifier" if stage == "classifier" else "encoder"
-    run = race(subject, competitors, batch=1, rounds=ROUNDS, progress=progress)
+    run = run_interleaved(subject, candidates, batch=1, rounds=ROUNDS, progress=progress)
     found = timings(subject, run.samples, 1)
     timed = {
         precision: CandidateTiming(timing.latency_ms_p50, timing.speedup, timing.speedup_interval)

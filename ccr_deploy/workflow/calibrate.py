@@ -1,4 +1,4 @@
-"""Calibration: pictures to a table of ranges, the table to quantized graphs, and what precisions cost."""
+"""Calibration: images to a table of ranges, the table to quantized graphs, and what precisions cost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ccr_deploy.quantization.table import (
 )
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.graphs import graph_runner, load_model
-from ccr_deploy.workflow.images import ReadablePictures, list_folder
+from ccr_deploy.workflow.images import ReadableImages, list_folder
 from ccr_deploy.workflow.precision_cost import BATCH, measure_accuracies, measure_sensitivity
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ SENSITIVITY_IMAGES = 128
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a calibration gave: the bundle with its quantized graphs, the table, pictures left out, and why.
+    """What a calibration gave: the bundle with its quantized graphs, the table, images left out, and why.
 
     `sensitivity` is empty where it was not asked for.
     """
@@ -81,13 +81,13 @@ def calibrate_bundle(
     with_sensitivity: bool = False,
     progress: Progress = SILENT,
 ) -> Calibration:
-    """Finds ranges on pictures of a folder, and adds table, quantized graphs and accuracies to the bundle.
+    """Finds ranges on images of a folder, and adds table, quantized graphs and accuracies to the bundle.
 
-    Accuracy is measured on the folder `held_out`, else on pictures of `images` whose groups gave none for
+    Accuracy is measured on the folder `held_out`, else on images of `images` whose groups gave none for
     calibrating.
 
     Raises:
-        CalibrationError: too few pictures, too many that cannot be read, or values without a range.
+        CalibrationError: too few images, too many that cannot be read, or values without a range.
         WrongUsageError: the bundle has no FP16 graphs, or a layer to keep is none.
         MissingExtraError, PrecisionError, ImageError, BundleError: as their names say.
     """
@@ -97,8 +97,8 @@ def calibrate_bundle(
     if kept != "auto":
         kept = graphs.checked_layers(kept)  # before the work, not after it
     chosen, rest = _divide(list_folder(bundle, images), recipe.samples, images)
-    pictures = ReadablePictures(bundle, chosen)
-    stages, digest, seen = _find_ranges(graphs, pictures, recipe, progress)
+    calibrated_on = ReadableImages(bundle, chosen)
+    stages, digest, seen = _find_ranges(graphs, calibrated_on, recipe, progress)
     sensitivity: list[LayerSensitivity] = []
     if with_sensitivity or kept == "auto":
         sensitivity = measure_sensitivity(graphs, stages, seen, progress)
@@ -106,7 +106,7 @@ def calibrate_bundle(
         schema_version=SCHEMA_VERSION,
         created_by=f"ccr-deploy {__version__}",
         graph_hashes={stage: graphs.collected(stage).graph_hash for stage in CHAIN_STAGES},
-        image_count=len(pictures.read),
+        image_count=len(calibrated_on.read),
         images_sha256=digest,
         preprocessing=bundle.manifest.contract.preprocessing,
         versions=_versions(),
@@ -115,9 +115,9 @@ def calibrate_bundle(
     )
     judged = list_folder(bundle, held_out) if held_out else rest
     description = str(held_out) if held_out else f"{images}, other groups than those calibrated on"
-    held_out_pictures = ReadablePictures(bundle, _spread(judged, recipe.held_out_samples))
-    result = _add_calibrated(graphs, table, held_out_pictures, description, progress)
-    unreadable = (*pictures.unreadable, *held_out_pictures.unreadable)
+    held_out_images = ReadableImages(bundle, _spread(judged, recipe.held_out_samples))
+    result = _add_calibrated(graphs, table, held_out_images, description, progress)
+    unreadable = (*calibrated_on.unreadable, *held_out_images.unreadable)
     return Calibration(result, table, unreadable, tuple(ranked(sensitivity)))
 
 
@@ -130,7 +130,7 @@ def calibrate_from_table(
     held_out: Path | None = None,
     progress: Progress = SILENT,
 ) -> Calibration:
-    """Makes the quantized graphs from a table that was found before; without `held_out` no picture is needed.
+    """Makes the quantized graphs from a table that was found before; without `held_out` no image is needed.
 
     Raises:
         CalibrationError: the table is another model's, or lacks a tensor, or has one too many; the message
@@ -153,17 +153,17 @@ def calibrate_from_table(
         kept = table.high_precision
     table = replace(table, high_precision=graphs.checked_layers(kept))
     items = list_folder(bundle, held_out) if held_out else []
-    pictures = ReadablePictures(bundle, _spread(items, recipe.held_out_samples))
-    result = _add_calibrated(graphs, table, pictures, str(held_out or ""), progress)
-    return Calibration(result, table, tuple(pictures.unreadable), ())
+    images = ReadableImages(bundle, _spread(items, recipe.held_out_samples))
+    result = _add_calibrated(graphs, table, images, str(held_out or ""), progress)
+    return Calibration(result, table, tuple(images.unreadable), ())
 
 
 def _divide(items: list[ImageItem], samples: int, folder: Path) -> tuple[list[ImageItem], list[ImageItem]]:
-    """Pictures to calibrate on, and those of other groups, to judge by."""
+    """Images to calibrate on, and those of other groups, to judge by."""
     if len(items) < samples:
         raise CalibrationError(
-            f"{folder}: {len(items)} pictures, {samples} were asked for: "
-            f"give --samples {len(items)}, or more pictures"
+            f"{folder}: {len(items)} images, {samples} were asked for: "
+            f"give --samples {len(items)}, or more images"
         )
     by_group: dict[str, list[ImageItem]] = {}
     for item in items:
@@ -185,14 +185,14 @@ def _spread(items: Sequence[ImageItem], count: int) -> list[ImageItem]:
 
 
 def _find_ranges(
-    graphs: CalibratedGraphs, pictures: ReadablePictures, recipe: CalibrationRecipe, progress: Progress
+    graphs: CalibratedGraphs, images: ReadableImages, recipe: CalibrationRecipe, progress: Progress
 ) -> tuple[dict[ChainStage, StageTable], str, npt.NDArray[np.uint8]]:
-    """Every stage's ranges, the digest of the pictures, and up to 128 of them, spread over all."""
+    """Every stage's ranges, the digest of the images, and up to 128 of them, spread over all."""
     digest = hashlib.sha256()
     seen: list[npt.NDArray[np.uint8]] = []
-    every = -(-len(pictures.items) // SENSITIVITY_IMAGES)
+    every = -(-len(images.items) // SENSITIVITY_IMAGES)
     records = {stage: graphs.collected(stage) for stage in CHAIN_STAGES}
-    with ExitStack() as stack, progress.task("calibrating", len(pictures.items)) as advance:
+    with ExitStack() as stack, progress.task("calibrating", len(images.items)) as advance:
         collectors = {
             stage: stack.enter_context(
                 RangeCollector(load_model(graphs.bundle, record), recipe.method, recipe.percentile)
@@ -200,11 +200,11 @@ def _find_ranges(
             for stage, record in records.items()
         }
         encoder = stack.enter_context(graph_runner(graphs.bundle, records["encoder"]))
-        for batch in pictures.batches(BATCH):
+        for batch in images.batches(BATCH):
             collectors["encoder"].add(batch)
             collectors["classifier"].add(encoder.infer({"image": batch})["code"].astype(np.uint8, copy=False))
             digest.update(batch.tobytes())
-            first = len(pictures.read) - len(batch)
+            first = len(images.read) - len(batch)
             seen.append(batch[-first % every :: every])
             advance(len(batch))
         stages = {
@@ -222,7 +222,7 @@ def _find_ranges(
 def _add_calibrated(
     graphs: CalibratedGraphs,
     table: CalibrationTable,
-    held_out: ReadablePictures,
+    held_out: ReadableImages,
     description: str,
     progress: Progress,
 ) -> Bundle:

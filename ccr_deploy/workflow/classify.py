@@ -1,4 +1,4 @@
-"""Pictures and payload files to answers."""
+"""Images and payload files to answers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a file is of: a picture, with its pixels ``uint8 [H, W, 3]`` as encoded, or a payload."""
+    """What a file is of: an image, with its pixels ``uint8 [H, W, 3]`` as encoded, or a payload."""
 
     path: Path
     image: npt.NDArray[np.uint8] | None
@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def jpeg_bytes(self) -> int | None:
-        """What a JPEG of the picture's pixels would take; None for a payload."""
+        """What a JPEG of the image's pixels would take; None for a payload."""
         return None if self.image is None else jpeg_bytes(self.image)
 
 
@@ -51,19 +51,19 @@ def classify_files(
     files: Sequence[SourceFile],
     batch: int | None = None,
 ) -> Iterator[Answer]:
-    """Classifies pictures and payloads, batch by batch; without a picture no encoder is loaded.
+    """Classifies images and payloads, batch by batch; without an image no encoder is loaded.
 
     Args:
         bundle: what codes mean.
         target: what its engines were built for.
         store: where they are.
-        files: pictures and payloads.
+        files: images and payloads.
         batch: how many an engine is given at once; without it the target's most common batch.
 
     Raises:
         WrongUsageError, EngineError, MissingExtraError: an engine is not there, takes no such batch, or
             cannot be loaded.
-        ImageError: a picture cannot be used.
+        ImageError: an image cannot be used.
         PayloadError: a payload is damaged or speaks another contract; the message names its file.
     """
     contract = bundle.manifest.contract

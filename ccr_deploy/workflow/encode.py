@@ -1,4 +1,4 @@
-"""Pictures and frames to payload files."""
+"""Images and frames to payload files."""
 
 from __future__ import annotations
 
@@ -36,48 +36,48 @@ class Encoded:
     payload_bytes: int
 
 
-def payload_paths(pictures: Sequence[SourceFile], output: Path, *, into_folder: bool) -> list[Path]:
-    """Where the payloads of pictures go: each into the folder `output` under its name, or one to `output`.
+def payload_paths(files: Sequence[SourceFile], output: Path, *, into_folder: bool) -> list[Path]:
+    """Where the payloads of image files go: each into the folder `output` under its name, or one to `output`.
 
     Raises:
-        WrongUsageError: two would have one name, or a payload would replace its picture.
+        WrongUsageError: two would have one name, or a payload would replace its image.
     """
-    named = [output / picture.name.with_suffix(SUFFIX) for picture in pictures]
+    named = [output / file.name.with_suffix(SUFFIX) for file in files]
     paths = named if into_folder else [output]
     sources: dict[Path, Path] = {}
-    for picture, path in zip(pictures, paths, strict=True):
+    for file, path in zip(files, paths, strict=True):
         if path in sources:
             raise WrongUsageError(
-                f"{sources[path]} and {picture.path} would both become {path}: encode them one after the "
+                f"{sources[path]} and {file.path} would both become {path}: encode them one after the "
                 "other into two folders"
             )
-        if path.resolve() == picture.path.resolve():
-            raise WrongUsageError(f"{path}: is the picture itself: name another output")
-        sources[path] = picture.path
+        if path.resolve() == file.path.resolve():
+            raise WrongUsageError(f"{path}: is the image itself: name another output")
+        sources[path] = file.path
     return paths
 
 
-def encode_pictures(
-    encoder: Encoder, pictures: Sequence[SourceFile], paths: Sequence[Path], batch: int
+def encode_images(
+    encoder: Encoder, files: Sequence[SourceFile], paths: Sequence[Path], batch: int
 ) -> Iterator[Encoded]:
-    """Writes the payloads of pictures to `paths`, batch by batch, and tells of each.
+    """Writes the payloads of images to `paths`, batch by batch, and tells of each.
 
     No more than one batch of images is in memory.
 
     Args:
-        encoder: its bundle says how pictures become images.
-        pictures: files to encode.
+        encoder: its bundle says how image files become images.
+        files: image files to encode.
         paths: where the payload of each goes.
         batch: how many images the encoder is given at once.
 
     Raises:
-        ImageError: a picture cannot be used; the payloads before its batch are written.
+        ImageError: an image cannot be used; the payloads before its batch are written.
         CcrDeployError: a payload cannot be written.
     """
     contract = encoder.contract
     items = (
-        (str(picture.path), path, contract_image(picture.path, contract))
-        for picture, path in zip(pictures, paths, strict=True)
+        (str(file.path), path, contract_image(file.path, contract))
+        for file, path in zip(files, paths, strict=True)
     )
     return _written(encoder, items, batch)
 
@@ -99,8 +99,8 @@ def encode_video(encoder: Encoder, video: Video, folder: Path, batch: int) -> It
     size = contract.image_height, contract.image_width
 
     def items() -> Iterator[Item]:
-        for number, picture in video.pictures():
-            image = fit_image(picture, contract.preprocessing, *size, Path(video.source))
+        for number, frame in video.frames_read():
+            image = fit_image(frame, contract.preprocessing, *size, Path(video.source))
             yield f"{video.source}, frame {number}", folder / f"frame-{number:08}{SUFFIX}", image
 
     return _written(encoder, items(), batch)

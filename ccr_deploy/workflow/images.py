@@ -1,4 +1,4 @@
-"""Folders of pictures as batches for engines."""
+"""Folders of images as batches for engines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
 
 MAX_UNREADABLE_PERCENT = 5
-"""More pictures than this that cannot be decoded say that the folder is not what it should be."""
+"""More images than this that cannot be decoded say that the folder is not what it should be."""
 
 
 def sample_images(bundle: Bundle) -> ImageSet:
@@ -36,7 +36,7 @@ def sample_images(bundle: Bundle) -> ImageSet:
 
 
 def folder_images(bundle: Bundle, folder: Path) -> ImageSet:
-    """All pictures of a folder; one that cannot be used is an error.
+    """All images of a folder; one that cannot be used is an error.
 
     Raises:
         ImageError: there are none, or one cannot be used.
@@ -61,7 +61,7 @@ def _image_set(
 
 
 def list_folder(bundle: Bundle, folder: Path) -> list[ImageItem]:
-    """The pictures of a folder, with the labels that its sub-folders give them.
+    """The images of a folder, with the labels that its sub-folders give them.
 
     Raises:
         ImageError: there are none, or a sub-folder names no class.
@@ -70,8 +70,8 @@ def list_folder(bundle: Bundle, folder: Path) -> list[ImageItem]:
 
 
 @dataclass
-class ReadablePictures:
-    """Pictures of which a few may be unreadable: those are skipped, counted and named."""
+class ReadableImages:
+    """Images of which a few may be unreadable: those are skipped, counted and named."""
 
     bundle: Bundle
     items: Sequence[ImageItem]
@@ -79,10 +79,10 @@ class ReadablePictures:
     read: list[ImageItem] = field(default_factory=list)
 
     def batches(self, size: int) -> Iterator[npt.NDArray[np.uint8]]:
-        """The readable pictures, ``uint8 [up to size, H, W, 3]``; `read` says which they are.
+        """The readable images, ``uint8 [up to size, H, W, 3]``; `read` says which they are.
 
         Raises:
-            CalibrationError: more than `MAX_UNREADABLE_PERCENT` of the pictures cannot be read.
+            CalibrationError: more than `MAX_UNREADABLE_PERCENT` of the images cannot be read.
         """
         return map(np.stack, in_batches(self._readable(), size))
 
@@ -100,6 +100,6 @@ class ReadablePictures:
         self.unreadable.append(str(error))
         if 100 * len(self.unreadable) > MAX_UNREADABLE_PERCENT * len(self.items):
             raise CalibrationError(
-                f"{len(self.unreadable)} of {len(self.items)} pictures cannot be used, more than "
+                f"{len(self.unreadable)} of {len(self.items)} images cannot be used, more than "
                 f"{MAX_UNREADABLE_PERCENT} %; the last: {error}"
             ) from error

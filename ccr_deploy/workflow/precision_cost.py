@@ -30,26 +30,26 @@ if TYPE_CHECKING:
     from ccr_deploy.core.stages import ChainStage, Schedule
     from ccr_deploy.quantization.table import StageTable
     from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
-    from ccr_deploy.workflow.images import ReadablePictures
+    from ccr_deploy.workflow.images import ReadableImages
 
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
     CalibratedModels = dict[tuple[Precision, ChainStage, Schedule | None], ir.Model]
 
 BATCH = 8
-"""Pictures that go through a graph together; at 224x224 more would only take more memory."""
+"""Images that go through a graph together; at 224x224 more would only take more memory."""
 
 
 def measure_accuracies(
-    graphs: CalibratedGraphs, calibrated: CalibratedModels, pictures: ReadablePictures, progress: Progress
+    graphs: CalibratedGraphs, calibrated: CalibratedModels, held_out: ReadableImages, progress: Progress
 ) -> tuple[PrecisionAccuracy, ...]:
-    """Every precision on held-out pictures, computed from the graphs on this CPU.
+    """Every precision on held-out images, computed from the graphs on this CPU.
 
     Args:
         graphs: the bundle's.
         calibrated: the graphs that are not in the bundle yet.
-        pictures: to run.
-        progress: told of every picture.
+        held_out: the images to run.
+        progress: told of every image.
     """
 
     def graph(precision: Precision, stage: ChainStage) -> ir.Model:
@@ -63,9 +63,9 @@ def measure_accuracies(
 
     codes: dict[EnginePrecision, list[Bytes]] = {precision: [] for precision in PRECISIONS}
     logits: dict[EnginePrecision, list[Floats]] = {precision: [] for precision in PRECISIONS}
-    with ExitStack() as stack, progress.task("measuring accuracy", len(pictures.items)) as advance:
+    with ExitStack() as stack, progress.task("measuring accuracy", len(held_out.items)) as advance:
         chains = {row.name: runners(row) for row in PRECISIONS.values()}
-        for images in pictures.batches(BATCH):
+        for images in held_out.batches(BATCH):
             for precision, (encoder, classifier) in chains.items():
                 codes[precision].append(_encode(encoder, images))
                 logits[precision].append(_classify(classifier, codes[precision][-1]))
@@ -77,8 +77,8 @@ def measure_accuracies(
             np.concatenate(logits[precision]),
             np.concatenate(codes["fp32"]),
             np.concatenate(logits["fp32"]),
-            labels=[item.label for item in pictures.read],
-            groups=[item.group for item in pictures.read],
+            labels=[item.label for item in held_out.read],
+            groups=[item.group for item in held_out.read],
         )
         for precision in PRECISIONS
     )
@@ -90,7 +90,7 @@ def measure_sensitivity(
     images: Bytes,
     progress: Progress,
 ) -> list[LayerSensitivity]:
-    """Every layer quantized alone, against FP32, on pictures of the calibration."""
+    """Every layer quantized alone, against FP32, on images of the calibration."""
     models = {stage: load_model(graphs.bundle, graphs.collected(stage)) for stage in CHAIN_STAGES}
     names = {stage: quantizable_layers(model) for stage, model in models.items()}
     found = []

@@ -1,4 +1,4 @@
-"""Files and folders that a command was given, as the pictures and payloads in them."""
+"""Files and folders that a command was given, as the images and payloads in them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SourceFile:
 
 
 def list_sources(paths: Sequence[Path], *, with_payloads: bool = False) -> list[SourceFile]:
-    """The pictures (and payloads) that were named, and those in the folders that were, sorted by path.
+    """The images (and payloads) that were named, and those in the folders that were, sorted by path.
 
     Raises:
         ImageError: a file or folder is missing, or a folder has none.
@@ -45,7 +45,7 @@ def list_sources(paths: Sequence[Path], *, with_payloads: bool = False) -> list[
                 entry for entry in path.rglob("*") if entry.suffix.lower() in suffixes and entry.is_file()
             )
             if not inside:
-                what = "pictures or payloads" if with_payloads else "pictures"
+                what = "images or payloads" if with_payloads else "images"
                 raise ImageError(f"{path}: no {what} in it ({', '.join(sorted(suffixes))})")
             found += [SourceFile(entry, entry.relative_to(path)) for entry in inside]
         elif path.exists():
@@ -56,7 +56,7 @@ def list_sources(paths: Sequence[Path], *, with_payloads: bool = False) -> list[
 
 
 def contract_image(path: Path, contract: CodeContract) -> npt.NDArray[np.uint8]:
-    """Load a picture's file as an image that a contract is about: ``uint8 [H, W, 3]``.
+    """Load an image's file as an image that a contract is about: ``uint8 [H, W, 3]``.
 
     Raises:
         ImageError: it cannot be used.

@@ -1,4 +1,4 @@
-"""PyTorch, graphs and the target's engines on the same pictures."""
+"""PyTorch, graphs and the target's engines on the same images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def verify_bundle(
     changed_gates: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> VerificationReport:
-    """Compares PyTorch, graphs and the target's engines on a folder's pictures or the bundle's samples.
+    """Compares PyTorch, graphs and the target's engines on a folder's images or the bundle's samples.
 
     The gates are those of the engines' lowest precision, with the limits that `changed_gates` names
     (``name=value``). Without a `precision` the engines that were built last are compared.

@@ -222,33 +222,33 @@ def test_a_gate_that_does_not_exist(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not a picture", "not a picture"),
-        (b"", "not a picture"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(40), "picture.png"),
+        (b"not an image", "not an image"),
+        (b"", "not an image"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "image.png"),
     ],
 )
-def test_a_file_that_is_no_picture(
+def test_a_file_that_is_no_image(
     content: bytes, message: str, bundle: Path, engines: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "picture.png").write_bytes(content)
-    outcome = run("classify", tmp_path / "picture.png", "--bundle", bundle, "--engines", engines)
+    (tmp_path / "image.png").write_bytes(content)
+    outcome = run("classify", tmp_path / "image.png", "--bundle", bundle, "--engines", engines)
     assert outcome.status == BROKE
     assert message in outcome.error_line
-    assert "picture.png" in outcome.error_line
+    assert "image.png" in outcome.error_line
 
 
-def test_a_picture_that_is_too_small(bundle: Path, engines: Path, tmp_path: Path) -> None:
+def test_an_image_that_is_too_small(bundle: Path, engines: Path, tmp_path: Path) -> None:
     Image.new("RGB", (3, 3)).save(tmp_path / "dot.png")
     outcome = run("classify", tmp_path / "dot.png", "--bundle", bundle, "--engines", engines)
     assert outcome.status == BROKE
     assert "dot.png: 3x3 pixels are too few" in outcome.error_line
 
 
-def test_an_empty_picture_folder(bundle: Path, engines: Path, tmp_path: Path) -> None:
+def test_an_empty_image_folder(bundle: Path, engines: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     outcome = run("verify", bundle, "--engines", engines, "--images", tmp_path / "empty")
     assert outcome.status == BROKE
-    assert "no pictures" in outcome.error_line
+    assert "no images" in outcome.error_line
 
 
 def test_unknown_options_are_wrong_usage() -> None:
@@ -397,9 +397,9 @@ def test_the_reference_is_not_compared_with_itself(bundle: Path, engines: Path) 
 
 
 def test_names_in_brackets_are_shown_as_they_are(bundle: Path, engines: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "photo[copy][bold].png"
-    Image.new("RGB", (60, 40), "red").save(picture)
-    outcome = run("classify", picture, "--bundle", bundle, "--engines", engines)
+    image = tmp_path / "photo[copy][bold].png"
+    Image.new("RGB", (60, 40), "red").save(image)
+    outcome = run("classify", image, "--bundle", bundle, "--engines", engines)
     assert outcome.status == 0
     assert "photo[copy][bold].png" in outcome.stdout
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.support.demo import CalibratedDemo
 
 WRONG_USAGE, BROKE, INTERRUPTED = 2, 3, 130
-AT_A_PICTURE = """
+AT_A_IMAGE = """
 import os, signal, sys
 sent = int(sys.argv.pop(1))
 opened = 0
@@ -44,15 +44,15 @@ from ccr_deploy.cli import main
 sys.addaudithook(watch)
 main()
 """
-"""Signals itself in the middle of finding ranges, when it is about to open its 48th picture."""
+"""Signals itself in the middle of finding ranges, when it is about to open its 48th image."""
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """A copy of the calibrated bundle, its pictures, and an engine store."""
+    """A copy of the calibrated bundle, its images, and an engine store."""
 
     bundle: Path
-    pictures: Path
+    images: Path
     held_out: Path
     engines: Path
 
@@ -66,7 +66,7 @@ class Workplace:
 def workplace(calibrated_demo: CalibratedDemo, tmp_path: Path) -> Workplace:
     shutil.copytree(calibrated_demo.bundle.path, tmp_path / "bundle")
     return Workplace(
-        tmp_path / "bundle", calibrated_demo.pictures, calibrated_demo.folder / "images", tmp_path / "engines"
+        tmp_path / "bundle", calibrated_demo.images, calibrated_demo.folder / "images", tmp_path / "engines"
     )
 
 
@@ -82,7 +82,7 @@ def without_int8(bundle: Path) -> None:
 def test_calibrating_shows_ranges_costs_and_what_was_written(workplace: Workplace, tmp_path: Path) -> None:
     without_int8(workplace.bundle)
     outcome = run(
-        "calibrate", workplace.bundle, "--images", workplace.pictures, "--held-out", workplace.held_out,
+        "calibrate", workplace.bundle, "--images", workplace.images, "--held-out", workplace.held_out,
         "--samples", 64, "--held-out-samples", 160, "--save-table", tmp_path / "ranges.json",
     )  # fmt: skip
     assert (outcome.status, outcome.stderr) == (0, "")
@@ -102,7 +102,7 @@ def test_calibrating_shows_ranges_costs_and_what_was_written(workplace: Workplac
 
 def test_json_is_what_was_found(workplace: Workplace) -> None:
     outcome = run(
-        "calibrate", workplace.bundle, "--images", workplace.pictures, "--samples", 32, "--method", "minmax",
+        "calibrate", workplace.bundle, "--images", workplace.images, "--samples", 32, "--method", "minmax",
         "--held-out-samples", 16, "--keep-high-precision", "", "--json",
     )  # fmt: skip
     found = json.loads(outcome.stdout)
@@ -113,7 +113,7 @@ def test_json_is_what_was_found(workplace: Workplace) -> None:
 
 def test_sensitivity_ranks_layers_and_auto_takes_its_advice(workplace: Workplace) -> None:
     outcome = run(
-        "calibrate", workplace.bundle, "--images", workplace.pictures, "--samples", 48,
+        "calibrate", workplace.bundle, "--images", workplace.images, "--samples", 48,
         "--held-out-samples", 8, "--keep-high-precision", "auto", "--json",
     )  # fmt: skip
     found = json.loads(outcome.stdout)
@@ -134,14 +134,14 @@ def test_tables_that_differ_are_compared_tensor_by_tensor(workplace: Workplace, 
 
 
 def test_built_last_is_what_verify_benchmark_and_classify_use(workplace: Workplace) -> None:
-    rival = "fp16" if "fp16" in OpenVinoBackend().native_precisions() else "fp32"
+    baseline = "fp16" if "fp16" in OpenVinoBackend().native_precisions() else "fp32"
     built = workplace.build("--int8", "--json")
     assert (built.status, built.stderr) == (0, "")
     engines = json.loads(built.stdout)
     assert [engine["key"]["precision"] for engine in engines] == ["int8", "int8"]
     for engine in engines:
         verdict = engine["verdict"]
-        assert [entry["precision"] for entry in verdict["candidates"]] == [rival, "int8"]
+        assert [entry["precision"] for entry in verdict["candidates"]] == [baseline, "int8"]
         assert verdict["candidates"][1]["accuracy"]["images"] == 320
         assert verdict["high_precision"] == ["stem", "binarizer"]
         assert json.loads(sidecar_path(Path(engine["path"])).read_text())["verdict"] == verdict
@@ -151,12 +151,12 @@ def test_built_last_is_what_verify_benchmark_and_classify_use(workplace: Workpla
     assert all(gate["passed"] for gate in verified["gates"]), verified["gates"]
     assert "unexplained flips" not in {gate["gate"] for gate in verified["gates"]}
     timed = json.loads(run("benchmark", *common, "--rounds", 2, "--json").stdout)
-    names = [entry["competitor"] for entry in timed["timings"] if entry["subject"] == "chain"]
+    names = [entry["candidate"] for entry in timed["timings"] if entry["subject"] == "chain"]
     assert names[:3] == ["PyTorch eager", "openvino int8", "openvino fp32"]
-    picture = next(workplace.held_out.rglob("*.png"))
+    image = next(workplace.held_out.rglob("*.png"))
     classified = run(
         "classify", "--bundle", workplace.bundle, "--target", "cpu-openvino", "--engines", workplace.engines,
-        picture,
+        image,
     )  # fmt: skip
     assert (classified.status, classified.stderr) == (0, "")
 
@@ -269,12 +269,12 @@ def test_without_timing_a_verdict_stays_as_it_is(workplace: Workplace) -> None:
     assert (refused.status, "--auto chooses by timing" in refused.error_line) == (WRONG_USAGE, True)
 
 
-def test_int8_from_pictures_calibrates_first(workplace: Workplace) -> None:
+def test_int8_from_images_calibrates_first(workplace: Workplace) -> None:
     without_int8(workplace.bundle)
     outcome = workplace.build("--int8")
     assert outcome.status == WRONG_USAGE
     assert f"run ccr-deploy calibrate {workplace.bundle} --images DIR" in outcome.error_line
-    outcome = workplace.build("--int8", "--images", workplace.pictures, "--stage", "classifier", "--json")
+    outcome = workplace.build("--int8", "--images", workplace.images, "--stage", "classifier", "--json")
     (engine,) = json.loads(outcome.stdout)
     assert engine["key"]["precision"] == "int8"
     assert Bundle.open(workplace.bundle).has_precision("int8")
@@ -300,27 +300,27 @@ def test_a_precision_that_the_backend_lacks(workplace: Workplace) -> None:
     assert "the PyTorch reference computes in FP32 alone" in outcome.error_line
 
 
-def test_no_pictures_and_no_table(workplace: Workplace) -> None:
+def test_no_images_and_no_table(workplace: Workplace) -> None:
     outcome = run("calibrate", workplace.bundle)
     assert outcome.status == WRONG_USAGE
     assert f"run ccr-deploy calibrate {workplace.bundle} --images DIR" in " ".join(outcome.stderr.split())
 
 
-def test_fewer_pictures_than_asked_for(workplace: Workplace) -> None:
-    outcome = run("calibrate", workplace.bundle, "--images", workplace.pictures, "--samples", 257)
+def test_fewer_images_than_asked_for(workplace: Workplace) -> None:
+    outcome = run("calibrate", workplace.bundle, "--images", workplace.images, "--samples", 257)
     assert outcome.status == BROKE
-    assert "256 pictures, 257 were asked for: give --samples 256" in outcome.error_line
+    assert "256 images, 257 were asked for: give --samples 256" in outcome.error_line
 
 
-def broken_pictures(workplace: Workplace, folder: Path, count: int) -> Path:
-    shutil.copytree(workplace.pictures, folder)
+def broken_images(workplace: Workplace, folder: Path, count: int) -> Path:
+    shutil.copytree(workplace.images, folder)
     for path in sorted(folder.rglob("*.png"))[:count]:
         path.write_bytes(path.read_bytes()[:100])
     return folder
 
 
-def test_a_few_broken_pictures_are_named_counted_and_left_out(workplace: Workplace, tmp_path: Path) -> None:
-    folder = broken_pictures(workplace, tmp_path / "broken", 7)
+def test_a_few_broken_images_are_named_counted_and_left_out(workplace: Workplace, tmp_path: Path) -> None:
+    folder = broken_images(workplace, tmp_path / "broken", 7)
     outcome = run(
         "calibrate", workplace.bundle, "--images", folder, "--samples", 256, "--json", "--method", "minmax"
     )
@@ -328,16 +328,16 @@ def test_a_few_broken_pictures_are_named_counted_and_left_out(workplace: Workpla
     lines = outcome.stderr.strip().splitlines()
     assert len(lines) == 6
     assert lines[0].startswith(f"ccr-deploy: skipped: {folder}")
-    assert lines[-1] == "ccr-deploy: skipped 2 more pictures that cannot be used"
+    assert lines[-1] == "ccr-deploy: skipped 2 more images that cannot be used"
     table = json.loads(next(workplace.bundle.glob("calibration.*.json")).read_text())
     assert table["image_count"] == 249
 
 
-def test_many_broken_pictures_are_an_error(workplace: Workplace, tmp_path: Path) -> None:
-    folder = broken_pictures(workplace, tmp_path / "broken", 30)
+def test_many_broken_images_are_an_error(workplace: Workplace, tmp_path: Path) -> None:
+    folder = broken_images(workplace, tmp_path / "broken", 30)
     outcome = run("calibrate", workplace.bundle, "--images", folder, "--samples", 256)
     assert outcome.status == BROKE
-    assert "13 of 256 pictures cannot be used, more than 5 %" in outcome.error_line
+    assert "13 of 256 images cannot be used, more than 5 %" in outcome.error_line
 
 
 def test_another_models_table(workplace: Workplace, tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_a_table_that_cannot_be_read(workplace: Workplace, tmp_path: Path, text:
 
 
 def test_options_that_contradict_each_other(workplace: Workplace) -> None:
-    outcome = run("calibrate", workplace.bundle, "--table", "x.json", "--images", workplace.pictures)
+    outcome = run("calibrate", workplace.bundle, "--table", "x.json", "--images", workplace.images)
     assert outcome.status == WRONG_USAGE
     assert "--table has the ranges already" in outcome.stderr
     outcome = run("calibrate", workplace.bundle, "--table", "x.json", "--method", "entropy")
@@ -380,12 +380,12 @@ def test_a_recipe_is_followed(workplace: Workplace, tmp_path: Path) -> None:
     recipe.write_text(
         'samples = 16\nmethod = "minmax"\nkeep_high_precision = ["stem"]\nheld_out_samples = 8\n'
     )
-    outcome = run("calibrate", workplace.bundle, "--images", workplace.pictures, "--recipe", recipe, "--json")
+    outcome = run("calibrate", workplace.bundle, "--images", workplace.images, "--recipe", recipe, "--json")
     calibration = json.loads(outcome.stdout)["calibration"]
     assert calibration["high_precision"] == ["stem"]
     assert calibration["accuracies"][0]["images"] == 8
     recipe.write_text("sample = 16\n")
-    outcome = run("calibrate", workplace.bundle, "--images", workplace.pictures, "--recipe", recipe)
+    outcome = run("calibrate", workplace.bundle, "--images", workplace.images, "--recipe", recipe)
     assert (outcome.status, outcome.error_line) == (
         WRONG_USAGE,
         f"ccr-deploy: error: {recipe}: field sample: there is no such field",
@@ -396,7 +396,7 @@ def test_without_model_optimizer(
     workplace: Workplace, tiny_checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "modelopt.onnx.autocast", None)
-    outcome = run("calibrate", workplace.bundle, "--images", workplace.pictures)
+    outcome = run("calibrate", workplace.bundle, "--images", workplace.images)
     assert outcome.status == BROKE
     assert "pip install 'ccr-deploy[precision]'" in outcome.error_line
     outcome = run("export", "--checkpoint", tiny_checkpoint_file, tmp_path / "b")
@@ -415,8 +415,8 @@ def test_an_interrupted_calibration_leaves_the_bundle_as_it_was(
     workplace: Workplace, sent: signal.Signals, status: int
 ) -> None:
     before = {path.name: path.read_bytes() for path in workplace.bundle.iterdir()}
-    arguments = ["calibrate", str(workplace.bundle), "--images", str(workplace.pictures), "--samples", "64"]
-    command = [sys.executable, "-c", AT_A_PICTURE, str(int(sent)), *arguments]
+    arguments = ["calibrate", str(workplace.bundle), "--images", str(workplace.images), "--samples", "64"]
+    command = [sys.executable, "-c", AT_A_IMAGE, str(int(sent)), *arguments]
     with hearing_ctrl_c():
         finished = subprocess.run(
             command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, check=False

@@ -38,9 +38,9 @@ CHECK_FAILED = 1
 
 
 @pytest.fixture(scope="module")
-def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 pictures in two regions of two classes."""
-    folder = tmp_path_factory.mktemp("pictures")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 images in two regions of two classes."""
+    folder = tmp_path_factory.mktemp("images")
     generator = np.random.default_rng(1)
     for number in range(12):
         path = folder / ("apple", "egg")[number % 2] / f"region{number % 4 // 2}" / f"{number}.png"
@@ -53,7 +53,7 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workplace(
     tiny_checkpoint_file: Path,
     tiny_baseline: Checkpoint,
-    picture_folder: Path,
+    image_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A folder in which export and build-engine were run."""
@@ -61,7 +61,7 @@ def workplace(
     save_checkpoint(tiny_baseline, folder / "baseline.pt")
     exported = run(
         "export", "--checkpoint", tiny_checkpoint_file, "--baseline", folder / "baseline.pt",
-        "--images", picture_folder, folder / "bundle",
+        "--images", image_folder, folder / "bundle",
     )  # fmt: skip
     assert (exported.status, exported.stderr) == (0, "")
     assert re.search(r"encoder\.fp32\.layer-major\.[0-9a-f]{12}\.onnx", exported.stdout)
@@ -78,11 +78,11 @@ def test_an_unchanged_engine_is_not_built_again_unless_asked(workplace: Path) ->
 
 
 @pytest.fixture(scope="module")
-def report(workplace: Path, picture_folder: Path) -> Path:
+def report(workplace: Path, image_folder: Path) -> Path:
     """A report folder into which verify and benchmark wrote."""
     folder = workplace / "report"
     common = (workplace / "bundle", "--engines", workplace / "engines", "--report", folder)
-    verified = run("verify", *common, "--images", picture_folder, "--json")
+    verified = run("verify", *common, "--images", image_folder, "--json")
     assert (verified.status, verified.stderr) == (0, "")
     assert json.loads(verified.stdout) == json.loads((folder / "verify.json").read_text())
     measured = run("benchmark", *common, "--rounds", "2")
@@ -98,10 +98,10 @@ def test_verify_finds_what_it_should(report: Path) -> None:
     assert [accuracy["groups"] for accuracy in found["accuracies"]] == [4, 4, 4]
 
 
-def test_benchmark_times_every_competitor(report: Path) -> None:
+def test_benchmark_times_every_candidate(report: Path) -> None:
     found = json.loads((report / "benchmark.json").read_text())
     timings = found["timings"]
-    assert [(timing["subject"], timing["competitor"]) for timing in timings] == [
+    assert [(timing["subject"], timing["candidate"]) for timing in timings] == [
         ("encoder", "PyTorch eager"),
         ("encoder", "onnxruntime fp32 iteration-major"),
         ("encoder", "onnxruntime fp32 layer-major"),
@@ -114,7 +114,7 @@ def test_benchmark_times_every_competitor(report: Path) -> None:
     ]
     assert all(0 < timing["latency_ms_p50"] <= timing["latency_ms_p99"] for timing in timings)
     first = 1 if found["reliable"] else None
-    speedups = [timing["speedup"] for timing in timings if timing["competitor"] == "PyTorch eager"]
+    speedups = [timing["speedup"] for timing in timings if timing["candidate"] == "PyTorch eager"]
     assert speedups == [first, first, first]
     assert found["reliable"] is (found["unreliable_reasons"] == [])
     assert [entry["phase"] for entry in found["contention"]] == ["start", "encoder", "classifier", "chain"]
@@ -251,11 +251,11 @@ def test_a_result_of_another_version_in_a_report_s_folder_is_refused(report: Pat
         add_to_folder(tmp_path / "report", measured)
 
 
-def test_classify_shows_answer_and_bytes(workplace: Path, picture_folder: Path) -> None:
-    pictures = sorted(picture_folder.rglob("*.png"))[:2]
-    common = ("classify", *pictures, "--bundle", workplace / "bundle", "--engines", workplace / "engines")
+def test_classify_shows_answer_and_bytes(workplace: Path, image_folder: Path) -> None:
+    images = sorted(image_folder.rglob("*.png"))[:2]
+    common = ("classify", *images, "--bundle", workplace / "bundle", "--engines", workplace / "engines")
     answers = json.loads(run(*common, "--json").stdout)
-    assert [answer["image"] for answer in answers] == [str(picture) for picture in pictures]
+    assert [answer["image"] for answer in answers] == [str(image) for image in images]
     assert all(answer["answer"] in {"apple", "bread", "cheese", "dates", "egg"} for answer in answers)
     assert all(answer["payload_bytes"] == 12 + 26 for answer in answers)
     shown = run(*common)

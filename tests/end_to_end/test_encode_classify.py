@@ -1,4 +1,4 @@
-"""Pictures to payload files, and payload files to answers, as a user types it."""
+"""Images to payload files, and payload files to answers, as a user types it."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
 
 BROKE, WRONG_USAGE, INTERRUPTED = 3, 2, 130
-PICTURES = 37
+IMAGES = 37
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """More pictures than several batches, in two sub-folders."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More images than several batches, in two sub-folders."""
+    folder = tmp_path_factory.mktemp("images")
     generator = np.random.default_rng(3)
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         path = folder / ("day", "night")[number % 2] / f"{number:03}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
@@ -61,9 +61,9 @@ class Tool:
     def classify(self, *arguments: object) -> Outcome:
         return run("classify", *arguments, *self.options)
 
-    def payload(self, picture: Path) -> bytes:
+    def payload(self, file: Path) -> bytes:
         contract = self.bundle.manifest.contract
-        image = load_image(picture, contract.preprocessing, contract.image_height, contract.image_width)
+        image = load_image(file, contract.preprocessing, contract.image_height, contract.image_width)
         with Encoder.load(self.bundle, "cpu", self.store) as encoder:
             return encoder.encode(image[None])[0]
 
@@ -73,28 +73,28 @@ def tool(tiny_bundle: Bundle, built_store: EngineStore) -> Tool:
     return Tool(tiny_bundle, built_store)
 
 
-def test_a_picture_becomes_the_named_file(tool: Tool, pictures: Path, tmp_path: Path) -> None:
-    picture = pictures / "day" / "000.png"
-    outcome = tool.encode(picture, "-o", tmp_path / "one.ccr")
+def test_an_image_becomes_the_named_file(tool: Tool, images: Path, tmp_path: Path) -> None:
+    image = images / "day" / "000.png"
+    outcome = tool.encode(image, "-o", tmp_path / "one.ccr")
     assert (outcome.status, outcome.stderr) == (0, "")
     payload = (tmp_path / "one.ccr").read_bytes()
-    assert payload == tool.payload(picture)
+    assert payload == tool.payload(image)
     assert f"{tmp_path / 'one.ccr'}, {len(payload)} bytes" in outcome.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["one.ccr"]
 
 
-def test_a_picture_goes_into_a_folder_that_is_there(tool: Tool, pictures: Path, tmp_path: Path) -> None:
-    assert tool.encode(pictures / "day" / "000.png", "-o", tmp_path).status == 0
+def test_an_image_goes_into_a_folder_that_is_there(tool: Tool, images: Path, tmp_path: Path) -> None:
+    assert tool.encode(images / "day" / "000.png", "-o", tmp_path).status == 0
     assert [path.name for path in tmp_path.iterdir()] == ["000.ccr"]
 
 
-def test_a_folder_becomes_a_folder_and_answers_are_those_of_the_pictures(
-    tool: Tool, pictures: Path, tmp_path: Path
+def test_a_folder_becomes_a_folder_and_answers_are_those_of_the_images(
+    tool: Tool, images: Path, tmp_path: Path
 ) -> None:
-    encoded = tool.encode(pictures, "-o", tmp_path / "new" / "payloads", "--json")
+    encoded = tool.encode(images, "-o", tmp_path / "new" / "payloads", "--json")
     assert (encoded.status, encoded.stderr) == (0, "")
     written = json.loads(encoded.stdout)
-    names = {path.relative_to(pictures).with_suffix(".ccr") for path in pictures.rglob("*.png")}
+    names = {path.relative_to(images).with_suffix(".ccr") for path in images.rglob("*.png")}
     folder = tmp_path / "new" / "payloads"
     assert {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} == names
     assert {entry["payload"] for entry in written} == {str(folder / name) for name in names}
@@ -102,11 +102,11 @@ def test_a_folder_becomes_a_folder_and_answers_are_those_of_the_pictures(
     for entry in written[:: UNBOUND_BATCH - 1]:
         assert Path(entry["payload"]).read_bytes() == tool.payload(Path(entry["source"]))
 
-    from_pictures = json.loads(tool.classify(pictures, "--json").stdout)
+    from_images = json.loads(tool.classify(images, "--json").stdout)
     from_payloads = json.loads(tool.classify(folder, "--json").stdout)
-    assert [entry["label"] for entry in from_payloads] == [entry["label"] for entry in from_pictures]
+    assert [entry["label"] for entry in from_payloads] == [entry["label"] for entry in from_images]
     assert all(entry["payload"] and entry["image"] is entry["jpeg_bytes"] is None for entry in from_payloads)
-    assert all(entry["image"] and entry["payload"] is None for entry in from_pictures)
+    assert all(entry["image"] and entry["payload"] is None for entry in from_images)
 
 
 @pytest.fixture
@@ -125,16 +125,16 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("asked", [None, 1, 5, 100])
 def test_an_engine_is_never_given_more_than_a_batch(
-    asked: int | None, tool: Tool, pictures: Path, tmp_path: Path, batches: list[int]
+    asked: int | None, tool: Tool, images: Path, tmp_path: Path, batches: list[int]
 ) -> None:
     options = ("--batch", asked) if asked else ()
-    size = min(asked or UNBOUND_BATCH, PICTURES)
-    written = json.loads(tool.encode(pictures, "-o", tmp_path, "--json", *options).stdout)
-    full, rest = divmod(PICTURES, size)
+    size = min(asked or UNBOUND_BATCH, IMAGES)
+    written = json.loads(tool.encode(images, "-o", tmp_path, "--json", *options).stdout)
+    full, rest = divmod(IMAGES, size)
     expected = [size] * full + [rest] * (rest > 0)
     assert batches == expected
     batches.clear()
-    answers = json.loads(tool.classify(pictures, "--json", *options).stdout)
+    answers = json.loads(tool.classify(images, "--json", *options).stdout)
     assert batches == [number for number in expected for _ in ("encoder", "classifier")]
     batches.clear()
     tool.classify(tmp_path, "--json", *options)
@@ -143,27 +143,27 @@ def test_an_engine_is_never_given_more_than_a_batch(
 
 
 def test_batches_change_neither_payloads_nor_answers_nor_their_order(
-    tool: Tool, pictures: Path, tmp_path: Path
+    tool: Tool, images: Path, tmp_path: Path
 ) -> None:
     one, many = tmp_path / "one", tmp_path / "many"
-    tool.encode(pictures, "-o", one, "--batch", 1)
-    tool.encode(pictures, "-o", many, "--batch", 32)
+    tool.encode(images, "-o", one, "--batch", 1)
+    tool.encode(images, "-o", many, "--batch", 32)
     names = sorted(path.relative_to(one) for path in one.rglob("*.ccr"))
-    assert len(names) == PICTURES
+    assert len(names) == IMAGES
     assert [(one / name).read_bytes() for name in names] == [(many / name).read_bytes() for name in names]
     single, together = (
-        json.loads(tool.classify(pictures, "--json", "--batch", size).stdout) for size in (1, 32)
+        json.loads(tool.classify(images, "--json", "--batch", size).stdout) for size in (1, 32)
     )
     assert [(entry["image"], entry["label"]) for entry in single] == [
         (entry["image"], entry["label"]) for entry in together
     ]
 
 
-def test_images_are_read_batch_by_batch(tool: Tool, pictures: Path, tmp_path: Path) -> None:
-    """What comes before a damaged picture's batch is written before that picture is opened."""
-    shutil.copytree(pictures / "day", tmp_path / "in")
+def test_images_are_read_batch_by_batch(tool: Tool, images: Path, tmp_path: Path) -> None:
+    """What comes before a damaged image's batch is written before that image is opened."""
+    shutil.copytree(images / "day", tmp_path / "in")
     last = max((tmp_path / "in").iterdir())
-    last.write_bytes(b"no picture")
+    last.write_bytes(b"no image")
     outcome = tool.encode(tmp_path / "in", "-o", tmp_path / "out", "--batch", 2)
     assert (outcome.status, outcome.stdout.count(" bytes")) == (BROKE, 18)
     assert len(list((tmp_path / "out").iterdir())) == 18
@@ -171,7 +171,7 @@ def test_images_are_read_batch_by_batch(tool: Tool, pictures: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("command", ["encode", "classify"])
 def test_a_batch_over_what_an_engine_was_built_for(
-    command: str, tool: Tool, pictures: Path, tmp_path: Path
+    command: str, tool: Tool, images: Path, tmp_path: Path
 ) -> None:
     """Nobody can build for a Jetson here: what was built is noted, and not looked for."""
     shutil.copytree(tool.store.path, tmp_path / "engines")
@@ -180,7 +180,7 @@ def test_a_batch_over_what_an_engine_was_built_for(
     EngineStore(tmp_path / "engines").choose(tool.bundle, "jetson-orin-jp6", built)
     output = ("-o", tmp_path / "out") if command == "encode" else ()
     outcome = run(
-        command, pictures, *output, "--bundle", tool.bundle.path, "--engines", tmp_path / "engines",
+        command, images, *output, "--bundle", tool.bundle.path, "--engines", tmp_path / "engines",
         "--target", "jetson-orin-jp6", "--batch", 2,
     )  # fmt: skip
     assert outcome.status == WRONG_USAGE
@@ -190,10 +190,10 @@ def test_a_batch_over_what_an_engine_was_built_for(
     assert not (tmp_path / "out").exists()
 
 
-def test_pictures_and_payloads_are_answered_in_the_order_named(
-    tool: Tool, pictures: Path, tmp_path: Path
+def test_images_and_payloads_are_answered_in_the_order_named(
+    tool: Tool, images: Path, tmp_path: Path
 ) -> None:
-    day, night = pictures / "day" / "000.png", pictures / "night" / "001.png"
+    day, night = images / "day" / "000.png", images / "night" / "001.png"
     tool.encode(day, "-o", tmp_path / "day.ccr")
     shutil.copy(tmp_path / "day.ccr", tmp_path / "payload-of-another-name")
     named = [night, tmp_path / "payload-of-another-name", day, tmp_path / "day.ccr"]
@@ -205,49 +205,49 @@ def test_pictures_and_payloads_are_answered_in_the_order_named(
     assert "day.ccr" in shown.stdout
 
 
-def test_payloads_alone_need_no_encoder(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+def test_payloads_alone_need_no_encoder(tool: Tool, images: Path, tmp_path: Path) -> None:
     """A server has the classifier's engine alone."""
-    tool.encode(pictures / "day" / "000.png", "-o", tmp_path / "one.ccr")
+    tool.encode(images / "day" / "000.png", "-o", tmp_path / "one.ccr")
     shutil.copytree(tool.store.path, tmp_path / "engines")
     for engine in (tmp_path / "engines").glob("*/encoder.*"):
         engine.unlink()
     options = ("--bundle", tool.bundle.path, "--engines", tmp_path / "engines", "--target", "cpu")
     assert run("classify", tmp_path / "one.ccr", *options).status == 0
-    outcome = run("classify", pictures, *options)
+    outcome = run("classify", images, *options)
     assert outcome.status == BROKE
     assert "encoder.fp32.onnx: missing from its folder" in outcome.error_line
 
 
-def test_a_bundle_s_manifest_is_enough(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+def test_a_bundle_s_manifest_is_enough(tool: Tool, images: Path, tmp_path: Path) -> None:
     shutil.copy(tool.bundle.path / "manifest.json", tmp_path)
     options = ("--bundle", tmp_path, "--engines", tool.store.path, "--target", "cpu")
-    assert run("encode", pictures / "day" / "000.png", "-o", tmp_path / "one.ccr", *options).status == 0
+    assert run("encode", images / "day" / "000.png", "-o", tmp_path / "one.ccr", *options).status == 0
     assert run("classify", tmp_path / "one.ccr", *options).status == 0
 
 
 @pytest.mark.parametrize("command", ["encode", "classify"])
-def test_a_missing_file(command: str, tool: Tool, pictures: Path, tmp_path: Path) -> None:
+def test_a_missing_file(command: str, tool: Tool, images: Path, tmp_path: Path) -> None:
     output = ("-o", tmp_path / "out") if command == "encode" else ()
-    outcome = getattr(tool, command)(pictures / "day" / "000.png", tmp_path / "none.png", *output)
+    outcome = getattr(tool, command)(images / "day" / "000.png", tmp_path / "none.png", *output)
     assert outcome.status == BROKE
     assert "none.png: no such file" in outcome.error_line
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_picture(tool: Tool, tmp_path: Path) -> None:
-    (tmp_path / "notes.png").write_text("no picture")
+def test_a_file_that_is_no_image(tool: Tool, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no image")
     outcome = tool.encode(tmp_path / "notes.png", "-o", tmp_path / "one.ccr")
     assert outcome.status == BROKE
-    assert "notes.png: not a picture" in outcome.error_line
+    assert "notes.png: not an image" in outcome.error_line
     assert not (tmp_path / "one.ccr").exists()
 
 
-def test_a_folder_without_pictures(tool: Tool, tmp_path: Path) -> None:
+def test_a_folder_without_images(tool: Tool, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     outcome = tool.encode(tmp_path / "empty", "-o", tmp_path / "out")
     assert outcome.status == BROKE
-    assert "empty: no pictures in it" in outcome.error_line
-    assert "no pictures or payloads in it" in tool.classify(tmp_path / "empty").error_line
+    assert "empty: no images in it" in outcome.error_line
+    assert "no images or payloads in it" in tool.classify(tmp_path / "empty").error_line
 
 
 @pytest.mark.parametrize(
@@ -261,9 +261,9 @@ def test_a_folder_without_pictures(tool: Tool, tmp_path: Path) -> None:
         (lambda payload: b"x" + payload[1:], "not a payload"),
     ],
 )
-def test_a_damaged_payload(damage, message: str, tool: Tool, pictures: Path, tmp_path: Path) -> None:
+def test_a_damaged_payload(damage, message: str, tool: Tool, images: Path, tmp_path: Path) -> None:
     path = tmp_path / "damaged.ccr"
-    path.write_bytes(damage(tool.payload(pictures / "day" / "000.png")))
+    path.write_bytes(damage(tool.payload(images / "day" / "000.png")))
     outcome = tool.classify(path)
     assert outcome.status == BROKE
     assert f"{path}: {message}" in outcome.error_line
@@ -279,45 +279,45 @@ def test_a_payload_of_another_contract(tool: Tool, tmp_path: Path) -> None:
     assert tool.bundle.manifest.contract_id in outcome.error_line
 
 
-def test_an_output_that_cannot_be_written(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written(tool: Tool, images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     for output in (tmp_path / "file" / "one.ccr", tmp_path / "file"):
-        outcome = tool.encode(pictures / "day", "-o", output)
+        outcome = tool.encode(images / "day", "-o", output)
         assert outcome.status == BROKE
         assert "cannot be written" in outcome.error_line
     assert (tmp_path / "file").read_text() == "no folder"
 
 
-def test_two_pictures_of_one_name(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+def test_two_images_of_one_name(tool: Tool, images: Path, tmp_path: Path) -> None:
     twin = tmp_path / "twin" / "000.png"
     twin.parent.mkdir()
-    shutil.copy(pictures / "day" / "000.png", twin)
-    outcome = tool.encode(pictures / "day" / "000.png", twin, "-o", tmp_path / "out")
+    shutil.copy(images / "day" / "000.png", twin)
+    outcome = tool.encode(images / "day" / "000.png", twin, "-o", tmp_path / "out")
     assert outcome.status == WRONG_USAGE
     assert "would both become" in outcome.error_line
     assert not (tmp_path / "out").exists()
 
 
-def test_a_picture_is_not_replaced_by_its_payload(tool: Tool, pictures: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "photo.png"
-    shutil.copy(pictures / "day" / "000.png", picture)
-    before = picture.read_bytes()
-    outcome = tool.encode(picture, "-o", picture)
+def test_an_image_is_not_replaced_by_its_payload(tool: Tool, images: Path, tmp_path: Path) -> None:
+    image = tmp_path / "photo.png"
+    shutil.copy(images / "day" / "000.png", image)
+    before = image.read_bytes()
+    outcome = tool.encode(image, "-o", image)
     assert outcome.status == WRONG_USAGE
-    assert "is the picture itself" in outcome.error_line
-    assert picture.read_bytes() == before
+    assert "is the image itself" in outcome.error_line
+    assert image.read_bytes() == before
 
 
 @pytest.mark.parametrize("arguments", [(), ("photo.png", "--video", "clip.avi")])
-def test_either_pictures_or_a_video(arguments: tuple[str, ...], tool: Tool, tmp_path: Path) -> None:
+def test_either_images_or_a_video(arguments: tuple[str, ...], tool: Tool, tmp_path: Path) -> None:
     outcome = tool.encode(*arguments, "-o", tmp_path / "out")
     assert outcome.status == WRONG_USAGE
     assert "one of the two" in outcome.stderr
 
 
-def test_engines_that_were_not_built(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+def test_engines_that_were_not_built(tool: Tool, images: Path, tmp_path: Path) -> None:
     arguments = ("--bundle", tool.bundle.path, "--engines", tmp_path / "none", "--target", "cpu")
-    outcome = run("encode", pictures, "-o", tmp_path / "out", *arguments)
+    outcome = run("encode", images, "-o", tmp_path / "out", *arguments)
     assert outcome.status == WRONG_USAGE
     assert "no encoder engine" in outcome.error_line
     assert f"ccr-deploy build-engine {tool.bundle.path} --target cpu" in outcome.error_line
@@ -335,11 +335,11 @@ def command_line(tool: Tool, *arguments: object, limit_bytes: int | None = None)
     return [sys.executable, "-c", program, "encode", *map(str, (*arguments, *tool.options))]
 
 
-def test_a_full_disk_leaves_no_half_payload(tool: Tool, pictures: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_half_payload(tool: Tool, images: Path, tmp_path: Path) -> None:
     """A limit on file sizes stands for the full disk: every payload is larger."""
     output = tmp_path / "out"
     done = subprocess.run(
-        command_line(tool, pictures, "-o", output, limit_bytes=20),
+        command_line(tool, images, "-o", output, limit_bytes=20),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == BROKE
@@ -348,11 +348,9 @@ def test_a_full_disk_leaves_no_half_payload(tool: Tool, pictures: Path, tmp_path
     assert [path for path in output.rglob("*") if path.is_file()] == []
 
 
-def test_an_interrupted_command_leaves_whole_payloads_alone(
-    tool: Tool, pictures: Path, tmp_path: Path
-) -> None:
+def test_an_interrupted_command_leaves_whole_payloads_alone(tool: Tool, images: Path, tmp_path: Path) -> None:
     for number in range(40):
-        shutil.copytree(pictures / "day", tmp_path / "many" / str(number))
+        shutil.copytree(images / "day", tmp_path / "many" / str(number))
     output = tmp_path / "out"
     command = command_line(tool, tmp_path / "many", "-o", output)
     with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
@@ -363,13 +361,13 @@ def test_an_interrupted_command_leaves_whole_payloads_alone(
     assert process.returncode == INTERRUPTED
     assert len(stderr.strip().splitlines()) == 1
     files = [path for path in output.rglob("*") if path.is_file()]
-    assert 0 < len(files) < 40 * len(list((pictures / "day").iterdir()))
+    assert 0 < len(files) < 40 * len(list((images / "day").iterdir()))
     for path in files:
         assert path.suffix == ".ccr"
         decode_payload(path.read_bytes(), tool.bundle.manifest.contract)
 
 
-def test_the_frames_of_a_video_are_encoded_as_pictures_are(tool: Tool, tmp_path: Path) -> None:
+def test_the_frames_of_a_video_are_encoded_as_images_are(tool: Tool, tmp_path: Path) -> None:
     opencv = pytest.importorskip("cv2", reason="OpenCV (the extra video) is not installed")
     clip = tmp_path / "clip.avi"
     writer = opencv.VideoWriter(str(clip), opencv.VideoWriter.fourcc(*"MJPG"), 10, (96, 64))

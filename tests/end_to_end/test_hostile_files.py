@@ -120,7 +120,7 @@ def test_file_names_are_shown_escaped(name: str, bundle: Path, engines: Path, im
     outcome = run("classify", path, *use)
     assert outcome.status == 0, outcome.stderr
     assert outcome.stdout.replace("\n", "").isprintable()
-    path.write_bytes(b"no picture")
+    path.write_bytes(b"no image")
     outcome = run("classify", path, *use)
     assert outcome.status == BROKE
     assert outcome.error_line.isprintable()

@@ -145,7 +145,7 @@ def test_benchmark_compares_with_pytorch_on_this_gpu(
     assert (outcome.status, outcome.stderr) == (0, "")
     report = json.loads(outcome.stdout)
     assert report["machine"]["gpu"] == str(find_gpu())
-    names = {timing["competitor"] for timing in report["timings"]}
+    names = {timing["candidate"] for timing in report["timings"]}
     assert {"PyTorch eager", "torch.compile max-autotune"} <= names
     assert any(name.endswith("plain") for name in names)
     assert all(timing["device_memory_mib"] > 0 for timing in report["timings"])
@@ -156,8 +156,8 @@ def test_classify_runs_on_the_gpu(
 ) -> None:
     bundle, common = calibrated_demo.bundle.path, ("--target", target, "--engines", engines.path)
     assert run("build-engine", bundle, *common, "--fp16").status == 0
-    picture = next((calibrated_demo.folder / "images").rglob("*.png"))
-    (answer,) = json.loads(run("classify", picture, "--bundle", bundle, *common, "--json").stdout)
+    image = next((calibrated_demo.folder / "images").rglob("*.png"))
+    (answer,) = json.loads(run("classify", image, "--bundle", bundle, *common, "--json").stdout)
     assert answer["answer"]
 
 

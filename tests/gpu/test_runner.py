@@ -40,7 +40,7 @@ def free_bytes() -> int:
     return int(checked(cuda_runtime().cudaMemGetInfo())[0])
 
 
-def test_borders_are_bytes(encoder: Runner, classifier: Runner) -> None:
+def test_engine_inputs_and_outputs_are_bytes(encoder: Runner, classifier: Runner) -> None:
     assert [(spec.name, spec.dtype, spec.shape) for spec in encoder.inputs] == [
         ("image", "uint8", (None, 48, 48, 3))
     ]
@@ -151,14 +151,14 @@ def test_a_wrong_array_on_the_gpu_is_refused(
         encoder.infer({"image": change(images)})
 
 
-def test_a_wrong_input_is_refused_and_harms_nothing(
+def test_a_wrong_input_is_refused_and_changes_nothing(
     encoder: Runner, real_crops: npt.NDArray[np.uint8]
 ) -> None:
-    expected = encoder.infer({"image": real_crops[:2]})["code"]
-    for feeds in ({}, {"picture": real_crops[:2]}, {"image": real_crops[:0]}, {"image": real_crops[0]}):
+    expected = encoder.infer({"photo": real_crops[:2]})["code"]
+    for feeds in ({}, {"photo": real_crops[:2]}, {"image": real_crops[:0]}, {"image": real_crops[0]}):
         with pytest.raises(EngineError):
             encoder.infer(feeds)
-    np.testing.assert_array_equal(encoder.infer({"image": real_crops[:2]})["code"], expected)
+    np.testing.assert_array_equal(encoder.infer({"photo": real_crops[:2]})["code"], expected)
 
 
 def test_a_closed_runner_raises_and_gives_its_memory_back(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CalibratedDemo:
-    """A briefly trained model of the demo's kind in a bundle with all precisions, and its pictures."""
+    """A briefly trained model of the demo's kind in a bundle with all precisions, and its images."""
 
     folder: Path
     calibration: Calibration
@@ -36,7 +36,7 @@ class CalibratedDemo:
         return self.calibration.bundle
 
     @property
-    def pictures(self) -> Path:
+    def images(self) -> Path:
         return self.folder / "calibration"
 
 

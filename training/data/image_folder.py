@@ -1,4 +1,4 @@
-"""Users' own pictures: ``folder/class/picture.jpg``, as torchvision's ImageFolder lays them out."""
+"""Users' own images: ``folder/class/image.jpg``, as torchvision's ImageFolder lays them out."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):
-    """Pictures as images ``uint8 [H, W, 3]`` of the model's size, with their labels.
+    """Images as images ``uint8 [H, W, 3]`` of the model's size, with their labels.
 
-    For evaluation (`augment` false) a picture is prepared by `ccr_deploy.data.images.load_image`, the very
+    For evaluation (`augment` false) an image is prepared by `ccr_deploy.data.images.load_image`, the very
     function that prepares it in production. For training it is cropped at a random place, scale and
     aspect, as in Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, and mirrored half of the
     times. Normalisation is the model's part in both.
 
     Without `class_names` the sorted sub-folders are the classes 0, 1, …. `groups` names, for every
-    picture, those that resemble each other (see `ccr_deploy.data.images.ImageItem`).
+    image, those that resemble each other (see `ccr_deploy.data.images.ImageItem`).
 
     Raises:
-        ImageError: the folder is missing or empty, a sub-folder names no class, or a picture lies in
-            no class's folder; on access, a picture that cannot be used.
+        ImageError: the folder is missing or empty, a sub-folder names no class, or an image lies in
+            no class's folder; on access, an image that cannot be used.
     """
 
     def __init__(

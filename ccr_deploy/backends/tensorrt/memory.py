@@ -67,7 +67,7 @@ class Memory:
 
 
 class BorderBuffer:
-    """One border tensor's memory, on the GPU and pinned on the host, for the largest batch."""
+    """Memory of one input or output tensor, on the GPU and pinned on the host, for the largest batch."""
 
     def __init__(self, memory: Memory, spec: TensorSpec, largest_batch: int) -> None:
         self.spec = spec

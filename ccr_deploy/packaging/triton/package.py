@@ -42,7 +42,7 @@ class PackagedRepository:
 
     path: Path
     version: repository.VersionRecord
-    borders: repository.Borders
+    interface: repository.Interface
     models: tuple[str, ...]
 
 
@@ -59,9 +59,9 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
     output = output.resolve()
     with writing(output, RepositoryError), repository.staging_folder(output) as staging:
         found = repository.read_repository(output)
-        borders = _borders(bundle.manifest, encoder)
-        if found and found.borders != borders:
-            raise WrongUsageError(f"{output}: {_difference(found.borders, borders)}: name another folder")
+        interface = _interface(bundle.manifest, encoder)
+        if found and found.interface != interface:
+            raise WrongUsageError(f"{output}: {_difference(found.interface, interface)}: name another folder")
         number = repository.next_version(output, found)
         version = repository.VersionRecord(
             version=number,
@@ -74,7 +74,7 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
             compute_capabilities=tuple(sorted(encoder.capabilities, key=version_numbers)),
         )
         versions = (*found.versions, version) if found else (version,)
-        record = repository.RepositoryRecord(repository.SCHEMA_VERSION, borders, versions)
+        record = repository.RepositoryRecord(repository.SCHEMA_VERSION, interface, versions)
         models = repository_models(bundle.manifest, encoder, classifier, number)
         staged = staging / "repository"
         for model in models:
@@ -86,12 +86,12 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
         _write(staged / repository.RECORD, to_json(record) + "\n")
         names = tuple(model["name"] for model in models)
         repository.publish(staged, output, number, names)
-    return PackagedRepository(output, version, borders, names)
+    return PackagedRepository(output, version, interface, names)
 
 
-def _borders(manifest: Manifest, stage: ServedStage) -> repository.Borders:
+def _interface(manifest: Manifest, stage: ServedStage) -> repository.Interface:
     contract = manifest.contract
-    return repository.Borders(
+    return repository.Interface(
         backend=stage.backend,
         image_height=contract.image_height,
         image_width=contract.image_width,
@@ -100,7 +100,7 @@ def _borders(manifest: Manifest, stage: ServedStage) -> repository.Borders:
     )
 
 
-def _difference(found: repository.Borders, wanted: repository.Borders) -> str:
+def _difference(found: repository.Interface, wanted: repository.Interface) -> str:
     """The first field in which an existing repository differs; all versions of a model share its shapes."""
     here = asdict(wanted)
     field, value = next((field, value) for field, value in asdict(found).items() if value != here[field])

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RECORD = "ccr-deploy.json"
 
 
-class Borders(Record, frozen=True):
+class Interface(Record, frozen=True):
     """What all versions share: the backend, and the shapes that go in and out."""
 
     backend: str
@@ -65,7 +65,7 @@ class RepositoryRecord(Record, frozen=True):
     """The repository's own file, which Triton does not look at."""
 
     schema_version: int
-    borders: Borders
+    interface: Interface
     versions: tuple[VersionRecord, ...]
 
 

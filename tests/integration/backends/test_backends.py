@@ -76,7 +76,7 @@ def test_any_batch_runs_and_batching_changes_no_answer(encoder: Runner) -> None:
     ("feeds", "message"),
     [
         ({}, "expected the inputs image, found none"),
-        ({"picture": images(1)}, "expected the inputs image, found picture"),
+        ({"photo": images(1)}, "expected the inputs image, found photo"),
         ({"image": images(1)[0]}, r"expected uint8 \[N, 32, 48, 3\], found uint8 \[32, 48, 3\]"),
         ({"image": images(1)[:, :31]}, r"found uint8 \[1, 31, 48, 3\]"),
         ({"image": images(1).astype(np.float32)}, "found float32"),

@@ -94,19 +94,19 @@ def calibrated_preset(
     config = structs.replace(preset(request.param), image_height=48, image_width=48, iterations=3)
     schedules = SCHEDULES if request.param == "ccr-layer1" else ("iteration-major",)
     folder = tmp_path_factory.mktemp(request.param)
-    pictures = folder / "pictures"  # without classes, and all calibrated on: accuracy is not measured
-    pictures.mkdir()
-    for number, path in enumerate(sorted(calibrated_demo.pictures.rglob("*.png"))[:8]):
-        (pictures / f"{number}.png").write_bytes(path.read_bytes())
+    images = folder / "images"  # without classes, and all calibrated on: accuracy is not measured
+    images.mkdir()
+    for number, path in enumerate(sorted(calibrated_demo.images.rglob("*.png"))[:8]):
+        (images / f"{number}.png").write_bytes(path.read_bytes())
     checkpoint = untrained_checkpoint(config)
     exported = export_bundle(
         checkpoint,
         folder / "bundle",
         schedules=schedules,
-        images=pictures,
+        images=images,
         converters=CONVERTERS,
     )
-    return calibrate_bundle(exported, pictures, CalibrationRecipe(samples=8)).bundle
+    return calibrate_bundle(exported, images, CalibrationRecipe(samples=8)).bundle
 
 
 def build_all(bundle: Bundle, engines: EngineStore) -> None:
@@ -174,8 +174,8 @@ def request(graph: Path, folder: Path) -> BuildRequest:
 
 def one_node(operator: str, path: Path, domain: str = "", dtype: int = TensorProto.FLOAT) -> Path:
     node = helper.make_node(operator, ["x"], ["y"], name="cell1/the_culprit", domain=domain)
-    border = [helper.make_tensor_value_info(name, dtype, ["N", 4]) for name in "xy"]
-    graph = helper.make_graph([node], "g", border[:1], border[1:])
+    values = [helper.make_tensor_value_info(name, dtype, ["N", 4]) for name in "xy"]
+    graph = helper.make_graph([node], "g", values[:1], values[1:])
     opsets = [helper.make_opsetid("", 18), *([helper.make_opsetid(domain, 1)] if domain else [])]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
     return path
@@ -354,7 +354,7 @@ def test_int8_from_a_graph_without_quantized_convolutions_is_an_error(
         for layer in layers(load_model(bundle, graph))
     ]
     recipe = CalibrationRecipe(samples=8, keep_high_precision=tuple(every))
-    unquantized = calibrate_bundle(bundle, calibrated_demo.pictures, recipe).bundle
+    unquantized = calibrate_bundle(bundle, calibrated_demo.images, recipe).bundle
     factory = EngineFactory(unquantized, "rtx", engines, {"encoder": "int8"})
     with pytest.raises(
         EngineError, match=r"INT8 was asked for, but none of its \d+ convolutions is quantized"

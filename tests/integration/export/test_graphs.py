@@ -75,8 +75,8 @@ def test_no_graph_computes_with_its_shapes(tiny_bundle: Bundle) -> None:
         assert operators.isdisjoint({"Shape", "Size", "NonZero", "Range"}), path
 
 
-def test_borders_are_bytes(tiny_bundle: Bundle) -> None:
-    borders = {
+def test_engine_inputs_and_outputs_are_bytes(tiny_bundle: Bundle) -> None:
+    interface = {
         graph.stage: [
             (value.name, str(value.dtype), str(value.shape))
             for value in (*model.graph.inputs, *model.graph.outputs)
@@ -84,9 +84,9 @@ def test_borders_are_bytes(tiny_bundle: Bundle) -> None:
         for graph in tiny_bundle.manifest.graphs
         for model in (ir.load(tiny_bundle.file(graph.file)),)
     }
-    assert borders["encoder"] == [("image", "UINT8", "[batch,32,48,3]"), ("code", "UINT8", "[batch,12]")]
-    assert borders["classifier"] == [("code", "UINT8", "[batch,12]"), ("logits", "FLOAT", "[batch,5]")]
-    assert borders["baseline"] == [("image", "UINT8", "[batch,32,48,3]"), ("logits", "FLOAT", "[batch,7]")]
+    assert interface["encoder"] == [("image", "UINT8", "[batch,32,48,3]"), ("code", "UINT8", "[batch,12]")]
+    assert interface["classifier"] == [("code", "UINT8", "[batch,12]"), ("logits", "FLOAT", "[batch,5]")]
+    assert interface["baseline"] == [("image", "UINT8", "[batch,32,48,3]"), ("logits", "FLOAT", "[batch,7]")]
 
 
 def test_no_graph_holds_two_equal_initializers(tiny_bundle: Bundle) -> None:

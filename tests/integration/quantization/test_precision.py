@@ -103,7 +103,7 @@ def test_any_batch_runs_on_every_graph(calibrated_demo: CalibratedDemo, batch: i
             assert len(output) == batch
 
 
-def test_fp16_and_int8_leave_the_borders_as_they_are(calibrated_demo: CalibratedDemo) -> None:
+def test_fp16_and_int8_leave_inputs_and_outputs_unchanged(calibrated_demo: CalibratedDemo) -> None:
     for stage in ("encoder", "classifier"):
         fp32 = one_graph(calibrated_demo.bundle, stage, "fp32").graph
         for precision in ("fp16", "int8"):
@@ -114,7 +114,7 @@ def test_fp16_and_int8_leave_the_borders_as_they_are(calibrated_demo: Calibrated
                 assert (before.name, before.dtype, before.shape) == (after.name, after.dtype, after.shape)
 
 
-def test_fp16_computes_all_but_the_byte_borders_in_fp16(calibrated_demo: CalibratedDemo) -> None:
+def test_fp16_computes_all_but_the_uint8_io_in_fp16(calibrated_demo: CalibratedDemo) -> None:
     for stage in ("encoder", "classifier"):
         model = one_graph(calibrated_demo.bundle, stage, "fp16")
         assert model.opset_imports[""] == 18
@@ -180,7 +180,7 @@ def test_all_schedules_answer_alike_in_int8(
         assert flipped_percent(first, codes) < 0.1
 
 
-def test_the_record_of_accuracy_is_of_held_out_pictures(calibrated_demo: CalibratedDemo) -> None:
+def test_the_record_of_accuracy_is_of_held_out_images(calibrated_demo: CalibratedDemo) -> None:
     calibration = calibrated_demo.bundle.manifest.calibration
     assert calibration is not None
     assert [entry.precision for entry in calibration.accuracies] == [*PRECISIONS]
@@ -195,7 +195,7 @@ def test_the_record_of_accuracy_is_of_held_out_pictures(calibrated_demo: Calibra
     assert all(abs(entry.top1_loss_points or 0) <= 2 for entry in calibration.accuracies)
 
 
-def test_without_a_folder_of_their_own_held_out_pictures_are_of_other_groups(
+def test_without_a_folder_of_their_own_held_out_images_are_of_other_groups(
     calibrated_demo: CalibratedDemo, tmp_path: Path
 ) -> None:
     copied = copy_of(calibrated_demo.bundle, tmp_path)
@@ -208,7 +208,7 @@ def test_without_a_folder_of_their_own_held_out_pictures_are_of_other_groups(
     assert "other groups" in record.images
 
 
-def test_every_layer_alone_does_less_harm_than_all_together(
+def test_every_layer_alone_costs_less_than_all_together(
     calibrated_demo: CalibratedDemo, real_crops: npt.NDArray[np.uint8]
 ) -> None:
     layers = calibrated_demo.calibration.sensitivity
@@ -239,7 +239,7 @@ def test_layers_left_out_answer_as_in_fp32(
     np.testing.assert_array_equal(codes_of(untouched, real_crops[:16]), codes_of(model, real_crops[:16]))
 
 
-def test_the_same_table_makes_the_same_graphs_without_any_picture(
+def test_the_same_table_makes_the_same_graphs_without_any_image(
     calibrated_demo: CalibratedDemo, tmp_path: Path
 ) -> None:
     copied = copy_of(calibrated_demo.bundle, tmp_path)
@@ -282,8 +282,8 @@ def test_a_failed_calibration_leaves_the_bundle_as_it_was(
 ) -> None:
     copied = copy_of(calibrated_demo.bundle, tmp_path)
     before = {path.name: path.read_bytes() for path in copied.path.iterdir()}
-    with pytest.raises(CalibrationError, match="256 pictures, 300 were asked for: give --samples 256"):
-        calibrate_bundle(copied, calibrated_demo.pictures, CalibrationRecipe(samples=300))
+    with pytest.raises(CalibrationError, match="256 images, 300 were asked for: give --samples 256"):
+        calibrate_bundle(copied, calibrated_demo.images, CalibrationRecipe(samples=300))
     assert {path.name: path.read_bytes() for path in copied.path.iterdir()} == before
 
 

@@ -155,7 +155,7 @@ def test_health_says_that_it_is_alive_and_ready(client: Client) -> None:
 
 
 WRONG_REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
-    "another input": ({"name": "picture"}, "takes image, found picture"),
+    "another input": ({"name": "photo"}, "takes image, found photo"),
     "another type": ({"values": np.zeros((1, 32, 48, 3), np.float32), "datatype": "FP32"}, "found FP32"),
     "another size": ({"values": np.zeros((1, 48, 32, 3), np.uint8)}, r"expected UINT8 \[N, 32, 48, 3\]"),
     "no batch": ({"values": np.zeros((32, 48, 3), np.uint8)}, "found UINT8"),

@@ -1,11 +1,11 @@
-"""The statistics of a race, on samples that were made up."""
+"""The statistics of a run_interleaved, on samples that were made up."""
 
 import numpy as np
 import pytest
 
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
 from ccr_deploy.benchmarking.interleaving import Samples, speedup_interval, timings
-from ccr_deploy.benchmarking.worker import Competitor
+from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.errors import EngineError
 
@@ -25,8 +25,8 @@ def width(interval: Interval) -> float:
 
 
 def entry(name: str, milliseconds: np.ndarray, *, is_target: bool = False) -> Samples:
-    competitor = Competitor(name, is_target, OnnxRuntimeOptions(), ())
-    return Samples(competitor, "1.20.0", milliseconds, peak_memory_mib=64.0)
+    candidate = Candidate(name, is_target, OnnxRuntimeOptions(), ())
+    return Samples(candidate, "1.20.0", milliseconds, peak_memory_mib=64.0)
 
 
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 2.5])
@@ -43,7 +43,7 @@ def test_the_interval_excludes_ratios_that_are_clearly_wrong():
     assert 2.0 < interval.low < interval.high < 3.0
 
 
-def test_a_competitor_against_itself_is_exactly_one():
+def test_a_candidate_against_itself_is_exactly_one():
     taken = samples(10, moods(10, 0), 20, 1)
     assert speedup_interval(taken, taken) == Interval(1.0, 1.0)
 
@@ -86,7 +86,7 @@ def test_throughput_counts_the_images_of_a_batch(batch, expected):
     assert timing.images_per_second == pytest.approx(expected)
 
 
-def test_speed_ups_are_over_the_first_competitor():
+def test_speed_ups_are_over_the_first_candidate():
     first, second = timings(
         "chain", [entry("eager", np.full((2, 3), 10.0)), entry("engine", np.full((2, 5), 4.0))], 1
     )
@@ -94,19 +94,19 @@ def test_speed_ups_are_over_the_first_competitor():
     assert (second.speedup, second.speedup_interval) == (2.5, Interval(2.5, 2.5))
 
 
-def test_a_timing_names_its_subject_and_competitor():
+def test_a_timing_names_its_subject_and_candidate():
     (timing,) = timings("chain", [entry("engine", np.ones((2, 3)), is_target=True)], 1)
-    assert (timing.subject, timing.competitor, timing.is_target) == ("chain", "engine", True)
+    assert (timing.subject, timing.candidate, timing.is_target) == ("chain", "engine", True)
     assert (timing.backend_version, timing.peak_memory_mib) == ("1.20.0", 64.0)
 
 
-def test_a_competitor_whose_process_was_killed_is_named(tmp_path):
-    from ccr_deploy.benchmarking.worker import Competitor, Worker
+def test_a_candidate_whose_process_was_killed_is_named(tmp_path):
+    from ccr_deploy.benchmarking.worker import Candidate, Worker
 
-    missing = Competitor("ghost", True, OnnxRuntimeOptions(), ((tmp_path / "none.onnx", "fp32"),))
+    missing = Candidate("ghost", True, OnnxRuntimeOptions(), ((tmp_path / "none.onnx", "fp32"),))
     with Worker(missing, 1) as worker:
         with pytest.raises(EngineError, match="ghost: "):
             worker.wait_until_loaded()
         worker._process.wait(timeout=30)
         with pytest.raises(EngineError, match="ghost: its process ended"):
-            worker.take_turn(1)
+            worker.run_round(1)

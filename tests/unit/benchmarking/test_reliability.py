@@ -14,7 +14,7 @@ from ccr_deploy.core.metrics import Interval
 QUIET = Contention("encoder", 12.0, 2, 0.02, 0.01, 0.0)
 TIMING = Timing(
     subject="encoder",
-    competitor="onnxruntime fp32",
+    candidate="onnxruntime fp32",
     is_target=True,
     backend_version="1.24.4",
     runs=100,

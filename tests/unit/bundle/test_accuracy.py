@@ -45,7 +45,7 @@ def test_a_gain_is_a_negative_loss() -> None:
     assert compare([1, 0, 1, 0]).top1_loss_points == -50
 
 
-def test_only_labelled_pictures_count_for_accuracy() -> None:
+def test_only_labelled_images_count_for_accuracy() -> None:
     found = compare([0, None, None, None])
     assert (found.images, found.top1_percent, found.top1_loss_points) == (4, 0, 100)
 

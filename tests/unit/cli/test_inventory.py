@@ -14,7 +14,7 @@ INVENTORY = json.loads((Path(__file__).parents[2] / "golden" / "inventory.json")
 
 
 def test_every_option_has_its_default() -> None:
-    """New options, and new choices of old ones, harm nobody."""
+    """New options, and new choices of old ones, break nothing."""
     found = cli_options()
     for command, options in INVENTORY["options"].items():
         known = {tuple(option["opts"]): option for option in found[command]}

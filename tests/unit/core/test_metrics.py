@@ -90,7 +90,7 @@ def test_large_logits_do_not_overflow():
 def test_grouped_values_have_a_wider_interval_than_independent_ones():
     values = [1.0] * 40 + [0.0] * 40
     grouped = grouped_bootstrap_interval(values, [f"region {index // 10}" for index in range(80)])
-    independent = grouped_bootstrap_interval(values, [f"picture {index}" for index in range(80)])
+    independent = grouped_bootstrap_interval(values, [f"image {index}" for index in range(80)])
     assert width(grouped) > 2 * width(independent)
 
 

@@ -1,4 +1,4 @@
-"""Pictures as the contract wants them, and refusals that name the file."""
+"""Images as the contract wants them, and refusals that name the file."""
 
 import contextlib
 import os
@@ -56,7 +56,7 @@ def refusal(path: Path) -> str:
     return message
 
 
-def test_an_rgb_picture_of_the_image_size_is_taken_as_it_is(tmp_path):
+def test_an_rgb_image_of_the_image_size_is_taken_as_it_is(tmp_path):
     pixels = noise(16, 16)
     path = save(Image.fromarray(pixels), tmp_path / "x.png")
     loaded = load_image(path, PLAIN, 16, 16)
@@ -64,26 +64,26 @@ def test_an_rgb_picture_of_the_image_size_is_taken_as_it_is(tmp_path):
     np.testing.assert_array_equal(loaded, pixels)
 
 
-def test_a_grey_picture_has_its_grey_in_all_three_channels(tmp_path):
+def test_a_grey_image_has_its_grey_in_all_three_channels(tmp_path):
     grey = noise(16, 16, 1)
     loaded = load_image(save(Image.fromarray(grey), tmp_path / "x.png"), PLAIN, 16, 16)
     np.testing.assert_array_equal(loaded, np.repeat(grey[:, :, None], 3, axis=2))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_16_bit_grey_picture_keeps_its_upper_8_bits(tmp_path, suffix):
+def test_a_16_bit_grey_image_keeps_its_upper_8_bits(tmp_path, suffix):
     grey = np.random.default_rng(0).integers(0, 1 << 16, (16, 16), dtype=np.uint16)
     loaded = load_image(save(Image.fromarray(grey), tmp_path / f"x{suffix}"), PLAIN, 16, 16)
     np.testing.assert_array_equal(loaded, np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2))
 
 
-def test_a_bilevel_picture_is_black_and_white(tmp_path):
+def test_a_bilevel_image_is_black_and_white(tmp_path):
     bits = noise(16, 16, 1) > 127
     loaded = load_image(save(Image.fromarray(bits), tmp_path / "x.png"), PLAIN, 16, 16)
     np.testing.assert_array_equal(loaded[:, :, 0], np.where(bits, 255, 0))
 
 
-def test_a_palette_picture_has_its_palette_s_colours(tmp_path):
+def test_a_palette_image_has_its_palette_s_colours(tmp_path):
     indices = noise(16, 16, 1) % 4
     palette = np.array([[1, 2, 3], [250, 0, 7], [9, 200, 11], [30, 40, 250]], dtype=np.uint8)
     image = Image.fromarray(indices, mode="L").convert("P")
@@ -108,7 +108,7 @@ def test_grey_with_alpha_keeps_its_grey(tmp_path):
     np.testing.assert_array_equal(loaded, np.repeat(grey[:, :, None], 3, axis=2))
 
 
-def test_a_cmyk_picture_becomes_rgb(tmp_path):
+def test_a_cmyk_image_becomes_rgb(tmp_path):
     # No ink but cyan: red is what cyan takes away. TIFF keeps the inks exactly.
     inks = np.zeros((16, 16, 4), dtype=np.uint8)
     inks[:, :, 0] = noise(16, 16, 1)
@@ -146,7 +146,7 @@ def test_exif_rotation_is_applied(tmp_path, orientation):
 
 
 def test_exif_rotation_comes_before_the_crop(tmp_path):
-    # As stored 32 rows of 16 columns; turned, the wide picture loses its left and right quarter.
+    # As stored 32 rows of 16 columns; turned, the wide image loses its left and right quarter.
     pixels = noise(32, 16)
     exif = Image.Exif()
     exif[ORIENTATION] = 6
@@ -154,20 +154,20 @@ def test_exif_rotation_comes_before_the_crop(tmp_path):
     np.testing.assert_array_equal(load_image(path, PLAIN, 16, 16), np.rot90(pixels, -1)[:, 8:24])
 
 
-def test_a_wide_picture_is_cropped_at_its_left_and_right(tmp_path):
+def test_a_wide_image_is_cropped_at_its_left_and_right(tmp_path):
     pixels = noise(16, 36)
     loaded = load_image(save(Image.fromarray(pixels), tmp_path / "x.png"), PLAIN, 16, 16)
     np.testing.assert_array_equal(loaded, pixels[:, 10:26])
 
 
-def test_a_tall_picture_is_cropped_at_its_top_and_bottom(tmp_path):
+def test_a_tall_image_is_cropped_at_its_top_and_bottom(tmp_path):
     pixels = noise(36, 16)
     loaded = load_image(save(Image.fromarray(pixels), tmp_path / "x.png"), PLAIN, 16, 16)
     np.testing.assert_array_equal(loaded, pixels[10:26])
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(16, 40), (40, 16)])
-def test_a_picture_is_resized_by_its_shorter_side_then_cropped(tmp_path, rows, columns):
+def test_an_image_is_resized_by_its_shorter_side_then_cropped(tmp_path, rows, columns):
     small = noise(rows, columns)
     doubled = small.repeat(2, axis=0).repeat(2, axis=1)
     loaded = load_image(save(Image.fromarray(doubled), tmp_path / "x.png"), BOX, 16, 16)
@@ -183,11 +183,11 @@ def test_the_crop_is_taken_from_the_covering_size(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 23), (33, 16), (100, 9), (10, 100), (639, 427)])
-def test_every_picture_ends_at_the_image_size(tmp_path, size):
+def test_every_image_ends_at_the_image_size(tmp_path, size):
     path = save(Image.new("RGB", size, (200, 100, 50)), tmp_path / "x.png")
     loaded = load_image(path, Preprocessing(resize_to_cover=(18, 37)), 16, 32)
     assert loaded.shape == (16, 32, 3)
-    assert (loaded == (200, 100, 50)).all()  # no border of another colour
+    assert (loaded == (200, 100, 50)).all()  # no values of another colour
 
 
 @pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos", "box"])
@@ -204,7 +204,7 @@ def test_a_fourfold_enlargement_is_allowed(tmp_path):
     assert load_image(path, PLAIN, 16, 16).shape == (16, 16, 3)
 
 
-def test_a_picture_that_is_too_small_is_refused(tmp_path):
+def test_an_image_that_is_too_small_is_refused(tmp_path):
     path = save(Image.new("RGB", (3, 40)), tmp_path / "x.png")
     assert "3x40 pixels are too few" in refusal(path)
 
@@ -215,14 +215,14 @@ def test_a_missing_file_is_refused(tmp_path):
 
 def test_a_text_file_named_png_is_refused(tmp_path):
     path = tmp_path / "x.png"
-    path.write_text("I am no picture\n")
-    assert "not a picture" in refusal(path)
+    path.write_text("I am no image\n")
+    assert "not an image" in refusal(path)
 
 
 def test_an_empty_file_is_refused(tmp_path):
     path = tmp_path / "x.png"
     path.write_bytes(b"")
-    assert "not a picture" in refusal(path)
+    assert "not an image" in refusal(path)
 
 
 def test_a_folder_named_png_is_refused(tmp_path):
@@ -232,7 +232,7 @@ def test_a_folder_named_png_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif", ".gif"])
-def test_a_picture_cut_in_its_middle_is_refused(tmp_path, suffix):
+def test_an_image_cut_in_its_middle_is_refused(tmp_path, suffix):
     path = save(Image.fromarray(noise(64, 64)), tmp_path / f"x{suffix}")
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
@@ -241,13 +241,13 @@ def test_a_picture_cut_in_its_middle_is_refused(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("length", [2, 10, 30, 60])
-def test_a_picture_cut_in_its_header_is_refused(tmp_path, suffix, length):
+def test_an_image_cut_in_its_header_is_refused(tmp_path, suffix, length):
     path = save(Image.fromarray(noise(64, 64)), tmp_path / f"x{suffix}")
     path.write_bytes(path.read_bytes()[:length])
     refusal(path)
 
 
-def test_a_picture_with_damaged_pixels_is_refused(tmp_path):
+def test_an_image_with_damaged_pixels_is_refused(tmp_path):
     path = save(Image.fromarray(noise(64, 64)), tmp_path / "x.png")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -261,7 +261,7 @@ def test_a_decompression_bomb_is_refused(tmp_path):
     assert "pixels" in refusal(path)
 
 
-def test_a_picture_above_a_hundred_million_pixels_is_refused_with_its_size(tmp_path):
+def test_an_image_above_a_hundred_million_pixels_is_refused_with_its_size(tmp_path):
     path = tmp_path / "x.png"
     path.write_bytes(png_header(10_001, 10_000))
     assert "claims 10001x10000 pixels" in refusal(path)
@@ -272,7 +272,7 @@ def test_floating_point_pixels_are_refused(tmp_path):
     assert "floating-point" in refusal(path)
 
 
-def test_several_pictures_become_one_batch_in_order(tmp_path):
+def test_several_images_become_one_batch_in_order(tmp_path):
     pixels = [noise(16, 16, seed=number) for number in range(3)]
     paths = [save(Image.fromarray(array), tmp_path / f"{number}.png") for number, array in enumerate(pixels)]
     np.testing.assert_array_equal(load_images(paths[::-1], PLAIN, 16, 16), np.stack(pixels[::-1]))
@@ -320,7 +320,7 @@ def test_a_folder_without_subfolders_has_no_labels(tmp_path):
     assert [item.label for item in list_images(tmp_path, ("dog", "cat"))] == [None, None]
 
 
-def test_pictures_in_a_deeper_folder_form_a_group(tmp_path):
+def test_images_in_a_deeper_folder_form_a_group(tmp_path):
     put(tmp_path, "cat/north/a.png", "cat/north/b.png", "cat/south/c.png")
     groups = [item.group for item in list_images(tmp_path, ("cat",))]
     assert groups[0] == groups[1] != groups[2]
@@ -331,29 +331,29 @@ def test_regions_of_one_name_in_two_classes_are_two_groups(tmp_path):
     assert len({item.group for item in list_images(tmp_path, ())}) == 2
 
 
-def test_pictures_directly_in_a_class_folder_are_groups_of_their_own(tmp_path):
+def test_images_directly_in_a_class_folder_are_groups_of_their_own(tmp_path):
     put(tmp_path, "cat/a.png", "cat/b.png", "dog/a.png")
     assert len({item.group for item in list_images(tmp_path, ())}) == 3
 
 
-def test_a_deeper_picture_is_labelled_by_its_first_folder(tmp_path):
+def test_a_deeper_image_is_labelled_by_its_first_folder(tmp_path):
     put(tmp_path, "cat/north/a.png", "dog/north/a.png")
     assert [item.label for item in list_images(tmp_path, ("dog", "cat"))] == [1, 0]
 
 
-def test_pictures_are_sorted_by_path(tmp_path):
+def test_images_are_sorted_by_path(tmp_path):
     put(tmp_path, "c.png", "a.png", "b.png")
     assert [item.path.name for item in list_images(tmp_path, ())] == ["a.png", "b.png", "c.png"]
 
 
-def test_only_pictures_are_listed_whatever_the_case_of_their_suffix(tmp_path):
+def test_only_images_are_listed_whatever_the_case_of_their_suffix(tmp_path):
     put(tmp_path, "a.PNG", "b.txt", "c.JPeG", "d")
     assert [item.path.name for item in list_images(tmp_path, ())] == ["a.PNG", "c.JPeG"]
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path):
     put(tmp_path, "notes.txt")
-    with pytest.raises(ImageError, match="no pictures in it") as caught:
+    with pytest.raises(ImageError, match="no images in it") as caught:
         list_images(tmp_path, ())
     assert str(tmp_path) in str(caught.value)
 
@@ -380,7 +380,7 @@ def test_a_wrongly_typed_exif_tag_is_an_image_error(tmp_path):
         open_rgb(path)
 
 
-def test_a_very_thin_picture_is_refused_before_it_is_enlarged(tmp_path):
+def test_a_very_thin_image_is_refused_before_it_is_enlarged(tmp_path):
     path = tmp_path / "thin.png"
     Image.new("L", (3_000_000, 30)).save(path)
     with pytest.raises(ImageError, match="too thin"):
@@ -390,15 +390,15 @@ def test_a_very_thin_picture_is_refused_before_it_is_enlarged(tmp_path):
 @pytest.mark.parametrize(
     ("form", "mode"), [("EPS", "RGB"), ("PPM", "RGB"), ("PCX", "RGB"), ("ICO", "RGB"), ("TGA", "RGB")]
 )
-def test_a_picture_of_another_format_is_refused_whatever_it_is_called(tmp_path, form, mode, monkeypatch):
+def test_an_image_of_another_format_is_refused_whatever_it_is_called(tmp_path, form, mode, monkeypatch):
     monkeypatch.setenv("PATH", "")  # no Ghostscript: the refusal is ours
     path = tmp_path / "x.png"
     Image.new(mode, (64, 64), "red").save(path, format=form)
-    assert "not a picture (JPEG, PNG, WebP, BMP, TIFF or GIF)" in refusal(path)
+    assert "not an image (JPEG, PNG, WebP, BMP, TIFF or GIF)" in refusal(path)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
-def test_a_picture_of_these_formats_is_read_whatever_it_is_called(tmp_path, form):
+def test_an_image_of_these_formats_is_read_whatever_it_is_called(tmp_path, form):
     path = tmp_path / "x.dat"
     Image.new("RGB", (16, 16), "red").save(path, format=form)
     assert load_image(path, PLAIN, 16, 16).shape == (16, 16, 3)

@@ -7,8 +7,8 @@ import pytest
 from ccr_deploy.bundle.accuracy import PrecisionAccuracy
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.engines.verdict import (
-    Candidate,
     CandidateTiming,
+    PrecisionCandidate,
     Verdict,
     fastest_within_budget,
     without_speedup,
@@ -32,15 +32,15 @@ def accuracy(loss: float | None, same: int = 90) -> PrecisionAccuracy:
     )
 
 
-def candidate(precision: str, ms: float, low: float = 1.5, record=None) -> Candidate:
+def candidate(precision: str, ms: float, low: float = 1.5, record=None) -> PrecisionCandidate:
     timing = CandidateTiming(latency_ms_p50=ms, speedup=10 / ms, speedup_interval=Interval(low, low + 1))
-    return Candidate(precision=precision, timing=timing, accuracy=record)
+    return PrecisionCandidate(precision=precision, timing=timing, accuracy=record)
 
 
 FP32 = candidate("fp32", 10, 1)
 
 
-def verdict(*candidates: Candidate, budget: float = 1) -> Verdict:
+def verdict(*candidates: PrecisionCandidate, budget: float = 1) -> Verdict:
     return Verdict(
         precision="int8", accuracy_budget_points=budget, high_precision=(), candidates=(FP32, *candidates)
     )
@@ -100,5 +100,5 @@ def test_an_unreliable_timing_leaves_a_latency_and_no_speed_up() -> None:
     assert left.timing == CandidateTiming(latency_ms_p50=5, speedup=None, speedup_interval=None)
     assert left.accuracy == accuracy(0.5)
     assert not left.is_faster
-    untimed = Candidate(precision="int8", timing=None, accuracy=None)
+    untimed = PrecisionCandidate(precision="int8", timing=None, accuracy=None)
     assert without_speedup(untimed) == untimed

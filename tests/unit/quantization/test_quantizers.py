@@ -41,18 +41,18 @@ def layer(name: str, share: float, flipped: float | None = None, changed: float 
     return LayerSensitivity(stage, name, share, flipped, changed)
 
 
-def test_the_most_harmful_layer_comes_first_and_the_encoder_before_the_classifier() -> None:
+def test_the_most_sensitive_layer_comes_first_and_the_encoder_before_the_classifier() -> None:
     order = ranked([layer("c", 1, changed=9), layer("a", 0.5, 0.1), layer("b", 0.5, 0.3)])
     assert [entry.layer for entry in order] == ["b", "a", "c"]
 
 
-def test_much_harm_for_little_work_is_left_in_high_precision() -> None:
+def test_a_sensitive_layer_with_little_work_is_left_in_high_precision() -> None:
     small, large = layer("stem", 0.05, 0.3), layer("cell2/input_conv", 0.95, 0.3)
     assert proposal([small, large]) == ("stem",)
-    assert proposal([layer("stem", 0.15, 0.3), large]) == ()  # half of the harm for 15 % of the work
+    assert proposal([layer("stem", 0.15, 0.3), large]) == ()  # half of the sensitivity for 15 % of the work
 
 
-def test_negligible_harm_is_no_reason() -> None:
+def test_a_negligible_cost_is_no_reason() -> None:
     assert proposal([layer("stem", 0.001, 0.05), layer("rest", 0.999, 0.0)]) == ()
     assert proposal([layer("conv1", 0.01, changed=0.9), layer("layer4", 0.99, changed=0)]) == ()
     assert proposal([layer("conv1", 0.01, changed=3), layer("layer4", 0.99, changed=0)]) == ("conv1",)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from ccr_deploy.bundle.accuracy import PrecisionAccuracy
 from ccr_deploy.bundle.manifest import CalibrationRecord, FileRecord
 from ccr_deploy.core.metrics import Interval
-from ccr_deploy.engines.verdict import Candidate, CandidateTiming, RefusedPrecision, Verdict
+from ccr_deploy.engines.verdict import CandidateTiming, PrecisionCandidate, RefusedPrecision, Verdict
 from ccr_deploy.quantization.sensitivity import LayerSensitivity
 from ccr_deploy.quantization.table import Disagreement
 from ccr_deploy.reporting.precision_tables import (
@@ -40,19 +40,19 @@ UNLABELLED = replace(
         ("top1_percent", "top1_interval_percent", "top1_loss_points", "top1_loss_interval_points")
     ),
 )
-FP32 = Candidate(
+FP32 = PrecisionCandidate(
     precision="fp32",
     timing=CandidateTiming(latency_ms_p50=20, speedup=1, speedup_interval=Interval(1, 1)),
     accuracy=None,
 )
 
 
-def candidate(low: float = 1.8, record: PrecisionAccuracy | None = INT8) -> Candidate:
+def candidate(low: float = 1.8, record: PrecisionAccuracy | None = INT8) -> PrecisionCandidate:
     timing = CandidateTiming(latency_ms_p50=10, speedup=2, speedup_interval=Interval(low, 2.2))
-    return Candidate(precision="int8", timing=timing, accuracy=record)
+    return PrecisionCandidate(precision="int8", timing=timing, accuracy=record)
 
 
-def verdict(entry: Candidate, kept: str = "int8", budget: float = 1) -> Verdict:
+def verdict(entry: PrecisionCandidate, kept: str = "int8", budget: float = 1) -> Verdict:
     return Verdict(
         precision=kept,
         accuracy_budget_points=budget,
@@ -71,7 +71,7 @@ def test_a_precisions_cost() -> None:
         "INT8", "25 (0.250 %)", "150 of 200", "190 of 200", "81.3 %", "75.0 – 87.0", "0.55", "-0.50 – 1.25",
     )  # fmt: skip
     assert table.rows[1][4:] == ("", "", "", "")
-    assert "200 pictures in 20 groups (val)" in table.note
+    assert "200 images in 20 groups (val)" in table.note
 
 
 def test_ranges_iteration_by_iteration() -> None:
@@ -135,7 +135,7 @@ def test_an_unreliable_timing_claims_no_speed() -> None:
 
 def test_what_a_precision_costs_is_said_once() -> None:
     lines = cost_lines([verdict(candidate()), verdict(candidate())])
-    cost = "0.25 % of bits flipped, 0.6 points of top-1 (-0.5 – 1.2) on 200 held-out pictures"
+    cost = "0.25 % of bits flipped, 0.6 points of top-1 (-0.5 – 1.2) on 200 held-out images"
     assert lines == [
         f"INT8 costs the chain {cost}: within the budget of 1 points",
         "layers left in high precision: stem",

@@ -95,10 +95,10 @@ VERIFICATION = VerificationReport(
 )
 
 
-def timing(subject: str, competitor: str, p50: float, speedup: float, *, is_target: bool) -> Timing:
+def timing(subject: str, candidate: str, p50: float, speedup: float, *, is_target: bool) -> Timing:
     return Timing(
         subject=subject,
-        competitor=competitor,
+        candidate=candidate,
         is_target=is_target,
         backend_version="1.20.0",
         runs=100,
@@ -215,7 +215,7 @@ def test_a_nan_that_was_found_is_shown_as_one():
     assert table.rows == (("engine: classifier cosine", "0.9999", "nan", "FAIL"),)
 
 
-def test_the_benchmark_table_shows_a_row_for_every_competitor():
+def test_the_benchmark_table_shows_a_row_for_every_candidate():
     (table,) = benchmark_tables(BENCHMARK)
     assert table.rows == (
         ("encoder: PyTorch eager", "20.00", "21.00", "22.00", "50.0", "124", "1.00", "0.87 – 1.25"),
@@ -277,13 +277,13 @@ def test_the_page_says_at_its_top_that_a_run_is_unreliable():
 
 def test_markdown_has_the_warning_before_the_note():
     text = markdown("report", benchmark_tables(UNRELIABLE))
-    assert text.index("**UNRELIABLE, no speed-up is given") < text.index("12 rounds in turn")
+    assert text.index("**UNRELIABLE, no speed-up is given") < text.index("12 interleaved rounds")
 
 
 def test_the_benchmark_table_says_batch_threads_and_machine():
     (table,) = benchmark_tables(BENCHMARK)
     assert table.title == "Speed, batch 4, 2 threads"
-    assert "12 rounds" in table.note
+    assert "12 interleaved rounds" in table.note
     assert "a CPU, " in table.note
 
 

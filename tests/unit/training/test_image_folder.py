@@ -36,29 +36,29 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_evaluation_sees_what_production_sees(folder: Path) -> None:
-    pictures = ImageFolder(folder, MODEL, PREPROCESSING, augment=False)
-    assert len(pictures) == 4
-    for index, path in enumerate(pictures.paths):
-        image, label = pictures[index]
+    images = ImageFolder(folder, MODEL, PREPROCESSING, augment=False)
+    assert len(images) == 4
+    for index, path in enumerate(images.paths):
+        image, label = images[index]
         assert np.array_equal(image.numpy(), load_image(path, PREPROCESSING, 48, 48))
-        assert pictures.class_names[label] == path.parent.name
+        assert images.class_names[label] == path.parent.name
 
 
 def test_training_sees_another_crop_every_time(folder: Path) -> None:
-    pictures = ImageFolder(folder, MODEL, PREPROCESSING, augment=True)
+    images = ImageFolder(folder, MODEL, PREPROCESSING, augment=True)
     torch.manual_seed(0)
-    first, second = pictures[0][0], pictures[0][0]
+    first, second = images[0][0], images[0][0]
     assert first.shape == second.shape == (48, 48, 3)
     assert first.dtype == torch.uint8
     assert not torch.equal(first, second)
     torch.manual_seed(0)
-    assert torch.equal(first, pictures[0][0])
+    assert torch.equal(first, images[0][0])
 
 
 def test_labels_follow_the_models_class_names(folder: Path) -> None:
     names = ("unseen", "coffee", "chelsea")
-    pictures = ImageFolder(folder, MODEL, PREPROCESSING, names, augment=False)
-    assert {path.parent.name: label for path, label in zip(pictures.paths, pictures.labels, strict=True)} == {
+    images = ImageFolder(folder, MODEL, PREPROCESSING, names, augment=False)
+    assert {path.parent.name: label for path, label in zip(images.paths, images.labels, strict=True)} == {
         path.name: names.index(path.name) for path in folder.iterdir()
     }
 
@@ -70,7 +70,7 @@ def test_a_loader_makes_batches_as_the_modules_want_them(folder: Path) -> None:
     assert labels.tolist() == [0, 0, 1, 1]
 
 
-def test_a_picture_in_no_class_is_refused(folder: Path) -> None:
+def test_an_image_in_no_class_is_refused(folder: Path) -> None:
     Image.new("RGB", (64, 64)).save(folder / "stray.png")
     with pytest.raises(ImageError, match=r"stray\.png: lies in no class's folder"):
         ImageFolder(folder, MODEL, PREPROCESSING, augment=False)

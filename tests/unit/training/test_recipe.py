@@ -159,7 +159,7 @@ def test_a_lightning_checkpoint_loads_as_it_is(tmp_path: Path) -> None:
     assert torch.equal(loaded, expected)
 
 
-def test_users_pictures_train_and_evaluate_like_the_photos(tmp_path: Path) -> None:
+def test_users_images_train_and_evaluate_like_the_photos(tmp_path: Path) -> None:
     textures.write_test_images(PHOTOS, 48, tmp_path)
     arguments = (tmp_path, MODEL, RECIPE.preprocessing, NAMES)
     training = DataLoader(ImageFolder(*arguments, augment=True), batch_size=8, shuffle=True)

@@ -31,7 +31,7 @@ def tensorrt(tiny_bundle, tmp_path):
     return models(tiny_bundle, target, store)
 
 
-def borders(tensors):
+def interface(tensors):
     return [(tensor.name, DataType.Name(tensor.data_type), list(tensor.dims)) for tensor in tensors]
 
 
@@ -39,7 +39,7 @@ def test_models_come_after_those_that_they_are_made_of(onnx):
     assert list(onnx) == ["encoder", "classifier", "payload", "image_to_label", "payload_to_label"]
 
 
-def test_the_borders_are_the_bundles(onnx):
+def test_the_interface_is_the_bundles(onnx):
     image, code = ("image", "TYPE_UINT8", [32, 48, 3]), ("code", "TYPE_UINT8", [12])
     payload, logits = ("payload", "TYPE_STRING", [1]), ("logits", "TYPE_FP32", [5])
     expected = {
@@ -49,7 +49,7 @@ def test_the_borders_are_the_bundles(onnx):
         "image_to_label": (image, logits),
         "payload_to_label": (payload, logits),
     }
-    found = {name: (borders(model.input), borders(model.output)) for name, model in onnx.items()}
+    found = {name: (interface(model.input), interface(model.output)) for name, model in onnx.items()}
     assert found == {name: ([source], [result]) for name, (source, result) in expected.items()}
 
 

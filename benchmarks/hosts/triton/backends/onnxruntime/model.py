@@ -1,6 +1,6 @@
 """Triton's backend ``onnxruntime`` in Python, for a server that was built without the real one.
 
-It reads what the real one reads of a model: the graph in the version's folder, the border tensors and
+It reads what the real one reads of a model: the graph in the version's folder, the inputs and outputs and
 `intra_op_thread_count` of its configuration. Every call of `execute` is one run of the graph, of all the
 requests that Triton's dynamic batching put together.
 """
