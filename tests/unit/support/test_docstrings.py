@@ -19,58 +19,10 @@ PACKAGES = sorted(
     for folder in [ROOT / package, *(ROOT / package).iterdir()]
     if folder.is_dir() and any(folder.glob("*.py"))
 )
-NO_VERBS = set(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "these",
-        "that",
-        "those",
-        "what",
-        "who",
-        "whose",
-        "which",
-        "where",
-        "when",
-        "whether",
-        "why",
-        "how",
-        "if",
-        "as",
-        "all",
-        "any",
-        "both",
-        "each",
-        "either",
-        "every",
-        "no",
-        "none",
-        "not",
-        "nothing",
-        "one",
-        "two",
-        "three",
-        "several",
-        "some",
-        "such",
-        "it",
-        "its",
-        "they",
-        "true",
-        "false",
-        "and",
-        "or",
-        "for",
-        "from",
-        "in",
-        "into",
-        "of",
-        "on",
-        "to",
-        "with",
-    ]
+NO_VERBS = re.compile(
+    "an?|the|th(is|ese|at|ose)|who(se)?|wh(at|ich|ere|en|ether|y)|how|if|as|all|any|both|each|either|every|not?|none"
+    "|nothing|one|two|three|several|some|such|its?|they|true|false|and|or|for|from|in|into|of|on|to|with",
+    re.IGNORECASE,
 )
 """First words that are no verb; Ruff's D401 refuses verbs in another mood than the imperative."""
 MANY_PARAMETERS = 3
@@ -122,7 +74,7 @@ def functions(folder: Path) -> Iterator[tuple[str, Function]]:
 
 def begins_with_verb(docstring: str) -> bool:
     word = re.split(r"[\s,.:;]", docstring, maxsplit=1)[0]
-    return word[:1].isupper() and word.isalpha() and word.lower() not in NO_VERBS
+    return word[:1].isupper() and word.isalpha() and not NO_VERBS.fullmatch(word)
 
 
 def is_property(function: Function) -> bool:
