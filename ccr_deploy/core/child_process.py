@@ -134,7 +134,7 @@ class Owner:
         """
         return unpack(kind, self._connection.recv_bytes())
 
-    def end_with_it(self) -> None:
+    def exit_with_owner(self) -> None:
         """Ends this process as soon as its owner is gone, whatever it does then; the owner sends nothing."""
 
         def watch() -> None:

@@ -68,6 +68,6 @@ CALIBRATED: tuple[Precision, ...] = tuple(row.graph for row in PRECISIONS.values
 """The precisions of the graphs that `calibrate` makes."""
 
 
-def coarsest(precisions: Collection[EnginePrecision]) -> PrecisionRow:
+def lowest_precision(precisions: Collection[EnginePrecision]) -> PrecisionRow:
     """The row of the coarsest of some precisions."""
     return PRECISIONS[max(precisions, key=list(PRECISIONS).index)]

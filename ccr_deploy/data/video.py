@@ -32,7 +32,7 @@ class Video:
         """Whether the source is a camera, whose frames do not end."""
         return self.source.isdecimal()
 
-    def frames_read(self) -> Iterator[tuple[int, Image.Image]]:
+    def read_frames(self) -> Iterator[tuple[int, Image.Image]]:
         """The frames as RGB images, turned as the file says, with their numbers in the source, from 0.
 
         Raises:

@@ -125,7 +125,7 @@ class UnrolledNetwork(nn.Module):
     def __init__(self, cells: ConvLstmCells, iterations: int) -> None:
         super().__init__()
         self.iterations = iterations
-        self.passed_on = cells.passed_on
+        self.cell_output = cells.cell_output
         self.cell_count = 0
         for cell in cells:
             assert isinstance(cell, ConvLstmCell)
@@ -155,7 +155,7 @@ class UnrolledNetwork(nn.Module):
         """
         for index, state in enumerate(states):
             states[index] = new = self.cell(index + 1).step(t)(features, state)
-            features = self.passed_on(new)
+            features = self.cell_output(new)
         return features
 
 

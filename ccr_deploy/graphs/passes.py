@@ -25,7 +25,7 @@ class StripOriginPass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=True)
 
 
-def forget_unknown_sizes(model: ir.Model) -> None:
+def drop_unknown_sizes(model: ir.Model) -> None:
     """Drops inner shapes with symbolic sizes other than the batch.
 
     Shape inference names sizes that it does not know, and names two of them alike; ONNX Runtime then takes

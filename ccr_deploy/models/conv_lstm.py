@@ -58,7 +58,7 @@ class ConvLstmCells(nn.ModuleList):
         super().__init__(ConvLstmCell(before, after, stride) for before, after in pairwise(channels))
         self.upsampled = upsampled
 
-    def passed_on(self, state: State) -> Tensor:
+    def cell_output(self, state: State) -> Tensor:
         """What the next cell reads of a cell's new state."""
         return interpolate(state[0], scale_factor=2.0, mode="nearest") if self.upsampled else state[0]
 
@@ -68,7 +68,7 @@ class ConvLstmCells(nn.ModuleList):
         for cell, state in zip(self, states, strict=True):
             new_state = cell(x, state)
             new_states.append(new_state)
-            x = self.passed_on(new_state)
+            x = self.cell_output(new_state)
         return x, new_states
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from ccr_deploy.graphs.passes import StripOriginPass, forget_unknown_sizes, share_weights
+from ccr_deploy.graphs.passes import StripOriginPass, drop_unknown_sizes, share_weights
 from ccr_deploy.models.family import is_uint8_io
 from ccr_deploy.quantization.model_optimizer import autocast, converting
 
@@ -63,7 +63,7 @@ def cast(model: ir.Model, kept: Collection[str], feeds: Arrays | None) -> ir.Mod
             **checks,
         )
     result = ir.from_proto(converted)
-    forget_unknown_sizes(result)
+    drop_unknown_sizes(result)
     share_weights(result)
     StripOriginPass()(result)
     return result

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
-from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision, coarsest
+from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision, lowest_precision
 from ccr_deploy.errors import WrongUsageError
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class GateLimits:
             precisions: the engines'.
             bundle: which they are built from.
         """
-        column = coarsest(precisions).gates
+        column = lowest_precision(precisions).gates
         limits = {gate.name: gate.limits[column] for gate in GATES if column in gate.limits}
         return cls({name: limit(bundle) if callable(limit) else limit for name, limit in limits.items()})
 

@@ -99,7 +99,7 @@ def encode_video(encoder: Encoder, video: Video, folder: Path, batch: int) -> It
     size = contract.image_height, contract.image_width
 
     def items() -> Iterator[Item]:
-        for number, frame in video.frames_read():
+        for number, frame in video.read_frames():
             image = fit_image(frame, contract.preprocessing, *size, Path(video.source))
             yield f"{video.source}, frame {number}", folder / f"frame-{number:08}{SUFFIX}", image
 

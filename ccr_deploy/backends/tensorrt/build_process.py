@@ -38,7 +38,7 @@ _PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU \d+
 def serve(owner: Owner) -> None:
     """Builds the engine that is asked for, and says how far it is and how it ended."""
     request: BuildRequest = owner.receive(BuildRequest)
-    owner.end_with_it()
+    owner.exit_with_owner()
     log = _BuildLog()
     try:
         facts = _build(request, owner, log)

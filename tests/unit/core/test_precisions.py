@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from ccr_deploy.core.precisions import CALIBRATED, PRECISIONS, EnginePrecision, Precision, coarsest
+from ccr_deploy.core.precisions import CALIBRATED, PRECISIONS, EnginePrecision, Precision, lowest_precision
 from ccr_deploy.quantization.converters import CALIBRATED_CONVERTERS, CONVERTERS
 from tests.support.cli_runner import run
 
@@ -26,7 +26,7 @@ def test_every_graph_but_fp32_s_has_one_converter() -> None:
 def test_a_precision_is_compared_with_finer_ones() -> None:
     for row in PRECISIONS.values():
         for other in row.compared_with:
-            assert coarsest([other, row.name]) is row
+            assert lowest_precision([other, row.name]) is row
 
 
 @pytest.mark.parametrize("command", ["build-engine", "verify", "benchmark"])
@@ -37,5 +37,5 @@ def test_every_precision_is_an_option_in_the_rows_order(command: str) -> None:
 
 
 def test_the_coarsest_precision_is_the_last_row() -> None:
-    assert coarsest(["int8", "fp32"]).name == coarsest(["bf16", "int8"]).name == "int8"
-    assert coarsest(["fp16", "bf16", "fp32"]).name == "bf16"
+    assert lowest_precision(["int8", "fp32"]).name == lowest_precision(["bf16", "int8"]).name == "int8"
+    assert lowest_precision(["fp16", "bf16", "fp32"]).name == "bf16"

@@ -52,11 +52,11 @@ def clip(tmp_path: Path) -> Path:
 def test_the_frames_that_were_asked_for_come_with_their_numbers(
     every: int, frames: int | None, numbers: list[int], clip: Path
 ) -> None:
-    assert [number for number, _ in Video(str(clip), every, frames).frames_read()] == numbers
+    assert [number for number, _ in Video(str(clip), every, frames).read_frames()] == numbers
 
 
 def test_colours_are_red_green_blue(clip: Path) -> None:
-    for number, image in Video(str(clip)).frames_read():
+    for number, image in Video(str(clip)).read_frames():
         assert (image.mode, image.size) == ("RGB", (64, 48))
         np.testing.assert_allclose(np.asarray(image).mean(axis=(0, 1)), COLOURS[number], atol=12)
 
@@ -64,7 +64,7 @@ def test_colours_are_red_green_blue(clip: Path) -> None:
 def test_a_missing_video_is_an_error_that_names_it(tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="OpenCV (the extra video) is not installed")
     with pytest.raises(WrongUsageError, match=r"none\.avi: no such file"):
-        next(Video(str(tmp_path / "none.avi")).frames_read())
+        next(Video(str(tmp_path / "none.avi")).read_frames())
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", b"RIFF\x24\x00\x00\x00AVI LIST" + bytes(200)])
@@ -72,13 +72,13 @@ def test_a_file_that_is_no_video_is_an_error_that_names_it(content: bytes, tmp_p
     pytest.importorskip("cv2", reason="OpenCV (the extra video) is not installed")
     (tmp_path / "clip.avi").write_bytes(content)
     with pytest.raises(ImageError, match=r"clip\.avi: (not a video|no frame)"):
-        list(Video(str(tmp_path / "clip.avi")).frames_read())
+        list(Video(str(tmp_path / "clip.avi")).read_frames())
 
 
 def test_a_camera_that_is_not_there_is_an_error() -> None:
     pytest.importorskip("cv2", reason="OpenCV (the extra video) is not installed")
     with pytest.raises(ImageError, match="99: no such camera"):
-        next(Video("99").frames_read())
+        next(Video("99").read_frames())
 
 
 def test_without_opencv_the_extra_is_named_and_nothing_else_is_printed(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_without_opencv_the_extra_is_named_and_nothing_else_is_printed(tmp_path:
         "from ccr_deploy.errors import MissingExtraError\n"
         "from ccr_deploy.data.video import Video\n"
         "try:\n"
-        "    next(Video('0').frames_read())\n"
+        "    next(Video('0').read_frames())\n"
         "except MissingExtraError as error:\n"
         "    print(error)\n"
     )
