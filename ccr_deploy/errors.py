@@ -1,4 +1,4 @@
-"""What can go wrong, as typed exceptions whose message is one line a person can act on."""
+"""Exceptions of this package. Each message is one line that says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -6,78 +6,78 @@ from typing import ClassVar
 
 
 class CcrDeployError(Exception):
-    """Something broke: a damaged file, a missing package, a folder that cannot be written.
+    """Base class: a damaged file, a missing package, a folder that cannot be written.
 
-    The message says what happened, to which file, and what to do. `exit_status` is what a command
-    that stops on this error returns to the shell.
+    The message names the file and what to do next. `exit_status` is the exit status of a command that fails
+    with this error.
     """
 
     exit_status: ClassVar[int] = 3
 
 
 class WrongUsageError(CcrDeployError):
-    """What was asked for does not exist or does not fit: an unknown target, a missing file, T = 0."""
+    """Wrong or inconsistent arguments: an unknown target, a missing file, T = 0."""
 
     exit_status: ClassVar[int] = 2
 
 
 class CheckpointError(CcrDeployError):
-    """A checkpoint that cannot be read or does not fit its configuration."""
+    """A checkpoint cannot be read or does not fit its configuration."""
 
 
 class BundleError(CcrDeployError):
-    """A bundle that is missing, damaged, of another schema version or not writable."""
+    """A bundle is damaged, has another schema version, or cannot be written."""
 
 
 class ImageError(CcrDeployError):
-    """A file that is no image, an image that is too small or too large, or a folder without images."""
+    """A file is not an image, an image is too small or too large, or a folder has no images."""
 
 
 class PayloadError(CcrDeployError):
-    """Bytes that are no payload, are damaged, or speak another contract's language."""
+    """Bytes are not a payload, are damaged, or have another contract."""
 
 
 class TargetError(WrongUsageError):
-    """A target that does not exist or whose TOML is wrong."""
+    """A target does not exist, or its TOML file is invalid."""
 
 
 class CalibrationError(CcrDeployError):
-    """Ranges that cannot be found or used: images that fail, a table that does not fit its graph."""
+    """Calibration failed, or a calibration table does not fit its graph."""
 
 
 class PrecisionError(CcrDeployError):
-    """A graph that cannot be converted to a lower precision."""
+    """A graph cannot be converted to a lower precision."""
 
 
 class EngineError(CcrDeployError):
-    """An engine that cannot be built, does not match its sidecar or cannot be run here."""
+    """An engine cannot be built, does not match its sidecar, or cannot run on this machine."""
 
 
 class MachineBusyError(CcrDeployError):
-    """A benchmark that was to be run on an idle machine alone, and was not."""
+    """A benchmark required an idle machine, but other processes were running."""
 
     exit_status: ClassVar[int] = 1
 
 
 class RepositoryError(CcrDeployError):
-    """A model repository that is damaged or cannot be written."""
+    """A model repository is damaged or cannot be written."""
 
 
 class ServingError(CcrDeployError):
-    """A server that cannot be started."""
+    """A server cannot be started."""
 
 
 class MissingExtraError(CcrDeployError):
-    """An optional package that a command needs is not installed."""
+    """An optional package is not installed."""
 
     def __init__(self, package: str, extra: str | tuple[str, ...], purpose: str, elsewhere: str = "") -> None:
-        """Name what is missing and what brings it.
+        """Write the message, with the command that installs the package.
 
         Args:
-            package: what failed to import.
-            extra: the extra that brings it, or several of which each does.
-            purpose: what needs the package.
-            elsewhere: where the package comes from on machines where the extra is not what brings it.
+            package: the package that could not be imported.
+            extra: the extra that installs it, or several alternatives.
+            purpose: the feature that needs the package, as the subject of the message.
+            elsewhere: appended to the message: how to get the package on machines without such an extra.
         """
         extras = (extra,) if isinstance(extra, str) else extra
         super().__init__(
@@ -87,5 +87,5 @@ class MissingExtraError(CcrDeployError):
 
 
 def pip_install(*extras: str) -> str:
-    """Return the command that installs one of the extras."""
+    """Return the command that installs one of several alternative extras."""
     return "pip install " + " or ".join(f"'ccr-deploy[{extra}]'" for extra in extras)

@@ -1,1 +1,1 @@
-"""What every part uses: records, files, child processes, the machine, metrics."""
+"""Shared basics: records, atomic files, child processes, processor and GPU discovery, metrics."""

@@ -1,6 +1,7 @@
-"""Files and folders that appear whole or not at all, in folders that one command at a time writes to.
+"""Atomic writes of files and folders, and locks that let one command at a time write to a folder.
 
-What takes milliseconds to import is imported by what writes, since a product only reads.
+`tempfile` and `shutil` are imported by the functions that need them: importing them takes milliseconds, and a
+product that uses `ccr_deploy.runtime` only reads.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` to write to, and renames it to `path` at the end.
+    """Yield a temporary path beside `path` to write to, and rename it to `path` at the end.
 
-    On an error, or Ctrl-C, the temporary file is removed and what was at `path` stays. A killed
-    process leaves only a `.tmp` file, never half a `path`.
+    On an error or Ctrl-C the temporary file is removed and the old content of `path` stays. A killed process
+    leaves at most a `.tmp` file, never a partial `path`.
     """
     import tempfile
 
@@ -33,7 +34,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         flush(temporary)
-        temporary.chmod(0o644)
+        temporary.chmod(0o644)  # mkstemp creates the file for its owner alone
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -41,12 +42,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `path` to fill, and puts it in the place of `path` at the end.
+    """Yield an empty folder beside `path` to fill, and replace `path` with it at the end.
 
-    On an error, or Ctrl-C, the new folder is removed and what was at `path` stays. A killed process leaves
-    the old folder or the new one whole, or, if it was killed between two renames, none at `path` and the
-    old one beside it, in a folder that ends in `.tmp`: the next call puts it back, and clears what others
-    have left.
+    On an error or Ctrl-C the new folder is removed and the old one stays at `path`. After a killed process,
+    `path` is the complete old folder or the complete new one. The exception: if the process was killed
+    between the two renames, `path` is missing, and the old folder is beside it in a folder whose name ends in
+    `.tmp`. The next call moves it back, and removes the temporary folders of killed processes.
     """
 
     def put_back(abandoned: Path) -> None:
@@ -58,6 +59,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         new.mkdir()
         yield new
         flush(new)
+        # A rename cannot replace a folder that has content, so the old one is moved away first.
         if path.exists():
             path.replace(old)
         try:
@@ -72,21 +74,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def working_folder(
     parent: Path, prefix: str, suffix: str, put_back: Callable[[Path], None]
 ) -> Iterator[Path]:
-    """Yields a new folder to work in, locked meanwhile; those that nobody has locked any more are cleared.
+    """Yield a new locked folder to work in, and remove the abandoned folders of earlier processes.
 
-    A lock ends with its process, however that ends, and holds between containers that share a volume.
+    A folder is abandoned if its lock is free: the kernel releases a lock when the process exits. Locks also
+    work between containers that share a volume.
 
     Args:
-        parent: where it is made.
-        prefix: what its name begins with.
-        suffix: what its name ends with.
-        put_back: called with a folder that is about to be cleared, to take out what belongs elsewhere.
+        parent: the folder to create it in.
+        prefix: the first part of its name.
+        suffix: the last part of its name.
+        put_back: called with each abandoned folder before it is removed, to move content that must be kept.
     """
     import shutil
     import tempfile
 
     with ExitStack() as stack:
-        with folder_lock(parent):  # or a folder could be cleared before its owner has locked it
+        with folder_lock(parent):  # or a folder could be removed before its owner has locked it
             for abandoned in parent.glob(f"{glob.escape(prefix)}*{suffix}"):
                 with suppress(OSError), folder_lock(abandoned, wait=False):
                     put_back(abandoned)
@@ -98,7 +101,7 @@ def working_folder(
 
 
 def flush(path: Path) -> None:
-    """Make sure that a file, or every file below a folder, is on the disk before a rename makes it count."""
+    """Flush a file, or every file below a folder, to the disk; done before the rename that publishes it."""
     for file in filter(Path.is_file, (path, *path.rglob("*"))):
         with file.open("rb") as written:
             os.fsync(written.fileno())
@@ -106,10 +109,15 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path, error: type[CcrDeployError], what: str = "") -> Iterator[None]:
-    """Say which file or folder could not be written, and with `what` what it was for (``"the report "``).
+    """Turn an OSError in the body into a project error that names the file or folder.
+
+    Args:
+        path: the file or folder that is written, for the message.
+        error: the exception to raise.
+        what: what is written, with a trailing space (``"the report "``); empty if the path says enough.
 
     Raises:
-        error: the operating system refused something; the message names `path` and says why.
+        error: if the body raises OSError; the message contains the path and the reason.
     """
     try:
         yield
@@ -118,18 +126,18 @@ def writing(path: Path, error: type[CcrDeployError], what: str = "") -> Iterator
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces `path` by `content` in one step."""
+    """Replace the content of `path` in one step."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
 def folder_lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Holds the lock of a folder; a process that ends, however it does, gives it free.
+    """Hold an exclusive lock on a folder. Released when the process exits.
 
     Raises:
-        BlockingIOError: another holder has it, and nobody wants to wait.
-        OSError: the folder is not there, or cannot be opened.
+        BlockingIOError: if another process holds the lock and `wait` is false.
+        OSError: if the folder does not exist or cannot be opened.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -141,14 +149,14 @@ def folder_lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
 
 @contextmanager
 def locked_folder(folder: Path, error: type[CcrDeployError]) -> Iterator[None]:
-    """Keeps other commands from writing to a folder.
+    """Lock a folder against other commands that write to it.
 
     Raises:
-        error: another command is writing to it.
+        error: if another command is writing to it.
     """
     with ExitStack() as stack:
         try:
             stack.enter_context(folder_lock(folder, wait=False))
         except BlockingIOError:
-            raise error(f"{folder}: another command is writing to it: wait for it to end") from None
+            raise error(f"{folder}: another command is writing to it: wait until it ends") from None
         yield

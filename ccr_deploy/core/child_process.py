@@ -1,4 +1,4 @@
-"""A Python module in a process of its own, which is talked to over a pipe and never outlives its owner."""
+"""Run a Python module in a child process that exchanges messages with its owner over a pipe."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 class ProcessEndedError(CcrDeployError):
-    """A process ended before it answered; the message says how."""
+    """A child process exited before it answered; the message contains its exit status or signal."""
 
 
 class ChildProcess:
-    """``python -m MODULE DESCRIPTOR``, at the other end of a pipe. A context manager.
+    """A process ``python -m MODULE DESCRIPTOR`` at the other end of a pipe. A context manager.
 
-    Not multiprocessing's own processes: they import the caller's main module, and what that imports would
-    count as the child's memory. In a session of its own, Ctrl-C is the owner's to handle: leaving the context
-    closes the pipe, and ends the child where that does not.
+    `multiprocessing.Process` is not used because it imports the caller's main module, and the memory of those
+    imports would be measured as the child's. The child runs in its own session, so that Ctrl-C reaches only
+    the owner. Leaving the context closes the pipe, and kills the child if it does not exit then.
     """
 
     def __init__(
@@ -44,16 +44,20 @@ class ChildProcess:
         log: Path | None = None,
         patience_seconds: float = 5,
     ) -> None:
-        """Starts `module`; what it prints goes to the file `log`, where one is given.
+        """Start the child process.
 
-        `environment` is added to this process's own. At the end of the context the child has
-        `patience_seconds` to notice that the pipe was closed.
+        Args:
+            module: the module to run.
+            environment: variables to add to those of this process.
+            log: file for the child's stdout and stderr; None inherits them.
+            patience_seconds: how long the child may take to exit after the pipe is closed, before it is
+                killed.
         """
         self._patience_seconds = patience_seconds
         self._connection, remote = Pipe()
         command = [sys.executable, "-m", module, str(remote.fileno())]
         with ExitStack() as stack:
-            stack.callback(remote.close)
+            stack.callback(remote.close)  # the child has its own copy; ours would hide that it exited
             output = stack.enter_context(log.open("wb")) if log else None
             self._process = subprocess.Popen(
                 command,
@@ -76,10 +80,10 @@ class ChildProcess:
             self._process.wait()
 
     def send(self, message: object) -> None:
-        """Sends a message as `ccr_deploy.core.messages` packs it.
+        """Send a message, packed by `ccr_deploy.core.messages`.
 
         Raises:
-            ProcessEndedError: nobody is there to read it.
+            ProcessEndedError: if the child has exited or closed the pipe.
         """
         try:
             self._connection.send_bytes(pack(message))
@@ -87,16 +91,16 @@ class ChildProcess:
             raise self._ended() from None
 
     def receive(self, kind: Any, seconds: float | None = None) -> Any:  # noqa: ANN401 -- of any kind
-        """What the child sends next, of the type `kind`, waited for at most `seconds`.
+        """Return the child's next message, of the type `kind`.
 
         Raises:
-            ProcessEndedError: the child ended instead.
-            TimeoutError: it sent nothing in time.
+            ProcessEndedError: if the child exits instead.
+            TimeoutError: if no message arrives within `seconds`; None waits without limit.
         """
         try:
             answered = self._connection.poll(seconds)
             message = self._connection.recv_bytes() if answered else b""
-        except (EOFError, OSError):  # an OSError of no special kind if it ended within a message
+        except (EOFError, OSError):  # a plain OSError if the child exits within a message
             raise self._ended() from None
         if not answered:
             raise TimeoutError
@@ -108,45 +112,52 @@ class ChildProcess:
         except subprocess.TimeoutExpired:
             return ProcessEndedError("its process closed the pipe")
         if status < 0:
-            return ProcessEndedError(f"its process was ended by {signal.Signals(-status).name}")
-        return ProcessEndedError(f"its process ended (exit status {status})")
+            return ProcessEndedError(f"its process was killed by {signal.Signals(-status).name}")
+        return ProcessEndedError(f"its process exited with status {status}")
 
 
 class Owner:
-    """The owner of this process, in a module that `ChildProcess` started."""
+    """The child's end of the pipe: the connection to the process that started it as a `ChildProcess`."""
 
     def __init__(self) -> None:
         self._connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
 
     def send(self, message: object) -> None:
-        """Sends a message as `ccr_deploy.core.messages` packs it.
+        """Send a message, packed by `ccr_deploy.core.messages`.
 
         Raises:
-            OSError: the owner is gone.
+            OSError: if the owner has exited or closed the pipe.
         """
         self._connection.send_bytes(pack(message))
 
     def receive(self, kind: Any) -> Any:  # noqa: ANN401 -- of any kind
-        """What the owner sends next, of the type `kind`.
+        """Return the owner's next message, of the type `kind`.
 
         Raises:
-            EOFError, OSError: the owner is gone.
+            EOFError, OSError: if the owner has exited or closed the pipe.
         """
         return unpack(kind, self._connection.recv_bytes())
 
     def exit_with_owner(self) -> None:
-        """Ends this process as soon as its owner is gone, whatever it does then; the owner sends nothing."""
+        """Exit this process as soon as its owner exits or closes the pipe, even in the middle of its work.
+
+        The owner must send nothing after this call: a thread waits for the end of the pipe.
+        """
 
         def watch() -> None:
             with suppress(EOFError, OSError):
                 self._connection.recv_bytes()
-            os._exit(1)
+            os._exit(1)  # sys.exit would end only this thread
 
         threading.Thread(target=watch, daemon=True).start()
 
 
 def peak_memory_mib() -> float:
-    """This process's own peak; getrusage's, on Linux, is at least that of the process it was forked from."""
+    """Return this process's peak resident memory in MiB.
+
+    getrusage is only the fallback: on Linux its value is at least that of the process this one was forked
+    from.
+    """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:

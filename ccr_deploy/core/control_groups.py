@@ -1,4 +1,4 @@
-"""What a control group, in a container its own, allows this process: processor time and memory."""
+"""Limits that a Linux control group (cgroup), such as a container's, sets on processor time and memory."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 _UNLIMITED_BYTES = 2**60
-"""Version 1 says "no limit" by the largest multiple of a page that fits 63 bits."""
+"""Cgroup v1 reports "no limit" as the largest multiple of the page size that fits 63 bits."""
 
 
 def quota_cores(root: Path = ROOT) -> int | None:
-    """Return the cores that the quota of processor time amounts to, rounded up; None if there is no quota.
+    """Return the processor quota in cores, rounded up; None if there is no quota.
 
-    Version 2 writes microseconds of the quota, or ``max``, and of the period that it is for into one file,
-    version 1 into a file each, with -1 for no quota.
+    Cgroup v2 has quota and period, in microseconds, in one file; the quota is ``max`` if there is none.
+    Cgroup v1 has one file for each; the quota is -1 if there is none.
     """
     quota_1, period_1 = _words(root / "cpu" / "cpu.cfs_quota_us"), _words(root / "cpu" / "cpu.cfs_period_us")
     words = _words(root / "cpu.max") or quota_1 + period_1
@@ -24,7 +24,7 @@ def quota_cores(root: Path = ROOT) -> int | None:
 
 
 def memory_limit(root: Path = ROOT) -> int | None:
-    """Return the most memory in bytes; None if there is no limit."""
+    """Return the memory limit in bytes; None if there is no limit."""
     words = _words(root / "memory.max") or _words(root / "memory" / "memory.limit_in_bytes")
     if len(words) != 1 or not words[0].isdigit():
         return None
@@ -33,9 +33,9 @@ def memory_limit(root: Path = ROOT) -> int | None:
 
 
 def memory_in_use(status: Path = Path("/proc/self/status")) -> int:
-    """Return the bytes of this process that the kernel cannot take back, as it can those of mapped files.
+    """Return this process's anonymous memory in bytes; 0 if the system does not report it.
 
-    0 if the system does not tell, as others than Linux.
+    Pages of mapped files do not count: the kernel can reclaim them.
     """
     words = _words(status)
     return int(words[words.index("RssAnon:") + 1]) * 1024 if "RssAnon:" in words else 0

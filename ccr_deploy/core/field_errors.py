@@ -1,4 +1,4 @@
-"""What is wrong with a record: the field, what was expected there, and what was found."""
+"""Validation errors of records: which field, what was expected, what was found."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _THE_KEY = "(key)"
 
 
 class FieldError(ValueError):
-    """A field is missing, unknown or wrong; the message begins with its name."""
+    """A field is missing, unknown or has a wrong value; the message begins with its name."""
 
     def __init__(self, field: _Path, problem: str) -> None:
         self.field = field
@@ -32,28 +32,29 @@ class FieldError(ValueError):
         super().__init__(f"field {name}: {problem}" if field else problem)
 
 
-def explained(
+def field_error(
     kind: Any,  # noqa: ANN401
     content: object,
     error: msgspec.ValidationError,
     read: Callable[[Any, object], object],
 ) -> FieldError:
-    """Return msgspec's failure with the field, what was expected and what was found.
+    """Make a `FieldError` with field, expected and found value from a msgspec error.
 
     Args:
-        kind: the type that was asked for.
-        content: what is not of that type.
-        error: what msgspec said of it.
-        read: how it was read; called again to find which of a dictionary's entries is wrong.
+        kind: the type that was expected.
+        content: the content that does not have this type.
+        error: msgspec's error.
+        read: the function that reads content as a type; called again to find which entry of a dictionary is
+            wrong, since msgspec does not name the key.
     """
-    if _holds_backtick(content):  # which msgspec's messages use as quotes
+    if _holds_backtick(content):  # msgspec quotes names with backticks, so its message cannot be parsed
         return FieldError((), "a field or an entry has a name with a backtick")
     message = str(error)
     where = re.search(_WHERE, message)
     problem = message[: where.start()] if where else message
     steps = tuple(name or number for name, number in re.findall(_STEP, where["path"] if where else ""))
     path = _with_keys(content, steps, lambda changed: _failure(kind, changed, read) == message)
-    if isinstance(error.__cause__, FieldError):  # of a record inside that was found by name
+    if isinstance(error.__cause__, FieldError):  # raised by a nested record's `from_builtins`
         return FieldError((*path, *error.__cause__.field), error.__cause__.problem)
     if isinstance(error.__cause__, ValueError):
         return FieldError(path, str(error.__cause__))
@@ -61,7 +62,7 @@ def explained(
         what = "there is no such field" if named[1] == "contains unknown" else "missing"
         return FieldError((*path, named[2]), what)
     found = _at(content, path)
-    if problem.startswith("Invalid "):  # of a Literal, or of a tag
+    if problem.startswith("Invalid "):  # a wrong value of a Literal, or a wrong tag
         is_key = where is not None and where["key"] is not None
         choices = _choices(kind, (*path, _THE_KEY) if is_key else path)
         if is_key and isinstance(found, dict):
@@ -72,9 +73,9 @@ def explained(
 
 
 def _with_keys(content: object, steps: _Path, fails_alike: Callable[[object], bool]) -> _Path:
-    """Put keys in the place of ``[...]``: those whose entries alone make reading fail in the same way.
+    """Replace each ``[...]`` in a path by the key of an entry that causes the same error when read alone.
 
-    The entries are halved until one is left, since reading thousands of them one by one would take minutes.
+    The entry is found by bisection: reading thousands of entries one by one would take minutes.
     """
     if _ANY_KEY not in steps:
         return steps
@@ -105,7 +106,7 @@ def _failure(kind: Any, content: object, read: Callable[[Any, object], object]) 
 
 
 def _replaced(content: Any, path: _Path, value: object) -> object:  # noqa: ANN401
-    """Return a copy of some content with another value at a path."""
+    """Return a copy of `content` with another value at `path`."""
     if not path:
         return value
     first, *rest = path
@@ -122,7 +123,7 @@ def _at(content: Any, path: _Path) -> Any:  # noqa: ANN401
 
 
 def _choices(kind: Any, path: _Path) -> list[str]:  # noqa: ANN401
-    """Return the choices of the `Literal` at a path."""
+    """Return the values that the `Literal` at a path allows."""
     kinds = [inspect.type_info(kind)]
     for step in path:
         kinds = [inner for outer in kinds for inner in _inner(outer, step)]
@@ -131,7 +132,7 @@ def _choices(kind: Any, path: _Path) -> list[str]:  # noqa: ANN401
 
 
 def _inner(kind: inspect.Type, step: str) -> Iterator[inspect.Type]:
-    """Yield the types of what is inside a type: one field, or the items of a collection."""
+    """Yield the types of one field of a record, or of the items of a collection."""
     for found in _alternatives(kind):
         if isinstance(found, inspect.StructType) and found.tag_field == step:
             yield inspect.LiteralType((found.tag,))
@@ -151,18 +152,18 @@ def _alternatives(kind: inspect.Type) -> tuple[inspect.Type, ...]:
     return kind.types if isinstance(kind, inspect.UnionType) else (kind,)
 
 
-def not_finite(content: object) -> FieldError | None:
-    """Return what is wrong with the first number that is NaN or infinite; None if all are finite."""
-    path = next(_not_finite(content, ()), None)
+def find_non_finite(content: object) -> FieldError | None:
+    """Return the error for the first number that is NaN or infinite; None if all are finite."""
+    path = next(_non_finite(content, ()), None)
     return None if path is None else FieldError(path, f"expected a finite number, found {_at(content, path)}")
 
 
-def _not_finite(content: object, path: _Path) -> Iterator[_Path]:
+def _non_finite(content: object, path: _Path) -> Iterator[_Path]:
     if isinstance(content, float) and not math.isfinite(content):
         yield path
     elif isinstance(content, dict | list):
         for key, value in content.items() if isinstance(content, dict) else enumerate(content):
-            yield from _not_finite(value, (*path, str(key)))
+            yield from _non_finite(value, (*path, str(key)))
 
 
 def _shown(value: object) -> str:

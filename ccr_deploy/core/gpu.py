@@ -1,4 +1,4 @@
-"""This machine's GPU, as CUDA describes it: the first that ``CUDA_VISIBLE_DEVICES`` lets it see."""
+"""The GPU of this machine: the first one that CUDA reports, subject to ``CUDA_VISIBLE_DEVICES``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ccr_deploy.errors import EngineError, MissingExtraError
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU: its name, compute capability (``"9.0"``) and memory, and its driver's version."""
+    """A GPU: name, compute capability (``"9.0"``), memory in MiB and driver version."""
 
     name: str
     compute_capability: str
@@ -24,47 +24,48 @@ class Gpu:
 
 
 def cuda_runtime() -> Any:  # noqa: ANN401 -- the library has no types
-    """CUDA's runtime calls.
+    """Import the bindings of the CUDA runtime.
 
     Raises:
-        MissingExtraError: cuda-python is not installed.
-        EngineError: likewise, and the driver is too old for every extra that brings it.
+        MissingExtraError: if cuda-python is not installed.
+        EngineError: if it is not installed and the driver is too old for every extra that installs it.
     """
     try:
         from cuda.bindings import runtime
     except ImportError:
         extras = extras_here()
         if not extras.names:
-            raise EngineError(f"there is no GPU here that can be used: {extras.reason}") from None
+            raise EngineError(f"no usable GPU found: {extras.reason}") from None
         raise MissingExtraError("cuda-python", extras.names, "using a GPU") from None
     return runtime
 
 
 @cache
 def find_gpu() -> Gpu:
-    """This machine's GPU.
+    """Return this machine's GPU.
 
     Raises:
-        EngineError: there is none, or its driver does not answer or is too old.
-        MissingExtraError: there is a driver, but cuda-python is not installed.
+        EngineError: if there is none, or its driver does not respond or is too old.
+        MissingExtraError: if there is a driver, but cuda-python is not installed.
     """
     driver = find_driver()
     if driver is None:
-        raise EngineError("there is no GPU here: no NVIDIA driver is installed")
+        raise EngineError("no GPU found: no NVIDIA driver is installed")
     if driver.cuda is None:
         raise EngineError(
-            f"there is no GPU here that CUDA can use: the driver {driver} is loaded, but its library "
-            "libcuda.so.1 was not found (docker run --gpus all brings it into a container)"
+            f"no GPU found that CUDA can use: the driver {driver} is loaded, but its library libcuda.so.1 is "
+            "missing (start a container with docker run --gpus all)"
         )
     runtime = cuda_runtime()
     status, count = runtime.cudaGetDeviceCount()
     if status == runtime.cudaError_t.cudaErrorInsufficientDriver:
         raise EngineError(
-            f"the cuda-python that is installed wants a later driver than {driver}: {extras_here().advice}"
+            f"the installed cuda-python needs a newer driver than {driver}: {extras_here().advice}"
         )
     if status != runtime.cudaError_t.cudaSuccess or not count:
-        raise EngineError(f"there is no GPU here that CUDA can use ({status.name}, {count or 0} found)")
+        raise EngineError(f"no GPU found that CUDA can use ({status.name}, {count or 0} devices)")
     properties = checked(runtime.cudaGetDeviceProperties(0))
+    # The name may come as bytes, padded with NUL.
     name = properties.name.decode() if isinstance(properties.name, bytes) else str(properties.name)
     return Gpu(
         name=name.rstrip("\0"),
@@ -75,10 +76,10 @@ def find_gpu() -> Gpu:
 
 
 def checked(answer: tuple[Any, ...]) -> Any:  # noqa: ANN401
-    """What a CUDA call returned behind its status: nothing, a value, or several.
+    """Return the values of a CUDA call without its status: one value, or a tuple of none or several.
 
     Raises:
-        EngineError: the call failed.
+        EngineError: if the call failed.
     """
     status, *values = answer
     if status.value:

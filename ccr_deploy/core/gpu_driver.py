@@ -1,6 +1,6 @@
-"""The NVIDIA driver of this machine, and which extras with NVIDIA's libraries it takes.
+"""The NVIDIA driver of this machine, and the extras that it supports.
 
-Nothing of NVIDIA's needs to be installed for that: it is what tells a user what to install.
+Works without any NVIDIA package installed: its result is the advice which extra to install.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from ccr_deploy.errors import pip_install
 
 CUDA_13 = (13, 0), 580
 CUDA_12 = (12, 2), 535
-"""What the wheels for a CUDA need: a driver that serves this CUDA, which is the driver of this version."""
+"""What wheels for CUDA 13 and 12 need: the CUDA version that the driver supports, and its first release.
+
+From the release notes of the CUDA toolkit.
+"""
 
 
 @dataclass(frozen=True)
 class GpuDriver:
-    """A driver: its version (``"580.65.06"``) and the newest CUDA that it serves (``(13, 0)``), where known.
+    """An NVIDIA driver: its version (``"580.65.06"``) and the newest CUDA that it supports (``(13, 0)``).
 
-    `is_jetson` tells that the machine is a Jetson, whose JetPack brings driver, CUDA and TensorRT together.
+    Either is None if it is unknown. `is_jetson` is true on a Jetson, where JetPack provides driver, CUDA and
+    TensorRT together.
     """
 
     version: str | None
@@ -37,17 +41,17 @@ class GpuDriver:
             return f"{self.version} ({cuda})"
         return self.version or cuda or "of unknown version"
 
-    def serves(self, wheels: tuple[tuple[int, int], int]) -> bool:
-        """Whether wheels for a CUDA run, `CUDA_13` or `CUDA_12`."""
+    def supports(self, wheels: tuple[tuple[int, int], int]) -> bool:
+        """Return whether the driver runs wheels for a CUDA version, `CUDA_13` or `CUDA_12`."""
         cuda, version = wheels
-        if self.cuda:  # a compatibility package serves a newer CUDA than the driver's version tells
+        if self.cuda:  # a compatibility package supports a newer CUDA than the driver's version implies
             return self.cuda >= cuda
         return version_numbers(self.version or "")[:1] >= (version,)
 
 
 @dataclass(frozen=True)
 class GpuExtras:
-    """The extras that bring TensorRT and ONNX Runtime's CUDA provider, None if none fits, and why these."""
+    """The extras for TensorRT and ONNX Runtime's CUDA provider, each None if none fits, and the reason."""
 
     tensorrt: str | None
     onnxruntime: str | None
@@ -55,46 +59,46 @@ class GpuExtras:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those that fit."""
+        """The names of the extras that fit."""
         return tuple(name for name in (self.tensorrt, self.onnxruntime) if name)
 
     @property
     def advice(self) -> str:
-        """What to do to use the GPU: ``"pip install 'ccr-deploy[tensorrt]' or 'ccr-deploy[cuda]'"``."""
+        """The command that installs the extras, or the reason why none fits."""
         return pip_install(*self.names) if self.names else self.reason
 
 
 def gpu_extras(driver: GpuDriver, python: tuple[int, int], machine: str) -> GpuExtras:
-    """Return the extras that a machine takes.
+    """Choose the extras that fit a machine.
 
     Args:
         driver: its NVIDIA driver.
-        python: Python's version, ``(3, 12)``: ONNX Runtime for CUDA 13 needs 3.11.
-        machine: the processor's architecture, ``"x86_64"`` or ``"aarch64"``, for which ONNX Runtime has no
-            wheels for CUDA 12.
+        python: Python's version, such as ``(3, 12)``: ONNX Runtime for CUDA 13 needs 3.11.
+        machine: the processor's architecture, ``"x86_64"`` or ``"aarch64"``; ONNX Runtime has no wheels for
+            CUDA 12 on aarch64.
     """
     if driver.is_jetson:
-        return GpuExtras("tensorrt-system", None, "a Jetson: its JetPack brings TensorRT")
+        return GpuExtras("tensorrt-system", None, "a Jetson: JetPack provides TensorRT")
     cuda12 = None if machine == "aarch64" else "cuda12"
-    if driver.serves(CUDA_13):
+    if driver.supports(CUDA_13):
         onnxruntime = "cuda" if python >= (3, 11) else cuda12
-        return GpuExtras("tensorrt", onnxruntime, f"the driver {driver} takes wheels for CUDA 13")
-    if driver.serves(CUDA_12):
-        update = f"those for CUDA 13 need driver {CUDA_13[1]} or later"
-        return GpuExtras("tensorrt-cu12", cuda12, f"the driver {driver} takes wheels for CUDA 12; {update}")
+        return GpuExtras("tensorrt", onnxruntime, f"the driver {driver} supports CUDA 13")
+    if driver.supports(CUDA_12):
+        reason = f"the driver {driver} supports CUDA 12; CUDA 13 needs driver {CUDA_13[1]} or later"
+        return GpuExtras("tensorrt-cu12", cuda12, reason)
     return GpuExtras(None, None, f"the driver {driver} is older than {CUDA_12[1]}: update it")
 
 
 @cache
 def find_driver() -> GpuDriver | None:
-    """Return this machine's driver, None if it has none."""
-    return read_driver(Path("/"), _served_cuda())
+    """Return this machine's driver; None if it has none."""
+    return read_driver(Path("/"), _supported_cuda())
 
 
 def read_driver(root: Path, cuda: tuple[int, int] | None) -> GpuDriver | None:
-    """Return the driver of the machine whose file system begins at `root`, None if it has none.
+    """Read the driver's version from the file system that begins at `root`; None if there is no driver.
 
-    `cuda` is the newest CUDA that the driver's library serves, None if there is no library.
+    `cuda` is the newest CUDA version that the driver's library supports; None if there is no library.
     """
     version = _text(root / "sys/module/nvidia/version")
     is_jetson = (root / "etc/nv_tegra_release").exists() or "Jetson" in _text(root / "proc/device-tree/model")
@@ -102,13 +106,13 @@ def read_driver(root: Path, cuda: tuple[int, int] | None) -> GpuDriver | None:
 
 
 def extras_here() -> GpuExtras:
-    """Return the extras that this machine takes; without a driver, those that the newest would take."""
+    """Return the extras that fit this machine; without a driver, those for the newest one."""
     driver = find_driver() or GpuDriver(None, CUDA_13[0])
     return gpu_extras(driver, sys.version_info[:2], platform.machine())
 
 
-def _served_cuda() -> tuple[int, int] | None:
-    """Return the newest CUDA that the driver's own library serves; asking starts nothing on a GPU."""
+def _supported_cuda() -> tuple[int, int] | None:
+    """Return the newest CUDA version that the driver's library supports; does not initialise the GPU."""
     number = ctypes.c_int()
     try:
         status = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number))

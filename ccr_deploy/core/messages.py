@@ -1,4 +1,4 @@
-"""Messages between processes: records as MessagePack."""
+"""Messages between processes: records encoded as MessagePack."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import msgspec
 
 
 def pack(message: object) -> bytes:
-    """Return the bytes of a record, or of anything else that `unpack` is told the type of."""
+    """Encode a record, or another value whose type the receiver passes to `unpack`."""
     return msgspec.msgpack.encode(message, enc_hook=_path_to_bytes)
 
 
-def unpack(kind: Any, content: bytes) -> Any:  # noqa: ANN401 -- a union is no type to a type checker
-    """Return what `pack` was given; `kind` is its type, or a union of records that are tagged."""
+def unpack(kind: Any, content: bytes) -> Any:  # noqa: ANN401 -- a union is not a `type` for mypy
+    """Decode a message; `kind` is its type, or a union of tagged records."""
     return msgspec.msgpack.decode(content, type=kind, dec_hook=_by_kind)
 
 
 def _path_to_bytes(value: object) -> bytes:
     if isinstance(value, Path):
-        return os.fsencode(value)  # not every name of a file is a text
+        return os.fsencode(value)  # a file name need not be valid Unicode
     raise NotImplementedError(f"no way to send {value!r}")
 
 

@@ -1,4 +1,4 @@
-"""Parity and accuracy in numbers. NumPy alone."""
+"""Metrics of parity and accuracy, and their confidence intervals. Needs only NumPy."""
 
 from __future__ import annotations
 
@@ -27,12 +27,16 @@ class Interval(Record, frozen=True):
 
 
 def flipped_bits(packed: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Which bits of two packed codes ``uint8 [N, bytes]`` differ: ``bool [N, 8 * bytes]``."""
+    """Compare packed codes ``uint8 [N, bytes]``: ``bool [N, 8 * bytes]``, true for each bit that differs."""
     return np.unpackbits(packed ^ other, axis=1).astype(bool)
 
 
 def cosine_similarities(logits: Floats, other: Floats) -> Floats:
-    """The cosine between each two rows of ``[N, classes]``: ``[N]``; 1 where both are zero."""
+    """Compute the cosine similarity of the rows of two arrays ``[N, classes]``: ``float64 [N]``.
+
+    Equal rows have similarity 1, also if both are zero.
+    """
+    # In float64: the squares of large float16 logits overflow.
     one, two = logits.astype(np.float64), other.astype(np.float64)
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
     same = (logits == other).all(axis=1)
@@ -40,22 +44,37 @@ def cosine_similarities(logits: Floats, other: Floats) -> Floats:
 
 
 def top_k_hits(logits: Floats, labels: npt.NDArray[np.integer], k: int) -> npt.NDArray[np.bool_]:
-    """Whether each label is among the `k` largest logits ``[N, classes]``: ``bool [N]``."""
+    """Return whether each label is among the `k` largest logits.
+
+    Args:
+        logits: ``float [N, classes]``.
+        labels: ``int [N]``, each from 0 to classes - 1.
+        k: how many of the largest logits count.
+
+    Returns:
+        ``bool [N]``. Of equal logits the one of the lower class counts as larger.
+    """
     return (np.argsort(-logits, axis=1, kind="stable")[:, :k] == labels[:, None]).any(axis=1)
 
 
 def softmax(logits: Floats) -> Floats:
-    """Probabilities ``[N, classes]`` of logits ``[N, classes]``."""
+    """Return the probabilities ``[N, classes]`` of logits ``[N, classes]``."""
+    # Subtracting the maximum changes no probability and keeps the exponential from overflowing.
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
 def grouped_bootstrap_interval(values: npt.ArrayLike, groups: Sequence[str], seed: int = 0) -> Interval:
-    """The 95 % interval of the mean of `values` ``[N]``, by resampling whole groups.
+    """Compute the 95 % confidence interval of a mean by resampling whole groups (cluster bootstrap).
 
-    Values of one group resemble each other (crops of one region), so that resampling them one by one
-    would claim too narrow an interval: the cluster bootstrap, Davison and Hinkley, "Bootstrap Methods
-    and their Application", 1997, section 3.8. Percentile method, 2,000 resamples.
+    Values of one group are correlated (crops of one region, frames of one video); resampling them one by one
+    would give too narrow an interval. Davison and Hinkley, "Bootstrap Methods and their Application", 1997,
+    section 3.8; percentile method, 2,000 resamples.
+
+    Args:
+        values: ``float [N]``.
+        groups: the group of each value, by name.
+        seed: seed of the resampling; the same seed gives the same interval.
     """
     numbers = np.asarray(values, dtype=np.float64)
     _, membership = np.unique(np.asarray(groups), return_inverse=True)
@@ -66,6 +85,6 @@ def grouped_bootstrap_interval(values: npt.ArrayLike, groups: Sequence[str], see
 
 
 def percentile_interval(samples: Floats) -> Interval:
-    """The central 95 % of bootstrap samples."""
+    """Return the central 95 % of bootstrap samples ``float [samples]``."""
     low, high = np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(low), float(high))

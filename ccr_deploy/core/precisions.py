@@ -1,7 +1,7 @@
-"""The precisions that graphs and engines have: a row each, from the finest to the coarsest.
+"""The precisions of graphs and engines: one row each, from the highest to the lowest.
 
-A precision is added by its row here, by its converter in `ccr_deploy.quantization.converters`, and in the
-backends that compute in it. Options, orders, reports and the columns of the gates are made from the rows.
+To add a precision, add a row here, a converter in `ccr_deploy.quantization.converters`, and support in the
+backends that have it. Options, orders, reports and the columns of the gates are derived from the rows.
 """
 
 from __future__ import annotations
@@ -13,24 +13,28 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 Precision = Literal["fp32", "fp16", "int8"]
-"""How a graph computes."""
+"""The precision of a graph."""
 
 EnginePrecision = Literal["fp32", "fp16", "bf16", "int8"]
-"""How an engine computes. BF16 has no graph of its own: a backend that has it runs the FP32 graph so."""
+"""The precision of an engine. BF16 has no graph: a backend that supports it runs the FP32 graph in BF16."""
 
 Rounding = Literal["fp16", "bf16"]
-"""To what an emulation rounds, in FP32, what a graph computes in FP16."""
+"""The type that an emulation in FP32 rounds to after each operator that the graph computes in FP16."""
 
 
 @dataclass(frozen=True)
 class PrecisionRow:
-    """What holds for one precision, whatever the backend.
+    """Properties of one precision that hold for every backend.
 
-    An engine is built from the bundle's graph of the precision `graph`; `is_calibrated` tells whether that is
-    made from a calibration table. On a CPU, which computes FP16 in FP32, an engine is emulated by the graph
-    `emulated_graph` with `rounding`, or as it is. Its gates have the limits of the precision `gates`.
-    `compared_with` are the precisions that it must be faster than: the first that the machine has
-    instructions for, else FP32.
+    Attributes:
+        name: the precision of the engine.
+        graph: the precision of the bundle's graph that the engine is built from.
+        emulated_graph: the precision of the graph that emulates the engine on a CPU, which has no FP16
+        arithmetic. gates: the precision whose gate limits apply. rounding: the type that the emulation rounds
+        to; None runs `emulated_graph` as it is. compared_with: precisions that the engine must be faster
+        than: the first one that the machine has
+            instructions for counts, FP32 if there is none.
+        is_calibrated: whether the graph is made from a calibration table.
     """
 
     name: EnginePrecision
@@ -43,7 +47,7 @@ class PrecisionRow:
 
     @property
     def label(self) -> str:
-        """The name for people."""
+        """The name as shown in tables and messages, such as ``FP16``."""
         return self.name.upper()
 
 
@@ -62,12 +66,12 @@ _ROWS = (
     ),
 )
 PRECISIONS: Mapping[EnginePrecision, PrecisionRow] = {row.name: row for row in _ROWS}
-"""From the finest to the coarsest."""
+"""All precisions, from the highest to the lowest."""
 
 CALIBRATED: tuple[Precision, ...] = tuple(row.graph for row in PRECISIONS.values() if row.is_calibrated)
-"""The precisions of the graphs that `calibrate` makes."""
+"""The precisions whose graphs the command `calibrate` makes."""
 
 
 def lowest_precision(precisions: Collection[EnginePrecision]) -> PrecisionRow:
-    """The row of the coarsest of some precisions."""
+    """Return the row of the lowest of several precisions."""
     return PRECISIONS[max(precisions, key=list(PRECISIONS).index)]

@@ -1,4 +1,4 @@
-"""Texts from files and names of files, as a terminal may show them."""
+"""Make text from files, and file names, safe to print on a terminal."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _SUSPECT = re.compile(r"[^ -~]")
 
 
 def printable(text: str) -> str:
-    r"""Return `text` on one line, every control, format or invalid character as its escape (``\x1b``).
+    r"""Replace control, format and invalid characters by their escapes (``\x1b``), so that text is one line.
 
-    So no name can move the cursor, turn the direction of writing, or pass for a line of its own.
+    Otherwise a file name could move the cursor, reverse the text direction, or look like a separate message.
     """
     return _SUSPECT.sub(_escaped, text)
 
 
 def reason_of(error: Exception) -> str:
-    """Return what a library's error says, on one line and not too much of it, for a message in brackets."""
+    """Return a library's error message on one line, cut to 300 characters, for use in our messages."""
     return " ".join(str(error).split())[:300]
 
 

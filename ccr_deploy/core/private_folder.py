@@ -1,4 +1,4 @@
-"""Folders whose content is believed, or run: nobody else may own them or write to them."""
+"""Folders with trusted content, such as engines: no other user may own them or write to them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHARED_VARIABLE = "CCR_DEPLOY_SHARED_ENGINES"
-"""Set to 1 where a volume's owner and mode are given from outside, as in a Kubernetes pod."""
+"""Disables the check if set to 1: for volumes whose owner and mode are set from outside, as in Kubernetes."""
 
 
 def make_private_folder(folder: Path) -> None:
-    """Create a folder for its owner alone, and those above it as usual; one that is there is checked.
+    """Create a folder with mode 0700, and its parents with the default mode; check it if it exists.
 
     Raises:
-        EngineError: another user owns it or may write to it.
-        OSError: it cannot be created.
+        EngineError: if another user owns the folder or can write to it.
+        OSError: if the folder cannot be created.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=stat.S_IRWXU, exist_ok=True)
@@ -28,7 +28,7 @@ def make_private_folder(folder: Path) -> None:
 
 
 def check_private_folder(folder: Path) -> None:
-    """Raise an EngineError if another user owns a folder or may write to it; one that is missing is fine."""
+    """Raise EngineError if another user owns a folder or can write to it; a missing folder passes."""
     if os.environ.get(SHARED_VARIABLE) == "1":
         return
     try:
@@ -37,24 +37,22 @@ def check_private_folder(folder: Path) -> None:
         return
     if problem := sharing_problem(found.st_uid, found.st_mode, os.geteuid()):
         raise EngineError(
-            f"{folder}: {problem}, and engines are code: run chmod go-w on a store of yours, choose another "
-            f"with --engines, or, on a volume that only your own containers mount, set {SHARED_VARIABLE}=1"
+            f"{folder}: {problem}, but engines can run code: if the folder is yours, run chmod go-w on it; "
+            f"otherwise choose another with --engines, or, if only your containers mount it, set "
+            f"{SHARED_VARIABLE}=1"
         )
 
 
 def sharing_problem(owner: int, mode: int, user: int) -> str | None:
-    """Tell why a user should not believe what is in a folder.
+    """Return the reason why a user cannot trust a folder's content; None if no other user can write to it.
 
     Args:
-        owner: the user id of the folder's owner.
-        mode: its mode, as ``os.stat`` gives it.
-        user: the user id of whoever asks.
-
-    Returns:
-        None if nobody but the user and root may write to it.
+        owner: user id of the folder's owner.
+        mode: the folder's mode, as in ``os.stat``.
+        user: user id of the current process.
     """
     if owner != user:
-        return f"user {owner} owns it, and you are user {user}"
+        return f"owned by user {owner}, but you are user {user}"
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"other users may write to it (mode {stat.S_IMODE(mode):04o})"
+        return f"writable by other users (mode {stat.S_IMODE(mode):04o})"
     return None

@@ -1,4 +1,4 @@
-"""This machine's CPU: its name and its instruction sets, as Linux tells them."""
+"""The CPU of this machine: its name and instruction sets, as Linux reports them."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ _INSTRUCTION_SETS = {
     "sve": "SVE",
     "sve2": "SVE2",
 }
-"""Linux's names, of x86 and of Arm, for those that inference libraries choose kernels by."""
+"""The CPU flags (x86 and Arm) that inference libraries select kernels by, and their usual names."""
 
 
 def processor_name() -> str:
-    """The CPU's model name with its architecture."""
+    """Return the CPU's model name and architecture."""
     name = parse_name(_cpuinfo()) or platform.processor() or "unknown CPU"
     return f"{name} ({platform.machine()})"
 
 
 def processor_device() -> str:
-    """What a CPU's engine is bound to: the name and the instruction sets.
+    """Return the CPU's name and instruction sets: the device that a CPU engine is built for.
 
-    The name alone is not enough: clouds call several generations "Intel(R) Xeon(R) Processor".
+    The name alone is not enough: clouds show several generations as "Intel(R) Xeon(R) Processor".
     """
     found = " ".join(instruction_sets(processor_flags())) or "unknown instruction sets"
     return f"{processor_name()}, {found}"
 
 
 def processor_flags() -> frozenset[str]:
-    """This CPU's flags; empty if Linux does not tell them."""
+    """Return this CPU's flags; empty if Linux does not report them."""
     return parse_flags(_cpuinfo())
 
 
 def parse_name(cpuinfo: Collection[str]) -> str | None:
     """Read the first processor's name from the lines of ``/proc/cpuinfo``; None if there is none.
 
-    Most Arm processors have no model name there, but numbers of who made them and of what they are.
+    Most Arm processors have no model name there, but the numbers of their implementer and part.
     """
     first: dict[str, str] = {}
     for line in cpuinfo:
@@ -65,7 +65,7 @@ def parse_name(cpuinfo: Collection[str]) -> str | None:
 
 
 def parse_flags(cpuinfo: Collection[str]) -> frozenset[str]:
-    """Read the first processor's flags, of an x86 or an Arm, from the lines of ``/proc/cpuinfo``."""
+    """Read the first processor's flags from the lines of ``/proc/cpuinfo``, in the format of x86 or Arm."""
     for line in cpuinfo:
         name, _, values = line.partition(":")
         if name.strip() in {"flags", "Features"}:
@@ -74,7 +74,7 @@ def parse_flags(cpuinfo: Collection[str]) -> frozenset[str]:
 
 
 def instruction_sets(flags: Collection[str]) -> tuple[str, ...]:
-    """Name the instruction sets among a processor's flags that inference libraries choose kernels by."""
+    """Return the names of the instruction sets, among a processor's flags, that matter for inference."""
     return tuple(name for flag, name in _INSTRUCTION_SETS.items() if flag in flags)
 
 

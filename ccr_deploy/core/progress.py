@@ -1,4 +1,4 @@
-"""Progress as events: a stage tells what it does, whoever called it decides what to show."""
+"""Progress events: a stage reports what it does, and its caller decides how to show it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """Where a stage's progress goes."""
+    """Receiver of a stage's progress events."""
 
     def task(self, description: str, total: int) -> AbstractContextManager[Advance]:
-        """Opens a task of `total` units; the function it yields says how many more are done."""
+        """Start a task of `total` units; call the yielded function with the number of units just done."""
         ...
 
 
@@ -25,7 +25,7 @@ class SilentProgress:
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
-        """A task that nobody watches."""
+        """Ignore the task's progress."""
         yield lambda _: None
 
 

@@ -1,16 +1,19 @@
-"""Records: what this project writes to files or sends between processes, and reads back with care.
+"""Records: typed data that is written to files or sent between processes, and validated when read.
 
-A record is a frozen `msgspec.Struct` without unknown fields. msgspec leaves some things to its user, all of
-which are seen to here and nowhere else:
+A record is a frozen `msgspec.Struct` that refuses unknown fields. This module handles msgspec's limits, so
+that no other module has to:
 
-* NaN and infinity would be written as ``null``: they are refused, or written as they are where a record may
-  hold them.
-* Its messages omit the value that was found, a dictionary's key and a `Literal`'s choices: they are added.
-* Constructors check nothing: a record whose own code could make it wrong checks itself in ``__post_init__``,
-  which runs on reading too.
-* The name of a tag cannot be a field's too: a record's options say ``backend``, and the record does not.
-* A union of records must be known in full where it is declared. A field whose kinds are found by name has a
-  marker class as its type, with a class method ``from_builtins`` that finds the kind and reads it.
+* msgspec writes NaN and infinity as ``null``. They are refused here, or written as NaN and Infinity if the
+  caller allows it.
+* Its error messages omit the value that was found, the key in a dictionary and the values that a `Literal`
+  allows. They are added here.
+* Constructors validate nothing. A record that code could construct with wrong values checks itself in
+  ``__post_init__``, which also runs when it is read.
+* A tag cannot have the name of a field: the options of a target have the tag ``backend``, and the target
+  itself
+  has no such field.
+* A union must list all its records where it is declared. A field whose type depends on a name in the content
+  has a marker class as its type; the marker's class method ``from_builtins`` finds the type and reads it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ccr_deploy.core.field_errors import FieldError, explained, not_finite
+from ccr_deploy.core.field_errors import FieldError, field_error, find_non_finite
 from ccr_deploy.core.untrusted import check_plain, parse_json, read_bytes
 
 if TYPE_CHECKING:
@@ -30,44 +33,49 @@ if TYPE_CHECKING:
     from ccr_deploy.errors import CcrDeployError
 
 MAX_TOML_BYTES = 16 << 10
-"""Ten times the largest that is shipped; what `tomllib` takes for a dotted key grows with its square."""
+"""Ten times the largest shipped file. The time that `tomllib` needs for a dotted key grows quadratically."""
 
 _Kind = TypeVar("_Kind")
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a file that this project writes or reads."""
+    """Base class of all data that this project writes and reads; refuses unknown fields."""
 
 
 def convert(kind: type[_Kind], content: object, *, nan: bool = False) -> _Kind:
-    """Read a record, or anything else that has a type, from what JSON or TOML held.
+    """Convert parsed JSON or TOML to a record or another type, and validate it.
 
     Args:
-        kind: the type.
-        content: dictionaries, lists, texts and numbers.
+        kind: the type to convert to.
+        content: dictionaries, lists, strings and numbers.
         nan: whether numbers may be NaN or infinite.
 
     Raises:
-        FieldError: a field is missing, unknown or wrong.
+        FieldError: if a field is missing, unknown or has a wrong value.
     """
-    if not nan and (found := not_finite(content)):
+    if not nan and (found := find_non_finite(content)):
         raise found
     try:
         return _converted(kind, content)
     except msgspec.ValidationError as error:
-        raise explained(kind, content, error, _converted) from error
+        raise field_error(kind, content, error, _converted) from error
 
 
-def to_builtins(record: object) -> Any:  # noqa: ANN401 -- dictionaries, lists, texts and numbers
-    """Return a record as JSON has it."""
+def to_builtins(record: object) -> Any:  # noqa: ANN401 -- dictionaries, lists, strings and numbers
+    """Convert a record to dictionaries, lists, strings and numbers."""
     return msgspec.to_builtins(record, enc_hook=_plain)
 
 
 def to_json(record: object, *, indent: int | None = 2, nan: bool = False) -> str:
-    """Return a record as JSON text; without `indent` in its shortest form.
+    """Return a record as JSON text.
+
+    Args:
+        record: the record to write.
+        indent: spaces for each level; None writes the shortest form, on one line.
+        nan: whether numbers may be NaN or infinite.
 
     Raises:
-        ValueError: it holds NaN or infinity, and `nan` does not allow it.
+        ValueError: if a number is NaN or infinite and `nan` is false.
     """
     separators = (",", ":") if indent is None else None
     content = to_builtins(record)
@@ -75,9 +83,9 @@ def to_json(record: object, *, indent: int | None = 2, nan: bool = False) -> str
 
 
 def canonical_json(content: object) -> bytes:
-    """Return a record, or what JSON has, in the one form that hashes are taken of.
+    """Return a record or JSON content in the canonical form that hashes are computed from.
 
-    The keys are sorted, there is no white space, and all characters are ASCII.
+    Keys are sorted, there is no white space, and all characters are ASCII.
     """
     text = json.dumps(to_builtins(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode()
@@ -93,19 +101,19 @@ def parse_versioned_json(
     remedy: str,
     nan: bool = False,
 ) -> _Kind:
-    """Read the record in a JSON text that states its ``schema_version``.
+    """Read a record from JSON text with a ``schema_version``.
 
     Args:
         kind: the record's class.
-        text: the whole text, UTF-8.
-        path: where the text came from, for messages.
-        version: the only schema version that is read.
-        error: what is raised.
-        remedy: what to do if the text is of no use, for messages.
+        text: the whole text, in UTF-8.
+        path: the file that the text came from, for messages.
+        version: the only supported schema version.
+        error: the exception to raise.
+        remedy: what the user can do if the text cannot be used, for messages.
         nan: whether numbers may be NaN or infinite.
 
     Raises:
-        error: it is not JSON, of another schema version, or has a missing, unknown or wrong field.
+        error: if it is not JSON, has another schema version, or a field is missing, unknown or wrong.
     """
     try:
         content = parse_json(text)
@@ -121,10 +129,15 @@ def parse_versioned_json(
 
 
 def read_toml(kind: type[_Kind], path: Path, *, error: type[CcrDeployError]) -> _Kind:
-    """Read the settings in a TOML file.
+    """Read a record from a TOML file.
+
+    Args:
+        kind: the record's class.
+        path: the file.
+        error: the exception to raise.
 
     Raises:
-        error: there is no such file, it is no TOML, or has a missing, unknown or wrong field.
+        error: if the file does not exist, is not TOML, or a field is missing, unknown or wrong.
     """
     if sys.version_info >= (3, 11):
         import tomllib
@@ -146,7 +159,7 @@ def read_toml(kind: type[_Kind], path: Path, *, error: type[CcrDeployError]) -> 
 
 
 def _plain(value: object) -> object:
-    """Return a library's own kind of text or number as Python's: torch's version, NumPy's floats."""
+    """Convert a library's subclass of str, int or float (torch's version, NumPy's floats) to Python's own."""
     for kind in (str, int, float):
         if isinstance(value, kind):
             return kind(value)
@@ -158,7 +171,7 @@ def _converted(kind: type[_Kind], content: object) -> _Kind:
 
 
 def _by_name(marker: Any, content: object) -> Any:  # noqa: ANN401
-    """Read a field whose kinds are found by name, or one of an abstract type that NumPy or Python has."""
+    """Read a field whose type is a marker class, by the marker's class method ``from_builtins``."""
     if hasattr(marker, "from_builtins"):
         return marker.from_builtins(content)
     raise NotImplementedError(f"no way to read {marker}")

@@ -1,24 +1,26 @@
-"""The stages that a model is deployed as, and the orders in which an encoder is unrolled."""
+"""The stages of a deployed model, and the unroll schedules of an encoder."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
 Stage = Literal["encoder", "classifier", "baseline"]
-"""What an engine is built of; the baseline is a whole chain in one."""
+"""The parts that engines are built from; the baseline is a whole chain in one engine."""
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 ChainStage = Literal["encoder", "classifier"]
-"""The two engines from an image to its label; the stages that are quantized and served."""
+"""The two stages from an image to its label: those that are quantized and served."""
 CHAIN_STAGES: tuple[ChainStage, ...] = get_args(ChainStage)
 
 Schedule = Literal["iteration-major", "layer-major", "plain"]
-"""The order in which the T iterations become graph nodes; `ccr_deploy.export.unroll` has the classes."""
+"""The order in which the T iterations become graph nodes, implemented in `ccr_deploy.export.unroll`."""
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 
 DEFAULT_SCHEDULE: Schedule = "iteration-major"
-"""What targets take unless they say otherwise, and what calibration names tensors by."""
+"""The schedule of targets that name none, and the one that calibration runs on."""
 NAIVE_SCHEDULE: Schedule = "plain"
-"""What repeats in every iteration what no iteration changes: the measure of what the others save."""
+"""The schedule without hoisting: it repeats in every iteration what does not depend on the iteration.
+
+A benchmark against it shows what the other schedules save."""
 EXPORTED_SCHEDULES: tuple[Schedule, ...] = (DEFAULT_SCHEDULE, "layer-major")
-"""What a bundle gets unless it is asked for others."""
+"""The schedules that `export` writes by default."""

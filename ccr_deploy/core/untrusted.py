@@ -1,7 +1,7 @@
-"""Files that may be hostile: opened if they are regular, read up to a limit, parsed up to a depth.
+"""Read untrusted files: only regular files are opened, with limits on size, depth and number of values.
 
-By the standard library alone: a product reads its bundle and its engines' sidecars through it. It raises
-`OSError`, whose ``strerror`` says what is wrong, or `ValueError`; callers name the file and the remedy.
+Uses only the standard library, since products read bundles and sidecars with it. Functions raise `OSError`,
+whose ``strerror`` contains the reason, or `ValueError`; the caller adds the file's name and what to do.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ if TYPE_CHECKING:
     from ccr_deploy.errors import CcrDeployError
 
 MAX_BYTES = 16 << 20
-"""The largest record: a manifest with 20,000 class names takes half a megabyte."""
+"""The limit for a JSON file; a manifest with 20,000 class names takes half a megabyte."""
 
 MAX_DEPTH = 32
 MAX_VALUES = 2_000_000
 _INT64 = range(-(1 << 63), 1 << 63)
+"""The integers that msgspec can hold and write."""
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read its bytes; never wait for a FIFO, never touch a device.
+    """Open a regular file for reading; does not block on a FIFO and does not open devices.
 
     Raises:
-        OSError: it cannot be opened, or is not a regular file.
+        OSError: if the file cannot be opened or is not a regular file.
     """
-    _check_regular(os.stat(path), path)  # noqa: PTH116 -- opening some devices does something already
+    _check_regular(os.stat(path), path)  # noqa: PTH116 -- checked first: opening some devices has side effects
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _check_regular(os.fstat(descriptor), path)  # it may have been replaced meanwhile
+        _check_regular(os.fstat(descriptor), path)  # it may have been replaced since the first check
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -48,7 +49,7 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     """Read a whole regular file of at most `limit` bytes.
 
     Raises:
-        OSError: it cannot be read, is larger, or is not a regular file.
+        OSError: if the file cannot be read, is larger, or is not a regular file.
     """
     with open_regular(path) as file:
         content = file.read(limit + 1)
@@ -59,10 +60,15 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 @contextmanager
 def reading(path: Path, error: type[CcrDeployError], remedy: str = "") -> Iterator[None]:
-    """Say which file could not be read, and with `remedy` what to do about it (``": build it again"``).
+    """Turn an OSError in the body into a project error that names the file.
+
+    Args:
+        path: the file that is read, for the message.
+        error: the exception to raise.
+        remedy: what the user can do, with a leading colon (``": build it again"``); may be empty.
 
     Raises:
-        error: the operating system, or `open_regular`, refused it; the message names `path` and says why.
+        error: if the body raises OSError; the message contains the path and the reason.
     """
     try:
         yield
@@ -71,10 +77,10 @@ def reading(path: Path, error: type[CcrDeployError], remedy: str = "") -> Iterat
 
 
 def parse_json(text: bytes) -> object:
-    """Parse JSON in UTF-8 without byte order mark; what it holds passes `check_plain`.
+    """Parse JSON in UTF-8 without byte order mark, and check its content with `check_plain`.
 
     Raises:
-        ValueError: it is not that.
+        ValueError: if it is not such JSON or its content exceeds the limits.
     """
     try:
         content = json.loads(text.decode())
@@ -88,18 +94,21 @@ def read_json(path: Path) -> object:
     """Read a JSON file.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: as `parse_json` says.
+        OSError: if the file cannot be read.
+        ValueError: if `parse_json` refuses the content.
     """
     return parse_json(read_bytes(path))
 
 
 def check_plain(content: object) -> None:
-    """Check that lists and dictionaries are neither deep nor vast, and that what is in them can be written.
+    """Check the depth and number of values of nested lists and dictionaries, and each value.
 
     Raises:
-        ValueError: they are, a text is not Unicode, or a number does not fit 64 bits.
+        ValueError: if they are nested too deeply or hold too many values, a string is not valid Unicode, or
+            an
+            integer does not fit 64 bits.
     """
+    # Iterative, because a pickle can hold lists deeper than Python's recursion limit, or lists in themselves.
     open_levels: list[Iterator[object]] = [iter((content,))]
     count = 0
     while open_levels:
@@ -124,11 +133,11 @@ def _check_scalar(value: object) -> None:
         except UnicodeEncodeError:
             raise ValueError(f"the text {ascii(value)[:60]} holds half of a surrogate pair") from None
     elif type(value) is int and value not in _INT64:
-        raise ValueError("a whole number does not fit 64 bits")
+        raise ValueError("an integer does not fit 64 bits")
 
 
 def _check_regular(status: os.stat_result, path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "a FIFO, socket or device, not a file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file but a FIFO, socket or device", str(path))

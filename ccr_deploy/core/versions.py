@@ -1,4 +1,4 @@
-"""Versions as numbers."""
+"""Version strings as tuples of numbers, for comparison."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from itertools import takewhile
 
 
 def version_numbers(version: str) -> tuple[int, ...]:
-    """``"10.13.3.9"`` as numbers; what follows them, as in ``"8.6.2.post1"``, is left out."""
+    """Parse ``"10.13.3.9"`` to ``(10, 13, 3, 9)``; a suffix that is not a number (``.post1``) is ignored."""
     return tuple(map(int, takewhile(str.isdecimal, version.split("."))))

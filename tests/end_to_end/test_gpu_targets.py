@@ -45,9 +45,9 @@ def test_without_a_gpu_doctor_says_why_not() -> None:
     if find_driver() is None:
         assert found["gpu_extras"] is None
         assert "extras for this GPU" not in run("doctor").stdout
-    assert "there is no GPU here" in found["gpu_obstacle"]
-    assert "there is no GPU here" in fits["rtx"]["run_obstacle"]
-    assert "there is no GPU here" in fits["cuda"]["build_obstacle"]
+    assert "no GPU found" in found["gpu_obstacle"]
+    assert "no GPU found" in fits["rtx"]["run_obstacle"]
+    assert "no GPU found" in fits["cuda"]["build_obstacle"]
     assert "sees no GPU" in fits["pytorch-cuda"]["run_obstacle"]
     assert found["default_target"] == "cpu"
 
@@ -74,7 +74,7 @@ def test_a_gpu_s_target_is_refused_without_one(
     bundle = calibrated_demo.bundle.path
     outcome = run("build-engine", bundle, "--target", target, "--engines", tmp_path / "engines")
     assert outcome.status in {2, 3}
-    assert "there is no GPU here" in outcome.error_line or "tensorrt" in outcome.error_line
+    assert "no GPU found" in outcome.error_line or "tensorrt" in outcome.error_line
     assert not (tmp_path / "engines").exists()
 
 
@@ -93,7 +93,7 @@ def test_rtx_is_built_without_a_gpu_and_says_what_it_could_not_do(
     for command in (("verify", bundle), ("benchmark", bundle), ("build-engine", bundle, "--auto")):
         refused = run(*command, *common)
         assert refused.status == 3
-        assert "there is no GPU here" in refused.error_line
+        assert "no GPU found" in refused.error_line
     assert "unchanged, not built again" in run("build-engine", bundle, *common, "--int8").stdout
     again = run("build-engine", bundle, *common, "--int8", "--no-cache")
     assert again.stdout.count("built in ") == 2

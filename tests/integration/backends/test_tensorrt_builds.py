@@ -266,7 +266,7 @@ def test_a_builder_that_crashes_is_an_error_that_names_its_log(
     store = EngineStore(tmp_path / "engines")
     factory = EngineFactory(calibrated_demo.bundle, str(target), store)
     with pytest.raises(
-        EngineError, match=r"builder failed: its process was ended by SIGSEGV; .*log: "
+        EngineError, match=r"builder failed: its process was killed by SIGSEGV; .*log: "
     ) as caught:
         factory.build("encoder", progress=Watched(crash))
     log = Path(str(caught.value).rpartition("log: ")[2])
@@ -426,7 +426,7 @@ def test_an_engine_without_its_sidecar_is_refused(copied_engine: Path) -> None:
 def test_a_sound_engine_is_refused_only_for_want_of_a_gpu(copied_engine: Path) -> None:
     if gpu_is_there():
         pytest.skip("there is a GPU here, which may run it")
-    assert refusal(copied_engine).startswith(f"{copied_engine}: cannot run here: there is no GPU here")
+    assert refusal(copied_engine).startswith(f"{copied_engine}: cannot run here: no GPU found")
 
 
 def test_polygraphy_builds_the_same_engine_from_the_printed_command(

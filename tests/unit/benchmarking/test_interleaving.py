@@ -108,5 +108,5 @@ def test_a_candidate_whose_process_was_killed_is_named(tmp_path):
         with pytest.raises(EngineError, match="ghost: "):
             worker.wait_until_loaded()
         worker._process.wait(timeout=30)
-        with pytest.raises(EngineError, match="ghost: its process ended"):
+        with pytest.raises(EngineError, match="ghost: its process exited"):
             worker.run_round(1)

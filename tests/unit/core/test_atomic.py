@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes of files and folders, and folder locks."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ def interrupted_write(path: Path, error: type[BaseException]) -> None:
         raise error
 
 
-def test_written_content_stands_at_the_path(tmp_path):
+def test_a_new_file_has_the_written_content(tmp_path):
     write_atomically(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"new"
 
@@ -29,13 +29,13 @@ def test_an_existing_file_is_replaced(tmp_path):
     assert path.read_bytes() == b"new"
 
 
-def test_a_written_file_can_be_read_by_others(tmp_path):
+def test_a_written_file_is_readable_by_other_users(tmp_path):
     path = tmp_path / "file"
     write_atomically(path, b"new")
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_nothing_but_the_file_is_left(tmp_path):
+def test_no_temporary_file_remains(tmp_path):
     write_atomically(tmp_path / "file", b"new")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
@@ -56,7 +56,7 @@ def test_an_interrupted_write_leaves_no_temporary_file(tmp_path, error):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_path_is_untouched_until_the_end(tmp_path):
+def test_the_path_is_unchanged_until_the_end(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with atomic_file(path) as temporary:
@@ -64,12 +64,12 @@ def test_the_path_is_untouched_until_the_end(tmp_path):
         assert path.read_bytes() == b"old"
 
 
-def test_two_writers_at_once_do_not_mix(tmp_path):
+def test_concurrent_writers_do_not_mix_content(tmp_path):
     path = tmp_path / "file"
     with atomic_file(path) as first, atomic_file(path) as second:
         first.write_bytes(b"first")
         second.write_bytes(b"second")
-    assert path.read_bytes() == b"first"  # the outer one ends last
+    assert path.read_bytes() == b"first"  # the outer one is renamed last
 
 
 def test_a_killed_writer_leaves_the_old_file(tmp_path):
@@ -88,12 +88,12 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == b"old"
 
 
-def test_a_missing_folder_is_an_os_error(tmp_path):
+def test_a_missing_folder_raises_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "nowhere" / "file", b"new")
 
 
-def test_a_locked_folder_is_one_commands_alone(tmp_path):
+def test_a_locked_folder_refuses_a_second_command(tmp_path):
     message = f"{tmp_path}: another command is writing to it"
     with (
         locked_folder(tmp_path, BundleError),
@@ -103,14 +103,14 @@ def test_a_locked_folder_is_one_commands_alone(tmp_path):
         pytest.fail("two commands hold one lock")
 
 
-def test_a_lock_is_given_free_after_an_error(tmp_path):
+def test_a_lock_is_released_after_an_error(tmp_path):
     with pytest.raises(ZeroDivisionError), locked_folder(tmp_path, BundleError):
         raise ZeroDivisionError
     with locked_folder(tmp_path, BundleError):
         pass
 
 
-def test_a_folder_of_a_killed_writer_is_cleared_and_what_it_replaced_put_back(tmp_path):
+def test_an_abandoned_folder_is_removed_and_the_old_content_restored(tmp_path):
     path = tmp_path / "manifests"
     script = textwrap.dedent("""
         import os, signal, sys
@@ -133,7 +133,7 @@ def test_a_folder_of_a_killed_writer_is_cleared_and_what_it_replaced_put_back(tm
             assert (path / "file").read_text() == "old"
             (new / "file").write_text("old")
         assert [entry.name for entry in tmp_path.iterdir()] == ["manifests"]
-    with atomic_folder(path) as first, atomic_folder(path) as second:  # neither clears the other
+    with atomic_folder(path) as first, atomic_folder(path) as second:  # neither removes the other
         (first / "file").write_text("first")
         (second / "file").write_text("second")
     assert (path / "file").read_text() == "first"

@@ -1,4 +1,4 @@
-"""Processes that are talked to over a pipe."""
+"""Child processes that exchange messages over a pipe."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def is_running(process: int) -> bool:
     return True
 
 
-def test_messages_go_both_ways(module: str) -> None:
+def test_messages_are_exchanged_in_both_directions(module: str) -> None:
     with ChildProcess(module) as child:
         pid = child.receive(Any, 30)
         child.send(("echo", {"a": 1}))
@@ -61,7 +61,7 @@ def test_messages_go_both_ways(module: str) -> None:
     assert not is_running(pid)
 
 
-def test_what_it_prints_goes_to_its_log(module: str, tmp_path: Path) -> None:
+def test_output_of_the_child_goes_to_its_log(module: str, tmp_path: Path) -> None:
     log = tmp_path / "child.log"
     with ChildProcess(module, log=log) as child:
         child.receive(Any, 30)
@@ -70,7 +70,7 @@ def test_what_it_prints_goes_to_its_log(module: str, tmp_path: Path) -> None:
         assert log.read_text() == "hello\nhello\n"
 
 
-def test_its_environment_is_the_owner_s_and_more(module: str) -> None:
+def test_the_environment_is_the_owners_with_additions(module: str) -> None:
     with ChildProcess(module, environment={"EXTRA": "yes"}) as child:
         child.receive(Any, 30)
         for name, value in (("EXTRA", "yes"), ("PATH", os.environ["PATH"])):
@@ -80,9 +80,11 @@ def test_its_environment_is_the_owner_s_and_more(module: str) -> None:
 
 @pytest.mark.parametrize(
     ("request_", "message"),
-    [(("exit", 7), r"ended \(exit status 7\)"), (("kill", 9), "ended by SIGKILL"), (("kill", 11), "SIGSEGV")],
+    [(("exit", 7), "exited with status 7"), (("kill", 9), "killed by SIGKILL"), (("kill", 11), "SIGSEGV")],
 )
-def test_how_it_ended_is_told(module: str, request_: tuple[str, int], message: str) -> None:
+def test_the_error_contains_exit_status_or_signal(
+    module: str, request_: tuple[str, int], message: str
+) -> None:
     with ChildProcess(module) as child:
         child.receive(Any, 30)
         child.send(request_)
@@ -90,7 +92,7 @@ def test_how_it_ended_is_told(module: str, request_: tuple[str, int], message: s
             child.receive(Any, 30)
 
 
-def test_one_that_says_nothing_in_time(module: str) -> None:
+def test_a_child_without_an_answer_in_time_raises_timeout_error(module: str) -> None:
     with ChildProcess(module, patience_seconds=0) as child:
         child.receive(Any, 30)
         child.send(("sleep", 60))
@@ -98,7 +100,7 @@ def test_one_that_says_nothing_in_time(module: str) -> None:
             child.receive(Any, 0.2)
 
 
-def test_one_that_does_not_notice_is_ended(module: str) -> None:
+def test_a_child_that_ignores_the_closed_pipe_is_killed(module: str) -> None:
     started = time.monotonic()
     with ChildProcess(module, patience_seconds=0) as child:
         pid = child.receive(Any, 30)
@@ -107,5 +109,5 @@ def test_one_that_does_not_notice_is_ended(module: str) -> None:
     assert time.monotonic() - started < 60
 
 
-def test_a_process_knows_its_own_peak() -> None:
+def test_peak_memory_is_that_of_this_process() -> None:
     assert 5 < peak_memory_mib() < 100_000

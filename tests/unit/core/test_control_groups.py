@@ -1,4 +1,4 @@
-"""What control groups of both versions allow, from files as the kernel writes them."""
+"""Limits of control groups, versions 1 and 2, read from files as the kernel writes them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write(root: Path, files: dict[str, str]) -> None:
         ({}, None),
     ],
 )
-def test_the_quota_in_cores(tmp_path: Path, files: dict[str, str], cores: int | None) -> None:
+def test_the_quota_is_read_in_cores(tmp_path: Path, files: dict[str, str], cores: int | None) -> None:
     write(tmp_path, files)
     assert quota_cores(tmp_path) == cores
 
@@ -52,16 +52,16 @@ def test_the_quota_in_cores(tmp_path: Path, files: dict[str, str], cores: int | 
         ({}, None),
     ],
 )
-def test_the_limit_of_memory(tmp_path: Path, files: dict[str, str], limit: int | None) -> None:
+def test_the_memory_limit_is_read(tmp_path: Path, files: dict[str, str], limit: int | None) -> None:
     write(tmp_path, files)
     assert memory_limit(tmp_path) == limit
 
 
-def test_the_memory_in_use_grows_by_what_is_written() -> None:
+def test_memory_in_use_grows_by_the_memory_written() -> None:
     before = memory_in_use()
     held = np.ones(2**26, np.uint8)
     assert memory_in_use() >= before + held.nbytes * 0.9
 
 
-def test_a_system_that_does_not_tell_counts_as_none_in_use(tmp_path: Path) -> None:
+def test_memory_in_use_is_0_if_the_system_does_not_report_it(tmp_path: Path) -> None:
     assert memory_in_use(tmp_path / "status") == 0

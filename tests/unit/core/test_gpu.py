@@ -1,4 +1,4 @@
-"""What a user is told whose machine has a driver, but no cuda-python that fits it."""
+"""Errors of GPU discovery: no driver, an old driver, a missing or too new cuda-python."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.gpu import gpu_is_there
 CUDA_12 = GpuDriver("550.54.14", (12, 4))
 
 
-def have(driver: GpuDriver | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this a machine with such a driver."""
+def set_driver(driver: GpuDriver | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that this machine has the driver."""
     monkeypatch.setattr(gpu, "find_driver", lambda: driver)
     if driver:
         monkeypatch.setattr(gpu, "extras_here", lambda: gpu_extras(driver, (3, 12), "x86_64"))
@@ -29,10 +29,10 @@ def have(driver: GpuDriver | None, monkeypatch: pytest.MonkeyPatch) -> None:
         (GpuDriver("540.4.0", (12, 6), is_jetson=True), "pip install 'ccr-deploy[tensorrt-system]'"),
     ],
 )
-def test_the_missing_cuda_python_comes_with_an_extra_that_the_machine_takes(
+def test_missing_cuda_python_is_reported_with_an_extra_for_the_driver(
     driver: GpuDriver, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    have(driver, monkeypatch)
+    set_driver(driver, monkeypatch)
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(MissingExtraError) as caught:
         gpu.find_gpu.__wrapped__()
@@ -41,35 +41,35 @@ def test_the_missing_cuda_python_comes_with_an_extra_that_the_machine_takes(
     )
 
 
-def test_a_driver_that_no_extra_takes_is_to_be_updated(monkeypatch: pytest.MonkeyPatch) -> None:
-    have(GpuDriver("470.82.01", (11, 4)), monkeypatch)
+def test_a_driver_too_old_for_every_extra_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_driver(GpuDriver("470.82.01", (11, 4)), monkeypatch)
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(EngineError, match=r"driver 470\.82\.01 \(CUDA 11\.4\) is older than 535: update it$"):
         gpu.find_gpu.__wrapped__()
 
 
-def test_without_a_driver_there_is_no_gpu_whatever_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    have(None, monkeypatch)
+def test_a_machine_without_a_driver_has_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_driver(None, monkeypatch)
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    with pytest.raises(EngineError, match=r"^there is no GPU here: no NVIDIA driver is installed$"):
+    with pytest.raises(EngineError, match=r"^no GPU found: no NVIDIA driver is installed$"):
         gpu.find_gpu.__wrapped__()
 
 
-def test_a_container_that_the_gpu_was_not_given_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    have(GpuDriver("580.65.06", None), monkeypatch)
+def test_a_container_without_gpu_access_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_driver(GpuDriver("580.65.06", None), monkeypatch)
     with pytest.raises(EngineError, match=r"the driver 580\.65\.06 is loaded, but .*docker run --gpus all"):
         gpu.find_gpu.__wrapped__()
 
 
-def test_a_cuda_python_that_is_too_new_for_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA's own runtime says so, as it does where there is no driver at all."""
+def test_cuda_python_too_new_for_the_driver_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CUDA runtime reports a too old driver; it also does so if there is none, as on this machine."""
     pytest.importorskip("cuda.bindings.runtime", reason="cuda-python is not installed")
     if gpu_is_there():
         pytest.skip("this machine's driver is new enough")
-    have(CUDA_12, monkeypatch)
+    set_driver(CUDA_12, monkeypatch)
     with pytest.raises(EngineError) as caught:
         gpu.find_gpu.__wrapped__()
     assert str(caught.value) == (
-        "the cuda-python that is installed wants a later driver than 550.54.14 (CUDA 12.4): "
+        "the installed cuda-python needs a newer driver than 550.54.14 (CUDA 12.4): "
         "pip install 'ccr-deploy[tensorrt-cu12]' or 'ccr-deploy[cuda12]'"
     )

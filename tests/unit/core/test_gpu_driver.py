@@ -1,4 +1,4 @@
-"""Which extras a driver takes: every kind of driver and machine."""
+"""The extras that fit each kind of driver and machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JETPACK_7 = GpuDriver("580.00", (13, 0), is_jetson=True)
         (GpuDriver("535.54.03", (12, 2)), ("tensorrt-cu12", "cuda12")),
         (GpuDriver("525.60.13", (12, 0)), ()),
         (GpuDriver("470.82.01", (11, 4)), ()),
-        # One of the two is known alone: without NVIDIA's library, on another system than Linux.
+        # Only one is known: the version without libcuda, the CUDA version on a system other than Linux.
         (GpuDriver("580.65.06", None), ("tensorrt", "cuda")),
         (GpuDriver("579.99", None), ("tensorrt-cu12", "cuda12")),
         (GpuDriver("535", None), ("tensorrt-cu12", "cuda12")),
@@ -33,7 +33,7 @@ JETPACK_7 = GpuDriver("580.00", (13, 0), is_jetson=True)
         (GpuDriver(None, (13, 0)), ("tensorrt", "cuda")),
         (GpuDriver(None, (12, 8)), ("tensorrt-cu12", "cuda12")),
         (GpuDriver(None, (11, 8)), ()),
-        # With NVIDIA's compatibility package an older driver serves a newer CUDA.
+        # With NVIDIA's compatibility package an older driver supports a newer CUDA.
         (GpuDriver("535.54.03", (13, 0)), ("tensorrt", "cuda")),
         (JETPACK_6, ("tensorrt-system",)),
         (JETPACK_7, ("tensorrt-system",)),
@@ -41,7 +41,7 @@ JETPACK_7 = GpuDriver("580.00", (13, 0), is_jetson=True)
     ],
     ids=str,
 )
-def test_a_driver_s_extras(driver: GpuDriver, extras: tuple[str, ...]) -> None:
+def test_extras_fit_the_driver(driver: GpuDriver, extras: tuple[str, ...]) -> None:
     assert gpu_extras(driver, (3, 12), "x86_64").names == extras
 
 
@@ -54,7 +54,7 @@ def test_a_driver_s_extras(driver: GpuDriver, extras: tuple[str, ...]) -> None:
         (GpuDriver("550.54.14", (12, 4)), (3, 12), "aarch64", ("tensorrt-cu12",)),
     ],
 )
-def test_onnx_runtime_has_no_wheels_for_cuda_13_before_python_3_11_nor_for_cuda_12_on_arm(
+def test_onnxruntime_extra_depends_on_python_and_architecture(
     driver: GpuDriver, python: tuple[int, int], machine: str, extras: tuple[str, ...]
 ) -> None:
     assert gpu_extras(driver, python, machine).names == extras
@@ -65,31 +65,31 @@ def test_onnx_runtime_has_no_wheels_for_cuda_13_before_python_3_11_nor_for_cuda_
     [
         (
             GpuDriver("580.65.06", (13, 0)),
-            "extras for this GPU: tensorrt, cuda (the driver 580.65.06 (CUDA 13.0) takes wheels for CUDA 13)",
+            "extras for this GPU: tensorrt, cuda (the driver 580.65.06 (CUDA 13.0) supports CUDA 13)",
         ),
         (
             GpuDriver("550.54.14", (12, 4)),
             (
-                "extras for this GPU: tensorrt-cu12, cuda12 (the driver 550.54.14 (CUDA 12.4) takes wheels "
-                "for CUDA 12; those for CUDA 13 need driver 580 or later)"
+                "extras for this GPU: tensorrt-cu12, cuda12 (the driver 550.54.14 (CUDA 12.4) supports "
+                "CUDA 12; CUDA 13 needs driver 580 or later)"
             ),
         ),
         (
             GpuDriver("470.82.01", None),
             "extras for this GPU: none (the driver 470.82.01 is older than 535: update it)",
         ),
-        (JETPACK_6, "extras for this GPU: tensorrt-system (a Jetson: its JetPack brings TensorRT)"),
+        (JETPACK_6, "extras for this GPU: tensorrt-system (a Jetson: JetPack provides TensorRT)"),
     ],
 )
-def test_doctor_says_which_and_why(driver: GpuDriver, line: str) -> None:
+def test_doctor_lists_the_extras_with_the_reason(driver: GpuDriver, line: str) -> None:
     assert extras_lines(gpu_extras(driver, (3, 12), "x86_64")) == (line,)
 
 
-def test_doctor_says_nothing_without_a_driver() -> None:
+def test_doctor_lists_no_extras_without_a_driver() -> None:
     assert extras_lines(None) == ()
 
 
-def test_the_advice_is_a_command_or_the_reason() -> None:
+def test_advice_is_the_install_command_or_the_reason() -> None:
     both = GpuExtras("tensorrt-cu12", "cuda12", "")
     assert both.advice == "pip install 'ccr-deploy[tensorrt-cu12]' or 'ccr-deploy[cuda12]'"
     assert GpuExtras(None, None, "the driver is too old: update it").advice.endswith("update it")
@@ -111,7 +111,7 @@ def test_the_advice_is_a_command_or_the_reason() -> None:
         ({"proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0"}, None, None),
     ],
 )
-def test_what_a_machine_s_files_tell(
+def test_a_driver_is_read_from_system_files(
     files: dict[str, str], cuda: tuple[int, int] | None, driver: GpuDriver | None, tmp_path: Path
 ) -> None:
     for name, content in files.items():

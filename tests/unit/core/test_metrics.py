@@ -1,4 +1,4 @@
-"""Parity, accuracy and their intervals."""
+"""Metrics of parity and accuracy, and their confidence intervals."""
 
 import numpy as np
 import pytest
@@ -23,13 +23,13 @@ def test_equal_codes_have_no_flipped_bits():
     assert not flipped_bits(packed, packed).any()
 
 
-def test_flipped_bits_stand_where_they_are_packed():
+def test_flipped_bits_have_the_positions_of_the_packed_bits():
     flips = flipped_bits(np.array([[0x80, 0x01]], np.uint8), np.array([[0x00, 0x03]], np.uint8))
     assert flips.dtype == np.bool_
     assert np.flatnonzero(flips[0]).tolist() == [0, 14]
 
 
-def test_the_cosine_has_its_value_by_hand():
+def test_the_cosine_matches_a_manual_calculation():
     cosines = cosine_similarities(np.array([[3.0, 4.0]]), np.array([[4.0, 3.0]]))
     assert cosines == pytest.approx([24 / 25])
 
@@ -70,15 +70,15 @@ def test_a_label_below_the_k_largest_logits_is_no_hit():
     assert top_k_hits(np.array([[5.0, 4.0, 3.0, 2.0]]), np.array([3]), 3).tolist() == [False]
 
 
-def test_more_than_all_classes_always_hit():
+def test_k_above_the_number_of_classes_always_hits():
     assert top_k_hits(np.array([[5.0, 4.0]]), np.array([1]), 5).tolist() == [True]
 
 
-def test_of_equal_logits_the_lower_class_wins():
+def test_equal_logits_rank_the_lower_class_first():
     assert top_k_hits(np.zeros((2, 3)), np.array([0, 1]), 1).tolist() == [True, False]
 
 
-def test_probabilities_have_their_value_by_hand():
+def test_probabilities_match_a_manual_calculation():
     probabilities = softmax(np.log(np.array([[1.0, 3.0]])))
     np.testing.assert_allclose(probabilities, [[0.25, 0.75]])
 
@@ -87,7 +87,7 @@ def test_large_logits_do_not_overflow():
     np.testing.assert_allclose(softmax(np.array([[1e4, 1e4]])), [[0.5, 0.5]])
 
 
-def test_grouped_values_have_a_wider_interval_than_independent_ones():
+def test_grouped_values_have_a_wider_interval_than_independent_values():
     values = [1.0] * 40 + [0.0] * 40
     grouped = grouped_bootstrap_interval(values, [f"region {index // 10}" for index in range(80)])
     independent = grouped_bootstrap_interval(values, [f"image {index}" for index in range(80)])
@@ -100,7 +100,7 @@ def test_the_interval_contains_the_mean():
     assert interval.low < values.mean() < interval.high
 
 
-def test_the_interval_of_independent_values_is_that_of_the_normal_approximation():
+def test_the_interval_of_independent_values_matches_the_normal_approximation():
     values = np.random.default_rng(4).normal(10, 2, size=400)
     interval = grouped_bootstrap_interval(values, [str(index) for index in range(400)])
     expected = 2 * 1.96 * values.std() / np.sqrt(400)
@@ -119,17 +119,17 @@ def test_the_interval_is_the_same_on_every_call():
     assert grouped_bootstrap_interval(values, groups) == grouped_bootstrap_interval(values, groups)
 
 
-def test_another_seed_resamples_otherwise():
+def test_another_seed_gives_another_interval():
     values, groups = np.random.default_rng(5).random(30), [str(index) for index in range(30)]
     first = grouped_bootstrap_interval(values, groups, seed=0)
     assert first != grouped_bootstrap_interval(values, groups, seed=1)
 
 
-def test_one_group_has_an_interval_without_width():
+def test_the_interval_of_one_group_has_width_0():
     assert grouped_bootstrap_interval([0.0, 1.0], ["a", "a"]) == Interval(0.5, 0.5)
 
 
-def test_the_order_of_the_values_does_not_move_the_groups():
+def test_the_interval_does_not_depend_on_the_order_of_the_values():
     values, groups = [1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"]
     mixed = grouped_bootstrap_interval([1.0, 0.0, 1.0, 0.0], ["a", "b", "a", "b"])
     assert mixed == grouped_bootstrap_interval(values, groups)

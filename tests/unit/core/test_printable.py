@@ -1,4 +1,4 @@
-"""Texts that a terminal shows as they are: no name moves the cursor or passes for a line of its own."""
+"""Text that is safe to print on a terminal: no control characters, one line."""
 
 import pytest
 from hypothesis import given
@@ -19,19 +19,19 @@ from ccr_deploy.core.printable import printable
         ("\x7f\x85", "\\x7f\\x85"),
     ],
 )
-def test_what_is_hidden_is_shown_as_its_escape(text, shown):
+def test_hidden_characters_become_escapes(text, shown):
     assert printable(text) == shown
 
 
 @pytest.mark.parametrize(
     "text", ["", "photo[copy].png", "naïve café", "猫\u3000犬", "–…±1.5 %", "C:\\x", "😀"]
 )
-def test_what_can_be_seen_stays(text):
+def test_visible_characters_are_unchanged(text):
     assert printable(text) == text
 
 
 @given(st.text())
-def test_every_text_becomes_one_line_that_any_utf_8_terminal_takes(text):
+def test_any_text_becomes_one_line_of_valid_utf_8(text):
     shown = printable(text)
     shown.encode()
     assert len(shown.splitlines()) <= 1

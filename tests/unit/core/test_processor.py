@@ -1,4 +1,4 @@
-"""What Linux tells of processors of several kinds."""
+"""CPU names and instruction sets from ``/proc/cpuinfo`` of x86 and Arm."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ CPU part\t: 0xd05
 JETSON = f"model name\t: ARMv8 Processor rev 1 (v8l)\n{ARM}"
 
 
-def test_a_name_is_the_model_or_an_arms_numbers() -> None:
+def test_a_name_is_the_model_name_or_arm_implementer_and_part() -> None:
     assert parse_name(X86.splitlines()) == "AMD EPYC 7B13"
     assert parse_name(ARM.splitlines()) == "implementer 0x41 part 0xd0b"
     assert parse_name(JETSON.splitlines()) == "ARMv8 Processor rev 1 (v8l)"
     assert parse_name([]) is parse_name(["CPU implementer\t: 0x41"]) is None
 
 
-def test_flags_are_the_first_processors() -> None:
+def test_flags_are_those_of_the_first_processor() -> None:
     assert parse_flags(X86.splitlines()) == {"fpu", "vme", "avx", "avx2", "fma"}
     assert parse_flags(ARM.splitlines()) == {"fp", "asimd", "asimdhp", "asimddp"}
     assert parse_flags([]) == parse_flags(["cpu\t: POWER9"]) == frozenset()
@@ -51,5 +51,5 @@ def test_instruction_sets_have_their_usual_names() -> None:
     assert instruction_sets(()) == ()
 
 
-def test_a_device_is_a_name_and_its_instruction_sets() -> None:
+def test_a_device_is_the_name_and_the_instruction_sets() -> None:
     assert processor_device().startswith(f"{processor_name()}, ")

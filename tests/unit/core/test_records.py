@@ -1,4 +1,4 @@
-"""Records: what fits is read, what does not is named, and what msgspec leaves to its user is seen to."""
+"""Records: valid content is read, invalid fields are named, and msgspec's limits are handled."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Circle(Record, frozen=True, tag_field="shape", tag="circle"):
 
 
 class Shape:
-    """A field whose kinds are found by name."""
+    """A marker class: the type of the field depends on a name in the content."""
 
     @classmethod
     def from_builtins(cls, content: object) -> object:
@@ -89,13 +89,13 @@ GOOD = {
 }
 
 
-def test_what_fits_is_read() -> None:
+def test_valid_content_is_read() -> None:
     assert convert(Outer, GOOD) == Outer(
         "ab", Inner(3), (1.0, 2.5), (Inner(1, "b"), Inner(2)), {"x": 1}, None
     )
 
 
-def test_whole_numbers_become_floats_where_those_are_meant() -> None:
+def test_integers_become_floats_in_float_fields() -> None:
     assert [type(value) for value in convert(Outer, GOOD).pair] == [float, float]
 
 
@@ -136,20 +136,20 @@ def test_whole_numbers_become_floats_where_those_are_meant() -> None:
         ({"figure": {"side": 1}}, "field figure.shape: missing"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_and_named(change: dict[str, object], message: str) -> None:
+def test_invalid_content_is_refused_with_the_field(change: dict[str, object], message: str) -> None:
     with pytest.raises(FieldError) as caught:
         convert(Outer, {**GOOD, **change})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_long_value_is_shown_in_short() -> None:
+def test_a_long_value_is_shortened_in_the_message() -> None:
     with pytest.raises(FieldError) as caught:
         convert(Outer, {**GOOD, "inner": "x" * 1000})
     assert len(str(caught.value)) < 100
 
 
-def test_names_of_fields_are_shown_in_short() -> None:
+def test_a_long_field_name_is_shortened_in_the_message() -> None:
     with pytest.raises(FieldError) as caught:
         convert(Outer, {**GOOD, "x" * 10_000: 1})
     assert len(str(caught.value)) < 100
@@ -168,7 +168,7 @@ def test_names_of_fields_are_shown_in_short() -> None:
     ],
 )
 @pytest.mark.parametrize("where", ["outer", "inner", "table"])
-def test_a_hostile_name_is_one_line_about_a_field(name: str, where: str) -> None:
+def test_a_hostile_name_gives_a_printable_message(name: str, where: str) -> None:
     change = {"outer": {name: 1}, "inner": {"inner": {"size": 1, name: 1}}}
     change["table"] = {"table": {name: "x"}}
     with pytest.raises(FieldError) as caught:
@@ -177,12 +177,12 @@ def test_a_hostile_name_is_one_line_about_a_field(name: str, where: str) -> None
 
 
 @pytest.mark.parametrize("value", ["c` - at `$.inner.kind", "' - at `$.table[...]`", "x - at `$.many[9]`"])
-def test_a_hostile_value_is_shown_as_the_field_s_own(value: str) -> None:
+def test_a_hostile_value_does_not_change_the_reported_field(value: str) -> None:
     with pytest.raises(FieldError, match=r"^field inner\.kind: expected one of a, b, found "):
         convert(Outer, {**GOOD, "inner": {"size": 1, "kind": value}})
 
 
-def test_the_wrong_one_of_many_entries_is_found_in_a_few_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wrong_entry_among_many_is_found_in_few_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[object] = []
     read = records.msgspec.convert
 
@@ -201,25 +201,25 @@ class Drawing(Record, frozen=True):
     shape: Shape
 
 
-def test_a_field_whose_kinds_are_found_by_name_is_read_and_written() -> None:
+def test_a_marker_field_is_read_and_written() -> None:
     content = {"shape": {"shape": "triangle", "sides": [3, 4, 5]}}
     assert to_json(Drawing(NamedTriangle((3, 4, 5))), indent=None) == json.dumps(
         content, separators=(",", ":")
     )
 
 
-def test_what_is_wrong_within_it_is_named_in_full() -> None:
+def test_an_invalid_value_in_a_marker_field_is_named_with_its_path() -> None:
     with pytest.raises(FieldError, match=r"field shape\.side: expected int, found 'long'"):
         convert(Drawing, {"shape": {"shape": "square", "side": "long"}})
 
 
-def test_a_constructor_checks_nothing_and_reading_does() -> None:
+def test_constraints_are_checked_on_reading_only() -> None:
     wrong = Inner(size=10)
     with pytest.raises(FieldError, match="field size: expected int <= 9, found 10"):
         convert(Inner, json.loads(to_json(wrong)))
 
 
-def test_the_name_of_a_tag_cannot_be_a_field_s() -> None:
+def test_a_tag_cannot_have_the_name_of_a_field() -> None:
     with pytest.raises(ValueError, match="conflicts"):
 
         class Clash(Record, frozen=True, tag_field="shape", tag="clash"):
@@ -246,7 +246,7 @@ OPTIONS = st.one_of(
 
 @given(OPTIONS, st.sampled_from([None, Batch(1, 2, 3)]))
 @settings(deadline=None, max_examples=100)
-def test_every_backend_s_options_come_back_as_their_own_kind(
+def test_options_of_every_backend_are_read_back_as_their_type(
     options: BackendOptions, batch: Batch | None
 ) -> None:
     target = ResolvedTarget("fp16", None, batch, options)
@@ -267,7 +267,7 @@ def test_every_backend_s_options_come_back_as_their_own_kind(
         (Batch, {"min": 2, "opt": 1, "max": 3}),
     ],
 )
-def test_options_hold_to_their_constraints(kind: type, content: dict[str, object]) -> None:
+def test_options_check_their_constraints(kind: type, content: dict[str, object]) -> None:
     with pytest.raises(FieldError):
         convert(kind, content)
 
@@ -293,7 +293,7 @@ def parse(text: bytes) -> Versioned:
         (b'{"schema_version": 3, "size": "x"}', "field size: expected int, found 'x'"),
     ],
 )
-def test_a_text_of_another_version_is_refused(text: bytes, message: str) -> None:
+def test_an_unsupported_text_or_version_is_refused(text: bytes, message: str) -> None:
     with pytest.raises(BundleError) as caught:
         parse(text)
     assert f"some.json: {message}" in str(caught.value)
@@ -301,13 +301,13 @@ def test_a_text_of_another_version_is_refused(text: bytes, message: str) -> None
 
 
 @pytest.mark.parametrize("version", ["true", "3.0", '"3"'])
-def test_a_schema_version_is_a_whole_number(version: str) -> None:
+def test_a_schema_version_must_be_an_integer(version: str) -> None:
     with pytest.raises(BundleError, match="schema version"):
         parse(b'{"schema_version": %s}' % version.encode())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+def test_non_finite_numbers_are_refused(value: float) -> None:
     with pytest.raises(FieldError, match=r"field pair\.1: expected a finite number, found "):
         convert(Outer, {**GOOD, "pair": [1, value]})
 
@@ -317,7 +317,7 @@ class Measured(Record, frozen=True):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_numbers_that_are_not_finite_are_written_as_they_are_or_not_at_all(value: float) -> None:
+def test_non_finite_numbers_are_written_unchanged_or_refused(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json(Measured(value))
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -328,7 +328,7 @@ def test_numbers_that_are_not_finite_are_written_as_they_are_or_not_at_all(value
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1"])
-def test_a_literal_is_of_its_own_type(value: object) -> None:
+def test_a_literal_accepts_only_its_own_type(value: object) -> None:
     class Numbered(Record, frozen=True):
         version: Literal[1]
 
@@ -337,12 +337,12 @@ def test_a_literal_is_of_its_own_type(value: object) -> None:
 
 
 class Version(str):
-    """A library's own kind of text."""
+    """A library's subclass of str."""
 
     __slots__ = ()
 
 
-def test_texts_and_numbers_of_libraries_are_written_as_python_s() -> None:
+def test_strings_and_numbers_of_libraries_are_written_as_python_types() -> None:
     assert to_json({"version": Version("2.15"), "cosine": np.float64(0.5)}, indent=None) == (
         '{"version":"2.15","cosine":0.5}'
     )
@@ -350,13 +350,13 @@ def test_texts_and_numbers_of_libraries_are_written_as_python_s() -> None:
         to_json({"names": object()})
 
 
-def test_the_canonical_form_does_not_depend_on_the_order_of_keys() -> None:
+def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
     assert (
         canonical_json({"b": 1, "a": "ü"}) == canonical_json({"a": "ü", "b": 1}) == b'{"a":"\\u00fc","b":1}'
     )
 
 
-def test_toml_is_read_with_the_file_and_the_field_in_errors(tmp_path: Path) -> None:
+def test_toml_errors_name_the_file_and_the_field(tmp_path: Path) -> None:
     path = tmp_path / "inner.toml"
     path.write_text('size = 3\nkind = "c"\n')
     with pytest.raises(BundleError, match=r"inner\.toml: field kind: expected one of a, b, found 'c'"):

@@ -1,4 +1,4 @@
-"""Files that may be hostile: what is no regular file, too large or too deep is refused at once."""
+"""Untrusted files: anything but a regular file, and content that is too large or too deep, is refused."""
 
 import os
 from pathlib import Path
@@ -23,20 +23,20 @@ def make_device(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_fifo, make_device])
-def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, make):
+def test_fifos_and_devices_are_refused_without_blocking(tmp_path, make):
     make(tmp_path / "x")
-    with pytest.raises(OSError, match="a FIFO, socket or device, not a file"):
+    with pytest.raises(OSError, match="not a regular file but a FIFO, socket or device"):
         open_regular(tmp_path / "x")
 
 
-def test_a_folder_and_a_missing_file_are_refused_by_their_own_errors(tmp_path):
+def test_a_folder_and_a_missing_file_have_their_own_errors(tmp_path):
     with pytest.raises(IsADirectoryError):
         open_regular(tmp_path)
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / "none")
 
 
-def test_a_file_of_the_limit_is_read_and_a_larger_one_is_not(tmp_path):
+def test_a_file_larger_than_the_limit_is_refused(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(bytes(1 << 20))
     assert read_bytes(path, 1 << 20) == bytes(1 << 20)
@@ -61,14 +61,14 @@ def test_a_file_of_the_limit_is_read_and_a_larger_one_is_not(tmp_path):
         (b"{", "property name"),
     ],
 )
-def test_json_that_is_not_taken(text, message):
+def test_invalid_json_is_refused(text, message):
     with pytest.raises(ValueError, match=message) as caught:
         parse_json(text)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", [b"[" * 32 + b"]" * 32, b'"\\ud83d\\ude00"', b"-9223372036854775808"])
-def test_json_that_is_taken(text):
+def test_valid_json_is_parsed(text):
     parse_json(text)
 
 
@@ -79,7 +79,7 @@ def test_a_list_that_holds_itself_is_refused():
         check_plain(cyclic)
 
 
-def test_a_small_structure_that_unfolds_into_a_vast_one_is_refused():
+def test_a_small_structure_that_expands_beyond_the_limit_is_refused():
     laughs: list[object] = ["ha"] * 10
     for _ in range(9):
         laughs = [laughs] * 10

@@ -391,12 +391,12 @@ def test_without_the_environment_the_default_store_is_in_the_user_s_cache(tmp_pa
         (1000, 0o40700, 1000, None),
         (1000, 0o40755, 1000, None),
         (0, 0o40700, 0, None),
-        (1000, 0o40775, 1000, "other users may write to it (mode 0775)"),
-        (1000, 0o40707, 1000, "other users may write to it (mode 0707)"),
-        (1000, 0o41777, 1000, "other users may write to it (mode 1777)"),
-        (0, 0o40755, 10001, "user 0 owns it, and you are user 10001"),
-        (1000, 0o40700, 0, "user 1000 owns it, and you are user 0"),
-        (0, 0o42777, 10001, "user 0 owns it, and you are user 10001"),
+        (1000, 0o40775, 1000, "writable by other users (mode 0775)"),
+        (1000, 0o40707, 1000, "writable by other users (mode 0707)"),
+        (1000, 0o41777, 1000, "writable by other users (mode 1777)"),
+        (0, 0o40755, 10001, "owned by user 0, but you are user 10001"),
+        (1000, 0o40700, 0, "owned by user 1000, but you are user 0"),
+        (0, 0o42777, 10001, "owned by user 0, but you are user 10001"),
     ],
 )
 def test_a_store_that_is_not_its_users_alone(owner, mode, user, problem):
@@ -413,7 +413,7 @@ def test_a_store_that_others_may_write_to_is_neither_read_nor_written(tmp_path, 
     store = EngineStore(tmp_path / "engines")
     build(store)
     store.path.chmod(0o777)
-    message = r"engines: other users may write to it .mode 0777.* --engines, .* CCR_DEPLOY_SHARED_ENGINES=1$"
+    message = r"engines: writable by other users .mode 0777.* --engines, .* CCR_DEPLOY_SHARED_ENGINES=1$"
     for use in (
         lambda: store.find(KEY, ".onnx"),
         lambda: build(store),

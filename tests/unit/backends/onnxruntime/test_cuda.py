@@ -49,7 +49,7 @@ def test_an_operator_on_the_cpu_is_refused() -> None:
         ),
         ("", CUDA_13, "it needs the libraries of its own CUDA and cuDNN: pip install 'ccr-deploy[cuda]'"),
         ("13.0", TOO_OLD, "the driver 470.82.01 (CUDA 11.4) is older than 535: update it"),
-        ("13.0", JETSON, "a Jetson: its JetPack brings TensorRT"),
+        ("13.0", JETSON, "a Jetson: JetPack provides TensorRT"),
     ],
 )
 def test_a_provider_that_does_not_load_names_the_extra(
@@ -64,4 +64,4 @@ def test_an_onnx_runtime_without_cuda_is_to_be_replaced() -> None:
         "this ONNX Runtime 1.31.1 was built without CUDA: pip uninstall onnxruntime, then "
         "pip install 'ccr-deploy[cuda12]'"
     )
-    assert without_cuda("1.31.1", JETSON).endswith("without CUDA: a Jetson: its JetPack brings TensorRT")
+    assert without_cuda("1.31.1", JETSON).endswith("without CUDA: a Jetson: JetPack provides TensorRT")
