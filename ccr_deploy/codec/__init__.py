@@ -1,1 +1,1 @@
-"""What crosses the network: the code contract and the payload."""
+"""The data sent over the network: the code contract and the payload."""

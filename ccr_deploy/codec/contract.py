@@ -1,4 +1,4 @@
-"""The code contract: everything two parties must share for one to understand the other's codes.
+"""The code contract: all that an encoder and a classifier must agree on to exchange codes.
 
 A code is the encoder's binary output, ``[N, C, H/16, W/16]`` in {-1, +1}. Packed, it is
 ``uint8 [N, C * (H/16) * (W/16) / 8]``: one bit per element, 1 exactly where the pre-binarization
@@ -17,27 +17,27 @@ import numpy.typing as npt
 from ccr_deploy.core.records import Record, canonical_json
 
 DOWNSAMPLING = 16
-"""How many image pixels, in each direction, one code position stands for."""
+"""Ratio of the image's height and width to those of its code: the encoder has four layers of stride 2."""
 
 MAX_SIDE = 4096
-"""The most rows or columns of an image; a payload's header could hold 65,535."""
+"""Largest image height or width, in pixels; the header of a payload could hold 65,535."""
 
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 CANONICAL_FORM = 1
-"""The version of the form that the contract id is the hash of; see `CodeContract.canonical_form`."""
+"""Version of the canonical form that the contract id is a hash of; see `CodeContract.canonical_form`."""
 
 ResizeFilter = Literal["bilinear", "bicubic", "lanczos", "box"]
 
 
 class Preprocessing(Record, frozen=True):
-    """How an image file becomes the encoder's input image.
+    """How an image file is converted to the encoder's input image.
 
-    EXIF rotation is applied first; grey, palette, alpha and CMYK images are converted to RGB. Then
-    the image is resized, keeping its aspect, to the smallest size that covers `resize_to_cover`
-    (rows, columns; Pillow, with antialiasing), and the centre is cropped to the image size. `mean`
-    and `std` normalise pixels scaled to 0..1; that step is part of the encoder's graph.
+    EXIF rotation is applied first. Grey, palette, alpha and CMYK images are converted to RGB. Then the image
+    is resized by Pillow with antialiasing, keeping its aspect ratio, to the smallest size that covers
+    `resize_to_cover` (rows, columns in pixels), and the centre is cropped to the image size. `mean` and `std`
+    normalise pixel values scaled to 0..1, per channel; this step is part of the encoder's graph.
     """
 
     resize_to_cover: tuple[int, int]
@@ -49,24 +49,24 @@ class Preprocessing(Record, frozen=True):
         if min(self.std) <= 0:
             raise ValueError(f"preprocessing std is {self.std}: every value must be above 0")
         for mean, std in zip(self.mean, self.std, strict=True):
-            # The graph computes in float32. A comparison with NaN is false.
+            # The graph computes in float32. Written so that NaN fails, since comparisons with NaN are false.
             if not (std >= FLOAT32_TINY and (abs(mean) + 1) / std <= FLOAT32_MAX and std <= FLOAT32_MAX):
-                raise ValueError(f"preprocessing mean {mean} and std {std} are no normalisation in float32")
+                raise ValueError(f"preprocessing mean {mean} and std {std} are out of range in float32")
 
     def check_covers(self, height: int, width: int) -> None:
-        """Raise ValueError if an image file would be resized to less than the encoder's input."""
+        """Raise ValueError if `resize_to_cover` is smaller than the image size, in pixels."""
         rows, columns = self.resize_to_cover
         if rows < height or columns < width:
             raise ValueError(
-                f"image files are resized to {rows}x{columns}, less than the encoder's {height}x{width}"
+                f"image files are resized to {rows}x{columns}, less than the image size {height}x{width}"
             )
 
 
 class CodeContract(Record, frozen=True, dict=True):
-    """What a code means. Two parties whose `contract_id` differs do not understand each other.
+    """The properties of a code. A classifier refuses a payload whose `contract_id` differs from its own.
 
-    `encoder_digest` is the SHA-256 of the encoder's weights: the codes of two trainings are two
-    languages.
+    `encoder_digest` is the SHA-256 of the encoder's weights: codes of differently trained encoders are
+    incompatible.
     """
 
     image_height: int
@@ -93,26 +93,26 @@ class CodeContract(Record, frozen=True, dict=True):
 
     @property
     def code_shape(self) -> tuple[int, int, int]:
-        """Channels, rows and columns of one code."""
+        """The channels, rows and columns of one code."""
         return self.code_channels, self.image_height // DOWNSAMPLING, self.image_width // DOWNSAMPLING
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of one packed code."""
+        """The size of one packed code in bytes."""
         channels, rows, columns = self.code_shape
         return channels * rows * columns // 8
 
     @cached_property
     def contract_id(self) -> str:
-        """The contract's short form: the first 8 bytes, in hexadecimal, of its canonical form's SHA-256."""
+        """The first 8 bytes of the SHA-256 of the canonical form, in hexadecimal."""
         return hashlib.sha256(self.canonical_form).hexdigest()[:16]
 
     @property
     def canonical_form(self) -> bytes:
-        """The contract as JSON, field by field, as ``docs/payload.md`` documents it.
+        """The contract as canonical JSON, documented field by field in ``docs/payload.md``.
 
-        Payloads in the field carry its hash. So a field that a later release adds to a contract is left out
-        here where it has its default, which means what contracts without it meant.
+        Stored payloads contain a hash of this form, so it must not change. A field that a later release adds
+        must be omitted here if it has its default, and the default must mean what contracts without it meant.
         """
         preprocessing = self.preprocessing
         form = {
@@ -135,11 +135,11 @@ class CodeContract(Record, frozen=True, dict=True):
 
 
 def pack_code(code: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """Packs codes ``[N, C, h, w]``, of which every element >= 0 is a 1, into ``uint8 [N, C*h*w/8]``."""
+    """Pack codes ``float [N, C, h, w]`` to ``uint8 [N, C*h*w/8]``; a bit is 1 if the element is >= 0."""
     return np.packbits(code.reshape(len(code), -1) >= 0, axis=1)
 
 
 def unpack_code(packed: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
-    """Unpacks ``uint8 [N, C*h*w/8]`` into codes ``float32 [N, C, h, w]`` in {-1, +1}."""
+    """Unpack ``uint8 [N, C*h*w/8]`` to codes ``float32 [N, C, h, w]`` in {-1, +1}; `shape` is (C, h, w)."""
     bits = np.unpackbits(packed, axis=1).astype(np.float32)
     return (2 * bits - 1).reshape(len(packed), *shape)

@@ -140,4 +140,4 @@ def _check_regular(status: os.stat_result, path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file but a FIFO, socket or device", str(path))
+        raise OSError(errno.EINVAL, "a FIFO, socket or device, not a regular file", str(path))

@@ -1,1 +1,1 @@
-"""Image files and videos, as arrays."""
+"""Reading of image files and videos as arrays."""

@@ -1,4 +1,4 @@
-"""Images as the contract wants them: decoded, turned, converted, resized, cropped."""
+"""Decode image files and preprocess them as the contract requires; list the images of a folder."""
 
 from __future__ import annotations
 
@@ -23,39 +23,52 @@ if TYPE_CHECKING:
     from ccr_deploy.codec.contract import Preprocessing
 
 MAX_PIXELS = 100_000_000
-"""An image that claims more is refused before it is decoded."""
+"""Limit for the size in an image's header, checked before decoding (against decompression bombs)."""
 
 MAX_ENLARGEMENT = 4
-"""An image that would have to be enlarged more is refused as too small."""
+"""Largest factor by which an image is enlarged; smaller images are refused."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""What is opened, whatever a file is called: Pillow hands EPS to Ghostscript, and knows forty more."""
+"""The formats that are opened, whatever the file's extension.
+
+Pillow supports forty more; some are risky: EPS is passed to Ghostscript.
+"""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""The files of a folder that count as images."""
+"""File name extensions of the images in a folder."""
 
-# Or Python prints what Pillow logs of a damaged file, beside the one line that says that it is.
+# Without a handler, Python prints Pillow's log messages about damaged files, in addition to our error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def load_image(path: Path, preprocessing: Preprocessing, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """The image at `path` as the encoder's image, ``uint8 [height, width, 3]``.
+    """Read and preprocess an image file for the encoder.
+
+    Args:
+        path: the image file.
+        preprocessing: the contract's preprocessing; normalisation is left to the encoder's graph.
+        height: rows of the result, in pixels.
+        width: columns of the result, in pixels.
+
+    Returns:
+        ``uint8 [height, width, 3]``, RGB.
 
     Raises:
-        ImageError: the file is missing, no image, truncated, too small or too large.
+        ImageError: if the file is missing, not an image or truncated, or the image is too small or too large.
     """
     return fit_image(open_rgb(path), preprocessing, height, width, path)
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """The image at `path`, EXIF rotation applied, as 8-bit RGB.
+    """Decode an image file to 8-bit RGB with EXIF rotation applied.
 
     Raises:
-        ImageError: the file is missing, no image, truncated or too large.
+        ImageError: if the file is missing, not an image or truncated, or the image is too large.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of bombs, which are refused here, and of what a TIFF lacks
+            # About decompression bombs, which are refused below, and about missing TIFF tags.
+            warnings.simplefilter("ignore")
             with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
                 _check_pixel_count(image, path)
                 return to_rgb(ImageOps.exif_transpose(image))
@@ -64,7 +77,7 @@ def open_rgb(path: Path) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image (JPEG, PNG, WebP, BMP, TIFF or GIF)") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{path}: claims far more pixels than the limit of {MAX_PIXELS}") from None
+        raise ImageError(f"{path}: has far more pixels than the limit of {MAX_PIXELS}") from None
     except ImageError:
         raise
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
@@ -74,20 +87,20 @@ def open_rgb(path: Path) -> Image.Image:
 def _check_pixel_count(image: Image.Image, path: Path) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(
-            f"{path}: claims {image.width}x{image.height} pixels, over the limit of "
-            f"{MAX_PIXELS // 1_000_000} million: make it smaller"
+            f"{path}: has {image.width}x{image.height} pixels, over the limit of "
+            f"{MAX_PIXELS // 1_000_000} million: resize it"
         )
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes as RGB; alpha is dropped, 16-bit grey keeps its upper 8 bits.
+    """Convert an image of any Pillow mode to RGB: alpha is dropped, 16-bit grey keeps its upper 8 bits.
 
     Raises:
-        ValueError: floating-point pixels, whose range nothing tells.
+        ValueError: if the pixels are floating-point, since their range is unknown.
     """
     if image.mode == "F":
         raise ValueError("floating-point pixels have no defined range: save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
+    if image.mode.startswith("I"):  # Pillow would clip these modes to 255 instead of scaling them
         grey = np.asarray(image).astype(np.int64) >> 8
         image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
     return image.convert("RGB")
@@ -96,17 +109,27 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def fit_image(
     image: Image.Image, preprocessing: Preprocessing, height: int, width: int, path: Path
 ) -> npt.NDArray[np.uint8]:
-    """An RGB image resized to cover and cropped at its centre: ``uint8 [height, width, 3]``.
+    """Resize an RGB image to cover `resize_to_cover` and crop its centre.
+
+    Args:
+        image: the image, in mode RGB.
+        preprocessing: the size to cover and the resize filter.
+        height: rows of the result, in pixels.
+        width: columns of the result, in pixels.
+        path: the file that the image came from, for messages.
+
+    Returns:
+        ``uint8 [height, width, 3]``.
 
     Raises:
-        ImageError: the image is too small; the message names `path`.
+        ImageError: if the image is too small, or too thin to be resized within the pixel limit.
     """
     rows, columns = preprocessing.resize_to_cover
     scale = max(rows / image.height, columns / image.width)
     if scale > MAX_ENLARGEMENT:
         raise ImageError(
-            f"{path}: {image.width}x{image.height} pixels are too few: a {width}x{height} image would need "
-            f"{scale:.1f}-fold enlargement (at most {MAX_ENLARGEMENT})"
+            f"{path}: {image.width}x{image.height} pixels are too few for a {width}x{height} image: "
+            f"enlarging it {scale:.1f} times is over the limit of {MAX_ENLARGEMENT}"
         )
     size = max(columns, round(image.width * scale)), max(rows, round(image.height * scale))
     if size[0] * size[1] > MAX_PIXELS:
@@ -120,7 +143,7 @@ def fit_image(
 
 
 def jpeg_bytes(image: npt.NDArray[np.uint8], quality: int = 75) -> int:
-    """How many bytes an image ``uint8 [H, W, 3]`` takes as a JPEG of the given quality."""
+    """Return the size in bytes of an image ``uint8 [H, W, 3]`` encoded as JPEG of the given quality."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
     return buffer.tell()
@@ -128,10 +151,10 @@ def jpeg_bytes(image: npt.NDArray[np.uint8], quality: int = 75) -> int:
 
 @dataclass(frozen=True)
 class ImageItem:
-    """One image of a folder.
+    """One image of a folder: its path, its class (None if it has no label) and its group.
 
-    Images of one `group` resemble each other (crops of one region, frames of one video), so that
-    intervals resample them together; without sub-folders each image is its own group.
+    Images of one `group` are correlated (crops of one region, frames of one video), so confidence intervals
+    resample them together. An image that is in no deeper folder is a group of its own.
     """
 
     path: Path
@@ -140,15 +163,18 @@ class ImageItem:
 
 
 def list_images(folder: Path, class_names: Sequence[str], classes: int | None = None) -> list[ImageItem]:
-    """The images under `folder`, sorted by path.
+    """List the images of a folder and its sub-folders, sorted by path.
 
-    The first level of sub-folders names classes as in torchvision's ImageFolder: where `class_names`
-    is empty, the sorted folder names are the classes 0, 1, … and must be as many as `classes`, where that
-    is given; a folder without sub-folders has no labels. Images in a deeper folder
-    (``class/region/image.png``) form one group.
+    The first level of sub-folders contains the classes, as in torchvision's ImageFolder. Images directly in
+    `folder` have no label. Images in a deeper folder (``class/region/image.png``) form one group.
+
+    Args:
+        folder: the folder.
+        class_names: the names of the classes 0, 1, …; if empty, the sorted names of the sub-folders.
+        classes: how many sub-folders there must be if `class_names` is empty; None for any number.
 
     Raises:
-        ImageError: there is no such folder, no image in it, or a sub-folder names no class.
+        ImageError: if the folder does not exist or has no images, or a sub-folder is not a class.
     """
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder")
@@ -160,14 +186,14 @@ def list_images(folder: Path, class_names: Sequence[str], classes: int | None = 
     if class_names and folders and not set(folders) <= set(class_names):
         unknown = [name for name in folders if name not in class_names]
         raise ImageError(
-            f"{folder}: {len(unknown)} of {len(folders)} sub-folders name no class of the model: "
+            f"{folder}: {len(unknown)} of {len(folders)} sub-folders are not classes of the model: "
             f"{', '.join(unknown[:3])}{', …' if len(unknown) > 3 else ''} "
-            f"(the model's classes begin {', '.join(class_names[:3])})"
+            f"(the model's classes are {', '.join(class_names[:3])}{', …' if len(class_names) > 3 else ''})"
         )
     if folders and not class_names and classes not in {None, len(folders)}:
         raise ImageError(
-            f"{folder}: {len(folders)} sub-folders for the model's {classes} classes, whose names its "
-            "checkpoint does not tell: one sub-folder for each class is needed"
+            f"{folder}: {len(folders)} sub-folders for the model's {classes} classes: the checkpoint has no "
+            "class names, so one sub-folder for each class is needed"
         )
     labels = {name: number for number, name in enumerate(class_names or folders)}
     return [
@@ -183,9 +209,18 @@ def list_images(folder: Path, class_names: Sequence[str], classes: int | None = 
 def load_images(
     paths: Sequence[Path], preprocessing: Preprocessing, height: int, width: int
 ) -> npt.NDArray[np.uint8]:
-    """The images at `paths` as one batch, ``uint8 [N, height, width, 3]``.
+    """Read and preprocess several image files as one batch.
+
+    Args:
+        paths: the image files.
+        preprocessing: the contract's preprocessing.
+        height: rows of each image, in pixels.
+        width: columns of each image, in pixels.
+
+    Returns:
+        ``uint8 [N, height, width, 3]``, in the order of `paths`.
 
     Raises:
-        ImageError: one of them cannot be used.
+        ImageError: if one of them cannot be used.
     """
     return np.stack([load_image(path, preprocessing, height, width) for path in paths])

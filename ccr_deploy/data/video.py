@@ -1,4 +1,4 @@
-"""Frames of a video's file or of a camera, by OpenCV."""
+"""Read frames from a video file or a camera with OpenCV."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Video:
-    """A source of frames: a file's path, or a camera's number.
+    """A source of frames.
 
-    Every `every`-th frame counts, and at most `frames` of them, where that is given.
+    Attributes:
+        source: the path of a video file, or the number of a camera.
+        every: take each `every`-th frame, beginning with the first.
+        frames: the most frames to take; None for all.
     """
 
     source: str
@@ -29,19 +32,22 @@ class Video:
 
     @property
     def is_camera(self) -> bool:
-        """Whether the source is a camera, whose frames do not end."""
+        """Whether the source is a camera, which has no last frame."""
         return self.source.isdecimal()
 
     def read_frames(self) -> Iterator[tuple[int, Image.Image]]:
-        """The frames as RGB images, turned as the file says, with their numbers in the source, from 0.
+        """Yield each frame's number in the source, from 0, and the frame as an RGB image.
+
+        Frames are rotated as the video file specifies.
 
         Raises:
-            WrongUsageError: there is no such file.
-            ImageError: OpenCV cannot read it, or there is no frame.
-            MissingExtraError: OpenCV is not installed.
+            WrongUsageError: if the file does not exist.
+            ImageError: if OpenCV cannot read the source, or it has no frames.
+            MissingExtraError: if OpenCV is not installed.
         """
         number = taken = 0
         with self._opened() as capture:
+            # grab() leaves out the conversion of retrieve(), so skipped frames cost less.
             while taken != self.frames and capture.grab():
                 if number % self.every == 0:
                     readable, pixels = capture.retrieve()
@@ -51,13 +57,13 @@ class Video:
                     taken += 1
                 number += 1
         if number == 0:
-            raise ImageError(f"{self.source}: no frame comes from it")
+            raise ImageError(f"{self.source}: no frames in it")
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         opencv = _import_opencv()
         if not self.is_camera and not Path(self.source).is_file():
-            raise WrongUsageError(f"{self.source}: no such file (a camera is named by its number)")
+            raise WrongUsageError(f"{self.source}: no such file (for a camera, give its number)")
         capture = opencv.VideoCapture(int(self.source) if self.is_camera else self.source)
         try:
             if not capture.isOpened():
@@ -69,7 +75,7 @@ class Video:
 
 
 def _import_opencv() -> Any:  # noqa: ANN401 -- the library's types are incomplete
-    # What OpenCV and FFmpeg would print about a file is told by the errors above.
+    # OpenCV and FFmpeg print messages about a file; the errors above replace them. Read when cv2 is imported.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:

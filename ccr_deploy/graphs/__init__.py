@@ -1,1 +1,1 @@
-"""What is asked of or done to any ONNX graph."""
+"""Queries and passes for any ONNX graph: canonical hash, convolutions, clean-up."""

@@ -1,4 +1,4 @@
-"""A graph's canonical identity: what it computes, and nothing that only says where it was made."""
+"""The canonical hash of a graph: it depends on what the graph computes, not on where it was exported."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ if TYPE_CHECKING:
 
 
 def canonical_graph_hash(model: ir.Model) -> str:
-    """The SHA-256 over operators, attributes, shapes and weights, in hexadecimal.
+    """Return the SHA-256 of a graph's operators, attributes, shapes and weights, in hexadecimal.
 
-    Names of inputs and outputs count, since they are the graph's interface; names of inner tensors and
-    nodes, metadata, doc strings and the producer do not. Tensors are numbered in the order of the
-    nodes, which an exporter determines. Graphs with sub-graphs are not of this family.
+    Names of graph inputs and outputs are included, since they are its interface. Names of other tensors and
+    of nodes, metadata, doc strings and the producer are not. Tensors are numbered in the order of the nodes,
+    which the exporter determines. Graphs with sub-graphs (If, Loop) are not supported: no model of this
+    family has any.
 
     Raises:
-        TypeError: a node has an attribute that is a graph.
+        TypeError: if a node has an attribute that is a graph.
     """
     digest = hashlib.sha256()
     numbers: dict[int, int] = {}
 
     def add(*parts: object) -> None:
+        # ASCII's unit and record separators, so that the boundaries between parts count.
         digest.update("\x1f".join(str(part) for part in parts).encode() + b"\x1e")
 
     def number(value: ir.Value | None) -> int:
@@ -42,6 +44,7 @@ def canonical_graph_hash(model: ir.Model) -> str:
         if value.const_value is not None
     }
     for node in graph:
+        # A weight is added where it is first used, since the order of initializers is arbitrary.
         for value in node.inputs:
             if value is not None and id(value) in weights and id(value) not in numbers:
                 add("weight", value.dtype, value.shape, weights[id(value)], number(value))
@@ -54,9 +57,10 @@ def canonical_graph_hash(model: ir.Model) -> str:
 
 
 def check_graph_hash(file: Path, stated: str) -> None:
-    """Raise a BundleError if a graph's canonical hash is not the one that its bundle's manifest states.
+    """Raise BundleError if a graph's canonical hash differs from the one in its bundle's manifest.
 
-    A device without onnx-ir cannot tell; there the file's SHA-256, which engine keys hold too, has to do.
+    On a device without onnx-ir the check is skipped: there, the SHA-256 of the file, which is also part of
+    the engine's key, must be enough.
     """
     try:
         import onnx_ir
@@ -65,8 +69,8 @@ def check_graph_hash(file: Path, stated: str) -> None:
     found = canonical_graph_hash(onnx_ir.load(file))
     if found != stated:
         raise BundleError(
-            f"{file}: its canonical hash begins {found[:12]}, the manifest's field graph_hash says "
-            f"{stated[:12]}: export the bundle again, or take it from where you trust it"
+            f"{file}: its canonical hash begins {found[:12]}, the manifest's field graph_hash {stated[:12]}: "
+            "export the bundle again, or copy it again from a trusted source"
         )
 
 

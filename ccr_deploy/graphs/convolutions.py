@@ -1,4 +1,4 @@
-"""A graph's convolutions, and which of them are quantized."""
+"""Find the convolutions of a graph, and those that are quantized."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 
 def convolutions(model: ir.Model) -> list[ir.Node]:
-    """The graph's convolutions, in its order."""
+    """Return the graph's convolutions, in the order of its nodes."""
     return [node for node in model.graph if node.op_type == "Conv"]
 
 
 def quantized_convolutions(model: ir.Model) -> list[str]:
-    """The names of the convolutions whose activations and weights come from Q/DQ pairs."""
+    """Return the names of the convolutions whose activations and weights both come from Q/DQ pairs."""
     return [
         node.name or ""
         for node in convolutions(model)
@@ -24,6 +24,6 @@ def quantized_convolutions(model: ir.Model) -> list[str]:
 
 def _is_quantized(value: ir.Value | None) -> bool:
     producer = value.producer() if value is not None else None
-    if producer is not None and producer.op_type == "Cast":  # out of FP32, where the pair was kept in it
+    if producer is not None and producer.op_type == "Cast":  # behind a pair that was kept in FP32
         return _is_quantized(producer.inputs[0])
     return producer is not None and producer.op_type == "DequantizeLinear"

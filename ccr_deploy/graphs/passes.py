@@ -1,4 +1,4 @@
-"""Passes that every graph goes through before it is written, whichever stage made it."""
+"""Passes over ONNX graphs that several stages use before a graph is written."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ PRODUCER = "ccr-deploy"
 
 
 class StripOriginPass(ir.passes.InPlacePass):
-    """Removes what says where a graph was made: stack traces, paths, versions, inner shapes' origins.
+    """Removes metadata and doc strings: stack traces, paths, versions and the origins of inner shapes.
 
-    torch's exporter embeds absolute paths, so that the same weights exported from two folders would
-    give two files.
+    torch's exporter embeds absolute paths, so that the same weights exported in two folders would give two
+    different files. Operators, attributes, shapes and weights do not change.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Clears metadata and doc strings of model, graph, nodes and values."""
+        """Clear metadata and doc strings of the model, its graph, nodes and values."""
         model.producer_name, model.producer_version, model.domain = PRODUCER, None, None
         common.ClearMetadataAndDocStringPass()(model)
         for node in model.graph:
@@ -26,10 +26,10 @@ class StripOriginPass(ir.passes.InPlacePass):
 
 
 def drop_unknown_sizes(model: ir.Model) -> None:
-    """Drops inner shapes with symbolic sizes other than the batch.
+    """Remove the shapes of inner tensors that have symbolic sizes other than the batch.
 
-    Shape inference names sizes that it does not know, and names two of them alike; ONNX Runtime then takes
-    one tensor's buffer for the other's.
+    Shape inference invents names for unknown sizes, and may give two different sizes the same name. ONNX
+    Runtime then considers the tensors equally large and reuses the buffer of one for the other.
     """
     inputs_and_outputs = (*model.graph.inputs, *model.graph.outputs)
     batches = {
@@ -43,17 +43,24 @@ def drop_unknown_sizes(model: ir.Model) -> None:
 
 
 def share_weights(model: ir.Model) -> None:
-    """Makes initializers of equal content one: the unrolled iterations share every weight."""
+    """Merge initializers of equal content: unrolled iterations have the same weights.
+
+    Without it, a 15 MB encoder at T=8 would take 113 MB after quantization. Constants are lifted to
+    initializers first, since only those are compared.
+    """
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.DeduplicateInitializersPass(size_limit=2**62)(model)
     common.RemoveUnusedNodesPass()(model)
 
 
 class QuantizeInFp32Pass(ir.passes.InPlacePass):
-    """Makes every QuantizeLinear of FP16 values one of FP32 values: same scales, same integers."""
+    """Makes every QuantizeLinear of FP16 values read FP32 values; scales and quantized integers are the same.
+
+    DequantizeLinear stays in FP16.
+    """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Puts a Cast before the quantizer and its scale; what the integers are read by stays in FP16."""
+        """Insert a Cast to FP32 before the input and the scale of each QuantizeLinear."""
         modified = False
         for node in list(model.graph):
             if node.op_type != "QuantizeLinear":

@@ -253,7 +253,7 @@ def test_a_folder_without_images(tool: Tool, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda payload: payload[:-1], "37 bytes, its header announces 38"),
+        (lambda payload: payload[:-1], "37 bytes, but its header says 38"),
         (lambda payload: payload[:3], "not a payload"),
         (lambda payload: payload[:20], "truncated"),
         (lambda _: b"", "not a payload"),
@@ -275,7 +275,7 @@ def test_a_payload_of_another_contract(tool: Tool, tmp_path: Path) -> None:
     path.write_bytes(encode_payload(np.zeros(other.code_bytes, np.uint8), other))
     outcome = tool.classify(path)
     assert outcome.status == BROKE
-    assert f"{path}: it speaks contract {other.contract_id}" in outcome.error_line
+    assert f"{path}: contract mismatch: payload {other.contract_id}" in outcome.error_line
     assert tool.bundle.manifest.contract_id in outcome.error_line
 
 

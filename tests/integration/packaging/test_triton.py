@@ -224,8 +224,8 @@ def damaged(payload: bytes, position: int) -> bytes:
         (lambda payload: damaged(payload, 0), "not a payload"),
         (lambda payload: damaged(payload, 4), "format version"),
         (lambda payload: damaged(payload, 30), "CRC-32"),
-        (lambda payload: payload[:-1], "its header announces"),
-        (lambda payload: payload + b"\0", "its header announces"),
+        (lambda payload: payload[:-1], "but its header says"),
+        (lambda payload: payload + b"\0", "but its header says"),
         (lambda payload: payload[:10], "truncated"),
         (lambda _: b"", "not a payload"),
     ],
@@ -247,7 +247,7 @@ def test_another_contracts_payload_is_refused(
     payload = encode_payload(np.zeros(other.code_bytes, np.uint8), other)
     status, told = client.refusal("payload_to_label", payload=column([payload]))
     assert status in INVALID.values()
-    assert f"it speaks contract {other.contract_id}" in told
+    assert f"contract mismatch: payload {other.contract_id}" in told
     assert tiny_bundle.manifest.contract_id in told
 
 
@@ -466,7 +466,7 @@ def test_another_training_is_rolled_out_whole(
     """Codes of two trainings have one shape: the new version must not take the old one's payloads."""
     package_triton(other_bundle, "cpu", EngineStore(tmp_path / "engines"), own_repository)
     with serving(own_repository, tmp_path, *STOP_AT_ONCE) as server, Client("grpc", server) as client:
-        assert "it speaks contract" in client.refusal("payload_to_label", payload=column(payloads))[1]
+        assert "contract mismatch: payload" in client.refusal("payload_to_label", payload=column(payloads))[1]
         assert client.raw.is_model_ready("payload", "1")
         own = [encode_payload(np.zeros(12, np.uint8), other_bundle.manifest.contract)]
         assert client.logits("payload_to_label", payload=column(own)).shape == (1, 5)

@@ -198,7 +198,7 @@ def test_only_payloads_of_this_contract_are_classified(
     for payload, message in (
         (foreign, f"contract {other.contract_id}"),
         (damaged, "CRC-32"),
-        (good[:-1], "announces"),
+        (good[:-1], "but its header says"),
         (b"", "not a payload"),
     ):
         with pytest.raises(InferenceServerException, match=message) as raised:

@@ -170,7 +170,7 @@ def test_a_truncated_payload_is_refused(length):
 
 
 def test_bytes_behind_a_payload_are_refused():
-    with pytest.raises(PayloadError, match="33 bytes, its header announces 32"):
+    with pytest.raises(PayloadError, match="33 bytes, but its header says 32"):
         decode_payload(GOLDEN + b"\0", CONTRACT)
 
 

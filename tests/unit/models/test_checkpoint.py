@@ -616,4 +616,4 @@ def test_pytorch_s_own_advice_is_not_passed_on(tmp_path):
 
 def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "x.pt")
-    assert "not a file" in refusal(tmp_path / "x.pt")
+    assert "not a regular file" in refusal(tmp_path / "x.pt")

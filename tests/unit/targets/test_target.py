@@ -332,5 +332,5 @@ def test_hostile_toml_is_refused_in_one_line(tmp_path, content):
 
 def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "mine.toml")
-    with pytest.raises(TargetError, match="not a file"):
+    with pytest.raises(TargetError, match="not a regular file"):
         load_target(str(tmp_path / "mine.toml"))
