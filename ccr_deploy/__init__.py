@@ -1,13 +1,33 @@
-"""From a trained recurrent compression-and-recognition checkpoint to fast engines with proof of parity.
+"""Deploy trained recurrent compression-recognition models as verified ONNX, TensorRT and OpenVINO engines.
 
-The package's folders follow the way of the data: `models` (the networks and their checkpoints),
-`export` (checkpoint to ONNX bundle), `backends` (graph to engine, engine to outputs), `verification`,
-`benchmarking`, `reporting`; `workflow` joins them and `cli` prints what they return.
+The packages, in the order of the data flow::
+
+    data            image files and videos
+    models          networks, configurations, presets and checkpoints
+    export          checkpoint to ONNX graphs: unroll schedules and uint8 I/O
+    graphs          canonical hash, convolutions and passes of any ONNX graph
+    quantization    FP16 and INT8 graphs, calibration tables and sensitivity
+    bundle          directory with all that a device needs to build engines
+    targets         machines that engines are built for
+    backends        graph to engine, engine to outputs: PyTorch, ONNX Runtime, OpenVINO, TensorRT
+    engines         store of built engines
+    codec           code contract and payload
+    verification    parity of engines with the checkpoint, and gates
+    benchmarking    latency, throughput, memory and energy
+    reporting       results as tables, JSON, Markdown and HTML
+    packaging       Triton model repository and Kubernetes manifests
+    serving         local inference server
+    workflow        one function per command, which joins the stages
+    cli             the command ``ccr-deploy``
+    core            shared basics: records, atomic files, child processes, GPU discovery
+
+Products import `ccr_deploy.runtime`; all exceptions are in `ccr_deploy.errors`.
 """
 
 import os
 
 __version__ = "0.1.0"
 
-# ONNX Runtime reads it when it starts, whoever imports it; its builds for Linux send telemetry from 1.29 on.
+# From 1.29 on, ONNX Runtime sends telemetry on Linux. It reads this variable when it is first imported, so
+# the variable is set before any other module of this package is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""``python -m ccr_deploy`` is the command ``ccr-deploy``."""
+"""Run the command ``ccr-deploy`` as ``python -m ccr_deploy``."""
 
 from ccr_deploy.cli import main
 

@@ -1,8 +1,24 @@
-"""The library API of a product: images to payloads on one side, payloads to labels on the other.
+"""The library API for products: encode images to payloads, classify payloads.
 
-It needs NumPy, Pillow, msgspec and the engine's own backend: no PyTorch, no ONNX. The engine is what
-``ccr-deploy build-engine`` built last for the bundle and the target on a machine like this one; of the bundle
-its manifest is enough. Give each thread objects of its own.
+Needs only NumPy, Pillow, msgspec and the packages of the engine's backend, not PyTorch or ONNX. The engine
+must have been built with ``ccr-deploy build-engine`` for the bundle and the target, on a machine like this
+one; the last one built is used. Of the bundle only the manifest is read. The classes are not thread-safe:
+create one object per thread.
+
+Example::
+
+    from pathlib import Path
+
+    from ccr_deploy.data.images import load_image
+    from ccr_deploy.runtime import Classifier, Encoder
+
+    with Encoder.load("bundle", "cpu") as encoder:
+        contract = encoder.contract
+        size = contract.image_height, contract.image_width
+        image = load_image(Path("photo.jpg"), contract.preprocessing, *size)
+        (payload,) = encoder.encode(image[None])
+    with Classifier.load("bundle", "cpu") as classifier:
+        (prediction,) = classifier.classify([payload])
 """
 
 from __future__ import annotations
@@ -35,7 +51,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A classifier's answer: the class, its name, its probability."""
+    """The most probable class of a payload: its label, name and probability (0..1)."""
 
     label: int
     name: str
@@ -43,7 +59,7 @@ class Prediction:
 
 
 class _EngineUser:
-    """One stage's engine in memory. A context manager; `bundle` says what codes mean."""
+    """The loaded engine of one stage and its bundle. A context manager."""
 
     _stage: ClassVar[Stage]
 
@@ -53,15 +69,18 @@ class _EngineUser:
 
     @classmethod
     def load(cls, bundle: Bundle | Path | str, target: str, store: EngineStore | None = None) -> Self:
-        """Loads the engine that was built last for a bundle, or its folder, and a target.
+        """Load the last engine built for a bundle and a target, after checking it against its sidecar.
 
-        It is taken from the default store unless one is given, and checked against its sidecar first.
+        Args:
+            bundle: the bundle, or the path of its folder.
+            target: the target as given to ``ccr-deploy build-engine``: a name, or the path of a TOML file.
+            store: the engine store; None for the default, ``$CCR_DEPLOY_ENGINES`` or the user's cache.
 
         Raises:
-            WrongUsageError: there is no such bundle, or no engine was built for it and the target.
-            BundleError: the bundle's manifest is damaged.
-            EngineError: the engine is damaged or cannot be loaded.
-            MissingExtraError: its backend is not installed.
+            WrongUsageError: if the bundle does not exist, or no engine was built for it and the target.
+            BundleError: if the bundle's manifest is damaged.
+            EngineError: if the engine is damaged or cannot be loaded.
+            MissingExtraError: if the packages of its backend are not installed.
         """
         bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(Path(bundle))
         store = store or EngineStore.default()
@@ -75,7 +94,7 @@ class _EngineUser:
 
     @property
     def contract(self) -> CodeContract:
-        """What the codes mean, and which images are encoded: their size and preprocessing."""
+        """The code contract: image size, preprocessing and code shape."""
         return self.bundle.manifest.contract
 
     def __enter__(self) -> Self:
@@ -88,7 +107,7 @@ class _EngineUser:
 
 
 class Encoder(_EngineUser):
-    """Images to payloads. A context manager."""
+    """Encodes images to payloads. A context manager."""
 
     _stage = "encoder"
 
@@ -97,28 +116,28 @@ class Encoder(_EngineUser):
         self._writer = PayloadWriter(bundle.manifest.contract)
 
     def encode(self, images: npt.NDArray[np.uint8]) -> list[bytes]:
-        """One payload for each image of ``uint8 [N, H, W, 3]``.
+        """Return one payload for each image of a batch ``uint8 [N, H, W, 3]``, RGB.
 
-        `ccr_deploy.data.images.load_image` makes such an image of an image's file.
+        `ccr_deploy.data.images.load_image` reads an image file as such an image.
 
         Raises:
-            EngineError: the images have another type or shape, or the encoder was closed.
+            EngineError: if the images have another dtype or shape, or the encoder was closed.
         """
         codes = self._runner.infer({"image": images})["code"].astype(np.uint8, copy=False)
         return self._writer.payloads(codes)
 
 
 class Classifier(_EngineUser):
-    """Payloads to predictions. A context manager."""
+    """Classifies payloads. A context manager."""
 
     _stage = "classifier"
 
     def classify(self, payloads: Sequence[bytes]) -> list[Prediction]:
-        """One prediction for each payload.
+        """Return one prediction for each payload, in their order.
 
         Raises:
-            PayloadError: a payload is damaged or speaks another contract.
-            EngineError: the classifier was closed.
+            PayloadError: if a payload is damaged or has another contract.
+            EngineError: if the classifier was closed.
         """
         if not payloads:
             return []

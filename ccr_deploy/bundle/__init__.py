@@ -1,1 +1,1 @@
-"""What crosses from the workstation to a device: manifest, reader, writer."""
+"""The bundle: what is copied from the workstation to a device. Manifest, reader and writer."""

@@ -1,4 +1,4 @@
-"""What a precision costs: flipped bits, changed answers, lost accuracy, against FP32."""
+"""Accuracy of a precision compared with FP32: flipped bits, changed predictions, lost top-1."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ if TYPE_CHECKING:
 
 
 class PrecisionAccuracy(Record, frozen=True):
-    """One precision's codes and answers against those of FP32, on the same images.
+    """Codes and predictions of one precision compared with those of FP32 on the same images.
 
-    `top1_loss_points` is FP32's top-1 less this precision's, in percentage points; its interval is
-    bootstrapped over groups of images, both precisions resampled together. The last four are None
-    where no image has a label.
+    Attributes:
+        precision: the precision that is compared with FP32.
+        images: number of images.
+        groups: number of groups of correlated images.
+        bits: number of code bits of all images.
+        flipped_bits: how many of them differ from FP32.
+        equal_payloads: number of images whose code is the same as in FP32.
+        same_top1: number of images with the same predicted class as in FP32.
+        top1_percent: top-1 accuracy in percent; None, as the three that follow, if no image has a label.
+        top1_interval_percent: its 95 % interval, bootstrapped over groups.
+        top1_loss_points: top-1 of FP32 minus top-1 of this precision, in percentage points.
+        top1_loss_interval_points: its 95 % interval; both precisions are resampled together.
     """
 
     precision: EnginePrecision
@@ -38,16 +47,16 @@ class PrecisionAccuracy(Record, frozen=True):
 
     def __post_init__(self) -> None:
         if self.images < 1 or self.bits < 1:
-            raise ValueError(f"an accuracy over {self.images} images and {self.bits} bits")
+            raise ValueError(f"{self.images} images and {self.bits} bits: at least 1 of each is needed")
 
     @property
     def flipped_percent(self) -> float:
-        """Flipped bits in percent of all."""
+        """The share of flipped bits, in percent."""
         return 100 * self.flipped_bits / self.bits
 
     @property
     def same_top1_percent(self) -> float:
-        """Images that are answered as in FP32, in percent."""
+        """The share of images with the same predicted class as in FP32, in percent."""
         return 100 * self.same_top1 / self.images
 
 
@@ -61,9 +70,16 @@ def compare_precisions(
     labels: Sequence[int | None],
     groups: Sequence[str],
 ) -> PrecisionAccuracy:
-    """Compares codes ``uint8 [N, bytes]`` and logits ``[N, classes]`` with those of FP32.
+    """Compare codes and logits with those of FP32.
 
-    `labels` and `groups` are the images'; accuracy counts those that have a label.
+    Args:
+        precision: the precision of `codes` and `logits`.
+        codes: packed codes ``uint8 [N, bytes]``.
+        logits: ``float32 [N, classes]``.
+        fp32_codes: the codes of the same images in FP32, ``uint8 [N, bytes]``.
+        fp32_logits: the logits of the same images in FP32, ``float32 [N, classes]``.
+        labels: the class of each image; None if it has no label, which leaves it out of the top-1 accuracy.
+        groups: the group of each image, by name.
     """
     flips = flipped_bits(fp32_codes, codes)
     labelled = [index for index, label in enumerate(labels) if label is not None]

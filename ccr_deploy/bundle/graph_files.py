@@ -1,4 +1,4 @@
-"""Adding an ONNX graph to a bundle."""
+"""Write ONNX graphs into a bundle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 def add_graph(
     writer: BundleWriter, model: onnx_ir.Model, stage: Stage, precision: Precision, schedule: Schedule | None
 ) -> GraphRecord:
-    """Writes a graph under a name that says what it is."""
+    """Write a graph into a bundle's folder, under the name ``stage.precision.schedule.<hash>.onnx``.
+
+    Args:
+        writer: the bundle's writer.
+        model: the graph.
+        stage: the stage that it computes.
+        precision: the precision that it computes in.
+        schedule: its unroll schedule; None if it is not an encoder.
+
+    Returns:
+        The graph's record for the manifest.
+    """
     stem = ".".join(filter(None, (stage, precision, schedule)))
     return GraphRecord(
         stage=stage,

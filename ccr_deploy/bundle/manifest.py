@@ -1,4 +1,4 @@
-"""The manifest: what a bundle is, and which files belong to it."""
+"""The manifest of a bundle: model, contract, and the records of its files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REMEDY = "export the bundle again or use the version of ccr-deploy that made it"
 
 
 class FileRecord(Record, frozen=True):
-    """One file of the bundle."""
+    """One file of the bundle: name, SHA-256 in hexadecimal, and size in bytes."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]*\Z")]
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -33,10 +33,10 @@ class FileRecord(Record, frozen=True):
 
 
 class GraphRecord(Record, frozen=True):
-    """One ONNX graph: what it computes and which file it is.
+    """One ONNX graph: what it computes, and its file.
 
-    Only encoders have a schedule. `graph_hash` is the canonical one of `ccr_deploy.graphs.canonical_hash`.
-    `quantized_convolutions` of the `convolutions` have Q/DQ pairs.
+    `schedule` is None for all stages but the encoder. `graph_hash` is the canonical hash of
+    `ccr_deploy.graphs.canonical_hash`. Of all `convolutions`, `quantized_convolutions` have Q/DQ pairs.
     """
 
     stage: Stage
@@ -49,14 +49,14 @@ class GraphRecord(Record, frozen=True):
 
 
 class SampleRecord(Record, frozen=True):
-    """One sample image, already of the image size, and its class where that is known."""
+    """One sample image, already preprocessed to the image size, and its class; None if unknown."""
 
     file: FileRecord
     label: int | None
 
 
 class BaselineRecord(Record, frozen=True):
-    """The conventional chain that the bundle's baseline graph was made from."""
+    """The conventional chain that the bundle's baseline graph was exported from."""
 
     model: ModelConfig
     trained_iterations: tuple[int, ...]
@@ -67,10 +67,10 @@ class BaselineRecord(Record, frozen=True):
 
 
 class CalibrationRecord(Record, frozen=True):
-    """The table that the bundle's INT8 graphs come from, and what each precision was found to cost.
+    """The calibration table of the bundle's INT8 graphs, and the predicted accuracy of each precision.
 
-    `accuracies` were computed from the graphs on the held-out images that `images` describes; they are
-    empty where there were none. `high_precision` are the layers that are not quantized.
+    `high_precision` lists the layers that are not quantized. `accuracies` were computed with the graphs on
+    the held-out images that `images` describes; empty if there were none.
     """
 
     table: FileRecord
@@ -80,7 +80,7 @@ class CalibrationRecord(Record, frozen=True):
 
 
 class Manifest(Record, frozen=True):
-    """What a bundle is; `trained_iterations` is every T that the weights were trained with."""
+    """The content of ``manifest.json``; `trained_iterations` lists every T of the weights' training."""
 
     schema_version: int
     created_by: str
@@ -101,18 +101,18 @@ class Manifest(Record, frozen=True):
         model, contract = self.model, self.contract
         agreed = (contract.image_height, contract.image_width, contract.iterations, contract.code_channels)
         if agreed != (model.image_height, model.image_width, model.iterations, model.encoder.code_channels):
-            raise ValueError("model and contract name different image sizes, iterations or code channels")
+            raise ValueError("model and contract have different image sizes, iterations or code channels")
         classes = model.classifier.classes
         if self.class_names and len(self.class_names) != classes:
             raise ValueError(f"{len(self.class_names)} class names for {classes} classes")
         for sample in self.samples:
             if sample.label is not None and not 0 <= sample.label < classes:
-                raise ValueError(f"a sample's label is {sample.label}, there are {classes} classes")
+                raise ValueError(f"a sample has label {sample.label}, but there are {classes} classes")
         contract.preprocessing.check_covers(contract.image_height, contract.image_width)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A line for each network that runs with a T that was not trained."""
+        """One line for each network that runs with a T that it was not trained with."""
         lines = (
             untrained_warning(name, network.model.iterations, network.trained_iterations)
             for name, network in (("checkpoint", self), ("baseline", self.baseline))
@@ -121,28 +121,28 @@ class Manifest(Record, frozen=True):
         return tuple(filter(None, lines))
 
     def class_name(self, label: int) -> str:
-        """The class's name, or its number where the checkpoint had no names."""
+        """Return the name of a class, or ``class N`` if the checkpoint has no class names."""
         return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
     def network(self, stage: Stage) -> Manifest | BaselineRecord:
-        """The network that a stage belongs to."""
+        """Return the record that describes a stage's network: its model, weights and trained iterations."""
         return self.baseline if stage == "baseline" and self.baseline else self
 
     def input_shapes(self, stage: Stage) -> dict[str, tuple[int, ...]]:
-        """The shapes of a stage's inputs behind the batch, by name."""
+        """Return the shapes of a stage's inputs by name, without the batch dimension."""
         if stage == "classifier":
             return {"code": (self.contract.code_bytes,)}
         model = self.network(stage).model
         return {"image": (model.image_height, model.image_width, 3)}
 
     def reference_hash(self, stage: Stage) -> str:
-        """What the PyTorch reference of a stage is made of: weights, configuration and preprocessing."""
+        """Return a SHA-256 that identifies a stage's PyTorch reference: weights, model and preprocessing."""
         network = self.network(stage)
         parts = (network.weights.sha256, network.model, self.contract.preprocessing)
         return hashlib.sha256(canonical_json(parts)).hexdigest()
 
     def files(self) -> list[FileRecord]:
-        """Every file that belongs to the bundle."""
+        """Return the records of all files of the bundle, except the manifest itself."""
         baseline = self.baseline.weights if self.baseline else None
         table = self.calibration.table if self.calibration else None
         graphs, samples = (graph.file for graph in self.graphs), (sample.file for sample in self.samples)
@@ -150,16 +150,16 @@ class Manifest(Record, frozen=True):
 
 
 def parse_manifest(text: bytes, path: Path) -> Manifest:
-    """The manifest in `text`; `path` is where it came from, for messages.
+    """Parse the text of a manifest; `path` is its file, for messages.
 
     Raises:
-        BundleError: it is no JSON, of another schema version, has unknown or wrong fields, or its
-            contract id is not that of its contract.
+        BundleError: if it is not JSON, has another schema version, a field is missing, unknown or wrong, or
+            the contract id is not that of the contract.
     """
     manifest = parse_versioned_json(
         Manifest, text, path, version=SCHEMA_VERSION, error=BundleError, remedy=REMEDY
     )
     stated, found = manifest.contract_id, manifest.contract.contract_id
     if stated != found:
-        raise BundleError(f"{path}: field contract_id: {stated}, its contract has {found}")
+        raise BundleError(f"{path}: field contract_id: expected {found}, found {stated}: {REMEDY}")
     return manifest

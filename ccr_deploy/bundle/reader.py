@@ -1,19 +1,19 @@
-"""The bundle: a directory with all that a device needs to build engines.
+"""Read a bundle: a directory with all that a device needs to build engines.
 
 ::
 
     bundle/
-      manifest.json                                  what is here, and what it means
+      manifest.json                                  model, contract, and the list of files
       encoder.fp32.iteration-major.<hash>.onnx       graphs
       classifier.fp32.<hash>.onnx
       encoder.int8.iteration-major.<hash>.onnx
-      calibration.<hash>.json                        the ranges that the INT8 graphs come from
+      calibration.<hash>.json                        calibration table of the INT8 graphs
       weights.<hash>.safetensors                     for the PyTorch reference
-      sample.<hash>.png                              a few images to check with
+      sample.<hash>.png                              a few images to verify engines with
 
-Files carry part of their own SHA-256 in their name and are never rewritten. A command adds files,
-replaces the manifest by one rename, then removes what the new manifest does not name; so a killed
-command leaves the old bundle or the new one.
+A file's name contains part of its SHA-256, and files are never rewritten. A command adds files, replaces the
+manifest by one rename, then removes the files that the new manifest does not list. So after a killed command
+the bundle is the old one or the new one, never a mixture.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _COPY_AGAIN = "export or copy the bundle again"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was opened: its folder and its manifest. Nothing here writes into it."""
+    """An opened bundle: its folder and manifest. Read-only."""
 
     path: Path
     manifest: Manifest
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
-        """Reads and checks the manifest, and that every file is there with its size.
+        """Read and check the manifest, and check that every file exists and has its size.
 
         Raises:
-            WrongUsageError: there is no bundle at `path`.
-            BundleError: the manifest is damaged or of another version, or a file is missing or cut.
+            WrongUsageError: if there is no bundle at `path`.
+            BundleError: if the manifest is damaged or has another version, or a file is missing or truncated.
         """
         bundle = cls.read(path)
         for file in bundle.manifest.files():
@@ -60,11 +60,11 @@ class Bundle:
 
     @classmethod
     def read(cls, path: Path) -> Bundle:
-        """Read and check the manifest alone: running built engines needs none of the other files.
+        """Read and check only the manifest: to run built engines, no other file is needed.
 
         Raises:
-            WrongUsageError: there is no bundle at `path`.
-            BundleError: the manifest is damaged or of another version.
+            WrongUsageError: if there is no bundle at `path`.
+            BundleError: if the manifest is damaged or has another version.
         """
         manifest = path / MANIFEST
         with reading(manifest, BundleError):
@@ -72,32 +72,37 @@ class Bundle:
                 text = read_bytes(manifest)
             except (FileNotFoundError, NotADirectoryError):
                 raise WrongUsageError(
-                    f"{path}: no bundle there (no {MANIFEST}): "
-                    f"make one with ccr-deploy export --checkpoint FILE {path}"
+                    f"{path}: no bundle found (no {MANIFEST}): "
+                    f"create one with ccr-deploy export --checkpoint FILE {path}"
                 ) from None
         return cls(path, parse_manifest(text, manifest))
 
     def file(self, record: FileRecord) -> Path:
-        """The path of one of the bundle's files, after its SHA-256 was checked.
+        """Return the path of one of the bundle's files after checking its SHA-256.
 
         Raises:
-            BundleError: the file is missing or not the one that the manifest names.
+            BundleError: if the file is missing, or its size or SHA-256 differs from the manifest's.
         """
         path = self._check_size(record)
         with reading(path, BundleError):
             found = sha256_of(path)
         if found != record.sha256:
             raise BundleError(
-                f"{path}: damaged: its SHA-256 begins {found[:12]}, the manifest says {record.sha256[:12]}: "
-                f"{_COPY_AGAIN}"
+                f"{path}: damaged: its SHA-256 begins {found[:12]}, but the manifest says "
+                f"{record.sha256[:12]}: {_COPY_AGAIN}"
             )
         return path
 
     def graph(self, stage: Stage, precision: Precision, schedule: Schedule | None) -> GraphRecord:
-        """The graph for a stage.
+        """Return the record of a graph.
+
+        Args:
+            stage: the stage that it computes.
+            precision: the precision that it computes in.
+            schedule: its unroll schedule; None if it is not an encoder.
 
         Raises:
-            WrongUsageError: the bundle has none; the message says how to add it.
+            WrongUsageError: if the bundle has no such graph; the message says how to add it.
         """
         if graph := self._graphs.get((stage, precision, schedule)):
             return graph
@@ -107,7 +112,7 @@ class Bundle:
         )
 
     def has_precision(self, precision: Precision) -> bool:
-        """Whether encoder and classifier have graphs of a precision."""
+        """Return whether both encoder and classifier have graphs of a precision."""
         stages = {graph.stage for graph in self.manifest.graphs if graph.precision == precision}
         return stages.issuperset(CHAIN_STAGES)
 
@@ -116,7 +121,7 @@ class Bundle:
         return {(graph.stage, graph.precision, graph.schedule): graph for graph in self.manifest.graphs}
 
     def _how_to_add(self, stage: Stage, precision: Precision, schedule: Schedule | None) -> str:
-        """What puts a missing graph into the bundle."""
+        """Return the command or option that adds a missing graph."""
         if stage == "baseline":
             return "export it again with --baseline CHECKPOINT"
         if (stage, "fp32", schedule) not in self._graphs:
@@ -130,21 +135,21 @@ class Bundle:
         try:
             status = path.stat()
         except OSError:
-            raise BundleError(f"{path}: missing, though {MANIFEST} names it: {_COPY_AGAIN}") from None
+            raise BundleError(f"{path}: missing, but {MANIFEST} lists it: {_COPY_AGAIN}") from None
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{path}: not a regular file: {_COPY_AGAIN}")
         if status.st_size != record.bytes:
             raise BundleError(
-                f"{path}: {status.st_size} bytes, the manifest says {record.bytes}: {_COPY_AGAIN}"
+                f"{path}: {status.st_size} bytes, but the manifest says {record.bytes}: {_COPY_AGAIN}"
             )
         return path
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256, in hexadecimal.
+    """Return a file's SHA-256 in hexadecimal.
 
     Raises:
-        OSError: it cannot be read, or is not a regular file.
+        OSError: if it cannot be read or is not a regular file.
     """
     digest = hashlib.sha256()
     with open_regular(path) as file:

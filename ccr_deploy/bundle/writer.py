@@ -1,4 +1,4 @@
-"""Writing a bundle so that a killed command leaves the old one or the new one."""
+"""Write a bundle, so that after a killed command it is the old one or the new one."""
 
 from __future__ import annotations
 
@@ -20,21 +20,29 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle.manifest import Manifest
 
-_OUR_FILE = re.compile(
+_BUNDLE_FILE = re.compile(
     r"[a-z0-9.-]+\.[0-9a-f]{12}\.(onnx|safetensors|png|json)"
     r"|\.[a-z0-9.-]+\.(onnx|safetensors|png|json)\.tmp|\.manifest\.json\.\w+\.tmp"
 )
-_OUR_MANIFEST = b'"created_by": "ccr-deploy '
+"""The names that this module gives to files, finished and temporary."""
+_BUNDLE_MANIFEST = b'"created_by": "ccr-deploy '
+"""Identifies a manifest of this program, even a damaged one: other programs write a ``manifest.json`` too."""
 
 
 @dataclass(frozen=True)
 class BundleWriter:
-    """Adds files to a bundle's folder; nothing counts until the manifest is replaced."""
+    """Adds files to a bundle's folder; they become part of the bundle when the manifest is replaced."""
 
     path: Path
 
     def add(self, stem: str, suffix: str, write: Callable[[Path], object]) -> FileRecord:
-        """Lets `write` fill a new file and names it ``stem.<hash>suffix``."""
+        """Write a new file, named ``stem.<hash>suffix``, and return its record.
+
+        Args:
+            stem: the first part of its name, such as ``encoder.fp32.layer-major``.
+            suffix: the last part of its name, such as ``.onnx``.
+            write: called with a temporary path, to write the content to.
+        """
         temporary = self.path / f".{stem}{suffix}.tmp"
         try:
             write(temporary)
@@ -46,20 +54,22 @@ class BundleWriter:
         return record
 
     def commit(self, manifest: Manifest) -> None:
-        """Replaces the manifest by one rename, then removes what it does not name.
+        """Replace the manifest by one rename, then remove the files that it does not list.
 
-        Before that, what was written is read back: the new manifest, and every file that it names.
+        Before the rename, the new manifest and every file that it lists are read back and checked.
 
         Raises:
-            BundleError: it does not come back as it was meant; the old bundle stays.
+            BundleError: if they do not read back as written; the old bundle stays.
         """
         path = self.path / MANIFEST
         with atomic_file(path) as temporary:
             temporary.write_text(to_json(manifest, nan=True) + "\n", encoding="utf-8")
-            # Which also refuses numbers that are not finite.
+            # Parsing also refuses non-finite numbers, which to_json let through.
             written = parse_manifest(read_bytes(temporary), path)
             if written != manifest:
-                raise BundleError(f"{path}: would not be read as it was meant: nothing was changed")
+                raise BundleError(
+                    f"{path}: the new manifest does not read back as written: the old bundle was kept"
+                )
             for file in written.files():
                 Bundle(self.path, written).file(file)
         _prune(self.path, {file.name for file in manifest.files()})
@@ -67,45 +77,46 @@ class BundleWriter:
 
 @contextmanager
 def writing_bundle(path: Path) -> Iterator[BundleWriter]:
-    """Locks a bundle's folder, which is created if need be, and yields what writes to it.
+    """Lock a bundle's folder, created if necessary, and yield its writer.
 
-    When the body fails, or is interrupted, the folder is left as it was found.
+    If the body fails or is interrupted, the folder is restored to its previous content.
 
     Raises:
-        WrongUsageError: the folder holds something else than a bundle.
-        BundleError: it cannot be written, or another command is writing to it.
+        WrongUsageError: if the folder contains files that are not a bundle's.
+        BundleError: if it cannot be written, or another command is writing to it.
     """
     created = [folder for folder in (path, *path.parents) if not folder.exists()]
     with writing(path, BundleError):
         path.mkdir(parents=True, exist_ok=True)
         with locked_folder(path, BundleError):
-            _check_ours(path)
+            _check_no_foreign_files(path)
             found = {entry.name for entry in path.iterdir()}
             try:
                 yield BundleWriter(path)
             except BaseException:
                 _prune(path, found | _named_files(path))
-                with suppress(OSError):  # not empty: the manifest was replaced before the error
+                with suppress(OSError):  # not empty if the manifest was replaced before the error
                     for folder in created:
                         folder.rmdir()
                 raise
 
 
-def _check_ours(folder: Path) -> None:
-    if foreign := sorted(entry.name for entry in folder.iterdir() if not _is_ours(entry)):
+def _check_no_foreign_files(folder: Path) -> None:
+    if foreign := sorted(entry.name for entry in folder.iterdir() if not _belongs_to_bundle(entry)):
         raise WrongUsageError(
-            f"{folder}: holds something else than a bundle ({', '.join(foreign[:3])}): name another folder"
+            f"{folder}: contains files that are not a bundle's ({', '.join(foreign[:3])}): "
+            "choose another folder"
         )
 
 
-def _is_ours(entry: Path) -> bool:
+def _belongs_to_bundle(entry: Path) -> bool:
     if entry.name == MANIFEST:
-        return _OUR_MANIFEST in read_bytes(entry)
-    return _OUR_FILE.fullmatch(entry.name) is not None
+        return _BUNDLE_MANIFEST in read_bytes(entry)
+    return _BUNDLE_FILE.fullmatch(entry.name) is not None
 
 
 def _named_files(folder: Path) -> set[str]:
-    """What the manifest names; nothing where it is missing or damaged."""
+    """Return the names of the files that the manifest lists; empty if it is missing or damaged."""
     try:
         manifest = parse_manifest(read_bytes(folder / MANIFEST), folder / MANIFEST)
     except (OSError, BundleError):
@@ -115,5 +126,5 @@ def _named_files(folder: Path) -> set[str]:
 
 def _prune(folder: Path, keep: set[str]) -> None:
     for entry in folder.iterdir():
-        if _OUR_FILE.fullmatch(entry.name) and entry.name not in keep:
+        if _BUNDLE_FILE.fullmatch(entry.name) and entry.name not in keep:
             entry.unlink()

@@ -214,7 +214,7 @@ def test_a_damaged_bundle(
 def test_no_bundle(podman: Podman, cpu_image: str, engines: str, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     options = [*on(engines), "--volume", f"{tmp_path}:/bundle:ro"]
-    ends_with_one_line(podman, cpu_image, options, 2, "/bundle: no bundle there")
+    ends_with_one_line(podman, cpu_image, options, 2, "/bundle: no bundle found")
 
 
 def test_a_full_volume(podman: Podman, cpu_image: str) -> None:

@@ -1,16 +1,20 @@
-"""The library API: images to payloads, payloads to predictions."""
+"""The library API: encode images to payloads, classify payloads."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from PIL import Image
 
+from ccr_deploy import runtime
 from ccr_deploy.codec.payload import encode_payload
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.engines.store import ENVIRONMENT_VARIABLE, EngineStore
@@ -26,7 +30,9 @@ if TYPE_CHECKING:
 IMAGES = np.random.default_rng(7).integers(0, 256, (4, 32, 48, 3), dtype=np.uint8)
 
 
-def test_a_batch_gives_the_answers_of_its_images(tiny_bundle: Bundle, built_store: EngineStore) -> None:
+def test_a_batch_gives_the_same_results_as_its_images_alone(
+    tiny_bundle: Bundle, built_store: EngineStore
+) -> None:
     with (
         Encoder.load(tiny_bundle, "cpu", built_store) as encoder,
         Classifier.load(tiny_bundle, "cpu", built_store) as classifier,
@@ -39,6 +45,22 @@ def test_a_batch_gives_the_answers_of_its_images(tiny_bundle: Bundle, built_stor
         assert all(p.name == tiny_bundle.manifest.class_names[p.label] for p in predictions)
         assert all(0.2 <= p.probability <= 1 for p in predictions)  # the largest of five
         assert classifier.classify([]) == []
+
+
+def test_the_example_of_the_module_runs(
+    tiny_bundle: Bundle, built_store: EngineStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(built_store.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bundle").symlink_to(tiny_bundle.path)
+    Image.fromarray(IMAGES[0]).save("photo.jpg")
+    assert runtime.__doc__
+    (example,) = re.findall(r"Example::\n\n((?: {4}.*\n|\n)+)", runtime.__doc__)
+    names: dict[str, object] = {}
+    exec(textwrap.dedent(example), names)  # noqa: S102 -- the example of our own module
+    prediction = names["prediction"]
+    assert isinstance(prediction, runtime.Prediction)
+    assert prediction.name in tiny_bundle.manifest.class_names
 
 
 def test_a_payload_of_another_training_is_refused(tiny_bundle: Bundle, built_store: EngineStore) -> None:
@@ -67,7 +89,7 @@ def damageable(built_store: EngineStore, tmp_path: Path) -> EngineStore:
     return EngineStore(tmp_path / "engines")
 
 
-def test_a_bundle_may_be_named_or_opened(tiny_bundle: Bundle, built_store: EngineStore) -> None:
+def test_a_bundle_is_given_by_path_or_opened(tiny_bundle: Bundle, built_store: EngineStore) -> None:
     answers = []
     for bundle in (tiny_bundle, tiny_bundle.path, str(tiny_bundle.path)):
         with Encoder.load(bundle, "cpu", built_store) as encoder:
@@ -76,7 +98,7 @@ def test_a_bundle_may_be_named_or_opened(tiny_bundle: Bundle, built_store: Engin
     assert answers == answers[:1] * 3
 
 
-def test_without_a_store_the_environment_s_is_used(
+def test_the_default_store_is_the_environments(
     tiny_bundle: Bundle, built_store: EngineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(built_store.path))
@@ -84,7 +106,7 @@ def test_without_a_store_the_environment_s_is_used(
         assert classifier.classify([]) == []
 
 
-def test_what_was_built_last_is_loaded_though_the_target_s_file_is_gone(
+def test_the_last_built_engine_is_loaded_without_the_targets_file(
     tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
     """A device needs no targets: the store's note says how the engine was built."""
@@ -100,7 +122,7 @@ def test_what_was_built_last_is_loaded_though_the_target_s_file_is_gone(
         assert len(classifier.classify(encoder.encode(IMAGES))) == len(IMAGES)
 
 
-def test_the_precision_that_was_built_last_is_loaded(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_the_last_built_precision_is_loaded(tiny_bundle: Bundle, tmp_path: Path) -> None:
     store = EngineStore(tmp_path / "engines")
     build_engines(tiny_bundle, "cpu-openvino", store, ("encoder",))
     (note,) = store.path.glob("chosen.*.json")
@@ -112,7 +134,7 @@ def test_the_precision_that_was_built_last_is_loaded(tiny_bundle: Bundle, tmp_pa
         Encoder.load(tiny_bundle, "cpu-openvino", store)
 
 
-def test_a_stage_that_was_not_built_is_an_error_with_the_command(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_stage_that_was_not_built_is_reported_with_the_command(tiny_bundle: Bundle, tmp_path: Path) -> None:
     store = EngineStore(tmp_path / "engines")
     build_engines(tiny_bundle, "cpu", store, ("encoder",))
     with pytest.raises(WrongUsageError) as caught:
@@ -121,7 +143,7 @@ def test_a_stage_that_was_not_built_is_an_error_with_the_command(tiny_bundle: Bu
     assert str(caught.value).endswith(f"ccr-deploy build-engine {tiny_bundle.path} --target cpu")
 
 
-def test_an_engine_of_another_machine_is_an_error_that_names_it(
+def test_an_engine_of_another_machine_is_refused_and_named(
     tiny_bundle: Bundle, damageable: EngineStore
 ) -> None:
     for number, sidecar in enumerate(sorted(damageable.path.glob("*/encoder.*.json"))):
@@ -151,12 +173,12 @@ def test_a_damaged_engine_is_refused(damage: str, tiny_bundle: Bundle, damageabl
         Encoder.load(tiny_bundle, "cpu", damageable)
 
 
-def test_a_folder_that_is_no_bundle_is_wrong_usage(built_store: EngineStore, tmp_path: Path) -> None:
-    with pytest.raises(WrongUsageError, match="no bundle there"):
+def test_a_folder_without_a_bundle_is_wrong_usage(built_store: EngineStore, tmp_path: Path) -> None:
+    with pytest.raises(WrongUsageError, match="no bundle found"):
         Encoder.load(tmp_path, "cpu", built_store)
 
 
-def test_a_backend_that_is_missing_is_named_with_its_extra(
+def test_a_missing_backend_is_reported_with_its_extra(
     tiny_bundle: Bundle, built_store: EngineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -164,9 +186,7 @@ def test_a_backend_that_is_missing_is_named_with_its_extra(
         Encoder.load(tiny_bundle, "cpu", built_store)
 
 
-def test_a_classifier_names_no_label_for_a_batch_with_one_bad_payload(
-    tiny_bundle: Bundle, built_store: EngineStore
-) -> None:
+def test_a_batch_with_one_bad_payload_is_refused(tiny_bundle: Bundle, built_store: EngineStore) -> None:
     with (
         Encoder.load(tiny_bundle, "cpu", built_store) as encoder,
         Classifier.load(tiny_bundle, "cpu", built_store) as classifier,
@@ -177,7 +197,9 @@ def test_a_classifier_names_no_label_for_a_batch_with_one_bad_payload(
 
 
 @pytest.mark.parametrize("images", [IMAGES[0], IMAGES.astype(np.float32), IMAGES[:, :16], IMAGES[:0]])
-def test_images_of_another_kind_are_refused(images, tiny_bundle: Bundle, built_store: EngineStore) -> None:
+def test_images_of_another_shape_or_dtype_are_refused(
+    images, tiny_bundle: Bundle, built_store: EngineStore
+) -> None:
     with (
         Encoder.load(tiny_bundle, "cpu", built_store) as encoder,
         pytest.raises(EngineError, match="expected"),

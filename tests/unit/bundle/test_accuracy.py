@@ -1,4 +1,4 @@
-"""What a precision costs, on arrays small enough to count by hand."""
+"""Accuracy of a precision compared with FP32, on arrays small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def compare(labels, groups=("a", "a", "b", "b"), logits=LOGITS):
     )
 
 
-def test_bits_payloads_and_answers_are_counted() -> None:
+def test_bits_payloads_and_predictions_are_counted() -> None:
     found = compare([None] * 4)
     assert (found.bits, found.flipped_bits, found.equal_payloads, found.same_top1) == (32, 5, 2, 2)
     assert found.flipped_percent == pytest.approx(15.625)
@@ -27,13 +27,13 @@ def test_bits_payloads_and_answers_are_counted() -> None:
     assert (found.images, found.groups) == (4, 2)
 
 
-def test_without_labels_nobody_knows_the_accuracy() -> None:
+def test_without_labels_there_is_no_accuracy() -> None:
     found = compare([None] * 4)
     assert found.top1_percent is found.top1_loss_points is None
     assert found.top1_interval_percent is found.top1_loss_interval_points is None
 
 
-def test_a_loss_is_what_fp32_named_and_this_precision_does_not() -> None:
+def test_a_loss_counts_images_that_only_fp32_classifies_correctly() -> None:
     found = compare([0, 0, 1, 1])
     assert found.top1_percent == 50
     assert found.top1_loss_points == 50
@@ -50,7 +50,7 @@ def test_only_labelled_images_count_for_accuracy() -> None:
     assert (found.images, found.top1_percent, found.top1_loss_points) == (4, 0, 100)
 
 
-def test_the_same_answers_lose_nothing_for_certain() -> None:
+def test_equal_predictions_have_a_loss_of_0_with_interval_0() -> None:
     found = compare([0, 1, 0, 1], logits=FP32_LOGITS)
     assert found.top1_loss_points == 0
     assert found.top1_loss_interval_points is not None

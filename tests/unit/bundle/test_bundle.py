@@ -1,4 +1,4 @@
-"""The bundle: what is refused, and that no accident leaves half of one."""
+"""The bundle: what is refused, and that no error or kill leaves a partial bundle."""
 
 import json
 import os
@@ -46,14 +46,14 @@ CONTRACT = CodeContract(
 )
 
 
-class AccidentError(Exception):
-    """Something that goes wrong in the middle of writing."""
+class InterruptedWriteError(Exception):
+    """An error in the middle of writing."""
 
 
 def fill(
     writer: BundleWriter, content: str = "first", names: tuple[str, ...] = ("ant", "bee", "cat")
 ) -> Manifest:
-    """Adds a graph, weights and a sample whose bytes come from `content`; commits nothing."""
+    """Add a graph, weights and a sample with bytes made from `content`; the manifest is not committed."""
 
     def add(stem: str, suffix: str) -> FileRecord:
         return writer.add(stem, suffix, lambda path: path.write_text(f"{stem} {content}"))
@@ -92,7 +92,7 @@ def make(path: Path, content: str = "first") -> Bundle:
 
 
 def begin(path: Path, error: type[BaseException], *, commit: bool = False) -> None:
-    """Writes all files of a second bundle, then meets with an accident."""
+    """Write all files of a second bundle, then raise an error."""
     with writing_bundle(path) as writer:
         manifest = fill(writer, "second")
         if commit:
@@ -105,7 +105,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def edit(bundle: Bundle, change) -> Path:
-    """Rewrites the manifest after `change` had its dictionary."""
+    """Rewrite the manifest after `change` has modified its dictionary."""
     path = bundle.path / MANIFEST
     content = json.loads(path.read_text())
     change(content)
@@ -114,7 +114,7 @@ def edit(bundle: Bundle, change) -> Path:
 
 
 def refusal(path: Path) -> str:
-    """Opening fails with a message of one line."""
+    """Return the one-line message with which opening fails."""
     with pytest.raises(BundleError) as caught:
         Bundle.open(path)
     assert "\n" not in str(caught.value)
@@ -128,25 +128,25 @@ def test_a_written_bundle_opens(tmp_path):
     assert make(tmp_path / "bundle").manifest.created_by == "ccr-deploy first"
 
 
-def test_a_bundle_s_files_carry_their_hash_in_their_name(tmp_path):
+def test_file_names_contain_the_hash(tmp_path):
     bundle = make(tmp_path)
     for record in bundle.manifest.files():
         assert f".{sha256_of(tmp_path / record.name)[:12]}." in record.name
 
 
-def test_a_bundle_holds_its_manifest_and_the_named_files_alone(tmp_path):
+def test_a_bundle_contains_only_the_manifest_and_the_listed_files(tmp_path):
     bundle = make(tmp_path)
     named = {record.name for record in bundle.manifest.files()}
     assert set(contents(tmp_path)) == {MANIFEST, *named}
 
 
-def test_an_undamaged_file_is_given_out(tmp_path):
+def test_the_path_of_an_undamaged_file_is_returned(tmp_path):
     bundle = make(tmp_path)
     assert bundle.file(bundle.manifest.weights).read_text() == "weights first"
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "file"])
-def test_no_bundle_is_wrong_usage_and_says_how_to_make_one(tmp_path, kind):
+def test_a_missing_bundle_is_wrong_usage_with_the_command_to_create_one(tmp_path, kind):
     path = tmp_path / "bundle"
     if kind == "empty":
         path.mkdir()
@@ -154,7 +154,7 @@ def test_no_bundle_is_wrong_usage_and_says_how_to_make_one(tmp_path, kind):
         path.write_text("a file")
     with pytest.raises(WrongUsageError, match="ccr-deploy export --checkpoint FILE") as caught:
         Bundle.open(path)
-    assert f"{path}: no bundle there" in str(caught.value)
+    assert f"{path}: no bundle found" in str(caught.value)
 
 
 @pytest.mark.parametrize("version", [2, 4, "3", None])
@@ -208,12 +208,12 @@ def test_a_wrong_value_is_refused_and_its_field_named(tmp_path, change, field):
     assert f"field {field}: " in refusal(tmp_path)
 
 
-def test_a_contract_id_that_is_not_its_contract_s_is_refused(tmp_path):
+def test_a_wrong_contract_id_is_refused(tmp_path):
     edit(make(tmp_path), lambda content: content.update(contract_id="0" * 16))
-    assert f"field contract_id: {'0' * 16}, its contract has {CONTRACT.contract_id}" in refusal(tmp_path)
+    assert f"field contract_id: expected {CONTRACT.contract_id}, found {'0' * 16}" in refusal(tmp_path)
 
 
-def test_a_changed_contract_does_not_fit_its_id(tmp_path):
+def test_a_changed_contract_is_refused_by_its_id(tmp_path):
     edit(make(tmp_path), lambda content: content["contract"].update(encoder_digest="1" * 64))
     assert "field contract_id" in refusal(tmp_path)
 
@@ -224,7 +224,7 @@ def test_a_changed_contract_does_not_fit_its_id(tmp_path):
 )
 def test_model_and_contract_must_agree(tmp_path, field, value):
     edit(make(tmp_path), lambda content: content[field].update(value))
-    assert "model and contract name different" in refusal(tmp_path)
+    assert "model and contract have different" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -237,12 +237,12 @@ def test_model_and_contract_must_agree(tmp_path, field, value):
         ((), ("the checkpoint's weights were never trained",)),
     ],
 )
-def test_a_bundle_says_whether_its_iterations_were_trained(tmp_path, trained, warnings):
+def test_a_bundle_warns_about_untrained_iterations(tmp_path, trained, warnings):
     edit(make(tmp_path), lambda content: content.update(trained_iterations=trained))
     assert Bundle.open(tmp_path).manifest.warnings == warnings
 
 
-def test_a_bundle_says_whether_its_baseline_s_iterations_were_trained(tmp_path):
+def test_a_bundle_warns_about_untrained_iterations_of_its_baseline(tmp_path):
     def add_baseline(content):
         baseline = {
             "model": content["model"], "trained_iterations": [4, 8], "weights": content["weights"],
@@ -254,20 +254,20 @@ def test_a_bundle_says_whether_its_baseline_s_iterations_were_trained(tmp_path):
     assert Bundle.open(tmp_path).manifest.warnings == (expected,)
 
 
-def test_class_names_must_fit_the_classes(tmp_path):
+def test_class_names_must_match_the_number_of_classes(tmp_path):
     edit(make(tmp_path), lambda content: content.update(class_names=["only one"]))
     assert "1 class names for" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", ".notes.tmp"])
-def test_a_file_of_another_program_is_not_taken_for_a_bundles(tmp_path, name):
+def test_a_file_of_another_program_is_refused(tmp_path, name):
     (tmp_path / name).write_text('{"schema_version": 1}')
-    with pytest.raises(WrongUsageError, match="something else than a bundle"), writing_bundle(tmp_path):
+    with pytest.raises(WrongUsageError, match="files that are not a bundle's"), writing_bundle(tmp_path):
         pass
     assert (tmp_path / name).read_text() == '{"schema_version": 1}'
 
 
-def test_a_damaged_manifest_can_be_replaced_and_hides_no_error(tmp_path):
+def test_a_damaged_manifest_can_be_replaced(tmp_path):
     bundle = make(tmp_path)
     path = bundle.path / MANIFEST
     path.write_bytes(path.read_bytes()[:200])
@@ -277,7 +277,7 @@ def test_a_damaged_manifest_can_be_replaced_and_hides_no_error(tmp_path):
     Bundle.open(bundle.path)
 
 
-def test_a_first_failure_leaves_no_parent_folder(tmp_path):
+def test_a_failed_first_write_leaves_no_parent_folder(tmp_path):
     with pytest.raises(ValueError, match="accident"), writing_bundle(tmp_path / "x" / "y" / "z"):
         raise ValueError("accident")
     assert list(tmp_path.iterdir()) == []
@@ -300,7 +300,7 @@ def test_a_truncated_manifest_is_refused(tmp_path_factory, data):
     st.dictionaries(st.text(max_size=8), st.floats(allow_nan=False, allow_infinity=False), max_size=3),
 )
 @settings(deadline=None, max_examples=40)
-def test_a_manifest_survives_json(created_by, names, metrics):
+def test_a_manifest_round_trips_through_json(created_by, names, metrics):
     record = FileRecord(name="weights.0123456789ab.safetensors", sha256="0" * 64, bytes=3)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -321,7 +321,7 @@ def test_a_manifest_survives_json(created_by, names, metrics):
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"7", b'"text"', b"\xff\xfe", b"{}"])
-def test_json_that_is_no_manifest_is_refused(text):
+def test_json_that_is_not_a_manifest_is_refused(text):
     with pytest.raises(BundleError, match=r"manifest\.json: "):
         parse_manifest(text, Path(MANIFEST))
 
@@ -339,7 +339,7 @@ def test_a_file_of_another_size_is_refused_and_both_sizes_named(tmp_path, size):
     record = make(tmp_path).manifest.weights
     (tmp_path / record.name).write_bytes(b"x" * size)
     message = refusal(tmp_path)
-    assert f"{tmp_path / record.name}: {size} bytes, the manifest says {record.bytes}" in message
+    assert f"{tmp_path / record.name}: {size} bytes, but the manifest says {record.bytes}" in message
     assert "export or copy the bundle again" in message
 
 
@@ -355,7 +355,7 @@ def test_a_file_of_the_same_size_with_another_hash_is_refused(tmp_path):
     assert "export or copy the bundle again" in str(caught.value)
 
 
-def test_a_file_that_vanished_after_opening_is_refused(tmp_path):
+def test_a_file_removed_after_opening_is_refused(tmp_path):
     bundle = make(tmp_path)
     (tmp_path / bundle.manifest.weights.name).unlink()
     with pytest.raises(BundleError, match="missing"):
@@ -376,11 +376,11 @@ def test_a_baseline_that_was_not_exported_is_wrong_usage(tmp_path):
         make(tmp_path).graph("baseline", "fp32", None)
 
 
-def test_a_class_has_its_name(tmp_path):
+def test_a_class_is_named(tmp_path):
     assert make(tmp_path).manifest.class_name(1) == "bee"
 
 
-def test_a_class_without_names_has_its_number(tmp_path):
+def test_a_class_without_names_is_numbered(tmp_path):
     with writing_bundle(tmp_path) as writer:
         assert fill(writer, names=()).class_name(2) == "class 2"
 
@@ -410,15 +410,15 @@ def test_files_that_both_manifests_name_stay(tmp_path):
     "name",
     ["thesis.tex", "sample.png", "weights.safetensors", "model.onnx", ".git", "Weights.0123456789ab.onnx"],
 )
-def test_a_folder_that_holds_something_else_is_refused_and_untouched(tmp_path, name):
+def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path, name):
     (tmp_path / name).write_text("precious")
-    with pytest.raises(WrongUsageError, match="holds something else than a bundle") as caught:
+    with pytest.raises(WrongUsageError, match="contains files that are not a bundle's") as caught:
         make(tmp_path)
     assert name in str(caught.value)
     assert contents(tmp_path) == {name: b"precious"}
 
 
-def test_a_bundle_with_a_foreign_file_is_refused_and_untouched(tmp_path):
+def test_a_bundle_with_a_foreign_file_is_refused_and_unchanged(tmp_path):
     make(tmp_path)
     (tmp_path / "notes.txt").write_text("precious")
     before = contents(tmp_path)
@@ -434,8 +434,8 @@ def test_a_file_where_the_folder_should_be_is_a_bundle_error(tmp_path):
         make(path)
 
 
-@pytest.mark.parametrize("error", [AccidentError, KeyboardInterrupt])
-def test_an_accident_before_the_commit_leaves_the_old_bundle_alone(tmp_path, error):
+@pytest.mark.parametrize("error", [InterruptedWriteError, KeyboardInterrupt])
+def test_an_error_before_the_commit_leaves_the_old_bundle_unchanged(tmp_path, error):
     make(tmp_path)
     before = contents(tmp_path)
     with pytest.raises(error):
@@ -443,8 +443,8 @@ def test_an_accident_before_the_commit_leaves_the_old_bundle_alone(tmp_path, err
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("error", [AccidentError, KeyboardInterrupt])
-def test_an_accident_within_a_file_leaves_the_old_bundle_alone(tmp_path, error):
+@pytest.mark.parametrize("error", [InterruptedWriteError, KeyboardInterrupt])
+def test_an_error_within_a_file_leaves_the_old_bundle_unchanged(tmp_path, error):
     make(tmp_path)
     before = contents(tmp_path)
 
@@ -457,25 +457,25 @@ def test_an_accident_within_a_file_leaves_the_old_bundle_alone(tmp_path, error):
     assert contents(tmp_path) == before
 
 
-def test_an_accident_after_the_commit_leaves_the_new_bundle(tmp_path):
+def test_an_error_after_the_commit_leaves_the_new_bundle(tmp_path):
     make(tmp_path)
-    with pytest.raises(AccidentError):
-        begin(tmp_path, AccidentError, commit=True)
+    with pytest.raises(InterruptedWriteError):
+        begin(tmp_path, InterruptedWriteError, commit=True)
     bundle = Bundle.open(tmp_path)
     assert bundle.file(bundle.manifest.weights).read_text() == "weights second"
 
 
-@pytest.mark.parametrize("error", [AccidentError, KeyboardInterrupt])
-def test_an_accident_the_first_time_leaves_no_folder(tmp_path, error):
+@pytest.mark.parametrize("error", [InterruptedWriteError, KeyboardInterrupt])
+def test_an_error_in_the_first_write_leaves_no_folder(tmp_path, error):
     path = tmp_path / "bundle"
     with pytest.raises(error):
         begin(path, error)
     assert not path.exists()
 
 
-def test_an_accident_in_an_empty_folder_leaves_it_empty(tmp_path):
-    with pytest.raises(AccidentError):
-        begin(tmp_path, AccidentError)
+def test_an_error_in_an_empty_folder_leaves_it_empty(tmp_path):
+    with pytest.raises(InterruptedWriteError):
+        begin(tmp_path, InterruptedWriteError)
     assert contents(tmp_path) == {}
 
 
@@ -483,14 +483,14 @@ def test_an_accident_in_an_empty_folder_leaves_it_empty(tmp_path):
     "name",
     ["weights.0123456789ab.safetensors", "encoder.fp32.plain.0123456789ab.onnx", ".weights.safetensors.tmp"],
 )
-def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path, name):
+def test_files_left_by_a_killed_run_are_removed_by_the_next(tmp_path, name):
     make(tmp_path)
     (tmp_path / name).write_text("stray")
     make(tmp_path, "second")
     assert not (tmp_path / name).exists()
 
 
-def test_what_a_killed_run_left_does_not_hinder_reading(tmp_path):
+def test_files_left_by_a_killed_run_do_not_prevent_reading(tmp_path):
     make(tmp_path)
     (tmp_path / ".weights.safetensors.tmp").write_text("stray")
     assert Bundle.open(tmp_path).manifest.created_by == "ccr-deploy first"
@@ -502,7 +502,7 @@ def test_a_second_writer_at_the_same_time_is_refused(tmp_path):
         make(tmp_path, "second")
 
 
-def test_a_refused_second_writer_does_not_disturb_the_first(tmp_path):
+def test_a_refused_second_writer_does_not_affect_the_first(tmp_path):
     with writing_bundle(tmp_path) as writer:
         manifest = fill(writer)
         with pytest.raises(BundleError):
@@ -530,9 +530,9 @@ def test_a_writer_in_another_process_is_refused(tmp_path):
     assert done.stderr.startswith("refused: ")
 
 
-def test_the_lock_ends_with_its_writer(tmp_path):
-    with pytest.raises(AccidentError), writing_bundle(tmp_path):
-        raise AccidentError
+def test_the_lock_is_released_when_its_writer_exits(tmp_path):
+    with pytest.raises(InterruptedWriteError), writing_bundle(tmp_path):
+        raise InterruptedWriteError
     assert make(tmp_path).manifest.created_by == "ccr-deploy first"
 
 
@@ -613,14 +613,14 @@ def test_after_a_killed_writer_the_next_leaves_no_stray_files(tmp_path, moment):
     assert set(contents(tmp_path)) == {MANIFEST, *(record.name for record in bundle.manifest.files())}
 
 
-def test_a_first_writer_that_was_killed_does_not_hinder_the_next(tmp_path):
+def test_a_killed_first_writer_does_not_block_the_next(tmp_path):
     path = tmp_path / "bundle"
     kill_in_the_middle(path, "within a file")
     assert make(path).manifest.created_by == "ccr-deploy first"
 
 
 @pytest.mark.parametrize("name", [".", "..", ".hidden", "-x"])
-def test_a_file_name_that_is_no_file_s_is_refused(tmp_path, name):
+def test_an_invalid_file_name_is_refused(tmp_path, name):
     edit(make(tmp_path), lambda content: content["weights"].update(name=name))
     assert "field weights.name" in refusal(tmp_path)
 
@@ -667,7 +667,7 @@ def test_a_manifest_in_another_encoding_is_refused(tmp_path, encoding):
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "weights"])
-def test_a_fifo_in_a_file_s_place_is_refused_and_not_waited_for(tmp_path, name):
+def test_a_fifo_in_place_of_a_file_is_refused_without_blocking(tmp_path, name):
     bundle = make(tmp_path)
     path = tmp_path / (bundle.manifest.weights.name if name == "weights" else name)
     path.unlink()
@@ -675,7 +675,7 @@ def test_a_fifo_in_a_file_s_place_is_refused_and_not_waited_for(tmp_path, name):
     assert path.name in refusal(tmp_path)
 
 
-def test_a_manifest_that_could_not_be_read_back_leaves_the_old_bundle(tmp_path):
+def test_a_manifest_that_does_not_read_back_leaves_the_old_bundle(tmp_path):
     before = contents(make(tmp_path).path)
 
     def write() -> None:
@@ -689,7 +689,7 @@ def test_a_manifest_that_could_not_be_read_back_leaves_the_old_bundle(tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_a_file_that_is_not_what_was_written_leaves_the_old_bundle(tmp_path):
+def test_a_file_that_does_not_read_back_leaves_the_old_bundle(tmp_path):
     before = contents(make(tmp_path).path)
 
     def write() -> None:

@@ -1,4 +1,4 @@
-"""The code contract: packing and what identifies a language of codes."""
+"""The code contract: packing of codes and the contract id."""
 
 import hashlib
 
@@ -54,7 +54,7 @@ codes = hnp.arrays(
 
 @given(codes)
 @settings(deadline=None, max_examples=50)
-def test_unpacking_a_packed_code_gives_it_back(code):
+def test_packing_and_unpacking_returns_the_code(code):
     packed = pack_code(code)
     unpacked = unpack_code(packed, code.shape[1:])
     assert unpacked.dtype == np.float32
@@ -63,7 +63,7 @@ def test_unpacking_a_packed_code_gives_it_back(code):
 
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 3), st.just(6))))
 @settings(deadline=None, max_examples=50)
-def test_packing_an_unpacked_code_gives_its_bytes_back(packed):
+def test_unpacking_and_packing_returns_the_bytes(packed):
     np.testing.assert_array_equal(pack_code(unpack_code(packed, (8, 2, 3))), packed)
 
 
@@ -76,7 +76,7 @@ def test_a_bit_is_one_exactly_where_the_value_is_at_least_zero(value, bit):
     assert pack_code(code).tolist() == [[0xFF if bit else 0x00]]
 
 
-def test_bits_stand_most_significant_first_over_channel_row_column():
+def test_bits_are_most_significant_first_over_channel_row_column():
     code = -np.ones((1, 8, 2, 3), dtype=np.float32)
     for channel, row, column in ((0, 0, 0), (0, 0, 2), (0, 1, 0), (1, 0, 1), (2, 1, 2), (7, 1, 2)):
         code[0, channel, row, column] = 1
@@ -104,7 +104,7 @@ def test_the_contract_id_has_its_golden_value():
     assert CONTRACT.contract_id == "74d6190f159311aa"
 
 
-def test_the_contract_id_is_the_beginning_of_its_json_s_sha256():
+def test_the_contract_id_is_a_prefix_of_the_sha256_of_its_json():
     assert CONTRACT.contract_id == hashlib.sha256(CONTRACT_JSON.encode()).digest()[:8].hex()
 
 
@@ -124,7 +124,7 @@ class LaterContract(CodeContract, frozen=True):
     colour_space: str = "sRGB"
 
 
-def test_a_field_that_a_later_release_adds_keeps_the_id_where_it_has_its_default():
+def test_a_field_of_a_later_release_at_its_default_keeps_the_id():
     fields = structs.asdict(CONTRACT)
     preprocessing = LaterPreprocessing(**structs.asdict(CONTRACT.preprocessing))
     later = LaterContract(**{**fields, "preprocessing": preprocessing})
@@ -132,7 +132,7 @@ def test_a_field_that_a_later_release_adds_keeps_the_id_where_it_has_its_default
     assert later.contract_id == CONTRACT.contract_id
 
 
-def test_whole_numbers_in_a_normalisation_make_the_same_id():
+def test_integers_in_a_normalisation_give_the_same_id():
     whole = replace(CONTRACT.preprocessing, mean=(0, 0, 0), std=(1, 1, 1))
     fractions = replace(CONTRACT.preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     ids = {replace(CONTRACT, preprocessing=found).contract_id for found in (whole, fractions)}
@@ -151,7 +151,7 @@ def test_the_contract_id_changes_with_every_field_of_the_preprocessing(field):
     assert replace(CONTRACT, preprocessing=preprocessing).contract_id != CONTRACT.contract_id
 
 
-def test_the_code_s_shape_is_a_sixteenth_of_the_image():
+def test_the_code_has_a_sixteenth_of_the_image_size():
     assert CONTRACT.code_shape == (8, 2, 3)
 
 

@@ -1,4 +1,4 @@
-"""The payload: golden bytes, and that nothing wrong is ever read as a code."""
+"""The payload: golden bytes, and that no invalid payload is read as a code."""
 
 import json
 import random
@@ -52,7 +52,7 @@ DOCUMENT = (Path(__file__).parents[3] / "docs" / "payload.md").read_text(encodin
 
 
 def sealed(body: bytes) -> bytes:
-    """A forged body with a CRC that fits it."""
+    """Append the correct CRC to a forged body."""
     return body + struct.pack("<I", zlib.crc32(body))
 
 
@@ -64,13 +64,13 @@ def test_the_golden_bytes_decode_to_their_code():
     np.testing.assert_array_equal(decode_payload(GOLDEN, CONTRACT), CODE)
 
 
-def test_a_header_is_all_of_a_contract_that_a_payload_needs():
+def test_a_header_can_replace_the_contract():
     header, _ = read_payload(GOLDEN)
     assert encode_payload(CODE, header) == GOLDEN
     np.testing.assert_array_equal(decode_payload(GOLDEN, header), CODE)
 
 
-def test_the_golden_file_holds_what_is_written_beside_it():
+def test_the_golden_file_matches_its_description():
     payload = (GOLDEN_FILES / "payload.ccr").read_bytes()
     held = json.loads((GOLDEN_FILES / "payload.json").read_text())
     contract = convert(CodeContract, held["contract"])
@@ -89,12 +89,12 @@ def test_one_writer_makes_many_payloads():
 
 
 def documented(marker: str) -> str:
-    """The code block behind a marker of the document."""
+    """Return the code block after a marker in the document."""
     (block,) = re.findall(rf"<!-- {marker} -->\n\n```\w+\n(.*?)```", DOCUMENT, flags=re.DOTALL)
     return block
 
 
-def test_the_document_s_example_is_the_golden_payload():
+def test_the_documented_example_is_the_golden_payload():
     rows = re.findall(r"^(\d+) +((?:[0-9a-f]{2} )+)", documented("example"), flags=re.MULTILINE)
     offset = 0
     for start, field in rows:
@@ -104,7 +104,7 @@ def test_the_document_s_example_is_the_golden_payload():
     assert f"0x{zlib.crc32(GOLDEN[:-4]):08x}" in documented("example")
 
 
-def test_the_document_s_contract_has_the_id_that_it_says():
+def test_the_documented_contract_has_the_documented_id():
     form = json.loads(documented("contract"))
     assert form.pop("canonical_form") == CANONICAL_FORM
     assert convert(CodeContract, form) == CONTRACT
@@ -112,7 +112,7 @@ def test_the_document_s_contract_has_the_id_that_it_says():
     assert f"begins `{CONTRACT.contract_id}`" in DOCUMENT
 
 
-def test_the_document_s_reader_reads_what_this_one_does():
+def test_the_documented_reader_gives_the_same_code():
     program: dict = {}
     exec(documented("reader"), program)  # noqa: S102 -- the document's own program
     channels, rows, columns = CONTRACT.code_shape
@@ -132,7 +132,7 @@ def test_a_payload_adds_26_bytes_to_its_code():
 
 @given(st.binary(min_size=6, max_size=6))
 @settings(deadline=None, max_examples=100)
-def test_decoding_an_encoded_code_gives_it_back(content):
+def test_encoding_and_decoding_returns_the_code(content):
     code = np.frombuffer(content, np.uint8)
     decoded = decode_payload(encode_payload(code, CONTRACT), CONTRACT)
     assert decoded.dtype == np.uint8
@@ -149,7 +149,7 @@ def test_the_round_trip_holds_for_every_size_of_contract(rows, columns, channels
 
 
 @pytest.mark.parametrize("position", range(len(GOLDEN)))
-def test_every_change_of_a_byte_is_refused(position):
+def test_a_payload_with_a_changed_byte_is_refused(position):
     accepted = []
     for value in range(256):
         damaged = GOLDEN[:position] + bytes([value]) + GOLDEN[position + 1 :]
@@ -169,7 +169,7 @@ def test_a_truncated_payload_is_refused(length):
         decode_payload(GOLDEN[:length], CONTRACT)
 
 
-def test_bytes_behind_a_payload_are_refused():
+def test_bytes_after_a_payload_are_refused():
     with pytest.raises(PayloadError, match="33 bytes, but its header says 32"):
         decode_payload(GOLDEN + b"\0", CONTRACT)
 
@@ -183,12 +183,12 @@ def test_random_bytes_are_refused_with_a_payload_error(content):
 
 @given(st.binary(max_size=64))
 @settings(deadline=None, max_examples=100)
-def test_random_bytes_behind_the_magic_are_refused_with_a_payload_error(content):
+def test_random_bytes_after_the_magic_are_refused_with_a_payload_error(content):
     with pytest.raises(PayloadError):
         decode_payload(b"CCRP" + content, CONTRACT)
 
 
-def test_another_contract_s_payload_is_refused_and_both_are_named():
+def test_a_payload_of_another_contract_is_refused_with_both_ids():
     other = replace(CONTRACT, encoder_digest="cd" * 32)
     payload = encode_payload(CODE, other)
     with pytest.raises(PayloadError) as caught:
@@ -232,7 +232,7 @@ def test_a_batch_of_codes_is_not_encoded():
 
 
 def mutated(generator: random.Random) -> bytes:
-    """A payload with one to three accidents, of which half are hidden by a CRC that fits."""
+    """Return a payload with one to three mutations; half of them get a correct CRC."""
     payload = bytearray(GOLDEN)
     for _ in range(generator.randint(1, 3)):
         place = generator.randrange(len(payload) + 1)
@@ -256,13 +256,13 @@ SIZES = [struct.pack("<HHI", *sizes) for sizes in ((32, 48, 6), (48, 32, 6), (0,
 
 
 @pytest.mark.parametrize("count", [50_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
-def test_mutated_payloads_end_in_an_error_or_in_exactly_their_code(count):
-    """A payload is right where its header is the golden one's, and its length and CRC fit."""
+def test_a_mutated_payload_is_refused_unless_it_is_valid(count):
+    """A payload is valid if it has the golden header and the right length and CRC."""
     generator = random.Random(count)  # noqa: S311
     ends = Counter()
     for _ in range(count):
         payload = mutated(generator)
-        is_right = (
+        is_valid = (
             len(payload) == len(GOLDEN)
             and payload[:22] == GOLDEN[:22]
             and payload[-4:] == struct.pack("<I", zlib.crc32(payload[:-4]))
@@ -271,10 +271,10 @@ def test_mutated_payloads_end_in_an_error_or_in_exactly_their_code(count):
             code = decode_payload(payload, CONTRACT)
         except PayloadError:
             ends["refused"] += 1
-            assert not is_right, payload.hex()
+            assert not is_valid, payload.hex()
         else:
             ends["read"] += 1
-            assert is_right, payload.hex()
+            assert is_valid, payload.hex()
             assert code.tobytes() == payload[22:28]
     assert min(ends["refused"], ends["read"]) > count / 50
 
@@ -315,7 +315,7 @@ __import__(sys.argv[1])
         ),
     ],
 )
-def test_what_every_party_needs_imports_with_numpy_and_pillow_alone(module, allowed):
+def test_product_modules_import_with_only_their_packages(module, allowed):
     done = subprocess.run(
         [sys.executable, "-c", IMPORT_ALONE, module, allowed], capture_output=True, text=True, check=False
     )
@@ -323,7 +323,7 @@ def test_what_every_party_needs_imports_with_numpy_and_pillow_alone(module, allo
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_batch_that_is_not_contiguous_is_wrapped_like_any_other(count):
+def test_a_non_contiguous_batch_gives_the_same_payloads(count):
     codes = np.repeat(np.stack([CODE] * count), 2, axis=1)[:, ::2]
     assert not codes.flags.c_contiguous
     assert PayloadWriter(CONTRACT).payloads(codes) == [GOLDEN] * count

@@ -1,4 +1,4 @@
-"""Images as the contract wants them, and refusals that name the file."""
+"""Image files: decoding and preprocessing as the contract requires, and errors that name the file."""
 
 import contextlib
 import os
@@ -56,7 +56,7 @@ def refusal(path: Path) -> str:
     return message
 
 
-def test_an_rgb_image_of_the_image_size_is_taken_as_it_is(tmp_path):
+def test_an_rgb_image_of_the_image_size_is_unchanged(tmp_path):
     pixels = noise(16, 16)
     path = save(Image.fromarray(pixels), tmp_path / "x.png")
     loaded = load_image(path, PLAIN, 16, 16)
@@ -154,13 +154,13 @@ def test_exif_rotation_comes_before_the_crop(tmp_path):
     np.testing.assert_array_equal(load_image(path, PLAIN, 16, 16), np.rot90(pixels, -1)[:, 8:24])
 
 
-def test_a_wide_image_is_cropped_at_its_left_and_right(tmp_path):
+def test_a_wide_image_is_cropped_left_and_right(tmp_path):
     pixels = noise(16, 36)
     loaded = load_image(save(Image.fromarray(pixels), tmp_path / "x.png"), PLAIN, 16, 16)
     np.testing.assert_array_equal(loaded, pixels[:, 10:26])
 
 
-def test_a_tall_image_is_cropped_at_its_top_and_bottom(tmp_path):
+def test_a_tall_image_is_cropped_at_top_and_bottom(tmp_path):
     pixels = noise(36, 16)
     loaded = load_image(save(Image.fromarray(pixels), tmp_path / "x.png"), PLAIN, 16, 16)
     np.testing.assert_array_equal(loaded, pixels[10:26])
@@ -191,7 +191,7 @@ def test_every_image_ends_at_the_image_size(tmp_path, size):
 
 
 @pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos", "box"])
-def test_the_contract_s_filter_resizes(tmp_path, name):
+def test_the_resize_filter_is_the_contracts(tmp_path, name):
     image = Image.fromarray(noise(48, 48))
     preprocessing = Preprocessing(resize_to_cover=(16, 16), resize_filter=name)
     loaded = load_image(save(image, tmp_path / "x.png"), preprocessing, 16, 16)
@@ -272,18 +272,18 @@ def test_floating_point_pixels_are_refused(tmp_path):
     assert "floating-point" in refusal(path)
 
 
-def test_several_images_become_one_batch_in_order(tmp_path):
+def test_several_images_are_loaded_as_one_batch_in_order(tmp_path):
     pixels = [noise(16, 16, seed=number) for number in range(3)]
     paths = [save(Image.fromarray(array), tmp_path / f"{number}.png") for number, array in enumerate(pixels)]
     np.testing.assert_array_equal(load_images(paths[::-1], PLAIN, 16, 16), np.stack(pixels[::-1]))
 
 
-def test_a_better_jpeg_takes_more_bytes():
+def test_a_jpeg_of_higher_quality_has_more_bytes():
     pixels = noise(32, 32)
     assert jpeg_bytes(pixels, quality=10) < jpeg_bytes(pixels, quality=90)
 
 
-def test_the_jpeg_s_bytes_are_those_of_the_file(tmp_path):
+def test_jpeg_bytes_is_the_size_of_the_file(tmp_path):
     pixels = noise(32, 32)
     path = save(Image.fromarray(pixels), tmp_path / "x.jpg", quality=75)
     assert jpeg_bytes(pixels) == path.stat().st_size
@@ -297,7 +297,7 @@ def put(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_labels_come_from_the_model_s_class_names(tmp_path):
+def test_labels_follow_the_class_names(tmp_path):
     put(tmp_path, "cat/a.png", "ant/b.jpg")
     items = list_images(tmp_path, ("dog", "cat", "ant"))
     assert [(item.path.name, item.label) for item in items] == [("b.jpg", 2), ("a.png", 1)]
@@ -308,7 +308,7 @@ def test_without_class_names_the_sorted_folders_are_the_classes(tmp_path):
     assert {item.path.parent.name: item.label for item in list_images(tmp_path, ())} == {"ant": 0, "cat": 1}
 
 
-def test_a_folder_that_names_no_class_is_refused_and_named(tmp_path):
+def test_a_folder_that_is_not_a_class_is_refused_and_named(tmp_path):
     put(tmp_path, "cat/a.png", "emu/b.jpg")
     with pytest.raises(ImageError, match="1 of 2 sub-folders are not classes of the model: emu") as caught:
         list_images(tmp_path, ("dog", "cat"))
@@ -326,7 +326,7 @@ def test_images_in_a_deeper_folder_form_a_group(tmp_path):
     assert groups[0] == groups[1] != groups[2]
 
 
-def test_regions_of_one_name_in_two_classes_are_two_groups(tmp_path):
+def test_regions_of_equal_name_in_two_classes_are_two_groups(tmp_path):
     put(tmp_path, "cat/north/a.png", "dog/north/a.png")
     assert len({item.group for item in list_images(tmp_path, ())}) == 2
 
@@ -336,7 +336,7 @@ def test_images_directly_in_a_class_folder_are_groups_of_their_own(tmp_path):
     assert len({item.group for item in list_images(tmp_path, ())}) == 3
 
 
-def test_a_deeper_image_is_labelled_by_its_first_folder(tmp_path):
+def test_an_image_in_a_deeper_folder_is_labelled_by_its_first_folder(tmp_path):
     put(tmp_path, "cat/north/a.png", "dog/north/a.png")
     assert [item.label for item in list_images(tmp_path, ("dog", "cat"))] == [1, 0]
 
@@ -346,7 +346,7 @@ def test_images_are_sorted_by_path(tmp_path):
     assert [item.path.name for item in list_images(tmp_path, ())] == ["a.png", "b.png", "c.png"]
 
 
-def test_only_images_are_listed_whatever_the_case_of_their_suffix(tmp_path):
+def test_only_images_are_listed_with_extensions_in_any_case(tmp_path):
     put(tmp_path, "a.PNG", "b.txt", "c.JPeG", "d")
     assert [item.path.name for item in list_images(tmp_path, ())] == ["a.PNG", "c.JPeG"]
 
@@ -369,7 +369,7 @@ def test_a_file_instead_of_a_folder_is_refused(tmp_path):
         list_images(tmp_path / "a.png", ())
 
 
-def test_a_wrongly_typed_exif_tag_is_an_image_error(tmp_path):
+def test_an_exif_tag_of_a_wrong_type_is_an_image_error(tmp_path):
     """A JPEG whose EXIF holds text where a number belongs, and a rotation."""
     path = tmp_path / "camera.jpg"
     width_as_text = struct.pack(">HHII", 0x0100, 2, 6, 38)
@@ -380,7 +380,7 @@ def test_a_wrongly_typed_exif_tag_is_an_image_error(tmp_path):
         open_rgb(path)
 
 
-def test_a_very_thin_image_is_refused_before_it_is_enlarged(tmp_path):
+def test_a_very_thin_image_is_refused_before_resizing(tmp_path):
     path = tmp_path / "thin.png"
     Image.new("L", (3_000_000, 30)).save(path)
     with pytest.raises(ImageError, match="too thin"):
@@ -390,7 +390,7 @@ def test_a_very_thin_image_is_refused_before_it_is_enlarged(tmp_path):
 @pytest.mark.parametrize(
     ("form", "mode"), [("EPS", "RGB"), ("PPM", "RGB"), ("PCX", "RGB"), ("ICO", "RGB"), ("TGA", "RGB")]
 )
-def test_an_image_of_another_format_is_refused_whatever_it_is_called(tmp_path, form, mode, monkeypatch):
+def test_an_unsupported_format_is_refused_whatever_its_extension(tmp_path, form, mode, monkeypatch):
     monkeypatch.setenv("PATH", "")  # no Ghostscript: the refusal is ours
     path = tmp_path / "x.png"
     Image.new(mode, (64, 64), "red").save(path, format=form)
@@ -398,13 +398,13 @@ def test_an_image_of_another_format_is_refused_whatever_it_is_called(tmp_path, f
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
-def test_an_image_of_these_formats_is_read_whatever_it_is_called(tmp_path, form):
+def test_a_supported_format_is_read_whatever_its_extension(tmp_path, form):
     path = tmp_path / "x.dat"
     Image.new("RGB", (16, 16), "red").save(path, format=form)
     assert load_image(path, PLAIN, 16, 16).shape == (16, 16, 3)
 
 
-def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+def test_a_fifo_is_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "x.png")
     assert "not a regular file" in refusal(tmp_path / "x.png")
 
@@ -415,7 +415,7 @@ def test_a_device_is_refused(tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_damaged_tiff_warns_of_nothing(tmp_path, capfd):
+def test_a_damaged_tiff_prints_no_warning(tmp_path, capfd):
     path = save(Image.fromarray(noise(16, 16)), tmp_path / "x.tif")
     content = path.read_bytes()
     for position in range(8, 200):

@@ -1,4 +1,4 @@
-"""Frames of videos that the tests write themselves."""
+"""Reading of video frames, from videos that the tests write."""
 
 from __future__ import annotations
 
@@ -49,39 +49,39 @@ def clip(tmp_path: Path) -> Path:
         (1, 100, [0, 1, 2, 3, 4, 5, 6]),
     ],
 )
-def test_the_frames_that_were_asked_for_come_with_their_numbers(
+def test_selected_frames_are_read_with_their_numbers(
     every: int, frames: int | None, numbers: list[int], clip: Path
 ) -> None:
     assert [number for number, _ in Video(str(clip), every, frames).read_frames()] == numbers
 
 
-def test_colours_are_red_green_blue(clip: Path) -> None:
+def test_colours_are_rgb(clip: Path) -> None:
     for number, image in Video(str(clip)).read_frames():
         assert (image.mode, image.size) == ("RGB", (64, 48))
         np.testing.assert_allclose(np.asarray(image).mean(axis=(0, 1)), COLOURS[number], atol=12)
 
 
-def test_a_missing_video_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_a_missing_video_is_refused_and_named(tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="OpenCV (the extra video) is not installed")
     with pytest.raises(WrongUsageError, match=r"none\.avi: no such file"):
         next(Video(str(tmp_path / "none.avi")).read_frames())
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", b"RIFF\x24\x00\x00\x00AVI LIST" + bytes(200)])
-def test_a_file_that_is_no_video_is_an_error_that_names_it(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video_is_refused_and_named(content: bytes, tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="OpenCV (the extra video) is not installed")
     (tmp_path / "clip.avi").write_bytes(content)
     with pytest.raises(ImageError, match=r"clip\.avi: (not a video|no frame)"):
         list(Video(str(tmp_path / "clip.avi")).read_frames())
 
 
-def test_a_camera_that_is_not_there_is_an_error() -> None:
+def test_a_missing_camera_is_refused() -> None:
     pytest.importorskip("cv2", reason="OpenCV (the extra video) is not installed")
     with pytest.raises(ImageError, match="99: no such camera"):
         next(Video("99").read_frames())
 
 
-def test_without_opencv_the_extra_is_named_and_nothing_else_is_printed(tmp_path: Path) -> None:
+def test_missing_opencv_is_reported_with_its_extra(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "sys.modules['cv2'] = None  # as if it were not installed\n"
