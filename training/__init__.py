@@ -1,1 +1,1 @@
-"""How checkpoints come to be: data, Lightning modules, recipes. Not installed with the package."""
+"""Training of checkpoints: data, Lightning modules and recipes. Not installed with the package."""

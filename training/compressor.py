@@ -1,4 +1,4 @@
-"""Step 1: encoder and decoder as a residual compressor."""
+"""Step 1 of the training: encoder and decoder learn to compress and restore images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from ccr_deploy.models.chain import normalise, residual_loop
 from ccr_deploy.models.decoder import Decoder
 from ccr_deploy.models.encoder import RecurrentEncoder
-from training.optimisation import configure
+from training.optimisation import one_cycle_adamw
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class CompressorModule(lightning.LightningModule):
-    """Learns to restore images from codes: L1 on the residuals over the iterations.
+    """Trains encoder and decoder to restore images from codes.
 
     Toderici et al., "Variable Rate Image Compression with Recurrent Neural Networks", ICLR 2016: the
-    binarizer is stochastic in training, and the loss is the mean over all iterations' residuals.
+    binarizer is stochastic in training, and the loss is the mean absolute residual over all iterations.
     """
 
     def __init__(
@@ -39,22 +39,22 @@ class CompressorModule(lightning.LightningModule):
         self.decoder = Decoder(decoder, config.encoder.code_channels)
 
     def loss(self, images: Tensor) -> Tensor:
-        """Mean absolute residual of images ``uint8 [N, H, W, 3]``, over pixels and iterations."""
+        """Return the mean absolute residual of images ``uint8 [N, H, W, 3]`` over pixels and iterations."""
         residuals = residual_loop(
             self.encoder, self.decoder, normalise(images, self.preprocessing), self.iterations
         )
         return torch.stack([residual.abs().mean() for residual in residuals]).mean()
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """One step's loss; the labels are not needed."""
+        """Return the loss of one batch; labels are ignored."""
         loss = self.loss(batch[0])
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Logs the loss with the codes of production, whose bits are not drawn at random."""
+        """Log the loss with the bits of evaluation, which are not drawn at random."""
         self.log("l1", self.loss(batch[0]), batch_size=len(batch[0]))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with one cycle."""
-        return configure(self.parameters(), self.phase)
+        """Return AdamW with a one-cycle schedule."""
+        return one_cycle_adamw(self.parameters(), self.phase)

@@ -1,4 +1,4 @@
-"""``python -m training.demo``: a small checkpoint, trained on scikit-image's photos in about two minutes."""
+"""Train the demo's checkpoint on scikit-image's photos in about two minutes: ``python -m training.demo``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RECIPE = TrainingRecipe(
     preprocessing=default_preprocessing(MODEL),
     decoder=DecoderConfig(cell_channels=(64, 32, 32, 16)),
     pretraining=Phase(steps=80, learning_rate=2e-3),
-    training=Phase(steps=800, learning_rate=3e-3, weight_decay=0.05, label_smoothing=0.1, settling=0.25),
+    training=Phase(steps=800, learning_rate=3e-3, weight_decay=0.05, label_smoothing=0.1, frozen_share=0.25),
     batch=64,
 )
 
@@ -46,10 +46,10 @@ RECIPE = TrainingRecipe(
 )
 @click.option("--seed", default=RECIPE.seed, show_default=True, help="Seed of weights, crops and binarizer.")
 def main(output: Path, seed: int) -> None:
-    """Train the demo's checkpoint, and write the images to test and to calibrate it with."""
+    """Train the demo's checkpoint, and write images for testing and calibration."""
     started = time.perf_counter()
-    # So small a model gains little from a second thread, and on a busy machine threads that wait for
-    # each other take ten times as long. Besides, sums come out the same on any number of cores.
+    # A model this small gains little from a second thread, and on a busy machine threads that wait for each
+    # other take ten times as long. With one thread, sums are also the same on any number of cores.
     torch.set_num_threads(1)
     photos = load_photos()
     size = MODEL.image_height
@@ -64,7 +64,7 @@ def main(output: Path, seed: int) -> None:
     accuracy = evaluate(checkpoint, output / "images")
     low, high = accuracy.interval_percent.low, accuracy.interval_percent.high
     metrics = {**checkpoint.metrics, "top1_percent_low": low, "top1_percent_high": high}
-    # Last, so that a folder with a checkpoint is complete.
+    # Written last: if the checkpoint exists, the folder is complete.
     save_checkpoint(replace(checkpoint, metrics=metrics), output / "checkpoint.pt")
     click.echo(
         f"{output / 'checkpoint.pt'}: {accuracy.top1_percent:.1f} % top-1, 95 % interval {low:.1f} to "
@@ -74,7 +74,7 @@ def main(output: Path, seed: int) -> None:
 
 
 def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a folder beside `folder`, and puts it in its place when all is there."""
+    """Let `write` fill a temporary folder, then replace `folder` with it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         written = Path(temporary) / folder.name

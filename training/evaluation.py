@@ -1,4 +1,4 @@
-"""How well a checkpoint recognises a folder of test images."""
+"""Top-1 accuracy of a checkpoint on a folder of test images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckpointAccuracy:
-    """Top-1 in per cent with its 95 % interval, and over how many images and groups of them."""
+    """Top-1 accuracy in percent with its 95 % interval, and the number of images and groups."""
 
     top1_percent: float
     interval_percent: Interval
@@ -31,12 +31,17 @@ class CheckpointAccuracy:
 
 
 def evaluate(checkpoint: Checkpoint, folder: Path, batch: int = 256) -> CheckpointAccuracy:
-    """The accuracy on the images of `folder`, read from disk and prepared as in production.
+    """Measure a checkpoint's accuracy on a folder of images, which are preprocessed as in production.
 
-    The interval resamples whole groups (``class/region/``): crops of one region resemble each other.
+    The interval resamples whole groups (``class/region/``), since crops of one region are correlated.
+
+    Args:
+        checkpoint: the checkpoint.
+        folder: images as ``class/image.png`` or ``class/group/image.png``.
+        batch: number of images that are computed together.
 
     Raises:
-        ImageError: the folder or an image in it cannot be used.
+        ImageError: if the folder or an image in it cannot be used.
     """
     dataset = ImageFolder(
         folder, checkpoint.config, checkpoint.preprocessing, checkpoint.class_names, augment=False

@@ -1,4 +1,4 @@
-"""A training recipe: the model and both steps' settings."""
+"""Training recipes: the model and the settings of both steps."""
 
 from __future__ import annotations
 
@@ -12,22 +12,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Phase:
-    """One step of the training.
+    """The settings of one training step.
 
-    During the last `settling` share of the steps the encoder no longer learns and its bits are
-    production's instead of drawn ones, so that the classifier fits the codes that it will get.
+    During the last `frozen_share` (0..1) of its optimiser steps, the encoder is frozen and its bits are no
+    longer drawn at random, so that the classifier adapts to the codes of production.
     """
 
     steps: int
     learning_rate: float
     weight_decay: float = 0.01
     label_smoothing: float = 0.0
-    settling: float = 0.0
+    frozen_share: float = 0.0
 
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """How one model is trained: the model, the compressor's decoder, and both steps."""
+    """The training of one model.
+
+    Attributes:
+        model: the configuration of the model.
+        preprocessing: how its images are preprocessed.
+        decoder: the decoder of step 1, which is discarded after it.
+        pretraining: settings of step 1, the compressor.
+        training: settings of step 2, the recogniser.
+        batch: images per batch.
+        seed: seed of weights, crops and binarizer.
+    """
 
     model: ModelConfig
     preprocessing: Preprocessing

@@ -1,4 +1,4 @@
-"""Step 2: without the decoder, encoder and truncated classifier end to end."""
+"""Step 2 of the training: encoder and truncated classifier end to end, without the decoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from ccr_deploy.core.records import to_builtins
 from ccr_deploy.models.chain import CcrChain, normalise
-from training.optimisation import configure
+from training.optimisation import one_cycle_adamw
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
 
 class RecogniserModule(lightning.LightningModule):
-    """Learns to name what is in the image from its code, by cross-entropy on the logits.
+    """Trains encoder and classifier to recognise an image from its code, by cross-entropy on the logits.
 
-    Shibata, Ohara, Yamauchi, "Lightweight and Acceleration of Image Compression, Restoration, and
-    Recognition Framework". The binarizer stays stochastic while the encoder learns. Its codes then differ
-    from production's enough to mislead the classifier's batch norms, so the last steps go without.
+    Shibata, Ohara, Yamauchi, "Lightweight and Acceleration of Image Compression, Restoration, and Recognition
+    Framework". The binarizer is stochastic while the encoder learns. These codes differ from production's
+    enough to distort the statistics of the classifier's batch norms, so the encoder is frozen in the last
+    steps, with the codes of production.
 
-    A Lightning checkpoint of this module carries its configuration and T in its hyperparameters, and
-    `ccr_deploy.models.checkpoint.load_checkpoint` reads it as it is.
+    A Lightning checkpoint of this module contains its configuration and T in its hyperparameters, so that
+    `ccr_deploy.models.checkpoint.load_checkpoint` loads it without further arguments.
     """
 
     def __init__(
@@ -62,15 +63,15 @@ class RecogniserModule(lightning.LightningModule):
         self.top5 = MulticlassAccuracy(classes, average="micro", top_k=min(5, classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits ``[N, classes]`` of images ``uint8 [N, H, W, 3]``."""
+        """Return the logits ``[N, classes]`` of images ``uint8 [N, H, W, 3]``."""
         return self.model(normalise(images, self.preprocessing))
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """One step's cross-entropy."""
+        """Return the cross-entropy of one batch."""
         images, labels = batch
-        learning = self.global_step < self.phase.steps * (1 - self.phase.settling)
-        self.model.encoder.train(learning)
-        with torch.set_grad_enabled(learning):
+        encoder_learns = self.global_step < self.phase.steps * (1 - self.phase.frozen_share)
+        self.model.encoder.train(encoder_learns)  # evaluation mode makes the binarizer deterministic
+        with torch.set_grad_enabled(encoder_learns):
             code = self.model.encoder(normalise(images, self.preprocessing), self.model.config.iterations)
         logits = self.model.classifier(code)
         loss = cross_entropy(logits, labels, label_smoothing=self.phase.label_smoothing)
@@ -78,7 +79,7 @@ class RecogniserModule(lightning.LightningModule):
         return loss
 
     def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Counts top-1 and top-5 hits."""
+        """Update top-1 and top-5 accuracy with one batch."""
         images, labels = batch
         logits = self(images)
         self.top1.update(logits, labels)
@@ -87,5 +88,5 @@ class RecogniserModule(lightning.LightningModule):
         self.log("top5", self.top5)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with one cycle."""
-        return configure(self.parameters(), self.phase)
+        """Return AdamW with a one-cycle schedule."""
+        return one_cycle_adamw(self.parameters(), self.phase)

@@ -1,4 +1,4 @@
-"""Running both steps of a recipe."""
+"""Run both training steps of a recipe."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 def train(
     recipe: TrainingRecipe, training_data: Data, test_data: Data, class_names: Sequence[str]
 ) -> Checkpoint:
-    """Run both steps and return the checkpoint with what was measured.
+    """Run both training steps and return the checkpoint with its metrics.
 
-    Batches are images ``uint8 [N, H, W, 3]`` with labels ``int64 [N]``. A data set yields them ready
-    made, as `TrainingCrops` does; single images (`ImageFolder`) come in a `DataLoader`.
+    Batches are images ``uint8 [N, H, W, 3]`` with labels ``int64 [N]``. A data set must yield whole batches,
+    as `TrainingCrops` does; a data set of single images (`ImageFolder`) must be wrapped in a `DataLoader`.
 
     Args:
-        recipe: the model, its decoder and both steps' settings.
-        training_data: what both steps learn from, without an end.
-        test_data: what both steps are measured on.
-        class_names: the names of the labels 0, 1, ….
+        recipe: the model, its decoder and the settings of both steps.
+        training_data: training batches for both steps; may be endless.
+        test_data: test batches for both steps.
+        class_names: names of the labels 0, 1, ….
     """
     lightning.seed_everything(recipe.seed, verbose=False)
     with warnings.catch_warnings():
-        # Lightning advises more loader workers; batches are made by indexing and need none.
+        # Lightning recommends more loader workers, but batches made by indexing need none.
         warnings.filterwarnings("ignore", module="lightning")
         training_batches, test_batches = _batches(training_data), _batches(test_data)
         compressor = CompressorModule(recipe.model, recipe.decoder, recipe.preprocessing, recipe.pretraining)
@@ -72,7 +72,7 @@ def train(
 
 
 class _TitledBar(RichProgressBar):
-    """Says which step runs: with one endless epoch, Lightning's "Epoch 0/-2" tells nothing."""
+    """Shows the step's title: with one endless epoch, Lightning would show "Epoch 0/-2"."""
 
     def __init__(self, title: str) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def _batches(data: Data) -> DataLoader[Any]:
 
 
 def _trainer(phase: Phase, title: str) -> lightning.Trainer:
-    """A trainer that writes nothing to disk, and shows a bar on a terminal alone."""
+    """Return a trainer that writes nothing to disk, and shows a progress bar only on a terminal."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     on_terminal = sys.stderr.isatty()
     options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
@@ -95,8 +95,8 @@ def _trainer(phase: Phase, title: str) -> lightning.Trainer:
         accelerator="auto",
         devices=1,
         max_steps=phase.steps,
-        gradient_clip_val=1.0,  # recurrent cells meet a steep gradient now and then
-        limit_train_batches=phase.steps,  # ends the epoch of endless data, and the bar knows its length
+        gradient_clip_val=1.0,  # against occasional exploding gradients of recurrent cells
+        limit_train_batches=phase.steps,  # ends the epoch of endless data, and sets the bar's length
         enable_progress_bar=on_terminal,
         callbacks=[_TitledBar(title)] if on_terminal else [],
         deterministic=not torch.cuda.is_available(),

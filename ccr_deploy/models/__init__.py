@@ -1,1 +1,1 @@
-"""The networks in PyTorch, their configuration and presets, and their checkpoints."""
+"""The networks in PyTorch, their configurations, presets and checkpoints."""

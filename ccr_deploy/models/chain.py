@@ -1,4 +1,8 @@
-"""The two chains: compression-recognition (CCR) and the conventional baseline."""
+"""The two chains: compression-recognition (CCR) and the conventional baseline.
+
+Shibata, Ohara, Yamauchi, "Lightweight and Acceleration of Image Compression, Restoration, and Recognition
+Framework", Chubu University.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,14 @@ if TYPE_CHECKING:
 
 
 class CcrChain(nn.Module):
-    """Image to code to logits, without an image in between (Shibata, Ohara, Yamauchi)."""
+    """Recognises an image from its code, without restoring the image.
+
+    ::
+
+        image [N, 3, H, W]
+          encoder     T iterations on the image    [N, 32, H/16, W/16]   code in {-1, +1}
+          classifier  truncated ResNet-18          [N, classes]          logits
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -28,12 +39,12 @@ class CcrChain(nn.Module):
         self.classifier = TruncatedClassifier(config.classifier, config.encoder.code_channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The logits ``[N, classes]`` of normalised images ``[N, 3, H, W]``."""
+        """Return the logits ``[N, classes]`` of normalised images ``[N, 3, H, W]``."""
         return self.classifier(self.encoder(image, self.config.iterations))
 
 
 class BaselineChain(nn.Module):
-    """The conventional chain: compress and restore in a residual loop, then a whole ResNet-18.
+    """Compresses and restores an image in a residual loop, then recognises it with a whole ResNet-18.
 
     ::
 
@@ -59,11 +70,13 @@ class BaselineChain(nn.Module):
     std: Tensor
 
     def forward(self, image: Tensor) -> Tensor:
-        """The logits ``[N, classes]`` of normalised images ``[N, 3, H, W]``."""
+        """Return the logits ``[N, classes]`` of normalised images ``[N, 3, H, W]``."""
+        # Back to 0..1, since the classifier has its own normalisation.
         return self.classifier(self.restore(image) * self.std + self.mean)
 
     def restore(self, image: Tensor) -> Tensor:
-        """The restored images, in the encoder's normalisation."""
+        """Return the restored images ``[N, 3, H, W]``, in the encoder's normalisation."""
+        # The sum of all decoded parts is the image minus the last residual.
         return image - residual_loop(self.encoder, self.decoder, image, self.config.iterations)[-1]
 
 
@@ -71,9 +84,9 @@ def build_network(stage: Stage, config: ModelConfig, preprocessing: Preprocessin
     """Return the network that a stage's engine computes, with PyTorch's default initialisation.
 
     Args:
-        stage: which one.
-        config: the model that it is of.
-        preprocessing: how its images are normalised, which a baseline takes back.
+        stage: the stage.
+        config: the configuration of its model.
+        preprocessing: the normalisation of its images; a baseline undoes it before its classifier.
     """
     if stage == "encoder":
         return RecurrentEncoder(config.encoder)
@@ -85,10 +98,19 @@ def build_network(stage: Stage, config: ModelConfig, preprocessing: Preprocessin
 def residual_loop(
     encoder: RecurrentEncoder, decoder: Decoder, image: Tensor, iterations: int
 ) -> list[Tensor]:
-    """What each of the iterations leaves of normalised images ``[N, 3, H, W]``.
+    """Return the residual after each iteration.
 
-    Additive reconstruction: every iteration encodes the residual that the last one left, and its
-    decoded part is taken off (Toderici et al., CVPR 2017, section 3.2).
+    Additive reconstruction: every iteration encodes the residual of the previous one, and subtracts what it
+    decodes (Toderici et al., CVPR 2017, section 3.2).
+
+    Args:
+        encoder: the encoder, whose states are kept between iterations.
+        decoder: the decoder, whose states are kept between iterations.
+        image: normalised images ``float32 [N, 3, H, W]``.
+        iterations: the number of iterations T.
+
+    Returns:
+        T residuals, each ``float32 [N, 3, H, W]``.
     """
     encoder_states: list[State | None] = [None] * len(encoder.cells)
     decoder_states: list[State | None] = [None] * len(decoder.cells)
@@ -101,8 +123,8 @@ def residual_loop(
 
 
 def normalise(image: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Images ``uint8 [N, H, W, 3]`` to the encoder's input ``float32 [N, 3, H, W]``."""
-    # Cast first, permute then: TensorRT's parser rejects a Transpose on uint8.
+    """Normalise images ``uint8 [N, H, W, 3]`` to the encoder's input ``float32 [N, 3, H, W]``."""
+    # Cast before permute: TensorRT's parser rejects a Transpose on uint8.
     pixels = image.to(torch.float32).permute(0, 3, 1, 2)
     offset = torch.tensor([255 * mean for mean in preprocessing.mean], device=image.device)
     scale = torch.tensor([1 / (255 * std) for std in preprocessing.std], device=image.device)

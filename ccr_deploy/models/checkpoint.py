@@ -1,21 +1,22 @@
-"""Checkpoints: the project's own format, bare state dicts and Lightning's.
+"""Load and save checkpoints: the project's own format, bare state dicts and Lightning checkpoints.
 
-The format is what `torch.save` writes of one dictionary:
+The project's format is a dictionary, written by `torch.save`:
 
 ======================  ======================================================================
 ``format``              ``"ccr-deploy checkpoint"``
 ``version``             2
 ``config``              `ModelConfig` as a dictionary
-``trained_iterations``  every T that the model was trained with; empty if it never was
+``trained_iterations``  every T that the model was trained with; empty if untrained
 ``preprocessing``       `Preprocessing` as a dictionary
-``class_names``         the names in the order of the logits; empty where they are not known
-``metrics``             what the training measured, by name
+``class_names``         names in the order of the logits; empty if unknown
+``metrics``             metrics of the training, by name
 ``state_dict``          the parameters and buffers of `CcrChain` or `BaselineChain`
 ======================  ======================================================================
 
 Version 1 had no ``trained_iterations``.
 
-`ccr_deploy.models.checkpoint_file` reads it: a pickle that wants to run code, or much memory, is refused.
+Files are read by `ccr_deploy.models.checkpoint_file`, which refuses pickles that could run code or demand far
+more memory than the file's size.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from ccr_deploy.core.records import Record, convert, to_builtins
 from ccr_deploy.core.untrusted import check_plain
 from ccr_deploy.errors import CheckpointError, WrongUsageError
 from ccr_deploy.models.chain import BaselineChain, CcrChain
-from ccr_deploy.models.checkpoint_file import check_claims, read_checkpoint
+from ccr_deploy.models.checkpoint_file import check_declared_sizes, read_checkpoint
 from ccr_deploy.models.config import ModelConfig
-from ccr_deploy.models.family import HEAD, LANDMARK, parameter_prefix
+from ccr_deploy.models.family import HEAD, MARKER, parameter_prefix
 from ccr_deploy.models.iterations import checked_iterations, named_iterations
 from ccr_deploy.models.presets import default_preprocessing, preset
 
@@ -54,10 +55,16 @@ REMEDY = "train it again, or give its state dict alone with --preset"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model: what it is made of, what its images and classes are, and its weights.
+    """A model with its weights.
 
-    `trained_iterations` is every T that it was trained with. The configuration's T is the one that it is
-    run with, and may be another; see `ccr_deploy.export.exporter.export_bundle`.
+    Attributes:
+        config: the architecture, and the T that the model runs with.
+        preprocessing: how image files become the encoder's input.
+        state_dict: parameters and buffers of `CcrChain` or `BaselineChain`.
+        trained_iterations: every T that it was trained with; may differ from the configuration's T, see
+            `ccr_deploy.export.exporter.export_bundle`.
+        class_names: names in the order of the logits; empty if unknown.
+        metrics: metrics of the training, by name.
     """
 
     config: ModelConfig
@@ -81,7 +88,7 @@ class Checkpoint:
 
 
 class _Description(Record, frozen=True):
-    """What a checkpoint says of itself beside its weights."""
+    """All fields of a checkpoint except the weights."""
 
     config: ModelConfig
     trained_iterations: tuple[int, ...]
@@ -94,7 +101,7 @@ class _Description(Record, frozen=True):
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Writes `checkpoint` in the project's own format; `path` is replaced in one step."""
+    """Write a checkpoint in the project's own format; the file is replaced in one step."""
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -112,19 +119,19 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Read a checkpoint in the project's format, a Lightning checkpoint or a bare state dict.
 
-    The project's format carries its configuration and the T that it was trained with, and so does a
-    Lightning checkpoint of the modules in `training` (in its hyperparameters). Any other state dict needs
-    `preset_name`; its number of classes is taken from the last layer.
+    The project's format contains the configuration and the trained iterations. So does a Lightning checkpoint
+    of the modules in `training`, in its hyperparameters. Any other state dict needs `preset_name`; the number
+    of classes is taken from its last layer.
 
     Args:
         path: the file.
-        preset_name: which model a bare state dict is of.
-        trained_iterations: every T that a bare state dict was trained with, if not the preset's. A single
+        preset_name: the preset of a bare state dict; ignored if the file has a configuration.
+        trained_iterations: every T that a bare state dict was trained with; None for the preset's T. A single
             one becomes the T of the configuration.
 
     Raises:
-        CheckpointError: the file is damaged, is no checkpoint, or does not fit its configuration.
-        WrongUsageError: there is no such file, a bare state dict comes without a preset, or the file
+        CheckpointError: if the file is damaged, is not a checkpoint, or does not fit its configuration.
+        WrongUsageError: if the file does not exist, is a bare state dict and `preset_name` is None, or
             records other trained iterations.
     """
     content = read_checkpoint(path)
@@ -140,7 +147,7 @@ def load_checkpoint(
         }
         state_dict = content.get("state_dict", {})
     else:
-        # Lightning keeps its module's arguments under this name; other trainers have none.
+        # Lightning stores the arguments of its module under this name; other trainers store none.
         hyper_parameters = content.get("hyper_parameters")
         described = hyper_parameters.get("checkpoint") if isinstance(hyper_parameters, Mapping) else None
         state_dict = content.get("state_dict", content)
@@ -155,37 +162,38 @@ def load_checkpoint(
             config = structs.replace(config, iterations=trained[0])
         checkpoint = Checkpoint(config, default_preprocessing(config), state_dict, trained)
     else:
-        raise WrongUsageError(
-            f"{path}: a state dict without a configuration: say which model it is with --preset"
-        )
+        raise WrongUsageError(f"{path}: a state dict without a configuration: give its model with --preset")
     _check_fit(checkpoint, path)
     return checkpoint
 
 
 def build_model(checkpoint: Checkpoint) -> CcrChain | BaselineChain:
-    """The checkpoint's network with its weights, in evaluation mode."""
+    """Return the checkpoint's network with its weights, in evaluation mode."""
     model = _empty_model(checkpoint.config, checkpoint.preprocessing)
     model.load_state_dict(dict(checkpoint.state_dict))
     return model.eval()
 
 
 def untrained_checkpoint(config: ModelConfig, seed: int = 0) -> Checkpoint:
-    """A checkpoint with PyTorch's default initialisation: for measuring speed before training."""
+    """Return a checkpoint with PyTorch's default initialisation, to measure speed before training."""
     preprocessing = default_preprocessing(config)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # leaves the caller's random numbers as they were
         torch.manual_seed(seed)
         model = _empty_model(config, preprocessing)
     return Checkpoint(config, preprocessing, model.state_dict(), trained_iterations=())
 
 
 def encoder_digest(state_dict: Mapping[str, Tensor]) -> str:
-    """The SHA-256 over the encoder's tensors, by name, in float32: which language its codes speak."""
+    """Return the SHA-256 of the encoder's tensors in float32, sorted by name.
+
+    Codes of encoders with different digests are incompatible, so the digest is part of the code contract.
+    """
     digest = hashlib.sha256()
     prefix = parameter_prefix("encoder")
     for name in sorted(name for name in state_dict if name.startswith(prefix)):
         tensor = state_dict[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name}{list(tensor.shape)}".encode())
-        digest.update(tensor.numpy().astype("<f4").tobytes())
+        digest.update(tensor.numpy().astype("<f4").tobytes())  # little-endian on every machine
     return digest.hexdigest()
 
 
@@ -194,39 +202,39 @@ def _empty_model(config: ModelConfig, preprocessing: Preprocessing) -> CcrChain 
 
 
 def _unwrapped(state_dict: object, path: Path) -> dict[str, Tensor]:
-    """The tensors below the wrapper's prefix, if the model was wrapped (Lightning, DDP, compile)."""
+    """Return the model's tensors without the prefix of a wrapper (Lightning, DDP, torch.compile)."""
     tensors = (
         {str(name): value for name, value in state_dict.items() if isinstance(value, Tensor)}
         if isinstance(state_dict, Mapping)
         else {}
     )
     if not tensors:
-        raise CheckpointError(f"{path}: holds no tensors: not a checkpoint or state dict")
-    found = [name for name in tensors if name == LANDMARK or name.endswith(f".{LANDMARK}")]
+        raise CheckpointError(f"{path}: not a checkpoint or state dict: it has no tensors")
+    found = [name for name in tensors if name == MARKER or name.endswith(f".{MARKER}")]
     if len(found) > 1:
-        raise CheckpointError(f"{path}: holds {len(found)} models ({', '.join(found[:3])}): save one alone")
-    prefix = found[0].removesuffix(LANDMARK) if found else ""
+        raise CheckpointError(f"{path}: has {len(found)} models ({', '.join(found[:3])}): save only one")
+    prefix = found[0].removesuffix(MARKER) if found else ""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _described(content: object, state_dict: dict[str, Tensor], path: Path) -> Checkpoint:
     try:
         check_plain(content)
-        # By way of JSON, so that what a pickle may hold besides is named by its type, and not shown.
+        # Through JSON, so that other objects in the pickle are shown by their type instead of their content.
         text = json.dumps(content, default=lambda value: f"a {type(value).__name__}")
         description = convert(_Description, json.loads(text))
         return Checkpoint(state_dict=state_dict, **structs.asdict(description))
     except FieldError as error:
         raise CheckpointError(f"{path}: configuration {error}: {REMEDY}") from error
-    except (CheckpointError, ValueError, TypeError) as error:  # TypeError: a key is neither text nor number
+    except (CheckpointError, ValueError, TypeError) as error:  # TypeError: a key is not a string or number
         raise CheckpointError(f"{path}: {error}: {REMEDY}") from error
 
 
 def _check_same_iterations(recorded: tuple[int, ...], given: tuple[int, ...] | None, path: Path) -> None:
     if given is not None and set(given) != set(recorded):
         raise WrongUsageError(
-            f"{path}: was trained with {named_iterations(recorded)}, which it records, not with "
-            f"{named_iterations(given)}: leave out --trained-iterations"
+            f"{path}: was trained with {named_iterations(recorded)}, as the file records, not with "
+            f"{named_iterations(given)}: omit --trained-iterations"
         )
 
 
@@ -239,8 +247,8 @@ def _with_classes_of(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> M
 
 
 def _check_fit(checkpoint: Checkpoint, path: Path) -> None:
-    """Counts missing, unexpected and wrongly shaped tensors and shows the first few of each."""
-    with torch.device("meta"):
+    """Raise CheckpointError if the tensors do not fit the model; the message names the first of them."""
+    with torch.device("meta"):  # without allocating memory for weights
         expected = _empty_model(checkpoint.config, checkpoint.preprocessing).state_dict()
     found = checkpoint.state_dict
     missing = [name for name in expected if name not in found]
@@ -257,17 +265,17 @@ def _check_fit(checkpoint: Checkpoint, path: Path) -> None:
     ]
     if problems:
         raise CheckpointError(
-            f"{path}: the state dict does not fit the model: {'; '.join(problems)}; is it another preset's?"
+            f"{path}: the state dict does not fit the model: {'; '.join(problems)}: check the preset"
         )
-    check_claims(found, path)
-    demands: dict[str, Callable[[str, Tensor], object]] = {
-        "are sparse, empty shells or of another kind of number": lambda name, tensor: (
+    check_declared_sizes(found, path)
+    requirements: dict[str, Callable[[str, Tensor], object]] = {
+        "are sparse, have no data, or are not of the expected kind of number": lambda name, tensor: (
             tensor.layout == torch.strided
             and not tensor.is_meta
             and tensor.is_floating_point() == expected[name].is_floating_point()
         ),
-        "hold NaN or infinity": lambda _, tensor: torch.isfinite(tensor).all(),
+        "contain NaN or infinity": lambda _, tensor: torch.isfinite(tensor).all(),
     }
-    for complaint, holds in demands.items():
+    for complaint, holds in requirements.items():
         if wrong := [name for name, tensor in found.items() if not holds(name, tensor)]:
             raise CheckpointError(f"{path}: {len(wrong)} tensors {complaint} ({', '.join(wrong[:3])})")

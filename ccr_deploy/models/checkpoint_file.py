@@ -1,9 +1,9 @@
-"""The file that a checkpoint is: looked at before it costs memory, and read without running its code.
+"""Read a checkpoint file safely: no code in it runs, and it cannot demand more memory than its own size.
 
-`torch.save` writes a zip archive of stored records: one pickle that describes the tensors, and a record of
-bytes for each. A pickle is read with ``weights_only=True``, which runs no code but still lets a few bytes ask
-for gigabytes: records that inflate or overlap, a `bytearray` of any length, a tensor that repeats one
-element. Here nothing may claim more bytes than the file has.
+`torch.save` writes a zip archive of uncompressed records: one pickle that describes the tensors, and one
+record with the bytes of each tensor. Reading with ``weights_only=True`` runs no code. But a small file could
+still demand gigabytes, by compressed or overlapping records, a `bytearray` of any length, or a tensor that
+repeats one element. So the sizes that a file declares are checked before it is loaded.
 """
 
 from __future__ import annotations
@@ -28,24 +28,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_PICKLE_BYTES = 16 << 20
-"""Of the pickle that describes the tensors: a hundred times what ResNet-18 with its optimizer takes."""
+"""Limit for the pickle that describes the tensors: 100 times that of a ResNet-18 with its optimizer."""
 
 _LEGACY_PICKLES = 4
-"""Before the storages in files of PyTorch before 1.6: magic number, version, byte sizes, the object."""
+"""Files of PyTorch before 1.6 begin with four pickles: magic number, version, byte sizes, the object."""
 _BYTEARRAY = frozenset({"builtins bytearray", "__builtin__ bytearray"})
-"""PyTorch lets a pickle call it, with a content or with a length; it fills that with zeros."""
+"""PyTorch allows pickles to call bytearray; called with a length, it allocates that many zeros."""
 _FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")
+# Records at the end of a zip archive; see PKWARE's APPNOTE.TXT, 4.3.14 to 4.3.16.
 _END = struct.Struct("<4s4xHHIIH")
 _ZIP64_LOCATOR = struct.Struct("<4s4xQ4x")
 _ZIP64_END_BYTES = 56
 
 
 def read_checkpoint(path: Path) -> dict[Any, Any]:
-    """Read the dictionary that a checkpoint is; its tensors are on the CPU.
+    """Read a checkpoint's dictionary, with its tensors on the CPU.
 
     Raises:
-        WrongUsageError: there is no such file.
-        CheckpointError: it is damaged, holds other than tensors and plain values, or claims more than it has.
+        WrongUsageError: if the file does not exist.
+        CheckpointError: if it is damaged, contains objects other than tensors and plain values, or declares
+            more bytes than it has.
     """
     try:
         with open_regular(path) as file:
@@ -57,33 +59,33 @@ def read_checkpoint(path: Path) -> dict[Any, Any]:
         raise
     except pickle.UnpicklingError as error:
         named = _FORBIDDEN.search(str(error))
-        what = f" (it names {named.group(1)})" if named else ""
+        what = f" ({named.group(1)})" if named else ""
         raise CheckpointError(
-            f"{path}: refused: it is damaged or holds objects other than tensors and plain values, which "
-            f"could run code when loaded{what}: save its state dict alone"
+            f"{path}: refused: it is damaged or contains objects other than tensors and plain values, which "
+            f"could run code when loaded{what}: save only its state dict"
         ) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or _first_line(error)})") from error
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         raise CheckpointError(f"{path}: cannot be read, perhaps truncated ({_first_line(error)})") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint or state dict")
+        raise CheckpointError(f"{path}: not a checkpoint or state dict but a {type(content).__name__}")
     return content
 
 
-def check_claims(state_dict: Mapping[str, Tensor], path: Path) -> None:
-    """Check that tensors claim no more bytes than their file has: views can repeat what is there.
+def check_declared_sizes(state_dict: Mapping[str, Tensor], path: Path) -> None:
+    """Check that all tensors together are not larger than their file: a view can repeat its elements.
 
     Raises:
-        CheckpointError: they do.
+        CheckpointError: if they are.
     """
-    claims = {name: tensor.numel() * tensor.element_size() for name, tensor in state_dict.items()}
-    claimed, size = sum(claims.values()), path.stat().st_size
-    if claimed > size:
-        largest = max(claims, key=lambda name: claims[name])
+    sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in state_dict.items()}
+    declared, size = sum(sizes.values()), path.stat().st_size
+    if declared > size:
+        largest = max(sizes, key=lambda name: sizes[name])
         raise CheckpointError(
-            f"{path}: refused: its tensors claim {claimed} bytes ({largest} alone {claims[largest]}), "
-            f"the file has {size}"
+            f"{path}: refused: its tensors declare {declared} bytes ({largest} alone {sizes[largest]}), "
+            f"but the file has {size}"
         )
 
 
@@ -96,13 +98,12 @@ def _check(file: BinaryIO, path: Path) -> None:
         streams, pickles = [io.BytesIO(file.read(MAX_PICKLE_BYTES))], _LEGACY_PICKLES
     if any(name in _BYTEARRAY for stream in streams for name in _names(stream, pickles)):
         raise CheckpointError(
-            f"{path}: refused: it holds a bytearray, which a few bytes can make of any length: "
-            "save its state dict alone"
+            f"{path}: refused: it contains a bytearray, which can have any length: save only its state dict"
         )
 
 
 def _checked_archive(file: BinaryIO, path: Path, size: int) -> list[io.BytesIO]:
-    """The pickles of a zip archive whose records are stored, and together no longer than the file."""
+    """Return the pickles of a zip archive, after checking that it has the form that torch.save writes."""
     with zipfile.ZipFile(file) as archive:
         if not _ends_with_directory(file, size, archive.start_dir):
             raise CheckpointError(f"{path}: not an archive as torch.save writes it: save it again")
@@ -114,20 +115,23 @@ def _checked_archive(file: BinaryIO, path: Path, size: int) -> list[io.BytesIO]:
                 f"{path}: refused: {len(compressed)} records are compressed ({compressed[0]}), which "
                 "torch.save never does: save it again"
             )
-        claimed = sum(record.file_size for record in records)
-        if claimed > size:
-            raise CheckpointError(f"{path}: refused: its records claim {claimed} bytes, the file has {size}")
-        described = [record for record in records if record.filename.endswith(".pkl")]
-        if any(record.file_size > MAX_PICKLE_BYTES for record in described):
+        declared = sum(record.file_size for record in records)
+        if declared > size:
+            raise CheckpointError(f"{path}: refused: its records declare {declared} bytes, but it has {size}")
+        pickles = [record for record in records if record.filename.endswith(".pkl")]
+        if any(record.file_size > MAX_PICKLE_BYTES for record in pickles):
             raise CheckpointError(
-                f"{path}: refused: it describes its tensors in over {MAX_PICKLE_BYTES >> 20} MiB: "
-                "save its state dict alone"
+                f"{path}: refused: its description of the tensors has over {MAX_PICKLE_BYTES >> 20} MiB: "
+                "save only its state dict"
             )
-        return [io.BytesIO(archive.read(record)) for record in described]
+        return [io.BytesIO(archive.read(record)) for record in pickles]
 
 
 def _ends_with_directory(file: BinaryIO, size: int, directory: int) -> bool:
-    """Whether the archive's end says what `zipfile` found, or PyTorch might read another directory."""
+    """Check that the archive ends with the directory that `zipfile` found.
+
+    Otherwise PyTorch, whose zip reader is another one, could read a directory that was not checked here.
+    """
     file.seek(max(0, size - _END.size - _ZIP64_LOCATOR.size - _ZIP64_END_BYTES))
     tail = file.read()
     end, locator = tail[-_END.size :], tail[-_END.size - _ZIP64_LOCATOR.size : -_END.size]
@@ -146,7 +150,7 @@ def _ends_with_directory(file: BinaryIO, size: int, directory: int) -> bool:
 
 
 def _names(stream: io.BytesIO, pickles: int) -> Iterator[str]:
-    """The names that a file's pickles refer to, as ``module name``."""
+    """Yield the globals that a file's pickles refer to, as ``module name``."""
     for _ in range(pickles):
         if stream.tell() == len(stream.getbuffer()):
             return

@@ -1,4 +1,8 @@
-"""What a model is made of: configurations that refuse what cannot work. Imports no torch."""
+"""Configurations of models, checked when they are read. Does not import torch.
+
+The defaults are the paper's models. It prints no channel widths; these are a reconstruction that gives
+exactly the parameter counts of its Table 1.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ class EncoderConfig(Record, frozen=True, kw_only=True):
         if self.code_channels % 8:
             raise ValueError(
                 f"code_channels is {self.code_channels}, which is not divisible by 8: "
-                "a packed code could end in the middle of a byte"
+                "a packed code must be whole bytes"
             )
 
 
@@ -39,7 +43,7 @@ class DecoderConfig(Record, frozen=True, kw_only=True):
 
 
 class ClassifierConfig(Record, frozen=True, kw_only=True):
-    """A ResNet-18, whole (`cut` is null) or without the residual stages up to `cut`."""
+    """A ResNet-18: whole if `cut` is None, otherwise without the stem and the residual stages up to `cut`."""
 
     cut: Cut | None
     classes: Annotated[int, Meta(ge=2)] = 100
@@ -47,7 +51,7 @@ class ClassifierConfig(Record, frozen=True, kw_only=True):
 
 
 class ModelConfig(Record, frozen=True, kw_only=True):
-    """One model of the family: a CCR chain, or the baseline when it has a decoder."""
+    """One model of the family: a CCR chain, or the baseline chain if it has a decoder."""
 
     image_height: Annotated[int, Meta(ge=DOWNSAMPLING, le=MAX_SIDE)] = 224
     image_width: Annotated[int, Meta(ge=DOWNSAMPLING, le=MAX_SIDE)] = 224
@@ -61,7 +65,7 @@ class ModelConfig(Record, frozen=True, kw_only=True):
             if pixels % DOWNSAMPLING:
                 raise ValueError(
                     f"the image {side} is {pixels}, which is not divisible by {DOWNSAMPLING}: "
-                    f"the encoder halves the image four times"
+                    "the encoder halves the image size four times"
                 )
         if (self.decoder is None) != (self.classifier.cut is not None):
             raise ValueError(
@@ -70,12 +74,12 @@ class ModelConfig(Record, frozen=True, kw_only=True):
 
     @property
     def is_baseline(self) -> bool:
-        """Whether this is the conventional chain: compress, restore, recognise."""
+        """Whether this is the conventional chain, which restores the image before it recognises it."""
         return self.decoder is not None
 
     @property
     def code_shape(self) -> tuple[int, int, int]:
-        """Channels, rows and columns of one code."""
+        """The channels, rows and columns of one code."""
         return (
             self.encoder.code_channels,
             self.image_height // DOWNSAMPLING,
@@ -84,6 +88,6 @@ class ModelConfig(Record, frozen=True, kw_only=True):
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of one packed code."""
+        """The size of one packed code in bytes."""
         channels, rows, columns = self.code_shape
         return channels * rows * columns // 8

@@ -1,4 +1,9 @@
-"""The convolutional LSTM cell that encoder and decoder are made of."""
+"""The convolutional LSTM cell of encoder and decoder.
+
+Shi et al., "Convolutional LSTM Network: A Machine Learning Approach for Precipitation Nowcasting", NeurIPS
+2015; with the kernel sizes of Toderici et al., "Full Resolution Image Compression with Recurrent Neural
+Networks", CVPR 2017.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +22,18 @@ State = tuple[Tensor, Tensor]
 
 
 class ConvLstmCell(nn.Module):
-    """Shi et al., "Convolutional LSTM Network", NeurIPS 2015, without biases and peepholes.
+    """One ConvLSTM cell without biases and peepholes.
 
     ::
 
-        input_conv(x) + hidden_conv(h)  ->  i, f, g, o      four gates, `channels` each
+        x [N, in_channels, rows * stride, columns * stride]      h, c [N, channels, rows, columns]
+
+        i, f, g, o = input_conv(x) + hidden_conv(h)              four gates of `channels` each
         c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
         h' = sigmoid(o) * tanh(c')
 
-    The input convolution is 3x3 with the given stride, the hidden convolution 1x1 (as in Toderici et
-    al., CVPR 2017).
+    The input convolution is 3x3 with the given stride, the hidden convolution 1x1. So pixels interact only
+    through the input convolution.
     """
 
     input_conv: nn.Module
@@ -38,7 +45,7 @@ class ConvLstmCell(nn.Module):
         self.gates = Gates()
 
     def forward(self, x: Tensor, state: State | None) -> State:
-        """One step on ``x [N, in_channels, rows, columns]``; no state means a zero state."""
+        """Return the state after input `x`; a state of None is zero, without a hidden convolution."""
         if state is None:
             return self.gates(self.input_conv(x), None)
         hidden, cell = state
@@ -46,12 +53,12 @@ class ConvLstmCell(nn.Module):
 
 
 class ConvLstmCells(nn.ModuleList):
-    """A row of cells, each of which reads the hidden state of the one before, upsampled if that is asked for.
+    """A sequence of cells: each takes the output of the one before.
 
     Args:
-        channels: the first cell's input channels, then each one's own.
-        stride: of their input convolutions.
-        upsampled: whether hidden states are doubled in height and width, by the nearest neighbour.
+        channels: the input channels of the first cell, then the channels of each cell.
+        stride: stride of the input convolutions.
+        upsampled: whether outputs are doubled in height and width (nearest neighbour).
     """
 
     def __init__(self, channels: Sequence[int], stride: int, *, upsampled: bool = False) -> None:
@@ -59,11 +66,11 @@ class ConvLstmCells(nn.ModuleList):
         self.upsampled = upsampled
 
     def cell_output(self, state: State) -> Tensor:
-        """What the next cell reads of a cell's new state."""
+        """Return a cell's output: its hidden state, upsampled if the cells are."""
         return interpolate(state[0], scale_factor=2.0, mode="nearest") if self.upsampled else state[0]
 
     def step(self, x: Tensor, states: list[State | None]) -> tuple[Tensor, list[State | None]]:
-        """One step of all cells: what the last one passes on, and every cell's new state."""
+        """Run one step of all cells; return the output of the last one and the new state of each."""
         new_states: list[State | None] = []
         for cell, state in zip(self, states, strict=True):
             new_state = cell(x, state)
@@ -73,9 +80,10 @@ class ConvLstmCells(nn.ModuleList):
 
 
 class Gates(nn.Module):
-    """What the four gates ``[N, 4 * channels, …]`` make of the cell state ``[N, channels, …]``.
+    """Computes the new state from gates ``[N, 4 * channels, …]`` and cell state ``[N, channels, …]``.
 
-    Both states are modules of their own so that an exported graph names its tensors after them.
+    Cell state and hidden state are modules of their own so that exported graphs name their tensors after
+    them.
     """
 
     def __init__(self) -> None:
@@ -84,24 +92,31 @@ class Gates(nn.Module):
         self.hidden_state = HiddenState()
 
     def forward(self, gates: Tensor, cell: Tensor | None) -> State:
-        """The new state; no cell state means a zero state, whose terms vanish."""
+        """Return the new state; a cell state of None is zero, so its term is left out."""
         i, f, g, o = gates.chunk(4, dim=1)
         cell = self.cell_state(i, f, g, cell)
         return self.hidden_state(o, cell), cell
 
 
 class CellState(nn.Module):
-    """``sigmoid(f) * c + sigmoid(i) * tanh(g)``."""
+    """Computes ``sigmoid(f) * c + sigmoid(i) * tanh(g)``."""
 
     def forward(self, i: Tensor, f: Tensor, g: Tensor, cell: Tensor | None) -> Tensor:
-        """The new cell state."""
+        """Return the new cell state.
+
+        Args:
+            i: input gate before its sigmoid, ``[N, channels, rows, columns]``, as all arguments.
+            f: forget gate before its sigmoid.
+            g: candidate values before their tanh.
+            cell: the previous cell state; None for zero.
+        """
         written = torch.sigmoid(i) * torch.tanh(g)
         return written if cell is None else torch.sigmoid(f) * cell + written
 
 
 class HiddenState(nn.Module):
-    """``sigmoid(o) * tanh(c)``."""
+    """Computes ``sigmoid(o) * tanh(c)``."""
 
     def forward(self, o: Tensor, cell: Tensor) -> Tensor:
-        """The new hidden state."""
+        """Return the new hidden state."""
         return torch.sigmoid(o) * torch.tanh(cell)

@@ -1,4 +1,8 @@
-"""The baseline's recurrent decoder: code to image."""
+"""The baseline's recurrent decoder: code to image.
+
+After Toderici et al., "Full Resolution Image Compression with Recurrent Neural Networks", CVPR 2017, but with
+nearest-neighbour upsampling instead of depth-to-space, as the parameter counts of the paper's Table 1 imply.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Decoder(nn.Module):
-    """Four ConvLSTM cells, each followed by nearest-neighbour upsampling.
+    """Restores an image part from each code with four ConvLSTM cells.
 
     ::
 
@@ -25,8 +29,8 @@ class Decoder(nn.Module):
           cells.3     ConvLSTM at 1/2, up x2       [N, 128, H, W]
           output      conv 1x1, tanh / 2           [N, 3, H, W]         in -0.5..0.5
 
-    The output has the encoder's normalisation: with mean 0.5 and standard deviation 1, an image is
-    in -0.5..0.5.
+    The output has the encoder's normalisation: with mean 0.5 and standard deviation 1, images are in
+    -0.5..0.5.
     """
 
     def __init__(self, config: DecoderConfig, code_channels: int) -> None:
@@ -36,6 +40,6 @@ class Decoder(nn.Module):
         self.output = nn.Conv2d(config.cell_channels[-1], 3, 1, bias=False)
 
     def step(self, code: Tensor, states: list[State | None]) -> tuple[Tensor, list[State | None]]:
-        """One iteration: its contribution ``[N, 3, H, W]`` to the image, and every cell's new state."""
+        """Run one iteration; return the decoded part ``[N, 3, H, W]`` and the new state of each cell."""
         features, new_states = self.cells.step(code, states)
         return torch.tanh(self.output(features)) / 2, new_states

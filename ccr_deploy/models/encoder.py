@@ -1,4 +1,7 @@
-"""The recurrent encoder: image to code in T iterations."""
+"""The recurrent encoder: image to code in T iterations.
+
+Toderici et al., "Full Resolution Image Compression with Recurrent Neural Networks", CVPR 2017.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RecurrentEncoder(nn.Module):
-    """Toderici et al., "Full Resolution Image Compression with Recurrent Neural Networks", CVPR 2017.
+    """Encodes normalised images with a stem, three ConvLSTM cells and a binarizer.
 
     ::
 
@@ -25,9 +28,9 @@ class RecurrentEncoder(nn.Module):
           cells.2     ConvLSTM, stride 2           [N, 384, H/16, W/16] "
           binarizer   conv 1x1, tanh, sign         [N, 32, H/16, W/16]  in {-1, +1}
 
-    A CCR chain has no decoder at run time: every iteration reads the same image, only the states move
-    on, and the code is the last iteration's. The baseline feeds each iteration the residual that the
-    last one left.
+    A CCR chain has no decoder at run time: every iteration reads the same image, only the states change, and
+    the code is that of the last iteration. In the baseline, each iteration reads the residual of the previous
+    one.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -39,7 +42,7 @@ class RecurrentEncoder(nn.Module):
         self.binarizer = Binarizer(config.cell_channels[-1], config.code_channels)
 
     def forward(self, image: Tensor, iterations: int) -> Tensor:
-        """The code of a normalised image ``[N, 3, H, W]``, run iteration by iteration."""
+        """Return the codes of normalised images ``[N, 3, H, W]`` after T iterations."""
         return self.binarizer(self.features(image, iterations))
 
     def pre_binarization(self, image: Tensor, iterations: int) -> Tensor:
@@ -47,12 +50,12 @@ class RecurrentEncoder(nn.Module):
         return self.binarizer.conv(self.features(image, iterations))
 
     def features(self, image: Tensor, iterations: int) -> Tensor:
-        """The last cell's hidden state ``[N, cell_channels[-1], H/16, W/16]`` after T iterations."""
+        """Return the last cell's hidden state ``[N, cell_channels[-1], H/16, W/16]`` after T iterations."""
         states: list[State | None] = [None] * len(self.cells)
         for _ in range(iterations):
             features, states = self.step(image, states)
         return features
 
     def step(self, image: Tensor, states: list[State | None]) -> tuple[Tensor, list[State | None]]:
-        """One iteration: the last cell's hidden state and every cell's new state."""
+        """Run one iteration; return the last cell's hidden state and the new state of each cell."""
         return self.cells.step(self.stem(image), states)

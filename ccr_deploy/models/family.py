@@ -1,12 +1,12 @@
-"""What the models are made of, by name: in state dicts, graphs and calibration tables. Imports no torch.
+"""The adapter of the model family: names in state dicts, graphs and calibration tables. Imports no torch.
 
-Export, quantization, checkpoints and descriptions know the networks by what is here, and by two modules that
-need torch: `ccr_deploy.models.encoder` is the recurrent encoder, `ccr_deploy.export.unroll` makes it
-feed-forward, schedule by schedule.
+Export, quantization and checkpoints use this module instead of names of their own. To deploy another
+recurrent encoder, adapt this module, the network (`ccr_deploy.models.encoder`) and its unrolling
+(`ccr_deploy.export.unroll`).
 
-A graph's node is called after the module that it came from, ``cell2/t3/hidden_state`` for the second cell's
-third iteration, and a tensor after its node. Without the iteration the name is the *signal's*,
-``cell2/hidden_state``, or for a convolution the layer's.
+A node of a graph is named after its module: ``cell2/t3/hidden_state`` is the hidden state of the second cell
+in the third iteration. A tensor is named after its node. The name without the iteration is a *signal*
+(``cell2/hidden_state``), or for a convolution its layer.
 """
 
 from __future__ import annotations
@@ -17,32 +17,36 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ccr_deploy.core.stages import Stage
 
-LANDMARK = "encoder.stem.weight"
-"""A parameter that every model has; what stands before it is a wrapper's prefix (``model.``)."""
+MARKER = "encoder.stem.weight"
+"""A parameter of every model; text before it in a state dict is the prefix of a wrapper (``model.``)."""
 
 HEAD = "classifier.fc.weight"
-"""The parameter with a row for each class."""
+"""The parameter that has one row for each class."""
 
 HIGH_PRECISION_LAYERS = ("stem", "binarizer")
-"""0.3 % of the paper's encoder's work; quantized, they cause more than a third of the demo's flipped bits."""
+"""Layers that are not quantized by default.
+
+They take 0.3 % of the operations of the paper's encoder, but cause more than a third of the demo's flipped
+bits if they are quantized.
+"""
 
 UINT8_IO = ("normalise", "pack", "unpack")
-"""The modules that take and give bytes. They stay in FP32: they are exact there, and cost next to nothing."""
+"""The modules for uint8 I/O. They stay in FP32, where they are exact; their cost is negligible."""
 
 _CONTAINERS = frozenset({"network", "gates", "batched"})
-"""Modules that only hold others; in a name they say nothing and are dropped."""
+"""Modules that only contain other modules; omitted in names."""
 
 _ITERATION = re.compile(r"/t(\d+)(?=/|$)")
 _RESIDUAL_STAGE = re.compile(r"(layer\d)/")
 
 
 def parameter_prefix(stage: Stage) -> str:
-    """Return what a chain's state dict puts before a stage's parameters; a baseline is a chain of its own."""
+    """Return the prefix of a stage's parameters in its chain's state dict; empty for a baseline."""
     return "" if stage == "baseline" else f"{stage}."
 
 
 def node_name(module: str) -> str:
-    """Return what a module's nodes are called: its path without what only holds others."""
+    """Return the name of a module's nodes: its path, without modules that only contain others."""
     return "/".join(part for part in module.split(".") if part not in _CONTAINERS)
 
 
@@ -52,7 +56,7 @@ def signal_of(name: str) -> str:
 
 
 def iteration_of(name: str) -> int | None:
-    """Return the iteration in a name; None if it belongs to none."""
+    """Return the iteration in a node's or tensor's name; None if it has none."""
     match = _ITERATION.search(name)
     return int(match.group(1)) if match else None
 
@@ -68,18 +72,19 @@ def layer_of(node: str) -> str:
 
 
 def is_in_residual_stage(node: str) -> bool:
-    """Whether a node belongs to a residual stage of a classifier."""
+    """Return whether a node belongs to a residual stage of a classifier."""
     return _RESIDUAL_STAGE.match(node) is not None
 
 
 def is_uint8_io(node: str) -> bool:
-    """Whether a node belongs to the modules that take and give bytes."""
+    """Return whether a node belongs to the modules for uint8 I/O."""
     return node.partition("/")[0] in UINT8_IO
 
 
 def quantized_operators(stage: Stage) -> list[str] | None:
-    """Return the operators that INT8 quantizes in a stage; None for those that Model Optimizer chooses.
+    """Return the operators that INT8 quantizes in a stage; None for Model Optimizer's default.
 
-    In an encoder quantizing the gates' Mul and Add would multiply the Q/DQ pairs, and saves nothing.
+    In an encoder, quantizing also Mul and Add of the gates would give 261 instead of 66 Q/DQ pairs without
+    benefit.
     """
     return ["Conv"] if stage == "encoder" else None

@@ -1,6 +1,6 @@
-"""The numbers of iterations T that a network was trained with. Imports no torch.
+"""The numbers of iterations T that a network was trained with. Does not import torch.
 
-T is part of what was trained: another one runs with the same weights, but recognises far less.
+A network runs with any T, but its accuracy is much lower with a T that it was not trained with.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_ITERATIONS = 32
+"""Limit for T, against graphs of unreasonable size: an unrolled graph grows with T."""
 
 
 def checked_iterations(trained: tuple[int, ...]) -> tuple[int, ...]:
-    """Return `trained` as it is.
+    """Check trained iterations and return them unchanged.
 
     Raises:
-        FieldError: a number is outside 1 to 32 or occurs twice.
+        FieldError: if a number is outside 1 to 32 or occurs twice.
     """
     if len(set(trained)) != len(trained) or any(not 1 <= number <= MAX_ITERATIONS for number in trained):
         listed = ", ".join(map(str, trained))
@@ -30,30 +31,30 @@ def checked_iterations(trained: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def parse_trained_iterations(text: str) -> tuple[int, ...]:
-    """Parse what ``--trained-iterations`` was given: ``3`` or ``2,3,4``.
+    """Parse the value of ``--trained-iterations``, such as ``3`` or ``2,3,4``, and sort it.
 
     Raises:
-        WrongUsageError: it is no such list.
+        WrongUsageError: if it is not a list of different numbers from 1 to 32.
     """
     try:
         return tuple(sorted(checked_iterations(tuple(int(part) for part in text.split(",")))))
     except ValueError:
         raise WrongUsageError(
             f"--trained-iterations {text!r}: give different whole numbers from 1 to {MAX_ITERATIONS}, "
-            "with commas between them, such as 3 or 2,3,4"
+            "separated by commas, such as 3 or 2,3,4"
         ) from None
 
 
 def named_iterations(trained: Sequence[int]) -> str:
-    """Return ``T=3``, ``T=2, 3, 4`` for several, or ``no T``."""
+    """Return ``T=3``, ``T=2, 3, 4`` for several numbers, or ``no T`` for none."""
     return f"T={', '.join(map(str, trained))}" if trained else "no T"
 
 
 def untrained_warning(network: str, iterations: int, trained: Sequence[int]) -> str | None:
-    """Return the line that says that a network runs with a T that was not trained; None if it was.
+    """Return a warning if a network runs with a T that it was not trained with; None if it was.
 
     Args:
-        network: what to call it, such as ``checkpoint``.
+        network: the network's name in the warning, such as ``checkpoint``.
         iterations: the T that it runs with.
         trained: every T that it was trained with; empty if it never was.
     """

@@ -1,4 +1,4 @@
-"""The paper's four models and the demo's, by name."""
+"""The presets: the four models of the paper, and the demo's small model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRESETS: dict[str, ModelConfig] = {
     "ccr-layer1": ModelConfig(classifier=ClassifierConfig(cut="layer1")),
     "ccr-layer2": ModelConfig(classifier=ClassifierConfig(cut="layer2")),
     "ccr-layer3": ModelConfig(classifier=ClassifierConfig(cut="layer3")),
-    # Trains in a minute or two on two CPU cores.
+    # Small enough to train in a minute or two on two CPU cores.
     "demo": ModelConfig(
         image_height=48,
         image_width=48,
@@ -31,10 +31,10 @@ PRESETS: dict[str, ModelConfig] = {
 
 
 def preset(name: str) -> ModelConfig:
-    """The preset called `name`.
+    """Return the preset with a name.
 
     Raises:
-        WrongUsageError: there is none of that name.
+        WrongUsageError: if there is none.
     """
     if name not in PRESETS:
         raise WrongUsageError(f"there is no preset {name!r}: choose one of {', '.join(PRESETS)}")
@@ -42,9 +42,10 @@ def preset(name: str) -> ModelConfig:
 
 
 def default_preprocessing(config: ModelConfig) -> Preprocessing:
-    """ImageNet's habit: resize to 8/7 of the image's size (256 for 224), then crop the centre.
+    """Return the preprocessing that is common for ImageNet: resize to 8/7 of the image size, crop the centre.
 
-    Images below 64 pixels are used as they are cut: the demo's are 48 x 48.
+    That is 256 for 224 pixels. Below 64 pixels the resized size is the image size: the demo's images are
+    crops of 48x48 already.
     """
     rows, columns = config.image_height, config.image_width
     if min(rows, columns) >= 64:

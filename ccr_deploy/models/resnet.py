@@ -1,4 +1,8 @@
-"""ResNet-18, whole or truncated, with torchvision's blocks and parameter names."""
+"""ResNet-18, whole or truncated, with torchvision's blocks and parameter names.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; cut as in Shibata, Ohara, Yamauchi,
+"Lightweight and Acceleration of Image Compression, Restoration, and Recognition Framework".
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,17 @@ from torchvision.models.resnet import BasicBlock
 from ccr_deploy.models.config import CUT_STAGE, ClassifierConfig, Cut
 
 SAMPLING_UPSAMPLINGS: dict[Cut, int] = {"layer1": 2, "layer2": 1, "layer3": 0}
-"""How often 1/16 is doubled to reach the 1/4, 1/8 or 1/16 that the next residual stage expects."""
+"""Number of upsamplings by 2 from 1/16 to the 1/4, 1/8 or 1/16 that the next residual stage expects."""
 
 
 def residual_stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
-    """Two of torchvision's basic blocks, as in every stage of a ResNet-18."""
+    """Return one residual stage of a ResNet-18: two of torchvision's basic blocks.
+
+    Args:
+        in_channels: channels of its input.
+        channels: channels of its output.
+        stride: stride of its first convolution.
+    """
     downsample = None
     if stride != 1 or in_channels != channels:
         downsample = nn.Sequential(
@@ -26,10 +36,16 @@ def residual_stage(in_channels: int, channels: int, stride: int) -> nn.Sequentia
 
 
 class SamplingLayers(nn.Module):
-    """Three 3x3 convolutions with batch norm and ReLU that bring a code to a residual stage's input.
+    """Convert a code to the input of a residual stage.
 
-    ``[N, code_channels, H/16, W/16]`` becomes ``[N, channels, …]`` at 1/4, 1/8 or 1/16; the
-    nearest-neighbour upsamplings stand in front of the first convolutions.
+    ::
+
+        code [N, code_channels, H/16, W/16]
+          up x2       nearest neighbour, if `upsamplings` >= 1
+          conv1       conv 3x3, batch norm, ReLU   [N, channels, …]
+          up x2       nearest neighbour, if `upsamplings` == 2
+          conv2       conv 3x3, batch norm, ReLU   "
+          conv3       conv 3x3, batch norm, ReLU   [N, channels, H/4, W/4], H/8 or H/16
     """
 
     def __init__(self, code_channels: int, channels: int, upsamplings: int) -> None:
@@ -40,7 +56,7 @@ class SamplingLayers(nn.Module):
             self.add_module(f"bn{number}", nn.BatchNorm2d(channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """The residual stage's input."""
+        """Return the residual stage's input ``[N, channels, …]``."""
         for number in (1, 2, 3):
             if number <= self.upsamplings:
                 features = interpolate(features, scale_factor=2.0, mode="nearest")
@@ -50,7 +66,20 @@ class SamplingLayers(nn.Module):
 
 
 class TruncatedClassifier(nn.Module):
-    """Code ``[N, C, H/16, W/16]`` to logits ``[N, classes]``: sampling layers, then the cut ResNet-18."""
+    """Recognises an image from its code: sampling layers, then a ResNet-18 without its first stages.
+
+    ::
+
+        code [N, 32, H/16, W/16], in {-1, +1}
+          sampling    SamplingLayers               [N, 64, H/4, W/4]     for the cut layer1
+          layer2      two basic blocks, stride 2   [N, 128, H/8, W/8]    "
+          layer3      two basic blocks, stride 2   [N, 256, H/16, W/16]  for the cuts layer1 and layer2
+          layer4      two basic blocks, stride 2   [N, 512, H/32, W/32]  for all cuts
+          fc          average pooling, linear      [N, classes]          logits
+
+    For the cuts ``layer2`` and ``layer3`` the sampling layers give 128 channels at H/8 or 256 channels at
+    H/16.
+    """
 
     def __init__(self, config: ClassifierConfig, code_channels: int) -> None:
         super().__init__()
@@ -66,7 +95,7 @@ class TruncatedClassifier(nn.Module):
         self.fc = nn.Linear(channels[-1], config.classes)
 
     def forward(self, code: Tensor) -> Tensor:
-        """The logits of codes in {-1, +1}."""
+        """Return the logits ``[N, classes]`` of codes in {-1, +1}."""
         features = self.sampling(code)
         for name in self.stage_names:
             features = self.get_submodule(name)(features)
@@ -74,10 +103,19 @@ class TruncatedClassifier(nn.Module):
 
 
 class WholeResNet18(nn.Module):
-    """The baseline's recogniser: torchvision's ResNet-18; `stage_channels` may be narrower.
+    """The baseline's classifier: torchvision's ResNet-18, with other widths if `stage_channels` says so.
 
-    It takes images in 0..1 ``[N, 3, H, W]`` and normalises them by ImageNet's mean and standard
-    deviation, as torchvision's own weights expect.
+    ::
+
+        image [N, 3, H, W], in 0..1
+          normalise   ImageNet's mean and std, as torchvision's weights expect
+          conv1       conv 7x7, stride 2           [N, 64, H/2, W/2]
+          maxpool     3x3, stride 2                [N, 64, H/4, W/4]
+          layer1      two basic blocks             [N, 64, H/4, W/4]
+          layer2      two basic blocks, stride 2   [N, 128, H/8, W/8]
+          layer3      two basic blocks, stride 2   [N, 256, H/16, W/16]
+          layer4      two basic blocks, stride 2   [N, 512, H/32, W/32]
+          fc          average pooling, linear      [N, classes]          logits
     """
 
     mean: Tensor
@@ -99,10 +137,10 @@ class WholeResNet18(nn.Module):
         self.fc = nn.Linear(channels[3], config.classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The logits ``[N, classes]`` of images in 0..1."""
+        """Return the logits ``[N, classes]`` of images ``[N, 3, H, W]`` in 0..1."""
         features = (image - self.mean) / self.std
         features = self.maxpool(self.relu(self.bn1(self.conv1(features))))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             features = stage(features)
-        # Not AdaptiveAvgPool2d, of which torch's exporter makes a gather by indices from the batch's size.
+        # Not AdaptiveAvgPool2d: torch's exporter makes it a Gather with indices computed from the batch size.
         return self.fc(features.mean(dim=(2, 3)))

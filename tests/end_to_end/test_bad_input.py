@@ -89,7 +89,7 @@ def test_a_baseline_where_a_ccr_checkpoint_belongs(tiny_baseline: Checkpoint, tm
         (("--iterations", "33"), "iterations"),
         (("--iterations", "33", "--untrained-iterations"), "iterations"),
         (("--iterations", "2"), "T=2 was not trained: the checkpoint was trained with T=3: "),
-        (("--trained-iterations", "2"), "was trained with T=3, which it records, not with T=2: "),
+        (("--trained-iterations", "2"), "was trained with T=3, as the file records, not with T=2: "),
         (("--image-size", "30", "48"), "not divisible by 16"),
     ],
 )

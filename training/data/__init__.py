@@ -1,1 +1,1 @@
-"""Where training and test images come from."""
+"""Data sets for training and testing."""

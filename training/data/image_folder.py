@@ -1,4 +1,4 @@
-"""Users' own images: ``folder/class/image.jpg``, as torchvision's ImageFolder lays them out."""
+"""A data set of the user's images: ``folder/class/image.jpg``, as in torchvision's ImageFolder."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ if TYPE_CHECKING:
 
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):
-    """Images as images ``uint8 [H, W, 3]`` of the model's size, with their labels.
+    """Images ``uint8 [H, W, 3]`` of the model's image size, with their labels.
 
-    For evaluation (`augment` false) an image is prepared by `ccr_deploy.data.images.load_image`, the very
-    function that prepares it in production. For training it is cropped at a random place, scale and
-    aspect, as in Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, and mirrored half of the
-    times. Normalisation is the model's part in both.
+    For evaluation, an image is preprocessed by `ccr_deploy.data.images.load_image`, the same function as in
+    production. For training, it is cropped with random position, scale and aspect ratio, as in Szegedy et
+    al., "Going Deeper with Convolutions", CVPR 2015, and mirrored with probability 0.5. Images are not
+    normalised here.
 
-    Without `class_names` the sorted sub-folders are the classes 0, 1, …. `groups` names, for every
-    image, those that resemble each other (see `ccr_deploy.data.images.ImageItem`).
+    Args:
+        folder: images in one sub-folder for each class.
+        config: the model's configuration, for the image size.
+        preprocessing: the model's preprocessing.
+        class_names: names of the classes 0, 1, …; if empty, the sorted names of the sub-folders.
+        augment: whether to crop and mirror at random, for training.
 
     Raises:
-        ImageError: the folder is missing or empty, a sub-folder names no class, or an image lies in
-            no class's folder; on access, an image that cannot be used.
+        ImageError: if the folder is missing or empty, a sub-folder is not a class, or an image is in no
+            sub-folder; on access, if an image cannot be used.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         items = list_images(folder, class_names)
         unlabelled = [item.path for item in items if item.label is None]
         if unlabelled:
-            raise ImageError(f"{unlabelled[0]}: lies in no class's folder: move it to {folder}/CLASS/")
+            raise ImageError(f"{unlabelled[0]}: is in no class folder: move it to {folder}/CLASS/")
         folders = {item.path.relative_to(folder).parts[0] for item in items}
         self.class_names = tuple(class_names) or tuple(sorted(folders))
         self.paths = [item.path for item in items]
@@ -72,6 +76,6 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 
 
 def _random_crop_and_flip(size: tuple[int, int], preprocessing: Preprocessing) -> v2.Transform:
-    # The contract's filter: another one would show the network other edges than it meets in production.
+    # The contract's filter: with another one, edges would look different in training and production.
     interpolation = v2.InterpolationMode(preprocessing.resize_filter)
     return v2.Compose([v2.RandomResizedCrop(size, interpolation=interpolation), v2.RandomHorizontalFlip()])

@@ -1,7 +1,7 @@
-"""A data set that needs no download: which of scikit-image's photos is a crop from?
+"""A data set without a download: crops of scikit-image's photos, to be classified by the photo they are from.
 
-Every photo is a class. A photo is divided into blocks; every fourth block is a test region, and no
-training crop shares a pixel with one.
+Every photo is a class. A photo is divided into blocks; every fourth block is a test region, and no training
+crop shares a pixel with one.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ PHOTOS = (
     "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png",
     "motorcycle_left.png", "retina.jpg", "rocket.jpg",
 )  # fmt: skip
-"""Photos that the scikit-image package carries; the others are too small or hold line art."""
+"""Photos in the scikit-image package; those left out are too small or line art."""
 
 BLOCK = 72
+"""Side of a block in pixels: larger than the demo's crops of 48, so that test crops in a region differ."""
 TEST_CROPS_PER_PHOTO = 80
 CALIBRATION_CROPS_PER_PHOTO = 16
 
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of a photo: its first row and column, its height and width."""
+    """A rectangle of a photo: its first row and column, its height and width, in pixels."""
 
     top: int
     left: int
@@ -47,7 +48,7 @@ class Region:
 
     @property
     def name(self) -> str:
-        """As a folder's name."""
+        """The region's name, used as a folder's name."""
         return f"r{self.top:04d}c{self.left:04d}"
 
 
@@ -62,7 +63,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class TestCrop:
-    """A test crop: its class, where it lies and the region that it lies in."""
+    """A test crop: its class, its first row and column, and the region that it is in."""
 
     label: int
     top: int
@@ -71,7 +72,7 @@ class TestCrop:
 
 
 def load_photos() -> tuple[Photo, ...]:
-    """The photos as RGB, with their test regions."""
+    """Load the photos as RGB, with their test regions."""
     folder = Path(skimage.__file__).parent / "data"
     photos = []
     for file_name in PHOTOS:
@@ -81,7 +82,7 @@ def load_photos() -> tuple[Photo, ...]:
 
 
 def test_regions(height: int, width: int) -> tuple[Region, ...]:
-    """Every fourth block, shifted by two from one row of blocks to the next."""
+    """Return every fourth block of a photo, shifted by two from one row of blocks to the next."""
     return tuple(
         Region(row * BLOCK, column * BLOCK, BLOCK, BLOCK)
         for row in range(height // BLOCK)
@@ -91,7 +92,7 @@ def test_regions(height: int, width: int) -> tuple[Region, ...]:
 
 
 def test_crops(photos: Sequence[Photo], size: int) -> list[TestCrop]:
-    """80 crops of each photo, spread evenly over its test regions; the same in every run."""
+    """Choose 80 test crops of each photo, spread evenly over its test regions; the same in every run."""
     generator = np.random.default_rng(0)
     crops = []
     for label, photo in enumerate(photos):
@@ -104,7 +105,13 @@ def test_crops(photos: Sequence[Photo], size: int) -> list[TestCrop]:
 
 
 def write_test_images(photos: Sequence[Photo], size: int, folder: Path) -> int:
-    """Writes the test crops as ``class/region/number.png``, and returns how many."""
+    """Write the test crops as ``class/region/number.png`` and return their number.
+
+    Args:
+        photos: the photos.
+        size: side of a crop in pixels.
+        folder: the folder to write to.
+    """
     crops = test_crops(photos, size)
     for number, crop in enumerate(crops):
         photo = photos[crop.label]
@@ -115,7 +122,13 @@ def write_test_images(photos: Sequence[Photo], size: int, folder: Path) -> int:
 
 
 def write_calibration_images(photos: Sequence[Photo], size: int, folder: Path) -> int:
-    """Writes 16 training crops of each photo as ``class/number.png``, and returns how many in all."""
+    """Write 16 training crops of each photo as ``class/number.png`` and return their number.
+
+    Args:
+        photos: the photos.
+        size: side of a crop in pixels.
+        folder: the folder to write to.
+    """
     for photo in photos:
         positions = training_positions(photo, size)
         chosen = np.linspace(0, len(positions) - 1, CALIBRATION_CROPS_PER_PHOTO).round().astype(int)
@@ -127,11 +140,11 @@ def write_calibration_images(photos: Sequence[Photo], size: int, folder: Path) -
 
 
 def training_positions(photo: Photo, size: int) -> npt.NDArray[np.int64]:
-    """Where a training crop may begin: ``[positions, 2]``, rows and columns; none touches a test region."""
+    """Return the first rows and columns of all possible training crops: ``int64 [positions, 2]``."""
     blocked = np.zeros(photo.pixels.shape[:2], dtype=np.int64)
     for region in photo.test_regions:
         blocked[region.top : region.top + region.height, region.left : region.left + region.width] = 1
-    # A summed-area table tells for every window at once whether it holds a blocked pixel.
+    # A summed-area table gives the number of blocked pixels of all windows at once.
     table = np.pad(blocked.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     inside = table[size:, size:] - table[:-size, size:] - table[size:, :-size] + table[:-size, :-size]
     return np.argwhere(inside == 0)
@@ -140,13 +153,13 @@ def training_positions(photo: Photo, size: int) -> npt.NDArray[np.int64]:
 class TrainingCrops(IterableDataset[tuple[Tensor, Tensor]]):
     """Endless batches of random crops ``uint8 [N, size, size, 3]`` and labels ``int64 [N]``.
 
-    Photos are drawn equally often; half of the crops are mirrored.
+    Photos are drawn with equal probability, and crops are mirrored with probability 0.5.
     """
 
     def __init__(self, photos: Sequence[Photo], size: int, batch: int, seed: int) -> None:
         self.size, self.batch, self.seed = size, batch, seed
         self.positions = [torch.from_numpy(training_positions(photo, size)) for photo in photos]
-        # [H - size + 1, W - size + 1, 3, size, size]: a view, so that crops are taken by indexing.
+        # [H - size + 1, W - size + 1, 3, size, size]: views, so that indexing takes the crops.
         self.windows = [
             torch.from_numpy(photo.pixels.copy()).unfold(0, size, 1).unfold(1, size, 1) for photo in photos
         ]
@@ -166,7 +179,7 @@ class TrainingCrops(IterableDataset[tuple[Tensor, Tensor]]):
 
 
 class TestCrops(Dataset[tuple[Tensor, Tensor]]):
-    """The test crops in batches like `TrainingCrops`', one a photo, in the order of `test_crops`."""
+    """Batches of test crops, like those of `TrainingCrops`: one per photo, in the order of `test_crops`."""
 
     def __init__(self, photos: Sequence[Photo], size: int) -> None:
         self.photos, self.size = photos, size

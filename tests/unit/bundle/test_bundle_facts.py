@@ -121,7 +121,7 @@ def test_a_folder_without_a_bundle_is_wrong_usage(tmp_path: Path) -> None:
     ],
 )
 def test_both_readers_refuse_a_hostile_field(folder: Path, field: str, value: object) -> None:
-    """Though the contract's id is honest."""
+    """The contract id is made to match, so that only the field itself is wrong."""
 
     def change(content: dict) -> None:
         content[field] = {**content[field], **value} if field == "contract" else value

@@ -30,7 +30,7 @@ def save(image: Image.Image, path: Path, **options) -> Path:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
+    """Return a PNG whose header declares a size, with almost no content."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return (
@@ -47,7 +47,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def refusal(path: Path) -> str:
-    """The message, which must name the file and take one line."""
+    """Return the message, which must name the file and be one line."""
     with pytest.raises(ImageError) as caught:
         load_image(path, PLAIN, 16, 16)
     message = str(caught.value)
@@ -109,7 +109,7 @@ def test_grey_with_alpha_keeps_its_grey(tmp_path):
 
 
 def test_a_cmyk_image_becomes_rgb(tmp_path):
-    # No ink but cyan: red is what cyan takes away. TIFF keeps the inks exactly.
+    # Cyan ink alone, which absorbs red. TIFF stores the ink values exactly.
     inks = np.zeros((16, 16, 4), dtype=np.uint8)
     inks[:, :, 0] = noise(16, 16, 1)
     image = Image.frombytes("CMYK", (16, 16), inks.tobytes())
@@ -146,7 +146,7 @@ def test_exif_rotation_is_applied(tmp_path, orientation):
 
 
 def test_exif_rotation_comes_before_the_crop(tmp_path):
-    # As stored 32 rows of 16 columns; turned, the wide image loses its left and right quarter.
+    # Stored with 32 rows of 16 columns; after the rotation the wide image is cropped left and right.
     pixels = noise(32, 16)
     exif = Image.Exif()
     exif[ORIENTATION] = 6
@@ -187,7 +187,7 @@ def test_every_image_ends_at_the_image_size(tmp_path, size):
     path = save(Image.new("RGB", size, (200, 100, 50)), tmp_path / "x.png")
     loaded = load_image(path, Preprocessing(resize_to_cover=(18, 37)), 16, 32)
     assert loaded.shape == (16, 32, 3)
-    assert (loaded == (200, 100, 50)).all()  # no values of another colour
+    assert (loaded == (200, 100, 50)).all()  # no resampling: no other colours
 
 
 @pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos", "box"])
@@ -370,7 +370,7 @@ def test_a_file_instead_of_a_folder_is_refused(tmp_path):
 
 
 def test_an_exif_tag_of_a_wrong_type_is_an_image_error(tmp_path):
-    """A JPEG whose EXIF holds text where a number belongs, and a rotation."""
+    """Its EXIF data has text in place of a number, and a rotation."""
     path = tmp_path / "camera.jpg"
     width_as_text = struct.pack(">HHII", 0x0100, 2, 6, 38)
     rotation = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
@@ -391,7 +391,7 @@ def test_a_very_thin_image_is_refused_before_resizing(tmp_path):
     ("form", "mode"), [("EPS", "RGB"), ("PPM", "RGB"), ("PCX", "RGB"), ("ICO", "RGB"), ("TGA", "RGB")]
 )
 def test_an_unsupported_format_is_refused_whatever_its_extension(tmp_path, form, mode, monkeypatch):
-    monkeypatch.setenv("PATH", "")  # no Ghostscript: the refusal is ours
+    monkeypatch.setenv("PATH", "")  # without Ghostscript, so that it cannot be what refuses the file
     path = tmp_path / "x.png"
     Image.new(mode, (64, 64), "red").save(path, format=form)
     assert "not an image (JPEG, PNG, WebP, BMP, TIFF or GIF)" in refusal(path)

@@ -28,7 +28,7 @@ COLOURS = (
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """Seven frames of one colour each."""
+    """Write a video of seven frames, each of one colour."""
     opencv = pytest.importorskip("cv2", reason="OpenCV (the extra video) is not installed")
     path = tmp_path / "clip.avi"
     writer = opencv.VideoWriter(str(path), opencv.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))

@@ -1,4 +1,4 @@
-"""Configurations that refuse what cannot work, and the presets' sizes."""
+"""Configurations refuse invalid values; presets have the paper's parameter counts."""
 
 import json
 
@@ -98,13 +98,13 @@ def test_one_class_is_refused():
         convert(ClassifierConfig, {"cut": "layer1", "classes": 1})
 
 
-def test_a_configuration_cannot_be_changed():
+def test_a_configuration_is_immutable():
     with pytest.raises(AttributeError, match="immutable"):
         PRESETS["demo"].iterations = 4
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_survives_json(name):
+def test_a_preset_round_trips_through_json(name):
     assert convert(ModelConfig, json.loads(to_json(preset(name)))) == preset(name)
 
 
@@ -146,7 +146,7 @@ def test_an_unknown_preset_is_refused_and_the_known_ones_listed():
         preset("layer1")
 
 
-def test_large_images_are_cropped_from_eight_sevenths():
+def test_large_images_are_resized_to_eight_sevenths_before_the_crop():
     assert default_preprocessing(preset("ccr-layer1")) == Preprocessing(resize_to_cover=(256, 256))
 
 

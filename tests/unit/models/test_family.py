@@ -1,4 +1,4 @@
-"""What names say of layers and iterations."""
+"""Signal, iteration and layer in the names of nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ccr_deploy.models.family import iteration_of, layer_of, signal_of
         ("cell1/tail", "cell1/tail", None),
     ],
 )
-def test_a_name_says_signal_and_iteration(name: str, signal: str, iteration: int | None) -> None:
+def test_a_name_contains_signal_and_iteration(name: str, signal: str, iteration: int | None) -> None:
     assert (signal_of(name), iteration_of(name)) == (signal, iteration)
 
 

@@ -1,4 +1,4 @@
-"""The networks compute what their docstrings say."""
+"""The networks compute what their docstrings describe."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ WIDTHS = (8, 12, 16, 20)
 @pytest.fixture(autouse=True)
 def _seeded_on_one_thread():
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tiny models: threads would only wait for each other
+    torch.set_num_threads(1)  # for tiny models, more threads only cost synchronisation
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
@@ -29,7 +29,7 @@ def _seeded_on_one_thread():
 
 
 def with_random_statistics(model: nn.Module) -> nn.Module:
-    """Batch norms that do something: untrained ones are nearly the identity."""
+    """Give batch norms random parameters: untrained ones are nearly the identity."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(std=0.2)
@@ -69,13 +69,13 @@ def test_the_stochastic_sign_s_gradient_passes_straight_through():
     assert torch.equal(values.grad, upstream)
 
 
-def test_the_binarizer_signs_in_evaluation():
+def test_the_binarizer_takes_the_sign_in_evaluation():
     binarizer = Binarizer(4, 8).eval()
     features = torch.randn(2, 4, 3, 3)
     assert torch.equal(binarizer(features), sign(binarizer.conv(features)))
 
 
-def test_the_binarizer_draws_in_training():
+def test_the_binarizer_draws_at_random_in_training():
     binarizer = Binarizer(4, 8).train()
     features = torch.randn(2, 4, 3, 3)
     assert not torch.equal(binarizer(features), binarizer(features))
@@ -84,7 +84,7 @@ def test_the_binarizer_draws_in_training():
 # ConvLSTM
 
 
-def test_a_first_step_equals_a_step_from_an_explicit_zero_state():
+def test_a_step_without_a_state_equals_a_step_from_a_zero_state():
     cell = ConvLstmCell(3, 5, stride=2)
     x = torch.randn(2, 3, 8, 6)
     zero = torch.zeros(2, 5, 4, 3)
@@ -114,13 +114,13 @@ def test_a_cell_has_no_biases():
 
 
 @pytest.mark.parametrize("iterations", [1, 5])
-def test_the_encoder_s_code_is_a_sixteenth_of_the_image_in_plus_or_minus_one(iterations):
+def test_the_code_has_a_sixteenth_of_the_image_size_in_plus_or_minus_one(iterations):
     code = RecurrentEncoder(SMALL).eval()(torch.randn(2, 3, 32, 48), iterations)
     assert code.shape == (2, 16, 2, 3)
     assert set(code.unique().tolist()) == {-1.0, 1.0}
 
 
-def test_the_code_is_the_last_iteration_s():
+def test_the_code_is_that_of_the_last_iteration():
     encoder = RecurrentEncoder(SMALL).eval()
     image = torch.randn(1, 3, 32, 48)
     states: list = [None, None, None]
@@ -129,7 +129,7 @@ def test_the_code_is_the_last_iteration_s():
     assert torch.equal(encoder(image, 3), encoder.binarizer(features))
 
 
-def test_every_iteration_moves_the_features_on():
+def test_every_iteration_changes_the_features():
     encoder = RecurrentEncoder(SMALL).eval()
     image = torch.randn(1, 3, 32, 48)
     first, second = encoder.features(image, 1), encoder.features(image, 2)
@@ -161,7 +161,7 @@ def test_an_odd_sized_chain_gives_a_logit_for_every_class(cut, iterations):
     assert torch.isfinite(logits).all()
 
 
-def test_a_chain_is_its_classifier_on_its_encoder_s_code():
+def test_a_chain_applies_its_classifier_to_its_encoders_code():
     config = ModelConfig(
         image_height=32,
         image_width=32,
@@ -175,7 +175,7 @@ def test_a_chain_is_its_classifier_on_its_encoder_s_code():
 
 
 @pytest.mark.parametrize(("upsamplings", "times"), [(0, 1), (1, 2), (2, 4)])
-def test_the_sampling_layers_bring_a_code_to_the_stage_s_resolution(upsamplings, times):
+def test_the_sampling_layers_give_the_residual_stages_resolution(upsamplings, times):
     assert SamplingLayers(16, 12, upsamplings).eval()(torch.ones(1, 16, 2, 3)).shape == (
         1,
         12,
@@ -201,7 +201,7 @@ def test_an_odd_sized_baseline_gives_a_logit_for_every_class(iterations):
     assert small_baseline(iterations)(torch.rand(2, 3, 32, 48) - 0.5).shape == (2, 7)
 
 
-def test_the_decoder_s_part_has_the_image_s_size_and_stays_within_half():
+def test_a_decoded_part_has_the_image_size_and_is_within_half():
     decoder = Decoder(DecoderConfig(cell_channels=(12, 10, 8, 6)), 16)
     decoder.output.weight.data.mul_(1e5)
     part, _ = decoder.step(sign(torch.randn(2, 16, 2, 3)), [None] * 4)
@@ -209,7 +209,7 @@ def test_the_decoder_s_part_has_the_image_s_size_and_stays_within_half():
     assert 0.4 < part.abs().max() <= 0.5
 
 
-def test_each_iteration_encodes_what_the_last_one_left():
+def test_each_iteration_encodes_the_previous_residual():
     chain = small_baseline(2)
     image = torch.rand(1, 3, 32, 48) - 0.5
     features, encoder_states = chain.encoder.step(image, [None] * 3)
@@ -223,14 +223,14 @@ def test_each_iteration_encodes_what_the_last_one_left():
     torch.testing.assert_close(residuals[1], first - part)
 
 
-def test_the_restored_image_and_the_last_residual_make_the_image():
+def test_restored_image_plus_last_residual_is_the_image():
     chain = small_baseline(3)
     image = torch.rand(1, 3, 32, 48) - 0.5
     left = residual_loop(chain.encoder, chain.decoder, image, 3)[-1]
     torch.testing.assert_close(chain.restore(image) + left, image)
 
 
-def test_the_baseline_s_classifier_sees_pixels_from_0_to_1():
+def test_the_baselines_classifier_gets_pixels_from_0_to_1():
     chain = small_baseline(1)
     image = torch.rand(1, 3, 32, 48) - 0.5
     torch.testing.assert_close(chain(image), chain.classifier(chain.restore(image) + 0.5))
@@ -239,7 +239,7 @@ def test_the_baseline_s_classifier_sees_pixels_from_0_to_1():
 # ResNet-18
 
 
-def test_torchvision_s_resnet18_loads_strictly_and_gives_the_same_logits():
+def test_torchvisions_weights_load_strictly_and_give_the_same_logits():
     theirs = with_random_statistics(resnet18(weights=None))
     ours = WholeResNet18(ClassifierConfig(cut=None, classes=1000))
     ours.load_state_dict(theirs.state_dict(), strict=True)
@@ -254,7 +254,7 @@ def test_torchvision_s_resnet18_loads_strictly_and_gives_the_same_logits():
 # Normalisation
 
 
-def test_black_and_white_become_minus_and_plus_half():
+def test_normalisation_maps_black_and_white_to_minus_and_plus_half():
     image = torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 2, 1).expand(1, 1, 2, 3)
     normalised = normalise(image, Preprocessing(resize_to_cover=(1, 2)))
     assert normalised.shape == (1, 3, 1, 2)
@@ -268,7 +268,7 @@ def test_each_channel_is_normalised_by_its_own_mean_and_deviation():
     torch.testing.assert_close(normalise(image, preprocessing).flatten(), expected)
 
 
-def test_rows_and_columns_stay_where_they_are():
+def test_normalisation_keeps_rows_and_columns():
     image = torch.zeros(1, 4, 6, 3, dtype=torch.uint8)
     image[0, 1, 5, 2] = 255
     normalised = normalise(image, Preprocessing(resize_to_cover=(4, 6)))

@@ -1,4 +1,4 @@
-"""The command itself, cut short. Its full length belongs to `make demo`."""
+"""The demo's training command with few steps. `make demo` runs it in full."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_steps")
-def test_writes_a_checkpoint_and_the_images_that_it_was_measured_on(tmp_path: Path) -> None:
+def test_demo_writes_a_checkpoint_with_test_and_calibration_images(tmp_path: Path) -> None:
     output = tmp_path / "new" / "demo"
     stale = output / "images" / "astronaut" / "stale.png"
     stale.parent.mkdir(parents=True)
@@ -57,7 +57,7 @@ def test_writes_a_checkpoint_and_the_images_that_it_was_measured_on(tmp_path: Pa
 
 
 class InterruptedCrops(TrainingCrops):
-    """Presses Ctrl-C while the third batch is made."""
+    """Simulate Ctrl-C while the third batch is made."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for number, batch in enumerate(super().__iter__()):
@@ -66,7 +66,7 @@ class InterruptedCrops(TrainingCrops):
             yield batch
 
 
-def test_ctrl_c_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_the_previous_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "TrainingCrops", InterruptedCrops)
     (tmp_path / "checkpoint.pt").write_bytes(b"an earlier one")
     with hearing_ctrl_c():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODEL = preset("demo")
-# Neither the size of the image nor the default filter: a data set that ignored either would differ.
+# Not the image size and not the default filter, so that a data set that ignored either would differ.
 PREPROCESSING = Preprocessing(resize_to_cover=(56, 60), resize_filter="bicubic")
 
 
@@ -30,12 +30,12 @@ def folder(tmp_path: Path) -> Path:
         Image.fromarray(photo.pixels).save(tmp_path / photo.name / "whole.jpg")
         turned = Image.fromarray(photo.pixels[:200, :120])
         exif = turned.getexif()
-        exif[0x0112] = 6  # a camera held upright: rotate by 90 degrees
+        exif[0x0112] = 6  # rotate by 90 degrees, as from a camera held upright
         turned.save(tmp_path / photo.name / "turned.jpg", exif=exif)
     return tmp_path
 
 
-def test_evaluation_sees_what_production_sees(folder: Path) -> None:
+def test_evaluation_uses_the_preprocessing_of_production(folder: Path) -> None:
     images = ImageFolder(folder, MODEL, PREPROCESSING, augment=False)
     assert len(images) == 4
     for index, path in enumerate(images.paths):
@@ -44,7 +44,7 @@ def test_evaluation_sees_what_production_sees(folder: Path) -> None:
         assert images.class_names[label] == path.parent.name
 
 
-def test_training_sees_another_crop_every_time(folder: Path) -> None:
+def test_training_uses_another_crop_every_time(folder: Path) -> None:
     images = ImageFolder(folder, MODEL, PREPROCESSING, augment=True)
     torch.manual_seed(0)
     first, second = images[0][0], images[0][0]
@@ -55,7 +55,7 @@ def test_training_sees_another_crop_every_time(folder: Path) -> None:
     assert torch.equal(first, images[0][0])
 
 
-def test_labels_follow_the_models_class_names(folder: Path) -> None:
+def test_labels_follow_the_class_names(folder: Path) -> None:
     names = ("unseen", "coffee", "chelsea")
     images = ImageFolder(folder, MODEL, PREPROCESSING, names, augment=False)
     assert {path.parent.name: label for path, label in zip(images.paths, images.labels, strict=True)} == {
@@ -63,14 +63,14 @@ def test_labels_follow_the_models_class_names(folder: Path) -> None:
     }
 
 
-def test_a_loader_makes_batches_as_the_modules_want_them(folder: Path) -> None:
+def test_a_loader_makes_batches_for_the_modules(folder: Path) -> None:
     loader = DataLoader(ImageFolder(folder, MODEL, PREPROCESSING, augment=True), batch_size=4)
     images, labels = next(iter(loader))
     assert images.shape == (4, 48, 48, 3)
     assert labels.tolist() == [0, 0, 1, 1]
 
 
-def test_an_image_in_no_class_is_refused(folder: Path) -> None:
+def test_an_image_in_no_class_folder_is_refused(folder: Path) -> None:
     Image.new("RGB", (64, 64)).save(folder / "stray.png")
-    with pytest.raises(ImageError, match=r"stray\.png: lies in no class's folder"):
+    with pytest.raises(ImageError, match=r"stray\.png: is in no class folder"):
         ImageFolder(folder, MODEL, PREPROCESSING, augment=False)

@@ -1,4 +1,4 @@
-"""Both steps, on a tiny model and real crops, a handful of steps each."""
+"""Both training steps, with a tiny model, real crops and few optimiser steps."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def fit(module: RecogniserModule, steps: int) -> lightning.Trainer:
     return trainer
 
 
-def test_two_runs_of_one_seed_give_the_same_weights() -> None:
+def test_two_runs_with_one_seed_give_the_same_weights() -> None:
     first, again, other = trained(RECIPE), trained(RECIPE), trained(replace(RECIPE, seed=1))
     assert first.metrics == again.metrics
     assert first.trained_iterations == (MODEL.iterations,)
@@ -85,7 +85,7 @@ def test_two_runs_of_one_seed_give_the_same_weights() -> None:
     assert not torch.equal(first.state_dict[weight], other.state_dict[weight])
 
 
-def test_training_compresses_and_recognises_better() -> None:
+def test_training_improves_compression_and_recognition() -> None:
     short = trained(RECIPE)
     pretraining, training = replace(RECIPE.pretraining, steps=60), replace(RECIPE.training, steps=150)
     long = trained(replace(RECIPE, pretraining=pretraining, training=training))
@@ -95,7 +95,7 @@ def test_training_compresses_and_recognises_better() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
-def test_losses_fall_on_a_batch_seen_again_and_again() -> None:
+def test_losses_fall_on_a_repeated_batch() -> None:
     torch.manual_seed(0)
     batch = next(iter(crops()))
     for module in (compressor(), recogniser()):
@@ -112,7 +112,7 @@ def test_losses_fall_on_a_batch_seen_again_and_again() -> None:
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
 @pytest.mark.parametrize("make", [compressor, recogniser])
-def test_gradients_pass_the_random_signs_and_reach_the_whole_encoder(make: type) -> None:
+def test_gradients_reach_the_whole_encoder_through_the_binarizer(make: type) -> None:
     module = make()
     batch = next(iter(crops()))
     module.training_step(batch).backward()
@@ -121,15 +121,15 @@ def test_gradients_pass_the_random_signs_and_reach_the_whole_encoder(make: type)
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_the_last_steps_settle_on_productions_codes() -> None:
+def test_the_encoder_is_frozen_in_the_last_steps() -> None:
     changed = {}
-    for settling in (1.0, 0.5):
-        phase = replace(RECIPE.training, steps=4, settling=settling)
+    for frozen_share in (1.0, 0.5):
+        phase = replace(RECIPE.training, steps=4, frozen_share=frozen_share)
         module = RecogniserModule(MODEL, RECIPE.preprocessing, NAMES, phase)
         before = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
         fit(module, phase.steps)
         after = module.model.state_dict()
-        changed[settling] = {name for name in after if not torch.equal(after[name], before[name])}
+        changed[frozen_share] = {name for name in after if not torch.equal(after[name], before[name])}
         assert not module.model.encoder.training
         assert module.model.classifier.training
     assert "classifier.fc.weight" in changed[1.0]
@@ -137,13 +137,13 @@ def test_the_last_steps_settle_on_productions_codes() -> None:
     assert "encoder.stem.weight" in changed[0.5]
 
 
-def test_the_second_step_starts_from_the_first_ones_encoder() -> None:
+def test_the_second_step_starts_with_the_encoder_of_the_first() -> None:
     encoder = compressor().encoder.state_dict()
     model = recogniser(encoder).model.encoder.state_dict()
     assert all(torch.equal(tensor, model[name]) for name, tensor in encoder.items())
 
 
-def test_a_lightning_checkpoint_loads_as_it_is(tmp_path: Path) -> None:
+def test_a_lightning_checkpoint_loads_without_arguments(tmp_path: Path) -> None:
     module = recogniser()
     fit(module, 2).save_checkpoint(tmp_path / "last.ckpt")
     checkpoint = load_checkpoint(tmp_path / "last.ckpt")
@@ -159,7 +159,7 @@ def test_a_lightning_checkpoint_loads_as_it_is(tmp_path: Path) -> None:
     assert torch.equal(loaded, expected)
 
 
-def test_users_images_train_and_evaluate_like_the_photos(tmp_path: Path) -> None:
+def test_a_folder_of_images_can_be_trained_and_evaluated_on(tmp_path: Path) -> None:
     textures.write_test_images(PHOTOS, 48, tmp_path)
     arguments = (tmp_path, MODEL, RECIPE.preprocessing, NAMES)
     training = DataLoader(ImageFolder(*arguments, augment=True), batch_size=8, shuffle=True)

@@ -26,7 +26,7 @@ def photos() -> tuple[textures.Photo, ...]:
 
 
 def covered(photo: textures.Photo, corners: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """The pixels that lie in at least one of the crops with these top left corners ``[crops, 2]``.
+    """Return the pixels that are in at least one crop; `corners` are the top left ones, ``[crops, 2]``.
 
     Each crop adds 1 to its rectangle by marking the rectangle's four corners; sums over rows and
     columns spread the marks.
@@ -40,14 +40,14 @@ def covered(photo: textures.Photo, corners: npt.NDArray[np.int64]) -> npt.NDArra
     return marks.cumsum(0).cumsum(1)[:height, :width] > 0
 
 
-def test_enough_classes_and_crops(photos: tuple[textures.Photo, ...]) -> None:
+def test_there_are_enough_classes_and_crops(photos: tuple[textures.Photo, ...]) -> None:
     crops = textures.test_crops(photos, SIZE)
     assert len({photo.name for photo in photos}) == 16
     assert len(crops) >= 1000
     assert {crop.label for crop in crops} == set(range(16))
 
 
-def test_classes_come_in_the_order_of_their_folders(photos: tuple[textures.Photo, ...]) -> None:
+def test_classes_are_in_the_order_of_their_folders(photos: tuple[textures.Photo, ...]) -> None:
     names = [photo.name for photo in photos]
     assert names == sorted(names)
 
@@ -62,7 +62,7 @@ def test_no_test_crop_shares_a_pixel_with_a_training_crop(photos: tuple[textures
         assert not (training & test).any(), photo.name
 
 
-def test_training_corners_are_exactly_those_that_touch_no_test_region() -> None:
+def test_training_positions_are_all_that_touch_no_test_region() -> None:
     region = textures.Region(top=50, left=60, height=SIZE, width=SIZE)
     photo = textures.Photo("small", np.zeros((150, 170, 3), dtype=np.uint8), (region,))
     free = [
@@ -75,7 +75,7 @@ def test_training_corners_are_exactly_those_that_touch_no_test_region() -> None:
     assert len(everywhere) == (150 - SIZE + 1) * (170 - SIZE + 1)
 
 
-def test_crops_lie_in_their_region_and_each_photo_has_several(photos: tuple[textures.Photo, ...]) -> None:
+def test_crops_are_within_their_region_and_each_photo_has_several(photos: tuple[textures.Photo, ...]) -> None:
     for crop in textures.test_crops(photos, SIZE):
         region = crop.region
         assert region.top <= crop.top <= region.top + region.height - SIZE
@@ -95,7 +95,7 @@ def test_grey_photos_become_rgb(photos: tuple[textures.Photo, ...]) -> None:
     assert not (by_name["coffee"] == by_name["coffee"][..., :1]).all()
 
 
-def test_training_batches_hold_the_pixels_of_their_class(photos: tuple[textures.Photo, ...]) -> None:
+def test_training_batches_contain_the_pixels_of_their_class(photos: tuple[textures.Photo, ...]) -> None:
     images, labels = next(iter(textures.TrainingCrops(photos, SIZE, batch=8, seed=3)))
     assert images.shape == (8, SIZE, SIZE, 3)
     assert images.dtype == torch.uint8
@@ -108,7 +108,7 @@ def test_training_batches_hold_the_pixels_of_their_class(photos: tuple[textures.
 
 
 def matches(photo: textures.Photo, image: npt.NDArray[np.uint8]) -> list[list[int]]:
-    """The training corners where the photo shows the image's first pixel, mirrored or not."""
+    """Return the training positions where the photo has the image's first pixel, mirrored or not."""
     corners = textures.training_positions(photo, SIZE)
     plain = (photo.pixels[corners[:, 0], corners[:, 1]] == image[0, 0]).all(axis=1)
     mirrored = (photo.pixels[corners[:, 0], corners[:, 1] + SIZE - 1] == image[0, 0]).all(axis=1)
@@ -116,7 +116,7 @@ def matches(photo: textures.Photo, image: npt.NDArray[np.uint8]) -> list[list[in
     return found
 
 
-def test_training_batches_repeat_with_their_seed(photos: tuple[textures.Photo, ...]) -> None:
+def test_training_batches_depend_on_the_seed_alone(photos: tuple[textures.Photo, ...]) -> None:
     def drawn(seed: int) -> list[torch.Tensor]:
         return [image for image, _ in islice(textures.TrainingCrops(photos, SIZE, 4, seed), 2)]
 
@@ -137,7 +137,7 @@ def test_written_images_are_the_test_crops_by_class_and_region(
     assert {item.group for item in items} == {
         f"{photo.name}/{region.name}" for photo in some for region in photo.test_regions
     }
-    # The files' numbers are the crops' places in `test_crops`, whatever their folder.
+    # A file's number is the index of its crop in `test_crops`, across all folders.
     by_number = sorted(items, key=lambda item: item.path.stem)
     pixels = np.stack([np.asarray(Image.open(item.path)) for item in by_number])
     assert (pixels == np.concatenate([in_memory[label][0].numpy() for label in range(3)])).all()
