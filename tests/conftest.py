@@ -1,4 +1,4 @@
-"""What all tests share. Plugins import heavy libraries where a fixture needs them, not before."""
+"""Plugins of all tests. They import heavy libraries only in the fixtures that need them."""
 
 from __future__ import annotations
 

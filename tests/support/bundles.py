@@ -1,6 +1,6 @@
-"""A pytest plugin: the tiny model, its checkpoint, its bundle with a baseline, stores of its engines.
+"""Pytest plugin with fixtures of a tiny model: checkpoint, bundle with a baseline, and engine stores.
 
-What makes them is imported when they are made: a test that needs none of them starts at once.
+Heavy libraries are imported inside the fixtures, so that tests without these fixtures start quickly.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TINY_BASELINE = ModelConfig(
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint() -> Checkpoint:
-    """Random weights that say that they were trained with the configuration's T."""
+    """Random weights, recorded as trained with the configuration's T."""
     from ccr_deploy.models.checkpoint import untrained_checkpoint
 
     names = ("apple", "bread", "cheese", "dates", "egg")
@@ -65,7 +65,7 @@ def tiny_checkpoint_file(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.T
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Checkpoint, tiny_baseline: Checkpoint, shared: Shared) -> Bundle:
-    """A bundle with every schedule and a baseline. Tests read it; those that damage one copy it first."""
+    """A bundle with all schedules and a baseline. Shared and read-only: copy it to modify it."""
     from ccr_deploy.export.exporter import export_bundle
 
     def export(folder: Path) -> Bundle:
@@ -83,7 +83,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
 
 @pytest.fixture(scope="session")
 def built_store(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
-    """A store with the tiny bundle's engines for the target cpu, and no others."""
+    """A store with only the tiny bundle's engines for the target cpu. Shared and read-only."""
     from ccr_deploy.engines.factory import EngineFactory
     from ccr_deploy.engines.store import EngineStore
 

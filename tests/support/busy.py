@@ -1,4 +1,4 @@
-"""Other processes that compute, so that a machine is surely busy."""
+"""Processes that keep the machine busy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Ends when its stdin is closed, so also when the test run is killed.
 _COMPUTE = """
 import os, sys, threading
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
@@ -22,7 +23,7 @@ while True:
 
 @contextmanager
 def busy_machine() -> Iterator[None]:
-    """A process that computes for every second core; they end with the context, or with the test run."""
+    """Run one computing process for every second core, until the context or the test run ends."""
     with ExitStack() as stack:
         for _ in range((len(os.sched_getaffinity(0)) + 1) // 2):
             process = subprocess.Popen(

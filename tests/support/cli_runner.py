@@ -1,4 +1,4 @@
-"""Runs the command line inside the test's process, as the shell would see it."""
+"""Run the command line inside the test's process and return what a shell would see."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ccr_deploy.cli import main
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a shell sees of a command."""
+    """Exit status, stdout and stderr of a command."""
 
     status: int
     stdout: str
@@ -21,14 +21,14 @@ class Outcome:
 
     @property
     def error_line(self) -> str:
-        """The one line on stderr."""
+        """The text on stderr, which must be one line."""
         lines = self.stderr.strip().splitlines()
         assert len(lines) == 1, self.stderr
         return lines[0]
 
 
 def run(*arguments: object) -> Outcome:
-    """``ccr-deploy ARGUMENTS``."""
+    """Run ``ccr-deploy ARGUMENTS``."""
     out, err = io.StringIO(), io.StringIO()
     status = 0
     with (

@@ -1,6 +1,6 @@
-"""A pytest plugin: real crops, and a model of the demo's kind that was trained for seconds and calibrated.
+"""Pytest plugin with fixtures of the demo: real crops, a briefly trained checkpoint, a calibrated bundle.
 
-What makes them is imported when they are made: a test that needs none of them starts at once.
+Heavy libraries are imported inside the fixtures, so that tests without these fixtures start quickly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CalibratedDemo:
-    """A briefly trained model of the demo's kind in a bundle with all precisions, and its images."""
+    """A bundle of the briefly trained demo model with all precisions, and its images."""
 
     folder: Path
     calibration: Calibration
@@ -53,7 +53,7 @@ def real_crops() -> npt.NDArray[np.uint8]:
 
 @pytest.fixture(scope="session")
 def trained_checkpoint(shared: Shared) -> Checkpoint:
-    """The demo's model after a few seconds of training: weights that are no longer random."""
+    """The demo's model after a few seconds of training, with weights that are no longer random."""
     from training.data.textures import TestCrops, TrainingCrops, load_photos
     from training.demo import RECIPE
     from training.train import train
@@ -74,7 +74,7 @@ def trained_checkpoint(shared: Shared) -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def calibrated_demo(trained_checkpoint: Checkpoint, shared: Shared) -> CalibratedDemo:
-    """Every schedule in FP32, FP16 and INT8. Tests read it; those that change one copy it first."""
+    """All schedules in FP32, FP16 and INT8. Shared and read-only: copy it to modify it."""
     from ccr_deploy.export.exporter import export_bundle
     from ccr_deploy.quantization.converters import CONVERTERS
     from ccr_deploy.quantization.recipe import CalibrationRecipe

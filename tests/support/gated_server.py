@@ -1,10 +1,10 @@
-"""A local server whose engines wait for files.
+"""A local server whose engines wait until files exist, so that tests control their timing.
 
 ``python -m tests.support.gated_server BUNDLE STORE GATES SETTINGS``
 
-Engines load once ``GATES/load`` is there, and run while ``GATES/run`` is there; ``GATES/held`` appears when a
-run waits for it. The limits are 4 images in a run, and 8 that wait. The settings are JSON: `grace_seconds`,
-`allowed_hosts`, and `times` as in `Times`.
+Engines load when ``GATES/load`` exists, and run while ``GATES/run`` exists; ``GATES/held`` is created when a
+run waits for it. The limits are 4 images in a run and 8 waiting ones. The settings are JSON with
+`grace_seconds`, `allowed_hosts`, and `times` as in `Times`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def wait_for(gate: Path) -> None:
 
 
 class GatedRunner:
-    """A runner whose every run waits for the gate."""
+    """A runner that waits for the gate in every run."""
 
     def __init__(self, runner: Runner, gate: Path) -> None:
         self._runner = runner
@@ -58,7 +58,7 @@ class GatedRunner:
 
 
 class GatedFactory(EngineFactory):
-    """Loads each engine once the gate opens."""
+    """A factory that waits for the gate before it loads an engine."""
 
     gates: Path
 

@@ -1,4 +1,4 @@
-"""Whether a GPU can be used here."""
+"""Check whether this machine has a usable GPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ccr_deploy.errors import CcrDeployError
 
 
 def gpu_obstacle() -> str | None:
-    """Why no GPU can be used here; None where one can."""
+    """Return the reason why no GPU is usable; None if one is."""
     try:
         find_gpu()
     except CcrDeployError as error:

@@ -1,6 +1,6 @@
-"""What KServe's own typed classes say of a mapping: unknown and missing fields are refused.
+"""Validate mappings against KServe's typed classes: unknown and missing fields are refused.
 
-The SDK's own reader drops what it does not know. `tests.support.kserve_types` asks in a process of its own:
+The SDK's own reader drops unknown fields. `tests.support.kserve_types` runs this module in a child process:
 the SDK and tritonclient cannot be imported into one process, since both register the protocol's messages.
 """
 
@@ -24,19 +24,19 @@ _SCALARS: dict[str, type | tuple[type, ...]] = {
 
 
 def typed(content: Any, kind: str, where: str = "") -> Any:
-    """`content` as an object of the class named `kind`, or of what else KServe's classes name."""
+    """Convert `content` to the class named `kind`, or to another type that KServe's classes name."""
     where = where or kind
     if parts := re.fullmatch(r"[Ll]ist\[(.+)\]", kind):
-        assert isinstance(content, list), f"{where}: no list"
+        assert isinstance(content, list), f"{where}: not a list"
         return [typed(part, parts[1], f"{where}[{index}]") for index, part in enumerate(content)]
     if parts := re.fullmatch(r"[Dd]ict[(\[]str, (.+)[)\]]", kind):
-        assert isinstance(content, dict), f"{where}: no mapping"
+        assert isinstance(content, dict), f"{where}: not a mapping"
         return {name: typed(part, parts[1], f"{where}.{name}") for name, part in content.items()}
     if kind in _SCALARS:
         right = isinstance(content, _SCALARS[kind]) and isinstance(content, bool) == (kind == "bool")
-        assert right, f"{where}: {content!r} is no {kind}"
+        assert right, f"{where}: {content!r} is not of type {kind}"
         return content
-    assert isinstance(content, dict), f"{where}: no mapping"
+    assert isinstance(content, dict), f"{where}: not a mapping"
     known = _class(kind)
     attributes = {key: attribute for attribute, key in known.attribute_map.items()}
     unknown = sorted(set(content) - set(attributes))
@@ -45,11 +45,11 @@ def typed(content: Any, kind: str, where: str = "") -> Any:
         attributes[key]: typed(value, known.openapi_types[attributes[key]], f"{where}.{key}")
         for key, value in content.items()
     }
-    return known(**values)  # refuses where a required field is missing
+    return known(**values)  # raises ValueError if a required field is missing
 
 
 def _class(kind: str) -> Any:
-    """A class of KServe's, or of Kubernetes', which KServe's name by its Go package here and there."""
+    """Return a class of KServe or Kubernetes; KServe names some of the latter with their Go package."""
     name = re.sub(r"^K8sIoApi(Apps|AutoscalingV2)", "", kind)
     for module in (kserve.models, kubernetes.client.models):
         if hasattr(module, name):
@@ -58,7 +58,7 @@ def _class(kind: str) -> Any:
 
 
 def serve() -> None:
-    """Answers each mapping and class by the name of the object's class, or by the error."""
+    """Answer each mapping and class name with the name of the resulting object's class, or with the error."""
     owner = Owner()
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Asks KServe's own typed classes, in a process of their own: see `tests.support.kserve_process`."""
+"""Validate mappings against KServe's typed classes in a child process; see `tests.support.kserve_process`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def typed(content: Any, kind: str) -> str:
-    """The name of the class that `content` becomes an object of, where it fits the class called `kind`.
+    """Return the name of the class that `content` was converted to, for the class named `kind`.
 
     Raises:
-        AssertionError, ValueError: a field is unknown, missing or of another type.
+        AssertionError, ValueError: if a field is unknown, missing or of another type.
     """
     process = _process()
     process.send((content, kind))
@@ -27,7 +27,7 @@ def typed(content: Any, kind: str) -> str:
 
 
 def end() -> None:
-    """End the process in which they are asked, if it was started."""
+    """End the child process, if it was started."""
     if _process.cache_info().currsize:
         _process().__exit__(None, None, None)
         _process.cache_clear()

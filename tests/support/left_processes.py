@@ -1,7 +1,7 @@
-"""A pytest plugin: a run that leaves processes behind fails, names them, and ends them.
+"""Pytest plugin: a run that leaves processes behind fails, lists them and kills them.
 
-Every process inherits the run's id from its parents' environment, so one is found that left their session or
-that outlived them. A run that is told to end (SIGTERM, SIGHUP) ends what it started first.
+Every process inherits the run's id in its environment, so that processes are found even if they have left the
+session or outlived their parents. On SIGTERM and SIGHUP, a run also ends the processes that it started.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "CCR_DEPLOY_TEST_RUN"
 PATIENCE_SECONDS = 30
-"""How long a process may take to notice that its parent is gone."""
+"""How long processes may take to exit after their parent."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,17 +60,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def is_worker(config: pytest.Config) -> bool:
-    """Tell if this is one of pytest-xdist's workers, which the run's own process starts and ends."""
+    """Return whether this is a worker of pytest-xdist, which the main process starts and ends."""
     return hasattr(config, "workerinput")
 
 
 def end_run(number: int, _: Any) -> None:
-    """Handle a signal by ending the run."""
+    """End the run on a signal."""
     pytest.exit(f"ended by {signal.Signals(number).name}", returncode=128 + number)
 
 
 def left_processes(run: str) -> dict[int, str]:
-    """Return the command lines of a run's processes that do not end by themselves."""
+    """Return the command lines of a run's processes that do not exit by themselves."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (left := dict(command_lines(run))) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A pytest plugin: how heavy libraries behave in tests, set without importing them."""
+"""Pytest plugin: settings of heavy libraries for tests, made without importing them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class OneThreadedTorch:
-    """Finds torch such that it has one thread from its import on.
+    """Import hook that limits torch to one thread when it is imported.
 
-    Tiny models gain nothing from more, which wait for each other on a busy machine. An environment variable
-    would reach the processes that tests start, too.
+    Tiny models gain nothing from more threads, which wait for each other on a busy machine. An environment
+    variable is not used, since processes that tests start would inherit it.
     """
 
     @staticmethod
@@ -36,4 +36,4 @@ class OneThreadedTorch:
 
 def pytest_configure() -> None:
     sys.meta_path.insert(0, OneThreadedTorch)
-    sys.modules.setdefault("openvino_telemetry", None)  # tests import OpenVINO by themselves, too
+    sys.modules.setdefault("openvino_telemetry", None)  # for tests that import OpenVINO directly

@@ -1,4 +1,4 @@
-"""Builds and runs a bundle's OpenVINO INT8 engines in a process whose instruction sets may be capped.
+"""Build and run a bundle's OpenVINO INT8 engines in a process with optionally limited instruction sets.
 
 ``python -m tests.support.openvino_process BUNDLE STORE INPUTS.npz OUTPUTS.npz [WEIGHT_BITS]``
 """
@@ -22,7 +22,7 @@ def main() -> None:
     factory = EngineFactory(
         Bundle.open(Path(bundle)), "cpu-openvino", EngineStore(Path(store)), stage_precisions("int8")
     )
-    if weight_bits:  # as if the processor's flags were misread
+    if weight_bits:  # simulates misread processor flags
         factory.backend._int8_weights = Int8Weights(int(weight_bits[0]), "a test says so")
     feeds = np.load(inputs)
     found = {}

@@ -1,4 +1,4 @@
-"""Stands for plans that were built on GPUs: what is written is no plan, its place and sidecar are real."""
+"""Fake TensorRT plans, as if built on GPUs: paths and sidecars are real, the plans' content is not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSION = "10.13.3.9"
 def fleet_target(
     folder: Path, compatibility: str = "none", smallest: int = 1, gpus: str = '"NVIDIA*"'
 ) -> Path:
-    """A target of TensorRT in FP32 for GPUs of several kinds."""
+    """Write a TensorRT target in FP32 for GPUs of several kinds."""
     path = folder / "fleet.toml"
     batch = f"{{ min = {smallest}, opt = 8, max = 16 }}"
     path.write_text(
@@ -48,7 +48,7 @@ def put_plan(
     *,
     version: str = VERSION,
 ) -> Engine:
-    """Puts what stands for a plan into the store, as `build-engine` would on that device."""
+    """Put a fake plan into the store, as `build-engine` would on that device."""
     target = load_target(str(target_file))
     resolved = resolve(target, stage)
     graph = bundle.graph(stage, resolved.graph_precision, resolved.schedule)
@@ -82,6 +82,6 @@ def put_plan(
 def put_plans(
     bundle: Bundle, target_file: Path, store: EngineStore, device: str, version: str = VERSION
 ) -> None:
-    """Both stages' plans of one device."""
+    """Put fake plans of encoder and classifier for one device into the store."""
     for stage in ("encoder", "classifier"):
         put_plan(bundle, target_file, store, stage, device, version=version)

@@ -1,4 +1,4 @@
-"""HTTP by the byte, on sockets of 127.0.0.1: what client libraries would not send."""
+"""HTTP requests as raw bytes on sockets of 127.0.0.1, for requests that client libraries would not send."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHOLE_INFERENCE = INFER + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; `error` is empty where the body is no JSON with one."""
+    """A response; `error` is empty if the body is not JSON with a field of this name."""
 
     status: int
     closes: bool
@@ -37,7 +37,7 @@ def read_answer(connection: socket.socket) -> Answer:
     """Read one answer.
 
     Raises:
-        OSError, http.client.HTTPException: the connection was closed without one.
+        OSError, http.client.HTTPException: if the connection was closed without an answer.
     """
     response = http.client.HTTPResponse(connection)
     response.begin()
@@ -50,18 +50,18 @@ def read_answer(connection: socket.socket) -> Answer:
 
 
 def ask(address: str, *parts: bytes) -> Answer:
-    """Send parts on a new connection, and read the answer, which may come before the last of them."""
+    """Send parts on a new connection and read the answer, which may arrive before the last part is sent."""
     with connect(address) as connection:
         try:
             for part in parts:
                 connection.sendall(part)
-        except OSError:  # it was refused, and closed: what is read tells
+        except OSError:  # refused and closed by the server; its answer says why
             pass
         return read_answer(connection)
 
 
 def is_closed(connection: socket.socket, *, sending: bytes = b"", every: float = 0.1) -> bool:
-    """Wait until the server closes a connection, and send some bytes again and again while waiting."""
+    """Wait until the server closes a connection, sending some bytes at an interval meanwhile."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     connection.settimeout(every)
     while time.monotonic() < deadline:
@@ -82,12 +82,12 @@ def _ends(connection: socket.socket, sending: bytes) -> bool:
 
 
 def classifier_answers(address: str) -> bool:
-    """Whether one inference on a connection of its own is answered."""
+    """Return whether an inference on a new connection is answered."""
     return ask(address, WHOLE_INFERENCE).status == 200
 
 
 def attempt(address: str, *parts: bytes) -> Any:
-    """Return the status of an answer, or the name of the error where there is none."""
+    """Return the status of the answer, or the name of the exception if there is none."""
     try:
         return ask(address, *parts).status
     except (OSError, http.client.HTTPException) as error:

@@ -1,4 +1,4 @@
-"""Runs ``ccr-deploy serve`` as a user does, in a process of its own on free ports of 127.0.0.1."""
+"""Run ``ccr-deploy serve`` as users do: in a separate process, on free ports of 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ FREE_PORTS = ("--http-port", "0", "--grpc-port", "0")
 
 
 def command(bundle: Bundle, store: EngineStore, *options: str) -> list[str]:
-    """``ccr-deploy serve`` with an engine store, for the target cpu."""
+    """Return the command ``ccr-deploy serve`` with an engine store, for the target cpu."""
     serve = [sys.executable, "-m", "ccr_deploy", "serve", str(bundle.path), "--target", "cpu"]
     return [*serve, "--engines", str(store.path), *options]
 
 
 class ServerProcess:
-    """A server and what it told so far. A context manager, which ends one that still runs by SIGTERM."""
+    """A running server and its output. A context manager; sends SIGTERM at the end if it still runs."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class ServerProcess:
         settings: dict[str, Any] | None = None,
         open_files: int | None = None,
     ) -> None:
-        """The command with these options; or, with gates, `tests.support.gated_server` with settings."""
+        """Start the command with options; if `gates` is given, `tests.support.gated_server` with settings."""
         gated = [
             sys.executable,
             "-m",
@@ -101,11 +101,11 @@ class ServerProcess:
 
     @property
     def errors(self) -> str:
-        """What stands on stderr so far."""
+        """The text on stderr so far."""
         return "".join(self._errors)
 
     def wait_for(self, event: str) -> dict[str, Any]:
-        """The next event, which is expected to be this one."""
+        """Return the next event, which must have this name."""
         line = self._lines.get(timeout=PATIENCE_SECONDS)
         assert line, f"the server ended: {self.errors}"
         found: dict[str, Any] = json.loads(line)
@@ -113,11 +113,11 @@ class ServerProcess:
         return found
 
     def http(self, **options: Any) -> tritonclient.http.InferenceServerClient:
-        """A client; one connection unless told otherwise."""
+        """Return an HTTP client, with one connection by default."""
         return tritonclient.http.InferenceServerClient(self.http_address, **options)
 
     def grpc(self) -> tritonclient.grpc.InferenceServerClient:
-        """A client."""
+        """Return a gRPC client."""
         return tritonclient.grpc.InferenceServerClient(self.grpc_address)
 
     def _read_events(self) -> None:

@@ -1,4 +1,4 @@
-"""A pytest plugin: how many parallel workers there are, what each may use, and what they share."""
+"""Pytest plugin: the number of parallel workers, their cores, and data that they share."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def worker_count(cores: int, memory_gib: float) -> int:
-    """Return one worker for each core, as far as memory goes."""
+    """Return the number of workers: one per core, limited by memory."""
     return max(1, min(cores, int(memory_gib / WORKER_GIB)))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker, and what it starts, cores of its own.
+    """Give each worker, and the processes that it starts, cores of its own.
 
-    Libraries take as many threads as they see cores. On cores that other workers use as well, threads wait
-    for each other: two threads took ten times the processor time of one (measured, the demo's training).
+    Libraries start as many threads as they see cores. On cores that are shared with other workers, threads
+    wait for each other: in the demo's training, two threads took ten times the processor time of one
+    (measured).
     """
     if hasattr(config, "workerinput") and hasattr(os, "sched_setaffinity"):
         number = int(config.workerinput["workerid"].removeprefix("gw"))
@@ -45,32 +46,32 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def share(cores: Sequence[int], number: int, workers: int) -> Sequence[int]:
-    """Return the cores of one worker: at least one, its own as far as there are enough.
+    """Return the cores of one worker: at least one, and no core twice if there are enough.
 
     Args:
-        cores: All that the workers may use together.
-        number: Which worker it is, from 0.
-        workers: How many there are.
+        cores: the cores of all workers together.
+        number: the worker's number, from 0.
+        workers: the number of workers.
     """
     return cores[number % len(cores) :: workers]
 
 
 class Shared:
-    """What the first worker that needs it makes, and all workers read."""
+    """Data that the first worker to need it makes, and that all workers read."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     @contextmanager
     def locked_folder(self, name: str) -> Iterator[Path]:
-        """Hold a folder that one worker at a time may have."""
+        """Create and lock a folder, so that one worker at a time uses it."""
         folder = self._root / name
         folder.mkdir(parents=True, exist_ok=True)
         with folder_lock(folder):
             yield folder
 
     def made_once(self, name: str, make: Callable[[Path], Made]) -> Made:
-        """Return a copy of what `make` returned, which is called once with a folder of that name."""
+        """Return a copy of the result of `make`, which is called once, with a folder of that name."""
         with self.locked_folder(name) as folder:
             made = folder / "made.pickle"
             if not made.exists():

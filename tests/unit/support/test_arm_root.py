@@ -1,4 +1,4 @@
-"""What the tests on an emulated Arm are told of processors, and what tests elsewhere of pip's settings."""
+"""Support of other tests: processors of an emulated Arm, and pip's settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_processor_is_written_as_linux_tells_it(tmp_path: Path) -> None:
+def test_a_processor_is_written_as_linux_reports_it(tmp_path: Path) -> None:
     CORTEX_A76.write(tmp_path)
     lines = (tmp_path / "cpuinfo").read_text().splitlines()
     assert instruction_sets(parse_flags(lines)) == ("FP16", "DotProd")
@@ -24,7 +24,7 @@ def test_a_processor_is_written_as_linux_tells_it(tmp_path: Path) -> None:
     assert instruction_sets(parse_flags((tmp_path / "cpuinfo").read_text().splitlines())) == ()
 
 
-def test_pips_settings_become_variables_and_what_they_name_is_found(tmp_path: Path) -> None:
+def test_pips_settings_become_variables_and_their_paths_are_found(tmp_path: Path) -> None:
     index, wheels, certificate = tmp_path / "index" / "simple", tmp_path / "wheels", tmp_path / "ca.crt"
     index.mkdir(parents=True)
     wheels.mkdir()

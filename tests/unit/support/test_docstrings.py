@@ -24,7 +24,7 @@ NO_VERBS = re.compile(
     "|nothing|one|two|three|several|some|such|its?|they|true|false|and|or|for|from|in|into|of|on|to|with",
     re.IGNORECASE,
 )
-"""First words that are no verb; Ruff's D401 refuses verbs in another mood than the imperative."""
+"""First words that are not verbs; Ruff's D401 refuses verbs that are not in the imperative mood."""
 MANY_PARAMETERS = 3
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -64,7 +64,7 @@ def test_a_docstring_without_a_verb_is_found() -> None:
 
 
 def functions(folder: Path) -> Iterator[tuple[str, Function]]:
-    """The functions of a folder's modules, those of its sub-folders too, with where they stand."""
+    """Yield the location and node of each function in a folder's modules, including sub-folders."""
     top_level = folder.parent == ROOT
     for path in sorted(folder.glob("*.py") if top_level else folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -82,7 +82,7 @@ def is_property(function: Function) -> bool:
 
 
 def is_command(function: Function) -> bool:
-    """Whether the docstring is a command's help text, whose options have help texts of their own."""
+    """Return whether the docstring is a command's help text; its options have help texts of their own."""
     return any("command" in ast.unparse(decorator) for decorator in function.decorator_list)
 
 

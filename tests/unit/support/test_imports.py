@@ -1,4 +1,4 @@
-"""Who imports whom beside import-linter's contracts: those leave out imports for types' sake alone."""
+"""Import rules in addition to import-linter's contracts, which ignore imports for type checking."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def graph() -> grimp.ImportGraph:
     return grimp.build_graph(*ROOTS, include_external_packages=True, cache_dir=None)
 
 
-def test_no_modules_import_each_other_in_a_circle(graph: grimp.ImportGraph) -> None:
+def test_imports_have_no_cycles(graph: grimp.ImportGraph) -> None:
     imported = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     TopologicalSorter(imported).prepare()
 

@@ -1,4 +1,4 @@
-"""The plugin that looks for processes that outlive the tests, in runs of its own."""
+"""The plugin that finds processes which outlive the tests, in test runs of its own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_waits():
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where such a run finds its tests; whatever it started is ended at the end."""
+    """The folder of such a run's tests; processes that it leaves are killed at the end."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("STARTED_BY", str(tmp_path))
     yield tmp_path
@@ -51,7 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def command(folder: Path, tests: str, workers: int, patience: float) -> list[object]:
-    """``pytest`` for these tests; processes have `patience` seconds to end by themselves."""
+    """Return the pytest command for these tests; processes have `patience` seconds to exit by themselves."""
     (folder / "pytest.ini").touch()
     (folder / "conftest.py").write_text(CONFTEST.format(patience=patience))
     (folder / "test_it.py").write_text(tests)
@@ -59,18 +59,18 @@ def command(folder: Path, tests: str, workers: int, patience: float) -> list[obj
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_process_that_is_left_is_named_and_ended_and_the_run_fails(folder: Path, workers: int) -> None:
+def test_a_left_process_is_listed_and_killed_and_the_run_fails(folder: Path, workers: int) -> None:
     tests = LEAVES_A_PROCESS.format(seconds=3600)
     with started(command(folder, tests, workers, 0.5), stdout=subprocess.PIPE) as run:
         output, _ = run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == pytest.ExitCode.TESTS_FAILED
     named = re.findall(r"^(\d+): .* -c import time; time\.sleep\(3600\)  # left behind$", output, re.M)
-    (process,) = set(named)  # where $CI is set, pytest's summary names it again
+    (process,) = set(named)  # if $CI is set, pytest's summary lists it again
     assert re.search(r"1 passed, 1 error in", output.splitlines()[-1])
     assert not is_running(int(process))
 
 
-def test_a_process_that_is_about_to_end_is_waited_for(folder: Path) -> None:
+def test_a_process_that_exits_soon_is_waited_for(folder: Path) -> None:
     tests = LEAVES_A_PROCESS.format(seconds=1)
     with started(command(folder, tests, 0, PATIENCE_SECONDS), stdout=subprocess.PIPE) as run:
         output, _ = run.communicate(timeout=PATIENCE_SECONDS)
@@ -79,7 +79,7 @@ def test_a_process_that_is_about_to_end_is_waited_for(folder: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_told_to_end_leaves_nothing(folder: Path, workers: int, number: signal.Signals) -> None:
+def test_an_interrupted_run_leaves_no_process(folder: Path, workers: int, number: signal.Signals) -> None:
     waiting = folder / "waiting"
     tests = LEAVES_A_PROCESS.format(seconds=3600) + WAITS.format(waiting=str(waiting))
     with started(command(folder, tests, workers, 0.5), stdout=subprocess.PIPE) as run:
@@ -96,7 +96,7 @@ def test_a_run_that_is_told_to_end_leaves_nothing(folder: Path, workers: int, nu
 
 
 def is_running(process: int) -> bool:
-    """Tell if a process runs; one that ended and is not waited for by its parent does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return bool(Path(f"/proc/{process}/cmdline").read_bytes())
     except OSError:

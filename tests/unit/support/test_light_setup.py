@@ -1,4 +1,4 @@
-"""A test that needs no heavy library does not wait for one; a test that does finds it set up."""
+"""Tests import heavy libraries only if they need them, and find them configured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ sys.exit(status)
 """
 
 
-def test_the_payloads_tests_import_no_heavy_library() -> None:
+def test_payload_tests_import_no_heavy_library() -> None:
     finished = subprocess.run(
         [sys.executable, "-c", RUN], cwd=ROOT, capture_output=True, text=True, check=False
     )

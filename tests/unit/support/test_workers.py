@@ -1,4 +1,4 @@
-"""Parallel workers: their number, their cores, and what is made once for all of them."""
+"""Parallel workers: their number, their cores, and the data that they share."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("cores", "memory_gib", "workers"), [(1, 2, 1), (2, 8, 2), (2, 64, 2), (16, 15.6, 3), (16, 64, 16)]
 )
-def test_a_worker_for_each_core_as_far_as_memory_goes(cores: int, memory_gib: float, workers: int) -> None:
+def test_there_is_one_worker_per_core_limited_by_memory(cores: int, memory_gib: float, workers: int) -> None:
     assert worker_count(cores, memory_gib) == workers
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4])
-def test_cores_are_dealt_out_once(workers: int) -> None:
+def test_each_core_is_given_to_one_worker(workers: int) -> None:
     cores = [0, 2, 5, 7]
     shares = [share(cores, number, workers) for number in range(workers)]
     assert sorted(core for mine in shares for core in mine) == cores
     assert all(len(mine) >= 4 // workers for mine in shares)
 
 
-def test_more_workers_than_cores_have_one_each() -> None:
+def test_more_workers_than_cores_get_one_core_each() -> None:
     assert [share([3, 4], number, 5) for number in range(5)] == [[3], [4], [3], [4], [3]]
 
 
-def test_what_many_need_at_once_is_made_once(tmp_path: Path) -> None:
+def test_shared_data_is_made_once(tmp_path: Path) -> None:
     made: list[int] = []
     together = threading.Barrier(4)
 
@@ -53,7 +53,7 @@ def test_what_many_need_at_once_is_made_once(tmp_path: Path) -> None:
     assert made == [1]
 
 
-def test_what_could_not_be_made_is_tried_again(tmp_path: Path) -> None:
+def test_shared_data_is_made_again_after_a_failure(tmp_path: Path) -> None:
     shared = Shared(tmp_path)
     with pytest.raises(ZeroDivisionError):
         shared.made_once("it", lambda _: 1 // 0)

@@ -218,7 +218,7 @@ def test_a_missing_or_wrong_field_of_an_inference_service_is_found() -> None:
         typed(nameless, "V1beta1InferenceService")
     wordy = copy.deepcopy(service)
     wordy["spec"]["predictor"]["maxReplicas"] = "four"
-    with pytest.raises(AssertionError, match="'four' is no int"):
+    with pytest.raises(AssertionError, match="'four' is not of type int"):
         typed(wordy, "V1beta1InferenceService")
 
 
