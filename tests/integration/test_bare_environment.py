@@ -1,8 +1,8 @@
-"""A product on a device: Python 3.10 where there is one, the wheel, one backend, and nothing else.
+"""A product on a device: Python 3.10 if available, the wheel, one backend, and nothing else.
 
-The wheel brings NumPy, Pillow, msgspec, click and rich. The engine is built beforehand by
-``ccr-deploy build-engine`` in another environment of the same Python, since engines are bound to their
-library's version.
+The wheel installs NumPy, Pillow, msgspec, click and rich. The engine is built beforehand by ``ccr-deploy
+build-engine``, in another environment of the same Python, since engines are bound to the version of their
+library.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ print(json.dumps({{
 
 @dataclass(frozen=True)
 class Device:
-    """The environment that built the engines, and what makes another beside it."""
+    """The Python, wheel and folder that environments are made from, and the store of built engines."""
 
     python: str
     folder: Path
@@ -73,7 +73,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def oldest_python() -> str:
-    """Python 3.10, the oldest that is supported, where the machine has it; else the tests' own."""
+    """Return Python 3.10, the oldest supported one, if the machine has it, otherwise that of the tests."""
     candidates = [shutil.which("python3.10"), *Path.home().glob(".pyenv/versions/3.10.*/bin/python3.10")]
     for candidate in filter(None, candidates):
         if run(str(candidate), "-c", "import venv").returncode == 0:
@@ -82,10 +82,10 @@ def oldest_python() -> str:
 
 
 def environment(python: str, path: Path, *packages: str) -> None:
-    """A virtual environment into which pip installs some packages; skips where it cannot."""
+    """Make a virtual environment with some packages; skip the test if pip cannot install them."""
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if uv is None:
-        pytest.skip("uv is not installed, which makes the bare environment")
+        pytest.skip("uv, which makes the bare environment, is not installed")
     made = run(uv, "venv", "--seed", "--no-python-downloads", "--python", python, str(path))
     assert made.returncode == 0, made.stderr
     installed = run(str(path / "bin" / "python"), "-m", "pip", "install", "-q", *packages)
@@ -112,7 +112,7 @@ def device(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Dev
 
 
 @pytest.mark.parametrize("target", BACKENDS)
-def test_a_product_needs_numpy_pillow_and_its_backend_alone(
+def test_a_product_needs_only_the_wheel_and_its_backend(
     target: str, device: Device, tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path
 ) -> None:
     backend = BACKENDS[target]
@@ -120,7 +120,7 @@ def test_a_product_needs_numpy_pillow_and_its_backend_alone(
     np.save(tmp_path / "images.npy", images)
     packages = (str(device.wheel), f"{backend}=={device.version(backend)}")
     environment(device.python, tmp_path / "bare", *packages)
-    # Of the bundle a product needs the manifest alone.
+    # A product needs only the manifest of the bundle.
     (tmp_path / "bundle").mkdir()
     shutil.copy(tiny_bundle.path / "manifest.json", tmp_path / "bundle")
     (tmp_path / "main.py").write_text(PRODUCT)

@@ -1,4 +1,4 @@
-"""What the wheel carries, and what the light modules need."""
+"""Content of the wheel, versions of the extras, and imports of the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_checkout_finds_the_targets() -> None:
         assert load_target(name).description
 
 
-def test_a_wheel_carries_the_targets_and_the_report_template(tmp_path: Path) -> None:
+def test_a_wheel_contains_the_targets_and_the_report_template(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -54,8 +54,8 @@ def extras() -> dict[str, list[Requirement]]:
     }
 
 
-def test_every_extra_that_is_named_exists() -> None:
-    """In messages and documents, and in the containers' requirement files."""
+def test_every_mentioned_extra_exists() -> None:
+    """Extras in messages, documents and the containers' requirement files exist."""
     files = [*(ROOT / "ccr_deploy").rglob("*.py"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     named = re.findall(r"(?:ccr-deploy|'\.)\[([a-z0-9,-]+)\]", text)
@@ -85,7 +85,7 @@ def test_every_extra_that_is_named_exists() -> None:
         ("rtx", "tensorrt-rtx", "1.5.0.114", "1.4.0.76"),
     ],
 )
-def test_an_extra_brings_the_versions_that_its_driver_takes(
+def test_an_extra_accepts_only_versions_that_its_driver_supports(
     extra: str, package: str, takes: str, refuses: str
 ) -> None:
     (requirement,) = (found for found in extras()[extra] if found.name == package)
@@ -94,7 +94,7 @@ def test_an_extra_brings_the_versions_that_its_driver_takes(
 
 
 def test_help_needs_no_heavy_package() -> None:
-    """``ccr-deploy --help`` must answer at once, and on a device without PyTorch."""
+    """``ccr-deploy --help`` must be fast, and work on a device without PyTorch."""
     program = (
         "import sys\n"
         "import ccr_deploy.cli\n"
@@ -105,7 +105,7 @@ def test_help_needs_no_heavy_package() -> None:
     assert run.stdout.strip() == ""
 
 
-def test_a_missing_extra_is_named() -> None:
+def test_a_missing_extra_is_reported() -> None:
     """Without PyTorch, export says which extra to install."""
     program = (
         "import sys\n"

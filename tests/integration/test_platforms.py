@@ -1,4 +1,4 @@
-"""What resolves where: the script that a release needs."""
+"""The script that checks on which platforms the extras resolve."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_packages_without_a_wheel_are_named(complaint: str, packages: tuple[str,
     assert without_wheel(complaint) == packages
 
 
-def test_the_workstation_s_extras_are_the_makefile_s() -> None:
+def test_the_workstations_extras_are_those_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.findall(r"--editable '\.\[(.*)\]'", makefile) == [WORKSTATION]
     assert sorted(re.findall(r"--extra (\S+)", makefile)) == sorted(WORKSTATION.split(","))
 
 
 @pytest.mark.slow  # asks the package index some forty times
-def test_what_has_to_resolve_does() -> None:
+def test_required_platforms_resolve() -> None:
     run = subprocess.run(
         [sys.executable, ROOT / "scripts" / "check_platforms.py"], capture_output=True, text=True, check=False
     )

@@ -84,7 +84,7 @@ def test_a_closed_encoder_raises(tiny_bundle: Bundle, built_store: EngineStore) 
 
 @pytest.fixture
 def damageable(built_store: EngineStore, tmp_path: Path) -> EngineStore:
-    """A store with the tiny bundle's engines that a test may change."""
+    """A copy of the store with the tiny bundle's engines, which a test may modify."""
     shutil.copytree(built_store.path, tmp_path / "engines")
     return EngineStore(tmp_path / "engines")
 
@@ -109,7 +109,7 @@ def test_the_default_store_is_the_environments(
 def test_the_last_built_engine_is_loaded_without_the_targets_file(
     tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
-    """A device needs no targets: the store's note says how the engine was built."""
+    """A device needs no target files: the store records how the engine was built."""
     target = tmp_path / "mine.toml"
     target.write_text('description = ""\nbackend = "onnxruntime"\n[options]\nthreads = 1\n')
     store = EngineStore(tmp_path / "engines")
