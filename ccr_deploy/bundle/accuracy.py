@@ -88,6 +88,7 @@ def compare_precisions(
         known = np.array([labels[index] for index in labelled], dtype=np.int64)
         members = [groups[index] for index in labelled]
         hits = top_k_hits(logits[labelled], known, 1).astype(np.float64)
+        # The difference per image, so that the bootstrap resamples both precisions together.
         lost = top_k_hits(fp32_logits[labelled], known, 1) - hits
         top1, top1_interval = _mean_percent(hits, members)
         loss, loss_interval = _mean_percent(lost, members)

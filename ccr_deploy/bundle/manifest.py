@@ -27,6 +27,7 @@ REMEDY = "export the bundle again or use the version of ccr-deploy that made it"
 class FileRecord(Record, frozen=True):
     """One file of the bundle: name, SHA-256 in hexadecimal, and size in bytes."""
 
+    # No slash, so that a name cannot point outside the bundle; \Z, since $ would allow a final newline.
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]*\Z")]
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     bytes: Annotated[int, Meta(ge=0)]
@@ -99,6 +100,7 @@ class Manifest(Record, frozen=True):
     def __post_init__(self) -> None:
         checked_iterations(self.trained_iterations)
         model, contract = self.model, self.contract
+        # The contract repeats what it needs of the model, because payloads depend on its id.
         agreed = (contract.image_height, contract.image_width, contract.iterations, contract.code_channels)
         if agreed != (model.image_height, model.image_width, model.iterations, model.encoder.code_channels):
             raise ValueError("model and contract have different image sizes, iterations or code channels")

@@ -55,7 +55,7 @@ class Bundle:
         """
         bundle = cls.read(path)
         for file in bundle.manifest.files():
-            bundle._check_size(file)
+            bundle._check_size(file)  # the SHA-256 is checked when a file is used, since it takes time
         return bundle
 
     @classmethod

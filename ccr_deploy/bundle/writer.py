@@ -94,9 +94,10 @@ def writing_bundle(path: Path) -> Iterator[BundleWriter]:
             try:
                 yield BundleWriter(path)
             except BaseException:
+                # The manifest may have been replaced before the error; then its new files stay.
                 _prune(path, found | _named_files(path))
                 with suppress(OSError):  # not empty if the manifest was replaced before the error
-                    for folder in created:
+                    for folder in created:  # from the innermost outwards
                         folder.rmdir()
                 raise
 

@@ -62,7 +62,7 @@ class Preprocessing(Record, frozen=True):
             )
 
 
-class CodeContract(Record, frozen=True, dict=True):
+class CodeContract(Record, frozen=True, dict=True):  # dict: for the cached property
     """The properties of a code. A classifier refuses a payload whose `contract_id` differs from its own.
 
     `encoder_digest` is the SHA-256 of the encoder's weights: codes of differently trained encoders are
@@ -86,6 +86,7 @@ class CodeContract(Record, frozen=True, dict=True):
                 raise ValueError(
                     f"image {what} {pixels} is not a multiple of {DOWNSAMPLING} up to {MAX_SIDE}"
                 )
+        # A multiple of 8, so that packed codes are whole bytes for every image size.
         if self.code_channels % 8 or not 8 <= self.code_channels <= MAX_SIDE:
             raise ValueError(f"{self.code_channels} code channels are not a multiple of 8 up to {MAX_SIDE}")
         if self.iterations < 1:
@@ -122,6 +123,7 @@ class CodeContract(Record, frozen=True, dict=True):
             "preprocessing": {
                 "resize_to_cover": list(preprocessing.resize_to_cover),
                 "resize_filter": preprocessing.resize_filter,
+                # As floats: 1 and 1.0 in a TOML or JSON file must give the same id.
                 "mean": [float(value) for value in preprocessing.mean],
                 "std": [float(value) for value in preprocessing.std],
             },

@@ -139,9 +139,11 @@ def read_payload(payload: bytes) -> tuple[PayloadHeader, npt.NDArray[np.uint8]]:
     _, version, contract_id, height, width, length = _HEADER.unpack_from(payload)
     if version != VERSION:
         raise PayloadError(f"format version {version}, this program reads {VERSION}")
+    # Before the CRC, whose position depends on the length.
     if len(payload) != OVERHEAD_BYTES + length:
         raise PayloadError(f"{len(payload)} bytes, but its header says {OVERHEAD_BYTES + length}")
     if int.from_bytes(payload[-_CRC_BYTES:], "little") != crc32(payload[:-_CRC_BYTES]):
         raise PayloadError("damaged: CRC-32 mismatch")
     header = PayloadHeader(contract_id.hex(), height, width, length)
+    # A read-only view of the payload: no copy is made.
     return header, np.frombuffer(payload, np.uint8, length, _HEADER.size)

@@ -89,7 +89,7 @@ def working_folder(
     import tempfile
 
     with ExitStack() as stack:
-        with folder_lock(parent):  # or a folder could be removed before its owner has locked it
+        with folder_lock(parent):  # otherwise another process could remove the new folder before it is locked
             for abandoned in parent.glob(f"{glob.escape(prefix)}*{suffix}"):
                 with suppress(OSError), folder_lock(abandoned, wait=False):
                     put_back(abandoned)
@@ -101,7 +101,10 @@ def working_folder(
 
 
 def flush(path: Path) -> None:
-    """Flush a file, or every file below a folder, to the disk; done before the rename that publishes it."""
+    """Write a file, or every file below a folder, from the system's buffers to the disk.
+
+    Called before a rename: after a power failure, the new name could otherwise belong to an empty file.
+    """
     for file in filter(Path.is_file, (path, *path.rglob("*"))):
         with file.open("rb") as written:
             os.fsync(written.fileno())

@@ -72,7 +72,7 @@ class ChildProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        self._connection.close()  # the child reads the end of the pipe and exits
         try:
             self._process.wait(timeout=self._patience_seconds)
         except subprocess.TimeoutExpired:
@@ -98,9 +98,9 @@ class ChildProcess:
             TimeoutError: if no message arrives within `seconds`; None waits without limit.
         """
         try:
-            answered = self._connection.poll(seconds)
+            answered = self._connection.poll(seconds)  # recv_bytes itself has no timeout
             message = self._connection.recv_bytes() if answered else b""
-        except (EOFError, OSError):  # a plain OSError if the child exits within a message
+        except (EOFError, OSError):  # OSError: the child exited in the middle of a message
             raise self._ended() from None
         if not answered:
             raise TimeoutError
@@ -108,7 +108,9 @@ class ChildProcess:
 
     def _ended(self) -> ProcessEndedError:
         try:
-            status = self._process.wait(timeout=5)
+            status = self._process.wait(
+                timeout=5
+            )  # an exiting process closes its pipe before it has a status
         except subprocess.TimeoutExpired:
             return ProcessEndedError("its process closed the pipe")
         if status < 0:

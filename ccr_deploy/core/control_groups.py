@@ -20,7 +20,7 @@ def quota_cores(root: Path = ROOT) -> int | None:
     if len(words) != 2 or not all(word.isdigit() for word in words) or "0" in words:
         return None
     quota, period = map(int, words)
-    return max(1, -(-quota // period))
+    return max(1, -(-quota // period))  # the negations round up
 
 
 def memory_limit(root: Path = ROOT) -> int | None:

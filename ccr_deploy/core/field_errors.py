@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _Path = tuple[str, ...]
+
+# msgspec's messages end with the place: "- at `$.graphs[3].file`", or "- at `key` in `$.metrics`" if a key is
+# wrong. "[...]" stands for an entry of a dictionary, whose key is not given.
 _WHERE = r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`\Z"
 _STEP = r"\.([^.\[]+)|\[(\d+|\.\.\.)\]"
 _FIELD = r"Object (contains unknown|missing required) field `(.*)`"

@@ -40,7 +40,7 @@ def cuda_runtime() -> Any:  # noqa: ANN401 -- the library has no types
     return runtime
 
 
-@cache
+@cache  # initialising CUDA takes time, and a machine's GPU does not change while a process runs
 def find_gpu() -> Gpu:
     """Return this machine's GPU.
 
@@ -62,6 +62,7 @@ def find_gpu() -> Gpu:
         raise EngineError(
             f"the installed cuda-python needs a newer driver than {driver}: {extras_here().advice}"
         )
+    # On an error the count may be None.
     if status != runtime.cudaError_t.cudaSuccess or not count:
         raise EngineError(f"no GPU found that CUDA can use ({status.name}, {count or 0} devices)")
     properties = checked(runtime.cudaGetDeviceProperties(0))

@@ -100,7 +100,8 @@ def read_driver(root: Path, cuda: tuple[int, int] | None) -> GpuDriver | None:
 
     `cuda` is the newest CUDA version that the driver's library supports; None if there is no library.
     """
-    version = _text(root / "sys/module/nvidia/version")
+    version = _text(root / "sys/module/nvidia/version")  # exists while the kernel module is loaded
+    # Containers on a Jetson often lack the first file, which belongs to the host's system.
     is_jetson = (root / "etc/nv_tegra_release").exists() or "Jetson" in _text(root / "proc/device-tree/model")
     return GpuDriver(version or None, cuda, is_jetson) if version or cuda or is_jetson else None
 
@@ -125,6 +126,6 @@ def _supported_cuda() -> tuple[int, int] | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip(" \n\0")
+        return path.read_text(encoding="utf-8").strip(" \n\0")  # strings of the device tree end with NUL
     except OSError:
         return ""

@@ -54,6 +54,7 @@ def top_k_hits(logits: Floats, labels: npt.NDArray[np.integer], k: int) -> npt.N
     Returns:
         ``bool [N]``. Of equal logits the one of the lower class counts as larger.
     """
+    # Stable, so that the order of equal logits is defined.
     return (np.argsort(-logits, axis=1, kind="stable")[:, :k] == labels[:, None]).any(axis=1)
 
 
@@ -77,6 +78,7 @@ def grouped_bootstrap_interval(values: npt.ArrayLike, groups: Sequence[str], see
         seed: seed of the resampling; the same seed gives the same interval.
     """
     numbers = np.asarray(values, dtype=np.float64)
+    # Sums and sizes of groups are enough: the mean of a resample is the ratio of their totals.
     _, membership = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.bincount(membership, weights=numbers)
     sizes = np.bincount(membership)

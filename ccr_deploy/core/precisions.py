@@ -29,10 +29,10 @@ class PrecisionRow:
     Attributes:
         name: the precision of the engine.
         graph: the precision of the bundle's graph that the engine is built from.
-        emulated_graph: the precision of the graph that emulates the engine on a CPU, which has no FP16
-        arithmetic. gates: the precision whose gate limits apply. rounding: the type that the emulation rounds
-        to; None runs `emulated_graph` as it is. compared_with: precisions that the engine must be faster
-        than: the first one that the machine has
+        emulated_graph: the precision of the graph that emulates the engine on a CPU, which computes in FP32.
+        gates: the precision whose gate limits apply.
+        rounding: the type that the emulation rounds to; None runs `emulated_graph` as it is.
+        compared_with: precisions that the engine must be faster than: the first one that the machine has
             instructions for counts, FP32 if there is none.
         is_calibrated: whether the graph is made from a calibration table.
     """

@@ -24,7 +24,7 @@ def make_private_folder(folder: Path) -> None:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=stat.S_IRWXU, exist_ok=True)
-    check_private_folder(folder)
+    check_private_folder(folder)  # after mkdir: another user may have created it first
 
 
 def check_private_folder(folder: Path) -> None:

@@ -10,8 +10,7 @@ that no other module has to:
 * Constructors validate nothing. A record that code could construct with wrong values checks itself in
   ``__post_init__``, which also runs when it is read.
 * A tag cannot have the name of a field: the options of a target have the tag ``backend``, and the target
-  itself
-  has no such field.
+  itself has no such field.
 * A union must list all its records where it is declared. A field whose type depends on a name in the content
   has a marker class as its type; the marker's class method ``from_builtins`` finds the type and reads it.
 """
@@ -78,6 +77,7 @@ def to_json(record: object, *, indent: int | None = 2, nan: bool = False) -> str
         ValueError: if a number is NaN or infinite and `nan` is false.
     """
     separators = (",", ":") if indent is None else None
+    # Python's json instead of msgspec's, which writes NaN as null.
     content = to_builtins(record)
     return json.dumps(content, indent=indent, separators=separators, ensure_ascii=False, allow_nan=nan)
 
@@ -120,6 +120,7 @@ def parse_versioned_json(
     except ValueError as problem:
         raise error(f"{path}: not JSON, perhaps truncated ({problem}): {remedy}") from problem
     found = content.get("schema_version") if isinstance(content, dict) else None
+    # isinstance would accept true, which equals 1.
     if type(found) is not int or found != version:
         raise error(f"{path}: schema version {str(found)[:40]}, this program reads {version}: {remedy}")
     try:
@@ -139,14 +140,14 @@ def read_toml(kind: type[_Kind], path: Path, *, error: type[CcrDeployError]) -> 
     Raises:
         error: if the file does not exist, is not TOML, or a field is missing, unknown or wrong.
     """
-    if sys.version_info >= (3, 11):
+    if sys.version_info >= (3, 11):  # JetPack 6 has Python 3.10
         import tomllib
     else:
         import tomli as tomllib
 
     try:
         content = tomllib.loads(read_bytes(path, MAX_TOML_BYTES).decode())
-        check_plain(content)
+        check_plain(content)  # TOML has integers of any size, which msgspec cannot hold
         return convert(kind, content)
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None

@@ -35,7 +35,8 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: if the file cannot be opened or is not a regular file.
     """
-    _check_regular(os.stat(path), path)  # noqa: PTH116 -- checked first: opening some devices has side effects
+    _check_regular(os.stat(path), path)  # noqa: PTH116 -- before opening: that has side effects on some devices
+    # Without O_NONBLOCK, opening a FIFO would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _check_regular(os.fstat(descriptor), path)  # it may have been replaced since the first check
@@ -52,7 +53,7 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
         OSError: if the file cannot be read, is larger, or is not a regular file.
     """
     with open_regular(path) as file:
-        content = file.read(limit + 1)
+        content = file.read(limit + 1)  # not the file's stated size, since it may grow meanwhile
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than the limit of {limit >> 10} KiB", str(path))
     return content

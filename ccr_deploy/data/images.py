@@ -131,7 +131,9 @@ def fit_image(
             f"{path}: {image.width}x{image.height} pixels are too few for a {width}x{height} image: "
             f"enlarging it {scale:.1f} times is over the limit of {MAX_ENLARGEMENT}"
         )
+    # max, because rounding can give one pixel less than the size to cover.
     size = max(columns, round(image.width * scale)), max(rows, round(image.height * scale))
+    # Covering the height makes a very wide and low image huge, although the enlargement is within its limit.
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(
             f"{path}: {image.width}x{image.height} pixels are too thin for a {width}x{height} image"
@@ -178,6 +180,7 @@ def list_images(folder: Path, class_names: Sequence[str], classes: int | None = 
     """
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder")
+    # Sorted, since the order of rglob depends on the file system, and results must not.
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise ImageError(f"{folder}: no images in it ({', '.join(sorted(SUFFIXES))})")

@@ -49,20 +49,21 @@ def share_weights(model: ir.Model) -> None:
     initializers first, since only those are compared.
     """
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    common.DeduplicateInitializersPass(size_limit=2**62)(model)
+    common.DeduplicateInitializersPass(size_limit=2**62)(model)  # the default limit skips all but small ones
     common.RemoveUnusedNodesPass()(model)
 
 
 class QuantizeInFp32Pass(ir.passes.InPlacePass):
-    """Makes every QuantizeLinear of FP16 values read FP32 values; scales and quantized integers are the same.
+    """Makes every QuantizeLinear of FP16 values read FP32 values; scales do not change.
 
-    DequantizeLinear stays in FP16.
+    For ONNX Runtime before 1.30 on a CPU, which truncates FP16 values when it quantizes them, instead of
+    rounding. DequantizeLinear stays in FP16.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Insert a Cast to FP32 before the input and the scale of each QuantizeLinear."""
         modified = False
-        for node in list(model.graph):
+        for node in list(model.graph):  # a copy, since nodes are inserted
             if node.op_type != "QuantizeLinear":
                 continue
             for index, value in enumerate(node.inputs[:2]):

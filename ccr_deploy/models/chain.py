@@ -63,6 +63,7 @@ class BaselineChain(nn.Module):
         self.encoder = RecurrentEncoder(config.encoder)
         self.decoder = Decoder(config.decoder, config.encoder.code_channels)
         self.classifier = WholeResNet18(config.classifier)
+        # Not persistent: they belong to the contract, and checkpoints of other trainers lack them.
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(3, 1, 1), persistent=False)
 

@@ -152,13 +152,14 @@ def load_checkpoint(
         described = hyper_parameters.get("checkpoint") if isinstance(hyper_parameters, Mapping) else None
         state_dict = content.get("state_dict", content)
     state_dict = _unwrapped(state_dict, path)
+    # An empty mapping counts as another trainer's: it describes nothing.
     if isinstance(described, Mapping) and described:
         checkpoint = _described(described, state_dict, path)
         _check_same_iterations(checkpoint.trained_iterations, trained_iterations, path)
     elif preset_name is not None:
         config = _with_classes_of(preset(preset_name), state_dict)
         trained = (config.iterations,) if trained_iterations is None else trained_iterations
-        if len(trained) == 1:
+        if len(trained) == 1:  # the only T with known accuracy, so the one to run with
             config = structs.replace(config, iterations=trained[0])
         checkpoint = Checkpoint(config, default_preprocessing(config), state_dict, trained)
     else:

@@ -124,6 +124,7 @@ class WholeResNet18(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         channels = config.stage_channels
+        # Not persistent: torchvision's state dicts have no such buffers.
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
         self.conv1 = nn.Conv2d(3, channels[0], 7, stride=2, padding=3, bias=False)
