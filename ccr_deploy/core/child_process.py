@@ -108,9 +108,8 @@ class ChildProcess:
 
     def _ended(self) -> ProcessEndedError:
         try:
-            status = self._process.wait(
-                timeout=5
-            )  # an exiting process closes its pipe before it has a status
+            # The pipe of an exiting process is closed before its status is available.
+            status = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return ProcessEndedError("its process closed the pipe")
         if status < 0:

@@ -196,7 +196,7 @@ def test_only_payloads_of_this_contract_are_classified(
     foreign = encode_payload(np.zeros(other.code_bytes, np.uint8), other)
     damaged = good[:30] + bytes([good[30] ^ 1]) + good[31:]
     for payload, message in (
-        (foreign, f"contract {other.contract_id}"),
+        (foreign, f"contract mismatch: payload {other.contract_id}"),
         (damaged, "CRC-32"),
         (good[:-1], "but its header says"),
         (b"", "not a payload"),
