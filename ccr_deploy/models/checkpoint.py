@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 FORMAT = "ccr-deploy checkpoint"
 VERSION = 2
-REMEDY = "train it again, or give its state dict alone with --preset"
+REMEDY = "train it again, or save only its state dict and give --preset"
 
 
 @dataclass(frozen=True)

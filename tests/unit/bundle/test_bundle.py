@@ -278,8 +278,8 @@ def test_a_damaged_manifest_can_be_replaced(tmp_path):
 
 
 def test_a_failed_first_write_leaves_no_parent_folder(tmp_path):
-    with pytest.raises(ValueError, match="accident"), writing_bundle(tmp_path / "x" / "y" / "z"):
-        raise ValueError("accident")
+    with pytest.raises(ValueError, match="interrupted"), writing_bundle(tmp_path / "x" / "y" / "z"):
+        raise ValueError("interrupted")
     assert list(tmp_path.iterdir()) == []
 
 

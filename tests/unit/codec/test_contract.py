@@ -113,13 +113,13 @@ def test_the_canonical_form_is_its_documented_json():
 
 
 class LaterPreprocessing(Preprocessing, frozen=True):
-    """What a later release might add to preprocessing."""
+    """Preprocessing with a field that a later release could add."""
 
     gamma: float = 1.0
 
 
 class LaterContract(CodeContract, frozen=True):
-    """What a later release might add to a contract."""
+    """A contract with a field that a later release could add."""
 
     colour_space: str = "sRGB"
 

@@ -38,7 +38,7 @@ class Inner(Record, frozen=True):
 
     def __post_init__(self) -> None:
         if self.size == 7:
-            raise ValueError("7 is no size")
+            raise ValueError("7 is not a size")
 
 
 class Square(Record, frozen=True, tag_field="shape", tag="square"):
@@ -76,7 +76,7 @@ class Outer(Record, frozen=True):
 
     def __post_init__(self) -> None:
         if self.name == "forbidden":
-            raise ValueError("forbidden is no name")
+            raise ValueError("forbidden is not a name")
 
 
 GOOD = {
@@ -110,12 +110,12 @@ def test_integers_become_floats_in_float_fields() -> None:
         ({"inner": {"size": 3.5}}, "field inner.size: expected int, found 3.5"),
         ({"inner": {"size": True}}, "field inner.size: expected int, found True"),
         ({"inner": {"size": 10}}, "field inner.size: expected int <= 9, found 10"),
-        ({"inner": {"size": 7}}, "field inner: 7 is no size"),
+        ({"inner": {"size": 7}}, "field inner: 7 is not a size"),
         ({"inner": {"size": 3, "kind": "c"}}, "field inner.kind: expected one of a, b, found 'c'"),
         ({"inner": {"size": 3, "kind": ["a"]}}, "field inner.kind: expected str, found ['a']"),
         ({"name": "A"}, r"field name: expected str matching regex '^[a-z]+\\Z', found 'A'"),
         ({"name": "ab\n"}, "field name: "),
-        ({"name": "forbidden"}, "forbidden is no name"),
+        ({"name": "forbidden"}, "forbidden is not a name"),
         ({"pair": [1]}, "field pair: expected array of length 2, found [1]"),
         ({"pair": [1, "x"]}, "field pair.1: expected float, found 'x'"),
         ({"pair": [1, False]}, "field pair.1: expected float, found False"),

@@ -83,7 +83,7 @@ def test_a_bilevel_image_is_black_and_white(tmp_path):
     np.testing.assert_array_equal(loaded[:, :, 0], np.where(bits, 255, 0))
 
 
-def test_a_palette_image_has_its_palette_s_colours(tmp_path):
+def test_a_palette_image_has_its_palettes_colours(tmp_path):
     indices = noise(16, 16, 1) % 4
     palette = np.array([[1, 2, 3], [250, 0, 7], [9, 200, 11], [30, 40, 250]], dtype=np.uint8)
     image = Image.fromarray(indices, mode="L").convert("P")

@@ -154,13 +154,13 @@ def test_untrained_weights_have_no_trained_iterations(tmp_path):
     assert load_checkpoint(tmp_path / "x.pt").trained_iterations == ()
 
 
-def test_a_bare_state_dict_s_number_of_classes_is_inferred(tmp_path):
+def test_a_bare_state_dicts_number_of_classes_is_inferred(tmp_path):
     loaded = load_checkpoint(save(demo_weights(classes=5), tmp_path / "bare.pt"), "demo")
     assert loaded.config.classifier.classes == 5
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "model.module._orig_mod."])
-def test_a_wrapper_s_prefix_is_taken_off(tmp_path, prefix):
+def test_a_wrappers_prefix_is_taken_off(tmp_path, prefix):
     weights = demo_weights()
     path = save({prefix + name: tensor for name, tensor in weights.items()}, tmp_path / "wrapped.pt")
     assert_same_weights(load_checkpoint(path, "demo").state_dict, weights)
@@ -194,7 +194,7 @@ def test_a_lightning_checkpoint_loads_with_its_hyperparameters(tmp_path):
 
 
 @pytest.mark.parametrize("hyper_parameters", [{}, None, {"learning_rate": 1e-3}])
-def test_another_trainer_s_lightning_checkpoint_loads_with_a_preset(tmp_path, hyper_parameters):
+def test_another_trainers_lightning_checkpoint_loads_with_a_preset(tmp_path, hyper_parameters):
     weights = demo_weights()
     content = {
         "state_dict": {f"net.{name}": tensor for name, tensor in weights.items()},
@@ -203,7 +203,7 @@ def test_another_trainer_s_lightning_checkpoint_loads_with_a_preset(tmp_path, hy
     assert_same_weights(load_checkpoint(save(content, tmp_path / "x.ckpt"), "demo").state_dict, weights)
 
 
-def test_a_loaded_checkpoint_s_model_gives_the_same_logits(tmp_path):
+def test_a_loaded_checkpoints_model_gives_the_same_logits(tmp_path):
     path = tmp_path / "tiny.pt"
     save_checkpoint(tiny(), path)
     image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 0.5
@@ -230,19 +230,19 @@ def test_untrained_weights_leave_the_callers_random_numbers_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_the_encoder_s_digest_does_not_depend_on_the_order_of_names():
+def test_the_encoders_digest_does_not_depend_on_the_order_of_names():
     weights = dict(tiny().state_dict)
     assert encoder_digest(dict(reversed(weights.items()))) == encoder_digest(weights)
 
 
-def test_the_encoder_s_digest_does_not_depend_on_the_classifier():
+def test_the_encoders_digest_does_not_depend_on_the_classifier():
     weights = dict(tiny().state_dict)
     changed = {**weights, "classifier.fc.bias": weights["classifier.fc.bias"] + 1}
     assert encoder_digest(changed) == encoder_digest(weights)
 
 
 @pytest.mark.parametrize("name", [name for name in tiny().state_dict if name.startswith("encoder.")])
-def test_the_encoder_s_digest_changes_with_each_of_its_tensors(name):
+def test_the_encoders_digest_changes_with_each_of_its_tensors(name):
     weights = dict(tiny().state_dict)
     changed = weights[name].clone()
     changed.view(-1)[-1] += 1e-3
@@ -409,7 +409,7 @@ def test_tensors_of_a_wrong_shape_are_counted_and_shown_with_both_shapes(tmp_pat
     assert "1 of a wrong shape (encoder.stem.weight is [4, 3, 3, 3] instead of [8, 3, 3, 3])" in message
 
 
-def test_another_preset_s_weights_are_refused(tmp_path):
+def test_another_presets_weights_are_refused(tmp_path):
     path = save(dict(tiny().state_dict), tmp_path / "x.pt")
     assert "check the preset" in refusal(path, "demo")
 

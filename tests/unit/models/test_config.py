@@ -117,17 +117,17 @@ def test_a_preset_round_trips_through_json(name):
         ("ccr-baseline", 20_293_224),
     ],
 )
-def test_a_paper_preset_has_exactly_table_1_s_parameters(name, total):
+def test_a_paper_preset_has_exactly_table_1s_parameters(name, total):
     assert name in PAPER_PRESETS
     assert parameters(empty(name)) == total
 
 
 @pytest.mark.parametrize("name", PAPER_PRESETS)
-def test_a_paper_preset_s_encoder_has_3704512_parameters(name):
+def test_a_paper_presets_encoder_has_3704512_parameters(name):
     assert parameters(empty(name).encoder) == 3_704_512
 
 
-def test_the_baseline_s_decoder_has_4899200_parameters():
+def test_the_baselines_decoder_has_4899200_parameters():
     assert parameters(empty("ccr-baseline").decoder) == 4_899_200
 
 
@@ -137,7 +137,7 @@ def test_a_paper_preset_runs_8_iterations_on_224_pixels(name):
     assert (config.iterations, config.image_height, config.image_width) == (8, 224, 224)
 
 
-def test_a_paper_preset_s_code_takes_784_bytes():
+def test_a_paper_presets_code_takes_784_bytes():
     assert preset("ccr-layer1").code_bytes == 784
 
 

@@ -50,7 +50,7 @@ def test_the_sign_is_minus_one_only_below_zero():
     assert sign(torch.tensor([-2.0, -1e-30, 1e-30, 2.0])).tolist() == [-1.0, -1.0, 1.0, 1.0]
 
 
-def test_the_stochastic_sign_s_expectation_is_the_value():
+def test_the_stochastic_signs_expectation_is_the_value():
     values = torch.tensor([-1.0, -0.9, -0.3, 0.0, 0.5, 1.0])
     mean = stochastic_sign(values.expand(20_000, -1)).mean(dim=0)
     torch.testing.assert_close(mean, values, atol=0.03, rtol=0)
@@ -62,7 +62,7 @@ def test_the_stochastic_sign_is_plus_or_minus_one():
     assert 0 < (drawn > 0).sum() < 1000
 
 
-def test_the_stochastic_sign_s_gradient_passes_straight_through():
+def test_the_stochastic_signs_gradient_passes_straight_through():
     values = torch.tensor([-0.7, 0.0, 0.2], requires_grad=True)
     upstream = torch.tensor([1.0, -2.0, 3.0])
     stochastic_sign(values).backward(upstream)
@@ -92,7 +92,7 @@ def test_a_step_without_a_state_equals_a_step_from_a_zero_state():
         torch.testing.assert_close(found, expected)
 
 
-def test_a_step_computes_the_lstm_s_equations():
+def test_a_step_computes_the_lstms_equations():
     cell = ConvLstmCell(3, 5, stride=1)
     x, hidden, state = torch.randn(1, 3, 4, 4), torch.randn(1, 5, 4, 4), torch.randn(1, 5, 4, 4)
     gates = cell.input_conv(x) + cell.hidden_conv(hidden)
@@ -136,7 +136,7 @@ def test_every_iteration_changes_the_features():
     assert (first - second).abs().max() > 1e-4
 
 
-def test_an_image_s_code_does_not_depend_on_its_batch():
+def test_an_images_code_does_not_depend_on_its_batch():
     encoder = RecurrentEncoder(SMALL).eval()
     images = torch.randn(3, 3, 32, 48)
     alone = torch.cat([encoder.features(images[index : index + 1], 2) for index in range(3)])
