@@ -129,7 +129,7 @@ def test_an_engine_of_another_machine_is_an_error_that_names_it(
         content["key"]["device"] = "another CPU"
         sidecar.write_text(json.dumps(content))
         sidecar.parent.rename(damageable.path / f"elsewhere{number}")
-    with pytest.raises(WrongUsageError, match="one is there whose device is another CPU, expected"):
+    with pytest.raises(WrongUsageError, match="found one with device another CPU, expected"):
         Encoder.load(tiny_bundle, "cpu", damageable)
 
 
