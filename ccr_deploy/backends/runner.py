@@ -101,6 +101,7 @@ def check_feeds(feeds: Arrays, inputs: tuple[TensorSpec, ...]) -> None:
         raise EngineError(f"expected the inputs {', '.join(names)}, found {', '.join(feeds) or 'none'}")
     for spec in inputs:
         spec.check(feeds[spec.name])
+    # Libraries report this less clearly, or not at all.
     sizes = {len(array) for array in feeds.values()}
     if len(sizes) > 1:
         raise EngineError(f"the inputs are batches of different sizes: {sorted(sizes)}")

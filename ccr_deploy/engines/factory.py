@@ -124,6 +124,7 @@ class EngineFactory:
         resolved, key, graph, graph_path = self._plan(stage, schedule)
         self.backend.check_precision(resolved.precision)
         row = PRECISIONS[resolved.precision]
+        # A build from such a graph would succeed, with an engine that computes in FP16 or FP32.
         if graph and row.is_calibrated and not graph.quantized_convolutions:
             raise EngineError(
                 f"{self.bundle.path / graph.file.name}: {row.label} was requested, but none of its "

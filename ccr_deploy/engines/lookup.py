@@ -29,7 +29,7 @@ def engine_key(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, backend: 
         EngineError: if the engine is bound to a GPU and there is none.
         MissingExtraError: if the engine is bound to a GPU and cuda-python is not installed.
     """
-    if backend.is_reference:
+    if backend.is_reference:  # it has no graph, but is identified by weights and configuration
         source_hash, graph_sha256 = bundle.manifest.reference_hash(stage), None
     else:
         graph = bundle.graph(stage, resolved.graph_precision, resolved.schedule)
@@ -95,6 +95,7 @@ def _difference(store: EngineStore, key: EngineKey) -> str:
     similar = store.similar(key)
     if similar is None:
         return ""
+    # Names the first difference that explains the missing engine: a new library or another machine.
     for field in ("backend_version", "device", "weight_bits"):
         found, wanted = getattr(similar.key, field), getattr(key, field)
         if found != wanted:

@@ -101,6 +101,7 @@ class EngineStore:
         """
         check_private_folder(self.path)
         path = self._engine_path(key, suffix)
+        # A rebuild that was killed between its renames leaves the old engine in its working folder.
         if not path.parent.is_dir() and not self._put_back(path.parent):
             return None
         sidecar = read_sidecar(path)
@@ -113,7 +114,7 @@ class EngineStore:
         same = ("stage", "precision", "schedule", "source_hash", "backend")
         found = []
         for path in self.path.glob("*/*.json"):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError):  # damaged sidecars are only ignored in this hint
                 sidecar = convert(Sidecar, read_json(path))
                 if all(getattr(sidecar.key, field) == getattr(key, field) for field in same):
                     found.append((path.stat().st_mtime, sidecar))

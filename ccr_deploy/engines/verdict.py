@@ -111,6 +111,7 @@ def fastest_within_budget(
             "be built on this machine: give a larger --accuracy-budget"
         )
     first = candidates[0]
+    # If the first is over the budget, a candidate has to be chosen even if none is faster.
     worth_it = [entry for entry in within if entry is first or entry.is_faster or first not in within]
     return max(worth_it, key=lambda entry: (entry.timing and entry.timing.speedup) or 0)
 

@@ -106,6 +106,7 @@ def export_bundle(
     # Batch 2: torch's exporter treats a dimension of size 1 in an example as fixed.
     image = torch.zeros(2, config.image_height, config.image_width, 3, dtype=torch.uint8)
     code = torch.zeros(2, config.code_bytes, dtype=torch.uint8)
+    # Also the inputs on which AutoCast checks the range of values for FP16.
     sample_feed = np.stack([pixels for pixels, _ in samples])
 
     with (
@@ -201,7 +202,7 @@ def _check_trained(network: str, iterations: int, trained: tuple[int, ...]) -> N
     if warning and trained:
         raise WrongUsageError(
             f"{warning}: give --iterations one of those, or add --untrained-iterations; "
-            "for a bare state dict, --trained-iterations says what it was trained with"
+            "for a bare state dict, list the trained ones with --trained-iterations"
         )
 
 

@@ -58,6 +58,7 @@ class UnpackBits(nn.Module):
 
     def forward(self, packed: Tensor) -> Tensor:
         """Unpack codes."""
+        # Bit k is the parity of floor(byte / 2^k). TensorRT does not support ONNX's BitShift.
         shifted = torch.floor(packed.to(torch.float32).unsqueeze(2) / torch.tensor(BIT_VALUES))
         bits = shifted - 2 * torch.floor(shifted / 2)
         return (2 * bits - 1).flatten(1).unflatten(1, self.code_shape)

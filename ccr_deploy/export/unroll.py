@@ -274,6 +274,7 @@ class UnrolledBaseline(nn.Module):
 
 def copies(conv: nn.Conv2d, iterations: int) -> nn.ModuleDict:
     """Copy a convolution once per iteration, as ``t1`` to ``tT``; the copies share its weights."""
+    # `copy.copy` copies the module but not its parameters, which stay shared.
     return nn.ModuleDict({f"t{t}": copy.copy(conv) for t in range(1, iterations + 1)})
 
 

@@ -38,4 +38,5 @@ class ResolvedTarget(Record, frozen=True):
     @property
     def digest(self) -> str:
         """The SHA-256 over all fields; it does not depend on the target's name, machine and description."""
+        # Over the canonical form with all defaults, so that writing out a default does not change the digest.
         return hashlib.sha256(canonical_json(self)).hexdigest()

@@ -81,13 +81,14 @@ class _TargetFile:
                 raise FieldError((table,), f"there is no such field for the backend {name}")
         if kind.has_machines and "machine" not in fields:
             raise FieldError(("machine",), "missing")
-        if kind.has_batch_profiles:
+        if kind.has_batch_profiles:  # without the table, engines are built for batch 1
             fields.setdefault("batch", {})
         options = fields.get("options", {})
         if not isinstance(options, dict):
             raise FieldError(("options",), f"expected object, found {options!r:.40}")
         if "backend" in options:
             raise FieldError(("options", "backend"), "there is no such field")
+        # Records of options are tagged with the backend, which the file names only once, at the top.
         fields["options"] = {**options, "backend": name}
         return convert(Target, fields)
 
@@ -132,6 +133,7 @@ def resolve(
         schedule: the unroll schedule, instead of the target's; ignored except for an unrolled encoder.
         precision: the precision, instead of the target's; ignored for the baseline.
     """
+    # A field that does not affect the engine is None, so that it does not change the digest in the key.
     unrolled = stage == "encoder" and not target.is_reference
     return ResolvedTarget(
         precision=(precision if stage != "baseline" else None) or getattr(target.precision, stage),

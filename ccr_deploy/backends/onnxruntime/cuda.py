@@ -173,6 +173,6 @@ def provider_failure_message(version: str, built_for: str, reason: str, extras: 
         # Another environment, because a package in this one may require the older ONNX Runtime, as Model
         # Optimizer does.
         return (
-            f"{text}{needs}; in an environment of its own {pip_install(extra)} brings CUDA {_CUDA_OF[extra]}"
+            f"{text}{needs}; in a separate environment {pip_install(extra)} installs CUDA {_CUDA_OF[extra]}"
         )
     return f"{text}{needs}: {pip_install(extra)}"

@@ -22,7 +22,7 @@ class TensorRtOptions(Record, GpuOptions, frozen=True, tag_field="backend", tag=
     """
 
     workspace_mib: _NotNegative = 0
-    tf32: bool = False
+    tf32: bool = False  # TensorRT's default is True: FP32 would then differ from the reference
     optimization_level: Annotated[int, Meta(ge=0, le=5)] = 3
     version_compatible: bool = False
     hardware_compatibility: Literal["none", "same-compute-capability", "ampere-plus"] = "none"

@@ -35,16 +35,16 @@ def test_a_graph_with_an_operator_on_the_cpu_is_refused() -> None:
             "12.8",
             CUDA_13,
             (
-                "it needs the libraries of CUDA 12.8; in an environment of its own pip install "
-                "'ccr-deploy[cuda]' brings CUDA 13"
+                "it needs the libraries of CUDA 12.8; in a separate environment pip install "
+                "'ccr-deploy[cuda]' installs CUDA 13"
             ),
         ),
         (
             "13.0",
             CUDA_12,
             (
-                "it needs the libraries of CUDA 13.0; in an environment of its own pip install "
-                "'ccr-deploy[cuda12]' brings CUDA 12"
+                "it needs the libraries of CUDA 13.0; in a separate environment pip install "
+                "'ccr-deploy[cuda12]' installs CUDA 12"
             ),
         ),
         ("", CUDA_13, "it needs the libraries of its own CUDA and cuDNN: pip install 'ccr-deploy[cuda]'"),
