@@ -1,13 +1,13 @@
-"""Graph to engine, and engine to outputs: a registry, a base, and a module or folder for each backend.
+"""Build engines from graphs and run them: a registry, a base class, and a module or folder for each backend.
 
 ::
 
-    registry.py   the backends by name, each imported when it is asked for
-    options.py    what the options of every backend have
-    base.py       what a backend can do, and what it is given to build from
+    registry.py   the backends by name, each imported on first use
+    options.py    the base of every backend's options
+    base.py       the interface of a backend, and the inputs of a build
     runner.py     an engine in memory
-    machine.py    which machines a target names, for backends whose targets do
+    machine.py    the machines that a target names
 
-A backend's module imports without its library, so that its options and what holds for all its engines are
-known on every machine.
+A backend's module can be imported without its library, so that its options and the properties of its engines
+are known on every machine.
 """

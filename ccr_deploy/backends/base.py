@@ -1,4 +1,4 @@
-"""What every backend can do: build an engine and load it. One of a few lines is a whole backend."""
+"""The interface of a backend: build an engine, and load it. The smallest backend has a few lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Weights:
-    """What the reference is made from instead of a graph: a file of weights and the model that has them.
+    """The weights that the PyTorch reference runs instead of a graph: a file, and the configuration.
 
     The names of the stage's own weights begin with `prefix`.
     """
@@ -41,10 +41,11 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSource:
-    """What a stage's engine is built from, and how; what costs time to get is got by a call.
+    """The inputs and settings of one build. Fields that take time to compute are callables.
 
-    Only an encoder has a schedule, and the reference has no graph. A `batch` is there for the backends that
-    have batch profiles. `input_shapes` are those of the inputs behind the batch, by name.
+    `schedule` is None except for an encoder, `graph` is None for the PyTorch reference, and `batch` is None
+    for backends without batch profiles. `input_shapes` holds the shape of each input by name, without the
+    batch dimension.
     """
 
     stage: Stage
@@ -54,24 +55,24 @@ class BuildSource:
     graph: Path | None
     input_shapes: Mapping[str, tuple[int, ...]]
     samples: Callable[[], Arrays]
-    """A few inputs as they occur, to compare the engine on."""
+    """A few realistic inputs, on which the engine is compared with its graph."""
     graph_in: Callable[[Precision], Path]
-    """The same graph in another precision."""
+    """Return the file of the same graph in another precision."""
     weights: Callable[[], Weights]
     other_schedules: tuple[Schedule, ...]
-    """Those that the stage has graphs of, in this precision, beside its own."""
+    """The other schedules for which the bundle has graphs of this stage in this precision."""
     caches: Path
-    """Where a backend may keep what makes later builds faster; the folder may not exist yet."""
+    """A folder for caches that make later builds faster; it may not exist yet."""
     advance: Advance = lambda _: None
-    """Told how many more of 100 units are done."""
+    """Called with the number of units, of 100 in all, that have been completed since the last call."""
 
 
 @dataclass(frozen=True)
 class EngineFile:
-    """An engine that `build` wrote, and what its sidecar says of it.
+    """An engine that `build` wrote, with data from its sidecar.
 
-    `library_version` built it. `read` returns the file's bytes after they were compared with the sidecar, for
-    libraries that take bytes.
+    `library_version` is the version that built it. `read` returns the file's bytes after comparing their
+    SHA-256 with the sidecar's, for libraries that load engines from bytes.
     """
 
     path: Path
@@ -82,7 +83,10 @@ class EngineFile:
 
 @dataclass(frozen=True)
 class BuiltFrom:
-    """What an engine was built from and with, as its sidecar and its bundle tell; `graph` gets its graph."""
+    """The inputs and settings that an engine was built from, according to its sidecar and its bundle.
+
+    `graph` returns the file of its graph.
+    """
 
     options: BackendOptions
     precision: EnginePrecision
@@ -95,46 +99,49 @@ class BuiltFrom:
 class Backend(ABC):
     """One inference library, with the options of a target.
 
-    What is known of the class is known without the library, which an object imports when it is made. The
-    defaults are those of a library that computes in FP32 on a CPU.
+    The class attributes are available without the library, which the constructor imports. The defaults are
+    those of a library that computes in FP32 on a CPU.
     """
 
     title: ClassVar[str]
     """The library's name in messages."""
     suffix: ClassVar[str]
-    """What the file names of engines end with."""
+    """The suffix of engine files."""
     options_class: ClassVar[type[BackendOptions]]
     """The record of its options, whose tag is the backend's name."""
     packages: ClassVar[tuple[str, ...]] = ()
-    """The distributions whose versions matter to it."""
+    """The Python distributions whose versions `doctor` lists."""
     is_reference: ClassVar[bool] = False
-    """Whether it runs the weights themselves, which engines are compared with, instead of a graph."""
+    """Whether it runs the checkpoint's weights instead of a graph; engines are compared with it."""
     has_batch_profiles: ClassVar[bool] = False
-    """Whether engines are built for certain batches, which a target names."""
+    """Whether engines are built for a range of batch sizes, which a target names."""
     has_machines: ClassVar[bool] = False
     """Whether a target names the machines that its engines are built and run on."""
 
     revisions: ClassVar[Mapping[EnginePrecision, int]] = MappingProxyType({})
-    """By precision, 1 if it is not there: raised when a release builds another engine from the same graph."""
+    """The revision of its engines by precision, 1 if not listed.
+
+    A release that builds a different engine from the same graph raises it, so that older engines are rebuilt.
+    """
     options: BackendOptions
     version: str
-    """The library's."""
+    """The version of the library."""
 
     @abstractmethod
     def __init__(self, options: BackendOptions) -> None:
-        """Import the library, and keep the options and its version.
+        """Import the library, and store the options and the library's version.
 
         Raises:
-            MissingExtraError: it is not installed.
-            EngineError: it is of a version that this project cannot use.
+            MissingExtraError: if the library is not installed.
+            EngineError: if its version is not supported.
         """
 
     @abstractmethod
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:
-        """Write the engine to the path `engine`, and tell how it went.
+        """Build the engine, write it to the path `engine`, and return facts about the build.
 
         Raises:
-            EngineError: the graph cannot be built.
+            EngineError: if the graph cannot be built.
         """
 
     @abstractmethod
@@ -142,43 +149,43 @@ class Backend(ABC):
         """Load an engine that `build` wrote.
 
         Raises:
-            EngineError: the file is no such engine.
+            EngineError: if the file is not an engine of this backend.
         """
 
     @property
     def name(self) -> str:
-        """As targets call it."""
+        """The name of the backend in targets."""
         return self.options.backend
 
     @property
     def bound_version(self) -> str:
-        """What of the library's version engines are bound to."""
+        """The library version that engines are bound to, or the part of it that has to match."""
         return self.options.bound_version(self.version)
 
     @property
     def device(self) -> str:
-        """What engines are bound to: a processor's or GPU's name, or compute capabilities.
+        """The device that engines are bound to: a processor's or GPU's name, or compute capabilities.
 
         Raises:
-            EngineError: they are bound to a GPU, and there is none here.
+            EngineError: if they are bound to a GPU and this machine has none.
         """
         return processor_device()
 
     @property
     def int8_weight_bits(self) -> Literal[7, 8]:
-        """The bits that INT8 weights have in engines that are built here."""
+        """The number of bits of INT8 weights in engines that are built on this machine."""
         return 8
 
     def check_machine(self, target: str, machine: Machine | None) -> None:
-        """Raise an error if this is not one of the machines that a target names.
+        """Raise an error if this machine is not one of those that a target names.
 
         Args:
             target: the target's name.
             machine: the machines that it names; None if it names none.
 
         Raises:
-            WrongUsageError: the GPU or the library's version is another, or there is no GPU, or nobody can
-                look for one.
+            WrongUsageError: if the GPU or the library's version does not match, if there is no GPU, or if
+                cuda-python, which looks for GPUs, is not installed.
         """
         if machine is None:
             return
@@ -186,8 +193,9 @@ class Backend(ABC):
             gpu = find_gpu()
         except CcrDeployError as error:
             raise WrongUsageError(
-                f"the target {target} is built where it runs, on {' or '.join(machine.gpus)}, but {error}: "
-                "go there, or choose another target (ccr-deploy doctor shows what fits)"
+                f"the target {target} must be built on the machine that runs it "
+                f"({' or '.join(machine.gpus)}), but {error}: build it there, or choose another target "
+                "(ccr-deploy doctor lists those that fit)"
             ) from error
         check_fits(target, machine, gpu, self.title, self.version)
 
@@ -195,43 +203,44 @@ class Backend(ABC):
         """Raise an error if this machine cannot build engines for these options.
 
         Raises:
-            EngineError, MissingExtraError: it cannot.
+            EngineError, MissingExtraError: if it cannot.
         """
         self.check_runs_here()
 
-    def check_runs_here(self) -> None:  # noqa: B027 -- a CPU runs what was built on it
+    def check_runs_here(self) -> None:  # noqa: B027 -- a CPU runs the engines that were built on it
         """Raise an error if this machine cannot run the engines that are built for these options.
 
         Raises:
-            EngineError, MissingExtraError: it cannot.
+            EngineError, MissingExtraError: if it cannot.
         """
 
     def native_precisions(self) -> tuple[EnginePrecision, ...]:
-        """Return the precisions that may be faster here than FP32, FP32 first."""
+        """Return FP32, then the precisions that may be faster than FP32 on this machine."""
         return ("fp32",)
 
     def check_precision(self, precision: EnginePrecision) -> None:
-        """Raise an error if engines cannot compute so here.
+        """Raise an error if engines on this machine cannot compute in a precision.
 
         Raises:
-            EngineError: the library or the processor cannot.
+            EngineError: if the library or the processor does not support it.
         """
         known = self.native_precisions()
         if precision not in known:
             choices = " or ".join(name.upper() for name in known)
-            raise EngineError(f"{self.title} has no {precision.upper()}: choose {choices}")
+            raise EngineError(f"{self.title} does not support {precision.upper()}: choose {choices}")
 
     @classmethod
     def reproduction(cls, engine: Path, built: BuiltFrom) -> list[str]:
-        """Return shell commands that build an engine anew, and run it, with its library's own tools.
+        """Return shell commands that rebuild an engine, and run it, with the library's own tools.
 
         Args:
             engine: the engine's file.
-            built: what it was built from.
+            built: the inputs and settings that it was built from.
 
         Raises:
-            WrongUsageError: the library has no such tools.
+            WrongUsageError: if the library has no such tools.
         """
         raise WrongUsageError(
-            f"{engine}: built by {built.options.backend}: {cls.title} has no tools that build and run engines"
+            f"{engine}: built by {built.options.backend}: {cls.title} has no command-line tools that build "
+            "and run engines"
         )

@@ -1,4 +1,4 @@
-"""What a build told beside its engine."""
+"""Facts about a build, which are stored in the engine's sidecar."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 ExecutedConvolutions: TypeAlias = dict[Precision | Literal["unknown"], int]
-"""How many convolutions an engine executes in each precision; its inspector may not tell of all."""
+"""The number of convolutions that an engine executes in each precision, as reported by its inspector."""
 
 
 class BuildFacts(Record, frozen=True):
-    """What a build told beside its engine; None where that is not known here.
+    """Facts about a build; a field is None if it is not known.
 
     `int8_weights` says how many bits an INT8 engine's weights have, and why. `library_version` is the exact
-    one, where the key's covers several. The peaks are those of the builder's process and of its library's
-    allocations on the GPU.
+    version, also if the engine's key covers several versions. `peak_host_memory_mib` is that of the builder's
+    process, `peak_device_memory_mib` that of its library's allocations on the GPU.
     """
 
     library_version: str | None = None
@@ -32,11 +32,11 @@ class BuildFacts(Record, frozen=True):
 
 
 def in_words(executed: ExecutedConvolutions, *, without: Precision | None = None) -> str:
-    """Return how many convolutions are executed in each precision that is known, but for one."""
+    """Describe how many convolutions are executed in each known precision, except one: ``"3 in FP16"``."""
     known = (name for name in executed if name not in {"unknown", without})
     return ", ".join(f"{executed[name]} in {name.upper()}" for name in known)
 
 
 def log_path(engine: Path) -> Path:
-    """Where what an engine's builder printed stands."""
+    """Return the path of the builder's log, beside the engine."""
     return engine.with_name(engine.name + ".log")

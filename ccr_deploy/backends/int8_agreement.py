@@ -1,7 +1,8 @@
-"""Whether an INT8 engine computes what its graph says: the check that every backend makes when it builds one.
+"""Check that an INT8 engine computes what its graph defines; CPU backends run the check on every INT8 build.
 
 Libraries transform Q/DQ graphs before they execute them, and some transformations are wrong for some graphs,
-versions or processors. So the engine's activations are compared with those of the graph as it is written.
+versions or processors. The check therefore compares the engine's activations with those of the untransformed
+graph.
 """
 
 from __future__ import annotations
@@ -21,22 +22,24 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.runner import Runner
 
 MAX_DEVIATION_RATIO = 2
-"""How much further an engine may be from its graph than its graph is from the one before quantization.
+"""The largest allowed deviation of an engine from its graph, as a multiple of the quantization error.
 
-Two correct computations of one quantized graph round some activations to neighbouring steps, so that they
-differ as much as two draws of the quantization error: measured 0 to 1.1 times that error for right engines,
-8.7 times and more for sums that saturate, 80 times and more for graphs that were transformed wrongly.
+The quantization error is the deviation of the quantized graph from the graph before quantization. Two correct
+computations of one quantized graph round some activations to neighbouring steps, so that they differ by about
+one quantization error. Measured: 0 to 1.1 times that error for correct engines, at least 8.7 times if sums
+saturate, and at least 80 times if the graph was transformed wrongly.
 """
 FLOATING_POINT_DEVIATION = 2**-10
-"""Relative; what FP16's rounding makes anyway, for graphs whose quantization changes next to nothing."""
+"""The relative deviation that FP16 rounding causes: the limit if quantization changes almost nothing."""
 
 
 @dataclass(frozen=True)
 class CheckedRunners:
-    """The same stage four times; all but `engine` show an encoder's activations as their last output.
+    """Four runners of one stage; all but `engine` return an encoder's activations as their last output.
 
-    `observed` is compiled as the engine is, `as_written` computes every Q/DQ pair as rounding and the rest in
-    floating point, and `unquantized` is the graph before it was quantized, in FP32 or FP16.
+    `observed` is compiled like the engine. `as_written` executes the graph without transformations: every
+    Q/DQ pair rounds, and all else is floating-point arithmetic. `unquantized` executes the graph before
+    quantization, in FP32 or FP16.
     """
 
     engine: Runner
@@ -46,16 +49,16 @@ class CheckedRunners:
 
 
 def check_agreement(source: BuildSource, runners: CheckedRunners, library: str, version: str) -> None:
-    """Compare an INT8 engine with its graph as it is written, on the source's samples.
+    """Compare an INT8 engine with its untransformed graph on the source's samples.
 
     Args:
-        source: what the engine is built from.
-        runners: the engine and what it is compared with.
+        source: the inputs of the build.
+        runners: the engine, and the runners that it is compared with.
         library: the name of the library that executes the engine, for the message.
-        version: the library's.
+        version: the library's version, for the message.
 
     Raises:
-        EngineError: rounding does not explain how much they differ.
+        EngineError: if they differ by more than rounding explains.
     """
     feeds = source.samples()
     observed, as_written, unquantized = (
@@ -66,25 +69,28 @@ def check_agreement(source: BuildSource, runners: CheckedRunners, library: str, 
     of_quantization = relative_deviation(as_written[-1], unquantized[-1])
     limit = max(MAX_DEVIATION_RATIO * of_quantization, FLOATING_POINT_DEVIATION)
     agrees = deviation <= limit
-    if source.stage == "encoder":  # to show its activations must not have changed what it computes
+    if source.stage == "encoder":
+        # An additional output may keep a library from a transformation. The code of the engine itself must
+        # therefore follow from the activations that the observed copy returned.
         (code,) = runners.engine.infer(feeds).values()
         agrees = agrees and is_code_of(code, observed[-1], limit)
     if not agrees:
         schedule = f" {source.schedule}" if source.schedule else ""
         raise EngineError(
             f"{source.graph}: {library} {version} computes this INT8{schedule} {source.stage} wrongly: its "
-            f"activations deviate by {100 * deviation:.3g} % from the graph as written, which quantization "
-            f"moved by {100 * of_quantization:.3g} %: use {_remedy(source, library)}"
+            f"activations deviate from the graph's by {100 * deviation:.3g} %, quantization alone explains "
+            f"{100 * of_quantization:.3g} %: use {_remedy(source, library)}"
         )
 
 
 def is_code_of(code: npt.NDArray[np.generic], activations: npt.NDArray[np.generic], tolerance: float) -> bool:
-    """Tell whether a packed code's bits are the activations' signs, but for activations next to zero.
+    """Return whether the bits of a packed code are the signs of activations, ignoring activations near zero.
 
     Args:
-        code: ``uint8 [N, bytes]``.
+        code: the packed code, ``uint8 [N, bytes]``.
         activations: the pre-binarization activations, ``float32 [N, channels, rows, columns]``.
-        tolerance: what counts as next to zero, as a part of the activations' root mean square.
+        tolerance: the largest absolute value that is ignored, as a fraction of the activations' root mean
+            square.
     """
     values = np.asarray(activations, dtype=np.float64).reshape(len(activations), -1)
     bits = np.unpackbits(np.asarray(code, dtype=np.uint8), axis=1)
@@ -93,13 +99,13 @@ def is_code_of(code: npt.NDArray[np.generic], activations: npt.NDArray[np.generi
 
 
 def relative_deviation(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> float:
-    """Compute ``|found - expected| / |expected|`` over all values, by the Euclidean norm; NaN stays NaN."""
+    """Compute ``|found - expected| / |expected|`` over all values, in the Euclidean norm; NaN gives NaN."""
     other = np.asarray(expected, dtype=np.float64)
     return float(np.linalg.norm(np.asarray(found, dtype=np.float64) - other) / np.linalg.norm(other))
 
 
 def _remedy(source: BuildSource, library: str) -> str:
-    """What may help: not the schedule that is in use."""
-    helps = DEFAULT_SCHEDULE in source.other_schedules
-    schedule = f"the schedule {DEFAULT_SCHEDULE}, " if helps else ""
+    """Return what to use instead; the default schedule only if the failed engine has another one."""
+    has_alternative = DEFAULT_SCHEDULE in source.other_schedules
+    schedule = f"the schedule {DEFAULT_SCHEDULE}, " if has_alternative else ""
     return f"{schedule}FP32, or another version of {library}"

@@ -1,10 +1,10 @@
-"""How many bits of an INT8 weight a CPU multiplies exactly.
+"""The number of bits that INT8 weights may have on a CPU without saturating sums.
 
 Processors with VNNI, AMX or Arm's instructions add INT8 products in 32 bits. An x86 processor without them
-(AVX2 alone: AMD before Zen 4, Intel before Cascade Lake; AVX-512 alone: Skylake-X) first adds two products of
-an unsigned activation and a signed weight in 16 bits, and that sum saturates: 2 * 255 * 127 = 64,770 is more
-than 32,767. With weights of 7 bits it cannot: 2 * 255 * 63 = 32,130. ONNX Runtime calls that
-``reduce_range``, NNCF the overflow fix.
+(only AVX2: AMD before Zen 4, Intel before Cascade Lake; only AVX-512: Skylake-X) first adds two products of
+an unsigned activation and a signed weight in 16 bits, and that sum can saturate: 2 * 255 * 127 = 64,770 is
+more than 32,767. With 7-bit weights it cannot: 2 * 255 * 63 = 32,130. ONNX Runtime calls this
+``reduce_range``, NNCF calls it the overflow fix.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 MAX_ISA_VARIABLE = "ONEDNN_MAX_CPU_ISA"
-"""oneDNN's environment variable, by which a user forbids it instruction sets that the processor has."""
+"""oneDNN's environment variable that forbids instruction sets that the processor has."""
 
 _X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
 _SUMS_IN_32_BITS = ("avx_vnni", "avx512_vnni", "amx_int8")
@@ -30,12 +30,12 @@ _LEFT_BY_MAX_ISA = {
         ("AVX512_CORE_VNNI", "AVX512_CORE_BF16", "AVX512_CORE_FP16"), frozenset({"avx_vnni", "avx512_vnni"})
     ),
 }
-"""Which of the flags above oneDNN still uses under a maximum; under one that is not listed, all of them."""
+"""The flags above that oneDNN still uses, by the value of the variable; all of them if it is not listed."""
 
 
 @dataclass(frozen=True)
 class Int8Weights:
-    """The bits that INT8 weights may have on a CPU, and why."""
+    """The number of bits that INT8 weights may have on a CPU, and the reason."""
 
     bits: Literal[7, 8]
     reason: str
@@ -45,21 +45,22 @@ class Int8Weights:
 
 
 def int8_weights(architecture: str, flags: Collection[str], max_isa: str | None = None) -> Int8Weights:
-    """Tell how many bits INT8 weights may have.
+    """Return the number of bits that INT8 weights may have.
 
     Args:
-        architecture: the machine's, as `platform.machine` gives it.
-        flags: the processor's, as Linux lists them; empty if they are not known.
-        max_isa: the value of ``ONEDNN_MAX_CPU_ISA`` for a library that obeys it; None or empty if it is not
+        architecture: the machine's architecture, as returned by `platform.machine`.
+        flags: the processor's flags, as Linux lists them; empty if they are not known.
+        max_isa: the value of ``ONEDNN_MAX_CPU_ISA`` for a library that reads it; None or empty if it is not
             set.
 
     Returns:
-        8 bits unless the processor is an x86 without VNNI and AMX, or with unknown flags.
+        7 bits for an x86 processor without VNNI and AMX, or with unknown flags; otherwise 8 bits.
     """
     if architecture.lower() not in _X86:
         return Int8Weights(8, f"{architecture} adds INT8 products in 32 bits")
     if not flags:
-        return Int8Weights(7, "this CPU's flags are not known, so that it may lack VNNI")
+        # 7 bits are correct on every processor, and a little less accurate.
+        return Int8Weights(7, "this CPU's flags are not known, and it may have no VNNI")
     found = [flag for flag in _SUMS_IN_32_BITS if flag in flags]
     if not found:
         return Int8Weights(7, "this CPU has no VNNI")
@@ -71,5 +72,5 @@ def int8_weights(architecture: str, flags: Collection[str], max_isa: str | None 
 
 
 def int8_weights_here(max_isa: str | None = None) -> Int8Weights:
-    """Tell how many bits INT8 weights may have on this machine's CPU; `max_isa` is as in `int8_weights`."""
+    """Return the number of bits that INT8 weights may have on this CPU; see `int8_weights` for `max_isa`."""
     return int8_weights(platform.machine(), processor_flags(), max_isa)

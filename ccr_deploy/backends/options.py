@@ -1,4 +1,4 @@
-"""What the options of every backend have: a name in targets, sidecars and messages, and a batch profile."""
+"""The base of every backend's options, and batch profiles."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Threads = Annotated[int, Meta(ge=0, le=1024)]
-"""A number of threads; 0 are as many as the process may use."""
+"""A number of threads; 0 means all processors that the process may use."""
 
 
 class Batch(Record, frozen=True):
-    """The smallest, most common and largest number of images in one run of an engine."""
+    """The smallest, the most common and the largest batch size of an engine, in images."""
 
     min: Annotated[int, Meta(ge=1)] = 1
     opt: Annotated[int, Meta(ge=1)] = 1
@@ -25,19 +25,19 @@ class Batch(Record, frozen=True):
 
     def __post_init__(self) -> None:
         if not self.min <= self.opt <= self.max:
-            raise ValueError(f"min {self.min}, opt {self.opt}, max {self.max} are not in this order")
+            raise ValueError(f"min {self.min}, opt {self.opt}, max {self.max} are not in ascending order")
 
 
 class BackendOptions:
-    """The options of a backend. Each has a record of its own, which is tagged by the backend's name.
+    """The options of a backend. Each backend has its own record, tagged with the backend's name.
 
-    A field of this type is read as the record of the backend that its ``backend`` names.
+    A field of this type is read as the record of the backend that its key ``backend`` names.
     """
 
     __slots__ = ()
     __struct_config__: ClassVar[Any]
     threads: int = 0
-    """The threads of the processor that an engine runs with; 0 are as many as the process may use."""
+    """The number of CPU threads of an engine; 0 means all processors that the process may use."""
 
     @property
     def backend(self) -> str:
@@ -50,22 +50,22 @@ class BackendOptions:
         return False
 
     def bound_version(self, version: str) -> str:
-        """Return what of the library's version engines are bound to: all of it, unless they say otherwise."""
+        """Return the part of the library's version that engines are bound to: by default all of it."""
         return version
 
     @classmethod
     def from_builtins(cls, content: object) -> Self:
-        """Read the options of whichever backend the content names.
+        """Read the options of the backend that `content` names.
 
         Raises:
-            FieldError: there is no such backend, or a field is missing, unknown or wrong.
+            FieldError: if there is no such backend, or a field is missing, unknown or wrong.
         """
         name = content.get("backend") if isinstance(content, dict) else None
         return convert(backend_class(check_name(name)).options_class, content)
 
 
 class GpuOptions(BackendOptions):
-    """The options of a backend that computes on a GPU alone."""
+    """The options of a backend that computes only on a GPU."""
 
     __slots__ = ()
 

@@ -1,4 +1,7 @@
-"""The backends by name. It stands below them all, and so knows none of their types."""
+"""The backends by name.
+
+Every backend's options import this module, so it must not import the backends: it returns `Any`.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +18,24 @@ BACKENDS = {
     "openvino": "ccr_deploy.backends.openvino.cpu:OpenVinoBackend",
     "pytorch": "ccr_deploy.backends.pytorch.backend:PyTorchBackend",
 }
-"""Where each backend's class is; on a machine with a GPU the first that fits it is the default."""
+"""The module and class of each backend; on a machine with a GPU, the first that fits is the default."""
 
 
 def backend_class(name: str) -> Any:  # noqa: ANN401
-    """Return the `ccr_deploy.backends.base.Backend` class of a name; its library need not be installed.
+    """Return the subclass of `ccr_deploy.backends.base.Backend` with a name, without importing its library.
 
     Raises:
-        KeyError: there is none.
+        KeyError: if there is no backend of that name.
     """
     module, _, kind = BACKENDS[name].partition(":")
     return getattr(import_module(module), kind)
 
 
 def check_name(name: object) -> str:
-    """Return the name of a backend that a file or a message holds.
+    """Return a value read from a file or message if it is the name of a backend.
 
     Raises:
-        FieldError: there is no such backend.
+        FieldError: if it is not.
     """
     if not isinstance(name, str) or name not in BACKENDS:
         raise FieldError(("backend",), f"expected one of {', '.join(sorted(BACKENDS))}, found {name!r}")
@@ -40,10 +43,10 @@ def check_name(name: object) -> str:
 
 
 def make_backend(options: Any) -> Any:  # noqa: ANN401
-    """Return the `ccr_deploy.backends.base.Backend` that takes some options.
+    """Create the `ccr_deploy.backends.base.Backend` for some options.
 
     Raises:
-        MissingExtraError: its library is not installed.
-        EngineError: its library is of a version that this project cannot use.
+        MissingExtraError: if its library is not installed.
+        EngineError: if the version of its library is not supported.
     """
     return backend_class(options.backend)(options)

@@ -1,4 +1,4 @@
-"""An engine in memory, and what it takes."""
+"""An engine in memory, and the tensors that it takes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Outputs: TypeAlias = dict[str, npt.NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor that an engine takes: its name, NumPy type and shape, in which None stands for the batch."""
+    """An input of an engine: its name, NumPy type and shape, in which None is the batch dimension."""
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
 
     def check(self, array: npt.NDArray[np.generic]) -> None:
-        """Raise an EngineError if `array` has another type or shape."""
+        """Raise an EngineError if the type or shape of `array` does not match."""
         fits = len(array.shape) == len(self.shape) and all(
             wanted in (None, found) for wanted, found in zip(self.shape, array.shape, strict=True)
         )
@@ -40,13 +40,13 @@ class TensorSpec:
 
 
 class Runner(ABC):
-    """An engine in memory. A context manager, for one thread at a time; once closed it raises.
+    """An engine in memory: a context manager, for one thread at a time.
 
-    A subclass says how a batch is run whose tensors fit, and what is let go of at the end.
+    A subclass runs a checked batch in `_run` and releases its resources in `_close`.
     """
 
     inputs: tuple[TensorSpec, ...]
-    """What `infer` takes."""
+    """The tensors that `infer` takes."""
     _closed = False
 
     def __enter__(self) -> Self:
@@ -57,35 +57,37 @@ class Runner(ABC):
 
     @property
     def device_memory_mib(self) -> float | None:
-        """What it holds of a GPU's memory; None if it computes on a CPU."""
+        """The GPU memory that it holds, in MiB; None if it computes on a CPU."""
         return None
 
     def close(self) -> None:
-        """Release the engine; a second time nothing happens."""
+        """Release the engine; later calls have no effect."""
         if not self._closed:
             self._closed = True
             self._close()
 
     def infer(self, feeds: Mapping[str, Any]) -> Outputs:
-        """Return the outputs, by name, for the inputs, by name, of one batch; they are the caller's to keep.
+        """Run one batch: take the inputs by name, and return the outputs by name.
+
+        The outputs are new arrays: later calls do not overwrite them.
 
         Raises:
-            EngineError: an input has another name, type or shape, they are batches of different sizes, or the
-                runner was closed.
+            EngineError: if the name, type or shape of an input does not match, if the batch sizes differ, or
+                if the runner is closed.
         """
         if self._closed:
-            raise EngineError("the runner was closed")
-        views = self._viewed(feeds)
+            raise EngineError("the runner is closed")
+        views = self._views(feeds)
         check_feeds(views, self.inputs)
         return self._run(views)
 
-    def _viewed(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the inputs as arrays that have a type and a shape."""
+    def _views(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the inputs as objects that have a NumPy type and a shape."""
         return feeds
 
     @abstractmethod
     def _run(self, feeds: Mapping[str, Any]) -> Outputs:
-        """Return the outputs for a batch that was checked."""
+        """Return the outputs for a checked batch."""
 
     @abstractmethod
     def _close(self) -> None:
@@ -93,12 +95,13 @@ class Runner(ABC):
 
 
 def check_feeds(feeds: Arrays, inputs: tuple[TensorSpec, ...]) -> None:
-    """Raise an EngineError if the feeds are not one batch of what the inputs say."""
+    """Raise an EngineError if `feeds` are not one batch of `inputs`."""
     names = [spec.name for spec in inputs]
     if sorted(feeds) != sorted(names):
         raise EngineError(f"expected the inputs {', '.join(names)}, found {', '.join(feeds) or 'none'}")
     for spec in inputs:
         spec.check(feeds[spec.name])
+    # Libraries report this less clearly, or not at all.
     sizes = {len(array) for array in feeds.values()}
     if len(sizes) > 1:
         raise EngineError(f"the inputs are batches of different sizes: {sorted(sizes)}")

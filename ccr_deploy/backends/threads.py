@@ -1,4 +1,4 @@
-"""How many threads a process may use."""
+"""The number of threads that an engine may use."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ccr_deploy.core.control_groups import quota_cores
 
 
 def thread_count(threads: int = 0) -> int:
-    """Return the number of `threads`, of which 0 are as many as the process may use.
+    """Return the number of threads to use; 0 means all processors that the process may use.
 
-    A container's limit counts: more threads than it allows are only stopped again and again.
+    The CPU limit of a container counts: the kernel throttles a process that runs more threads than its quota.
     """
     if threads:
         return threads

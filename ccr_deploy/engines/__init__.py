@@ -1,1 +1,1 @@
-"""Built engines: store, key, sidecar, factory, verdict."""
+"""Built engines: store, key, sidecar, factory, and verdict on a lower precision."""

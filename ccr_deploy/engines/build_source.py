@@ -1,4 +1,4 @@
-"""What a backend is given to build from: the parts of a bundle that it needs."""
+"""Prepare the inputs of a build: the parts of a bundle that a backend needs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ccr_deploy.targets.resolved import ResolvedTarget
 
 _SAMPLES = 4
+"""The number of inputs on which a backend compares an engine with its graph."""
 
 
 def build_source(
@@ -32,15 +33,15 @@ def build_source(
     caches: Path,
     advance: Advance,
 ) -> BuildSource:
-    """Return what a stage's engine is built from.
+    """Return the inputs and settings of the build of a stage's engine.
 
     Args:
         bundle: the bundle.
         stage: the stage.
-        target: what the engine is built for.
-        graph: the file of the stage's graph, which was checked; None for the reference.
-        caches: where a backend may keep what makes later builds faster.
-        advance: told how many more of 100 units are done.
+        target: the target, resolved for the stage.
+        graph: the file of the stage's graph, whose hash was checked; None for the PyTorch reference.
+        caches: the folder for caches that make later builds faster.
+        advance: called with the number of units, of 100 in all, that were completed since the last call.
     """
 
     def graph_in(precision: Precision) -> Path:
@@ -68,17 +69,18 @@ def build_source(
 
 
 def _samples(bundle: Bundle, stage: Stage) -> Arrays:
-    """The bundle's sample images for an encoder, random codes for a classifier."""
+    """Return the bundle's sample images for an encoder, and random codes for a classifier."""
     contract = bundle.manifest.contract
     if stage == "classifier":
         shape = (_SAMPLES, contract.code_bytes)
         return {"code": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}
-    from ccr_deploy.data.images import load_images  # with Pillow, which running an engine does not need
+    from ccr_deploy.data.images import load_images  # imports Pillow, which only builds need
 
     paths = [bundle.file(sample.file) for sample in bundle.manifest.samples[:_SAMPLES]]
     size = contract.image_height, contract.image_width
-    as_it_is = replace(contract.preprocessing, resize_to_cover=size)  # samples are of the image's size
-    return {"image": load_images(paths, as_it_is, *size)}
+    # The samples of a bundle are already preprocessed: resizing to their own size changes nothing.
+    unchanged = replace(contract.preprocessing, resize_to_cover=size)
+    return {"image": load_images(paths, unchanged, *size)}
 
 
 def _weights(bundle: Bundle, stage: Stage) -> Weights:

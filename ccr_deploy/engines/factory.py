@@ -1,4 +1,4 @@
-"""From a bundle and a target to engines in the store, and from there into memory."""
+"""Build, find and load the engines of a bundle for a target."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class EngineFactory:
-    """Builds, finds and loads the engines of one bundle for one target."""
+    """Build, find and load the engines of one bundle for one target."""
 
     def __init__(
         self,
@@ -42,11 +42,17 @@ class EngineFactory:
         store: EngineStore,
         precisions: Mapping[Stage, EnginePrecision] | None = None,
     ) -> None:
-        """Loads the target called `target_name`; `precisions`, stage by stage, go over the target's.
+        """Load the target and create its backend.
+
+        Args:
+            bundle: the bundle.
+            target_name: the name of a target, or the path of its TOML file.
+            store: the engine store.
+            precisions: the precision of each stage; the target's precision for stages that are not listed.
 
         Raises:
-            TargetError: there is no such target.
-            MissingExtraError: its backend is not installed.
+            TargetError: if there is no such target.
+            MissingExtraError: if the backend's library is not installed.
         """
         self.bundle = bundle
         self.target_name = target_name
@@ -59,11 +65,18 @@ class EngineFactory:
     def of_last_build(
         cls, bundle: Bundle, target_name: str, store: EngineStore, precision: EnginePrecision | None = None
     ) -> EngineFactory:
-        """The factory for what was last built for this bundle and target, unless a precision is named.
+        """Create a factory for the precisions that were last built for a bundle and target.
+
+        Args:
+            bundle: the bundle.
+            target_name: the name of a target, or the path of its TOML file.
+            store: the engine store.
+            precision: the precision of encoder and classifier, instead of those last built.
 
         Raises:
-            TargetError, MissingExtraError: as the class says.
-            EngineError: the store's note of it is damaged.
+            TargetError: if there is no such target.
+            MissingExtraError: if the backend's library is not installed.
+            EngineError: if the store's record of the last build is damaged.
         """
         if precision:
             return cls(bundle, target_name, store, stage_precisions(precision))
@@ -71,15 +84,15 @@ class EngineFactory:
         return cls(bundle, target_name, store, {stage: found.precision for stage, found in chosen.items()})
 
     def resolved(self, stage: Stage, schedule: Schedule | None = None) -> ResolvedTarget:
-        """What the stage's engine is built for."""
+        """Return the target, resolved for a stage."""
         return resolve(self.target, stage, schedule, self._precisions.get(stage))
 
     def precision(self, stage: Stage) -> EnginePrecision:
-        """How the stage's engine computes."""
+        """Return the precision of a stage's engine."""
         return self.resolved(stage).precision
 
     def with_precision(self, precision: EnginePrecision) -> EngineFactory:
-        """A factory of the same bundle, target and store for another precision."""
+        """Create a factory for the same bundle, target and store in another precision."""
         return EngineFactory(self.bundle, self.target_name, self.store, stage_precisions(precision))
 
     def build(
@@ -90,21 +103,31 @@ class EngineFactory:
         rebuild: bool = False,
         progress: Progress = SILENT,
     ) -> tuple[Engine, bool]:
-        """The stage's engine, and whether it was built now (an unchanged one is not built again).
+        """Build a stage's engine, unless the store already has it.
+
+        Args:
+            stage: the stage.
+            schedule: the unroll schedule of an encoder; None for the target's.
+            rebuild: build the engine even if the store has it.
+            progress: shows the progress of the build.
+
+        Returns:
+            The engine, and whether it was built by this call.
 
         Raises:
-            WrongUsageError: the bundle lacks the graph, or this is not the target's machine.
-            BundleError: the graph's file is damaged, or is another graph than the manifest says.
-            EngineError: the engine cannot be built or stored, the stored one is damaged, or the backend does
-                not compute in that precision here.
+            WrongUsageError: if the bundle does not have the graph, or the target is not for this machine.
+            BundleError: if the graph's file is damaged, or its hash is not the manifest's.
+            EngineError: if the engine cannot be built or stored, the stored engine is damaged, or the backend
+                does not support the precision on this machine.
         """
         self.backend.check_machine(self.target_name, self.target.machine)
         resolved, key, graph, graph_path = self._plan(stage, schedule)
         self.backend.check_precision(resolved.precision)
         row = PRECISIONS[resolved.precision]
+        # A build from such a graph would succeed, with an engine that computes in FP16 or FP32.
         if graph and row.is_calibrated and not graph.quantized_convolutions:
             raise EngineError(
-                f"{self.bundle.path / graph.file.name}: {row.label} was asked for, but none of its "
+                f"{self.bundle.path / graph.file.name}: {row.label} was requested, but none of its "
                 f"{graph.convolutions} convolutions is quantized: calibrate the bundle again"
             )
         if not rebuild and (found := self.store.find(key, self.backend.suffix)):
@@ -124,45 +147,47 @@ class EngineFactory:
             return self.store.build(key, self.backend.suffix, origin, write), True
 
     def find(self, stage: Stage, schedule: Schedule | None = None) -> Engine:
-        """The stage's engine, checked against its sidecar.
+        """Find a stage's engine in the store, and compare it with its sidecar.
 
         Raises:
-            WrongUsageError: it was not built yet; the message says how.
-            BundleError: the graph's file is damaged.
-            EngineError: the stored engine is damaged.
+            WrongUsageError: if it has not been built; the message has the command that builds it.
+            BundleError: if the graph's file is damaged.
+            EngineError: if the stored engine is damaged.
         """
         _, key, _, _ = self._plan(stage, schedule)
         return find_engine(self.store, self.bundle, self.target_name, key, self.backend.suffix)
 
     def graph_record(self, stage: Stage, schedule: Schedule | None = None) -> GraphRecord:
-        """The graph that the stage's engine is built from.
+        """Return the record of the graph that a stage's engine is built from.
 
         Raises:
-            WrongUsageError: the bundle lacks it.
+            WrongUsageError: if the bundle does not have the graph.
         """
         resolved = self.resolved(stage, schedule)
         return self.bundle.graph(stage, resolved.graph_precision, resolved.schedule)
 
     def load(self, engine: Engine) -> Runner:
-        """The engine in memory.
+        """Load an engine.
 
         Raises:
-            EngineError: the backend refuses it.
+            EngineError: if the backend rejects it.
         """
         return load_engine(self.backend, engine.path, engine.sidecar.key.precision)
 
     def _plan(
         self, stage: Stage, schedule: Schedule | None
     ) -> tuple[ResolvedTarget, EngineKey, GraphRecord | None, Path | None]:
-        """What the engine is built for, its key, and its graph: the very one that the key names."""
+        """Return the resolved target, the engine's key, and the graph and its file, whose hash is checked."""
         resolved = self.resolved(stage, schedule)
         graph = None if self.backend.is_reference else self.graph_record(stage, schedule)
         path = self.bundle.file(graph.file) if graph else None
         if graph and path:
+            # The key contains the hash that the manifest states. Without this check, a manifest with another
+            # bundle's hash would get that bundle's engine, or store its own engine under that bundle's key.
             check_graph_hash(path, graph.graph_hash)
         return resolved, engine_key(self.bundle, stage, resolved, self.backend), graph, path
 
 
 def stage_precisions(precision: EnginePrecision) -> dict[Stage, EnginePrecision]:
-    """One precision for both stages of a chain."""
+    """Return one precision for both stages of a chain."""
     return {"encoder": precision, "classifier": precision}

@@ -1,4 +1,4 @@
-"""An engine from its folder into memory, after its sidecar was checked."""
+"""Load an engine after checking its sidecar."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 
 
 def load_engine(backend: Backend, engine: Path, precision: EnginePrecision) -> Runner:
-    """Load an engine that fits the backend and this machine; of a library that takes bytes, no others.
+    """Load an engine, if its sidecar matches the backend and this machine.
+
+    For libraries that load engines from bytes, the bytes are also compared with the sidecar's SHA-256.
 
     Args:
         backend: the backend, with the options that the engine was built with.
-        engine: the engine's file, beside which its sidecar stands.
-        precision: what it was built for.
+        engine: the engine's file; its sidecar is beside it.
+        precision: the precision of the engine.
 
     Raises:
-        EngineError: sidecar or engine is missing, changed or another's, they were built for another version
-            or device, or the library refuses the engine.
+        EngineError: if the sidecar or the engine is missing or changed, if they belong to another engine,
+            version or device, or if the library rejects the engine.
     """
-    from ccr_deploy.backends.base import EngineFile  # which whoever made the backend has imported
+    from ccr_deploy.backends.base import EngineFile  # already imported by the module that made the backend
 
     sidecar = read_sidecar(engine)
     here = {

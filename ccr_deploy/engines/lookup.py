@@ -1,4 +1,4 @@
-"""From what a stage's engine must be to the engine in the store: the same for commands and for products."""
+"""Compute the key of a stage's engine, and find the engine in the store; for commands and the runtime."""
 
 from __future__ import annotations
 
@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 
 
 def engine_key(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, backend: Backend) -> EngineKey:
-    """The key of a stage's engine that runs here.
+    """Return the key of a stage's engine for this machine.
+
+    Args:
+        bundle: the bundle.
+        stage: the stage.
+        resolved: the target, resolved for the stage.
+        backend: the target's backend.
 
     Raises:
-        WrongUsageError: the bundle lacks the graph that it is built from.
-        EngineError, MissingExtraError: it is bound to a GPU, and there is none here.
+        WrongUsageError: if the bundle does not have the graph.
+        EngineError: if the engine is bound to a GPU and there is none.
+        MissingExtraError: if the engine is bound to a GPU and cuda-python is not installed.
     """
-    if backend.is_reference:
+    if backend.is_reference:  # it has no graph, but is identified by weights and configuration
         source_hash, graph_sha256 = bundle.manifest.reference_hash(stage), None
     else:
         graph = bundle.graph(stage, resolved.graph_precision, resolved.schedule)
@@ -43,11 +50,18 @@ def engine_key(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, backend: 
 
 
 def find_engine(store: EngineStore, bundle: Bundle, target: str, key: EngineKey, suffix: str) -> Engine:
-    """The engine of a key, checked against its sidecar.
+    """Find the engine of a key, and compare it with its sidecar.
+
+    Args:
+        store: the engine store.
+        bundle: the bundle, for the message.
+        target: the name of the target, for the message.
+        key: the key of the engine.
+        suffix: the suffix of the backend's engine files.
 
     Raises:
-        WrongUsageError: it was not built yet; the message says how.
-        EngineError: the stored engine is damaged.
+        WrongUsageError: if it has not been built; the message has the command that builds it.
+        EngineError: if the stored engine is damaged.
     """
     if engine := store.find(key, suffix):
         return engine
@@ -57,27 +71,33 @@ def find_engine(store: EngineStore, bundle: Bundle, target: str, key: EngineKey,
 def not_built(
     store: EngineStore, bundle: Bundle, target: str, stage: Stage, key: EngineKey | None = None
 ) -> WrongUsageError:
-    """The error that a stage's engine is not there, with the command that builds it.
+    """Return the error for an engine that has not been built, with the command that builds it.
 
-    Without a `key` nothing of the kind was ever built.
+    Args:
+        store: the engine store.
+        bundle: the bundle.
+        target: the name of the target.
+        stage: the stage.
+        key: the key of the engine; None if nothing was ever built for this bundle and target.
     """
-    what, why, option = f"{stage} engine", "", ""
+    engine, difference, option = f"{stage} engine", "", ""
     if key:
-        what, why = f"{key.precision} {what}", _difference(store, key)
+        engine, difference = f"{key.precision} {engine}", _difference(store, key)
         option = "" if key.precision == "fp32" else f" --{key.precision}"
     return WrongUsageError(
-        f"{store.path}: no {what} of {bundle.path} for the target {target}{why}: run "
+        f"{store.path}: no {engine} of {bundle.path} for the target {target}{difference}: run "
         f"ccr-deploy build-engine {bundle.path} --target {target}{option}"
     )
 
 
 def _difference(store: EngineStore, key: EngineKey) -> str:
-    """What the nearest engine in the store was built for instead."""
+    """Describe how the most similar engine in the store differs; empty if there is none."""
     similar = store.similar(key)
     if similar is None:
         return ""
+    # Names the first difference that explains the missing engine: a new library or another machine.
     for field in ("backend_version", "device", "weight_bits"):
         found, wanted = getattr(similar.key, field), getattr(key, field)
         if found != wanted:
-            return f" (one is there whose {field} is {found}, expected {wanted})"
-    return f" (one is there for other settings, of the target {similar.origin.target})"
+            return f" (found one with {field} {found}, expected {wanted})"
+    return f" (found one with other settings, built for the target {similar.origin.target})"

@@ -1,4 +1,4 @@
-"""The sidecar: what stands beside an engine, and the checks that an engine must pass before it is loaded."""
+"""The sidecar, a JSON file beside an engine, and the checks that an engine must pass before it is loaded."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SCHEMA_VERSION = 4
 
 
 class EngineKey(Record, frozen=True):
-    """What makes two engines the same: built from the same, for the same.
+    """The identity of an engine: what it is built from, and what it is built for.
 
-    `source_hash` is the canonical graph hash as the bundle's manifest states it, and `graph_sha256` that of
-    the graph's file, which is checked whenever an engine is built or found: a manifest that lies about the
-    first cannot lend its engine to another bundle. The PyTorch reference has no graph; its hash is of weights
-    and configuration.
-    `weight_bits` are those of an INT8 engine's weights, fewer than 8 if the CPU's sums would saturate.
-    `revision` counts how often the backend has changed what it builds from the same.
+    `source_hash` is the canonical graph hash from the bundle's manifest, and `graph_sha256` is the SHA-256 of
+    the graph's file. The file is checked whenever an engine is built or found, so that a bundle whose
+    manifest states a wrong hash cannot provide engines to another bundle. The PyTorch reference has no graph;
+    its `source_hash` is that of its weights and configuration. `weight_bits` is the number of bits of an INT8
+    engine's weights, 7 if sums of 8-bit products would saturate on the CPU. `revision` is raised when the
+    backend builds a different engine from the same graph.
     """
 
     stage: Stage
@@ -51,10 +51,10 @@ class EngineKey(Record, frozen=True):
 
 
 class EngineOrigin(Record, frozen=True):
-    """Who asked for an engine, and what of a bundle it was built from.
+    """The origin of an engine: program, target and graph.
 
-    `graph_file` is the graph's name in the bundle, and `quantized_convolutions` of its `convolutions` have
-    Q/DQ pairs; the PyTorch reference has no graph.
+    `graph_file` is the name of the graph in the bundle; `quantized_convolutions` of its `convolutions` have
+    Q/DQ pairs. All three are None for the PyTorch reference, which has no graph.
     """
 
     created_by: str
@@ -66,7 +66,7 @@ class EngineOrigin(Record, frozen=True):
 
 
 class Sidecar(Record, frozen=True):
-    """What stands beside an engine."""
+    """The content of a sidecar."""
 
     schema_version: int
     key: EngineKey
@@ -79,21 +79,21 @@ class Sidecar(Record, frozen=True):
 
 
 def sidecar_path(engine: Path) -> Path:
-    """Where an engine's sidecar stands."""
+    """Return the path of an engine's sidecar."""
     return engine.with_name(engine.name + ".json")
 
 
 def read_sidecar(engine: Path) -> Sidecar:
-    """The sidecar of an engine that is there.
+    """Read the sidecar of an engine.
 
     Raises:
-        EngineError: the engine or its sidecar is missing, or the sidecar is damaged.
+        EngineError: if the engine or its sidecar is missing, or the sidecar is damaged.
     """
     if not engine.is_file():
-        raise EngineError(f"{engine}: missing from its folder: build it again with --no-cache")
+        raise EngineError(f"{engine}: not found in its folder: build it again with --no-cache")
     path = sidecar_path(engine)
     if not path.exists():
-        raise EngineError(f"{path}: missing: an engine without its sidecar is not loaded; build it again")
+        raise EngineError(f"{path}: not found: an engine without its sidecar is not loaded; build it again")
     remedy = "build it again"
     with reading(path, EngineError, f": {remedy}"):
         text = read_bytes(path)
@@ -101,7 +101,16 @@ def read_sidecar(engine: Path) -> Sidecar:
 
 
 def check_fields(engine: Path, sidecar: Sidecar, expected: Mapping[str, object]) -> None:
-    """Raise an EngineError if a field of the sidecar's key is not as expected."""
+    """Compare fields of a sidecar's key with expected values.
+
+    Args:
+        engine: the engine's file, for the message.
+        sidecar: its sidecar.
+        expected: the expected values by field.
+
+    Raises:
+        EngineError: if a field has another value.
+    """
     for field, value in expected.items():
         found = getattr(sidecar.key, field)
         if found != value:
@@ -109,9 +118,18 @@ def check_fields(engine: Path, sidecar: Sidecar, expected: Mapping[str, object])
 
 
 def check_hash(engine: Path, sidecar: Sidecar, found: str) -> None:
-    """Raises an EngineError where an engine's SHA-256 is not the sidecar's."""
+    """Compare the SHA-256 of an engine with its sidecar.
+
+    Args:
+        engine: the engine's file, for the message.
+        sidecar: its sidecar.
+        found: the SHA-256 of the engine's bytes, in hexadecimal digits.
+
+    Raises:
+        EngineError: if they differ.
+    """
     if found != sidecar.engine_sha256:
         raise EngineError(
-            f"{engine}: changed since it was built: its SHA-256 begins {found[:12]}, its sidecar says "
-            f"{sidecar.engine_sha256[:12]}: build it again with --no-cache"
+            f"{engine}: changed since it was built: its SHA-256 is {found[:12]}…, its sidecar has "
+            f"{sidecar.engine_sha256[:12]}…: build it again with --no-cache"
         )

@@ -1,18 +1,19 @@
-"""The engine store: built engines, outside the bundle, keyed by what they were built from and for.
+"""The engine store: a folder of built engines, outside the bundle, by what they were built from and for.
 
 ::
 
     store/
       3f0c1d…/                      the key: graph, backend and version, device, resolved target
-        encoder.fp32.onnx           a plain file of the backend's own format
-        encoder.fp32.onnx.json      its sidecar: what the key was made of, and the engine's SHA-256
-        encoder.fp32.onnx.log       what its builder printed, where that runs in a process of its own
-      3f0c1d….failed.log            the same of a build that failed
-      chosen.5a19c0….json           what was last built for a bundle and target
-      caches/                       what makes later builds faster
+        encoder.fp32.onnx           the engine, a file in the backend's own format
+        encoder.fp32.onnx.json      its sidecar: the key and the engine's SHA-256
+        encoder.fp32.onnx.log       the output of the builder, if it runs in a separate process
+      3f0c1d….failed.log            the output of a failed build
+      chosen.5a19c0….json           a record of what was last built for a bundle and target
+      caches/                       caches that make later builds faster
 
-A folder appears whole, by one rename. The sidecar is checked before the engine's bytes reach its
-library. The store is its owner's alone (`ccr_deploy.core.private_folder`).
+The folder of a key is written elsewhere and moved to its place with one rename, so that it is always
+complete. The sidecar is checked before the engine's bytes reach its library. Only the owner can read and
+write the store (`ccr_deploy.core.private_folder`).
 """
 
 from __future__ import annotations
@@ -57,14 +58,15 @@ ENVIRONMENT_VARIABLE = "CCR_DEPLOY_ENGINES"
 _BUILDING = ".building-"
 _KEY_FOLDERS = "[0-9a-f]" * 24
 _PROBED_BYTES = 1 << 20
+"""The size of the test file: a smaller one may still fit on a disk that was too full for an engine."""
 
 
 class DamagedNoteError(EngineError):
-    """The note of what was last built for a bundle and target cannot be read."""
+    """The record of what was last built for a bundle and target cannot be read."""
 
 
 class Choice(Record, frozen=True):
-    """What was last built for a bundle and target, by stage."""
+    """The record of what was last built for a bundle and target, by stage."""
 
     target: str
     stages: dict[Stage, ResolvedTarget]
@@ -86,19 +88,20 @@ class EngineStore:
 
     @classmethod
     def default(cls, chosen: Path | None = None) -> EngineStore:
-        """The chosen folder, else that in ``$CCR_DEPLOY_ENGINES``, else one in the user's cache."""
+        """Return the store in `chosen`, else in ``$CCR_DEPLOY_ENGINES``, else in the user's cache."""
         named = chosen or os.environ.get(ENVIRONMENT_VARIABLE)
         return cls(Path(named) if named else user_cache() / "ccr-deploy" / "engines")
 
     def find(self, key: EngineKey, suffix: str) -> Engine | None:
-        """The engine of that key, checked; None where it was not built.
+        """Return the engine of a key after checking it; None if it has not been built.
 
         Raises:
-            EngineError: its sidecar is missing or damaged, one of the two belongs to another engine, or
-                another user may write to the store.
+            EngineError: if its sidecar is missing or damaged, the engine or the sidecar belongs to another
+                key, or another user may write to the store.
         """
         check_private_folder(self.path)
         path = self._engine_path(key, suffix)
+        # A rebuild that was killed between its renames leaves the old engine in its working folder.
         if not path.parent.is_dir() and not self._put_back(path.parent):
             return None
         sidecar = read_sidecar(path)
@@ -107,11 +110,11 @@ class EngineStore:
         return Engine(path, sidecar)
 
     def similar(self, key: EngineKey) -> Sidecar | None:
-        """The newest engine of the same graph in the same precision, for another machine or target."""
+        """Return the newest engine of the same graph and precision for another machine or target."""
         same = ("stage", "precision", "schedule", "source_hash", "backend")
         found = []
         for path in self.path.glob("*/*.json"):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError):  # damaged sidecars are only ignored in this hint
                 sidecar = convert(Sidecar, read_json(path))
                 if all(getattr(sidecar.key, field) == getattr(key, field) for field in same):
                     found.append((path.stat().st_mtime, sidecar))
@@ -120,18 +123,26 @@ class EngineStore:
     def build(
         self, key: EngineKey, suffix: str, origin: EngineOrigin, write: Callable[[Path], BuildFacts]
     ) -> Engine:
-        """Lets `write` fill the engine's file and puts its folder in place, sidecar and all, by a rename.
+        """Build an engine, and move its folder, with its sidecar, to its place with one rename.
 
-        A log that a failing `write` leaves beside the engine is kept.
+        If `write` fails and leaves a log beside the engine, the log is kept.
+
+        Args:
+            key: the key of the engine.
+            suffix: the suffix of the backend's engine files.
+            origin: the origin of the engine, for its sidecar.
+            write: build the engine, write it to the given path, and return facts about the build.
 
         Raises:
-            EngineError: the store cannot be written, has no space left, or another user may write to it; or
-                whatever `write` raises.
+            EngineError: if the store cannot be written, its disk is full, or another user may write to it;
+                or whatever `write` raises.
         """
         path = self._engine_path(key, suffix)
         with writing(self.path, EngineError, "the engine store "):
             make_private_folder(self.path)
-            with folder_lock(self.path):  # which whoever writes a note or a sidecar holds
+            # Processes hold this lock while they write such files: a file found under the lock is left over
+            # from a process that was killed.
+            with folder_lock(self.path):
                 for unfinished in (*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")):
                     unfinished.unlink(missing_ok=True)
             with working_folder(self.path, _BUILDING, "", self._put_back_all) as folder:
@@ -150,7 +161,9 @@ class EngineStore:
                     engine_sha256=sha256_of(engine),
                 )
                 sidecar_path(engine).write_text(to_json(sidecar) + "\n", encoding="utf-8")
-                with folder_lock(self.path):  # or whoever looks between the renames would find neither
+                # `find` takes the same lock before it reports a missing engine: between the two renames
+                # neither the old nor the new engine is in its place.
+                with folder_lock(self.path):
                     if path.parent.exists():
                         path.parent.replace(folder / path.parent.name)
                     new.replace(path.parent)
@@ -158,22 +171,27 @@ class EngineStore:
         return Engine(path, sidecar)
 
     def add_verdict(self, engine: Engine, verdict: Verdict) -> Engine:
-        """Notes in an engine's sidecar how it compared with the other precisions.
+        """Add to an engine's sidecar how it compares with other precisions.
 
         Raises:
-            EngineError: the store cannot be written.
+            EngineError: if the store cannot be written.
         """
         sidecar = replace(engine.sidecar, verdict=verdict)
         self._write(sidecar_path(engine.path), to_json(sidecar))
         return Engine(engine.path, sidecar)
 
     def choose(self, bundle: Bundle, target: str, stages: Mapping[Stage, ResolvedTarget]) -> None:
-        """Remembers what was built for a bundle and target: what runs next uses it.
+        """Record what was last built for a bundle and target, which later commands use by default.
 
-        A damaged note is replaced.
+        A damaged record is replaced.
+
+        Args:
+            bundle: the bundle.
+            target: the name of the target.
+            stages: the stages that were built; the record of other stages is kept.
 
         Raises:
-            EngineError: the store cannot be written, or another user may write to it.
+            EngineError: if the store cannot be written, or another user may write to it.
         """
         try:
             known = {**self.chosen(bundle, target), **stages}
@@ -182,11 +200,11 @@ class EngineStore:
         self._write(self._choice_path(bundle, target), to_json(Choice(target=target, stages=known)))
 
     def chosen(self, bundle: Bundle, target: str) -> dict[Stage, ResolvedTarget]:
-        """What was last built for a bundle and target, by stage; empty where nothing was.
+        """Return what was last built for a bundle and target, by stage; empty if nothing was built.
 
         Raises:
-            DamagedNoteError: it cannot be read.
-            EngineError: another user may write to the store.
+            DamagedNoteError: if the record cannot be read.
+            EngineError: if another user may write to the store.
         """
         check_private_folder(self.path)
         path = self._choice_path(bundle, target)
@@ -200,7 +218,7 @@ class EngineStore:
 
     @property
     def caches(self) -> Path:
-        """The folder for what makes later builds faster."""
+        """The folder of caches that make later builds faster."""
         return self.path / "caches"
 
     def _written(self, write: Callable[[Path], BuildFacts], engine: Path, key: EngineKey) -> BuildFacts:
@@ -235,7 +253,7 @@ class EngineStore:
             _put_back_if_missing(replaced, self.path / replaced.name)
 
     def _put_back(self, folder: Path) -> bool:
-        """Whether the folder of a key is there after all: a rebuild that was killed had moved it away."""
+        """Return whether a key's folder exists after moving it back if a killed rebuild had moved it away."""
         with suppress(OSError), folder_lock(self.path):
             for replaced in self.path.glob(f"{_BUILDING}*/{folder.name}"):
                 _put_back_if_missing(replaced, folder)
@@ -248,9 +266,9 @@ def _put_back_if_missing(replaced: Path, folder: Path) -> None:
 
 
 def _why_no_space(folder: Path) -> str | None:
-    """Why nothing more can be written to a folder; None where something can.
+    """Return why a folder cannot be written to; None if it can.
 
-    Libraries that cannot write an engine blame the graph.
+    Libraries report a full disk as an error in the graph, so that the disk has to be tested.
     """
     import tempfile
 
@@ -264,6 +282,6 @@ def _why_no_space(folder: Path) -> str | None:
 
 
 def user_cache() -> Path:
-    """The user's folder for what can be made again, as the XDG Base Directory Specification says."""
+    """Return the user's cache folder, according to the XDG Base Directory Specification."""
     named = os.environ.get("XDG_CACHE_HOME")
     return Path(named) if named else Path.home() / ".cache"

@@ -1,4 +1,4 @@
-"""Checkpoint to ONNX: unroll schedules, uint8 I/O, graph clean-up, the bundle."""
+"""Export checkpoints to bundles of ONNX graphs: unroll schedules, uint8 I/O, graph clean-up."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""From what torch's exporter gives to what goes into a bundle."""
+"""Clean up the graphs of torch's exporter for a bundle."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 
 def clean_up(model: ir.Model, *, share_repeated_work: bool) -> None:
-    """Folds constants, fuses batch norms, shares equal weights, names everything, strips its origin.
+    """Fold constants, fuse batch norms, share equal weights, name all nodes, and strip metadata, in place.
 
-    With `share_repeated_work` equal computations become one; the plain schedule keeps them, since it
-    is there to show what naive unrolling costs.
+    Args:
+        model: the graph.
+        share_repeated_work: merge equal computations. The plain schedule keeps them, because it shows the
+            cost of naive unrolling.
     """
     optimizer.fold_constants(model)
-    rewriter.rewrite(model)
+    rewriter.rewrite(model)  # fuses batch norms into convolutions, which leaves new constants to fold
     optimizer.fold_constants(model)
     common.InlinePass()(model)
     common.RemoveUnusedNodesPass()(model)
@@ -34,7 +36,7 @@ def clean_up(model: ir.Model, *, share_repeated_work: bool) -> None:
         common.RemoveUnusedOpsetsPass(),
         common.OutputFixPass(),
         NameByModulePass(),
-        StripOriginPass(),
+        StripOriginPass(),  # last, because NameByModulePass reads the metadata that it removes
     )
     for graph_pass in passes:
         graph_pass(model)

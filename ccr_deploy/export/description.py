@@ -1,4 +1,4 @@
-"""What a model is made of and what it costs, counted on its layers; nothing is computed."""
+"""The layers, parameters and multiply-accumulates of a model, counted on tensors without data."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from ccr_deploy.models.config import ModelConfig
 
 OPERATIONS_PER_MAC = 2
-"""FlopCounterMode counts a multiply and an add as two."""
+"""FlopCounterMode counts a multiplication and an addition as two operations."""
 
 
 @dataclass(frozen=True)
 class LayerDescription:
-    """One layer: its parameters, and its multiply-accumulates over all iterations."""
+    """One layer: its number of parameters, and of multiply-accumulates over all iterations."""
 
     name: str
     parameters: int
@@ -37,9 +37,9 @@ class LayerDescription:
 class ModelDescription:
     """One model. Multiply-accumulates are for one image and all T iterations.
 
-    `encoder_macs_plain` repeats in every iteration what no iteration changes; `encoder_macs` does not.
-    A baseline's decoder and ResNet-18 count as its classifier, and nothing of it can be hoisted.
-    `trained_iterations` is every T that a checkpoint was trained with, None for a preset.
+    `encoder_macs_plain` counts the work that does not depend on the iteration T times; `encoder_macs` counts
+    it once. A baseline's decoder and ResNet-18 count as its classifier, and none of its work can be hoisted.
+    `trained_iterations` lists each T that a checkpoint was trained with; None for a preset.
     """
 
     name: str
@@ -61,14 +61,14 @@ class ModelDescription:
 def describe_model(
     name: str, config: ModelConfig, trained_iterations: tuple[int, ...] | None = None
 ) -> ModelDescription:
-    """Count a configuration's parameters and multiply-accumulates.
+    """Count the parameters and multiply-accumulates of a configuration.
 
     Args:
-        name: what to call it.
+        name: the name in the description.
         config: the configuration.
-        trained_iterations: every T that a checkpoint was trained with, None for a preset.
+        trained_iterations: each T that a checkpoint was trained with; None for a preset.
     """
-    with torch.device("meta"):
+    with torch.device("meta"):  # tensors with shapes but no data: nothing is allocated or computed
         image = 1, 3, config.image_height, config.image_width
         if config.is_baseline:
             baseline = BaselineChain(config, default_preprocessing(config)).eval()
@@ -103,7 +103,7 @@ def describe_model(
 
 
 def _count_macs(network: nn.Module, *example: int) -> Counter[nn.Parameter]:
-    """Multiply-accumulates for an input of a shape, by weight: a layer's unrolled copies share theirs."""
+    """Count the multiply-accumulates for an input shape by weight, which unrolled copies of a layer share."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         network(torch.zeros(example))
@@ -117,7 +117,7 @@ def _count_macs(network: nn.Module, *example: int) -> Counter[nn.Parameter]:
 
 
 def _layers(chain: nn.Module, macs: Counter[nn.Parameter]) -> tuple[LayerDescription, ...]:
-    """Every module that owns parameters, in order, with its multiply-accumulates."""
+    """Describe each module that has parameters of its own, in order."""
     return tuple(
         LayerDescription(name, sum(map(torch.numel, parameters)), sum(macs[each] for each in parameters))
         for name, module in chain.named_modules()

@@ -1,4 +1,4 @@
-"""Checkpoint to bundle."""
+"""Export a checkpoint to a bundle."""
 
 from __future__ import annotations
 
@@ -63,23 +63,29 @@ def export_bundle(
     untrained_iterations: bool = False,
     progress: Progress = SILENT,
 ) -> Bundle:
-    """Writes a bundle: an encoder graph per schedule, the classifier, weights, samples, manifest.
+    """Write a bundle: an encoder graph per schedule, the classifier, weights, sample images and manifest.
 
-    `baseline` adds the conventional chain of another checkpoint. The sample images come from the
-    folder `images`, or are patterns. `converters` convert encoder and classifier, which they may run on the
-    samples, to other precisions; without them the bundle has FP32 graphs alone. With
-    `untrained_iterations` a T is exported that was not trained, and the bundle says so.
+    Args:
+        checkpoint: a CCR checkpoint.
+        path: the folder of the bundle; an existing bundle is replaced.
+        schedules: the unroll schedules to export.
+        baseline: a checkpoint of the conventional chain, to add its graph for comparisons.
+        images: a folder to take the sample images from; None for synthetic patterns.
+        converters: the converters to other precisions, which run the graphs of encoder and classifier on the
+            samples; None for a bundle with only FP32 graphs.
+        untrained_iterations: allow a T that was not trained. The bundle records the trained ones.
+        progress: shows the progress.
 
     Raises:
-        WrongUsageError: a checkpoint is of the other kind or was trained with another T, or `path` holds
-            something else.
-        BundleError: the bundle cannot be written.
-        ImageError: `images` has none, or one cannot be used.
+        WrongUsageError: if a checkpoint is of the other kind or was trained with another T, or `path` is not
+            a bundle.
+        BundleError: if the bundle cannot be written.
+        ImageError: if `images` has no images, or one cannot be used.
     """
     chain = build_model(checkpoint)
     if not isinstance(chain, CcrChain):
         raise WrongUsageError(
-            "this checkpoint is of the conventional chain, which has no code to send: "
+            "this checkpoint is a conventional chain, which does not classify codes: "
             "give it with --baseline, and a CCR checkpoint with --checkpoint"
         )
     conventional = _conventional_chain(baseline, checkpoint) if baseline else None
@@ -97,8 +103,10 @@ def export_bundle(
         code_channels=config.encoder.code_channels,
         encoder_digest=encoder_digest(checkpoint.state_dict),
     )
+    # Batch 2: torch's exporter treats a dimension of size 1 in an example as fixed.
     image = torch.zeros(2, config.image_height, config.image_width, 3, dtype=torch.uint8)
     code = torch.zeros(2, config.code_bytes, dtype=torch.uint8)
+    # Also the inputs on which AutoCast checks the range of values for FP16.
     sample_feed = np.stack([pixels for pixels, _ in samples])
 
     with (
@@ -107,7 +115,7 @@ def export_bundle(
     ):
         graphs: list[GraphRecord] = []
 
-        def add(stage: ChainStage, schedule: Schedule | None, model: onnx_ir.Model, feeds: Arrays) -> None:
+        def _add(stage: ChainStage, schedule: Schedule | None, model: onnx_ir.Model, feeds: Arrays) -> None:
             graphs.append(add_graph(writer, model, stage, "fp32", schedule))
             for precision, convert in (converters or {}).items():
                 graphs.append(add_graph(writer, convert(model, feeds), stage, precision, schedule))
@@ -117,9 +125,9 @@ def export_bundle(
             unrolled = unroll(chain.encoder, config.iterations, schedule)
             module = EncoderGraph(unrolled, preprocessing)
             model = to_onnx(module, image, "image", "code", share_repeated_work=unrolled.shares_repeated_work)
-            add("encoder", schedule, model, {"image": sample_feed})
+            _add("encoder", schedule, model, {"image": sample_feed})
         model = to_onnx(ClassifierGraph(chain.classifier, config.code_shape), code, "code", "logits")
-        add("classifier", None, model, {"code": _sample_codes(module, sample_feed)})
+        _add("classifier", None, model, {"code": _sample_codes(module, sample_feed)})
         baseline_record = None
         if baseline is not None and conventional is not None:
             whole = BaselineGraph(UnrolledBaseline(conventional), preprocessing)
@@ -153,13 +161,18 @@ def export_bundle(
 
 
 def resized(checkpoint: Checkpoint, iterations: int | None, image_size: tuple[int, int] | None) -> Checkpoint:
-    """The checkpoint for another number of iterations or image size: the same weights serve.
+    """Return the checkpoint with another number of iterations or image size, and the same weights.
 
-    What it was trained with stays recorded. Images are resized in the same proportion to the image as
-    before.
+    The record of trained iterations does not change. The ratio of the resized image, before the crop, to the
+    image size stays the same.
+
+    Args:
+        checkpoint: the checkpoint.
+        iterations: T; None to keep the checkpoint's.
+        image_size: height and width in pixels; None to keep the checkpoint's.
 
     Raises:
-        WrongUsageError: the number or size does not work.
+        WrongUsageError: if the number of iterations or the image size is not valid.
     """
     config, preprocessing = checkpoint.config, checkpoint.preprocessing
     height, width = image_size or (config.image_height, config.image_width)
@@ -184,24 +197,25 @@ def resized(checkpoint: Checkpoint, iterations: int | None, image_size: tuple[in
 
 
 def _check_trained(network: str, iterations: int, trained: tuple[int, ...]) -> None:
-    """Raises a WrongUsageError if the T is another than was trained; weights never trained fit any."""
+    """Raise a WrongUsageError if a T was not trained; untrained weights accept any T."""
     warning = untrained_warning(network, iterations, trained)
     if warning and trained:
         raise WrongUsageError(
             f"{warning}: give --iterations one of those, or add --untrained-iterations; "
-            "for a bare state dict, --trained-iterations says what it was trained with"
+            "for a bare state dict, list the trained ones with --trained-iterations"
         )
 
 
 def _conventional_chain(baseline: Checkpoint, checkpoint: Checkpoint) -> BaselineChain:
-    """The baseline's network, at the CCR checkpoint's iterations, image size and normalisation."""
+    """Build the baseline's network with the CCR checkpoint's iterations, image size and normalisation."""
     if not baseline.config.is_baseline:
         raise WrongUsageError(
-            "the checkpoint given with --baseline has no decoder: it is no conventional chain"
+            "the checkpoint given with --baseline has no decoder: give one of a conventional chain (encoder, "
+            "decoder and a whole ResNet-18)"
         )
     size = checkpoint.config.image_height, checkpoint.config.image_width
-    alike = resized(baseline, checkpoint.config.iterations, size)
-    chain = build_model(replace(alike, preprocessing=checkpoint.preprocessing))
+    matching = resized(baseline, checkpoint.config.iterations, size)
+    chain = build_model(replace(matching, preprocessing=checkpoint.preprocessing))
     assert isinstance(chain, BaselineChain)
     return chain
 
@@ -213,9 +227,9 @@ def _sample_codes(encoder: EncoderGraph, images: npt.NDArray[np.uint8]) -> npt.N
 
 
 def _add_weights(writer: BundleWriter, stem: str, tensors: Mapping[str, Tensor]) -> FileRecord:
-    # Clones, since safetensors refuses tensors that share memory.
+    # Cloned, because safetensors rejects tensors that share memory.
     separate = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    # Written here, since what safetensors raises on a full disk is no OSError.
+    # Not with safetensors' `save_file`, which does not raise an OSError if the disk is full.
     return writer.add(stem, ".safetensors", lambda path: path.write_bytes(save(separate)))
 
 

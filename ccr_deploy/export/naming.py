@@ -1,4 +1,4 @@
-"""Names that say layer and iteration: ``cell2/t3/hidden_conv``."""
+"""Name the nodes of an exported graph by layer and iteration: ``cell2/t3/hidden_conv``."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
-"""Where torch's exporter notes the path of modules that a node came from."""
+"""The metadata key under which torch's exporter stores the modules that a node comes from."""
 
 
 class NameByModulePass(ir.passes.InPlacePass):
-    """Names nodes, their outputs and the weights after the modules that they came from.
+    """Name nodes, their outputs and weights after the modules that they come from.
 
-    A module without sub-modules whose result is one node's output gives that node its own path
-    (``cell2/t3/hidden_conv``); every other node is called by path and operator
-    (``cell2/t3/cell_state/mul_1``). A node that lost its origin belongs to its first reader's parent; a
-    convolution that took in a batch norm keeps the convolution's name.
-    A tensor is called like the node that makes it, with the output's number where there are several.
-    Weights lose the iteration (``cell2/hidden_conv/weight``): all iterations share them. Names of the
-    graph's inputs and outputs stay.
+    - If a module has no sub-modules and its result is the output of one node, the node gets the module's
+      path: ``cell2/t3/hidden_conv``. Other nodes get path and operator: ``cell2/t3/cell_state/mul_1``.
+    - A node without metadata belongs to the parent module of its first reader. A convolution that a batch
+      norm was fused into keeps the convolution's name.
+    - A tensor has the name of the node that produces it, with the output's number if there are several.
+    - Weights have no iteration in their names, because all iterations share them:
+      ``cell2/hidden_conv/weight``.
+    - The names of the graph's inputs and outputs do not change.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Renames in place; nothing is added, removed or moved."""
+        """Rename in place; nodes are not added, removed or moved."""
         nodes = list(model.graph)
         scopes = _scopes(nodes)
         names = _node_names(nodes, scopes)
@@ -46,21 +47,22 @@ class NameByModulePass(ir.passes.InPlacePass):
 
 
 def _scopes(nodes: Sequence[ir.Node]) -> Mapping[ir.Node, str]:
-    """Every node's module path with slashes."""
+    """Return each node's module path, with slashes."""
     scopes: dict[ir.Node, str] = {}
-    for node in reversed(nodes):
+    for node in reversed(nodes):  # readers first: a node without metadata takes the scope of its first reader
         noted = node.metadata_props.get(SCOPES_KEY)
         if noted is None:
             readers = [use.node for output in node.outputs for use in output.uses()]
             scopes[node] = scopes[readers[0]].rpartition("/")[0] if readers else ""
             continue
-        path = ast.literal_eval(noted)[-2]
+        path = ast.literal_eval(noted)[-2]  # the innermost module: the last entry is the operator
         scopes[node] = "" if path.startswith("_empty") else node_name(path)
         weight = node.inputs[1] if node.op_type == "Conv" else None
         if weight is not None and weight.name is not None and "." in weight.name:
             owner = node_name(weight.name.rpartition(".")[0])
             if signal_of(owner) != signal_of(scopes[node]):
-                scopes[node] = owner  # the scope is the batch norm's
+                # The fused convolution has the metadata of the batch norm, and the weight of the convolution.
+                scopes[node] = owner
     return scopes
 
 
@@ -87,7 +89,7 @@ def _node_names(nodes: Sequence[ir.Node], scopes: Mapping[ir.Node, str]) -> Mapp
 
 
 def _leaves(node: ir.Node, scope: str, scopes: Mapping[ir.Node, str]) -> bool:
-    """Whether something outside the scope reads the node's output."""
+    """Return whether the node's output is read outside the scope."""
     return any(
         output.is_graph_output() or any(scopes[use.node] != scope for use in output.uses())
         for output in node.outputs
@@ -95,7 +97,7 @@ def _leaves(node: ir.Node, scope: str, scopes: Mapping[ir.Node, str]) -> bool:
 
 
 def _name_weights(graph: ir.Graph, names: Mapping[ir.Node, str]) -> None:
-    """Module weights keep their path without iterations; constants are called after their first reader."""
+    """Name weights by their module's path without iterations, and constants after their first reader."""
     taken: set[str] = set()
     for value in list(graph.initializers.values()):
         if value.name is not None and "." in value.name:
@@ -104,6 +106,6 @@ def _name_weights(graph: ir.Graph, names: Mapping[ir.Node, str]) -> None:
             reader = next(iter(value.uses()))
             name = f"{names[reader.node]}/constant_{reader.idx}"
         if name in taken:
-            raise ValueError(f"two weights would be called {name}")
+            raise ValueError(f"two weights have the name {name}")
         taken.add(name)
         value.name = name

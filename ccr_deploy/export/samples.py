@@ -1,4 +1,4 @@
-"""The few images that travel with a bundle, so that a device can check itself."""
+"""The sample images of a bundle, with which a device can verify its engines."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     LabelledImage = tuple[npt.NDArray[np.uint8], int | None]
 
 SAMPLE_COUNT = 8
+"""Few, because they are in every bundle; enough for parity and for AutoCast's check of values."""
 
 
 def folder_samples(folder: Path, checkpoint: Checkpoint) -> list[LabelledImage]:
-    """Up to 8 images spread evenly over a folder, preprocessed, with their labels where it has any.
+    """Load up to 8 images, selected evenly over a folder, preprocessed, with their labels if there are any.
 
     Raises:
-        ImageError: the folder is missing or empty, or an image cannot be used.
+        ImageError: if the folder is missing or empty, or an image cannot be used.
     """
     items = list_images(folder, checkpoint.class_names, checkpoint.config.classifier.classes)
     chosen = np.linspace(0, len(items) - 1, min(SAMPLE_COUNT, len(items))).round().astype(int)
@@ -37,11 +38,11 @@ def folder_samples(folder: Path, checkpoint: Checkpoint) -> list[LabelledImage]:
 
 
 def pattern_samples(config: ModelConfig) -> list[LabelledImage]:
-    """8 unlabelled images made of waves and noise, for a checkpoint that comes without images.
+    """Return 8 synthetic images of waves and noise without labels, if no folder of images is given.
 
-    They show parity (any image does) but no accuracy.
+    They are sufficient for parity, but not for accuracy.
     """
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(0)  # fixed, so that two exports give the same bundle
     height, width = config.image_height, config.image_width
     rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
     samples: list[LabelledImage] = []

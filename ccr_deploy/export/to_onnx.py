@@ -1,4 +1,4 @@
-"""PyTorch module to a clean ONNX graph."""
+"""Export a PyTorch module to a clean ONNX graph."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 OPSET = 18
-"""The newest that TensorRT 8.6's parser reads."""
+"""The lowest opset that torch's exporter writes without a conversion, for the oldest parsers.
+
+TensorRT 10.0 and later support it: 10.0 documents opset 20 as its newest. TensorRT 8.6 documents opset 17.
+Its parser ignores the input ``axes`` of ReduceMean, an attribute up to opset 17, so that 8.6 is not expected
+to build the classifier and the baseline. This was not tested.
+"""
 
 BATCH = "batch"
 """The name of the symbolic batch dimension."""
@@ -27,16 +32,21 @@ BATCH = "batch"
 def to_onnx(
     module: nn.Module, example: Tensor, input_name: str, output_name: str, *, share_repeated_work: bool = True
 ) -> ir.Model:
-    """Exports a module of one input and one output, both batched in the first dimension.
+    """Export a module with one input and one output, whose first dimension is the batch.
 
-    `example` gives the input's type and shape ``[2, …]``; its batch of 2 stands for any.
+    Args:
+        module: the module.
+        example: an input of the right type and shape ``[2, …]``. The graph accepts any batch size.
+        input_name: the name of the graph's input.
+        output_name: the name of the graph's output.
+        share_repeated_work: merge equal computations.
     """
     with torch.no_grad(), _quiet_exporter():
         program = torch.onnx.export(
             module,
             (example,),
             dynamo=True,
-            optimize=False,
+            optimize=False,  # `clean_up` optimizes, with passes of our choice
             verbose=False,
             opset_version=OPSET,
             input_names=[input_name],
@@ -51,7 +61,7 @@ def to_onnx(
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Holds back the exporter's remarks about its own versions and conversions."""
+    """Suppress the exporter's warnings about its own versions and conversions."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,20 +1,20 @@
-"""The recurrence as a feed-forward network: schedules for the encoder's T iterations.
+"""Unroll the recurrence to a feed-forward network: schedules for the encoder's T iterations.
 
-Every iteration reads the same image, so much of the work does not depend on the iteration:
+Every iteration reads the same image, so that much of the work does not depend on the iteration:
 
-================  ==========================================================================
-``plain``         the naive unrolling: everything T times, from explicit zero states
-``iteration-major``  iteration after iteration; stem and first input convolution once
-``layer-major``   layer after layer: a layer runs all T iterations before the next one starts,
-                  so that its T input convolutions are one convolution of T times the batch
-================  ==========================================================================
+===================  ==========================================================================
+``plain``            naive unrolling: all work T times, starting with explicit zero states
+``iteration-major``  iteration after iteration; stem and first input convolution only once
+``layer-major``      layer after layer: a layer runs all T iterations before the next one starts,
+                     so that its T input convolutions are one convolution of T times the batch
+===================  ==========================================================================
 
-The last two also leave out the hidden convolutions of the first iteration, whose state is zero. All
-three run the binarizer's convolution on the last iteration alone (``plain`` computes it T times, and
-every exporter drops what nothing reads).
+The last two also omit the hidden convolutions of the first iteration, whose state is zero. All three run the
+binarizer's convolution only on the last iteration: no output depends on the others, and an exporter would
+remove them.
 
-Convolutions are copied per iteration without copying their weights: each copy is a module of its own,
-so that the exported graph's names say layer and iteration (``cell2/t3/hidden_conv``).
+Each iteration has its own copy of a convolution's module, with shared weights, so that the names in the
+exported graph contain layer and iteration: ``cell2/t3/hidden_conv``.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 
 class UnrolledStep(ConvLstmCell):
-    """One iteration of one ConvLSTM cell, sharing the cell's weights.
+    """One iteration of one ConvLSTM cell, which shares the cell's weights.
 
-    Without an input convolution of its own it takes that one's gates ``[N, 4 * channels, …]``.
+    Without its own input convolution, its input is that convolution's output: gates ``[N, 4 * channels, …]``.
     """
 
     def __init__(self, cell: ConvLstmCell, *, first: bool, own_input_conv: bool) -> None:
-        nn.Module.__init__(self)  # the cell's own would make new weights
+        nn.Module.__init__(self)  # not the constructor of the cell, which would create new weights
         self.input_conv = copy.copy(cell.input_conv) if own_input_conv else nn.Identity()
         if not first:
             self.hidden_conv = copy.copy(cell.hidden_conv)
@@ -51,24 +51,24 @@ class UnrolledStep(ConvLstmCell):
 
 
 class BatchedInputConv(nn.Module):
-    """One convolution for all iterations: joined along the batch, and taken apart again."""
+    """One convolution for all iterations, whose inputs are concatenated along the batch."""
 
     def __init__(self, input_conv: nn.Module) -> None:
         super().__init__()
         self.input_conv = input_conv
 
     def forward(self, hidden_states: list[Tensor]) -> list[Tensor]:
-        """Every iteration's gates, from every iteration's input."""
+        """Return the gates of all iterations from their inputs."""
         gates = self.input_conv(torch.cat(hidden_states))
-        # Not chunk: in an exported graph that freezes the batch dimension.
+        # Not `chunk`, which makes the batch dimension of the exported graph static.
         return list(gates.unflatten(0, (len(hidden_states), -1)).unbind(0))
 
 
 class UnrolledCell(nn.Module):
     """All iterations of one ConvLSTM cell, as sub-modules ``t1`` to ``tT``.
 
-    With `shared_input_conv` the cell has one input convolution, for gates that all iterations share
-    or that one batched convolution gives (`batched`); otherwise each iteration has its own.
+    With `shared_input_conv` the cell has one input convolution, whose gates all iterations share, or which
+    runs on all iterations as one batch (`batched`). Otherwise each iteration has its own copy.
     """
 
     input_conv: nn.Module
@@ -86,13 +86,13 @@ class UnrolledCell(nn.Module):
             self.add_module(f"t{t}", UnrolledStep(cell, first=first, own_input_conv=not shared_input_conv))
 
     def step(self, t: int) -> UnrolledStep:
-        """The cell's iteration `t`, counted from 1."""
+        """Return iteration `t` of the cell, counted from 1."""
         step = self.get_submodule(f"t{t}")
         assert isinstance(step, UnrolledStep)
         return step
 
     def forward(self, gates: list[Tensor]) -> list[Tensor]:
-        """The hidden states of all iterations, from each one's input gates."""
+        """Return the hidden states of all iterations from their input gates."""
         state: State | None = None
         hidden_states = []
         for t in range(1, self.iterations + 1):
@@ -102,10 +102,10 @@ class UnrolledCell(nn.Module):
 
 
 class ZeroState(nn.Module):
-    """A cell's state before the first iteration.
+    """The state of a cell before the first iteration.
 
-    It is computed from the image's values, not from its shape: what is computed from a shape ONNX Runtime
-    leaves to the CPU, also beside a GPU.
+    It is computed from the image's values and not from its shape, because ONNX Runtime runs operators on
+    shapes on the CPU, also if a GPU is used.
     """
 
     def __init__(self, channels: int, downsampling: int) -> None:
@@ -133,11 +133,11 @@ class UnrolledNetwork(nn.Module):
             self.add_module(f"cell{self.cell_count}", self.unrolled_cell(cell))
 
     def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
-        """How this network's next cell is unrolled."""
+        """Unroll the next cell of this network; subclasses override it."""
         return UnrolledCell(cell, self.iterations, shared_input_conv=False)
 
     def cell(self, number: int) -> UnrolledCell:
-        """The cell `number`, counted from 1."""
+        """Return cell `number`, counted from 1."""
         cell = self.get_submodule(f"cell{number}")
         assert isinstance(cell, UnrolledCell)
         return cell
@@ -147,11 +147,11 @@ class UnrolledNetwork(nn.Module):
 
         Args:
             t: the iteration, counted from 1.
-            features: what the first cell's iteration takes.
-            states: each cell's state, None for a zero state; the new ones are put in their places.
+            features: the input of the first cell, ``float32 [N, C, h, w]``.
+            states: the state of each cell, None for a zero state; replaced by the new states.
 
         Returns:
-            What the last cell passes on.
+            The output of the last cell.
         """
         for index, state in enumerate(states):
             states[index] = new = self.cell(index + 1).step(t)(features, state)
@@ -160,14 +160,14 @@ class UnrolledNetwork(nn.Module):
 
 
 class UnrolledEncoder(UnrolledNetwork):
-    """An encoder up to its pre-binarization activations, in the order of some schedule.
+    """An unrolled encoder up to its pre-binarization activations; one subclass per schedule.
 
-    It shares the weights of the network that it is made of.
+    It shares the weights of the recurrent encoder.
     """
 
     stem: nn.Module
     shares_repeated_work = True
-    """Whether equal computations may become one in its graph."""
+    """Whether equal computations in its graph are merged."""
 
     def __init__(self, encoder: RecurrentEncoder, iterations: int) -> None:
         super().__init__(encoder.cells, iterations)
@@ -176,7 +176,7 @@ class UnrolledEncoder(UnrolledNetwork):
 
 
 class PlainEncoder(UnrolledEncoder):
-    """Iteration after iteration from explicit zero states, with nothing hoisted."""
+    """Iteration after iteration, starting with explicit zero states; all work is repeated T times."""
 
     stem: nn.ModuleDict
     shares_repeated_work = False
@@ -189,11 +189,11 @@ class PlainEncoder(UnrolledEncoder):
         self.stem = copies(encoder.stem, iterations)
 
     def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
-        """Hidden convolutions in the first iteration too."""
+        """Unroll a cell with hidden convolutions in all iterations, including the first."""
         return UnrolledCell(cell, self.iterations, shared_input_conv=False, zero_state=True)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The pre-binarization activations ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
+        """Return the activations ``[N, C, H/16, W/16]`` for normalised images ``[N, 3, H, W]``."""
         states: list[State | None] = []
         for number in range(1, self.cell_count + 1):
             zeros = self.get_submodule(f"cell{number}.t0.hidden_state")(image)
@@ -204,14 +204,14 @@ class PlainEncoder(UnrolledEncoder):
 
 
 class IterationMajorEncoder(UnrolledEncoder):
-    """Iteration after iteration; what no iteration changes is computed once."""
+    """Iteration after iteration; work that does not depend on the iteration is done once."""
 
     def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
-        """The first cell reads the same features in every iteration."""
+        """Unroll a cell; only the first one, whose input never changes, has a shared input convolution."""
         return UnrolledCell(cell, self.iterations, shared_input_conv=self.cell_count == 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The pre-binarization activations ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
+        """Return the activations ``[N, C, H/16, W/16]`` for normalised images ``[N, 3, H, W]``."""
         first_gates = self.cell(1).input_conv(self.stem(image))
         states: list[State | None] = [None] * self.cell_count
         for t in range(1, self.iterations + 1):
@@ -223,13 +223,13 @@ class LayerMajorEncoder(UnrolledEncoder):
     """Layer after layer; a layer's T input convolutions are one convolution of T times the batch."""
 
     def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
-        """One input convolution for all iterations."""
+        """Unroll a cell with one input convolution for all iterations."""
         unrolled = UnrolledCell(cell, self.iterations, shared_input_conv=True)
         unrolled.batched = BatchedInputConv(unrolled.input_conv)
         return unrolled
 
     def forward(self, image: Tensor) -> Tensor:
-        """The pre-binarization activations ``[N, C, H/16, W/16]`` of normalised images ``[N, 3, H, W]``."""
+        """Return the activations ``[N, C, H/16, W/16]`` for normalised images ``[N, 3, H, W]``."""
         first_gates = self.cell(1).input_conv(self.stem(image))
         hidden_states = self.cell(1)([first_gates] * self.iterations)
         for number in range(2, self.cell_count + 1):
@@ -240,7 +240,8 @@ class LayerMajorEncoder(UnrolledEncoder):
 class UnrolledBaseline(nn.Module):
     """The conventional chain: encoder and decoder in the residual loop, then the whole ResNet-18.
 
-    Every iteration encodes another residual, so nothing is hoisted but the zero first states.
+    Every iteration encodes another residual, so that only the hidden convolutions of the zero states are
+    omitted.
     """
 
     mean: Tensor
@@ -259,7 +260,7 @@ class UnrolledBaseline(nn.Module):
         self.register_buffer("std", chain.std, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The logits ``[N, classes]`` of normalised images ``[N, 3, H, W]``."""
+        """Return the logits ``[N, classes]`` for normalised images ``[N, 3, H, W]``."""
         encoder_states: list[State | None] = [None] * self.encoder.cell_count
         decoder_states: list[State | None] = [None] * self.decoder.cell_count
         residual = image
@@ -272,7 +273,8 @@ class UnrolledBaseline(nn.Module):
 
 
 def copies(conv: nn.Conv2d, iterations: int) -> nn.ModuleDict:
-    """The convolution once per iteration, as ``t1`` to ``tT``; all share its weights."""
+    """Copy a convolution once per iteration, as ``t1`` to ``tT``; the copies share its weights."""
+    # `copy.copy` copies the module but not its parameters, which stay shared.
     return nn.ModuleDict({f"t{t}": copy.copy(conv) for t in range(1, iterations + 1)})
 
 
@@ -281,15 +283,15 @@ UNROLLED: Mapping[Schedule, type[UnrolledEncoder]] = {
     "iteration-major": IterationMajorEncoder,
     "layer-major": LayerMajorEncoder,
 }
-"""Every schedule of `ccr_deploy.core.stages`."""
+"""The class of every schedule of `ccr_deploy.core.stages`."""
 
 
 def unroll(encoder: RecurrentEncoder, iterations: int, schedule: Schedule) -> UnrolledEncoder:
-    """Return the encoder unrolled up to the pre-binarization activations; it shares the encoder's weights.
+    """Unroll an encoder up to the pre-binarization activations.
 
     Args:
-        encoder: the network.
-        iterations: T.
+        encoder: the recurrent encoder, whose weights the result shares.
+        iterations: T, the number of iterations.
         schedule: the order in which the iterations become graph nodes.
     """
     return UNROLLED[schedule](encoder, iterations).eval()

@@ -1,1 +1,1 @@
-"""ONNX graph to ONNX graph: FP16, activation ranges, INT8, what each layer's quantization costs."""
+"""Convert ONNX graphs to FP16 and INT8: activation ranges, calibration tables, sensitivity of layers."""

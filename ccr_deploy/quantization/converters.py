@@ -1,4 +1,4 @@
-"""Which converter makes the graphs of a precision; FP32 and BF16 engines need none."""
+"""The converter of each precision. FP32 and BF16 engines are built from FP32 graphs and need none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     CalibratedConverter = Callable[[ChainStage, ir.Model, ir.Model, StageTable, Collection[str]], ir.Model]
 
 CONVERTERS: Mapping[Precision, Converter] = {"fp16": to_fp16}
-"""From an FP32 graph, which they may run on the given inputs; `export` uses them."""
+"""Take an FP32 graph and inputs to run it on, and return the converted graph; used by `export`."""
 
 CALIBRATED_CONVERTERS: Mapping[Precision, CalibratedConverter] = {"int8": to_int8}
-"""From a stage, its FP32 graph, its FP16 sibling, its ranges, and the layers to leave in high precision."""
+"""Take a stage, its FP32 and FP16 graphs, its ranges, and the layers to keep in high precision."""

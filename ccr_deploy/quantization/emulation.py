@@ -1,9 +1,10 @@
-"""An FP32 graph that rounds where an FP16 graph does: ONNX Runtime computes FP16 in FP32 on a CPU.
+"""Emulate FP16 and BF16 on a CPU, with an FP32 graph that rounds the same values.
 
-Every operator that the FP16 graph runs in FP16 is followed by a Cast to FP16 and back, and FP16 weights
-become FP32 weights of the same values. An operator's own sums are kept in FP32, as on a GPU's tensor cores.
-The same with BF16 tells what a CPU's BF16 does. The rows of `ccr_deploy.core.precisions` say which graph is
-rounded to what for a precision.
+ONNX Runtime computes FP16 graphs in FP32 on a CPU, so that running one does not show the effect of FP16. In
+the emulating graph, a Cast to FP16 and back follows every operator that the FP16 graph computes in FP16, and
+FP16 weights become FP32 weights of the same values. Sums within an operator stay in FP32, as on a GPU's
+tensor cores. BF16 is emulated in the same way. The rows of `ccr_deploy.core.precisions` define for each
+precision the graph to start from and the rounding.
 """
 
 from __future__ import annotations
@@ -24,17 +25,19 @@ _TYPES: Mapping[Rounding, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": i
 
 
 def emulate(model: ir.Model, precision: EnginePrecision) -> ir.Model:
-    """Make the FP32 graph that answers as an engine of `precision` does where FP16 is computed faithfully.
+    """Return an FP32 graph that gives the results of an engine that really computes in `precision`.
 
-    It is a copy of `model`, which is of the precision's `emulated_graph`; FP32 itself is not copied.
+    Args:
+        model: the graph in the precision's `emulated_graph`. It is copied, or returned unchanged for FP32.
+        precision: the precision to emulate.
 
     Raises:
-        PrecisionError: the graph does not say every tensor's type.
+        PrecisionError: if the graph does not state the type of every tensor.
     """
     rounding = PRECISIONS[precision].rounding
     if rounding is None:
         return model
-    result = ir.from_proto(ir.to_proto(model))  # a clone would share its tensors' types
+    result = ir.from_proto(ir.to_proto(model))  # not a clone, which would share the types of tensors
     graph = result.graph
     for value in list(graph.initializers.values()):
         if value.dtype == ir.DataType.FLOAT16 and value.const_value is not None:
@@ -44,15 +47,15 @@ def emulate(model: ir.Model, precision: EnginePrecision) -> ir.Model:
         if node.op_type == "Cast" and node.attributes["to"].as_int() == int(ir.DataType.FLOAT16):
             node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType.FLOAT))
         for output in node.outputs:
-            if output.dtype is None and output.uses():  # or it would silently not be rounded
-                raise PrecisionError(f"tensor {output.name}: the graph does not say its type")
+            if output.dtype is None and output.uses():  # without the error it would silently not be rounded
+                raise PrecisionError(f"tensor {output.name}: the graph does not state its type")
             if output.dtype == ir.DataType.FLOAT16:
                 _round(graph, node, output, _TYPES[rounding])
     return result
 
 
 def _round(graph: ir.Graph, node: ir.Node, output: ir.Value, low: ir.DataType) -> None:
-    """Puts Casts to the low precision and back behind one output of a node."""
+    """Insert Casts to the low precision and back behind one output of a node."""
     output.dtype = ir.DataType.FLOAT
     down = ir.node("Cast", [output], {"to": int(low)}, name=f"{output.name}/round_down")
     up = ir.node("Cast", down.outputs, {"to": int(ir.DataType.FLOAT)}, name=f"{output.name}/round_up")

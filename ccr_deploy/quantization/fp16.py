@@ -1,4 +1,4 @@
-"""FP32 graph to FP16 graph, by Model Optimizer's AutoCast."""
+"""Convert an FP32 graph to FP16, with Model Optimizer's AutoCast."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ if TYPE_CHECKING:
 
 
 def to_fp16(model: ir.Model, feeds: Arrays) -> ir.Model:
-    """The graph with FP16 inside and its inputs and outputs unchanged.
+    """Convert a graph to FP16; the types of its inputs and outputs do not change.
 
-    AutoCast runs the graph on `feeds` and leaves in FP32 what comes near FP16's limits there.
+    Args:
+        model: the FP32 graph.
+        feeds: inputs by name. AutoCast runs the graph on them, and keeps operators in FP32 whose values come
+            near FP16's limits.
 
     Raises:
-        MissingExtraError: Model Optimizer is not installed.
-        PrecisionError: it cannot convert the graph.
+        MissingExtraError: if Model Optimizer is not installed.
+        PrecisionError: if it cannot convert the graph.
     """
-    kept = [node.name or "" for node in model.graph if is_uint8_io(node.name or "")]
-    return cast(model, kept, feeds)
+    excluded = [node.name or "" for node in model.graph if is_uint8_io(node.name or "")]
+    return cast(model, excluded, feeds)
 
 
 def fp16_nodes(model: ir.Model) -> set[str]:
-    """The names of the nodes of an FP16 graph that compute in FP16."""
+    """Return the names of the nodes that compute in FP16 in an FP16 graph."""
     return {
         node.name or ""
         for node in model.graph
@@ -40,16 +43,23 @@ def fp16_nodes(model: ir.Model) -> set[str]:
     }
 
 
-def cast(model: ir.Model, kept: Collection[str], feeds: Arrays | None) -> ir.Model:
-    """The graph in FP16 but for the nodes of the names `kept`; without feeds nothing is checked by running.
+def cast(model: ir.Model, excluded: Collection[str], feeds: Arrays | None) -> ir.Model:
+    """Convert all nodes of a graph to FP16 except some.
+
+    Args:
+        model: the graph.
+        excluded: the names of the nodes that stay in FP32.
+        feeds: inputs by name, on which AutoCast checks the range of values; None to convert without a check.
 
     Raises:
-        MissingExtraError: Model Optimizer is not installed.
-        PrecisionError: it cannot convert the graph.
+        MissingExtraError: if Model Optimizer is not installed.
+        PrecisionError: if it cannot convert the graph.
     """
     convert = autocast()
     with converting("convert this graph to FP16") as folder:
         ir.save(model, folder / "fp32.onnx")
+        # AutoCast runs the graph on random floats by default, which fails for uint8 inputs. With an infinite
+        # limit of values it does not run the graph.
         checks: dict[str, object] = {"data_max": np.inf}
         if feeds is not None:
             np.savez(folder / "feeds.npz", allow_pickle=False, **feeds)
@@ -57,13 +67,13 @@ def cast(model: ir.Model, kept: Collection[str], feeds: Arrays | None) -> ir.Mod
         converted = convert(
             str(folder / "fp32.onnx"),
             low_precision_type="fp16",
-            nodes_to_exclude=[f"{re.escape(node)}$" for node in kept],
+            nodes_to_exclude=[f"{re.escape(node)}$" for node in excluded],  # AutoCast matches with re.match
             keep_io_types=True,
             providers=["cpu"],
             **checks,
         )
     result = ir.from_proto(converted)
     drop_unknown_sizes(result)
-    share_weights(result)
+    share_weights(result)  # AutoCast writes a copy of a shared weight for each iteration
     StripOriginPass()(result)
     return result

@@ -1,4 +1,10 @@
-"""FP32 graph and calibration table to INT8 graph: Q/DQ pairs by Model Optimizer, FP16 between them."""
+"""Convert an FP32 graph to INT8 with a calibration table: Q/DQ pairs by Model Optimizer, FP16 between them.
+
+Model Optimizer places the Q/DQ pairs, because TensorRT fuses the patterns that it produces. The ranges come
+from the calibration table, which is passed as a calibration cache.
+
+The graphs have opset 19, the first whose Q/DQ operators take FP16 scales; FP32 and FP16 graphs have opset 18.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +20,7 @@ from ccr_deploy.graphs.convolutions import convolutions, quantized_convolutions
 from ccr_deploy.graphs.passes import StripOriginPass, share_weights
 from ccr_deploy.models.family import layer_of, quantized_operators
 from ccr_deploy.quantization.fp16 import cast, fp16_nodes
-from ccr_deploy.quantization.model_optimizer import converting, quantizer, unpatched_afterwards
+from ccr_deploy.quantization.model_optimizer import converting, quantizer, restoring_onnxruntime
 from ccr_deploy.quantization.quantizers import is_quantizable, quantized_activations
 
 if TYPE_CHECKING:
@@ -29,77 +35,79 @@ _QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 def to_int8(
     stage: Stage, fp32: ir.Model, fp16: ir.Model, table: StageTable, high_precision: Collection[str]
 ) -> ir.Model:
-    """Return the INT8 graph of a stage, in which FP16 is what `fp16` computes in FP16.
+    """Return the INT8 graph of a stage. Outside its Q/DQ pairs it computes in FP16 where `fp16` does.
 
     Args:
-        stage: which one the graphs are of.
-        fp32: the graph that is quantized.
-        fp16: the same in FP16.
+        stage: the stage of the graphs.
+        fp32: the graph to quantize.
+        fp16: the same graph in FP16.
         table: the ranges of the stage's activations.
         high_precision: the layers that are not quantized.
 
     Raises:
-        MissingExtraError: Model Optimizer is not installed.
-        PrecisionError: it cannot convert the graph, or left out a tensor that it was given a scale for.
+        MissingExtraError: if Model Optimizer is not installed.
+        PrecisionError: if it cannot convert the graph, or does not quantize a tensor of the table.
     """
     quantized = without_quantization(quantize(stage, fp32, table), high_precision)
     low = fp16_nodes(fp16)
-    kept = [node.name or "" for node in fp32.graph if node.name not in low]
-    return cast(quantized, kept, feeds=None)
+    excluded = [node.name or "" for node in fp32.graph if node.name not in low]
+    # Without feeds: AutoCast has already checked the values when it made the FP16 graph.
+    return cast(quantized, excluded, feeds=None)
 
 
 def quantize(stage: Stage, fp32: ir.Model, table: StageTable) -> ir.Model:
-    """Put Q/DQ pairs around every convolution: weights per channel, activations per tensor.
+    """Insert Q/DQ pairs before every convolution: weights are quantized per channel, activations per tensor.
 
     Args:
-        stage: which one the graph is of.
+        stage: the stage of the graph.
         fp32: the graph.
         table: the ranges of the stage's activations.
 
     Raises:
-        MissingExtraError: Model Optimizer is not installed.
-        PrecisionError: it cannot convert the graph, or left out a tensor that it was given a scale for.
+        MissingExtraError: if Model Optimizer is not installed.
+        PrecisionError: if it cannot convert the graph, or does not quantize a tensor of the table.
     """
     run = quantizer()
     scales = {name: table.scale_of(signals) for name, signals in quantized_activations(fp32).items()}
     with converting("quantize this graph") as folder:
         ir.save(fp32, folder / "fp32.onnx")
         (folder / "ranges.cache").write_text(_calibration_cache(scales), encoding="ascii")
-        with unpatched_afterwards():
+        with restoring_onnxruntime():
             run(
                 str(folder / "fp32.onnx"),
                 quantize_mode="int8",
-                calibration_method="max",
-                calibration_data=_any_input(fp32),
+                calibration_method="max",  # has no effect, because the cache has the scale of every tensor
+                calibration_data=_random_input(fp32),
                 calibration_cache_path=str(folder / "ranges.cache"),
                 calibration_eps=["cpu"],
-                high_precision_dtype="fp32",
+                high_precision_dtype="fp32",  # `to_int8` converts to FP16
                 output_path=str(folder / "int8.onnx"),
                 log_level="ERROR",
                 op_types_to_quantize=quantized_operators(stage),
             )
-        # Read whole: the file goes with the folder.
+        # Read the weights into memory: the file is deleted with its folder.
         result = ir.from_proto(ir.to_proto(ir.load(folder / "int8.onnx")))
-    _tidy(result)
+    _merge_duplicates(result)
+    # Model Optimizer reports no error if a tensor is missing in the cache, and does not quantize it.
     _check_convolutions(fp32, result)
     _check_scales(result, scales)
     return result
 
 
 def without_quantization(quantized: ir.Model, layers: Collection[str]) -> ir.Model:
-    """A copy of the graph in which the convolutions and residual additions of some layers read plain FP32."""
+    """Return a copy of the graph without the Q/DQ pairs before some layers' convolutions and additions."""
     model = ir.from_proto(ir.to_proto(quantized))
     for node in model.graph:
         if node.op_type in {"Conv", "Add"} and layer_of(node.name or "") in layers:
             for index, value in enumerate(node.inputs):
                 if value is not None:
                     node.replace_input_with(index, _unquantized(value))
-    _tidy(model)
+    _merge_duplicates(model)
     return model
 
 
 def activation_scales(model: ir.Model) -> Mapping[str, float]:
-    """The scale of every quantized activation, by tensor."""
+    """Return the scale of every quantized activation, by tensor."""
     return {
         str(node.inputs[0].name): float(_constant(node.inputs[1]))
         for node in model.graph
@@ -110,13 +118,13 @@ def activation_scales(model: ir.Model) -> Mapping[str, float]:
 
 
 def _calibration_cache(scales: Mapping[str, float]) -> str:
-    """TensorRT's text format: a heading, then a tensor's name and its scale as big-endian hexadecimal."""
+    """Return TensorRT's calibration cache: a heading, then names and float32 scales in big-endian hex."""
     lines = [f"{name}: {struct.pack('!f', scale).hex()}" for name, scale in scales.items()]
     return "\n".join(["TRT-8501-EntropyCalibration2", *lines]) + "\n"
 
 
-def _any_input(model: ir.Model) -> dict[str, np.ndarray]:
-    """One input of any content: Model Optimizer wants to run the graph, though the table has all ranges."""
+def _random_input(model: ir.Model) -> dict[str, np.ndarray]:
+    """Return a random input: Model Optimizer runs the graph, although the cache has the ranges."""
     image = model.graph.inputs[0]
     assert image.shape is not None
     shape = [size if isinstance(size, int) else 1 for size in image.shape]
@@ -124,11 +132,15 @@ def _any_input(model: ir.Model) -> dict[str, np.ndarray]:
     return {str(image.name): pattern}
 
 
-def _tidy(model: ir.Model) -> None:
-    """Makes the T copies of each weight and of its Q/DQ pair one again; other repeated work stays."""
+def _merge_duplicates(model: ir.Model) -> None:
+    """Merge the T copies of each weight and of its Q/DQ pair, and remove unused nodes.
+
+    Model Optimizer copies shared weights once per iteration: an encoder of 15 MB becomes 113 MB at T = 8.
+    Other repeated nodes are not merged: the plain schedule keeps them on purpose.
+    """
     share_weights(model)
     first: dict[tuple[str, ...], ir.Node] = {}
-    for node in model.graph:  # in an order in which a Q comes before its DQ
+    for node in model.graph:  # in topological order, so that Q nodes are merged before their DQ nodes
         if node.op_type not in _QDQ:
             continue
         same = first.setdefault((node.op_type, *(str(value and value.name) for value in node.inputs)), node)
@@ -142,12 +154,13 @@ def _check_convolutions(fp32: ir.Model, quantized: ir.Model) -> None:
     expected = {node.name for node in convolutions(fp32) if is_quantizable(node)}
     if wrong := sorted(str(name) for name in expected ^ set(quantized_convolutions(quantized))):
         raise PrecisionError(
-            f"Model Optimizer did not quantize the convolutions that it should: {', '.join(wrong[:3])}"
+            f"Model Optimizer quantized other convolutions than expected: {', '.join(wrong[:3])}"
         )
 
 
 def _check_scales(model: ir.Model, scales: Mapping[str, float]) -> None:
-    """Every quantized activation has the table's scale; a summand beside small convolutions may have none."""
+    """Raise a PrecisionError if the scale of a quantized activation is not the table's."""
+    # The other direction is not checked: a summand beside a small convolution may stay unquantized.
     for name, scale in activation_scales(model).items():
         if name not in scales:
             raise PrecisionError(f"tensor {name}: quantized by Model Optimizer, but not in the table")
@@ -158,7 +171,7 @@ def _check_scales(model: ir.Model, scales: Mapping[str, float]) -> None:
 
 
 def _unquantized(value: ir.Value) -> ir.Value:
-    """What a Q/DQ pair was put behind; the value itself where there is none."""
+    """Return the value before a Q/DQ pair, or the value itself if there is no pair."""
     source = value
     while (producer := source.producer()) is not None and producer.op_type in _QDQ:
         assert producer.inputs[0] is not None

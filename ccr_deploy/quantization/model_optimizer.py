@@ -1,4 +1,4 @@
-"""Model Optimizer, imported when it is needed and kept quiet."""
+"""Model Optimizer: imported on first use, without its output, and with errors of this project."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def autocast() -> Callable[..., Any]:
-    """Model Optimizer's conversion to mixed precision.
+    """Import Model Optimizer's conversion to mixed precision.
 
     Raises:
-        MissingExtraError: Model Optimizer is not installed.
+        MissingExtraError: if Model Optimizer is not installed.
     """
     with quiet(), _or_missing():
         from modelopt.onnx.autocast import convert_to_mixed_precision
@@ -29,10 +29,10 @@ def autocast() -> Callable[..., Any]:
 
 
 def quantizer() -> Callable[..., Any]:
-    """Model Optimizer's quantization.
+    """Import Model Optimizer's quantization.
 
     Raises:
-        MissingExtraError: Model Optimizer is not installed.
+        MissingExtraError: if Model Optimizer is not installed.
     """
     with quiet(), _or_missing():
         from modelopt.onnx.quantization import quantize
@@ -40,20 +40,20 @@ def quantizer() -> Callable[..., Any]:
 
 
 def check_installed() -> None:
-    """Fails before any work is done rather than after it.
+    """Raise an error if Model Optimizer is missing; called before long work whose last step needs it.
 
     Raises:
-        MissingExtraError: Model Optimizer is not installed.
+        MissingExtraError: if Model Optimizer is not installed.
     """
     autocast()
 
 
 @contextmanager
 def converting(task: str) -> Iterator[Path]:
-    """Yield a folder for the files that Model Optimizer reads and writes, which goes when it is done.
+    """Yield a temporary folder for the files that Model Optimizer reads and writes.
 
     Raises:
-        PrecisionError: it cannot do its task.
+        PrecisionError: if Model Optimizer cannot do the task.
     """
     with tempfile.TemporaryDirectory(prefix="ccr-deploy-") as folder, quiet():
         try:
@@ -65,10 +65,11 @@ def converting(task: str) -> Iterator[Path]:
 
 
 @contextmanager
-def unpatched_afterwards() -> Iterator[None]:
-    """Takes back what Model Optimizer's quantization changes in ONNX Runtime's classes for good.
+def restoring_onnxruntime() -> Iterator[None]:
+    """Restore ONNX Runtime's quantization classes afterwards, which Model Optimizer patches permanently.
 
-    Otherwise a calibration would find other ranges after a quantization in the same process than before it.
+    Otherwise, a calibration after a quantization in the same process would find other ranges than one before
+    it.
     """
     from onnxruntime.quantization import base_quantizer, calibrate, qdq_quantizer
 
@@ -90,7 +91,7 @@ def unpatched_afterwards() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Holds back what libraries print and log, but for ``-v``."""
+    """Suppress the output and the log of libraries, unless ``-v`` is given."""
     if logging.getLogger().isEnabledFor(logging.INFO):
         yield
         return

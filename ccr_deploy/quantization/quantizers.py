@@ -1,9 +1,9 @@
-"""Which tensors an INT8 graph quantizes, and how they are called in every schedule.
+"""The tensors that an INT8 graph quantizes, and their names in every schedule.
 
-A logical name says layer and iteration: ``cell1/t3/hidden_state``. Without the iteration it names the
-*signal* (``cell1/hidden_state``), which all iterations quantize with one scale: layer-major batches the
-iterations of an input convolution into one, so that no other choice fits every schedule. What this costs
-was measured; see the README.
+A logical name contains layer and iteration: ``cell1/t3/hidden_state``. Without the iteration it names the
+*signal*, ``cell1/hidden_state``, which has one scale for all iterations. A scale per iteration would not fit
+the layer-major schedule, in which one input convolution processes all iterations as one batch. The README has
+measurements of the cost.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 MIN_CHANNELS = 16
+"""The number of channels from which Model Optimizer quantizes every convolution; see `is_quantizable`."""
 
 
 def layers(model: ir.Model) -> list[str]:
-    """The graph's layers, in its order."""
+    """Return the layers of a graph, in its order."""
     return _layers_of(convolutions(model))
 
 
 def quantizable_layers(model: ir.Model) -> list[str]:
-    """The layers with a convolution that is quantized, in the graph's order."""
+    """Return the layers with a quantizable convolution, in the graph's order."""
     return _layers_of(filter(is_quantizable, convolutions(model)))
 
 
 def is_quantizable(conv: ir.Node) -> bool:
-    """Whether TensorRT has INT8 kernels for a convolution, by Model Optimizer's rule for its channels.
+    """Return whether TensorRT has INT8 kernels for a convolution, by Model Optimizer's rule.
 
     Both numbers of channels are at least 16; or one of them is, one is a multiple of 8, and the kernel is
     square.
@@ -48,10 +49,11 @@ def is_quantizable(conv: ir.Node) -> bool:
 
 
 def quantized_activations(model: ir.Model) -> dict[str, set[str]]:
-    """The activations that an INT8 graph quantizes, and the signals that each carries.
+    """Return the activations that an INT8 graph quantizes, each with its signals.
 
-    These are the quantizable convolutions' inputs and, so that TensorRT fuses a residual addition with the
-    convolution before it, the other summand. A concatenation carries the signals that it joins.
+    These are the inputs of quantizable convolutions, and the second summand of residual additions: TensorRT
+    fuses an addition with the convolution before it only if the other summand is quantized. A concatenation
+    has the signals of all its inputs.
     """
     found: dict[str, set[str]] = {}
     for value in _quantized_values(model):
@@ -60,7 +62,7 @@ def quantized_activations(model: ir.Model) -> dict[str, set[str]]:
 
 
 def is_residual_addition(node: ir.Node) -> bool:
-    """Whether a node adds a residual block's input, its second summand, to what the block made of it."""
+    """Return whether a node adds the input of a residual block, as second summand, to the block's output."""
     return node.op_type == "Add" and is_in_residual_stage(node.name or "")
 
 

@@ -1,4 +1,4 @@
-"""Activation ranges over all the images given, by ONNX Runtime's calibrators, in bounded memory."""
+"""Collect activation ranges with ONNX Runtime's calibrators, batch by batch, in bounded memory."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ if TYPE_CHECKING:
     from ccr_deploy.quantization.recipe import Method
 
 HISTOGRAM_BINS = 2048
-"""ONNX Runtime's default of 128 leaves its entropy search nothing to choose from."""
+"""The bins of a histogram. ONNX Runtime's default, 128, leaves the entropy method no choice of a range."""
 
 QUANTIZED_BINS = 128
+"""The bins after quantization, for the entropy method: the positive values of INT8."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """What one tensor's values were found to be, outliers aside where the method leaves them out."""
+    """The range of one tensor's values, without outliers if the method excludes them."""
 
     low: float
     high: float
 
 
 class RangeCollector(AbstractContextManager["RangeCollector"]):
-    """Runs a graph on batch after batch and keeps minima and maxima, or one histogram a tensor.
+    """Run a graph on batches, and keep minima and maxima, or one histogram, per tensor.
 
-    A context manager: the graph with its extra outputs lies in a temporary folder.
+    A context manager: the graph with its additional outputs is in a temporary folder.
     """
 
     def __init__(self, model: ir.Model, method: Method, percentile: float) -> None:
@@ -65,7 +66,7 @@ class RangeCollector(AbstractContextManager["RangeCollector"]):
                 bins = {"num_bins": HISTOGRAM_BINS, "num_quantized_bins": QUANTIZED_BINS}
                 calibrator = calibrate.EntropyCalibrater(**paths, **bins)
             else:
-                # Symmetric, so that the percentile is of absolute values: INT8 has no zero point here.
+                # Symmetric, so that the percentile is that of absolute values: the INT8 zero point is 0.
                 calibrator = calibrate.PercentileCalibrater(
                     **paths, num_bins=HISTOGRAM_BINS, percentile=percentile, symmetric=True
                 )
@@ -79,21 +80,24 @@ class RangeCollector(AbstractContextManager["RangeCollector"]):
         self._folder.cleanup()
 
     def add(self, batch: npt.NDArray[np.uint8]) -> None:
-        """Takes one batch of the graph's input into account.
+        """Add the values on one batch of the graph's input.
+
+        Args:
+            batch: ``uint8 [N, …]``, the input of the graph.
 
         Raises:
-            CalibrationError: a tensor's values are NaN or infinite on it.
+            CalibrationError: if a tensor has values that are NaN or infinite.
         """
         with quiet():
-            # It reads batches until there is none, and forgets them after the call.
+            # `collect_data` reads batches from `get_next` until it returns None, and keeps no batch.
             one_batch = iter(({self._input: batch}, None))
             self._calibrator.collect_data(SimpleNamespace(get_next=one_batch.__next__))
 
     def ranges(self) -> dict[str, Range]:
-        """The ranges found, by tensor.
+        """Return the range of each tensor.
 
         Raises:
-            CalibrationError: a tensor's values were the same for all images.
+            CalibrationError: if all values of a tensor are the same.
         """
         with quiet():
             found = self._calibrator.compute_data()
@@ -102,15 +106,15 @@ class RangeCollector(AbstractContextManager["RangeCollector"]):
             low, high = (float(np.asarray(value).item()) for value in found[name].range_value)
             if low == high or not has_scale(max(abs(low), abs(high))):
                 raise CalibrationError(
-                    f"tensor {name}: {low + 0.0:g} everywhere on these images, which gives no range to "
-                    "quantize: give other images, or check the checkpoint"
+                    f"tensor {name}: all values are {low + 0.0:g} on these images, which gives no range: "
+                    "calibrate on other images, or check the checkpoint"
                 )
             ranges[name] = Range(low, high)
         return ranges
 
 
 class _FiniteSession:
-    """A session whose outputs must be finite: ONNX Runtime's calibrators leave NaN out without a word."""
+    """A session that rejects outputs that are not finite: ONNX Runtime's calibrators silently ignore NaN."""
 
     def __init__(self, session: Any, names: Iterable[str]) -> None:  # noqa: ANN401 -- the library has no types
         self._session = session
@@ -132,6 +136,6 @@ class _FiniteSession:
 
 
 def _select_tensors(calibrator: Any, names: Iterable[str]) -> None:  # noqa: ANN401 -- the library has no types
-    """Makes a calibrator watch these tensors; by itself it watches all inputs and outputs of an operator."""
+    """Make a calibrator collect only some tensors, instead of all inputs and outputs of operators."""
     infos = {info.name: info for info in calibrator.model.graph.value_info}
     calibrator.select_tensors_to_calibrate = lambda _: (set(names), infos)

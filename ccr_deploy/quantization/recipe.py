@@ -1,9 +1,9 @@
-"""Calibration recipes: how many images, which method, what stays in high precision. One TOML file each.
+"""Calibration recipes: number of images, method, and layers to keep in high precision. One TOML file each.
 
 ::
 
     description = "ccr-layer1, trained on ImageNet-100"
-    images = "five training images of each class"       # for people; --images names the folder
+    images = "five training images of each class"       # for the reader; --images gives the folder
     samples = 256
     method = "percentile"                                 # or minmax, entropy
     percentile = 99.99
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Method = Literal["minmax", "entropy", "percentile"]
-"""How a tensor's range is found from all its values."""
+"""The method that computes a tensor's range from its values."""
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
 class CalibrationRecipe(Record, frozen=True):
-    """How to calibrate. Where `images` are many, `samples` of them are spread evenly over the folder.
+    """The settings of a calibration.
 
-    Without `keep_high_precision` a table's own layers are kept, and for a new table the default ones.
+    `samples` images are selected evenly over the folder, `held_out_samples` for the measurement of accuracy.
+    `keep_high_precision` lists the layers that are not quantized; None keeps those of the calibration table,
+    or the default layers for a new table.
     """
 
     description: str = ""
@@ -43,14 +45,14 @@ class CalibrationRecipe(Record, frozen=True):
 
     @property
     def method_name(self) -> str:
-        """The method with its parameter."""
+        """The method with its parameter, if it has one."""
         return f"percentile {self.percentile:g}" if self.method == "percentile" else self.method
 
 
 def read_recipe(path: Path) -> CalibrationRecipe:
-    """The recipe in a TOML file.
+    """Read a recipe from a TOML file.
 
     Raises:
-        WrongUsageError: there is none, or a field is unknown or wrong.
+        WrongUsageError: if there is no such file, or a field is unknown or wrong.
     """
     return read_toml(CalibrationRecipe, path, error=WrongUsageError)

@@ -1,4 +1,4 @@
-"""What quantizing each layer alone costs, and which layers are better left in high precision."""
+"""Sensitivity: the cost of quantizing each layer alone, and the layers to keep in high precision."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
 
 COST_OVER_WORK = 5
-"""A layer stays in high precision if its share of the sensitivity is this many times that of the work."""
+"""A layer is kept in high precision if its share of the sensitivity exceeds this many shares of the work."""
 
 NEGLIGIBLE_BITS_PERCENT = 0.05
 NEGLIGIBLE_ANSWERS_PERCENT = 1
-"""Costs up to these are not worth a layer's speed; of 128 images one answer is 0.8 %."""
+"""Costs up to these do not justify a slower layer. One answer of 128 images is 0.8 %."""
 
 
 class LayerSensitivity(Record, frozen=True):
-    """What it costs to quantize one layer and nothing else.
+    """The sensitivity of one layer: the cost of quantizing this layer and no other.
 
-    `work_share` is its part of its stage's multiply-accumulates. An encoder's layer flips bits; a
-    classifier's has none to flip. `changed_answers_percent` is of the whole chain.
+    `work_share` is its share of the multiply-accumulates of its stage, from 0 to 1. `flipped_percent` is the
+    percentage of the code's bits that change; None for a classifier's layer. `changed_answers_percent` is the
+    percentage of images for which the answer of the whole chain changes.
     """
 
     stage: Stage
@@ -40,25 +41,26 @@ class LayerSensitivity(Record, frozen=True):
 
     @property
     def cost_percent(self) -> float:
-        """Flipped bits for an encoder's layer, changed answers for a classifier's."""
+        """The percentage of flipped bits for an encoder's layer, of changed answers for a classifier's."""
         return self.changed_answers_percent if self.flipped_percent is None else self.flipped_percent
 
     @property
     def negligible_percent(self) -> float:
-        """Return the cost below which a layer stays quantized."""
+        """The cost up to which a layer stays quantized."""
         return NEGLIGIBLE_ANSWERS_PERCENT if self.flipped_percent is None else NEGLIGIBLE_BITS_PERCENT
 
 
 def ranked(layers: Iterable[LayerSensitivity]) -> list[LayerSensitivity]:
-    """Return the layers by falling sensitivity, the encoder's before the classifier's."""
+    """Sort layers by decreasing sensitivity, the encoder's before the classifier's."""
     return sorted(layers, key=lambda layer: (layer.stage != "encoder", -layer.cost_percent))
 
 
 def proposal(layers: Sequence[LayerSensitivity]) -> tuple[str, ...]:
-    """The layers to leave in high precision: those that are sensitive and do little of the work.
+    """Propose the layers to keep in high precision: those that are sensitive and do little of the work.
 
-    Leaving out a layer of `work_share` w costs about that much of INT8's speed-up, and saves its share of
-    the sensitivity; within each stage a layer is named if its sensitivity over work exceeds `COST_OVER_WORK`.
+    Keeping a layer in high precision gives up a part of INT8's speed-up, about the layer's share of the work,
+    and saves its share of the sensitivity. A layer is proposed if the ratio of the two shares, within its
+    stage, exceeds `COST_OVER_WORK`.
     """
     named: list[str] = []
     for stage in dict.fromkeys(layer.stage for layer in layers):
@@ -74,7 +76,7 @@ def proposal(layers: Sequence[LayerSensitivity]) -> tuple[str, ...]:
 
 
 def work_shares(model: ir.Model) -> dict[str, float]:
-    """Each quantizable layer's part of what all of them multiply and accumulate for one image."""
+    """Return each quantizable layer's share of the multiply-accumulates of all of them, from 0 to 1."""
     work: dict[str, float] = {}
     for node in filter(is_quantizable, convolutions(model)):
         layer = layer_of(node.name or "")

@@ -1,13 +1,13 @@
-"""The calibration table: activation ranges as text, to be reviewed, committed and used again.
+"""The calibration table: activation ranges as text that can be reviewed, committed and reused.
 
 ::
 
     {
       "schema_version": 1,
       "created_by": "ccr-deploy 0.1.0",
-      "graph_hashes": {"encoder": "…", "classifier": "…"},    what it belongs to
+      "graph_hashes": {"encoder": "…", "classifier": "…"},    the graphs that it belongs to
       "image_count": 256,
-      "images_sha256": "…",                                   what it was collected on
+      "images_sha256": "…",                                   the images that it was collected on
       "preprocessing": {…},
       "versions": {"onnxruntime": "1.24.4"},
       "high_precision": ["binarizer"],                        layers that are not quantized
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 INT8_MAX = 127
-"""The scale is symmetric, as TensorRT's is: -128 is not used."""
+"""The largest quantized value. The range is symmetric, as in TensorRT: -128 is not used."""
 
 
 def has_scale(magnitude: float) -> bool:
-    """Whether the scale of a largest absolute value is a number, other than 0, in float32."""
+    """Return whether a largest absolute value gives a scale that float32 can represent and that is not 0."""
     return FLOAT32_TINY <= magnitude / INT8_MAX <= FLOAT32_MAX
 
 
 class TensorRange(Record, frozen=True):
-    """One tensor's range, and how it was found (``minmax``, ``entropy``, ``percentile 99.99``)."""
+    """The range of one tensor, and its method: ``minmax``, ``entropy``, ``percentile 99.99``."""
 
     low: float
     high: float
@@ -60,7 +60,7 @@ class TensorRange(Record, frozen=True):
         if self.low >= self.high:
             raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
         if not has_scale(self.magnitude):
-            raise ValueError(f"low {self.low:g} and high {self.high:g} have no scale in float32")
+            raise ValueError(f"low {self.low:g} and high {self.high:g} give no scale in float32")
 
     @property
     def magnitude(self) -> float:
@@ -69,22 +69,22 @@ class TensorRange(Record, frozen=True):
 
 
 class StageTable(Record, frozen=True):
-    """The ranges of one stage, by logical tensor name; the names fit every schedule of an encoder."""
+    """The ranges of one stage by logical tensor name; the names are the same in every schedule."""
 
     tensors: dict[str, TensorRange]
 
     def magnitudes(self) -> dict[str, dict[int, float]]:
-        """Every signal's largest absolute value, by iteration; 1 where it belongs to none."""
+        """Return each signal's largest absolute value by iteration, with 1 for tensors without iterations."""
         found: dict[str, dict[int, float]] = {}
         for name, entry in self.tensors.items():
             found.setdefault(signal_of(name), {})[iteration_of(name) or 1] = entry.magnitude
         return found
 
     def scale_of(self, signals: Collection[str]) -> float:
-        """The INT8 scale of a tensor that carries these signals: one for all their iterations.
+        """Return the INT8 scale of a tensor with these signals: one scale for all iterations.
 
         Raises:
-            CalibrationError: no tensor of the table has one of the signals.
+            CalibrationError: if the table has no range for one of the signals.
         """
         known = self.magnitudes()
         if missing := sorted(set(signals) - known.keys()):
@@ -93,10 +93,10 @@ class StageTable(Record, frozen=True):
 
 
 class CalibrationTable(Record, frozen=True):
-    """Activation ranges of encoder and classifier, and what they belong to.
+    """Activation ranges of encoder and classifier, with the graphs and images that they belong to.
 
-    `graph_hashes` are the canonical ones of the FP32 graphs that the ranges were collected on, and
-    `images_sha256` is over the images' pixels, in order, as the encoder sees them.
+    `graph_hashes` are the canonical hashes of the FP32 graphs that the ranges were collected on.
+    `images_sha256` is the SHA-256 of the pixels of all preprocessed images, in order.
     """
 
     schema_version: int
@@ -111,10 +111,10 @@ class CalibrationTable(Record, frozen=True):
 
     def __post_init__(self) -> None:
         if not set(self.stages) == set(self.graph_hashes) == set(CHAIN_STAGES):
-            raise ValueError("stages and graph_hashes must be of encoder and classifier")
+            raise ValueError("stages and graph_hashes must have the keys encoder and classifier")
 
     def to_json(self) -> str:
-        """The table as text, sorted by name so that two tables compare line by line."""
+        """Return the table as JSON, sorted by tensor so that two tables can be compared line by line."""
         content = to_builtins(self)
         for stage in content["stages"].values():
             stage["tensors"] = dict(sorted(stage["tensors"].items()))
@@ -122,11 +122,11 @@ class CalibrationTable(Record, frozen=True):
 
 
 def read_table(path: Path) -> CalibrationTable:
-    """The table in a file.
+    """Read a table from a file.
 
     Raises:
-        WrongUsageError: there is no such file.
-        CalibrationError: it is no table of this version, or has an unknown or wrong field.
+        WrongUsageError: if there is no such file.
+        CalibrationError: if it is not a table of this version, or a field is unknown or wrong.
     """
     with reading(path, WrongUsageError):
         text = read_bytes(path)
@@ -134,10 +134,10 @@ def read_table(path: Path) -> CalibrationTable:
 
 
 def parse_table(text: bytes, path: Path) -> CalibrationTable:
-    """Parse a table; `path` is where it came from, for messages.
+    """Parse the text of a table; `path` is its file, for messages.
 
     Raises:
-        CalibrationError: it is no table of this version, or has an unknown or wrong field.
+        CalibrationError: if it is not a table of this version, or a field is unknown or wrong.
     """
     return parse_versioned_json(
         CalibrationTable,
@@ -150,31 +150,38 @@ def parse_table(text: bytes, path: Path) -> CalibrationTable:
 
 
 def check_stage(
-    table: CalibrationTable, stage: ChainStage, model: ir.Model, graph_hash: str, where: Path
+    table: CalibrationTable, stage: ChainStage, model: ir.Model, graph_hash: str, path: Path
 ) -> None:
-    """Checks that a stage's ranges are for this graph: the hash, and every tensor's name.
+    """Check that a stage's ranges are for a graph: its hash, and the names of all quantized tensors.
+
+    Args:
+        table: the calibration table.
+        stage: the stage of the graph.
+        model: the FP32 graph.
+        graph_hash: its canonical hash.
+        path: the table's file, for messages.
 
     Raises:
-        CalibrationError: it is another graph's, or a tensor is missing or unknown; the message begins with
-            `where` the table came from.
+        CalibrationError: if the table is for another graph, or a tensor is missing or unknown.
     """
     if table.graph_hashes[stage] != graph_hash:
         raise CalibrationError(
-            f"{where}: field graph_hashes.{stage}: {table.graph_hashes[stage][:12]}, the bundle's graph has "
-            f"{graph_hash[:12]}: this table is another model's; calibrate again"
+            f"{path}: field graph_hashes.{stage}: {table.graph_hashes[stage][:12]}, the bundle's graph has "
+            f"{graph_hash[:12]}: this table is for another model; calibrate again"
         )
     expected, found = set(quantized_activations(model)), set(table.stages[stage].tensors)
+    # Model Optimizer would silently leave out a tensor without a range.
     if missing := sorted(expected - found):
-        raise CalibrationError(f"{where}: no range for {', '.join(missing[:3])}: calibrate again")
+        raise CalibrationError(f"{path}: no range for {', '.join(missing[:3])}: calibrate again")
     if unknown := sorted(found - expected):
         raise CalibrationError(
-            f"{where}: the graph has no tensor {', '.join(unknown[:3])}: remove it, or calibrate again"
+            f"{path}: the graph has no tensor {', '.join(unknown[:3])}: remove it, or calibrate again"
         )
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One tensor of two tables: its largest absolute value in each; None where a table lacks it."""
+    """A tensor whose ranges differ in two tables: its largest absolute values, None if a table lacks it."""
 
     stage: ChainStage
     tensor: str
@@ -183,12 +190,12 @@ class Disagreement:
 
     @property
     def ratio(self) -> float | None:
-        """The second's over the first's."""
+        """The second value divided by the first; None if a table lacks the tensor."""
         return self.second / self.first if self.first and self.second else None
 
 
 def compare_tables(first: CalibrationTable, second: CalibrationTable) -> list[Disagreement]:
-    """Where two tables disagree, the largest disagreement first; tensors that only one has come before."""
+    """Return the tensors whose ranges differ: first those that one table lacks, then by decreasing ratio."""
     found = []
     for stage in first.stages:
         tensors, others = first.stages[stage].tensors, second.stages[stage].tensors

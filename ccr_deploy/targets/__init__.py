@@ -1,1 +1,1 @@
-"""The machines that engines are built for."""
+"""Targets: the machines that engines are built for, one TOML file each."""

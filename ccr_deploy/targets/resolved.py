@@ -1,6 +1,6 @@
-"""What one stage's engine is built from a target.
+"""The part of a target that one stage's engine depends on.
 
-Whole targets, and the files they come from, are in `ccr_deploy.targets.schema`.
+Complete targets, and their files, are in `ccr_deploy.targets.schema`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from ccr_deploy.core.stages import Schedule
 
 
 class ResolvedTarget(Record, frozen=True):
-    """What one stage's engine is built from a target: a stage, and nothing else.
+    """The fields of a target that one stage's engine depends on.
 
-    Only an unrolled encoder has a schedule, and only backends with batch profiles build for certain batches.
+    `schedule` is None except for an unrolled encoder, and `batch` is None for backends without batch
+    profiles.
     """
 
     precision: EnginePrecision
@@ -36,5 +37,6 @@ class ResolvedTarget(Record, frozen=True):
 
     @property
     def digest(self) -> str:
-        """The SHA-256 over all fields; a target's name, machine and description do not count."""
+        """The SHA-256 over all fields; it does not depend on the target's name, machine and description."""
+        # Over the canonical form with all defaults, so that writing out a default does not change the digest.
         return hashlib.sha256(canonical_json(self)).hexdigest()

@@ -11,14 +11,15 @@
     classifier = "fp16"
     baseline = "fp32"
 
-    [machine]                  # TensorRT alone: where its engines are built and run
+    [machine]                  # only TensorRT: the machines that build and run its engines
     gpus = ["NVIDIA L4"]
     from_version = "10.3"
+    below_version = "12"
 
-    [batch]                    # TensorRT and TensorRT-RTX alone: how many images one run takes
+    [batch]                    # only TensorRT and TensorRT-RTX: the batch sizes of one run
     encoder = { min = 1, opt = 1, max = 1 }
 
-    [options]                  # the backend's own
+    [options]                  # options of the backend
     workspace_mib = 4096
 """
 
@@ -41,7 +42,7 @@ from ccr_deploy.targets.resolved import ResolvedTarget
 REFERENCE_TARGET = "pytorch"
 """The target that runs the bundle's weights in PyTorch, iteration by iteration."""
 GPU_REFERENCE_TARGET = "pytorch-cuda"
-"""The same on a GPU."""
+"""The target that does the same on a GPU."""
 
 
 class StagePrecisions(Record, frozen=True):
@@ -53,7 +54,7 @@ class StagePrecisions(Record, frozen=True):
 
 
 class StageBatches(Record, frozen=True):
-    """The batches that each stage's engine is built for."""
+    """The batch sizes that each stage's engine is built for."""
 
     encoder: Batch = Batch()
     classifier: Batch = Batch()
@@ -61,7 +62,7 @@ class StageBatches(Record, frozen=True):
 
 
 class _TargetFile:
-    """A target as its file has it: the backend's name, at the top, says which fields there are."""
+    """The format of a target's file, in which the key ``backend`` determines the other fields."""
 
     __slots__ = ()
 
@@ -70,7 +71,7 @@ class _TargetFile:
         """Read a target.
 
         Raises:
-            FieldError: there is no such backend, or a field is missing, unknown or wrong.
+            FieldError: if there is no such backend, or a field is missing, unknown or wrong.
         """
         fields = dict(content)
         name = check_name(fields.pop("backend", None))
@@ -80,21 +81,22 @@ class _TargetFile:
                 raise FieldError((table,), f"there is no such field for the backend {name}")
         if kind.has_machines and "machine" not in fields:
             raise FieldError(("machine",), "missing")
-        if kind.has_batch_profiles:
+        if kind.has_batch_profiles:  # without the table, engines are built for batch 1
             fields.setdefault("batch", {})
         options = fields.get("options", {})
         if not isinstance(options, dict):
             raise FieldError(("options",), f"expected object, found {options!r:.40}")
         if "backend" in options:
             raise FieldError(("options", "backend"), "there is no such field")
+        # Records of options are tagged with the backend, which the file names only once, at the top.
         fields["options"] = {**options, "backend": name}
         return convert(Target, fields)
 
 
 class Target(Record, _TargetFile, frozen=True, kw_only=True):
-    """A machine that engines are built for, by the backend that the options are of.
+    """A target: a machine that engines are built for, and how they are built.
 
-    `machine` and `batch` are there for the backends whose targets name them, and for no others.
+    `machine` and `batch` are None for backends whose targets do not name them.
     """
 
     description: str
@@ -111,7 +113,7 @@ class Target(Record, _TargetFile, frozen=True, kw_only=True):
 
     @property
     def is_reference(self) -> bool:
-        """Whether it runs the weights themselves, which engines are compared with."""
+        """Whether it is the PyTorch reference, which engines are compared with."""
         return backend_class(self.backend).is_reference
 
     @property
@@ -123,16 +125,15 @@ class Target(Record, _TargetFile, frozen=True, kw_only=True):
 def resolve(
     target: Target, stage: Stage, schedule: Schedule | None = None, precision: EnginePrecision | None = None
 ) -> ResolvedTarget:
-    """Return the target for one stage.
-
-    Only an unrolled encoder has a schedule, and the baseline has no precision but its target's.
+    """Resolve a target for one stage.
 
     Args:
         target: the target.
         stage: the stage.
-        schedule: goes over the target's, if it is given.
-        precision: likewise.
+        schedule: the unroll schedule, instead of the target's; ignored except for an unrolled encoder.
+        precision: the precision, instead of the target's; ignored for the baseline.
     """
+    # A field that does not affect the engine is None, so that it does not change the digest in the key.
     unrolled = stage == "encoder" and not target.is_reference
     return ResolvedTarget(
         precision=(precision if stage != "baseline" else None) or getattr(target.precision, stage),
@@ -143,10 +144,10 @@ def resolve(
 
 
 def load_target(name_or_path: str) -> Target:
-    """The target of a name shipped with the package, or of a TOML file.
+    """Load a target that is shipped with the package, by name, or a target from a TOML file.
 
     Raises:
-        TargetError: there is none, or its TOML is wrong; the message names the field.
+        TargetError: if there is no such target, or its TOML is wrong; the message names the field.
     """
     targets = target_files()
     if name_or_path in targets:
@@ -156,15 +157,15 @@ def load_target(name_or_path: str) -> Target:
     else:
         raise TargetError(
             f"there is no target {name_or_path!r}: choose one of {', '.join(sorted(targets))}, "
-            "or name a TOML file"
+            "or give the path of a TOML file"
         )
     return read_toml(_TargetFile, path, error=TargetError)  # type: ignore[return-value]
 
 
 def target_files() -> dict[str, Path]:
-    """The targets shipped with the package, by name.
+    """Return the files of the targets that are shipped with the package, by name.
 
-    A wheel carries them inside the package; a checkout has them in ``engines/`` beside it.
+    A wheel contains them in the package; a checkout has them in ``engines/`` beside the package.
     """
     package = Path(str(resources.files("ccr_deploy")))
     folders = (package / "targets" / "shipped", package.parent / "engines")

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from ccr_deploy.backends.onnxruntime.int8 import graph_that_rounds
+from ccr_deploy.backends.onnxruntime.int8 import read_rounding_graph
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.metrics import cosine_similarities, flipped_bits
 from ccr_deploy.data.images import load_images
@@ -80,7 +80,9 @@ def activations(demo: Path, images: list[str], precision: Precision) -> npt.NDAr
     bundle = Bundle.open(demo / "bundle")
     contract = bundle.manifest.contract
     graph = bundle.file(bundle.graph("encoder", precision, "iteration-major").file)
-    content = graph_that_rounds(graph, onnxruntime.__version__) if precision == "int8" else graph.read_bytes()
+    content = (
+        read_rounding_graph(graph, onnxruntime.__version__) if precision == "int8" else graph.read_bytes()
+    )
     model = onnx.load_from_string(content)
     (sign,) = (node for node in model.graph.node if node.op_type == "GreaterOrEqual")
     model.graph.output.append(onnx.ValueInfoProto(name=sign.input[0]))

@@ -295,9 +295,9 @@ def test_auto_needs_a_record(workplace: Workplace) -> None:
 def test_a_precision_that_the_backend_lacks(workplace: Workplace) -> None:
     outcome = workplace.build("--bf16", target="cpu")
     assert outcome.status == BROKE
-    assert "ONNX Runtime has no BF16 on a CPU" in outcome.error_line
+    assert "ONNX Runtime does not support BF16 on a CPU" in outcome.error_line
     outcome = workplace.build("--int8", target="pytorch")
-    assert "the PyTorch reference computes in FP32 alone" in outcome.error_line
+    assert "the PyTorch reference computes only in FP32" in outcome.error_line
 
 
 def test_no_images_and_no_table(workplace: Workplace) -> None:

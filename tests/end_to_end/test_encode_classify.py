@@ -215,7 +215,7 @@ def test_payloads_alone_need_no_encoder(tool: Tool, images: Path, tmp_path: Path
     assert run("classify", tmp_path / "one.ccr", *options).status == 0
     outcome = run("classify", images, *options)
     assert outcome.status == BROKE
-    assert "encoder.fp32.onnx: missing from its folder" in outcome.error_line
+    assert "encoder.fp32.onnx: not found in its folder" in outcome.error_line
 
 
 def test_a_bundle_s_manifest_is_enough(tool: Tool, images: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_without_a_gpu_doctor_says_why_not() -> None:
     assert "no GPU found" in found["gpu_obstacle"]
     assert "no GPU found" in fits["rtx"]["run_obstacle"]
     assert "no GPU found" in fits["cuda"]["build_obstacle"]
-    assert "sees no GPU" in fits["pytorch-cuda"]["run_obstacle"]
+    assert "finds no GPU" in fits["pytorch-cuda"]["run_obstacle"]
     assert found["default_target"] == "cpu"
 
 
@@ -140,7 +140,7 @@ def test_inspect_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     assert "none.plan: cannot be read (No such file or directory)" in missing.error_line
     (tmp_path / "photo.png").write_bytes(b"a photo")
     assert (
-        "photo.png.json: missing: an engine without its sidecar"
+        "photo.png.json: not found: an engine without its sidecar"
         in run("inspect", tmp_path / "photo.png").error_line
     )
     (tmp_path / "cut.ccr").write_bytes(b"CCRP\1\0")

@@ -1,4 +1,4 @@
-"""What the tests on a GPU share. They are skipped where there is none."""
+"""Fixtures of the tests on a GPU, which are skipped if there is none."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def alone_on_the_gpu(shared: Shared) -> Iterator[None]:
-    """Parallel workers have one GPU: these tests run one at a time."""
+    """Run these tests one at a time: parallel workers share one GPU."""
     with shared.locked_folder("gpu"):
         yield
 
@@ -64,7 +64,7 @@ def alone_on_the_gpu(shared: Shared) -> Iterator[None]:
 def target(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, calibrated_demo: CalibratedDemo
 ) -> Path:
-    """A target for this GPU, one for each flavour that is installed and knows this GPU."""
+    """A target for this GPU, for each flavour that is installed and supports it."""
     if importlib.util.find_spec(PACKAGES[request.param]) is None:
         pytest.skip(f"{PACKAGES[request.param]} is not installed")
     path = tmp_path_factory.mktemp("target") / f"{request.param}.toml"
@@ -74,7 +74,7 @@ def target(
         with trial.load(trial.build("classifier")[0]):
             return path
     except EngineError as error:
-        if request.param == "tensorrt-rtx":  # which does not support every GPU
+        if request.param == "tensorrt-rtx":  # TensorRT-RTX does not support every GPU
             pytest.skip(f"TensorRT-RTX does not run on this GPU: {error}")
         raise
 
@@ -86,6 +86,6 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
 
 @pytest.fixture(scope="session")
 def factory(calibrated_demo: CalibratedDemo, target: Path, engines: EngineStore) -> EngineFactory:
-    """The briefly trained demo, encoder and classifier in FP16."""
+    """The factory of the briefly trained demo, with encoder and classifier in FP16."""
     precisions = {"encoder": "fp16", "classifier": "fp16"}
     return EngineFactory(calibrated_demo.bundle, str(target), engines, precisions)

@@ -1,4 +1,4 @@
-"""Engines on a GPU: parity, precision, what is kept for the next start, and the commands that use them."""
+"""Engines on a GPU: parity, precision, caches, and the commands that use them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_every_gate_holds(
+def test_every_gate_passes(
     calibrated_demo: CalibratedDemo, target: Path, engines: EngineStore, precision: str
 ) -> None:
     bundle, images = calibrated_demo.bundle, calibrated_demo.folder / "images"
@@ -86,12 +86,12 @@ def test_an_engine_for_another_gpu_is_refused(factory: EngineFactory) -> None:
         path.write_text(text)
 
 
-def test_a_second_start_compiles_nothing(
+def test_a_second_start_does_not_compile(
     calibrated_demo: CalibratedDemo, target: Path, tmp_path: Path, real_crops: npt.NDArray[np.uint8]
 ) -> None:
-    """TensorRT-RTX's runtime cache: written by the first start, read and left alone by the second."""
+    """The first start writes TensorRT-RTX's runtime cache, the second reads it and does not change it."""
     if "rtx" not in target.name:
-        pytest.skip("full TensorRT compiles when it builds")
+        pytest.skip("TensorRT compiles during the build")
     factory = EngineFactory(calibrated_demo.bundle, str(target), EngineStore(tmp_path / "engines"))
     engine, _ = factory.build("encoder")
 
@@ -106,7 +106,7 @@ def test_a_second_start_compiles_nothing(
     assert start() == first
     (cache,) = engine.path.parent.glob("*.cache")
     half = first[0][: len(first[0]) // 2]
-    cache.write_bytes(half)  # a damaged one is made anew
+    cache.write_bytes(half)  # a damaged cache is replaced
     assert len(start()[0]) > len(half)
 
 
@@ -114,7 +114,7 @@ def test_parallel_builds_share_a_timing_cache(
     calibrated_demo: CalibratedDemo, target: Path, tmp_path: Path
 ) -> None:
     if "rtx" in target.name:
-        pytest.skip("TensorRT-RTX times nothing when it builds")
+        pytest.skip("TensorRT-RTX has no timing cache")
     stores = [EngineStore(tmp_path / "engines")] * 2
 
     def built(number: int) -> Path:
@@ -128,7 +128,7 @@ def test_parallel_builds_share_a_timing_cache(
     assert cache.stat().st_size > 0
 
 
-def test_build_times_int8_against_fp16(
+def test_build_compares_int8_with_fp16(
     calibrated_demo: CalibratedDemo, target: Path, engines: EngineStore
 ) -> None:
     (built,) = build_engines(calibrated_demo.bundle, str(target), engines, ["encoder"], precision="int8")
@@ -161,10 +161,10 @@ def test_classify_runs_on_the_gpu(
     assert answer["answer"]
 
 
-def test_onnx_runtime_s_cuda_provider_takes_every_operator(
+def test_the_cuda_provider_runs_every_operator_on_the_gpu(
     tiny_bundle: Bundle, calibrated_demo: CalibratedDemo
 ) -> None:
-    """It refuses graphs of which it would leave one to the CPU."""
+    """It refuses a graph if one operator would run on the CPU."""
     library = make_backend(CudaOptions())
     try:
         library.check_runs_here()
@@ -177,7 +177,7 @@ def test_onnx_runtime_s_cuda_provider_takes_every_operator(
                     pass
 
 
-def test_onnx_runtime_s_cuda_provider(
+def test_the_cuda_target_gives_the_codes_of_the_cpu(
     calibrated_demo: CalibratedDemo, engines: EngineStore, real_crops: npt.NDArray[np.uint8]
 ) -> None:
     try:

@@ -1,4 +1,4 @@
-"""Engines that run: batches, buffers, arrays on the GPU, threads, memory."""
+"""Running engines: batches, buffers, arrays on the GPU, threads, memory."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_engine_inputs_and_outputs_are_bytes(encoder: Runner, classifier: Runner
     assert [(spec.name, spec.dtype) for spec in classifier.inputs] == [("code", "uint8")]
 
 
-def test_batches_of_any_size_give_the_same_answers(
+def test_batches_of_any_size_give_the_same_results(
     encoder: Runner, classifier: Runner, real_crops: npt.NDArray[np.uint8]
 ) -> None:
-    """One at a time, in between, the largest, and over it: in parts. The smallest of the classifier is 2."""
+    """One image, some, the largest batch, and more, in parts. The classifier's smallest batch is 2."""
     images = real_crops[:70]
     codes = encoder.infer({"image": images})["code"]
     logits = classifier.infer({"code": codes})["logits"]
@@ -59,34 +59,36 @@ def test_batches_of_any_size_give_the_same_answers(
     for size in (1, 3, LARGEST_BATCH, LARGEST_BATCH + 1):
         part = encoder.infer({"image": images[:size]})["code"]
         differing = np.unpackbits(part ^ codes[:size]).mean()
-        assert differing < 0.002  # other batch sizes may run other kernels, which round otherwise
+        assert differing < 0.002  # other batch sizes may run other kernels, which round differently
         np.testing.assert_allclose(
             classifier.infer({"code": codes[:size]})["logits"], logits[:size], atol=0.1
         )
 
 
-def test_a_captured_graph_repeats_itself(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
-    """First runs capture, later ones replay, and sizes in between do not disturb each other."""
+def test_a_captured_graph_gives_the_same_results_again(
+    encoder: Runner, real_crops: npt.NDArray[np.uint8]
+) -> None:
+    """The first run of a batch size captures, later runs replay, also after runs of other sizes."""
     first = {size: encoder.infer({"image": real_crops[:size]})["code"] for size in (1, 5, 32)}
     assert encoder.captured_batch_sizes == {1, 5, 32}
     gc.collect()
     torch = pytest.importorskip("torch")
     torch.full(
         (64 << 20,), 255, dtype=torch.uint8, device="cuda"
-    )  # over what was freed meanwhile, if anything
+    )  # overwrites memory that was freed meanwhile, if any
     for _ in range(3):
         for size, code in first.items():
             np.testing.assert_array_equal(encoder.infer({"image": real_crops[:size]})["code"], code)
 
 
-def test_outputs_are_the_caller_s_to_keep(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
+def test_later_calls_do_not_overwrite_outputs(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
     first = encoder.infer({"image": real_crops[:1]})["code"]
     kept = first.copy()
     encoder.infer({"image": real_crops[500:501]})
     np.testing.assert_array_equal(first, kept)
 
 
-def test_an_array_on_the_gpu_is_used_where_it_is(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
+def test_an_array_on_the_gpu_is_accepted(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
     torch = pytest.importorskip("torch")
     images = real_crops[:40]
     expected = encoder.infer({"image": images})["code"]
@@ -96,11 +98,11 @@ def test_an_array_on_the_gpu_is_used_where_it_is(encoder: Runner, real_crops: np
     unaligned = torch.empty(images.nbytes + 1, dtype=torch.uint8, device="cuda")[1:].view(images.shape)
     unaligned.copy_(on_gpu)
     np.testing.assert_array_equal(encoder.infer({"image": unaligned})["code"], expected)
-    every_other = on_gpu[::2][:1]  # contiguous, whatever its first stride is
+    every_other = on_gpu[::2][:1]  # contiguous, because its only item makes the first stride irrelevant
     assert np.unpackbits(encoder.infer({"image": every_other})["code"] ^ expected[:1]).mean() < 0.002
 
 
-def test_fewer_than_the_smallest_batch_on_the_gpu(
+def test_a_batch_below_the_smallest_is_accepted_on_the_gpu(
     encoder: Runner, classifier: Runner, real_crops: npt.NDArray[np.uint8]
 ) -> None:
     """The classifier's smallest batch is 2."""
@@ -113,15 +115,17 @@ def test_fewer_than_the_smallest_batch_on_the_gpu(
 
 
 class OnlyCudaInterface:
-    """An array of a library that does not speak DLPack."""
+    """An array of a library without DLPack."""
 
     def __init__(self, tensor) -> None:
         self._tensor = tensor
         self.__cuda_array_interface__ = {**tensor.__cuda_array_interface__, "version": 3, "stream": None}
 
 
-def test_what_was_enqueued_before_is_waited_for(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
-    """The array is still being written, by another stream, when the engine is given it."""
+def test_pending_writes_to_an_array_on_the_gpu_finish_first(
+    encoder: Runner, real_crops: npt.NDArray[np.uint8]
+) -> None:
+    """Another stream is still writing the array when the engine gets it."""
     torch = pytest.importorskip("torch")
     expected = encoder.infer({"image": real_crops[:8]})["code"]
     source = torch.from_numpy(real_crops[:8]).cuda()
@@ -151,17 +155,17 @@ def test_a_wrong_array_on_the_gpu_is_refused(
         encoder.infer({"image": change(images)})
 
 
-def test_a_wrong_input_is_refused_and_changes_nothing(
+def test_a_wrong_input_is_refused_without_side_effects(
     encoder: Runner, real_crops: npt.NDArray[np.uint8]
 ) -> None:
-    expected = encoder.infer({"photo": real_crops[:2]})["code"]
+    expected = encoder.infer({"image": real_crops[:2]})["code"]
     for feeds in ({}, {"photo": real_crops[:2]}, {"image": real_crops[:0]}, {"image": real_crops[0]}):
         with pytest.raises(EngineError):
             encoder.infer(feeds)
-    np.testing.assert_array_equal(encoder.infer({"photo": real_crops[:2]})["code"], expected)
+    np.testing.assert_array_equal(encoder.infer({"image": real_crops[:2]})["code"], expected)
 
 
-def test_a_closed_runner_raises_and_gives_its_memory_back(
+def test_a_closed_runner_raises_an_error_and_frees_its_memory(
     factory: EngineFactory, real_crops: npt.NDArray[np.uint8]
 ) -> None:
     engine, _ = factory.build("encoder")
@@ -171,13 +175,13 @@ def test_a_closed_runner_raises_and_gives_its_memory_back(
             runner.infer({"image": real_crops[:32]})
             assert 0 < runner.device_memory_mib < 4096
         free.append(free_bytes())
-    assert free[-1] >= free[1] - (2 << 20)  # the first ones load what stays with the process
+    assert free[-1] >= free[1] - (2 << 20)  # the first ones load libraries, which stay in memory
     with pytest.raises(EngineError, match="closed"):
         runner.infer({"image": real_crops[:1]})
 
 
 def test_two_threads_cannot_share_a_runner(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
-    complaints: list[EngineError] = []
+    rejections: list[EngineError] = []
     others: list[Exception] = []
     start = threading.Barrier(4)
 
@@ -187,7 +191,7 @@ def test_two_threads_cannot_share_a_runner(encoder: Runner, real_crops: npt.NDAr
             try:
                 encoder.infer({"image": real_crops})
             except EngineError as error:  # noqa: PERF203
-                complaints.append(error)
+                rejections.append(error)
             except Exception as error:
                 others.append(error)
 
@@ -197,11 +201,11 @@ def test_two_threads_cannot_share_a_runner(encoder: Runner, real_crops: npt.NDAr
     for thread in threads:
         thread.join()
     assert others == []
-    assert complaints
-    assert all("another thread uses this runner" in str(error) for error in complaints)
+    assert rejections
+    assert all("another thread uses this runner" in str(error) for error in rejections)
 
 
-def test_a_thousand_inferences_take_no_more_memory(
+def test_a_thousand_inferences_do_not_increase_memory(
     encoder: Runner, real_crops: npt.NDArray[np.uint8]
 ) -> None:
     sizes = (1, 8, 32, 5)

@@ -151,7 +151,7 @@ def test_an_engine_of_another_machine_is_refused_and_named(
         content["key"]["device"] = "another CPU"
         sidecar.write_text(json.dumps(content))
         sidecar.parent.rename(damageable.path / f"elsewhere{number}")
-    with pytest.raises(WrongUsageError, match="one is there whose device is another CPU, expected"):
+    with pytest.raises(WrongUsageError, match="found one with device another CPU, expected"):
         Encoder.load(tiny_bundle, "cpu", damageable)
 
 

@@ -1,1 +1,1 @@
-"""ONNX Runtime, on a CPU and on a GPU by its CUDA provider."""
+"""ONNX Runtime on a CPU, and on a GPU with its CUDA provider."""

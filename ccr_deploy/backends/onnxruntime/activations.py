@@ -1,6 +1,7 @@
-"""The activations behind an encoder's bits, as one more output of its ONNX file.
+"""Add an encoder's pre-binarization activations to the outputs of its ONNX file.
 
-By the wire format of Protocol Buffers, since a device has ONNX Runtime without the package onnx.
+The file is edited in the wire format of Protocol Buffers, because a device has ONNX Runtime but not the
+package onnx. The constants are field numbers of ``onnx.proto``.
 """
 
 from __future__ import annotations
@@ -17,22 +18,25 @@ _NAME = 1  # of a ValueInfoProto
 _VARINT, _EIGHT_BYTES, _LENGTH_DELIMITED, _FOUR_BYTES = 0, 1, 2, 5
 
 
-def show_activations(model: bytes) -> bytes:
-    """Add the pre-binarization activations to an encoder's outputs; a classifier stays as it is.
+def expose_activations(model: bytes) -> bytes:
+    """Add the pre-binarization activations to an encoder's outputs; return a classifier unchanged.
 
-    A field that is appended to a message is merged with what the message holds of it.
+    Args:
+        model: the content of an ONNX file.
     """
     for graph in _fields(model, _GRAPH):
         for node in _fields(graph, _NODE):
             if b"GreaterOrEqual" in _fields(node, _OP_TYPE):  # a bit is 1 if the activation is >= 0
                 activations = next(_fields(node, _INPUT))
                 output = _field(_OUTPUT, _field(_NAME, activations))
+                # A parser merges a message field that occurs twice, so that appending adds to the graph. ONNX
+                # Runtime infers the type of an output that has only a name.
                 return model + _field(_GRAPH, output)
     return model
 
 
 def _fields(message: bytes, number: int) -> Iterator[bytes]:
-    """Yield the contents of a message's length-delimited fields of one number."""
+    """Yield the contents of the length-delimited fields with a field number."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
@@ -50,7 +54,7 @@ def _fields(message: bytes, number: int) -> Iterator[bytes]:
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte, the lowest first; return it and where it ends."""
+    """Read a base-128 integer, least significant group first; return it and the position behind it."""
     value = shift = 0
     while True:
         byte = message[position]
@@ -62,7 +66,7 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """Write a length-delimited field."""
+    """Encode a length-delimited field."""
     size, length = len(content), bytearray()
     while size >= 0x80:
         length.append(size & 0x7F | 0x80)

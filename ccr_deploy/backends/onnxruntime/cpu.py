@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU. An engine is the graph after its optimisations for this processor."""
+"""ONNX Runtime on a CPU. An engine is the graph after ONNX Runtime's optimizations for this processor."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ccr_deploy.backends.base import Backend, BuildSource, EngineFile
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
-from ccr_deploy.backends.onnxruntime.activations import show_activations
-from ccr_deploy.backends.onnxruntime.int8 import broken_optimizers, graph_that_rounds
+from ccr_deploy.backends.onnxruntime.activations import expose_activations
+from ccr_deploy.backends.onnxruntime.int8 import broken_optimizers, read_rounding_graph
 from ccr_deploy.backends.options import BackendOptions, Threads
 from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
 from ccr_deploy.backends.threads import thread_count
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 _NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 FATAL = 4
-"""The level at which ONNX Runtime logs nothing: its errors come as exceptions."""
+"""ONNX Runtime's severity that silences its log: its errors are raised as exceptions."""
 
 
 class OnnxRuntimeOptions(Record, BackendOptions, frozen=True, tag_field="backend", tag="onnxruntime"):
-    """How ONNX Runtime runs on a CPU."""
+    """The options of ONNX Runtime on a CPU."""
 
     threads: Threads = 0
 
 
 class OnnxRuntimeBackend(Backend):
-    """Builds and runs engines by ONNX Runtime's CPU provider.
+    """Build and run engines with ONNX Runtime's CPU provider.
 
     INT8 weights have 8 bits on every CPU: see `_session_options`.
     """
@@ -43,7 +43,7 @@ class OnnxRuntimeBackend(Backend):
     suffix = ".onnx"
     options_class = OnnxRuntimeOptions
     packages = ("onnxruntime", "onnxruntime-gpu")
-    revisions = MappingProxyType({"int8": 2})  # the first were not compared with their graphs
+    revisions = MappingProxyType({"int8": 2})  # revision 1 was not compared with the graph
     options: OnnxRuntimeOptions
 
     def __init__(self, options: OnnxRuntimeOptions | None = None) -> None:
@@ -52,35 +52,36 @@ class OnnxRuntimeBackend(Backend):
         self.version = str(self._onnxruntime.__version__)
 
     def check_precision(self, precision: EnginePrecision) -> None:
-        """Take also FP16, though it is computed in FP32 between casts.
+        """Accept FP16 too: ONNX Runtime computes it in FP32 between casts, which is slower but correct.
 
         Raises:
-            EngineError: ONNX Runtime has no such precision on a CPU.
+            EngineError: if ONNX Runtime does not support the precision on a CPU.
         """
         if precision not in {*self.native_precisions(), "fp16"}:
             raise EngineError(
-                f"ONNX Runtime has no {precision.upper()} on a CPU: use --target cpu-openvino, or FP32"
+                f"ONNX Runtime does not support {precision.upper()} on a CPU: use --target cpu-openvino, or "
+                "FP32"
             )
 
     def native_precisions(self) -> tuple[EnginePrecision, ...]:
-        """FP32 and INT8."""
+        """Return FP32 and INT8."""
         return ("fp32", "int8")
 
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:
-        """Optimises the graph for this processor and writes the result.
+        """Optimize the graph for this processor and write the result.
 
-        An INT8 engine is compared with the same graph computed as it is written, since ONNX Runtime's
-        optimizers are known to change what some graphs compute.
+        An INT8 engine is compared with the graph executed without optimizations, because ONNX Runtime's
+        optimizers are known to change the results of some graphs.
 
         Raises:
-            EngineError: ONNX Runtime refuses the graph, or its INT8 engine answers differently.
+            EngineError: if ONNX Runtime rejects the graph, or its INT8 engine gives different results.
         """
         assert source.graph is not None
         if source.precision == "int8":
-            graph = graph_that_rounds(source.graph, self.version)
+            graph = read_rounding_graph(source.graph, self.version)
             try:
                 self.optimize_int8(graph, engine)
-            except EngineError as error:  # which names no file
+            except EngineError as error:  # its message names no file, because the graph was given as bytes
                 raise EngineError(f"{source.graph}: {error}") from error
             self._check_int8(source, graph, engine)
         else:
@@ -88,10 +89,14 @@ class OnnxRuntimeBackend(Backend):
         return BuildFacts()
 
     def optimize_int8(self, graph: bytes, engine: Path | None = None) -> OnnxRuntimeRunner:
-        """Load an INT8 graph without the optimizers that break it, and write the result if a path is given.
+        """Load an INT8 graph with the defective optimizers disabled; write the result if a path is given.
+
+        Args:
+            graph: the content of an ONNX file.
+            engine: the path of the file to write.
 
         Raises:
-            EngineError: ONNX Runtime refuses the graph.
+            EngineError: if ONNX Runtime rejects the graph.
         """
         options = self._session_options()
         broken = ";".join(broken_optimizers(self.version))
@@ -99,35 +104,33 @@ class OnnxRuntimeBackend(Backend):
         return self._start(graph, options, engine)
 
     def load(self, engine: EngineFile) -> OnnxRuntimeRunner:
-        """Loads an engine; it was optimised when it was built, and its precision is in the graph.
+        """Load an engine without optimizing it again; its precision is in the graph.
 
         Raises:
-            EngineError: the file is no graph that ONNX Runtime runs.
+            EngineError: if ONNX Runtime cannot run the file.
         """
         return self.load_graph(engine.path)
 
     def load_graph(self, graph: Path | bytes) -> OnnxRuntimeRunner:
-        """Loads a graph, a file or the bytes of one, to be run node by node as it is written.
+        """Load a graph, from a file or as bytes, to be executed node by node without optimizations.
 
         Raises:
-            EngineError: the file is no graph that ONNX Runtime runs.
+            EngineError: if ONNX Runtime cannot run the graph.
         """
         options = self._session_options()
         options.graph_optimization_level = self._onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         return self._start(graph, options)
 
     def _check_int8(self, source: BuildSource, graph: bytes, engine: Path) -> None:
-        """Raise an EngineError if an INT8 engine does not agree with its graph.
-
-        The graph that was quantized is the FP16 one; so INT8 can be built where FP32 is refused.
-        """
+        """Raise an EngineError if an INT8 engine does not agree with its graph."""
+        # The INT8 graph computes in FP16 between its quantized convolutions, as the FP16 graph does.
         fp16 = source.graph_in("fp16").read_bytes()
-        built, shown = self.load_graph(engine), show_activations(graph)
+        built, exposed = self.load_graph(engine), expose_activations(graph)
         runners = CheckedRunners(
             engine=built,
-            observed=self.optimize_int8(shown) if source.stage == "encoder" else built,
-            as_written=self.load_graph(shown),
-            unquantized=self.load_graph(show_activations(fp16)),
+            observed=self.optimize_int8(exposed) if source.stage == "encoder" else built,
+            as_written=self.load_graph(exposed),
+            unquantized=self.load_graph(expose_activations(fp16)),
         )
         check_agreement(source, runners, self.title, self.version)
 
@@ -137,7 +140,7 @@ class OnnxRuntimeBackend(Backend):
         options: Any,  # noqa: ANN401 -- the library has no types
         engine: Path | None = None,
     ) -> OnnxRuntimeRunner:
-        """Run a graph, and write what it was optimised to if a path is given."""
+        """Start a session of a graph; write the optimized graph if a path is given."""
         if engine:
             options.optimized_model_filepath = str(engine)
         return OnnxRuntimeRunner(start_session(self._onnxruntime, graph, options, ["CPUExecutionProvider"]))
@@ -147,22 +150,22 @@ class OnnxRuntimeBackend(Backend):
         options.intra_op_num_threads = thread_count(self.options.threads)
         options.inter_op_num_threads = 1
         options.log_severity_level = FATAL
-        # A pattern is one more block for every batch size that was met twice: as much memory again as the
-        # activations take, for no speed (measured: ccr-layer1, 94 MiB against 196).
+        # With memory patterns, ONNX Runtime allocates one more block for every batch size that occurs twice,
+        # as large as the activations, and runs no faster (measured with ccr-layer1: 196 MiB instead of 94).
         options.enable_mem_pattern = False
-        # Idle threads would spin on after a run and slow the next stage's engine in the same process.
+        # Idle threads would keep spinning after a run and slow down the engine of the next stage.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        # Or sums of INT8 products saturate on an x86 CPU without VNNI (see int8_weights). ONNX Runtime takes
-        # exact and slower kernels there, and the same ones as before on every other CPU.
+        # Without this, sums of INT8 products saturate on an x86 CPU without VNNI (see int8_weights). With it,
+        # ONNX Runtime uses exact, slower kernels on such CPUs; on all others it makes no difference.
         options.add_session_config_entry("session.x64quantprecision", "1")
         return options
 
 
 def import_onnxruntime(extra: str) -> Any:  # noqa: ANN401
-    """The library.
+    """Import ONNX Runtime.
 
     Raises:
-        MissingExtraError: it is not installed; `extra` brings it.
+        MissingExtraError: if it is not installed; `extra` is the extra to install.
     """
     try:
         import onnxruntime
@@ -172,14 +175,20 @@ def import_onnxruntime(extra: str) -> Any:  # noqa: ANN401
 
 
 def start_session(onnxruntime: Any, graph: Path | bytes, options: Any, providers: list[Any]) -> Any:  # noqa: ANN401
-    """A session of a graph, a file or the bytes of one, with some of the library's providers.
+    """Start a session of a graph.
+
+    Args:
+        onnxruntime: the library.
+        graph: an ONNX file, or the content of one.
+        options: the library's session options.
+        providers: the execution providers, in order of preference, as the library takes them.
 
     Raises:
-        EngineError: the file is no graph that ONNX Runtime runs.
+        EngineError: if ONNX Runtime cannot run the graph.
     """
     try:
         content = graph if isinstance(graph, bytes) else str(graph)
-        # Its own fallback would take the CPU where a GPU's provider fails, when it loads or when it runs.
+        # The library's own fallback would silently use the CPU if the provider of a GPU fails.
         return onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=False)
     except Exception as error:  # the library's own exceptions share no base class
         file = "" if isinstance(graph, bytes) else f"{graph}: "
@@ -189,7 +198,7 @@ def start_session(onnxruntime: Any, graph: Path | bytes, options: Any, providers
 
 
 class OnnxRuntimeRunner(Runner):
-    """An ONNX Runtime session with one input and output, or more."""
+    """An ONNX Runtime session."""
 
     def __init__(self, session: Any) -> None:  # noqa: ANN401
         self._session = session

@@ -1,8 +1,8 @@
-"""ONNX Runtime's CUDA provider. An engine is the graph as it is; it is optimised when it is loaded.
+"""ONNX Runtime's CUDA provider. An engine is a copy of the graph, which is optimized when it is loaded.
 
-ONNX Runtime falls back to the CPU without an exception where the provider cannot be loaded, because CUDA's
-or cuDNN's libraries are missing or of another version, and for single operators that the provider does not
-take. Here both are errors.
+ONNX Runtime silently falls back to the CPU if the provider cannot be loaded because CUDA's or cuDNN's
+libraries are missing or have another version, and for single operators that the provider does not support.
+This backend raises an error in both cases.
 """
 
 from __future__ import annotations
@@ -29,22 +29,25 @@ if TYPE_CHECKING:
 
 _PROVIDER = "CUDAExecutionProvider"
 _CUDA_OF = {"cuda": 13, "cuda12": 12}
-"""The CUDA whose libraries an extra brings."""
+"""The major version of the CUDA libraries that an extra installs."""
 _SMALLEST_GRAPH = (
     b'\x08\t:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x12"
 )
-"""An ONNX file that hands on one number: loading it shows whether the provider loads."""
+"""An ONNX file of one Identity operator, which is loaded to find out whether the provider loads."""
 
 
 class CudaOptions(Record, GpuOptions, frozen=True, tag_field="backend", tag="onnxruntime-cuda"):
-    """How ONNX Runtime's CUDA provider computes FP32: with TF32's 10 bits of mantissa, or exactly."""
+    """The options of ONNX Runtime's CUDA provider.
+
+    With `tf32`, FP32 convolutions and matrix products use TF32, which has 10 bits of mantissa instead of 23.
+    """
 
     tf32: bool = False
 
 
 class OnnxRuntimeCudaBackend(Backend):
-    """Runs graphs by ONNX Runtime's CUDA provider."""
+    """Run graphs with ONNX Runtime's CUDA provider."""
 
     title = "ONNX Runtime's CUDA provider"
     suffix = ".onnx"
@@ -62,28 +65,30 @@ class OnnxRuntimeCudaBackend(Backend):
         """The GPU.
 
         Raises:
-            EngineError, MissingExtraError: there is none, or nobody can look for one.
+            EngineError: if there is no GPU.
+            MissingExtraError: if cuda-python is not installed.
         """
         return str(find_gpu())
 
     def check_runs_here(self) -> None:
-        """Does nothing where there is a GPU and the provider really loads.
+        """Raise an error if there is no GPU or the provider does not load.
 
         Raises:
-            EngineError, MissingExtraError: what is missing.
+            EngineError: if there is no GPU, or the provider does not load.
+            MissingExtraError: if cuda-python is not installed.
         """
         find_gpu()
-        self._provider  # noqa: B018 -- raises where it does not load
+        self._provider  # noqa: B018 -- raises if the provider does not load
 
     def native_precisions(self) -> tuple[EnginePrecision, ...]:
-        """FP32 and FP16."""
+        """Return FP32 and FP16."""
         return ("fp32", "fp16")
 
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:
-        """Loads the graph to see that it runs, and copies it.
+        """Load the graph to check that it runs, and copy it.
 
         Raises:
-            EngineError: there is no GPU, ONNX Runtime refuses the graph, or the provider does not load.
+            EngineError: if there is no GPU, the provider does not load, or ONNX Runtime rejects the graph.
         """
         assert source.graph is not None
         self._session(source.graph)
@@ -91,70 +96,73 @@ class OnnxRuntimeCudaBackend(Backend):
         return BuildFacts(driver=find_gpu().driver)
 
     def load(self, engine: EngineFile) -> OnnxRuntimeRunner:
-        """Loads an engine; its precision is in the graph.
+        """Load an engine; its precision is in the graph.
 
         Raises:
-            EngineError: the file is no graph that ONNX Runtime runs, or the provider does not load.
+            EngineError: if ONNX Runtime cannot run the file, or the provider does not load.
         """
         return OnnxRuntimeRunner(self._session(engine.path))
 
     def _session(self, graph: Path | bytes) -> Any:  # noqa: ANN401 -- the library has no types
-        return start_session(self._onnxruntime, graph, gpu_only(self._onnxruntime), [self._provider])
+        return start_session(self._onnxruntime, graph, gpu_only_options(self._onnxruntime), [self._provider])
 
     @cached_property
     def _provider(self) -> tuple[str, dict[str, str]]:
-        """The provider with its options, once it was seen to load.
+        """The provider with its options, after a check that it loads.
 
-        Seen with a graph that may run on the CPU: without the provider ONNX Runtime then says so by the
-        session's providers, where otherwise it would complain of operators on the CPU.
+        The check allows the CPU: if the provider does not load, the session then starts and lists the
+            providers
+        that it has. Without the CPU, ONNX Runtime would only report an operator that the CPU must not run.
         """
         library = self._onnxruntime
-        library.set_default_logger_severity(FATAL)  # what it would print is told by the error below
+        library.set_default_logger_severity(FATAL)  # the errors below contain what it would print
         if _PROVIDER not in library.get_available_providers():
-            raise EngineError(without_cuda(self.version, extras_here()))
-        complaints = io.StringIO()
+            raise EngineError(no_cuda_message(self.version, extras_here()))
+        printed = io.StringIO()
         if hasattr(library, "preload_dlls"):
-            with contextlib.redirect_stdout(complaints):
-                library.preload_dlls()  # finds CUDA and cuDNN where pip put them
+            with contextlib.redirect_stdout(printed):
+                # Finds CUDA and cuDNN in site-packages, where pip installs them. It prints failures to
+                # stdout.
+                library.preload_dlls()
         provider = (_PROVIDER, {"use_tf32": str(int(self.options.tf32))})
         options = library.SessionOptions()
         options.log_severity_level = FATAL
         try:
             loads = _PROVIDER in start_session(library, _SMALLEST_GRAPH, options, [provider]).get_providers()
-            reason = next(iter(complaints.getvalue().splitlines()), "it does not say why")
+            reason = next(iter(printed.getvalue().splitlines()), "no reason given")
         except EngineError as error:
             loads, reason = False, " ".join(str(error.__cause__).split())[:300]
         if not loads:
             built_for = getattr(library, "cuda_version", "")
-            raise EngineError(not_loaded(self.version, built_for, reason, extras_here()))
+            raise EngineError(provider_failure_message(self.version, built_for, reason, extras_here()))
         return provider
 
 
-def gpu_only(onnxruntime: Any) -> Any:  # noqa: ANN401
-    """Return session options with which a graph is refused if one of its operators would run on the CPU."""
+def gpu_only_options(onnxruntime: Any) -> Any:  # noqa: ANN401
+    """Return session options that reject a graph if one of its operators would run on the CPU."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return options
 
 
-def without_cuda(version: str, extras: GpuExtras) -> str:
-    """Return what to say, and what to do, if the installed ONNX Runtime has no CUDA provider."""
+def no_cuda_message(version: str, extras: GpuExtras) -> str:
+    """Return the error message for an ONNX Runtime without the CUDA provider, with the command to run."""
     text = f"this ONNX Runtime {version} was built without CUDA"
     if extras.onnxruntime is None:
         return f"{text}: {extras.reason}"
-    # The two packages own one module: beside the other one neither works.
+    # onnxruntime and onnxruntime-gpu install the same module, and overwrite each other's files.
     return f"{text}: pip uninstall onnxruntime, then {pip_install(extras.onnxruntime)}"
 
 
-def not_loaded(version: str, built_for: str, reason: str, extras: GpuExtras) -> str:
-    """Return what to say, and what to do, if the provider of an installed ONNX Runtime does not load.
+def provider_failure_message(version: str, built_for: str, reason: str, extras: GpuExtras) -> str:
+    """Return the error message for a CUDA provider that does not load, with the command to run.
 
     Args:
-        version: ONNX Runtime's.
-        built_for: the CUDA that it was built for, ``"12.8"``; empty where it does not tell.
-        reason: what it complains of.
-        extras: the extras that this machine takes.
+        version: the version of ONNX Runtime.
+        built_for: the CUDA version that it was built for, ``"12.8"``; empty if it is not known.
+        reason: the reason that ONNX Runtime gives.
+        extras: the extras for this machine's driver.
     """
     text = f"ONNX Runtime {version} could not load its CUDA provider ({reason}): "
     extra = extras.onnxruntime
@@ -162,8 +170,9 @@ def not_loaded(version: str, built_for: str, reason: str, extras: GpuExtras) -> 
         return f"{text}{extras.reason}"
     needs = f"it needs the libraries of {f'CUDA {built_for}' if built_for else 'its own CUDA and cuDNN'}"
     if built_for and int(built_for.partition(".")[0]) != _CUDA_OF[extra]:
-        # A package that holds ONNX Runtime back, as Model Optimizer does, would refuse the other one.
+        # Another environment, because a package in this one may require the older ONNX Runtime, as Model
+        # Optimizer does.
         return (
-            f"{text}{needs}; in an environment of its own {pip_install(extra)} brings CUDA {_CUDA_OF[extra]}"
+            f"{text}{needs}; in a separate environment {pip_install(extra)} installs CUDA {_CUDA_OF[extra]}"
         )
     return f"{text}{needs}: {pip_install(extra)}"

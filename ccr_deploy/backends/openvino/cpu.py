@@ -1,7 +1,7 @@
-"""OpenVINO on a CPU. An engine is OpenVINO's own export of the compiled graph.
+"""OpenVINO on a CPU. An engine is OpenVINO's export of the compiled graph.
 
-OpenVINO takes BF16 by itself where the processor has it, so every engine names the precision that it
-computes in. In an INT8 engine that is FP32 between the quantized convolutions.
+OpenVINO computes in BF16 by default if the processor supports it. Every engine is therefore compiled for an
+explicit precision; an INT8 engine computes in FP32 between the quantized convolutions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ccr_deploy.backends.base import Backend, BuildSource, EngineFile
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
-from ccr_deploy.backends.openvino.int8 import int8_model, separate_shared_scales, show_activations
+from ccr_deploy.backends.openvino.int8 import expose_activations, read_int8_model, separate_shared_scales
 from ccr_deploy.backends.options import BackendOptions, Threads
 from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
 from ccr_deploy.backends.threads import thread_count
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 _DEVICE = "CPU"
 _HINTS: dict[EnginePrecision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 _AS_WRITTEN = {"LP_TRANSFORMS_MODE": "NO"}
-"""Computes Q/DQ pairs as rounding, and the convolutions between them in floating point."""
+"""Disables the low-precision transformations: Q/DQ pairs round, convolutions compute in floating point."""
 _NUMPY_TYPES = {"u8": "uint8", "f32": "float32"}
 
 
 class OpenVinoOptions(Record, BackendOptions, frozen=True, tag_field="backend", tag="openvino"):
-    """How OpenVINO runs on a CPU."""
+    """The options of OpenVINO on a CPU."""
 
     threads: Threads = 0
 
 
 class OpenVinoBackend(Backend):
-    """Builds and runs engines by OpenVINO's CPU plugin."""
+    """Build and run engines with OpenVINO's CPU plugin."""
 
     title = "OpenVINO"
     suffix = ".blob"
@@ -62,37 +62,37 @@ class OpenVinoBackend(Backend):
 
     @property
     def device(self) -> str:
-        """The processor: a compiled graph fits the instruction sets that oneDNN may use of it."""
+        """The processor, and the limit of instruction sets if one is set: graphs are compiled for both."""
         max_isa = os.environ.get(MAX_ISA_VARIABLE)
         return f"{processor_device()}{f', {MAX_ISA_VARIABLE}={max_isa}' if max_isa else ''}"
 
     @property
     def int8_weight_bits(self) -> Literal[7, 8]:
-        """8, or 7 if this CPU's sums of INT8 products would saturate otherwise."""
+        """8, or 7 if sums of 8-bit INT8 products would saturate on this CPU."""
         return self._int8_weights.bits
 
     def check_precision(self, precision: EnginePrecision) -> None:
-        """Does nothing where OpenVINO says that this processor computes so.
+        """Raise an error if OpenVINO does not support a precision on this processor.
 
         Raises:
-            EngineError: the processor lacks the instructions.
+            EngineError: if the processor has no instructions for it.
         """
         check_capability(precision, self._capabilities(), self.device)
 
     def native_precisions(self) -> tuple[EnginePrecision, ...]:
-        """FP32, then what this processor has instructions for."""
+        """Return FP32, then the precisions that this processor has instructions for."""
         found = self._capabilities()
         faster: tuple[EnginePrecision, ...] = ("fp16", "bf16", "int8")
         return ("fp32", *(precision for precision in faster if precision.upper() in found))
 
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:
-        """Compiles the graph for this processor and writes the result.
+        """Compile the graph for this processor and write the result.
 
-        An INT8 engine is compared with the same graph computed as it is written, since OpenVINO's
-        low-precision transformations are known to change what some graphs compute.
+        An INT8 engine is compared with the graph executed without OpenVINO's low-precision transformations,
+        which are known to change the results of some graphs.
 
         Raises:
-            EngineError: OpenVINO refuses the graph, or its INT8 engine answers differently.
+            EngineError: if OpenVINO rejects the graph, or its INT8 engine gives different results.
         """
         assert source.graph is not None
         try:
@@ -110,10 +110,10 @@ class OpenVinoBackend(Backend):
         return BuildFacts(int8_weights=str(self._int8_weights) if source.precision == "int8" else None)
 
     def load(self, engine: EngineFile) -> OpenVinoRunner:
-        """Loads an engine that `build` wrote.
+        """Load an engine that `build` wrote.
 
         Raises:
-            EngineError: the file is no such engine.
+            EngineError: if the file is not an engine of this backend.
         """
         try:
             content = engine.read(engine.path)
@@ -124,12 +124,12 @@ class OpenVinoBackend(Backend):
             ) from error
 
     def _build_int8(self, source: BuildSource) -> Any:  # noqa: ANN401
-        """The compiled INT8 graph, after it was compared with the graph as it is written."""
-        engine = int8_model(self._core, source.graph, self.int8_weight_bits)
+        """Compile the INT8 graph, and compare it with the graph executed without transformations."""
+        engine = read_int8_model(self._core, source.graph, self.int8_weight_bits)
         observed, as_written = engine.clone(), engine.clone()
         fp32 = self._core.read_model(source.graph_in("fp32"))
         for model in (observed, as_written, fp32):
-            show_activations(model)
+            expose_activations(model)
         for model in (engine, observed):
             separate_shared_scales(model)
         compiled = self._compile(engine, "int8")
@@ -150,7 +150,7 @@ class OpenVinoBackend(Backend):
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": thread_count(self.options.threads),
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": 1,  # one request at a time uses all threads
         }
 
     def _capabilities(self) -> list[str]:
@@ -158,15 +158,15 @@ class OpenVinoBackend(Backend):
 
 
 def import_openvino() -> ModuleType:
-    """Import OpenVINO without its telemetry, which sends a message each time that OpenVINO is imported.
+    """Import OpenVINO without its telemetry, which sends a message on every import of OpenVINO.
 
-    `openvino_telemetry` writes an id into the user's home folder and knows no other switch than a file there.
-    OpenVINO works without that package, so it is hidden from it.
+    `openvino_telemetry` writes an id to the user's home folder, and only a file there disables it. OpenVINO
+    works without that package, so this function makes its import fail.
 
     Raises:
-        MissingExtraError: OpenVINO is not installed.
+        MissingExtraError: if OpenVINO is not installed.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python's way to hide one
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # makes the import fail
     try:
         import openvino
     except ImportError:
@@ -175,7 +175,16 @@ def import_openvino() -> ModuleType:
 
 
 def check_capability(precision: EnginePrecision, capabilities: Collection[str], processor: str) -> None:
-    """Raises an EngineError where a precision is not among what OpenVINO says that a processor can do."""
+    """Raise an error if a precision is not among a processor's capabilities.
+
+    Args:
+        precision: the precision.
+        capabilities: the processor's ``OPTIMIZATION_CAPABILITIES``, as OpenVINO lists them.
+        processor: the name of the processor, for the message.
+
+    Raises:
+        EngineError: if the processor has no instructions for the precision.
+    """
     if precision.upper() not in capabilities:
         known = [name for name in ("FP32", "BF16", "FP16", "INT8") if name in capabilities]
         raise EngineError(
@@ -184,7 +193,7 @@ def check_capability(precision: EnginePrecision, capabilities: Collection[str], 
 
 
 class OpenVinoRunner(Runner):
-    """A compiled graph with one request, which is used again for every batch."""
+    """A compiled graph with one inference request, which is reused for every batch."""
 
     def __init__(self, compiled: Any) -> None:  # noqa: ANN401 -- the library has no types
         self._request: Any = compiled.create_infer_request()

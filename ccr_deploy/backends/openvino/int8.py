@@ -1,10 +1,11 @@
-"""OpenVINO's INT8: what is done to a graph before OpenVINO compiles it.
+"""Changes to an INT8 graph before OpenVINO compiles it.
 
-Its weights are held to 7 bits if the CPU needs that (`ccr_deploy.backends.int8_weights`). And a defect of
-OpenVINO's low-precision transformations is kept away, seen with OpenVINO 2026.4: if a quantized convolution's
-output is read by a Split and by an Add (the first cell's gates, which all iterations share), its scale is
-applied twice and the code is noise. A Clamp behind the convolution, wide enough never to clamp, keeps the
-scale where it is and costs nothing. Of the other schedules some come out wrong too, depending on the
+Weights are limited to 7 bits if the CPU requires it (`ccr_deploy.backends.int8_weights`).
+
+A work-around avoids a defect of OpenVINO's low-precision transformations, observed with OpenVINO 2026.4: if a
+Split and an Add read the output of a quantized convolution (the first cell's gates, which all iterations
+share), the scale is applied twice and the code is noise. A Clamp behind the convolution, too wide to change a
+value, prevents this at no cost. Graphs of other schedules may also be compiled wrongly, depending on the
 instruction set, so that every engine is checked (`ccr_deploy.backends.int8_agreement`).
 """
 
@@ -18,25 +19,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LARGE = 60000.0
-"""Below FP16's largest number, and above every activation that AutoCast lets into FP16."""
+"""A limit below FP16's largest number and above every activation that AutoCast converts to FP16."""
 
 
-def int8_model(core: Any, graph: object, weight_bits: Literal[7, 8]) -> Any:  # noqa: ANN401 -- no types
-    """Read an INT8 graph with its weights held to some bits.
+def read_int8_model(core: Any, graph: object, weight_bits: Literal[7, 8]) -> Any:  # noqa: ANN401 -- no types
+    """Read an INT8 graph, and limit its weights to 7 bits if asked to.
 
     Args:
         core: OpenVINO's Core.
         graph: the ONNX file.
-        weight_bits: 8 leaves the graph as it is written.
+        weight_bits: the number of bits of the weights; 8 leaves them unchanged.
     """
     model = core.read_model(graph)
     if weight_bits == 7:
-        hold_weights_to_7_bits(model)
+        limit_weights_to_7_bits(model)
     return model
 
 
-def hold_weights_to_7_bits(model: Any) -> None:  # noqa: ANN401
-    """Multiply the scales of an OpenVINO model's weight quantizers by 127/63; nothing else changes."""
+def limit_weights_to_7_bits(model: Any) -> None:  # noqa: ANN401
+    """Multiply the scales of an OpenVINO model's weight quantizers by 127/63, in place."""
     from openvino import Type, opset13
 
     for quantizer in _weight_quantizers(model):
@@ -45,7 +46,8 @@ def hold_weights_to_7_bits(model: Any) -> None:  # noqa: ANN401
             factor = np.array(127 / 63, dtype=scale.get_element_type().to_dtype())
             larger = opset13.multiply(scale, factor)
             node.input(1).replace_source_output(larger.output(0))
-        # The quantizer's limits grow exactly as the scale did, which FP16 rounds.
+        # The quantizer's limits must grow by the same factor. FP16 scales are rounded, so that the factor is
+        # computed from the rounded scales and not taken as 127/63.
         growth = opset13.divide(opset13.convert(larger, Type.f32), opset13.convert(scale, Type.f32))
         for index in (1, 2):
             limit = opset13.multiply(quantizer.input_value(index), growth)
@@ -53,7 +55,7 @@ def hold_weights_to_7_bits(model: Any) -> None:  # noqa: ANN401
 
 
 def separate_shared_scales(model: Any) -> None:  # noqa: ANN401
-    """Put a Clamp behind every convolution of an OpenVINO model that several operators read."""
+    """Insert a Clamp behind every convolution of an OpenVINO model that has several readers."""
     from openvino import opset13
 
     for node in model.get_ordered_ops():
@@ -66,8 +68,8 @@ def separate_shared_scales(model: Any) -> None:  # noqa: ANN401
                 reader.replace_source_output(clamped.output(0))
 
 
-def show_activations(model: Any) -> None:  # noqa: ANN401
-    """Add the pre-binarization activations to an encoder's outputs; a classifier stays as it is."""
+def expose_activations(model: Any) -> None:  # noqa: ANN401
+    """Add the pre-binarization activations to an encoder's outputs; leave a classifier unchanged."""
     for node in model.get_ordered_ops():
         if node.get_type_name() == "GreaterEqual":  # a bit is 1 if the activation is >= 0
             model.add_outputs([node.input_value(0)])
@@ -85,7 +87,7 @@ def _weight_quantizers(model: Any) -> Iterator[Any]:  # noqa: ANN401
 
 
 def _dequantizations(quantizer: Any) -> Iterator[Any]:  # noqa: ANN401
-    """The Multiply nodes behind a quantizer: between them are conversions and a zero point of 0."""
+    """Yield the Multiply nodes behind a quantizer, past conversions and the subtraction of a zero point."""
     for reader in quantizer.output(0).get_target_inputs():
         node = reader.get_node()
         if node.get_type_name() == "Multiply":

@@ -1,1 +1,1 @@
-"""PyTorch from the bundle's weights: the reference that every engine is compared with."""
+"""PyTorch with the bundle's weights: the reference that every engine is compared with."""

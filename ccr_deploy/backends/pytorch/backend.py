@@ -1,4 +1,4 @@
-"""The reference's backend. Its engine is the stage's own weights, with the model in the file's metadata."""
+"""The backend of the PyTorch reference. An engine is a stage's weights, with the model as metadata."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PyTorchBackend(Backend):
-    """Builds and runs the reference."""
+    """Build and run the PyTorch reference."""
 
     title = "PyTorch"
     suffix = ".safetensors"
@@ -38,7 +38,7 @@ class PyTorchBackend(Backend):
         """The processor or GPU.
 
         Raises:
-            EngineError: the options ask for a GPU that PyTorch does not see.
+            EngineError: if the options name a GPU and PyTorch finds none.
         """
         if self.options.device == "cpu":
             return processor_name()
@@ -46,25 +46,25 @@ class PyTorchBackend(Backend):
         return str(self._torch.cuda.get_device_name(0))
 
     def check_runs_here(self) -> None:
-        """Raise an error if PyTorch does not see the device, which engines are named for.
+        """Raise an error if the options name a GPU and PyTorch finds none.
 
         Raises:
-            EngineError: it does not.
+            EngineError: if PyTorch finds no GPU.
         """
         if self.options.device == "cuda" and not self._torch.cuda.is_available():
-            raise EngineError(f"PyTorch {self.version} sees no GPU here")
+            raise EngineError(f"PyTorch {self.version} finds no GPU on this machine")
 
     def check_precision(self, precision: EnginePrecision) -> None:
-        """Raise an error for anything but FP32.
+        """Raise an error for every precision except FP32.
 
         Raises:
-            EngineError: another precision was asked for.
+            EngineError: if the precision is not FP32.
         """
         if precision != "fp32":
-            raise EngineError(f"the PyTorch reference computes in FP32 alone, not in {precision.upper()}")
+            raise EngineError(f"the PyTorch reference computes only in FP32, not in {precision.upper()}")
 
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:
-        """Take the stage's weights out of the bundle's."""
+        """Copy the stage's weights from the bundle's weights."""
         from ccr_deploy.backends.pytorch.runner import engine_bytes
 
         engine.write_bytes(engine_bytes(source.stage, source.weights()))
@@ -74,7 +74,7 @@ class PyTorchBackend(Backend):
         """Load the stage's weights into its network.
 
         Raises:
-            EngineError: the file is not what `build` writes, or PyTorch does not see the device.
+            EngineError: if the file is not an engine of this backend, or PyTorch finds no GPU.
         """
         from ccr_deploy.backends.pytorch.runner import load_runner
 
@@ -86,10 +86,10 @@ class PyTorchBackend(Backend):
 
 
 def import_torch() -> Any:  # noqa: ANN401
-    """Import PyTorch, with what reads and writes its weights.
+    """Import PyTorch, and check that torchvision and safetensors are installed too.
 
     Raises:
-        MissingExtraError: one of the two is not installed.
+        MissingExtraError: if one of the three is not installed.
     """
     try:
         import safetensors  # noqa: F401

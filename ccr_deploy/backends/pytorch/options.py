@@ -1,4 +1,4 @@
-"""How the PyTorch reference runs."""
+"""The options of the PyTorch reference."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from ccr_deploy.core.records import Record
 
 
 class PyTorchOptions(Record, BackendOptions, frozen=True, tag_field="backend", tag="pytorch"):
-    """How the PyTorch reference runs: on which device, and by `torch.compile` in which mode, if at all.
+    """The options of the PyTorch reference.
 
-    `tf32` lets a GPU compute FP32 convolutions with TF32's shorter mantissa, as PyTorch does by itself.
+    With `tf32`, a GPU computes FP32 convolutions in TF32, which has a shorter mantissa; PyTorch does so by
+    default. `compile_mode` is the mode of `torch.compile`; None runs the model eagerly.
     """
 
     threads: Threads = 0
@@ -21,5 +22,5 @@ class PyTorchOptions(Record, BackendOptions, frozen=True, tag_field="backend", t
 
     @property
     def uses_gpu(self) -> bool:
-        """Whether the device is one."""
+        """Whether the device is a GPU."""
         return self.device == "cuda"

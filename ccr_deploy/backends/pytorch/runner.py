@@ -1,7 +1,7 @@
-"""One stage in PyTorch, with an engine's inputs and outputs, and the file that is its engine.
+"""One stage in PyTorch with an engine's inputs and outputs, and the file format of its engine.
 
-The encoder runs iteration by iteration, as it was trained, eager or by `torch.compile`. An engine is the
-stage's weights, with the network's configuration as metadata.
+The encoder runs iteration by iteration, as in training, eagerly or with `torch.compile`. An engine is a
+safetensors file of the stage's weights, with the network's configuration as metadata.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class PyTorchRunner(Runner):
-    """One stage of a chain."""
+    """One stage of a chain, as a PyTorch network."""
 
     def __init__(
         self,
@@ -58,11 +58,18 @@ class PyTorchRunner(Runner):
 
     @property
     def device_memory_mib(self) -> float | None:
-        """The most that PyTorch has reserved of the GPU; None on a CPU."""
+        """The largest amount of GPU memory that PyTorch has reserved, in MiB; None on a CPU."""
         return torch.cuda.max_memory_reserved() / 2**20 if self._device.type == "cuda" else None
 
     def pre_binarization(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The pre-binarization activations ``float32 [N, C, h, w]``: how near each bit was to 0."""
+        """Compute the pre-binarization activations of images.
+
+        Args:
+            image: ``uint8 [N, H, W, 3]``.
+
+        Returns:
+            ``float32 [N, C, h, w]``. A bit is 1 if its activation is >= 0.
+        """
         assert isinstance(self._network, RecurrentEncoder)
         with torch.inference_mode():
             activations = self._network.pre_binarization(self._normalised(image), self._model.iterations)
@@ -87,7 +94,10 @@ class PyTorchRunner(Runner):
 
 
 def engine_bytes(stage: Stage, weights: Weights) -> bytes:
-    """Return the engine of a stage; as bytes, since safetensors' own way to write raises no OSError."""
+    """Return the engine of a stage as bytes.
+
+    The caller writes them, because safetensors' `save_file` does not raise an OSError if the disk is full.
+    """
     tensors = {
         name.removeprefix(weights.prefix): tensor
         for name, tensor in load_file(weights.path).items()
@@ -102,10 +112,10 @@ def engine_bytes(stage: Stage, weights: Weights) -> bytes:
 
 
 def load_runner(path: Path, options: PyTorchOptions) -> PyTorchRunner:
-    """Load the network of an engine.
+    """Load an engine.
 
     Raises:
-        EngineError: the file is not what `engine_bytes` gave.
+        EngineError: if the file is not an engine of the PyTorch reference.
     """
     try:
         with safe_open(path, "pt") as file:

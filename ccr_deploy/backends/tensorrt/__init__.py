@@ -1,13 +1,14 @@
-"""TensorRT and TensorRT-RTX: one backend, two flavours of one library.
+"""TensorRT and TensorRT-RTX: two backends, for two flavours of one library.
 
 ::
 
-    options.py        how the two flavours build
-    backend.py        what a target's engines are bound to; the way into a build and into memory
-    flavour.py        which library and which of its versions
-    builder.py        the owner's side of a build: starts its process, follows it, ends it
-    build_process.py  the build itself, by Polygraphy's loaders, in a process of its own
-    plan.py           a plan's bytes to an engine
+    options.py        the options of the two flavours
+    backend.py        the two backends: device binding, building and loading
+    flavour.py        the Python packages and their supported versions
+    builder.py        the parent's side of a build: start the process, report progress, end it
+    build_process.py  the build itself, with Polygraphy's loaders, in a separate process
+    plan.py           deserialize a plan
     runner.py         an engine in memory: buffers, a stream, a CUDA graph for each batch size
-    inspector.py      in which precision an engine executes its convolutions
+    inspector.py      the precision in which an engine executes its convolutions
+    reproduce.py      commands of trtexec and Polygraphy that build and run the same engine
 """

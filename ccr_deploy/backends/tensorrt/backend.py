@@ -1,4 +1,4 @@
-"""The two backends: what a target's engines are bound to, and the checks before one reaches TensorRT."""
+"""The two backends: what engines are bound to, and the checks before an engine's bytes reach TensorRT."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _AnyTensorRtBackend(Backend):
-    """What both flavours share."""
+    """The common part of both flavours."""
 
     flavour: ClassVar[Flavour]
     suffix = ".plan"
@@ -36,42 +36,44 @@ class _AnyTensorRtBackend(Backend):
         """Import the flavour's library.
 
         Raises:
-            MissingExtraError: it is not installed.
-            EngineError: it is of a version that is not known to work.
+            MissingExtraError: if it is not installed.
+            EngineError: if its version is not supported.
         """
         self.options = options
         self._library = import_library(self.flavour)
         self.version = str(self._library.__version__)
 
     def check_builds_here(self) -> None:
-        """Raise an error if Polygraphy is missing, or a GPU that engines are bound to.
+        """Raise an error if Polygraphy is not installed, or if engines are bound to a GPU and there is none.
 
         Raises:
-            EngineError, MissingExtraError: what is missing.
+            EngineError: if there is no GPU.
+            MissingExtraError: if Polygraphy or cuda-python is not installed.
         """
         if importlib.util.find_spec("polygraphy") is None:
             raise MissingExtraError("polygraphy", extra_of(self.flavour), f"building with {self.title}")
-        self.device  # noqa: B018 -- raises where a GPU is needed and missing
+        self.device  # noqa: B018 -- raises if a GPU is needed and there is none
 
     def check_runs_here(self) -> None:
-        """Raise an error if this machine's GPU is not one that the engines are built for.
+        """Raise an error if the target's engines are not for this machine's GPU.
 
         Raises:
-            EngineError, MissingExtraError: it is not, or there is none, or nobody can look for one.
+            EngineError: if they are not, or there is no GPU.
+            MissingExtraError: if cuda-python is not installed.
         """
         gpu = find_gpu()
         if not self._fits(gpu):
-            raise EngineError(f"the target's engines are for {self.device}, here is {gpu}")
+            raise EngineError(f"the target's engines are for {self.device}, this machine has {gpu}")
 
     def native_precisions(self) -> tuple[EnginePrecision, ...]:
-        """Return FP32, FP16 and INT8: each has a graph."""
+        """Return FP32, FP16 and INT8: the precisions that a bundle has graphs of."""
         return ("fp32", "fp16", "int8")
 
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:
-        """Build in a process of its own.
+        """Build the engine in a separate process.
 
         Raises:
-            EngineError: the graph cannot be built, or the builder's process ended.
+            EngineError: if the graph cannot be built, or the builder's process crashed.
         """
         from ccr_deploy.backends.tensorrt.builder import build
         from ccr_deploy.backends.tensorrt.messages import BuildRequest
@@ -91,51 +93,53 @@ class _AnyTensorRtBackend(Backend):
         return build(request, source.advance)
 
     def load(self, engine: EngineFile) -> TensorRtRunner:
-        """Load an engine whose bytes are its sidecar's: engines execute code.
+        """Load an engine, after its bytes were compared with its sidecar.
 
         Raises:
-            EngineError: it was built by a later version, cannot run here, or TensorRT refuses it.
+            EngineError: if it was built by a later version, cannot run on this machine, or TensorRT rejects
+                it.
         """
         from ccr_deploy.backends.tensorrt.runner import TensorRtRunner
 
         if version_numbers(engine.library_version or "") > version_numbers(self.version):
             raise EngineError(
-                f"{engine.path}: built by {self.title} {engine.library_version}, here is {self.version}: a "
-                "version-compatible engine runs in later versions alone; build it again"
+                f"{engine.path}: built by {self.title} {engine.library_version}, this machine has "
+                f"{self.version}: a version-compatible engine runs only in later versions; build it again"
             )
+        # Compared before TensorRT deserializes it, because an engine contains code that runs in this process.
         plan = engine.read(engine.path)
         try:
             self.check_runs_here()
         except CcrDeployError as error:
-            raise EngineError(f"{engine.path}: cannot run here: {error}") from error
+            raise EngineError(f"{engine.path}: cannot run on this machine: {error}") from error
         return TensorRtRunner(
             self._library,
             plan,
             engine.path,
             runtime_cache=self._runtime_cache(engine.path),
-            carries_code=self._carries_code,
+            allow_host_code=self._allows_host_code,
         )
 
     @classmethod
     def reproduction(cls, engine: Path, built: BuiltFrom) -> list[str]:
-        """Return the commands of trtexec and Polygraphy."""
+        """Return commands of trtexec and Polygraphy that rebuild and run an engine."""
         return reproduction(engine, built)
 
     @abstractmethod
     def _fits(self, gpu: Gpu) -> bool:
-        """Whether a GPU is one that the engines are built for."""
+        """Return whether the engines are built for a GPU."""
 
     @property
-    def _carries_code(self) -> bool:
-        """Whether an engine brings the runtime that reads it, which it is then allowed to run."""
+    def _allows_host_code(self) -> bool:
+        """Whether engines contain host code: the runtime that executes a version-compatible engine."""
         return False
 
     def _timing_cache(self, caches: Path) -> Path | None:  # noqa: ARG002
-        """Where the builder keeps what it timed."""
+        """Return the path of the builder's timing cache; None if there is none."""
         return None
 
     def _runtime_cache(self, engine: Path) -> Path | None:  # noqa: ARG002
-        """Where the runtime keeps what it compiles."""
+        """Return the path of the runtime's cache of compiled kernels; None if there is none."""
         return None
 
     def _can_run(self) -> bool:
@@ -147,7 +151,7 @@ class _AnyTensorRtBackend(Backend):
 
 
 class TensorRtBackend(_AnyTensorRtBackend):
-    """Builds and runs engines by TensorRT, on the GPU that they are built for."""
+    """Build and run engines with TensorRT, on the GPU that they are built for."""
 
     flavour = TENSORRT
     title = TENSORRT.title
@@ -157,10 +161,11 @@ class TensorRtBackend(_AnyTensorRtBackend):
 
     @property
     def device(self) -> str:
-        """What engines run on: this GPU, those of its compute capability, or all from Ampere on.
+        """The GPUs that engines run on: this model, those of its compute capability, or all since Ampere.
 
         Raises:
-            EngineError, MissingExtraError: there is no GPU here, or nobody can look for one.
+            EngineError: if there is no GPU.
+            MissingExtraError: if cuda-python is not installed.
         """
         gpu = find_gpu()
         levels = {
@@ -171,7 +176,7 @@ class TensorRtBackend(_AnyTensorRtBackend):
         return levels[self.options.hardware_compatibility]
 
     @property
-    def _carries_code(self) -> bool:
+    def _allows_host_code(self) -> bool:
         return self.options.version_compatible
 
     def _fits(self, gpu: Gpu) -> bool:
@@ -179,14 +184,14 @@ class TensorRtBackend(_AnyTensorRtBackend):
         return not is_limited or version_numbers(gpu.compute_capability) >= (8, 0)
 
     def _timing_cache(self, caches: Path) -> Path | None:
-        """One file for each GPU model and version: what was timed on one tells nothing about another."""
+        """Return one file per GPU model and TensorRT version: timings of one are not valid for another."""
         if not self.options.timing_cache:
             return None
         return caches / f"timing.{_slug(find_gpu().name)}.tensorrt-{self.version}.cache"
 
 
 class RtxBackend(_AnyTensorRtBackend):
-    """Builds engines by TensorRT-RTX on any machine, and runs them on GPUs of some compute capabilities."""
+    """Build engines with TensorRT-RTX on any machine, and run them on GPUs of some compute capabilities."""
 
     flavour = RTX
     title = RTX.title
@@ -195,10 +200,11 @@ class RtxBackend(_AnyTensorRtBackend):
 
     @property
     def device(self) -> str:
-        """What engines run on: GPUs of some compute capabilities.
+        """The compute capabilities of the GPUs that engines run on.
 
         Raises:
-            EngineError, MissingExtraError: that is this GPU's, and there is none, or nobody can look for one.
+            EngineError: if that is this GPU's and there is no GPU.
+            MissingExtraError: if that is this GPU's and cuda-python is not installed.
         """
         capabilities = self.options.compute_capabilities
         if capabilities == ("current",):
@@ -213,5 +219,5 @@ class RtxBackend(_AnyTensorRtBackend):
 
 
 def _slug(name: str) -> str:
-    """A GPU's name as part of a file's."""
+    """Convert a GPU's name to a part of a file name."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")

@@ -1,7 +1,7 @@
-"""A build's process: Polygraphy's loaders, from a graph to an engine's file.
+"""The process of a build: from a graph to an engine's file, with Polygraphy's loaders.
 
-Nothing here is imported by the command line's own process: a builder that crashes, or takes all memory, takes
-only this one with it.
+The build has a process of its own, so that a builder that crashes or runs out of memory does not end the
+command. The command's process does not import this module.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU \d+
 
 
 def serve(owner: Owner) -> None:
-    """Builds the engine that is asked for, and says how far it is and how it ended."""
+    """Build the requested engine, and send the parent process the progress and the result."""
     request: BuildRequest = owner.receive(BuildRequest)
     owner.exit_with_owner()
     log = _BuildLog()
@@ -44,9 +44,9 @@ def serve(owner: Owner) -> None:
         facts = _build(request, owner, log)
     except CcrDeployError as error:
         owner.send(Failed(printable(str(error))))
-    except Exception as error:  # Polygraphy's own exception says less than what it logged before
+    except Exception as error:  # Polygraphy's exception has less detail than the errors that it logged
         traceback.print_exc()
-        owner.send(Failed(printable(log.complaint or f"{type(error).__name__}: {error}")))
+        owner.send(Failed(printable(log.error_summary or f"{type(error).__name__}: {error}")))
     else:
         owner.send(Built(facts))
 
@@ -59,7 +59,7 @@ def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
         from polygraphy.logger import G_LOGGER
     except ImportError:
         raise MissingExtraError("polygraphy", extra_of(flavour), f"building with {flavour.title}") from None
-    G_LOGGER.use_python_logging_system = True
+    G_LOGGER.use_python_logging_system = True  # so that _BuildLog receives TensorRT's messages
     G_LOGGER.module_severity = G_LOGGER.VERBOSE
     network = NetworkFromOnnxPath(
         str(request.graph), strongly_typed=is_strongly_typed(flavour, library.__version__)
@@ -68,6 +68,7 @@ def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
 
     def network_with_names() -> Any:  # noqa: ANN401 -- the library has no types
         parsed = network()
+        # The builder fuses layers, so that the convolutions of the graph have to be listed before it runs.
         names.extend(layer.name for layer in parsed[1] if layer.type == library.LayerType.CONVOLUTION)
         return parsed
 
@@ -82,7 +83,7 @@ def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
     )()
     with request.engine.open("wb") as file:
         file.write(memoryview(engine))
-    executed = _inspected(request, library, engine, names) if request.can_run else None
+    executed = _inspect(request, library, engine, names) if request.can_run else None
     return BuildFacts(
         library_version=str(library.__version__),
         driver=_driver(),
@@ -93,7 +94,7 @@ def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
 
 
 def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monitor: Any) -> Any:  # noqa: ANN401
-    """Polygraphy's loader of the builder's configuration."""
+    """Return Polygraphy's loader of the builder's configuration."""
     from polygraphy.backend.trt import CreateConfig, PostprocessConfig, Profile
 
     options, batch = request.options, request.batch
@@ -112,13 +113,15 @@ def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monito
             numbers = (capability.split(".") for capability in options.compute_capabilities)
             common["compute_capabilities"] = [(int(major), int(minor)) for major, minor in numbers]
 
-        def set_what_polygraphy_has_no_switch_for(builder: Any, network: Any, config: Any) -> None:  # noqa: ANN401, ARG001
+        # CreateConfigRTX has no arguments for these flags.
+        def _set_flags(builder: Any, network: Any, config: Any) -> None:  # noqa: ANN401, ARG001
             flags = library.BuilderFlag
             config.set_flag(flags.TF32) if options.tf32 else config.clear_flag(flags.TF32)
             if hasattr(flags, "REQUIRE_USER_ALLOCATION"):
-                config.set_flag(flags.REQUIRE_USER_ALLOCATION)  # or runs may not be capturable as CUDA graphs
+                # Otherwise a run may allocate memory, and then cannot be captured as a CUDA graph.
+                config.set_flag(flags.REQUIRE_USER_ALLOCATION)
 
-        return PostprocessConfig(CreateConfigRTX(**common), set_what_polygraphy_has_no_switch_for)
+        return PostprocessConfig(CreateConfigRTX(**common), _set_flags)
     if not is_strongly_typed(flavour, library.__version__):
         common |= {"fp16": request.precision != "fp32", "int8": request.precision == "int8"}
     if options.hardware_compatibility != "none":
@@ -139,17 +142,17 @@ def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monito
     )
 
 
-def _inspected(
+def _inspect(
     request: BuildRequest,
     library: Any,  # noqa: ANN401
     engine: Any,  # noqa: ANN401
     convolutions: list[str],
 ) -> ExecutedConvolutions | None:
-    """What the built engine executes; the inspector's own text is kept beside the engine.
+    """Count the executed convolutions by precision; write the inspector's output beside the engine.
 
     Raises:
-        EngineError: a quantized engine was asked for, and cannot be read, or every convolution is known to
-            be executed in another precision.
+        EngineError: if the engine should be quantized and cannot be read, or if it is known that no
+            convolution is executed in the requested precision.
     """
     row = PRECISIONS[request.precision]
     try:
@@ -159,12 +162,12 @@ def _inspected(
     except EngineError as error:
         if row.is_calibrated:
             raise
-        logging.warning("%s: what it executes is not known", error)
+        logging.warning("%s: the executed precisions are not known", error)
         return None
     if row.is_calibrated and not executed[row.graph] and not executed["unknown"]:
         raise EngineError(
-            f"{row.label} was asked for, but the engine executes none of {len(convolutions)} convolutions in "
-            f"it: {in_words(executed, without=row.graph)}"
+            f"{row.label} was requested, but the engine executes none of {len(convolutions)} convolutions in "
+            f"{row.label}: {in_words(executed, without=row.graph)}"
         )
     return executed
 
@@ -176,7 +179,7 @@ def _driver() -> str | None:
 
 
 def _progress_monitor(library: Any, owner: Owner) -> Any:  # noqa: ANN401
-    """TensorRT's monitor, where it has one (8.6 has none)."""
+    """Return a monitor that reports TensorRT's progress; None if TensorRT has no monitors, as in 8.6."""
     if not hasattr(library, "IProgressMonitor"):
         return None
     phases = BuildPhases()
@@ -185,19 +188,27 @@ def _progress_monitor(library: Any, owner: Owner) -> Any:  # noqa: ANN401
     class Monitor(library.IProgressMonitor):  # type: ignore[misc] # imported above, by name
         def __init__(self) -> None:
             library.IProgressMonitor.__init__(self)
-            self._told = 0
+            self._sent_percent = 0
 
+        # The names of methods and parameters are TensorRT's.
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            """Start a phase.
+
+            Args:
+                phase_name: the phase.
+                parent_phase: the phase that it is part of; None for an outermost one.
+                num_steps: the number of its steps.
+            """
             with lock:
                 phases.start(phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             with lock:
                 phases.step(phase_name, step)
-                if phases.percent > self._told:
-                    self._told = phases.percent
-                    owner.send(Progressed(self._told))
-            return True
+                if phases.percent > self._sent_percent:
+                    self._sent_percent = phases.percent
+                    owner.send(Progressed(self._sent_percent))
+            return True  # False would cancel the build
 
         def phase_finish(self, phase_name: str) -> None:
             with lock:
@@ -207,7 +218,7 @@ def _progress_monitor(library: Any, owner: Owner) -> Any:  # noqa: ANN401
 
 
 class _BuildLog(logging.Handler):
-    """Prints what is logged, and remembers the errors and TensorRT's memory."""
+    """Print all log messages, and keep the errors and TensorRT's peak memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -217,8 +228,8 @@ class _BuildLog(logging.Handler):
         logging.basicConfig(level=logging.DEBUG, handlers=handlers, format="%(message)s")
 
     @property
-    def complaint(self) -> str | None:
-        """The parser's own summary, which names the node; else the first error, which others follow from."""
+    def error_summary(self) -> str | None:
+        """The parser's summary, which names the node; otherwise the first error, which causes the others."""
         summaries = [error for error in self._errors if error.startswith("In node")]
         return next(iter(summaries + self._errors), None)
 
@@ -231,6 +242,6 @@ class _BuildLog(logging.Handler):
 
 
 def _one_line(message: str) -> str:
-    """A logged error without colours, mark and line breaks."""
+    """Return a logged error without colours, TensorRT's mark ``[E]`` and line breaks."""
     plain = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split())
     return plain.removeprefix("[E]").lstrip()[:500]

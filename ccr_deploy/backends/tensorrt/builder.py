@@ -1,4 +1,4 @@
-"""The owner's side of a build: starts its process, shows its progress, and ends it whatever happens."""
+"""The parent's side of a build: start its process, report its progress, and end it in every case."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ if TYPE_CHECKING:
 
 _MODULE = "ccr_deploy.backends.tensorrt"
 _RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
-"""Polygraphy reads it when it is imported, so that a process has one flavour."""
+"""Polygraphy reads this variable on import, so that a process can use only one flavour."""
 
 
 def build(request: BuildRequest, advance: Advance) -> BuildFacts:
-    """Builds an engine in a process of its own; what that prints is kept beside the engine.
+    """Build an engine in a separate process, whose output is written to a log beside the engine.
 
-    `advance` is told how many more of 100 units are done.
+    Args:
+        request: the build.
+        advance: called with the number of units, of 100 in all, that were completed since the last call.
 
     Raises:
-        EngineError: the graph cannot be built, or the builder's process ended.
+        EngineError: if the graph cannot be built, or the builder's process crashed.
     """
     flavour = flavour_of(request.options)
     environment = {_RTX_SWITCH: "1" if flavour is RTX else "0"}
     log = log_path(request.engine)
-    # Without patience: nothing that a builder could still tell is of use when Ctrl-C is pressed.
+    # Kill the process at once on Ctrl-C: a builder has nothing to save.
     with ChildProcess(_MODULE, environment=environment, log=log, patience_seconds=0) as process:
         percent = 0
         try:

@@ -1,4 +1,4 @@
-"""Arrays that are on the GPU already, whichever library holds them."""
+"""Arrays that are already on the GPU, of any library that supports DLPack or the CUDA array interface."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _DLPACK_CUDA = 2
 
 @dataclass(frozen=True)
 class DeviceArray:
-    """An array in a GPU's memory: where it begins, its shape and its NumPy type."""
+    """An array in GPU memory: its address, shape and NumPy type."""
 
     pointer: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     owner: object
-    """Keeps the memory alive."""
+    """The object that keeps the memory alive."""
 
     def __len__(self) -> int:
         return self.shape[0]
 
     @property
     def bytes_per_item(self) -> int:
-        """How far apart two items of the batch are."""
+        """The distance between two items of the batch, in bytes."""
         return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
 
 
 def is_device_array(array: object) -> bool:
-    """Whether an array offers itself from a GPU, by DLPack or by ``__cuda_array_interface__``."""
+    """Return whether an array is on a GPU, by DLPack's device or by ``__cuda_array_interface__``."""
     if isinstance(array, np.ndarray):
         return False
     device = getattr(array, "__dlpack_device__", None)
@@ -43,18 +43,26 @@ def is_device_array(array: object) -> bool:
 
 
 def view_of(name: str, array: object, stream: int) -> DeviceArray:
-    """The memory of input `name`; what its owner still writes is done before `stream` goes on.
+    """Return a view of an array on the GPU, without a copy.
+
+    The view synchronizes `stream` with the array's own stream: work on `stream` starts after pending writes
+    to the array.
+
+    Args:
+        name: the name of the input, for messages.
+        array: the array.
+        stream: the CUDA stream that reads it.
 
     Raises:
-        EngineError: the array cannot be viewed (it may require a gradient, or speak an older version of the
-            interface than 3), is on another GPU than the engine, or is not contiguous.
-        MissingExtraError: cuda-python's core is not installed.
+        EngineError: if the array cannot be viewed (for example because it requires a gradient, or because its
+            version of ``__cuda_array_interface__`` is below 3), is on another GPU, or is not contiguous.
+        MissingExtraError: if cuda-core is not installed.
     """
     try:
         from cuda.core.utils import StridedMemoryView
     except ImportError:
         rtx = f" (with {RTX.title} {pip_install(extra_of(RTX))})"
-        raise MissingExtraError("cuda-core", extra_of(TENSORRT), "taking arrays from the GPU", rtx) from None
+        raise MissingExtraError("cuda-core", extra_of(TENSORRT), "reading arrays on the GPU", rtx) from None
     try:
         view = StridedMemoryView.from_any_interface(array, stream_ptr=stream)
     except (BufferError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
@@ -68,7 +76,7 @@ def view_of(name: str, array: object, stream: int) -> DeviceArray:
 
 
 def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether strides, in elements, are those of C order; that of a dimension of size 1 does not matter."""
+    """Return whether strides, in elements, are those of C order, ignoring dimensions of size 1."""
     expected = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         if size != 1 and stride != expected:

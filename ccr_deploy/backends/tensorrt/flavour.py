@@ -1,4 +1,4 @@
-"""The two flavours of TensorRT: which package they are, and which versions this project knows."""
+"""The two flavours of TensorRT: their Python packages, and the supported versions."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ TENSORRT = Flavour("tensorrt", "TensorRT", "tensorrt")
 RTX = Flavour("tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx")
 
 _WEAKLY_TYPED = (8, 6)
-"""JetPack 6.0's: the last that takes precision as builder flags, and the only such version that is known."""
+"""The TensorRT of JetPack 6.0: the only supported version in which builder flags select the precision."""
 _JETPACKS = "JetPack 6.0 has 8.6, 6.1 and 6.2 have 10.3, 7.0 has 10.13"
 
 
 def flavour_of(options: TensorRtOptions | RtxOptions) -> Flavour:
-    """The flavour that takes such options."""
+    """Return the flavour that options are for."""
     return RTX if options.backend == RTX.name else TENSORRT
 
 
 def extra_of(flavour: Flavour) -> str:
-    """Return the extra that brings a flavour's library, or on a Jetson what is needed beside it."""
+    """Return the extra that installs a flavour, or on a Jetson the extra to add to JetPack's TensorRT."""
     return "rtx" if flavour is RTX else extras_here().tensorrt or "tensorrt"
 
 
 def import_library(flavour: Flavour) -> Any:  # noqa: ANN401 -- the library has no types
-    """The flavour's package, of a version that this project knows.
+    """Import the flavour's package, and check its version.
 
     Raises:
-        MissingExtraError: it is not installed.
-        EngineError: it is too old or too new.
+        MissingExtraError: if it is not installed.
+        EngineError: if its version is not supported.
     """
     try:
         library = importlib.import_module(flavour.package)
     except ImportError:
-        jetson = "; on a Jetson JetPack has it: python3 -m venv --system-site-packages"
+        jetson = "; on a Jetson, use JetPack's TensorRT: python3 -m venv --system-site-packages"
         raise MissingExtraError(
             flavour.package,
             extra_of(flavour),
@@ -63,9 +63,13 @@ def import_library(flavour: Flavour) -> Any:  # noqa: ANN401 -- the library has 
 
 
 def check_version(flavour: Flavour, version: str) -> None:
-    """Raises an EngineError, which says what to do, where a version is not known to work.
+    """Raise an error, with the command to run, if a version is not supported.
 
-    These are TensorRT 8.6 and 10.3 to 11, and TensorRT-RTX from 1.5 on, which knows compute capability 12.1.
+    Supported are TensorRT 8.6 (not tested) and 10.3 to 11, and TensorRT-RTX 1.5 and later; 1.5 is the first
+    that supports compute capability 12.1.
+
+    Raises:
+        EngineError: if the version is not supported.
     """
     found = version_numbers(version)[:2]
     if flavour is RTX:
@@ -74,7 +78,7 @@ def check_version(flavour: Flavour, version: str) -> None:
                 f"TensorRT-RTX {version} is older than 1.5: pip install --upgrade 'ccr-deploy[rtx]'"
             )
     elif found >= (12, 0):
-        raise EngineError(f"TensorRT {version} is newer than this program knows: pip install 'tensorrt<12'")
+        raise EngineError(f"TensorRT {version} is not supported yet: pip install 'tensorrt<12'")
     elif found < (10, 3) and found != _WEAKLY_TYPED:
         raise EngineError(
             f"TensorRT {version} is not supported, only 8.6 and 10.3 to 11: on a Jetson update JetPack "
@@ -83,5 +87,5 @@ def check_version(flavour: Flavour, version: str) -> None:
 
 
 def is_strongly_typed(flavour: Flavour, version: str) -> bool:
-    """Whether networks take their precision from the graph alone, without builder flags."""
+    """Return whether networks are strongly typed, so that only the graph sets the precision."""
     return flavour is RTX or version_numbers(version)[:2] != _WEAKLY_TYPED

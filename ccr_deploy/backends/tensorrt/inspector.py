@@ -1,7 +1,8 @@
-"""In which precision an engine executes its convolutions, from TensorRT's engine inspector.
+"""Read from TensorRT's engine inspector the precision in which an engine executes its convolutions.
 
-The inspector names a layer's input types in several ways: ``"Format/Datatype": "Row major Int8 format"`` up
-to TensorRT 10, ``"Datatype": "Int8"`` since. A layer's ``Metadata`` lists the graph's nodes that it executes.
+The inspector's notation of a layer's input type depends on the version: ``"Format/Datatype": "Row major Int8
+format"`` up to TensorRT 10, and ``"Datatype": "Int8"`` since 11. A layer's ``Metadata`` lists the nodes of
+the graph that it executes.
 """
 
 from __future__ import annotations
@@ -28,33 +29,38 @@ _PRECISIONS: tuple[tuple[re.Pattern[str], Precision], ...] = (
 
 
 def inspect(library: Any, plan: Any) -> str:  # noqa: ANN401 -- the library has no types
-    """The inspector's JSON about a plan that was just built here.
+    """Return the inspector's JSON for a plan that this process has just built.
 
     Raises:
-        EngineError: this machine cannot read it.
+        EngineError: if this machine cannot deserialize the plan.
     """
     from polygraphy.backend.trt import get_trt_logger
 
-    runtime = library.Runtime(get_trt_logger())  # TensorRT wants one logger for all of a process
+    runtime = library.Runtime(get_trt_logger())  # TensorRT supports one logger per process: the builder's
     if hasattr(runtime, "engine_host_code_allowed"):
-        runtime.engine_host_code_allowed = True  # version-compatible plans carry the runtime that reads them
+        # A version-compatible plan contains the runtime that executes it. This process has just built it.
+        runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise EngineError("the engine was built, but cannot be read on this machine")
+        raise EngineError("the engine was built, but this machine cannot deserialize it")
     inspector = engine.create_engine_inspector()
     return str(inspector.get_engine_information(library.LayerInformationFormat.JSON))
 
 
 def executed_convolutions(layers_json: str, convolutions: Collection[str]) -> ExecutedConvolutions:
-    """Counts the graph's `convolutions`, given by name, by the precision of the layers that execute them.
+    """Count the graph's convolutions by the precision of the layers that execute them.
+
+    Args:
+        layers_json: the inspector's output.
+        convolutions: the names of the graph's convolutions.
 
     Raises:
-        EngineError: the text is not the inspector's.
+        EngineError: if the text is not the output of the inspector.
     """
     try:
         layers = json.loads(layers_json)["Layers"]
     except (ValueError, KeyError, TypeError) as error:
-        raise EngineError(f"the engine inspector's answer cannot be read ({error})") from error
+        raise EngineError(f"the engine inspector's output cannot be read ({error})") from error
     found = _precisions([layer for layer in layers if isinstance(layer, dict)])
     counts: ExecutedConvolutions = dict.fromkeys((*reversed(get_args(Precision)), "unknown"), 0)
     for name in convolutions:
@@ -63,7 +69,7 @@ def executed_convolutions(layers_json: str, convolutions: Collection[str]) -> Ex
 
 
 def _precisions(layers: Iterable[Mapping[str, Any]]) -> dict[str, Precision]:
-    """The precision of every graph node in a layer that convolves."""
+    """Return the precision of every graph node that a convolution layer executes."""
     found: dict[str, Precision] = {}
     for layer in layers:
         kind = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}"
@@ -74,7 +80,7 @@ def _precisions(layers: Iterable[Mapping[str, Any]]) -> dict[str, Precision]:
 
 
 def _nodes(layer: Mapping[str, Any]) -> list[str]:
-    """The graph's nodes in a layer; older versions say so in its name alone."""
+    """Return the graph's nodes in a layer; versions without metadata list them only in the layer's name."""
     named = _ONNX_NAME.findall(str(layer.get("Metadata", "")))
     return named or [part.strip() for part in str(layer.get("Name", "")).split(" + ")]
 

@@ -1,4 +1,4 @@
-"""An engine's memory: on the GPU, pinned on the host, and the stream that copies between the two."""
+"""The memory of an engine: on the GPU, pinned on the host, and the stream that copies between the two."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class Memory:
-    """Allocates on the GPU and on the host, and counts what it took of the GPU.
+    """Allocate memory on the GPU and on the host, and count the bytes on the GPU.
 
-    Everything is given back when the stack that it was made with unwinds.
+    Everything is released when the stack that was given to the constructor unwinds.
     """
 
     def __init__(self, stack: ExitStack) -> None:
@@ -32,14 +32,14 @@ class Memory:
         stack.callback(self._runtime.cudaStreamDestroy, self.stream)
 
     def on_device(self, size: int) -> int:
-        """The address of `size` bytes on the GPU, aligned to 256 bytes as CUDA does."""
-        address = int(checked(self._runtime.cudaMalloc(max(1, size))))
+        """Allocate `size` bytes on the GPU, and return their address, which CUDA aligns to 256 bytes."""
+        address = int(checked(self._runtime.cudaMalloc(max(1, size))))  # 0 bytes would give a null pointer
         self._stack.callback(self._runtime.cudaFree, address)
         self.device_bytes += size
         return address
 
     def pinned(self, shape: tuple[int, ...], dtype: str) -> npt.NDArray[np.generic]:
-        """An array in pinned memory of the host, which the GPU copies from and to without a detour."""
+        """Allocate an array in page-locked host memory, which copies need to be asynchronous."""
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         address = int(checked(self._runtime.cudaMallocHost(size)))
         self._stack.callback(self._runtime.cudaFreeHost, address)
@@ -47,27 +47,33 @@ class Memory:
         return np.frombuffer(memoryview(block), dtype=dtype).reshape(shape)
 
     def copy_to_device(self, address: int, host: npt.NDArray[np.generic]) -> None:
-        """Enqueues a copy of a pinned array to the GPU."""
+        """Enqueue a copy of a pinned array to the GPU."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         checked(self._runtime.cudaMemcpyAsync(address, host.ctypes.data, host.nbytes, kind, self.stream))
 
     def copy_to_host(self, host: npt.NDArray[np.generic], address: int) -> None:
-        """Enqueues a copy from the GPU into a pinned array."""
+        """Enqueue a copy from the GPU to a pinned array."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         checked(self._runtime.cudaMemcpyAsync(host.ctypes.data, address, host.nbytes, kind, self.stream))
 
     def copy_on_device(self, target: int, source: int, size: int) -> None:
-        """Enqueues a copy within the GPU."""
+        """Enqueue a copy within the GPU.
+
+        Args:
+            target: the address to copy to.
+            source: the address to copy from.
+            size: the number of bytes.
+        """
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
         checked(self._runtime.cudaMemcpyAsync(target, source, size, kind, self.stream))
 
     def wait(self) -> None:
-        """Waits until all that was enqueued is done."""
+        """Wait until all enqueued work is complete."""
         checked(self._runtime.cudaStreamSynchronize(self.stream))
 
 
-class BorderBuffer:
-    """Memory of one input or output tensor, on the GPU and pinned on the host, for the largest batch."""
+class TensorBuffer:
+    """The memory of one input or output tensor, on the GPU and pinned on the host, for the largest batch."""
 
     def __init__(self, memory: Memory, spec: TensorSpec, largest_batch: int) -> None:
         self.spec = spec

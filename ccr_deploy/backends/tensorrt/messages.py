@@ -1,4 +1,4 @@
-"""What a build's process and its owner tell each other."""
+"""The messages between the process of a build and its parent."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ccr_deploy.core.records import Record
 
 
 class BuildRequest(Record, frozen=True):
-    """One engine to be built.
+    """A request to build one engine.
 
-    `input_shapes` are those of the graph's inputs behind the batch, by name. The engine is inspected where
-    `can_run` says that this machine can read it.
+    `input_shapes` holds the shape of each input of the graph by name, without the batch dimension. The engine
+    is inspected if `can_run`: if this machine can deserialize it.
     """
 
     graph: Path
@@ -30,7 +30,7 @@ class BuildRequest(Record, frozen=True):
 
 
 class Progressed(Record, frozen=True, tag=True):
-    """How much of the build is done."""
+    """The progress of the build."""
 
     percent: int
 
@@ -42,7 +42,7 @@ class Built(Record, frozen=True, tag=True):
 
 
 class Failed(Record, frozen=True, tag=True):
-    """It cannot be built; why, in one line."""
+    """The engine cannot be built; `reason` is one line."""
 
     reason: str
 

@@ -13,30 +13,30 @@ _NotNegative = Annotated[int, Meta(ge=0)]
 
 
 class TensorRtOptions(Record, GpuOptions, frozen=True, tag_field="backend", tag="tensorrt"):
-    """How TensorRT builds.
+    """The options of a TensorRT build.
 
-    `workspace_mib` limits what one layer may use beside its tensors; 0 is TensorRT's own limit.
-    `version_compatible` engines run in every TensorRT of the same major version.
-    `hardware_compatibility` tells on which other GPUs an engine runs: those of the same compute capability,
-    or all from Ampere on.
+    `workspace_mib` limits the scratch memory of a layer, in MiB; 0 is TensorRT's default limit.
+    `version_compatible` engines run in later TensorRT versions of the same major version.
+    `hardware_compatibility` selects the other GPUs that an engine runs on: those of the same compute
+    capability, or all since Ampere.
     """
 
     workspace_mib: _NotNegative = 0
-    tf32: bool = False
+    tf32: bool = False  # TensorRT's default is True: FP32 would then differ from the reference
     optimization_level: Annotated[int, Meta(ge=0, le=5)] = 3
     version_compatible: bool = False
     hardware_compatibility: Literal["none", "same-compute-capability", "ampere-plus"] = "none"
     timing_cache: bool = True
 
     def bound_version(self, version: str) -> str:
-        """Return of a version-compatible engine's version its first number alone."""
+        """Return the whole version, or only the major version for version-compatible engines."""
         return f"{version.partition('.')[0]}.x" if self.version_compatible else version
 
 
 class RtxOptions(Record, GpuOptions, frozen=True, tag_field="backend", tag="tensorrt-rtx", kw_only=True):
-    """How TensorRT-RTX builds; its engines run on GPUs of all declared compute capabilities.
+    """The options of a TensorRT-RTX build, whose engines run on GPUs of all listed compute capabilities.
 
-    ``["current"]`` builds for this machine's GPU alone.
+    The compute capabilities ``["current"]`` build only for this machine's GPU.
     """
 
     workspace_mib: _NotNegative = 0
@@ -47,4 +47,4 @@ class RtxOptions(Record, GpuOptions, frozen=True, tag_field="backend", tag="tens
 
     def __post_init__(self) -> None:
         if "current" in self.compute_capabilities and len(self.compute_capabilities) > 1:
-            raise ValueError('"current" stands alone')
+            raise ValueError('"current" cannot be combined with other compute capabilities')

@@ -1,4 +1,4 @@
-"""How far a build is, from TensorRT's phases: nested, each with a number of steps."""
+"""The progress of a build from TensorRT's phases, which are nested and have a number of steps each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class _Phase:
 
 
 class BuildPhases:
-    """What TensorRT's progress monitor tells, as one number that never falls.
+    """The reports of TensorRT's progress monitor as one percentage that never decreases.
 
-    A phase's inner phases are parts of its current step. Phases may end early and are told apart by name
-    alone, as TensorRT does.
+    A phase's inner phases are parts of its current step. A phase may end before its last step. Phases are
+    identified by name, as in TensorRT's interface.
     """
 
     def __init__(self) -> None:
@@ -25,21 +25,27 @@ class BuildPhases:
 
     @property
     def percent(self) -> int:
-        """How much of the outermost phase is done, from 0 to 100."""
+        """The completed part of the outermost phase, from 0 to 100."""
         return self._percent
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
-        """A phase of some steps begins."""
+        """Start a phase.
+
+        Args:
+            name: the phase.
+            parent: the phase that it is part of; None for an outermost one.
+            steps: the number of its steps.
+        """
         self._open[name] = _Phase(parent, max(1, steps))
 
     def step(self, name: str, number: int) -> None:
-        """A phase's step of a number, counted from 0, is done."""
+        """Complete a step of a phase; steps are counted from 0. Phases that were not started are ignored."""
         if name in self._open:
             self._open[name].done = number + 1
             self._update()
 
     def finish(self, name: str) -> None:
-        """A phase ends; an outermost one is then done, whatever its steps were."""
+        """End a phase. After the end of an outermost phase the progress is 100, even if steps are missing."""
         phase = self._open.pop(name, None)
         if phase is not None and phase.parent is None:
             self._percent = 100

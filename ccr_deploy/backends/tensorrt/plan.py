@@ -1,4 +1,4 @@
-"""From a plan's bytes to an engine, and what TensorRT complains of meanwhile."""
+"""Deserialize a plan, and keep TensorRT's last error message for exceptions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-NO_REASON = "it gives no reason"
+NO_REASON = "no reason given"
 
 
 @cache
-def complaints_of(library: Any) -> Any:  # noqa: ANN401
-    """The logger that keeps TensorRT's last complaint: one for all runners, since TensorRT has one logger."""
+def error_logger(library: Any) -> Any:  # noqa: ANN401
+    """Return the logger that keeps TensorRT's last error; TensorRT supports only one, which runners share."""
 
-    class Complaints(library.ILogger):  # type: ignore[misc] # imported by name
+    class ErrorLogger(library.ILogger):  # type: ignore[misc] # the library has no types
         def __init__(self) -> None:
             library.ILogger.__init__(self)
             self.last = NO_REASON
@@ -27,29 +27,38 @@ def complaints_of(library: Any) -> Any:  # noqa: ANN401
             if severity in {library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR}:
                 self.last = " ".join(message.split())[:500]
 
-    return Complaints()
+    return ErrorLogger()
 
 
-def deserialised(library: Any, plan: bytes, path: Path, carries_code: bool) -> tuple[Any, Any]:  # noqa: ANN401
-    """TensorRT's runtime, and the engine of a plan that was read from `path`.
+def deserialize(library: Any, plan: bytes, path: Path, *, allow_host_code: bool) -> tuple[Any, Any]:  # noqa: ANN401
+    """Deserialize a plan.
 
-    A plan that `carries_code` of its own, the runtime that reads it, is allowed to run it.
+    Args:
+        library: TensorRT or TensorRT-RTX.
+        plan: the content of the engine's file, already compared with its sidecar.
+        path: the engine's file, for messages.
+        allow_host_code: whether the plan may execute the code that it contains. A version-compatible plan
+            contains the runtime that executes it.
+
+    Returns:
+        TensorRT's runtime, which has to outlive the engine, and the engine.
 
     Raises:
-        EngineError: TensorRT refuses the plan.
+        EngineError: if TensorRT rejects the plan.
     """
-    complaints = complaints_of(library)
-    complaints.last = NO_REASON
-    runtime = library.Runtime(complaints)
-    if carries_code:
+    logger = error_logger(library)
+    logger.last = NO_REASON
+    runtime = library.Runtime(logger)
+    if allow_host_code:
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise EngineError(f"{path}: TensorRT {library.__version__} cannot load it ({complaints.last})")
+        raise EngineError(f"{path}: TensorRT {library.__version__} cannot load it ({logger.last})")
     return runtime, engine
 
 
 def scratch_bytes(engine: Any) -> int:  # noqa: ANN401
-    """What all contexts share; TensorRT before 10.1 has only the older name."""
+    """Return the size of the scratch memory of an execution context, in bytes."""
+    # TensorRT before 10.1 has only the older name.
     name = "device_memory_size_v2" if hasattr(engine, "device_memory_size_v2") else "device_memory_size"
     return int(getattr(engine, name))

@@ -1,4 +1,4 @@
-"""The commands of NVIDIA's own tools that build and run the same engine."""
+"""Commands of NVIDIA's tools, trtexec and Polygraphy, that build and run the same engine."""
 
 from __future__ import annotations
 
@@ -23,33 +23,34 @@ if TYPE_CHECKING:
 _COMPATIBILITY = {"same-compute-capability": "sameComputeCapability", "ampere-plus": "ampere+"}
 _RTX_SWITCH = ["env", "POLYGRAPHY_USE_TENSORRT_RTX=1"]
 _RTX_CAVEAT = (
-    "# For TensorRT-RTX neither tool can leave the scratch memory to whoever runs the engine, nor Polygraphy "
-    "turn TF32 off."
+    "# For TensorRT-RTX neither tool can build an engine with user-allocated scratch memory, and Polygraphy "
+    "cannot disable TF32."
 )
 
 
 def reproduction(engine: Path, built: BuiltFrom) -> list[str]:
-    """Return shell commands: two that build an engine anew from its graph, and two that run it.
+    """Return shell commands: two that rebuild an engine from its graph, and two that run it.
 
-    What is built goes into the working folder. A comment before them says in what the tools' engines differ.
+    The commands write to the working folder. For TensorRT-RTX, a comment before them lists the differences of
+    the tools' engines.
     """
     assert isinstance(built.options, TensorRtOptions | RtxOptions)
     assert built.batch is not None
     version = built.library_version or ""
-    asked = _Asked(built.options, built.precision, built.batch, version, built.input_shapes)
+    settings = _Settings(built.options, built.precision, built.batch, version, built.input_shapes)
     graph = built.graph()
     commands = [
-        shlex.join([*_trtexec_build(asked, graph)]),
-        shlex.join([*_polygraphy_build(asked, graph)]),
-        shlex.join([*_trtexec_run(asked, engine)]),
-        shlex.join([*_polygraphy_run(asked, engine)]),
+        shlex.join([*_trtexec_build(settings, graph)]),
+        shlex.join([*_polygraphy_build(settings, graph)]),
+        shlex.join([*_trtexec_run(settings, engine)]),
+        shlex.join([*_polygraphy_run(settings, engine)]),
     ]
-    return [_RTX_CAVEAT, *commands] if isinstance(asked.options, RtxOptions) else commands
+    return [_RTX_CAVEAT, *commands] if isinstance(settings.options, RtxOptions) else commands
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What a build was asked for."""
+class _Settings:
+    """The settings of a build."""
 
     options: TensorRtOptions | RtxOptions
     precision: EnginePrecision
@@ -59,54 +60,57 @@ class _Asked:
 
     @property
     def precision_flags(self) -> list[str] | None:
-        """TensorRT 8.6's; None where networks are strongly typed."""
+        """The flags that select the precision in TensorRT 8.6; None if networks are strongly typed."""
         if isinstance(self.options, RtxOptions) or is_strongly_typed(TENSORRT, self.version):
             return None
         return {"int8": ["--fp16", "--int8"], "fp16": ["--fp16"]}.get(self.precision, [])
 
 
-def _trtexec_build(asked: _Asked, graph: Path) -> Iterator[str]:
-    options, is_rtx = asked.options, isinstance(asked.options, RtxOptions)
+def _trtexec_build(settings: _Settings, graph: Path) -> Iterator[str]:
+    options, is_rtx = settings.options, isinstance(settings.options, RtxOptions)
     yield from ("tensorrt_rtx" if is_rtx else "trtexec", f"--onnx={graph}")
     for name in ("min", "opt", "max"):
-        yield f"--{name}Shapes={_trtexec_shapes(asked.shapes, getattr(asked.batch, name))}"
+        yield f"--{name}Shapes={_trtexec_shapes(settings.shapes, getattr(settings.batch, name))}"
     yield "--profilingVerbosity=detailed"
     if options.workspace_mib:
         yield f"--memPoolSize=workspace:{options.workspace_mib}M"
     if not options.tf32:
         yield "--noTF32"
-    yield from _trtexec_own(asked)
+    yield from _trtexec_own(settings)
     yield from ("--skipInference", f"--saveEngine={'rtx' if is_rtx else 'trtexec'}.plan")
 
 
-def _trtexec_own(asked: _Asked) -> Iterator[str]:
-    """What only one of the two flavours has."""
-    options = asked.options
+def _trtexec_own(settings: _Settings) -> Iterator[str]:
+    """Yield the options that only one of the two flavours has."""
+    options = settings.options
     if isinstance(options, RtxOptions):
         numbers = ",".join(entry.replace(".", "") for entry in options.compute_capabilities)
         yield "--useGpu" if numbers == "current" else f"--computeCapabilities={numbers}"
         return
     yield f"--builderOptimizationLevel={options.optimization_level}"
-    if asked.precision_flags is not None:
-        yield from asked.precision_flags
-    elif version_numbers(asked.version) < (11,):
-        yield "--stronglyTyped"  # what TensorRT 11 always is
+    if settings.precision_flags is not None:
+        yield from settings.precision_flags
+    elif version_numbers(settings.version) < (11,):
+        yield "--stronglyTyped"  # TensorRT 11 has no such flag: its networks are always strongly typed
     if options.version_compatible:
         yield "--versionCompatible"
     if options.hardware_compatibility != "none":
         yield f"--hardwareCompatibilityLevel={_COMPATIBILITY[options.hardware_compatibility]}"
 
 
-def _polygraphy_build(asked: _Asked, graph: Path) -> Iterator[str]:
-    options = asked.options
+def _polygraphy_build(settings: _Settings, graph: Path) -> Iterator[str]:
+    options = settings.options
     if isinstance(options, RtxOptions):
         yield from _RTX_SWITCH
     yield from ("polygraphy", "convert", str(graph))
     for name in ("min", "opt", "max"):
-        yield from (f"--trt-{name}-shapes", *_polygraphy_shapes(asked.shapes, getattr(asked.batch, name)))
+        yield from (
+            f"--trt-{name}-shapes",
+            *_polygraphy_shapes(settings.shapes, getattr(settings.batch, name)),
+        )
     if options.workspace_mib:
         yield from ("--pool-limit", f"workspace:{options.workspace_mib}M")
-    yield from ("--strongly-typed",) if asked.precision_flags is None else asked.precision_flags
+    yield from ("--strongly-typed",) if settings.precision_flags is None else settings.precision_flags
     if isinstance(options, RtxOptions):
         current = options.compute_capabilities == ("current",)
         yield from ("--use-gpu",) if current else ("--compute-capabilities", *options.compute_capabilities)
@@ -121,26 +125,26 @@ def _polygraphy_build(asked: _Asked, graph: Path) -> Iterator[str]:
     yield from ("-o", "polygraphy.plan")
 
 
-def _trtexec_run(asked: _Asked, engine: Path) -> Iterator[str]:
-    options, is_rtx = asked.options, isinstance(asked.options, RtxOptions)
+def _trtexec_run(settings: _Settings, engine: Path) -> Iterator[str]:
+    options, is_rtx = settings.options, isinstance(settings.options, RtxOptions)
     yield from ("tensorrt_rtx" if is_rtx else "trtexec", f"--loadEngine={engine}")
-    yield f"--shapes={_trtexec_shapes(asked.shapes, asked.batch.opt)}"
+    yield f"--shapes={_trtexec_shapes(settings.shapes, settings.batch.opt)}"
     if isinstance(options, RtxOptions):
-        yield "--allocationStrategy=runtime"  # its engines are built for it
+        yield "--allocationStrategy=runtime"  # the engines are built with REQUIRE_USER_ALLOCATION
         return
     yield "--useCudaGraph"
     if options.version_compatible:
         yield "--versionCompatible"
 
 
-def _polygraphy_run(asked: _Asked, engine: Path) -> Iterator[str]:
-    is_rtx = isinstance(asked.options, RtxOptions)
+def _polygraphy_run(settings: _Settings, engine: Path) -> Iterator[str]:
+    is_rtx = isinstance(settings.options, RtxOptions)
     if is_rtx:
         yield from _RTX_SWITCH
     yield from ("polygraphy", "run", str(engine), "--model-type=engine", "--trt")
     if is_rtx:
         yield from ("--allocation-strategy", "runtime")
-    yield from ("--input-shapes", *_polygraphy_shapes(asked.shapes, asked.batch.opt))
+    yield from ("--input-shapes", *_polygraphy_shapes(settings.shapes, settings.batch.opt))
 
 
 def _trtexec_shapes(shapes: Shapes, batch: int) -> str:

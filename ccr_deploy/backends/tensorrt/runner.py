@@ -1,9 +1,9 @@
 """An engine in memory.
 
-Buffers on the GPU and pinned on the host are allocated once, for the largest batch. Each batch size gets, on
-its first use, an execution context of its own and a CUDA graph of copies in, kernels and copies out; the
-contexts share one scratch memory, since only one of them runs at a time. `infer` waits for the GPU once for
-each part of a batch, when all of the part was enqueued.
+Buffers on the GPU and pinned on the host are allocated once, for the largest batch. On its first use, a batch
+size gets its own execution context and a CUDA graph of the copies in, the kernels and the copies out. The
+contexts share one scratch memory, because only one of them runs at a time. `infer` splits a batch over the
+largest into parts, and waits for the GPU once per part.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 from ccr_deploy.backends.runner import Outputs, Runner, TensorSpec
 from ccr_deploy.backends.tensorrt.cuda_graph import capture
 from ccr_deploy.backends.tensorrt.device_arrays import DeviceArray, is_device_array, view_of
-from ccr_deploy.backends.tensorrt.memory import BorderBuffer, Memory
-from ccr_deploy.backends.tensorrt.plan import NO_REASON, complaints_of, deserialised, scratch_bytes
+from ccr_deploy.backends.tensorrt.memory import Memory, TensorBuffer
+from ccr_deploy.backends.tensorrt.plan import NO_REASON, deserialize, error_logger, scratch_bytes
 from ccr_deploy.backends.tensorrt.runtime_cache import RuntimeCache
 from ccr_deploy.errors import EngineError
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _ALIGNMENT = 256
-"""TensorRT wants its tensors to begin at multiples of it."""
+"""TensorRT requires the addresses of tensors to be multiples of this number of bytes."""
 
 
 @dataclass(frozen=True)
 class _BatchSize:
-    """What runs one batch size: its context, which a captured graph goes on using, and how to run it."""
+    """A prepared batch size: `run` runs it, and a captured graph keeps using its `context`."""
 
     context: Any
     run: Callable[[], None]
@@ -43,7 +43,7 @@ class _BatchSize:
 
 
 class TensorRtRunner(Runner):
-    """A deserialised engine with its buffers and its stream."""
+    """A deserialized engine with its buffers and its stream."""
 
     def __init__(
         self,
@@ -52,24 +52,29 @@ class TensorRtRunner(Runner):
         path: Path,
         *,
         runtime_cache: Path | None,
-        carries_code: bool,
+        allow_host_code: bool,
     ) -> None:
-        """Deserialises the `plan` that was read from `path`; both were checked before.
+        """Deserialize a plan, and allocate its memory.
 
-        `runtime_cache` is where TensorRT-RTX keeps what it compiles; full TensorRT compiles nothing here.
-        A plan that `carries_code` of its own, the runtime that reads it, is allowed to run it.
+        Args:
+            library: TensorRT or TensorRT-RTX.
+            plan: the content of the engine's file, already compared with its sidecar.
+            path: the engine's file, for messages.
+            runtime_cache: the file in which TensorRT-RTX keeps compiled kernels; None for TensorRT, which
+                compiles all kernels during the build.
+            allow_host_code: whether the plan may execute the code that it contains.
 
         Raises:
-            EngineError: TensorRT refuses the plan, or the GPU has no room for it.
+            EngineError: if TensorRT rejects the plan, or the GPU's memory does not suffice.
         """
         self._library = library
         self._lock = threading.Lock()
         self._batch_sizes: dict[int, _BatchSize] = {}
         self._direct_batch_sizes: set[int] = set()
-        self._complaints = complaints_of(library)
+        self._logger = error_logger(library)
         with ExitStack() as stack:
             self._memory = Memory(stack)
-            self._runtime, self._engine = deserialised(library, plan, path, carries_code)
+            self._runtime, self._engine = deserialize(library, plan, path, allow_host_code=allow_host_code)
             self._plan_bytes = len(plan)
             names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
             is_input = library.TensorIOMode.INPUT
@@ -77,7 +82,7 @@ class TensorRtRunner(Runner):
             smallest, _, largest = self._engine.get_tensor_profile_shape(inputs[0], 0)
             self._smallest_batch, self._largest_batch = smallest[0], largest[0]
             buffers = {
-                name: BorderBuffer(self._memory, self._spec(name), self._largest_batch) for name in names
+                name: TensorBuffer(self._memory, self._spec(name), self._largest_batch) for name in names
             }
             self._inputs = {name: buffers[name] for name in inputs}
             self._outputs = {name: buffer for name, buffer in buffers.items() if name not in self._inputs}
@@ -86,42 +91,43 @@ class TensorRtRunner(Runner):
             self._scratch = self._memory.on_device(self._scratch_bytes)
             self._configuration, self._cache = self._runtime_configuration(runtime_cache)
             self._direct_context = self._new_context()
-            stack.callback(self._let_go)
-            self._stack = stack.pop_all()
+            stack.callback(self._drop_objects)
+            self._stack = stack.pop_all()  # an error above releases everything; from here on, `close` does
 
     def close(self) -> None:
-        """Release the engine when no thread uses it any more."""
+        """Wait until no thread uses the engine, and release it."""
         with self._lock:
             super().close()
 
     @property
     def device_memory_mib(self) -> float:
-        """Buffers, scratch memory, and the engine itself, which is counted by its file's size.
+        """The size of the buffers, the scratch memory and the engine's file, in MiB.
 
-        CUDA's own context and what TensorRT holds for each captured batch size come on top.
+        The memory of the CUDA context, and what TensorRT allocates for each captured batch size, is not
+        included.
         """
         return (self._memory.device_bytes + self._plan_bytes) / 2**20
 
     @property
     def captured_batch_sizes(self) -> frozenset[int]:
-        """The batch sizes that run as a CUDA graph: those that were used, where they can be captured."""
+        """The batch sizes that have been used and run as a CUDA graph."""
         return frozenset(size for size, entry in self._batch_sizes.items() if entry.is_captured)
 
     def infer(self, feeds: Mapping[str, Any]) -> Outputs:
-        """The outputs for one batch, as arrays of the host that are the caller's to keep.
+        """Run one batch: take the inputs by name, and return the outputs by name, as new arrays on the host.
 
-        A batch over the largest that the engine was built for is run in parts. An input that offers itself by
-        DLPack or ``__cuda_array_interface__`` is read where it lies on the GPU, if it begins at a multiple of
-        256 bytes.
+        A batch over the largest that the engine was built for is run in parts. An array that is on the GPU,
+        of any library with DLPack or ``__cuda_array_interface__``, is read in place if its address is a
+        multiple of 256 bytes; otherwise it is copied within the GPU.
 
         Raises:
-            EngineError: an input does not fit, the runner was closed, another thread uses it, or the GPU
+            EngineError: if an input does not match, the runner is closed, another thread uses it, or the GPU
                 fails.
         """
-        with self._alone():
+        with self._exclusive():
             return super().infer(feeds)
 
-    def _viewed(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    def _views(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         return {
             name: view_of(name, array, self._memory.stream) if is_device_array(array) else array
             for name, array in feeds.items()
@@ -141,9 +147,11 @@ class TensorRtRunner(Runner):
         self._stack.close()
 
     def _run_part(self, views: Mapping[str, Any], start: int, size: int) -> Outputs:
-        """One part of a batch: `size` images from `start` on."""
+        """Run the part of a batch with `size` images from index `start` on."""
+        # An engine cannot run less than its smallest batch: the rest of the buffer holds older images, whose
+        # outputs are not returned.
         padded = max(size, self._smallest_batch)
-        self._complaints.last = NO_REASON
+        self._logger.last = NO_REASON
         try:
             if any(isinstance(view, DeviceArray) for view in views.values()):
                 self._run_in_place(views, start, size, padded)
@@ -154,11 +162,11 @@ class TensorRtRunner(Runner):
                     self._batch_sizes[padded] = self._prepared(padded)
                 self._batch_sizes[padded].run()
         finally:
-            self._memory.wait()  # also after an error: the caller's arrays may be in use
+            self._memory.wait()  # also after an error: the GPU may still be reading the caller's arrays
         return {name: buffer.host[:size].copy() for name, buffer in self._outputs.items()}
 
     def _prepared(self, batch: int) -> _BatchSize:
-        """What runs one batch size, from pinned memory to pinned memory."""
+        """Prepare one batch size: its context, and a CUDA graph from pinned memory to pinned memory."""
         context = self._new_context()
         self._set_batch(context, batch)
 
@@ -169,7 +177,8 @@ class TensorRtRunner(Runner):
             for buffer in self._outputs.values():
                 self._memory.copy_to_host(buffer.host[:batch], buffer.address)
 
-        enqueue()  # TensorRT settles what depends on the batch size in a first run, which cannot be captured
+        # TensorRT initializes what depends on the shapes in the first run, which cannot be captured.
+        enqueue()
         self._memory.wait()
         if self._cache:
             self._cache.save()
@@ -177,18 +186,19 @@ class TensorRtRunner(Runner):
         if getattr(context, "is_stream_capturable", lambda _: True)(self._memory.stream):
             launch = capture(enqueue, self._memory.stream, self._stack)
         else:
-            _LOGGER.warning("TensorRT says that batch %d cannot be captured as a CUDA graph", batch)
+            _LOGGER.warning("batch %d cannot be captured as a CUDA graph, according to TensorRT", batch)
         return _BatchSize(context, launch or enqueue, is_captured=launch is not None)
 
     def _run_in_place(self, views: Mapping[str, Any], start: int, size: int, padded: int) -> None:
-        """Enqueues a part of a batch of which some inputs are on the GPU already."""
+        """Enqueue a part of a batch with some inputs that are already on the GPU."""
+        # Without a CUDA graph, which holds fixed addresses: the caller's arrays have others in every call.
         context = self._direct_context
         self._set_batch(context, padded)
         for name, view in views.items():
             buffer = self._inputs[name]
             if isinstance(view, DeviceArray):
                 address = view.pointer + start * view.bytes_per_item
-                if address % _ALIGNMENT or padded > size:
+                if address % _ALIGNMENT or padded > size:  # TensorRT would read beyond the end of the array
                     self._memory.copy_on_device(buffer.address, address, size * view.bytes_per_item)
                 else:
                     self._set_address(context, name, address)
@@ -205,21 +215,22 @@ class TensorRtRunner(Runner):
 
     def _enqueue(self, context: Any) -> None:  # noqa: ANN401
         if not context.execute_async_v3(self._memory.stream):
-            raise EngineError(f"TensorRT cannot run the engine: {self._complaints.last}")
+            raise EngineError(f"TensorRT cannot run the engine: {self._logger.last}")
 
     def _set_batch(self, context: Any, batch: int) -> None:  # noqa: ANN401
         for name, buffer in (self._inputs | self._outputs).items():
             shape = (batch, *buffer.host.shape[1:])
             if name in self._inputs and not context.set_input_shape(name, shape):
-                raise EngineError(f"TensorRT refuses batch {batch}: {self._complaints.last}")
+                raise EngineError(f"TensorRT rejects batch {batch}: {self._logger.last}")
             self._set_address(context, name, buffer.address)
 
     def _set_address(self, context: Any, name: str, address: int) -> None:  # noqa: ANN401
         if not context.set_tensor_address(name, address):
-            raise EngineError(f"TensorRT refuses the memory of {name}: {self._complaints.last}")
+            raise EngineError(f"TensorRT rejects the memory of {name}: {self._logger.last}")
 
     def _new_context(self) -> Any:  # noqa: ANN401
-        """An execution context that uses the runner's scratch memory; its making differs between versions."""
+        """Create an execution context that uses the runner's scratch memory."""
+        # TensorRT-RTX, TensorRT from 10 on, and TensorRT 8.6 have different calls for this.
         if self._configuration is not None:
             context = self._engine.create_execution_context(self._configuration)
         elif hasattr(self._library, "ExecutionContextAllocationStrategy"):
@@ -228,41 +239,42 @@ class TensorRtRunner(Runner):
         else:
             context = self._engine.create_execution_context_without_device_memory()
         if context is None:
-            raise EngineError(f"TensorRT cannot make a context: {self._complaints.last}")
+            raise EngineError(f"TensorRT cannot create an execution context: {self._logger.last}")
         if hasattr(context, "set_device_memory"):
             context.set_device_memory(self._scratch, self._scratch_bytes)
         else:
             context.device_memory = self._scratch
         return context
 
-    def _runtime_configuration(self, kept: Path | None) -> tuple[Any, RuntimeCache | None]:
-        """TensorRT-RTX's own settings of a context, with its runtime cache; full TensorRT has none."""
-        if kept is None:
+    def _runtime_configuration(self, cache_path: Path | None) -> tuple[Any, RuntimeCache | None]:
+        """Return TensorRT-RTX's runtime configuration and its runtime cache; TensorRT has neither."""
+        if cache_path is None:
             return None, None
         library = self._library
         configuration = self._engine.create_runtime_config()
         strategy = library.ExecutionContextAllocationStrategy.USER_MANAGED
         configuration.set_execution_context_allocation_strategy(strategy)
-        # Compiled at once, or the graph would hold the slower kernels that stand in for them meanwhile.
+        # EAGER compiles specialized kernels at once. The default compiles them in the background, and a CUDA
+        # graph captured meanwhile would keep the slower fallback kernels.
         specialization = library.DynamicShapesKernelSpecializationStrategy.EAGER
         configuration.dynamic_shapes_kernel_specialization_strategy = specialization
-        return configuration, RuntimeCache(configuration, kept)
+        return configuration, RuntimeCache(configuration, cache_path)
 
     def _spec(self, name: str) -> TensorSpec:
         shape = tuple(self._engine.get_tensor_shape(name))
         dtype = np.dtype(self._library.nptype(self._engine.get_tensor_dtype(name)))
         return TensorSpec(name, dtype.name, (None, *shape[1:]))
 
-    def _let_go(self) -> None:
-        """Drops contexts before the engine, as TensorRT asks."""
+    def _drop_objects(self) -> None:
+        """Drop TensorRT's objects, the contexts before the engine, as TensorRT requires."""
         self._batch_sizes.clear()
         self._direct_context = self._configuration = self._cache = None
         self._engine = self._runtime = None
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[None]:
         if not self._lock.acquire(blocking=False):
-            raise EngineError("another thread uses this runner: give each thread one of its own")
+            raise EngineError("another thread uses this runner: create one runner per thread")
         try:
             yield
         finally:

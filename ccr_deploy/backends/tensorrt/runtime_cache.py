@@ -1,8 +1,8 @@
-"""TensorRT-RTX's runtime cache: the kernels that it compiled for this GPU, kept for the next start.
+"""TensorRT-RTX's runtime cache: the kernels that it compiled for this GPU, stored for the next start.
 
-The file stands beside the engine; it begins with the SHA-256 of the rest, and does not reach TensorRT-RTX
-where that is not right. TensorRT-RTX itself refuses one of another version, GPU or driver. Then, as where the
-store cannot be written, kernels are compiled again.
+The file is beside the engine and begins with the SHA-256 of the rest. A file whose SHA-256 does not match is
+not passed to TensorRT-RTX, which itself rejects a cache of another version, GPU or driver. In both cases, and
+if the engine store is read-only, kernels are compiled again at the next start.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class RuntimeCache:
     """The cache of one engine on this GPU."""
 
     def __init__(self, configuration: Any, path: Path) -> None:  # noqa: ANN401 -- the library has no types
-        """Reads the file, if there is one, and gives its content to an engine's runtime configuration."""
+        """Read the file, if it exists, and add the cache to an engine's runtime configuration."""
         self._path = path
         self._saved = b""
         self._cache = configuration.create_runtime_cache()
@@ -34,7 +34,7 @@ class RuntimeCache:
         configuration.set_runtime_cache(self._cache)
 
     def save(self) -> None:
-        """Writes what was compiled since."""
+        """Write the cache to its file if kernels were compiled since the last call."""
         serialized = self._cache.serialize()
         content = bytes(memoryview(serialized)) if serialized is not None else b""
         if content in {b"", self._saved}:
@@ -43,11 +43,11 @@ class RuntimeCache:
         try:
             write_atomically(self._path, hashlib.sha256(content).digest() + content)
         except OSError as error:
-            _LOGGER.warning("%s: kernels are not kept for the next start (%s)", self._path, error)
+            _LOGGER.warning("%s: compiled kernels are not stored for the next start (%s)", self._path, error)
 
 
 def _read(path: Path) -> bytes:
-    """The file's content behind its digest; nothing where there is no file, or it is damaged."""
+    """Return the file's content after its digest; empty if there is no file or it is damaged."""
     try:
         text = path.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""What every backend promises, checked on those that run here."""
+"""Properties of every backend, tested on those that run on this machine."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ def test_a_closed_runner_raises(encoder: Runner) -> None:
     [("onnxruntime", OnnxRuntimeOptions()), ("openvino", OpenVinoOptions()), ("pytorch", PyTorchOptions())],
 )
 @pytest.mark.parametrize("content", [b"", b"no engine", bytes(1000)])
-def test_a_file_that_is_no_engine(name: str, options: BackendOptions, content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_engine_is_refused(
+    name: str, options: BackendOptions, content: bytes, tmp_path: Path
+) -> None:
     library = make_backend(options)
     assert library.name == name
     path = tmp_path / f"encoder{library.suffix}"
@@ -109,7 +111,7 @@ def test_a_file_that_is_no_engine(name: str, options: BackendOptions, content: b
         library.load(EngineFile(path, "fp32"))
 
 
-def test_an_optimised_engine_is_another_file_than_its_graph(tiny_bundle: Bundle, store: EngineStore) -> None:
+def test_an_engine_is_optimized_and_differs_from_its_graph(tiny_bundle: Bundle, store: EngineStore) -> None:
     factory = EngineFactory(tiny_bundle, "cpu", store)
     engine, _ = factory.build("classifier")
     graph = tiny_bundle.file(factory.graph_record("classifier").file)
@@ -139,10 +141,10 @@ def test_the_reference_of_other_iterations_is_another_engine(
             assert runner.inputs[0].shape == (None, contract.image_height, contract.image_width, 3)
 
 
-def test_a_cuda_provider_that_does_not_load_is_no_silent_cpu(tiny_bundle: Bundle) -> None:
-    """ONNX Runtime itself would answer, from the CPU."""
+def test_a_cuda_provider_that_does_not_load_raises_an_error(tiny_bundle: Bundle) -> None:
+    """ONNX Runtime itself would silently use the CPU."""
     if gpu_is_there():
-        pytest.skip("there is a GPU here, on which the provider may load")
+        pytest.skip("this machine has a GPU, on which the provider may load")
     graph = tiny_bundle.file(tiny_bundle.graph("encoder", "fp32", "iteration-major").file)
     with pytest.raises(
         EngineError, match=r"could not load its CUDA provider|was built without CUDA"
@@ -154,7 +156,7 @@ def test_a_cuda_provider_that_does_not_load_is_no_silent_cpu(tiny_bundle: Bundle
 
 @pytest.mark.slow  # half a minute of a C++ compiler
 def test_pytorch_compiles_to_the_same_codes(tiny_bundle: Bundle, store: EngineStore) -> None:
-    """As the benchmark on a GPU does, here on the CPU."""
+    """The benchmark does so on a GPU; this test does it on the CPU."""
     engine, _ = EngineFactory(tiny_bundle, "pytorch", store).build("encoder")
     codes = []
     for mode in (None, "default"):

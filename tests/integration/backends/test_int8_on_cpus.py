@@ -1,4 +1,4 @@
-"""INT8 on this machine's CPU, and on it as if it had no VNNI: engines agree with their graphs or are refused.
+"""INT8 on this CPU, with and without its VNNI: engines agree with their graphs or are refused.
 
 oneDNN, by which OpenVINO computes, obeys ``ONEDNN_MAX_CPU_ISA`` in a process of its own.
 """
@@ -21,7 +21,7 @@ import pytest
 from ccr_deploy.backends.base import BuildSource
 from ccr_deploy.backends.int8_weights import int8_weights_here
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeBackend
-from ccr_deploy.backends.onnxruntime.int8 import graph_that_rounds, truncates_fp16
+from ccr_deploy.backends.onnxruntime.int8 import read_rounding_graph, truncates_fp16
 from ccr_deploy.core.metrics import cosine_similarities, flipped_bits
 from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
@@ -45,7 +45,7 @@ x86 = pytest.mark.skipif(
 
 
 def held_to_7_bits(model: ir.Model) -> ir.Model:
-    """A copy whose weights' scales are 127/63 times as large, made by onnx-ir instead of OpenVINO."""
+    """Return a copy with scales of weights multiplied by 127/63, made with onnx-ir instead of OpenVINO."""
     result = ir.from_proto(ir.to_proto(model))
     scales: dict[int, ir.Value] = {}
     for node in list(result.graph):
@@ -73,7 +73,7 @@ def held_to_7_bits(model: ir.Model) -> ir.Model:
 def graph_answers(
     bundle: Bundle, feeds: dict[str, npt.NDArray[np.uint8]], weight_bits: int
 ) -> dict[str, npt.NDArray[Any]]:
-    """What the bundle's INT8 graphs answer as they are written, with weights of so many bits."""
+    """Return the results of the bundle's INT8 graphs without optimizations, with weights of some bits."""
     found = {}
     for stage, name in (("encoder", "image"), ("classifier", "code")):
         schedule = "iteration-major" if stage == "encoder" else None
@@ -91,7 +91,7 @@ def engine_answers(
     max_isa: str | None = None,
     weight_bits: int | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    """What the bundle's INT8 engines by OpenVINO answer, built and run in a process of their own."""
+    """Return the results of OpenVINO's INT8 engines, built and run in a separate process."""
     np.savez(folder / "inputs.npz", **feeds)
     arguments = [bundle.path, folder / "engines", folder / "inputs.npz", folder / "outputs.npz"]
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": max_isa} if max_isa else dict(os.environ)
@@ -143,20 +143,20 @@ def test_engines_agree_with_their_graphs_with_and_without_vnni(
 
 
 @x86
-def test_sums_that_saturate_are_found_and_refused(
+def test_saturating_sums_are_detected_and_refused(
     calibrated_demo: CalibratedDemo, feeds: dict[str, npt.NDArray[np.uint8]], tmp_path: Path
 ) -> None:
-    """8-bit weights without VNNI, as if the processor's flags had been misread."""
+    """Builds with 8-bit weights on a CPU without VNNI, as if its flags had been misread."""
     found = engine_answers(calibrated_demo.bundle, feeds, tmp_path, max_isa="AVX2", weight_bits=8)
     for stage in ("encoder", "classifier"):
         message = str(found[f"{stage}_error"])
         assert f" {stage} wrongly: its activations deviate by " in message
-        assert "iteration-major," not in message  # the schedule that is in use, or none
+        assert "iteration-major," not in message  # the message does not propose the failed schedule
         assert message.endswith("use FP32, or another version of OpenVINO")
 
 
 @x86
-def test_the_commands_hold_every_gate_without_vnni(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
+def test_the_commands_pass_every_gate_without_vnni(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
     def command(*arguments: object) -> subprocess.CompletedProcess[str]:
         bundle = [str(calibrated_demo.bundle.path), "--target", "cpu-openvino", "--engines", str(tmp_path)]
         return subprocess.run(
@@ -175,7 +175,7 @@ def test_the_commands_hold_every_gate_without_vnni(calibrated_demo: CalibratedDe
 
 
 def integer_convolution() -> bytes:
-    """A graph whose convolution ONNX Runtime executes in INT8, with the largest sums that there are."""
+    """Return a graph whose convolution ONNX Runtime executes in INT8, with the largest possible sums."""
     weights = np.ones((64, 64, 3, 3), dtype=np.float32)
     weights[1::2] = -1
     constants = {
@@ -226,7 +226,7 @@ def integer_convolution() -> bytes:
 
 
 def test_onnxruntime_rounds_as_its_version_says() -> None:
-    """If its QuantizeLinear of FP16 values truncates, the way around that is needed, and only then."""
+    """The work-around is needed if and only if QuantizeLinear truncates FP16 values."""
     scale, zero = (
         ir.Value(name=name, const_value=ir.tensor(array, name=name))
         for name, array in (("scale", np.array(1, dtype=np.float16)), ("zero", np.array(0, dtype=np.int8)))
@@ -257,25 +257,26 @@ def test_onnxruntime_rounds_as_its_version_says() -> None:
     assert integers() == [1, -1, 2, -2]
 
 
-def test_an_onnxruntime_that_truncates_needs_onnx_ir(
+def test_an_onnxruntime_that_truncates_fp16_needs_onnx_ir(
     calibrated_demo: CalibratedDemo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = calibrated_demo.bundle.graph("classifier", "int8", None)
     path = calibrated_demo.bundle.file(graph.file)
-    assert b"_in_fp32" in graph_that_rounds(path, "1.24.4")
+    assert b"_in_fp32" in read_rounding_graph(path, "1.24.4")
     monkeypatch.setitem(sys.modules, "onnx_ir", None)
     with pytest.raises(
         EngineError,
-        match=r"int8\..*\.onnx: ONNX Runtime 1\.24\.4 .*: pip install onnx-ir .*'onnxruntime>=1\.30', or",
+        match=r"int8\..*\.onnx: ONNX Runtime 1\.24\.4 .*: pip install 'onnxruntime>=1\.30', or "
+        r"onnx-ir .*, or build FP32$",
     ):
-        graph_that_rounds(path, "1.24.4")
-    assert graph_that_rounds(path, "1.30.0") == path.read_bytes()
+        read_rounding_graph(path, "1.24.4")
+    assert read_rounding_graph(path, "1.30.0") == path.read_bytes()
 
 
 def test_onnxruntime_does_not_quantize_biases_in_fp16(
     calibrated_demo: CalibratedDemo, feeds: dict[str, npt.NDArray[np.uint8]]
 ) -> None:
-    """By the graph as it is in the bundle: quantizers in FP32 keep that optimizer from matching."""
+    """With the graph of the bundle: the optimizer does not match quantizers in FP32."""
     bundle = calibrated_demo.bundle
     path = bundle.file(bundle.graph("classifier", "int8", None).file)
     backend = OnnxRuntimeBackend()
@@ -286,10 +287,10 @@ def test_onnxruntime_does_not_quantize_biases_in_fp16(
     assert cosine_similarities(found, expected).min() > 0.999
 
 
-def test_onnxruntimes_engines_agree_with_their_graphs_or_are_refused(
+def test_onnxruntime_engines_agree_with_their_graphs_or_are_refused(
     calibrated_demo: CalibratedDemo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a version would build them whose defects are not known yet."""
+    """Simulates a version with an unknown defect."""
     store = EngineStore(tmp_path)
     factory = EngineFactory(calibrated_demo.bundle, "cpu", store, stage_precisions("int8"))
     for schedule in SCHEDULES:
@@ -301,7 +302,7 @@ def test_onnxruntimes_engines_agree_with_their_graphs_or_are_refused(
     with pytest.raises(
         EngineError,
         match=r"/classifier\.int8\.\S+: ONNX Runtime \S+ computes this INT8 classifier wrongly: its "
-        r"activations deviate by .* which quantization moved by .* %: "
+        r"activations deviate from the graph's by .* %, quantization alone explains .* %: "
         r"use FP32, or another version of ONNX Runtime$",
     ):
         factory.build("classifier", rebuild=True)
@@ -309,7 +310,7 @@ def test_onnxruntimes_engines_agree_with_their_graphs_or_are_refused(
 
 
 def test_an_int8_graph_that_onnxruntime_refuses_is_named(tmp_path: Path) -> None:
-    """Though ONNX Runtime is handed its bytes."""
+    """Although ONNX Runtime gets only its bytes."""
     path = tmp_path / "classifier.onnx"
     path.write_bytes(integer_convolution().replace(b"\x04Conv", b"\x04Cone"))
     source = BuildSource(
@@ -356,11 +357,11 @@ print(*numpy.unique(found))
 def test_onnxruntime_adds_int8_products_without_saturation(
     emulator: list[str] | None, tmp_path: Path
 ) -> None:
-    """On this processor and on an emulated one without VNNI: ONNX Runtime obeys no variable."""
+    """On this CPU and on an emulated one without VNNI: no variable limits ONNX Runtime."""
     if emulator and not shutil.which(emulator[0]):
         pytest.skip(f"{emulator[0]} (Debian's qemu-user) is not installed")
     (tmp_path / "conv.onnx").write_bytes(integer_convolution())
-    python = os.path.realpath(sys.executable)  # the emulator loads no wrapper script
+    python = os.path.realpath(sys.executable)  # the emulator cannot run a wrapper script
     finished = subprocess.run(
         [*(emulator or []), python, "-c", SUMS, tmp_path / "conv.onnx", *sys.path],
         cwd=ROOT,

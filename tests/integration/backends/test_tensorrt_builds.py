@@ -1,4 +1,4 @@
-"""Real TensorRT-RTX engines, built by the real parser and builder: they need no GPU to be built."""
+"""TensorRT-RTX engines, built with the real parser and builder, which need no GPU."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
 def calibrated_preset(
     request: pytest.FixtureRequest, calibrated_demo: CalibratedDemo, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
-    """A preset at the demo's image size and T; presets share one encoder, so one has all its schedules."""
+    """Return a preset at the demo's image size and T; only one has all schedules: the encoder is the same."""
     config = structs.replace(preset(request.param), image_height=48, image_width=48, iterations=3)
     schedules = SCHEDULES if request.param == "ccr-layer1" else ("iteration-major",)
     folder = tmp_path_factory.mktemp(request.param)
-    images = folder / "images"  # without classes, and all calibrated on: accuracy is not measured
+    images = folder / "images"  # no classes, and all used for calibration: accuracy is not measured
     images.mkdir()
     for number, path in enumerate(sorted(calibrated_demo.images.rglob("*.png"))[:8]):
         (images / f"{number}.png").write_bytes(path.read_bytes())
@@ -110,7 +110,7 @@ def calibrated_preset(
 
 
 def build_all(bundle: Bundle, engines: EngineStore) -> None:
-    """Every graph of encoder and classifier, each by a build of its own."""
+    """Build every graph of encoder and classifier."""
     for graph in bundle.manifest.graphs:
         factory = EngineFactory(bundle, "rtx", engines, {graph.stage: graph.precision})
         engine, _ = factory.build(graph.stage, graph.schedule)
@@ -118,7 +118,7 @@ def build_all(bundle: Bundle, engines: EngineStore) -> None:
         assert engine.path.stat().st_size == sidecar.engine_bytes > 10_000
         assert (sidecar.key.precision, sidecar.key.schedule) == (graph.precision, graph.schedule)
         assert bool(sidecar.origin.quantized_convolutions) == (graph.precision == "int8")
-        assert sidecar.build.executed_convolutions is None  # nobody can know without a GPU
+        assert sidecar.build.executed_convolutions is None  # not known without a GPU
         assert sidecar.build.peak_host_memory_mib > 50
         assert not factory.build(graph.stage, graph.schedule)[1]
 
@@ -137,7 +137,7 @@ def test_the_demo_builds_in_every_precision_and_schedule(
 
 
 def test_the_full_size_encoder_in_int8_is_small(tmp_path: Path) -> None:
-    """ccr-layer1 at 224x224 and T=8; the ranges do not change what is built."""
+    """ccr-layer1 at 224x224 and T=8; the values of the ranges do not change the size."""
     checkpoint = untrained_checkpoint(preset("ccr-layer1"))
     encoder = EncoderGraph(
         unroll(build_model(checkpoint).encoder, 8, "iteration-major"), checkpoint.preprocessing
@@ -146,17 +146,17 @@ def test_the_full_size_encoder_in_int8_is_small(tmp_path: Path) -> None:
     tensors = {name: TensorRange(low=-1, high=1, method="minmax") for name in quantized_activations(fp32)}
     int8 = to_int8("encoder", fp32, cast(fp32, [], None), StageTable(tensors=tensors), HIGH_PRECISION_LAYERS)
     ir.save(int8, tmp_path / "encoder.onnx")
-    asked = structs.replace(
+    full_size = structs.replace(
         request(tmp_path / "encoder.onnx", tmp_path), input_shapes={"image": (224, 224, 3)}
     )
-    facts = build(asked, ignore)
-    assert asked.engine.stat().st_size <= 12e6
+    facts = build(full_size, ignore)
+    assert full_size.engine.stat().st_size <= 12e6
     assert facts.library_version
     assert facts.peak_device_memory_mib is not None
 
 
 def ignore(_: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore the progress."""
 
 
 def request(graph: Path, folder: Path) -> BuildRequest:
@@ -181,14 +181,14 @@ def one_node(operator: str, path: Path, domain: str = "", dtype: int = TensorPro
     return path
 
 
-def test_a_node_that_the_parser_does_not_know_is_named(tmp_path: Path) -> None:
+def test_a_node_that_the_parser_does_not_support_is_named(tmp_path: Path) -> None:
     graph = one_node("Mystery", tmp_path / "graph.onnx", domain="of.ours")
     with pytest.raises(EngineError, match=r"graph\.onnx: TensorRT-RTX cannot build it: .*cell1/the_culprit"):
         build(request(graph, tmp_path), ignore)
     assert "Mystery" in log_path(tmp_path / "encoder.plan").read_text()
 
 
-def test_a_transposed_uint8_is_refused_by_the_parser(tmp_path: Path) -> None:
+def test_the_parser_refuses_a_transposed_uint8(tmp_path: Path) -> None:
     graph = one_node("Transpose", tmp_path / "graph.onnx", dtype=TensorProto.UINT8)
     with pytest.raises(EngineError, match=r"graph\.onnx: TensorRT-RTX cannot build it: .*") as caught:
         build(request(graph, tmp_path), ignore)
@@ -197,7 +197,7 @@ def test_a_transposed_uint8_is_refused_by_the_parser(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph at all", bytes(64)])
-def test_a_file_that_is_no_graph(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_graph_is_refused(tmp_path: Path, content: bytes) -> None:
     graph = tmp_path / "graph.onnx"
     graph.write_bytes(content)
     with pytest.raises(EngineError, match=r"graph\.onnx: TensorRT-RTX cannot build it"):
@@ -206,12 +206,12 @@ def test_a_file_that_is_no_graph(tmp_path: Path, content: bytes) -> None:
 
 def test_an_unknown_compute_capability_is_named(tmp_path: Path) -> None:
     graph = one_node("Relu", tmp_path / "graph.onnx")
-    asked = structs.replace(request(graph, tmp_path), options=RtxOptions(compute_capabilities=("9.9",)))
+    changed = structs.replace(request(graph, tmp_path), options=RtxOptions(compute_capabilities=("9.9",)))
     with pytest.raises(EngineError, match=r"9\.9"):
-        build(asked, ignore)
+        build(changed, ignore)
 
 
-def test_an_engine_that_cannot_be_written(tmp_path: Path) -> None:
+def test_an_engine_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     graph = one_node("Relu", tmp_path / "graph.onnx")
     engine = tmp_path / "encoder.plan"
     engine.mkdir()
@@ -220,7 +220,7 @@ def test_an_engine_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 class Watched:
-    """Progress that is written down, and interferes at the first step."""
+    """Records the progress, and calls a function at the first step."""
 
     def __init__(self, at_first_step=None) -> None:
         self.seen: list[int] = []
@@ -237,16 +237,16 @@ class Watched:
 
 
 def builders() -> list[int]:
-    """The processes that build now for this test: others may run beside it."""
+    """Return the builder processes of this test; other tests may run at the same time."""
     found = []
     for process in heirs("PYTEST_CURRENT_TEST", os.environ["PYTEST_CURRENT_TEST"]):
-        with suppress(OSError):  # it ended meanwhile
+        with suppress(OSError):  # the process has ended
             if b"ccr_deploy.backends.tensorrt" in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0"):
                 found.append(process)
     return found
 
 
-def test_progress_follows_tensorrt(
+def test_progress_is_reported_in_steps(
     calibrated_demo: CalibratedDemo, engines: EngineStore, target: Path
 ) -> None:
     progress = Watched()
@@ -288,21 +288,21 @@ def test_an_interrupted_build_leaves_nothing(
     assert builders() == []
 
 
-def test_ctrl_c_at_the_command_line(calibrated_demo: CalibratedDemo, tmp_path: Path, target: Path) -> None:
+def test_ctrl_c_interrupts_the_command(calibrated_demo: CalibratedDemo, tmp_path: Path, target: Path) -> None:
     command = [sys.executable, "-m", "ccr_deploy", "build-engine", calibrated_demo.bundle.path]
     options = ["--target", target, "--engines", tmp_path / "engines"]
     with started([*command, *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         while process.poll() is None and not builders():
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=PATIENCE_SECONDS)
+        _, error = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
-    assert complaint.strip().startswith("ccr-deploy: interrupted")
+    assert error.strip().startswith("ccr-deploy: interrupted")
     assert builders() == []
     assert not list((tmp_path / "engines").glob("*"))
 
 
-def test_a_builder_does_not_outlive_a_killed_owner(
+def test_a_builder_does_not_outlive_its_killed_parent(
     calibrated_demo: CalibratedDemo, tmp_path: Path, target: Path
 ) -> None:
     command = [sys.executable, "-m", "ccr_deploy", "build-engine", calibrated_demo.bundle.path]
@@ -316,12 +316,12 @@ def test_a_builder_does_not_outlive_a_killed_owner(
     while builders() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert builders() == []
-    # What it left is cleared by the next build.
+    # The next build removes what is left.
     EngineFactory(calibrated_demo.bundle, str(target), EngineStore(tmp_path / "engines")).build("encoder")
     assert not list((tmp_path / "engines").glob(".building-*"))
 
 
-def test_other_options_are_another_engine(
+def test_other_options_give_another_engine(
     calibrated_demo: CalibratedDemo, engines: EngineStore, tmp_path: Path, target: Path
 ) -> None:
     first, _ = EngineFactory(calibrated_demo.bundle, str(target), engines).build("classifier")
@@ -357,7 +357,7 @@ def test_int8_from_a_graph_without_quantized_convolutions_is_an_error(
     unquantized = calibrate_bundle(bundle, calibrated_demo.images, recipe).bundle
     factory = EngineFactory(unquantized, "rtx", engines, {"encoder": "int8"})
     with pytest.raises(
-        EngineError, match=r"INT8 was asked for, but none of its \d+ convolutions is quantized"
+        EngineError, match=r"INT8 was requested, but none of its \d+ convolutions is quantized"
     ):
         factory.build("encoder")
 
@@ -378,7 +378,7 @@ def copied_engine(encoder_engine: Path, tmp_path: Path) -> Path:
 
 
 def refusal(engine: Path) -> str:
-    """What is said before the engine's bytes reach TensorRT."""
+    """Return the error that is raised before the engine's bytes reach TensorRT."""
     options = RtxOptions(compute_capabilities=("8.0", "8.6", "8.9", "12.0", "12.1"))
     with pytest.raises(EngineError) as caught:
         load_engine(make_backend(options), engine, "int8")
@@ -420,13 +420,13 @@ def test_a_changed_byte_is_refused(copied_engine: Path, position: int) -> None:
 
 def test_an_engine_without_its_sidecar_is_refused(copied_engine: Path) -> None:
     sidecar_path(copied_engine).unlink()
-    assert "encoder.int8.plan.json: missing" in refusal(copied_engine)
+    assert "encoder.int8.plan.json: not found" in refusal(copied_engine)
 
 
-def test_a_sound_engine_is_refused_only_for_want_of_a_gpu(copied_engine: Path) -> None:
+def test_an_intact_engine_is_refused_only_without_a_gpu(copied_engine: Path) -> None:
     if gpu_is_there():
-        pytest.skip("there is a GPU here, which may run it")
-    assert refusal(copied_engine).startswith(f"{copied_engine}: cannot run here: no GPU found")
+        pytest.skip("this machine has a GPU, which may run it")
+    assert refusal(copied_engine).startswith(f"{copied_engine}: cannot run on this machine: no GPU found")
 
 
 def test_polygraphy_builds_the_same_engine_from_the_printed_command(
@@ -444,11 +444,11 @@ def test_polygraphy_builds_the_same_engine_from_the_printed_command(
     assert theirs == pytest.approx(ours, rel=0.05)
 
 
-def test_only_tensorrt_s_engines_can_be_reproduced(
+def test_only_tensorrt_engines_can_be_reproduced(
     calibrated_demo: CalibratedDemo, engines: EngineStore, encoder_engine: Path, tiny_bundle: Bundle
 ) -> None:
     engine, _ = EngineFactory(calibrated_demo.bundle, "cpu", engines).build("encoder")
-    with pytest.raises(WrongUsageError, match="built by onnxruntime: ONNX Runtime has no tools"):
+    with pytest.raises(WrongUsageError, match="built by onnxruntime: ONNX Runtime has no command-line tools"):
         reproduce(engine.sidecar, engine.path, calibrated_demo.bundle)
     outcome = run("inspect", encoder_engine, "--reproduce", "--bundle", tiny_bundle.path)
     assert outcome.status == 2

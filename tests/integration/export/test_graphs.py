@@ -1,4 +1,4 @@
-"""What every exported graph must be: small, named, valid, the same wherever it was made."""
+"""Properties of every exported graph: valid, small, named, and independent of the exporting machine."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_every_graph_runs_batches_of_1_3_and_32(tiny_bundle: Bundle) -> None:
                 np.testing.assert_allclose(part, whole[:batch], atol=1e-5)
 
 
-def test_no_graph_computes_with_its_shapes(tiny_bundle: Bundle) -> None:
-    """ONNX Runtime leaves such operators to the CPU, beside a GPU too, where the target cuda refuses them."""
+def test_no_graph_computes_with_shapes(tiny_bundle: Bundle) -> None:
+    """ONNX Runtime runs such operators on the CPU, also with a GPU, and the target cuda refuses them."""
     for path in graph_files(tiny_bundle).values():
         operators = {node.op_type for node in onnx.load(path).graph.node}
         assert operators.isdisjoint({"Shape", "Size", "NonZero", "Range"}), path
@@ -94,7 +94,7 @@ def test_no_graph_holds_two_equal_initializers(tiny_bundle: Bundle) -> None:
         assert repeated_initializers(path) == [], name
 
 
-def test_names_say_layer_and_iteration(tiny_bundle: Bundle) -> None:
+def test_names_contain_layer_and_iteration(tiny_bundle: Bundle) -> None:
     bundle = tiny_bundle
     for schedule in SCHEDULES:
         graph = ir.load(bundle.file(bundle.graph("encoder", "fp32", schedule).file)).graph
@@ -103,7 +103,7 @@ def test_names_say_layer_and_iteration(tiny_bundle: Bundle) -> None:
         convolutions = {node.name: node for node in graph if node.op_type == "Conv"}
         assert {"cell2/t3/hidden_conv", "cell1/t2/hidden_conv", "binarizer"} <= set(convolutions)
         for name in names:
-            if UNROLLED[schedule].shares_repeated_work:  # or its zero states belong to no layer
+            if UNROLLED[schedule].shares_repeated_work:  # otherwise its zero states belong to no layer
                 assert LAYER_AND_ITERATION.fullmatch(name or "") or OUTSIDE_CELLS.fullmatch(name or ""), name
         for name, node in convolutions.items():
             assert node.outputs[0].name == name
@@ -114,7 +114,7 @@ def test_names_say_layer_and_iteration(tiny_bundle: Bundle) -> None:
     assert sum(node.name == "cell3/input_conv" for node in layer_major) == 1
 
 
-def test_work_is_hoisted_but_in_the_plain_schedule(tiny_bundle: Bundle) -> None:
+def test_work_is_hoisted_except_in_the_plain_schedule(tiny_bundle: Bundle) -> None:
     iterations = tiny_bundle.manifest.model.iterations
     hidden = 3 * (iterations - 1)
     expected = {
@@ -131,7 +131,7 @@ def test_work_is_hoisted_but_in_the_plain_schedule(tiny_bundle: Bundle) -> None:
         assert sum(node.op_type == "Conv" for node in graph) == count, schedule
 
 
-def test_graphs_carry_no_trace_of_where_they_were_made(tiny_bundle: Bundle) -> None:
+def test_graphs_contain_no_paths_of_the_exporting_machine(tiny_bundle: Bundle) -> None:
     home = str(Path(ccr_deploy.__file__).parent.parent).encode()
     for path in graph_files(tiny_bundle).values():
         content = path.read_bytes()
@@ -157,7 +157,7 @@ for graph in bundle.manifest.graphs:
 def test_the_same_weights_exported_from_two_folders_hash_the_same(
     tiny_checkpoint_file: Path, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
-    """The tiny bundle was exported by the checkout's modules, this one by a copy of them."""
+    """The tiny bundle was exported with the checkout's modules, this one with a copy of them."""
     shutil.copytree(Path(ccr_deploy.__file__).parent, tmp_path / "ccr_deploy")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     exported = subprocess.run(
@@ -173,7 +173,7 @@ def test_the_same_weights_exported_from_two_folders_hash_the_same(
     assert hashes == [f"{record.graph_hash} {record.file.sha256}" for record in records]
 
 
-def test_the_graph_hash_sees_weights_and_attributes_but_not_inner_names(tiny_bundle: Bundle) -> None:
+def test_the_graph_hash_covers_weights_and_attributes_but_not_inner_names(tiny_bundle: Bundle) -> None:
     record = tiny_bundle.graph("classifier", "fp32", None)
     path = tiny_bundle.file(record.file)
     assert canonical_graph_hash(ir.load(path)) == record.graph_hash

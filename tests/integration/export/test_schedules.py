@@ -1,4 +1,4 @@
-"""Every unroll schedule gives the payload that PyTorch gives, run iteration by iteration."""
+"""Every unroll schedule gives the payloads of PyTorch, which runs iteration by iteration."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def pre_binarization(checkpoint: Checkpoint, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """The reference: PyTorch, iteration by iteration."""
+    """Return the results of the reference: PyTorch, iteration by iteration."""
     chain = build_model(checkpoint)
     assert isinstance(chain, CcrChain)
     with torch.inference_mode():
@@ -62,7 +62,7 @@ def count_flips(
     folder: Path,
     schedules: tuple[Schedule, ...] = SCHEDULES,
 ) -> dict[Schedule, int]:
-    """Flipped bits by schedule; each one must lie within rounding of 0."""
+    """Count the flipped bits by schedule; the activation of each must be 0 within rounding."""
     values = pre_binarization(checkpoint, images)
     expected = pack_code(values)
     near_zero = np.abs(values) <= TIE_MARGIN * values.std()
@@ -82,32 +82,36 @@ def random_images(count: int, height: int, width: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(3).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
-def test_trained_weights_on_a_thousand_real_crops(
+def test_schedules_agree_for_trained_weights_on_a_thousand_real_crops(
     trained_checkpoint: Checkpoint, real_crops: npt.NDArray[np.uint8], tmp_path: Path
 ) -> None:
     counts = count_flips(trained_checkpoint, real_crops, tmp_path)
     print(f"flipped bits of {real_crops.shape[0] * 288}: {counts}")
 
 
-def test_trained_weights_on_random_images(trained_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_schedules_agree_for_trained_weights_on_random_images(
+    trained_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
     count_flips(trained_checkpoint, random_images(64, 48, 48), tmp_path)
 
 
-def test_untrained_weights_on_a_thousand_real_crops(
+def test_schedules_agree_for_untrained_weights_on_a_thousand_real_crops(
     real_crops: npt.NDArray[np.uint8], tmp_path: Path
 ) -> None:
     count_flips(untrained_checkpoint(preset("demo")), real_crops, tmp_path)
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 32])
-def test_any_number_of_iterations(iterations: int, tmp_path: Path) -> None:
+def test_schedules_agree_for_any_number_of_iterations(iterations: int, tmp_path: Path) -> None:
     config = structs.replace(preset("demo"), iterations=iterations)
     hoisting = tuple(name for name, kind in UNROLLED.items() if kind.shares_repeated_work)
     count_flips(untrained_checkpoint(config), random_images(5, 48, 48), tmp_path, hoisting)
 
 
 @pytest.mark.parametrize(("height", "width", "code_channels"), [(16, 16, 8), (32, 80, 24), (96, 48, 64)])
-def test_any_image_size_and_width(height: int, width: int, code_channels: int, tmp_path: Path) -> None:
+def test_schedules_agree_for_any_image_size_and_width(
+    height: int, width: int, code_channels: int, tmp_path: Path
+) -> None:
     config = ModelConfig(
         image_height=height,
         image_width=width,
@@ -118,8 +122,8 @@ def test_any_image_size_and_width(height: int, width: int, code_channels: int, t
     count_flips(untrained_checkpoint(config), random_images(3, height, width), tmp_path)
 
 
-def test_a_wrong_weight_is_noticed(trained_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """The check above can fail: a slightly different encoder flips bits that rounding does not explain."""
+def test_a_wrong_weight_is_detected(trained_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """The check can fail: a slightly different encoder flips bits that rounding does not explain."""
     images = random_images(8, 48, 48)
     values = pre_binarization(trained_checkpoint, images)
     weights = dict(trained_checkpoint.state_dict)
@@ -130,7 +134,7 @@ def test_a_wrong_weight_is_noticed(trained_checkpoint: Checkpoint, tmp_path: Pat
     assert (flips & (np.abs(values) > TIE_MARGIN * values.std())).any()
 
 
-def test_the_baseline_restores_and_answers_as_pytorch_does(tiny_baseline: Checkpoint, tmp_path: Path) -> None:
+def test_the_baseline_gives_the_results_of_pytorch(tiny_baseline: Checkpoint, tmp_path: Path) -> None:
     chain = build_model(tiny_baseline)
     assert isinstance(chain, BaselineChain)
     config = tiny_baseline.config

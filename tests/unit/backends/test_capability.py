@@ -1,4 +1,4 @@
-"""A processor without the needed instructions."""
+"""Precisions that a processor does not support are refused."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ccr_deploy.errors import EngineError
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
-def test_what_the_processor_can_do_is_taken(precision: str) -> None:
+def test_a_supported_precision_is_accepted(precision: str) -> None:
     check_capability(precision, ["BF16", "FP32", "INT8", "WINOGRAD"], "a CPU")
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
-def test_what_it_cannot_do_is_refused_with_the_choices(precision: str) -> None:
+def test_an_unsupported_precision_is_refused_with_the_choices(precision: str) -> None:
     with pytest.raises(EngineError) as error:
         check_capability(precision, ["WINOGRAD", "FP32"], "an old CPU (x86_64)")
     assert str(error.value) == (
@@ -22,7 +22,7 @@ def test_what_it_cannot_do_is_refused_with_the_choices(precision: str) -> None:
     )
 
 
-def test_fp32_is_always_there_and_comes_first() -> None:
+def test_fp32_is_always_supported_and_listed_first() -> None:
     backend = OpenVinoBackend()
     backend.check_precision("fp32")
     assert backend.native_precisions()[0] == "fp32"

@@ -1,4 +1,4 @@
-"""When an INT8 engine agrees with its graph."""
+"""The check that an INT8 engine agrees with its graph."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def test_a_deviation_is_relative_to_all_values() -> None:
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_no_limit_holds_a_deviation_that_is_no_number(broken: float) -> None:
+def test_a_deviation_of_nan_or_infinity_exceeds_every_limit(broken: float) -> None:
     found = relative_deviation(np.array([1, broken]), np.array([1.0, 2.0]))
     assert not found <= 1e9
 
 
-def test_a_code_is_of_its_activations_but_for_those_next_to_zero() -> None:
+def test_a_code_is_compared_with_activations_except_those_near_zero() -> None:
     activations = np.array([[[[1, -1, 1e-6, -1e-6]], [[-0.0, 2, -2, 3]]]], dtype=np.float32)
     bits = np.array([1, 0, 1, 0, 1, 1, 0, 1])
 

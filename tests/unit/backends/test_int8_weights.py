@@ -1,4 +1,4 @@
-"""Which processors need INT8 weights of 7 bits: every kind, by its flags."""
+"""The number of bits of INT8 weights by the flags of the processor."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_x86_needs_vnni_or_amx_for_8_bits(name: str, architecture: str) -> None:
 @pytest.mark.parametrize(
     "flags", [{"fp", "asimd"}, {"fp", "asimd", "asimdhp", "asimddp"}, {"asimd", "asimddp", "sve", "i8mm"}]
 )
-def test_arm_adds_in_32_bits(flags: set[str]) -> None:
+def test_arm_uses_8_bits(flags: set[str]) -> None:
     """Cortex-A72, Neoverse N1 and Orin's A78AE, Graviton 3."""
     assert int8_weights("aarch64", flags).bits == 8
 
 
-def test_an_x86_whose_flags_are_not_known_gets_the_bits_that_are_right_everywhere() -> None:
+def test_an_x86_with_unknown_flags_uses_7_bits() -> None:
     found = int8_weights("x86_64", ())
-    assert (found.bits, found.reason) == (7, "this CPU's flags are not known, so that it may lack VNNI")
+    assert (found.bits, found.reason) == (7, "this CPU's flags are not known, and it may have no VNNI")
 
 
 CASCADE_LAKE, SAPPHIRE_RAPIDS = (
@@ -53,14 +53,14 @@ CASCADE_LAKE, SAPPHIRE_RAPIDS = (
         ("AVX2_VNNI", 7, 8), ("AVX512_CORE_VNNI", 8, 8), ("AVX512_CORE_BF16", 8, 8),
     ],
 )  # fmt: skip
-def test_a_maximum_that_onednn_is_given_counts(
+def test_onednn_max_cpu_isa_is_respected(
     max_isa: str | None, cascade_lake: int, sapphire_rapids: int
 ) -> None:
     assert int8_weights("x86_64", CASCADE_LAKE, max_isa).bits == cascade_lake
     assert int8_weights("x86_64", SAPPHIRE_RAPIDS, max_isa).bits == sapphire_rapids
 
 
-def test_the_sentence_says_bits_and_reason() -> None:
+def test_the_text_has_bits_and_reason() -> None:
     assert str(int8_weights("x86_64", AVX2)) == "INT8 with 7-bit weights: this CPU has no VNNI"
     assert str(int8_weights("x86_64", CASCADE_LAKE)) == "INT8 with 8-bit weights: this CPU has avx512_vnni"
     assert str(int8_weights("x86_64", CASCADE_LAKE, "AVX2")) == (
@@ -68,6 +68,6 @@ def test_the_sentence_says_bits_and_reason() -> None:
     )
 
 
-def test_sums_of_7_bit_weights_fit_into_16_bits_and_those_of_8_bits_do_not() -> None:
+def test_sums_of_7_bit_weights_fit_into_16_bits_and_sums_of_8_bit_weights_do_not() -> None:
     largest = np.iinfo(np.int16).max
     assert 2 * 255 * 63 <= largest < 2 * 255 * 127

@@ -1,4 +1,4 @@
-"""The backends by name: what is known of each without its library."""
+"""The registry of backends, whose properties are available without their libraries."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ MINIMAL = {"tensorrt-rtx": {"compute_capabilities": ["8.6"]}}
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_backend_s_options_are_tagged_by_its_name(name: str) -> None:
+def test_options_are_tagged_with_the_name_of_their_backend(name: str) -> None:
     options = convert(backend_class(name).options_class, MINIMAL.get(name, {}))
     assert options.backend == name
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_options_come_back_as_their_own_kind(name: str) -> None:
+def test_options_are_read_as_the_record_of_their_backend(name: str) -> None:
     options = convert(backend_class(name).options_class, MINIMAL.get(name, {}))
     assert convert(BackendOptions, to_builtins(options)) == options
     assert type(convert(BackendOptions, to_builtins(options))) is type(options)
 
 
 @pytest.mark.parametrize("content", [{}, {"backend": "none"}, {"backend": ["onnxruntime"]}, {"threads": 1}])
-def test_options_of_no_backend_are_refused(content: dict[str, object]) -> None:
+def test_options_of_an_unknown_backend_are_refused(content: dict[str, object]) -> None:
     names = ", ".join(sorted(BACKENDS))
     with pytest.raises(FieldError, match=f"^field backend: expected one of {names}, found"):
         convert(BackendOptions, content)
 
 
-def test_all_is_known_without_a_library() -> None:
-    """As on a machine that has none of them."""
+def test_backends_and_targets_load_without_any_library() -> None:
+    """Simulates a machine without any of the libraries."""
     code = (
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({LIBRARIES!r}))\n"
@@ -67,7 +67,7 @@ def test_all_is_known_without_a_library() -> None:
 
 
 class EchoOptions(Record, BackendOptions, frozen=True, tag_field="backend", tag="echo"):
-    """None of its own."""
+    """The backend has no options."""
 
 
 class EchoBackend(Backend):
@@ -83,12 +83,12 @@ class EchoBackend(Backend):
         engine.write_bytes(source.graph.read_bytes())
         return BuildFacts()
 
-    def load(self, engine):  # noqa: ARG002 -- an echo needs no file
+    def load(self, engine):  # noqa: ARG002 -- the runner does not read the file
         return EchoRunner()
 
 
 class EchoRunner(Runner):
-    """Gives back what it takes."""
+    """Returns its inputs."""
 
     inputs = (TensorSpec("code", "uint8", (None, 2)),)
 
@@ -106,22 +106,22 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("echo")
-def test_a_backend_of_a_few_lines() -> None:
-    """What the base knows of a library that computes in FP32 on a CPU."""
+def test_a_minimal_backend_has_the_defaults() -> None:
+    """The defaults are those of a library that computes in FP32 on a CPU."""
     backend = make_backend(convert(BackendOptions, {"backend": "echo"}))
     assert (backend.name, backend.bound_version, backend.int8_weight_bits) == ("echo", "1.0", 8)
     assert not backend.options.uses_gpu
     backend.check_builds_here()
     backend.check_precision("fp32")
-    with pytest.raises(EngineError, match="Echo has no INT8: choose FP32"):
+    with pytest.raises(EngineError, match="Echo does not support INT8: choose FP32"):
         backend.check_precision("int8")
     built = BuiltFrom(backend.options, "fp32", None, None, Path, {})
-    with pytest.raises(WrongUsageError, match="built by echo: Echo has no tools"):
+    with pytest.raises(WrongUsageError, match="built by echo: Echo has no command-line tools"):
         backend.reproduction(Path("engine"), built)
 
 
 @pytest.mark.usefixtures("echo")
-def test_it_is_named_by_a_target_built_stored_found_and_run(tiny_bundle, tmp_path: Path) -> None:
+def test_a_minimal_backend_is_built_stored_found_and_run(tiny_bundle, tmp_path: Path) -> None:
     target = tmp_path / "echo.toml"
     target.write_text('description = "an echo"\nbackend = "echo"\n')
     factory = EngineFactory(tiny_bundle, str(target), EngineStore(tmp_path / "engines"))
@@ -131,5 +131,5 @@ def test_it_is_named_by_a_target_built_stored_found_and_run(tiny_bundle, tmp_pat
     code = np.arange(6, dtype=np.uint8).reshape(3, 2)
     with factory.load(factory.find("classifier")) as runner:
         np.testing.assert_array_equal(runner.infer({"code": code})["code"], code)
-    with pytest.raises(EngineError, match="the runner was closed"):
+    with pytest.raises(EngineError, match="the runner is closed"):
         runner.infer({"code": code})

@@ -1,4 +1,4 @@
-"""How many threads a backend takes."""
+"""The number of threads of an engine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 from ccr_deploy.backends.threads import thread_count
 
 
-def test_a_number_of_threads_is_taken_as_it_is() -> None:
+def test_a_given_number_of_threads_is_used() -> None:
     assert thread_count(3) == 3
 
 
-def test_else_as_many_as_the_process_may_use() -> None:
+def test_by_default_all_usable_processors_are_used() -> None:
     assert 1 <= thread_count() <= (os.cpu_count() or 1)

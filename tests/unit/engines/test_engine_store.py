@@ -1,4 +1,4 @@
-"""The engine store: what is found was built so, and what was damaged is refused."""
+"""The engine store finds engines by their key, and refuses damaged ones."""
 
 import json
 import stat
@@ -47,7 +47,7 @@ ORIGIN = EngineOrigin(
 BUNDLE = SimpleNamespace(
     manifest=SimpleNamespace(contract_id="0123", weights=SimpleNamespace(sha256="ab" * 32))
 )
-"""What a note's name is made of."""
+"""The parts of a bundle that the name of a record depends on."""
 OTHER = {
     "stage": "classifier",
     "schedule": "plain",
@@ -63,7 +63,7 @@ OTHER = {
 
 
 class AccidentError(Exception):
-    """Something that goes wrong within a build."""
+    """An error that is raised within a build."""
 
 
 def build(store: EngineStore, key: EngineKey = KEY, content: bytes = b"an engine") -> Engine:
@@ -99,11 +99,11 @@ def test_a_built_engine_holds_what_was_written(tmp_path):
     assert build(EngineStore(tmp_path)).path.read_bytes() == b"an engine"
 
 
-def test_an_engine_s_name_says_stage_and_precision(tmp_path):
+def test_an_engine_is_named_by_stage_and_precision(tmp_path):
     assert build(EngineStore(tmp_path)).path.name == "encoder.fp32.onnx"
 
 
-def test_a_sidecar_stands_beside_its_engine(tmp_path):
+def test_a_sidecar_is_beside_its_engine(tmp_path):
     engine = build(EngineStore(tmp_path))
     content = json.loads((engine.path.parent / "encoder.fp32.onnx.json").read_text())
     assert content["key"] == to_builtins(KEY)
@@ -116,7 +116,7 @@ def test_a_new_store_finds_an_unchanged_key_again(tmp_path):
 
 
 @pytest.mark.parametrize("field", OTHER)
-def test_another_key_is_another_engine(tmp_path, field):
+def test_an_engine_of_another_key_is_not_found(tmp_path, field):
     store = EngineStore(tmp_path)
     build(store)
     assert store.find(replace(KEY, **{field: OTHER[field]}), ".onnx") is None
@@ -126,11 +126,11 @@ def test_another_key_is_another_engine(tmp_path, field):
     ("backend", "precision", "is_found"),
     [
         ("onnxruntime", "fp32", True),
-        ("onnxruntime", "int8", False),  # the first ones may compute wrongly, and were not checked
+        ("onnxruntime", "int8", False),  # revision 1 may compute wrongly, and was not checked
         ("openvino", "int8", True),
     ],
 )
-def test_which_engines_of_the_first_revision_are_found(backend, precision, is_found):
+def test_engines_of_an_outdated_revision_are_not_found(backend, precision, is_found):
     first = replace(KEY, backend=backend, precision=precision)
     key = replace(first, revision=backend_class(backend).revisions.get(precision, 1))
     assert (key.digest == first.digest) is is_found
@@ -150,7 +150,7 @@ def test_building_again_leaves_one_folder(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == [KEY.digest]
 
 
-def test_engines_of_two_keys_stand_side_by_side(tmp_path):
+def test_engines_of_two_keys_are_kept_side_by_side(tmp_path):
     store = EngineStore(tmp_path)
     other = replace(KEY, stage="classifier")
     build(store, content=b"one")
@@ -164,7 +164,7 @@ def test_an_engine_without_its_sidecar_is_refused(tmp_path):
     path = sidecar_path(build(store).path)
     path.unlink()
     message = refusal(store)
-    assert f"{path}: missing" in message
+    assert f"{path}: not found" in message
     assert "build it again" in message
 
 
@@ -172,7 +172,7 @@ def test_a_sidecar_without_its_engine_is_refused(tmp_path):
     store = EngineStore(tmp_path)
     path = build(store).path
     path.unlink()
-    assert f"{path}: missing from its folder" in refusal(store)
+    assert f"{path}: not found in its folder" in refusal(store)
 
 
 @pytest.mark.parametrize("field", ["source_hash", "backend_version", "device", "target_digest", "schedule"])
@@ -211,7 +211,7 @@ def test_every_changed_byte_of_the_engine_is_refused(tmp_path):
         assert engine.sidecar.engine_sha256[:12] in message
 
 
-def test_a_cut_engine_is_refused(tmp_path):
+def test_a_truncated_engine_is_refused(tmp_path):
     store = EngineStore(tmp_path)
     engine = build(store)
     engine.path.write_bytes(engine.path.read_bytes()[:-1])
@@ -228,7 +228,7 @@ def test_a_cut_engine_is_refused(tmp_path):
         ("7", "schema version None"),
     ],
 )
-def test_a_sidecar_that_is_no_sidecar_is_refused(tmp_path, text, message):
+def test_an_invalid_sidecar_is_refused(tmp_path, text, message):
     store = EngineStore(tmp_path)
     path = sidecar_path(build(store).path)
     path.write_text(text)
@@ -254,7 +254,7 @@ def test_a_missing_field_of_a_sidecar_is_refused_and_named(tmp_path):
 
 
 @pytest.mark.parametrize("error", [AccidentError, KeyboardInterrupt, EngineError])
-def test_an_accident_within_a_build_leaves_nothing(tmp_path, error):
+def test_a_failed_build_leaves_nothing(tmp_path, error):
     def write(path: Path) -> None:
         path.write_bytes(b"half")
         raise error
@@ -265,7 +265,7 @@ def test_an_accident_within_a_build_leaves_nothing(tmp_path, error):
 
 
 @pytest.mark.parametrize("error", [AccidentError, KeyboardInterrupt])
-def test_an_accident_within_a_rebuild_leaves_the_old_engine(tmp_path, error):
+def test_a_failed_rebuild_leaves_the_old_engine(tmp_path, error):
     store = EngineStore(tmp_path)
     build(store)
 
@@ -294,7 +294,7 @@ def test_the_log_of_a_failed_build_is_kept_until_one_succeeds(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == [KEY.digest]
 
 
-def test_a_build_that_writes_no_engine_is_an_engine_error(tmp_path):
+def test_a_build_that_writes_no_engine_raises_an_engine_error(tmp_path):
     with pytest.raises(EngineError):
         EngineStore(tmp_path).build(KEY, ".onnx", ORIGIN, lambda _: BuildFacts())
     assert list(tmp_path.iterdir()) == []
@@ -313,7 +313,7 @@ def test_an_unfinished_build_is_not_found(tmp_path):
     assert found == [None]
 
 
-def test_a_file_where_the_store_should_be_is_an_engine_error(tmp_path):
+def test_a_file_in_place_of_the_store_raises_an_engine_error(tmp_path):
     path = tmp_path / "engines"
     path.write_text("a file")
     with pytest.raises(EngineError, match="the engine store cannot be written") as caught:
@@ -321,14 +321,14 @@ def test_a_file_where_the_store_should_be_is_an_engine_error(tmp_path):
     assert str(path) in str(caught.value)
 
 
-def test_a_file_above_the_store_is_an_engine_error(tmp_path):
+def test_a_file_in_place_of_a_parent_folder_raises_an_engine_error(tmp_path):
     (tmp_path / "file").write_text("a file")
     with pytest.raises(EngineError, match="the engine store cannot be written"):
         build(EngineStore(tmp_path / "file" / "engines"))
 
 
-def test_what_nobody_builds_any_more_is_removed(tmp_path):
-    """Whatever its process was: in a container every build may be process 1."""
+def test_the_rest_of_an_abandoned_build_is_removed(tmp_path):
+    """The id of the process does not matter: in a container every build may be process 1."""
     abandoned = tmp_path / ".building-x1"
     (abandoned / "engine").mkdir(parents=True)
     (abandoned / "engine" / "encoder.fp32.onnx").write_bytes(b"half")
@@ -336,13 +336,13 @@ def test_what_nobody_builds_any_more_is_removed(tmp_path):
     assert not abandoned.exists()
 
 
-def test_what_another_builds_at_the_same_time_stays(tmp_path):
+def test_a_concurrent_build_is_not_removed(tmp_path):
     store, other = EngineStore(tmp_path), EngineStore(tmp_path)
     second = replace(KEY, stage="classifier")
 
     def write(path: Path) -> BuildFacts:
         path.write_bytes(b"slow")
-        build(other, second)  # which clears what was abandoned
+        build(other, second)  # removes what was abandoned
         assert path.read_bytes() == b"slow"
         return BuildFacts()
 
@@ -351,7 +351,7 @@ def test_what_another_builds_at_the_same_time_stays(tmp_path):
     assert not list(tmp_path.glob(".building-*"))
 
 
-def test_a_build_that_was_killed_is_cleared_by_the_next(tmp_path):
+def test_the_next_build_removes_the_rest_of_a_killed_build(tmp_path):
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
@@ -374,12 +374,12 @@ def test_a_build_that_was_killed_is_cleared_by_the_next(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == [KEY.digest]
 
 
-def test_the_default_store_is_the_environment_s(tmp_path, monkeypatch):
+def test_the_default_store_is_taken_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path))
     assert EngineStore.default().path == tmp_path
 
 
-def test_without_the_environment_the_default_store_is_in_the_user_s_cache(tmp_path, monkeypatch):
+def test_without_the_variable_the_default_store_is_in_the_user_cache(tmp_path, monkeypatch):
     monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert EngineStore.default().path == tmp_path / "ccr-deploy" / "engines"
@@ -399,11 +399,11 @@ def test_without_the_environment_the_default_store_is_in_the_user_s_cache(tmp_pa
         (0, 0o42777, 10001, "owned by user 0, but you are user 10001"),
     ],
 )
-def test_a_store_that_is_not_its_users_alone(owner, mode, user, problem):
+def test_a_store_that_others_can_write_to_is_detected(owner, mode, user, problem):
     assert sharing_problem(owner, mode, user) == problem
 
 
-def test_a_new_store_is_its_owners_alone(tmp_path):
+def test_a_new_store_is_private(tmp_path):
     store = EngineStore(tmp_path / "cache" / "engines")
     build(store)
     assert stat.S_IMODE(store.path.stat().st_mode) == 0o700
@@ -426,7 +426,7 @@ def test_a_store_that_others_may_write_to_is_neither_read_nor_written(tmp_path, 
     assert store.find(KEY, ".onnx") is not None
 
 
-def test_a_rebuild_that_was_killed_between_its_renames_lost_nothing(tmp_path):
+def test_a_rebuild_killed_between_its_renames_loses_nothing(tmp_path):
     store = EngineStore(tmp_path)
     engine = build(store)
     abandoned = tmp_path / ".building-x1"
@@ -434,12 +434,12 @@ def test_a_rebuild_that_was_killed_between_its_renames_lost_nothing(tmp_path):
     engine.path.parent.rename(abandoned / KEY.digest)
     assert store.find(KEY, ".onnx") == engine
     engine.path.parent.rename(abandoned / KEY.digest)
-    build(store, replace(KEY, stage="classifier"))  # which clears what was abandoned
+    build(store, replace(KEY, stage="classifier"))  # removes what was abandoned
     assert store.find(KEY, ".onnx") == engine
     assert not abandoned.exists()
 
 
-def test_what_was_never_written_to_its_end_is_cleared(tmp_path):
+def test_unfinished_files_are_removed(tmp_path):
     store = EngineStore(tmp_path)
     engine = build(store)
     for left in (tmp_path / ".chosen.0a.json.x1.tmp", engine.path.parent / ".encoder.fp32.onnx.json.x1.tmp"):
@@ -448,7 +448,7 @@ def test_what_was_never_written_to_its_end_is_cleared(tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_damaged_note_is_refused_by_who_reads_it_and_replaced_by_who_builds(tmp_path):
+def test_a_damaged_record_of_the_last_build_is_refused_by_readers_and_replaced_by_a_build(tmp_path):
     store = EngineStore(tmp_path)
     resolved = ORIGIN.resolved_target
     store.choose(BUNDLE, "cpu", {"encoder": resolved})
@@ -473,7 +473,7 @@ def full_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)  # noqa: S607
 
 
-def test_a_full_disk_is_named_and_not_the_graph(full_disk):
+def test_a_full_disk_is_reported_instead_of_the_graph(full_disk):
     def write(path: Path) -> BuildFacts:
         """As a library does that cannot write its engine."""
         try:

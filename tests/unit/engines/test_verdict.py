@@ -1,4 +1,4 @@
-"""Which engine is kept, and when a lower precision is worth it."""
+"""The choice of a precision by speed-up and accuracy budget."""
 
 from __future__ import annotations
 
@@ -49,31 +49,31 @@ def verdict(*candidates: PrecisionCandidate, budget: float = 1) -> Verdict:
 @pytest.mark.parametrize(
     ("record", "cost"), [(accuracy(0.4), 0.4), (accuracy(-0.4), -0.4), (accuracy(None), 10), (None, None)]
 )
-def test_the_cost_is_the_loss_or_else_the_changed_answers(record, cost) -> None:
+def test_the_cost_is_the_loss_or_without_labels_the_changed_answers(record, cost) -> None:
     found = candidate("int8", 5, record=record).cost_points
     assert found == cost
 
 
-def test_fp32_costs_nothing_without_any_record() -> None:
+def test_fp32_costs_nothing_without_an_accuracy_record() -> None:
     assert FP32.cost_points == 0
 
 
-def test_an_engine_is_faster_only_where_its_whole_interval_says_so() -> None:
+def test_an_engine_is_faster_only_if_its_whole_interval_is_above_1() -> None:
     assert candidate("int8", 5, 1.01).is_faster
     assert not candidate("int8", 5, 0.99).is_faster
     assert not candidate("int8", 5, 1).is_faster
 
 
 @pytest.mark.parametrize(("loss", "within"), [(0.9, True), (1.0, True), (1.1, False), (-3, True)])
-def test_a_budget_is_kept_or_not(loss: float, within: bool) -> None:
+def test_a_loss_is_within_the_budget_or_not(loss: float, within: bool) -> None:
     assert verdict(candidate("int8", 5, record=accuracy(loss))).is_within_budget is within
 
 
-def test_an_unknown_cost_is_neither_within_nor_over() -> None:
+def test_an_unknown_cost_is_neither_within_nor_over_the_budget() -> None:
     assert verdict(candidate("int8", 5)).is_within_budget is None
 
 
-def test_the_fastest_within_the_budget_is_kept() -> None:
+def test_the_fastest_within_the_budget_is_chosen() -> None:
     int8 = candidate("int8", 3, record=accuracy(0.5))
     bf16 = candidate("bf16", 5, record=accuracy(0.1))
     assert fastest_within_budget((FP32, bf16, int8), 1) is int8
@@ -81,7 +81,7 @@ def test_the_fastest_within_the_budget_is_kept() -> None:
     assert fastest_within_budget((FP32, bf16, int8), 0) is FP32
 
 
-def test_without_fp32_the_fastest_within_the_budget_is_kept_however_slow() -> None:
+def test_without_fp32_the_fastest_within_the_budget_is_chosen_even_if_it_is_slower() -> None:
     fp16, int8 = candidate("fp16", 5, 1, accuracy(2)), candidate("int8", 8, 0.5, accuracy(0.5))
     assert fastest_within_budget((fp16, int8), 1) is int8
     assert fastest_within_budget((fp16, int8), 2) is fp16
@@ -89,13 +89,13 @@ def test_without_fp32_the_fastest_within_the_budget_is_kept_however_slow() -> No
         fastest_within_budget((fp16, int8), 0.1)
 
 
-def test_what_is_unknown_or_not_surely_faster_is_not_kept() -> None:
+def test_candidates_of_unknown_cost_or_uncertain_speed_up_are_not_chosen() -> None:
     assert fastest_within_budget((FP32, candidate("int8", 3)), 100) is FP32
     doubtful = candidate("int8", 3, 0.9, accuracy(0))
     assert fastest_within_budget((FP32, doubtful), 100) is FP32
 
 
-def test_an_unreliable_timing_leaves_a_latency_and_no_speed_up() -> None:
+def test_an_unreliable_timing_has_a_latency_and_no_speed_up() -> None:
     left = without_speedup(candidate("int8", 5, record=accuracy(0.5)))
     assert left.timing == CandidateTiming(latency_ms_p50=5, speedup=None, speedup_interval=None)
     assert left.accuracy == accuracy(0.5)

@@ -1,4 +1,4 @@
-"""Calibration recipes: those that are shipped, and what is refused."""
+"""Calibration recipes: shipped ones are complete, wrong ones are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_every_preset_without_a_decoder_has_a_recipe() -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_shipped_recipes_say_which_images_how_many_and_which_method(path: Path) -> None:
+def test_shipped_recipes_name_images_their_number_and_a_method(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.images
     assert recipe.samples >= 256
@@ -52,6 +52,6 @@ def test_a_wrong_recipe_is_refused_with_its_field(tmp_path: Path, text: str, mes
     assert message in str(error.value)
 
 
-def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WrongUsageError, match=r"none\.toml: no such file"):
         read_recipe(tmp_path / "none.toml")

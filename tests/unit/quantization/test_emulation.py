@@ -1,4 +1,4 @@
-"""The FP32 graph that rounds as FP16 does, against NumPy's own FP16."""
+"""Emulated FP16 and BF16, compared with NumPy's FP16."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def run(model: ir.Model) -> np.ndarray:
     return result
 
 
-def test_it_answers_as_fp16_does(model: ir.Model) -> None:
+def test_emulated_fp16_equals_fp16(model: ir.Model) -> None:
     expected = (VALUES.astype(np.float16) * FACTOR).astype(np.float32)
     np.testing.assert_array_equal(run(emulate(model, "fp16")), expected)
     assert (expected != VALUES * np.float32(FACTOR)).any()
 
 
-def test_with_bf16_it_rounds_to_bf16(model: ir.Model) -> None:
+def test_emulated_bf16_rounds_to_bf16(model: ir.Model) -> None:
     low = ml_dtypes.bfloat16
     expected = (VALUES.astype(low).astype(np.float32) * np.float32(FACTOR)).astype(low).astype(np.float32)
     np.testing.assert_array_equal(run(emulate(model, "bf16")), expected)
 
 
-def test_the_graph_itself_stays_as_it_was(model: ir.Model) -> None:
+def test_the_given_graph_is_not_changed(model: ir.Model) -> None:
     before = ir.to_proto(model).SerializeToString()
     emulate(model, "fp16")
     assert ir.to_proto(model).SerializeToString() == before

@@ -1,4 +1,4 @@
-"""What every schedule quantizes, and what is better left in high precision."""
+"""The signals that are quantized, and the layers that are proposed for high precision."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_every_schedule_quantizes_the_same_signals(tiny_bundle: Bundle, schedule
     assert set(layers(model)) - set(quantizable_layers(model)) == {"stem"}
 
 
-def test_work_is_shared_out_among_the_layers(tiny_bundle: Bundle) -> None:
+def test_the_work_shares_of_the_layers_add_up_to_1(tiny_bundle: Bundle) -> None:
     model = ir.load(tiny_bundle.file(tiny_bundle.graph("encoder", "fp32", "iteration-major").file))
     shares = work_shares(model)
     assert list(shares) == quantizable_layers(model)
@@ -46,13 +46,13 @@ def test_the_most_sensitive_layer_comes_first_and_the_encoder_before_the_classif
     assert [entry.layer for entry in order] == ["b", "a", "c"]
 
 
-def test_a_sensitive_layer_with_little_work_is_left_in_high_precision() -> None:
+def test_a_sensitive_layer_with_little_work_is_proposed_for_high_precision() -> None:
     small, large = layer("stem", 0.05, 0.3), layer("cell2/input_conv", 0.95, 0.3)
     assert proposal([small, large]) == ("stem",)
     assert proposal([layer("stem", 0.15, 0.3), large]) == ()  # half of the sensitivity for 15 % of the work
 
 
-def test_a_negligible_cost_is_no_reason() -> None:
+def test_a_layer_of_negligible_cost_is_not_proposed() -> None:
     assert proposal([layer("stem", 0.001, 0.05), layer("rest", 0.999, 0.0)]) == ()
     assert proposal([layer("conv1", 0.01, changed=0.9), layer("layer4", 0.99, changed=0)]) == ()
     assert proposal([layer("conv1", 0.01, changed=3), layer("layer4", 0.99, changed=0)]) == ("conv1",)

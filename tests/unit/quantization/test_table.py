@@ -1,4 +1,4 @@
-"""The calibration table: written, read, refused, compared."""
+"""Calibration tables are written, read, checked and compared."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def with_tensors(**changes: TensorRange | None) -> CalibrationTable:
     return structs.replace(TABLE, stages={"encoder": stage, "classifier": STAGE})
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_written_table_is_read_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "ranges.json"
     path.write_text(TABLE.to_json())
     assert read_table(path) == TABLE
@@ -78,7 +78,7 @@ def test_tensors_are_sorted_so_that_tables_compare_line_by_line() -> None:
         (lambda table: table.pop("images_sha256"), "field images_sha256"),
         (
             lambda table: table["stages"].pop("classifier"),
-            "stages and graph_hashes must be of",
+            "stages and graph_hashes must have the keys",
         ),
         (lambda table: table.update(image_count=0), "field image_count"),
         (
@@ -103,7 +103,7 @@ def test_a_wrong_table_is_refused_with_its_field(tmp_path: Path, change, message
     assert message in str(error.value)
 
 
-def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WrongUsageError, match=r"none\.json: cannot be read"):
         read_table(tmp_path / "none.json")
 
@@ -115,7 +115,7 @@ def test_all_iterations_of_a_signal_have_one_scale() -> None:
         STAGE.scale_of({"cell2/hidden_state"})
 
 
-def test_magnitudes_are_known_iteration_by_iteration() -> None:
+def test_magnitudes_are_returned_by_iteration() -> None:
     assert STAGE.magnitudes() == {"stem": {1: 2}, "cell1/hidden_state": {1: 0.5, 2: 0.75}}
 
 
@@ -140,7 +140,7 @@ def test_a_stage_is_checked_against_its_graph(tiny_bundle: Bundle) -> None:
         check({**ranges, "cell9/t1/hidden_state": ranges["stem"]})
 
 
-def test_two_tables_are_compared_by_their_largest_disagreement() -> None:
+def test_tables_are_compared_by_their_largest_ratio_first() -> None:
     wide = TensorRange(low=-1, high=3, method="entropy")
     other = with_tensors(stem=wide, cell1__t1__hidden_state=None)
     first, second = compare_tables(TABLE, other)
@@ -155,12 +155,12 @@ def test_a_range_without_a_scale_in_float32_is_refused(tmp_path: Path, magnitude
     def change(content: dict[str, Any]) -> None:
         content["stages"]["encoder"]["tensors"]["stem"].update(low=-magnitude, high=magnitude)
 
-    with pytest.raises(CalibrationError, match="no scale in float32"):
+    with pytest.raises(CalibrationError, match="give no scale in float32"):
         read_table(changed(tmp_path, change))
 
 
 @pytest.mark.parametrize("value", [True, "1", float("nan"), float("inf")])
-def test_a_limit_that_is_no_finite_number_is_refused(tmp_path: Path, value: object) -> None:
+def test_a_limit_that_is_not_finite_is_refused(tmp_path: Path, value: object) -> None:
     def change(content: dict[str, Any]) -> None:
         content["stages"]["encoder"]["tensors"]["stem"].update(high=value)
 

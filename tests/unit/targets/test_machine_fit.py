@@ -1,4 +1,4 @@
-"""Which machines a target is for."""
+"""The machines that a target is for."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_shipped_targets_fit_their_machines(target: str, name: str, version: str
     check_fits(target, machine(target), gpu(name), "TensorRT", version)
 
 
-def test_another_gpu_is_named() -> None:
+def test_another_gpu_is_refused_and_named() -> None:
     with pytest.raises(
         WrongUsageError, match=r"target l4 is for NVIDIA L4, this machine's GPU is NVIDIA L40S"
     ):
@@ -44,13 +44,13 @@ def test_another_gpu_is_named() -> None:
 
 
 @pytest.mark.parametrize("version", ["10.13.0", "11.0"])
-def test_another_jetpack_s_tensorrt_is_named(version: str) -> None:
-    message = rf"jetson-orin-jp6 is for TensorRT from 8\.6 and below 10\.13, here is {version}"
+def test_the_tensorrt_of_another_jetpack_is_refused_and_named(version: str) -> None:
+    message = rf"jetson-orin-jp6 is for TensorRT from 8\.6 and below 10\.13, this machine has {version}"
     with pytest.raises(WrongUsageError, match=message):
         check_fits("jetson-orin-jp6", machine("jetson-orin-jp6"), gpu("Orin"), "TensorRT", version)
 
 
-def test_a_machine_has_one_of_the_two_orin_targets() -> None:
+def test_exactly_one_orin_target_fits_each_tensorrt() -> None:
     for version in ("8.6.2", "10.3.0", "10.13.0", "11.4.0"):
         fitting = []
         for name in ("jetson-orin-jp6", "jetson-orin-jp7"):

@@ -1,4 +1,4 @@
-"""Targets: TOML files that say what is wrong with them."""
+"""Targets are read from TOML files, and errors name the wrong field."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def write(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
-def test_every_file_in_engines_is_a_target_that_can_be_named():
+def test_every_file_in_engines_is_a_named_target():
     assert sorted(target_files()) == sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
@@ -104,7 +104,7 @@ def test_bad_toml_is_refused_and_the_file_named(tmp_path, text):
     assert path in str(caught.value)
 
 
-def test_a_file_that_is_not_utf8_is_refused(tmp_path):
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_bytes(b'description = "\xff"')
     with pytest.raises(TargetError, match="cannot be read as TOML"):
@@ -157,16 +157,16 @@ def test_only_an_encoder_has_a_schedule(stage):
     assert resolve(target, stage, "plain").schedule is None
 
 
-def test_the_reference_s_encoder_is_not_unrolled():
+def test_the_encoder_of_the_reference_is_not_unrolled():
     assert resolve(Target(description="", options=PyTorchOptions()), "encoder", "plain").schedule is None
 
 
-def test_a_named_schedule_goes_over_the_target_s():
+def test_a_given_schedule_replaces_the_target_s():
     target = Target(description="", schedule="layer-major", options=OnnxRuntimeOptions())
     assert resolve(target, "encoder", "plain").schedule == "plain"
 
 
-def test_without_a_named_schedule_the_target_s_counts():
+def test_without_a_given_schedule_the_target_s_is_used():
     target = Target(description="", schedule="layer-major", options=OnnxRuntimeOptions())
     assert resolve(target, "encoder").schedule == "layer-major"
 
@@ -205,7 +205,7 @@ compute_capabilities = ["8.6", "12.0"]
 """
 
 
-def test_a_gpu_s_target_is_read_field_by_field(tmp_path):
+def test_a_gpu_target_is_read_field_by_field(tmp_path):
     target = load_target(write(tmp_path, GPU))
     assert target == Target(
         description="my GPU",
@@ -244,7 +244,7 @@ def test_a_gpu_s_target_is_read_field_by_field(tmp_path):
         (GOOD, "[options]", '[machine]\ngpus = ["x"]\n[options]', "machine"),
     ],
 )
-def test_a_wrong_field_of_a_gpu_s_target_is_refused_and_named(tmp_path, text, old, new, field):
+def test_a_wrong_field_of_a_gpu_target_is_refused_and_named(tmp_path, text, old, new, field):
     path = write(tmp_path, text.replace(old, new))
     with pytest.raises(TargetError) as caught:
         load_target(path)
@@ -253,8 +253,8 @@ def test_a_wrong_field_of_a_gpu_s_target_is_refused_and_named(tmp_path, text, ol
 
 
 @pytest.mark.parametrize("section", ["machine", "options"])
-def test_what_a_gpu_s_target_must_say(tmp_path, section):
-    """TensorRT's target says for which GPUs it is, TensorRT-RTX's for which compute capabilities."""
+def test_a_gpu_target_needs_its_machine_or_compute_capabilities(tmp_path, section):
+    """A TensorRT target names its GPUs, a TensorRT-RTX target its compute capabilities."""
     text = GPU if section == "machine" else RTX
     path = write(tmp_path, text.replace(f"[{section}]", f"# [{section}]").split(f"# [{section}]")[0])
     with pytest.raises(TargetError, match=rf"field {section}\S*: missing"):
@@ -273,12 +273,12 @@ def test_what_a_gpu_s_target_must_say(tmp_path, section):
         ('classifier = "fp16"', 'classifier = "int8"'),
     ],
 )
-def test_whatever_changes_an_engine_changes_the_digest(tmp_path, old, new):
+def test_a_field_that_changes_the_engine_changes_the_digest(tmp_path, old, new):
     before = resolve(load_target(write(tmp_path, GPU)), "classifier").digest
     assert resolve(load_target(write(tmp_path, GPU.replace(old, new))), "classifier").digest != before
 
 
-def test_what_only_says_where_an_engine_runs_does_not_change_the_digest(tmp_path):
+def test_machine_and_description_do_not_change_the_digest(tmp_path):
     before = resolve(load_target(write(tmp_path, GPU)), "classifier").digest
     for old, new in (('"NVIDIA L4", ', ""), ('"10.3"', '"10.4"'), ("my GPU", "our GPU")):
         assert resolve(load_target(write(tmp_path, GPU.replace(old, new))), "classifier").digest == before
@@ -301,7 +301,7 @@ def test_only_a_version_compatible_engine_is_bound_to_a_major_version():
     [("cpu", False), ("cpu-openvino", False), ("pytorch", False), ("pytorch-cuda", True), ("cuda", True),
      ("rtx", True), ("h200", True), ("jetson-orin-jp6", True)],
 )  # fmt: skip
-def test_which_targets_compute_on_a_gpu(name, on_gpu):
+def test_a_target_computes_on_a_gpu_if_its_backend_does(name, on_gpu):
     assert load_target(name).uses_gpu is on_gpu
 
 
@@ -330,7 +330,7 @@ def test_hostile_toml_is_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+def test_a_fifo_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "mine.toml")
     with pytest.raises(TargetError, match="not a regular file"):
         load_target(str(tmp_path / "mine.toml"))

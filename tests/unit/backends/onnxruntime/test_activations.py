@@ -1,4 +1,4 @@
-"""An encoder's activations as one more output, against what the package onnx reads."""
+"""The activations that are added to an encoder's outputs, as read by the package onnx."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ccr_deploy.backends.onnxruntime.activations import show_activations
+from ccr_deploy.backends.onnxruntime.activations import expose_activations
 
 
 def graph(operator: str, activations: str = "activations") -> onnx.ModelProto:
-    """Return a graph that doubles its input, by a weight of more bytes than one length byte can say."""
+    """Return a graph that doubles its input, whose weight has a length of more than one byte when encoded."""
     nodes = [
         helper.make_node("Mul", ["x", "two"], [activations], name="mul"),
         helper.make_node(operator, [activations, "two"], ["y"], name="last"),
@@ -34,16 +34,16 @@ def graph(operator: str, activations: str = "activations") -> onnx.ModelProto:
 @pytest.mark.parametrize("name", ["a", "n" * 127, "n" * 128, "n" * 20000])
 def test_the_activations_are_the_last_output(name: str) -> None:
     model = graph("GreaterOrEqual", name)
-    shown = show_activations(model.SerializeToString())
+    exposed = expose_activations(model.SerializeToString())
     model.graph.output.append(onnx.ValueInfoProto(name=name))
-    assert onnx.load_from_string(shown) == model
+    assert onnx.load_from_string(exposed) == model
     values = np.arange(1000, dtype=np.float32) - 500
-    session = onnxruntime.InferenceSession(shown, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(exposed, providers=["CPUExecutionProvider"])
     bits, activations = session.run(None, {"x": values})
     np.testing.assert_array_equal(activations, 2 * values)
     np.testing.assert_array_equal(bits, 2 * values >= 2)
 
 
-def test_a_graph_without_bits_stays_as_it_is() -> None:
+def test_a_graph_without_bits_is_not_changed() -> None:
     content = graph("Add").SerializeToString()
-    assert show_activations(content) == content
+    assert expose_activations(content) == content

@@ -1,11 +1,11 @@
-"""ONNX Runtime's CUDA provider, as far as it goes without a GPU: its options, and what a user is told."""
+"""ONNX Runtime's CUDA provider: session options and error messages, which need no GPU."""
 
 from __future__ import annotations
 
 import onnxruntime
 import pytest
 
-from ccr_deploy.backends.onnxruntime.cuda import gpu_only, not_loaded, without_cuda
+from ccr_deploy.backends.onnxruntime.cuda import gpu_only_options, no_cuda_message, provider_failure_message
 from ccr_deploy.core.gpu_driver import GpuDriver, GpuExtras, gpu_extras
 
 CUDA_13 = gpu_extras(GpuDriver("580.65.06", (13, 0)), (3, 12), "x86_64")
@@ -18,11 +18,11 @@ IDENTITY = (
 )
 
 
-def test_an_operator_on_the_cpu_is_refused() -> None:
-    """By ONNX Runtime itself: without a provider for a GPU all operators would be the CPU's."""
+def test_a_graph_with_an_operator_on_the_cpu_is_refused() -> None:
+    """ONNX Runtime itself refuses it: without a GPU provider, all operators would run on the CPU."""
     onnxruntime.InferenceSession(IDENTITY, providers=[])
     with pytest.raises(Exception, match="fallback to CPU EP has been explicitly disabled"):
-        onnxruntime.InferenceSession(IDENTITY, gpu_only(onnxruntime), providers=[])
+        onnxruntime.InferenceSession(IDENTITY, gpu_only_options(onnxruntime), providers=[])
 
 
 @pytest.mark.parametrize(
@@ -30,21 +30,21 @@ def test_an_operator_on_the_cpu_is_refused() -> None:
     [
         ("13.0", CUDA_13, "it needs the libraries of CUDA 13.0: pip install 'ccr-deploy[cuda]'"),
         ("12.8", CUDA_12, "it needs the libraries of CUDA 12.8: pip install 'ccr-deploy[cuda12]'"),
-        # The workstation's, which Model Optimizer holds back, beside a new driver.
+        # A workstation with a new driver, on which Model Optimizer requires an older ONNX Runtime.
         (
             "12.8",
             CUDA_13,
             (
-                "it needs the libraries of CUDA 12.8; in an environment of its own pip install "
-                "'ccr-deploy[cuda]' brings CUDA 13"
+                "it needs the libraries of CUDA 12.8; in a separate environment pip install "
+                "'ccr-deploy[cuda]' installs CUDA 13"
             ),
         ),
         (
             "13.0",
             CUDA_12,
             (
-                "it needs the libraries of CUDA 13.0; in an environment of its own pip install "
-                "'ccr-deploy[cuda12]' brings CUDA 12"
+                "it needs the libraries of CUDA 13.0; in a separate environment pip install "
+                "'ccr-deploy[cuda12]' installs CUDA 12"
             ),
         ),
         ("", CUDA_13, "it needs the libraries of its own CUDA and cuDNN: pip install 'ccr-deploy[cuda]'"),
@@ -55,13 +55,13 @@ def test_an_operator_on_the_cpu_is_refused() -> None:
 def test_a_provider_that_does_not_load_names_the_extra(
     built_for: str, extras: GpuExtras, advice: str
 ) -> None:
-    text = not_loaded("1.31.1", built_for, "no libcublasLt.so.13", extras)
+    text = provider_failure_message("1.31.1", built_for, "no libcublasLt.so.13", extras)
     assert text == f"ONNX Runtime 1.31.1 could not load its CUDA provider (no libcublasLt.so.13): {advice}"
 
 
-def test_an_onnx_runtime_without_cuda_is_to_be_replaced() -> None:
-    assert without_cuda("1.31.1", CUDA_12) == (
+def test_an_onnxruntime_without_cuda_names_the_commands_that_replace_it() -> None:
+    assert no_cuda_message("1.31.1", CUDA_12) == (
         "this ONNX Runtime 1.31.1 was built without CUDA: pip uninstall onnxruntime, then "
         "pip install 'ccr-deploy[cuda12]'"
     )
-    assert without_cuda("1.31.1", JETSON).endswith("without CUDA: a Jetson: JetPack provides TensorRT")
+    assert no_cuda_message("1.31.1", JETSON).endswith("without CUDA: a Jetson: JetPack provides TensorRT")

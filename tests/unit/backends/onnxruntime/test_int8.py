@@ -1,4 +1,4 @@
-"""Which versions of ONNX Runtime have which defect of INT8."""
+"""The defects of INT8 by version of ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def test_onnxruntime_rounds_fp16_since_1_30(version: str, truncates: bool) -> No
 
 
 @pytest.mark.parametrize("version", ["1.20.0", "1.24.4", "1.25.0", "1.30.0", "1.32.0", "2.0"])
-def test_biases_are_not_quantized_in_fp16_by_any_version(version: str) -> None:
+def test_bias_quantization_is_disabled_in_every_version(version: str) -> None:
     assert "WeightBiasQuantization" in broken_optimizers(version)
 
 
 @pytest.mark.parametrize(
-    ("version", "refuses"),
+    ("version", "is_disabled"),
     [("1.20.0", False), ("1.24.4", False), ("1.25.0", True), ("1.32.0", True), ("2.0", True)],
 )
-def test_shared_weights_are_not_made_unsigned_since_1_25(version: str, refuses: bool) -> None:
-    assert ("QDQS8ToU8Transformer" in broken_optimizers(version)) is refuses
+def test_the_unsigned_transformation_is_disabled_since_1_25(version: str, is_disabled: bool) -> None:
+    assert ("QDQS8ToU8Transformer" in broken_optimizers(version)) is is_disabled

@@ -1,4 +1,4 @@
-"""What is done to an INT8 graph before OpenVINO compiles it."""
+"""Changes to an INT8 graph before OpenVINO compiles it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import openvino
 import pytest
 from openvino import opset13
 
-from ccr_deploy.backends.openvino.int8 import hold_weights_to_7_bits
+from ccr_deploy.backends.openvino.int8 import limit_weights_to_7_bits
 
 
 @pytest.mark.parametrize("scale_type", [np.float32, np.float16])
-def test_weights_held_to_7_bits_are_at_most_63_steps_and_near_what_they_were(scale_type: type) -> None:
-    """The chain that OpenVINO reads a QuantizeLinear and a DequantizeLinear of a weight as."""
+def test_weights_limited_to_7_bits_have_at_most_63_steps_and_nearly_the_same_values(scale_type: type) -> None:
+    """The graph has the operators that OpenVINO reads Q/DQ of a weight as."""
     generator = np.random.default_rng(0)
     weights = generator.uniform(-1, 1, (8, 4, 1, 1)).astype(np.float32)
     weights[:, 0] = 1  # each channel's largest
@@ -25,7 +25,7 @@ def test_weights_held_to_7_bits_are_at_most_63_steps_and_near_what_they_were(sca
     integers = opset13.convert(quantized, scale_type)
     result = opset13.multiply(integers, opset13.constant(scale))
     model = openvino.Model([opset13.result(result), opset13.result(quantized)], [], "weights")
-    hold_weights_to_7_bits(model)
+    limit_weights_to_7_bits(model)
     config = {"INFERENCE_PRECISION_HINT": "f32"}
     found, steps = openvino.Core().compile_model(model, "CPU", config).create_infer_request().infer().values()
     assert np.abs(steps).max() == 63

@@ -1,4 +1,4 @@
-"""Which memory on a GPU can be used where it is."""
+"""Arrays on a GPU that can be read in place."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from ccr_deploy.backends.tensorrt.device_arrays import is_contiguous, is_device_
         ((), (), True),
     ],
 )
-def test_strides_of_c_order(shape: tuple[int, ...], strides: tuple[int, ...], contiguous: bool) -> None:
+def test_strides_of_c_order_are_contiguous(
+    shape: tuple[int, ...], strides: tuple[int, ...], contiguous: bool
+) -> None:
     assert is_contiguous(shape, strides) is contiguous
 
 
-def test_arrays_of_the_host_are_none() -> None:
+def test_arrays_on_the_host_are_not_device_arrays() -> None:
     import torch
 
     assert not is_device_array(np.zeros(3))

@@ -1,4 +1,4 @@
-"""Which versions of TensorRT are known, and what one is told about the others."""
+"""The supported versions of TensorRT, and the errors for others."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from ccr_deploy.errors import EngineError
 @pytest.mark.parametrize(
     "version", ["8.6.1", "8.6.2.post1", "10.3.0", "10.3.0.26", "10.13.3.9", "10.16.1", "11.0", "11.4.1.2"]
 )
-def test_known_versions(version: str) -> None:
+def test_supported_versions_are_accepted(version: str) -> None:
     check_version(TENSORRT, version)
 
 
 @pytest.mark.parametrize("version", ["7.1.3", "8.5.2", "8.7.0", "9.2.0", "10.0.1", "10.2.0"])
-def test_an_older_version_is_told_about_jetpack(version: str) -> None:
+def test_an_older_version_is_refused_with_a_hint_at_jetpack(version: str) -> None:
     with pytest.raises(EngineError, match=rf"TensorRT {version} is not supported.*update JetPack") as caught:
         check_version(TENSORRT, version)
     assert "pip install --upgrade 'ccr-deploy[tensorrt]'" in str(caught.value)
 
 
-def test_a_version_to_come_is_refused() -> None:
-    with pytest.raises(EngineError, match=r"TensorRT 12\.0\.0 is newer"):
+def test_a_future_version_is_refused() -> None:
+    with pytest.raises(EngineError, match=r"TensorRT 12\.0\.0 is not supported yet"):
         check_version(TENSORRT, "12.0.0")
 
 
-def test_rtx_begins_at_1_5_which_knows_compute_capability_12_1() -> None:
+def test_rtx_before_1_5_is_refused() -> None:
     check_version(RTX, "1.5.0.114")
     check_version(RTX, "1.7.1.116")
     with pytest.raises(
@@ -56,7 +56,7 @@ def test_rtx_begins_at_1_5_which_knows_compute_capability_12_1() -> None:
         (None, "tensorrt"),
     ],
 )
-def test_the_extra_with_tensorrt_fits_the_driver(
+def test_the_extra_of_tensorrt_depends_on_the_driver(
     driver: GpuDriver | None, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu_driver, "find_driver", lambda: driver)
@@ -71,7 +71,7 @@ def test_only_8_6_takes_precision_as_builder_flags() -> None:
     assert is_strongly_typed(RTX, "1.7.1.116")
 
 
-def test_options_tell_the_flavour() -> None:
+def test_options_determine_the_flavour() -> None:
     assert flavour_of(TensorRtOptions()) is TENSORRT
     assert flavour_of(RtxOptions(compute_capabilities=("8.6",))) is RTX
 
@@ -79,5 +79,5 @@ def test_options_tell_the_flavour() -> None:
 @pytest.mark.parametrize(
     ("text", "numbers"), [("10.13.3.9", (10, 13, 3, 9)), ("8.6.2.post1", (8, 6, 2)), ("dev", ()), ("", ())]
 )
-def test_versions_as_numbers(text: str, numbers: tuple[int, ...]) -> None:
+def test_versions_are_parsed_to_numbers(text: str, numbers: tuple[int, ...]) -> None:
     assert version_numbers(text) == numbers

@@ -1,4 +1,4 @@
-"""The engine inspector's several ways to say in which precision a layer computes."""
+"""The engine inspector's notations of the precision of a layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def text(*layers: object) -> str:
 
 
 def myelin(name: str, datatype: str, kind: str = "correlation", metadata: str | None = None) -> dict:
-    """As TensorRT-RTX 1.7 describes a layer."""
+    """A layer as described by TensorRT-RTX 1.7."""
     return {
         "Name": f"{name}_U62_myl0_6",
         "LayerType": kind,
@@ -32,7 +32,7 @@ def myelin(name: str, datatype: str, kind: str = "correlation", metadata: str | 
 
 
 def cask(name: str, format_and_type: str, **more: object) -> dict:
-    """As TensorRT 8 to 10 describe one."""
+    """A layer as described by TensorRT 8 to 10."""
     return {
         "Name": name,
         "LayerType": "CaskConvolution",
@@ -43,7 +43,7 @@ def cask(name: str, format_and_type: str, **more: object) -> dict:
     }
 
 
-def test_layers_of_tensorrt_rtx() -> None:
+def test_layers_of_tensorrt_rtx_are_counted() -> None:
     layers = text(
         myelin("stem", "Half"),
         myelin("cell1/input_conv", "Int8"),
@@ -69,7 +69,7 @@ def test_layers_of_tensorrt_rtx() -> None:
         ("Unknown format", "unknown"),
     ],
 )
-def test_descriptions_of_types(description: str, precision: str) -> None:
+def test_type_descriptions_are_mapped_to_precisions(description: str, precision: str) -> None:
     metadata = "[ONNX Layer: a]\x1f[ONNX Layer: b]"
     found = executed_convolutions(text(cask("a + b", description, Metadata=metadata)), ["a"])
     assert found == NONE | {precision: 1}
@@ -80,17 +80,17 @@ def test_without_metadata_the_name_lists_the_nodes() -> None:
     assert executed_convolutions(layers, ["layer2/0/conv1"])["int8"] == 1
 
 
-def test_a_layer_that_does_not_convolve_tells_nothing() -> None:
+def test_layers_that_are_not_convolutions_are_ignored() -> None:
     layers = text(myelin("stem", "Int8", kind="kgen"), myelin("stem", "Int8", kind="Reformat"))
     assert executed_convolutions(layers, ["stem"]) == NONE | {"unknown": 1}
 
 
-def test_what_no_layer_names_is_unknown() -> None:
+def test_a_convolution_that_no_layer_names_is_unknown() -> None:
     foreign = {"Name": "{ForeignNode[a...b]}", "LayerType": "Myelin", "Inputs": [], "Outputs": []}
     assert executed_convolutions(text(foreign, "a + b"), ["a", "b"]) == NONE | {"unknown": 2}
 
 
 @pytest.mark.parametrize("answer", ["", "{", "[]", "{}", '{"Bindings": []}'])
-def test_what_is_no_answer_of_the_inspector(answer: str) -> None:
-    with pytest.raises(EngineError, match="inspector's answer cannot be read"):
+def test_text_that_is_not_inspector_output_is_refused(answer: str) -> None:
+    with pytest.raises(EngineError, match="inspector's output cannot be read"):
         executed_convolutions(answer, [])

@@ -1,4 +1,4 @@
-"""TensorRT's nested phases as one number."""
+"""The progress of a build from TensorRT's nested phases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_an_inner_phase_is_a_part_of_its_parents_step() -> None:
     assert phases.percent == 68
 
 
-def test_it_never_falls_and_ends_at_100() -> None:
+def test_progress_never_decreases_and_ends_at_100() -> None:
     phases = BuildPhases()
     phases.start("Building engine", None, 6)
     seen = []
@@ -43,7 +43,7 @@ def test_it_never_falls_and_ends_at_100() -> None:
     assert phases.percent == 100
 
 
-def test_what_tensorrt_does_out_of_order_is_borne() -> None:
+def test_phases_out_of_order_are_tolerated() -> None:
     phases = BuildPhases()
     phases.step("never started", 3)
     phases.finish("never started")

@@ -1,4 +1,4 @@
-"""The commands of trtexec and Polygraphy, word for word."""
+"""The commands of trtexec and Polygraphy that reproduce an engine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def commands(options: TensorRtOptions | RtxOptions, version: str, precision: str
     return reproduction(Path("encoder.plan"), built)
 
 
-def test_tensorrt_10() -> None:
+def test_the_commands_for_tensorrt_10() -> None:
     build, polygraphy, run, polygraphy_run = commands(
         TensorRtOptions(workspace_mib=4096, optimization_level=4), "10.13.3.9"
     )
@@ -47,7 +47,7 @@ def test_tensorrt_10() -> None:
     )
 
 
-def test_compatible_engines_say_so() -> None:
+def test_compatibility_options_are_in_the_commands() -> None:
     options = TensorRtOptions(version_compatible=True, hardware_compatibility="ampere-plus", tf32=True)
     build, polygraphy, run, _ = commands(options, "10.3.0")
     assert run.endswith("--useCudaGraph --versionCompatible")
@@ -59,21 +59,21 @@ def test_compatible_engines_say_so() -> None:
         assert option in shlex.split(polygraphy)
 
 
-def test_tensorrt_11_needs_no_flag_for_strong_types() -> None:
+def test_tensorrt_11_has_no_flag_for_strong_typing() -> None:
     assert "--stronglyTyped" not in commands(TensorRtOptions(), "11.4.0")[0]
 
 
 @pytest.mark.parametrize(
     ("precision", "flags"), [("fp32", []), ("fp16", ["--fp16"]), ("int8", ["--fp16", "--int8"])]
 )
-def test_tensorrt_8_6_has_flags_of_precision(precision: str, flags: list[str]) -> None:
+def test_tensorrt_8_6_has_precision_flags(precision: str, flags: list[str]) -> None:
     for command in commands(TensorRtOptions(), "8.6.2", precision)[:2]:
         words = shlex.split(command)
         assert [word for word in words if word in {"--fp16", "--int8"}] == flags
         assert not {"--stronglyTyped", "--strongly-typed"} & set(words)
 
 
-def test_tensorrt_rtx_has_a_tool_of_its_own() -> None:
+def test_the_commands_for_tensorrt_rtx() -> None:
     options = RtxOptions(compute_capabilities=("8.6", "12.0"))
     caveat, build, polygraphy, run, polygraphy_run = commands(options, "1.7.1.116")
     assert caveat.startswith("# For TensorRT-RTX neither tool")

@@ -167,7 +167,7 @@ def test_a_plan_without_its_sidecar(tiny_bundle, plans, tmp_path):
     put_plans(tiny_bundle, target, plans, H200)
     (path,) = plans.path.glob("*/encoder.fp32.plan")
     sidecar_path(path).unlink()
-    assert f"{sidecar_path(path)}: missing" in refusal(EngineError, tiny_bundle, target, plans)
+    assert f"{sidecar_path(path)}: not found" in refusal(EngineError, tiny_bundle, target, plans)
 
 
 @pytest.mark.parametrize(
