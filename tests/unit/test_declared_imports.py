@@ -53,7 +53,7 @@ EXTRAS = {
     "serving/": ("serve",),
     "workflow/": ("export+onnx",),
 }
-"""The extras for each part of the package, each of which has to suffice; `+` joins extras that go together."""
+"""The extras for each part of the package: each alone has to suffice, and `+` joins extras."""
 PROVIDED_BY_TRITON = {"triton_python_backend_utils"}
 
 
@@ -97,7 +97,7 @@ def distributions(module: str) -> set[str]:
 
 
 def extras_for(path: Path) -> tuple[str, ...]:
-    """The extras of which each alone has to bring what a module imports; none: the dependencies have to."""
+    """The extras that each have to declare a module's imports; `""` if the dependencies have to."""
     inside = path.relative_to(PACKAGE).as_posix()
     return next((extras for part, extras in EXTRAS.items() if inside.startswith(part)), ("",))
 
@@ -109,7 +109,7 @@ def extras_for(path: Path) -> tuple[str, ...]:
 )
 def test_imports_are_declared(path: Path) -> None:
     missing = [
-        f"{module}, by {extras or 'the dependencies'}"
+        f"{module}: declare it in {extras or 'dependencies'}"
         for module in sorted(third_party(path))
         for extras in extras_for(path)
         if not distributions(module) & declared(extras)
