@@ -1,4 +1,4 @@
-"""Writes the examples in ``deploy/kubernetes/``: ``python -m deploy.example``."""
+"""Write the examples in ``deploy/kubernetes/``: ``python -m deploy.example``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 
 FOLDER = Path(__file__).parent / "kubernetes"
 CONTRACT_ID = "0123456789abcdef"
-"""Stands for that of a real bundle."""
+"""A placeholder for the contract id of a bundle."""
 EXAMPLES = {
     "cpu": DeploymentSettings(
         name="ccr",
@@ -34,11 +34,11 @@ EXAMPLES = {
         node_labels={"nvidia.com/gpu.product": "NVIDIA-L4"},
     ),
 }
-"""By the names of their folders."""
+"""The settings of each example, by its folder."""
 
 
 def main() -> None:
-    """Writes every example anew."""
+    """Write all examples."""
     for name, settings in EXAMPLES.items():
         publish(FOLDER / name, manifest_texts(settings, CONTRACT_ID))
 
