@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ccr_deploy import __version__
 from ccr_deploy.packaging.kubernetes.folder import manifest_texts, publish
 from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 
@@ -13,19 +14,19 @@ CONTRACT_ID = "0123456789abcdef"
 EXAMPLES = {
     "cpu": DeploymentSettings(
         name="ccr",
-        image="registry.example.com/ccr-deploy:1.0.0-cpu",
+        image=f"registry.example.com/ccr-deploy:{__version__}-cpu",
         target="cpu",
     ),
     "gpu": DeploymentSettings(
         name="ccr",
-        image="registry.example.com/ccr-deploy:1.0.0-tensorrt",
+        image=f"registry.example.com/ccr-deploy:{__version__}-tensorrt",
         target="l4",
         memory_mib=8192,
         node_labels={"nvidia.com/gpu.product": "NVIDIA-L4"},
     ),
     "gpu-with-claim": DeploymentSettings(
         name="ccr",
-        image="registry.example.com/ccr-deploy:1.0.0-tensorrt",
+        image=f"registry.example.com/ccr-deploy:{__version__}-tensorrt",
         target="l4",
         replicas_min=1,
         replicas_max=1,
