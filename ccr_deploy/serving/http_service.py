@@ -86,7 +86,7 @@ class HttpServer(uvicorn.Server):
 def _cuttable(app: FastAPI) -> ASGIApp:
     """Wrap an application so that a cancelled request gets a response instead of a log entry."""
 
-    async def answer_cancelled(scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_cancelled(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await app(scope, receive, send)
         except asyncio.CancelledError:
@@ -94,7 +94,7 @@ def _cuttable(app: FastAPI) -> ASGIApp:
             answer = JSONResponse(message, HTTPStatus.SERVICE_UNAVAILABLE, {"Connection": "close"})
             await answer(scope, receive, send)
 
-    return answer_cancelled
+    return _answer_cancelled
 
 
 def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> FastAPI:
