@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1.7
-# Containers that hold a read-only bundle, never engines, and neither PyTorch nor Model Optimizer: engines are
-# built on the first start, on the machine that runs them, into a store on a volume, and then served.
+# Images with ccr-deploy and a read-only bundle, without engines, PyTorch and Model Optimizer. At the first start
+# a container builds the engines on the machine that runs them, into a store on a volume, and then serves them.
 #
-# With Podman or Buildah, `podman build --format docker …`: their own format has no health check.
+# With Podman or Buildah, use `podman build --format docker …`: their default format has no health check.
 #
 #   docker build --target cpu    --build-arg BUNDLE=bundle -t ccr-deploy:cpu .
 #   docker build --target server --build-arg BUNDLE=bundle -t ccr-deploy:tensorrt10 .
@@ -12,15 +12,15 @@
 #   docker build --target jetson --build-arg BUNDLE=bundle -t ccr-deploy:jetpack7 \
 #                --build-arg JETSON_IMAGE=nvcr.io/nvidia/tensorrt:25.08-py3 .
 #
-# A base's digest is part of its name, IMAGE@sha256:…, so that another base takes no digest over. It has to be
-# that of the index of all platforms:
+# A base's digest is part of its name, IMAGE@sha256:…, so that another base does not inherit it. It must be the
+# digest of the index of all platforms:
 #
 #   docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}'
 #   skopeo inspect --raw docker://docker.io/library/python:3.11-slim-bookworm | sha256sum
 
 # Python 3.11.16, of September 2026.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
-# No digest of NVIDIA's images is known to this project.
+# NVIDIA's images are not pinned by digest: pass IMAGE@sha256:… to pin them.
 ARG SERVER_IMAGE=nvcr.io/nvidia/tensorrt:25.08-py3
 ARG JETSON_IMAGE=nvcr.io/nvidia/l4t-tensorrt:r10.3.0-runtime
 
@@ -34,7 +34,7 @@ COPY engines engines
 COPY ccr_deploy ccr_deploy
 RUN /build/bin/python -m hatchling build -t wheel -d /wheels
 
-# Readable to everybody and writable to nobody, however the folder was made.
+# Readable for all users and writable for none, whatever the folder's modes are.
 FROM ${PYTHON_IMAGE} AS bundle
 ARG BUNDLE=bundle
 COPY ${BUNDLE} /bundle
@@ -67,7 +67,7 @@ COPY --from=wheel /wheels /wheels
 COPY deploy/container/install.sh deploy/container/requirements-tensorrt.txt /container/
 RUN sh /container/install.sh /wheels /container/requirements-tensorrt.txt
 
-# The image brings TensorRT and its Python package: engines are bound to that very version.
+# The image provides TensorRT and its Python package; engines are bound to exactly this version.
 FROM ${SERVER_IMAGE} AS server
 COPY --from=server-environment /opt/ccr-deploy /opt/ccr-deploy
 COPY --from=bundle /bundle /bundle

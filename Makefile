@@ -1,11 +1,12 @@
-# Every target sets up what it needs and is quick the second time.
+# Every target installs what it needs first. The second run is quick.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-gpu test-containers test-arm triton-server lint format benchmark clean constraints check-platforms
+.PHONY: help demo test test-all test-gpu test-containers test-arm triton-server lint format benchmark clean constraints \
+  check-platforms check-extras release
 
-# The Python to set up with; empty: the first from 3.11 to 3.13 that is there, or one that uv brings.
+# The Python of the environment. Empty: the first of 3.11, 3.12, 3.13 on this machine, or one that uv downloads.
 PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,10 +15,10 @@ DEMO := build/demo
 TRITON := build/triton
 TRITON_READY := $(TRITON)/.ready
 RUN := $(BIN)/ccr-deploy
-# A worker for each core; a worker that has nothing left takes tests from another's end.
+# One worker per core. Test durations differ widely: idle workers take tests from busy ones.
 PARALLEL := -n auto --dist worksteal
 export CCR_DEPLOY_ENGINES = $(CURDIR)/build/engines
-# Else each of the many processes compiles PyTorch's modules anew, which doubles the time of its import.
+# Many processes import PyTorch. Without cached bytecode each compiles it again, which doubles the import's time.
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the targets.
@@ -37,7 +38,7 @@ $(DEMO)/.bundle: $(DEMO)/checkpoint.pt calibration/demo.toml $(shell find ccr_de
 	$(RUN) calibrate $(DEMO)/bundle --recipe calibration/demo.toml --images $(DEMO)/calibration --held-out $(DEMO)/images
 	@touch $@
 
-demo: $(DEMO)/.bundle ## Train a small checkpoint, export, calibrate, build, verify, measure.
+demo: $(DEMO)/.bundle ## Train a small checkpoint, then export, calibrate, build, verify and benchmark it.
 	$(RUN) build-engine $(DEMO)/bundle --target cpu-openvino --int8
 	$(RUN) verify $(DEMO)/bundle --target cpu-openvino --images $(DEMO)/images
 	$(RUN) build-engine $(DEMO)/bundle
@@ -45,45 +46,45 @@ demo: $(DEMO)/.bundle ## Train a small checkpoint, export, calibrate, build, ver
 	$(RUN) classify --bundle $(DEMO)/bundle $(DEMO)/images/coffee/r0000c0000/0480.png $(DEMO)/images/brick/r0000c0000/0080.png
 	$(RUN) benchmark $(DEMO)/bundle --report $(DEMO)/report
 
-test: $(READY) lint ## Lint, types, and the tests but for the slow ones.
-	@$(MAKE) --no-print-directory triton-server || echo 'no Triton server here: the tests that need one are skipped'
+test: $(READY) lint ## Run lint, type checks and all tests except the slow ones.
+	@$(MAKE) --no-print-directory triton-server || echo 'Triton server not installed: the tests that need it are skipped'
 	$(BIN)/pytest $(PARALLEL)
 
-test-all: $(READY) lint ## All tests, the slow ones too.
-	@$(MAKE) --no-print-directory triton-server || echo 'no Triton server here: the tests that need one are skipped'
+test-all: $(READY) lint ## Run all tests, including the slow ones.
+	@$(MAKE) --no-print-directory triton-server || echo 'Triton server not installed: the tests that need it are skipped'
 	$(BIN)/pytest $(PARALLEL) -m 'not arm and not containers'
 
-test-gpu: $(READY) ## The tests that run engines on this machine's GPU.
+test-gpu: $(READY) ## Run the tests that need an NVIDIA GPU.
 	$(BIN)/pytest -m gpu
 
-test-containers: $(READY) ## Build the images and run them as production does (Debian's podman, root): minutes.
+test-containers: $(READY) ## Build the container images and run them as in production (Debian's podman, root): minutes.
 	@scripts/check_container_tools.sh
-	@$(MAKE) --no-print-directory triton-server || echo 'no Triton server here: the test that needs one is skipped'
+	@$(MAKE) --no-print-directory triton-server || echo 'Triton server not installed: the test that needs it is skipped'
 	$(BIN)/pytest tests/containers -m containers
 
-test-arm: $(READY) ## The bundle's commands on an emulated 64-bit Arm (Debian, root): minutes, the first time a quarter of an hour.
+test-arm: $(READY) ## Run the commands on an emulated 64-bit Arm (Debian, root): minutes, 15 the first time.
 	@scripts/check_arm_tools.sh
 	@$(MAKE) --no-print-directory $(DEMO)/.bundle
 	$(BIN)/pytest tests/arm -m arm --timeout 3600
 
-triton-server: $(TRITON_READY) ## Install a Triton server (Linux x86-64) for the tests, in an environment of its own.
+triton-server: $(TRITON_READY) ## Install a Triton server for the tests (Linux x86-64), in a separate environment.
 
 $(TRITON_READY): $(READY) benchmarks/hosts/triton/requirements.txt
 	$(BIN)/uv venv -q --clear --python $(BIN)/python $(TRITON)
 	$(BIN)/uv pip install -q --python $(TRITON)/bin/python -r benchmarks/hosts/triton/requirements.txt
 	@touch $@
 
-lint: $(READY) ## Check style, types and who imports whom.
+lint: $(READY) ## Check style, types and import rules.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-format: $(READY) ## Format and fix what can be fixed.
+format: $(READY) ## Format the code and apply automatic fixes.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: $(READY) ## Measure ccr-layer1 at 224x224, T=8, and write benchmarks/results/.
+benchmark: $(READY) ## Run the benchmarks of ccr-layer1 (224x224, T=8) into benchmarks/results/.
 	$(BIN)/python -m benchmarks.schedules
 	$(BIN)/python -m benchmarks.int8
 	$(BIN)/python -m benchmarks.int8_saturation
@@ -91,14 +92,22 @@ benchmark: $(READY) ## Measure ccr-layer1 at 224x224, T=8, and write benchmarks/
 	$(BIN)/python -m benchmarks.payload
 	$(BIN)/python -m benchmarks.serving
 
-constraints: $(READY) ## Resolve the exact versions anew, the containers' too.
+constraints: $(READY) ## Update the pinned versions: constraints.txt and the containers' requirement files.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
 	  --extra onnx --extra openvino --extra export --extra precision --extra train --extra rtx --extra video --extra serve --extra kubernetes --extra report --group dev \
 	  pyproject.toml -o constraints.txt
-	$(BIN)/python scripts/lock_images.py
+	$(BIN)/python -m scripts.lock_images
 
-check-platforms: $(READY) ## Check that every extra resolves on the Pythons and platforms it is for; a release needs it.
-	$(BIN)/python scripts/check_platforms.py
+release: $(READY) ## Build the wheel, the sdist and a bill of materials (CycloneDX) into dist/.
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	$(BIN)/python -m scripts.make_sbom dist/*.whl
 
-clean: ## Remove the environment and everything built.
+check-platforms: $(READY) ## Check that every extra resolves on its Pythons and platforms; run it before a release.
+	$(BIN)/python -m scripts.check_platforms
+
+check-extras: $(READY) ## Install every extra by itself and run what it is for (8 GB); run it before a release.
+	$(BIN)/python -m scripts.check_extras
+
+clean: ## Remove the environment and all build outputs.
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

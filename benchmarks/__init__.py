@@ -1,1 +1,1 @@
-"""Scripts that measure this project against what a user would use instead, and their results."""
+"""Scripts that compare this project with its alternatives, and their results."""

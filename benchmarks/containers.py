@@ -1,4 +1,4 @@
-"""What the image `cpu` costs: its size and build, and a server's start and memory, on one CPU.
+"""Measure the image `cpu`: its size and build time, and the server's start time and memory, on one CPU.
 
 ``python -m benchmarks.containers``, as root with the tools of ``make test-containers``, builds the image on
 Debian's own packages with a bundle of ``ccr-layer1`` at 224x224, T=8, starts it as production does with one
@@ -41,7 +41,7 @@ LIMITS = ("--memory", "2g", "--memory-swap", "2g")
 BUSY_PERCENT = 5
 CLIENTS = 4
 BATCH = 8
-"""Images in a request: as many as the server runs at once."""
+"""Images per request: the server's largest batch."""
 
 
 class Start(Record, frozen=True):
@@ -92,7 +92,7 @@ def main(repeats: int, load_seconds: float) -> None:
 
 
 def image_table(result: ContainerBenchmark) -> Table:
-    """The image in one row."""
+    """Return the table with the image's size and build time."""
     row = (
         f"{result.image_mb:.0f} MB",
         f"{result.base_mb:.0f} MB",
@@ -109,7 +109,7 @@ def image_table(result: ContainerBenchmark) -> Table:
 
 
 def start_table(result: ContainerBenchmark) -> Table:
-    """One row a server."""
+    """Return the table of servers, one row each."""
     share = result.machine.cpu_busy_percent or 0
     busy = f"; other processes used {share:.0f} % of the machine" if share > BUSY_PERCENT else ""
     return Table(
@@ -159,7 +159,7 @@ def _measure(
 
 
 def _start(podman: Podman, bundle: Bundle, kind: Kind, repeats: int, load_seconds: float) -> Start:
-    """Start servers on new volumes and again on the same ones, which are then kept busy."""
+    """Start servers on new volumes, then again on the same volumes, and send requests to the latter."""
     target, precision = kind
     variables = {"CCR_DEPLOY_TARGET": target, "CCR_DEPLOY_PRECISION": precision}
     environment = [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
@@ -183,7 +183,7 @@ def _start(podman: Podman, bundle: Bundle, kind: Kind, repeats: int, load_second
 
 
 def _wait_until_ready(server: Container) -> None:
-    """Ask from outside, which takes nothing of the container's one CPU."""
+    """Return whether the server is ready, asked from outside, which does not use the container's only CPU."""
     address = f"http://{server.address}:8080/v2/health/ready"
     while not _answers(address):
         if not server.is_running:
@@ -195,12 +195,12 @@ def _answers(address: str) -> bool:
     try:
         with urllib.request.urlopen(address, timeout=5):  # noqa: S310 -- http
             return True
-    except OSError:  # nobody listens yet, or the engines are not warm
+    except OSError:  # not listening yet, or not ready
         return False
 
 
 def _load(server: Container, bundle: Bundle, seconds: float) -> None:
-    """Send batches of images from several clients at once, and their codes back."""
+    """Send batches of images from several clients at once, and classify the codes."""
     height, width = bundle.manifest.model.image_height, bundle.manifest.model.image_width
     images = np.random.default_rng(0).integers(0, 256, (BATCH, height, width, 3), dtype=np.uint8)
     address = f"{server.address}:8080"
@@ -218,7 +218,7 @@ def _load(server: Container, bundle: Bundle, seconds: float) -> None:
 
 
 def _memory_mib(server: Container, field: str) -> float:
-    """Read a field of the server's ``/proc/PID/status``, as this machine sees it."""
+    """Return a field of the server's ``/proc/PID/status``, read on the host."""
     status = Path(f"/proc/{server.inspect('{{.State.Pid}}')}/status").read_text(encoding="ascii")
     (line,) = [line for line in status.splitlines() if line.startswith(f"{field}:")]
     return int(line.split()[1]) / 1024

@@ -1,4 +1,4 @@
-"""Calibration and INT8 of ``ccr-layer1`` at 224x224, T=8, on a CPU.
+"""Measure calibration and INT8 engines of ``ccr-layer1`` at 224x224, T=8, on a CPU.
 
 ``python -m benchmarks.int8`` exports untrained weights (speed does not depend on them), calibrates on
 256 crops of scikit-image's photos, then times OpenVINO's engines in every precision against ONNX Runtime
@@ -56,7 +56,7 @@ CANDIDATES: tuple[tuple[str, EnginePrecision], ...] = (
 
 
 class Int8Benchmark(Record, frozen=True):
-    """What calibrating took, how large the encoder's graphs are, and how fast its engines and others are."""
+    """Calibration time, sizes of the encoder's graphs, and times of its engines and of the alternatives."""
 
     schema_version: int
     model: str
@@ -106,7 +106,7 @@ def main(name: str, rounds: int) -> None:
     publish(f"int8-{name}", result, int8_table(result))
 
 
-# getrusage's peak of a child begins at its parent's; the kernel's high-water mark is the child's own.
+# getrusage reports at least the parent's peak for a child; the kernel's high-water mark is the child's.
 _COMMAND_THAT_TELLS_ITS_PEAK = """
 import atexit, sys
 from ccr_deploy.core.child_process import peak_memory_mib
@@ -141,7 +141,7 @@ def _calibrate(root: Path) -> tuple[float, int]:
 
 
 def int8_table(result: Int8Benchmark) -> Table:
-    """One row a candidate."""
+    """Return the table, one row per candidate."""
     return Table(
         title="Precisions on a CPU",
         columns=("what", "p50 ms", "speed-up", "95 % interval", "peak MiB"),

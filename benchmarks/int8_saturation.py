@@ -1,4 +1,4 @@
-"""INT8 by OpenVINO on a CPU with VNNI and as if without: flipped bits, logits and speed, by weight bits.
+"""Measure INT8 in OpenVINO with and without VNNI: flipped bits, logits and speed, by weight bits.
 
 ``python -m benchmarks.int8_saturation`` exports untrained weights of ``ccr-layer1`` at 224x224, T=8,
 calibrates, and compiles its INT8 graphs in processes that oneDNN's ``ONEDNN_MAX_CPU_ISA`` caps, with weights
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 IMAGES = 32
 RUNS = 15
 CASES: tuple[tuple[str, Literal[7, 8]], ...] = (("ALL", 8), ("AVX2", 8), ("AVX2", 7))
-"""The most of the instruction sets that oneDNN may use, and the bits of the weights."""
+"""The newest instruction set that oneDNN may use, and the bits of the weights."""
 
 
 class SaturationCase(Record, frozen=True):
-    """What INT8 engines answer against FP32's, and how many times as fast they are at batch 1."""
+    """Differences of INT8 engines from FP32 engines, and their speed-up at batch 1."""
 
     max_isa: str
     weight_bits: Literal[7, 8]
@@ -59,7 +59,7 @@ class SaturationCase(Record, frozen=True):
 
 
 class SaturationBenchmark(Record, frozen=True):
-    """Every case on one machine."""
+    """The results of all cases on one machine."""
 
     schema_version: int
     model: str
@@ -93,7 +93,7 @@ def main(bundle: Path | None, weight_bits: str | None) -> None:
 
 
 def saturation_table(result: SaturationBenchmark) -> Table:
-    """One row a case."""
+    """Return the table, one row per case."""
     return Table(
         title="INT8 with and without VNNI",
         columns=("instruction sets", "weights", "bits flipped", "logits' cosine", "encoder", "classifier"),
@@ -144,7 +144,7 @@ def _measure(bundle: Bundle, weight_bits: Literal[7, 8]) -> SaturationCase:
 def _compare(
     bundle: Bundle, stage: Stage, feeds: dict[str, np.ndarray], weight_bits: Literal[7, 8]
 ) -> tuple[Any, Any, float]:
-    """What FP32 and INT8 answer, image by image, and the ratio of their median times, interleaved."""
+    """Return the outputs of FP32 and INT8, by image, and the ratio of their median times, interleaved."""
     core = import_openvino().Core()
     config = {
         "INFERENCE_PRECISION_HINT": "f32",

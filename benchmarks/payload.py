@@ -1,4 +1,4 @@
-"""What a payload costs beside the encoder's engine: ``ccr-layer1`` at 224x224, T=8, on a CPU.
+"""Measure the time for payloads relative to the encoder's engine: ``ccr-layer1``, 224x224, T=8, on a CPU.
 
 ``python -m benchmarks.payload`` lets the engine of untrained weights compress random images, times how long
 each code takes to become a payload and a payload to become its code again, and writes
@@ -41,7 +41,7 @@ BATCHES = (1, 8)
 
 
 class PayloadTiming(Record, frozen=True):
-    """Times of one image's payload in a batch, and of the engine's run of the whole batch before it."""
+    """Times for one image's payload in a batch, and for the engine's run of the whole batch."""
 
     batch: int
     runs: int
@@ -53,7 +53,7 @@ class PayloadTiming(Record, frozen=True):
 
 
 class PayloadBenchmark(Record, frozen=True):
-    """What payloads cost, at several batch sizes."""
+    """Times for payloads at several batch sizes."""
 
     schema_version: int
     machine: MachineState
@@ -107,11 +107,11 @@ def _timing(runner: Runner, contract: CodeContract, batch: int, runs: int) -> Pa
 def _run(
     runner: Runner, writer: PayloadWriter, contract: CodeContract, images: npt.NDArray[np.uint8]
 ) -> tuple[int, int, int]:
-    """Nanoseconds of the engine's run, of making its payloads, and of reading them."""
+    """Measure the nanoseconds of an engine's run, of encoding its payloads, and of decoding them."""
     started = time.perf_counter_ns()
     codes = runner.infer({"image": images})["code"].astype(np.uint8, copy=False)
     ran = time.perf_counter_ns()
-    ready = time.perf_counter_ns()  # the clock itself is no longer cold, the payload's code is
+    ready = time.perf_counter_ns()  # warms up the clock's code; the payload's code stays cold
     payloads = writer.payloads(codes)
     encoded = time.perf_counter_ns()
     for payload in payloads:
@@ -120,7 +120,7 @@ def _run(
 
 
 def payload_table(result: PayloadBenchmark) -> Table:
-    """One row for making a payload, one for reading it."""
+    """Return the table: one row for encoding a payload, one for decoding it."""
     return Table(
         title="A payload beside the engine",
         columns=(
@@ -148,7 +148,7 @@ def payload_table(result: PayloadBenchmark) -> Table:
 
 
 def _busy(machine: MachineState) -> str:
-    """What must be said of a machine that other processes used meanwhile."""
+    """Return a warning if other processes used the machine during the measurement."""
     busy = machine.cpu_busy_percent or 0
     return f"while other processes took {busy:.0f} % of the processor, " if busy >= 10 else ""
 

@@ -1,4 +1,4 @@
-"""What the choices behind FP16 and INT8 graphs are worth, in flipped bits of a trained encoder.
+"""Measure the choices behind FP16 and INT8 graphs, in flipped bits of a trained encoder.
 
 ``python -m benchmarks.precision_choices build/demo`` (after ``make demo``) converts the demo's encoder in
 several ways, runs its test crops, and writes ``benchmarks/results/precision-choices.json``:
@@ -49,7 +49,7 @@ METHODS: tuple[tuple[Method, float], ...] = (
 
 
 class Choice(Record, frozen=True):
-    """One way to convert the encoder, and what it cost."""
+    """One conversion of the encoder, and its flipped bits."""
 
     precision: str
     choice: str
@@ -59,7 +59,7 @@ class Choice(Record, frozen=True):
 
 
 class PrecisionChoices(Record, frozen=True):
-    """All of them, on the same crops."""
+    """All conversions, measured on the same crops."""
 
     schema_version: int
     images: int
@@ -68,7 +68,7 @@ class PrecisionChoices(Record, frozen=True):
 
 
 class _Encoder:
-    """The demo's FP32 encoder, and a comparison of any conversion with it."""
+    """The demo's FP32 encoder, with which conversions are compared."""
 
     def __init__(self, demo: Path) -> None:
         self.bundle = Bundle.open(demo / "bundle")
@@ -108,7 +108,7 @@ def main(demo: Path) -> None:
 
 
 def choices_table(result: PrecisionChoices) -> Table:
-    """One row a choice."""
+    """Return the table, one row per choice."""
     return Table(
         title="Choices",
         columns=("choice", "bits flipped", "payloads equal"),
@@ -193,7 +193,7 @@ def _find_table(
 
 
 def _scale_each(quantized: ir.Model, table: StageTable) -> ir.Model:
-    """The graph with every activation's own scale instead of its signal's."""
+    """Return the graph with a scale for every activation instead of one per signal."""
     model = ir.from_proto(ir.to_proto(quantized))
     for node in list(model.graph):
         source = node.inputs[0] if node.inputs else None

@@ -1,4 +1,4 @@
-"""What the scripts share: options, bundles of untrained weights, interleaving, results read and written.
+"""Shared parts of the scripts: options, untrained bundles, interleaved measurements, result files.
 
 Weights are untrained where only speed, memory or sizes are measured, which do not depend on them.
 """
@@ -41,7 +41,7 @@ Name = TypeVar("Name", bound=str)
 RESULTS = Path(__file__).parent / "results"
 MODEL = "ccr-layer1"
 IMAGES = 256
-"""How many crops `write_images` makes."""
+"""The number of crops that `write_images` makes."""
 
 preset_option = click.option("--preset", "name", default=MODEL, show_default=True, help="Which model.")
 
@@ -101,7 +101,7 @@ def untrained_bundle_with_fp16(name: str, folder: Path) -> Bundle:
 
 
 def calibrated_bundle(name: str, folder: Path, samples: int = 16, held_out_samples: int = 1) -> Bundle:
-    """Export a preset in every precision; so few images calibrate it that it is good for timing alone.
+    """Export a preset in every precision, calibrated on so few images that only its speed is meaningful.
 
     Args:
         name: the preset.
@@ -115,13 +115,13 @@ def calibrated_bundle(name: str, folder: Path, samples: int = 16, held_out_sampl
 
 
 def untrained_model(name: str, bundle: Bundle) -> str:
-    """Return how results name the model of an untrained bundle."""
+    """Return the name of an untrained bundle's model in results."""
     model = bundle.manifest.model
     return f"{name}, untrained, {model.image_height}x{model.image_width}, T={model.iterations}"
 
 
 def write_images(folder: Path, size: int) -> None:
-    """Write `IMAGES` crops of scikit-image's photos, enlarged where a photo is too small."""
+    """Write `IMAGES` crops of scikit-image's photos, enlarged if a photo is too small."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     photos = load_photos()
@@ -154,22 +154,22 @@ def interleaved(
 
 
 def machine_words(machine: MachineState) -> str:
-    """Return how tables' notes name a machine."""
+    """Return the description of a machine for tables' notes."""
     return f"{machine.processor}, {machine.usable_cores} cores"
 
 
 def to_json(result: object) -> bytes:
-    """Return a result as the text of its file."""
+    """Return the text of a result's file."""
     return f"{records.to_json(result)}\n".encode()
 
 
 def from_json(text: bytes, kind: type[Result]) -> Result:
-    """Return the result that a file's text holds."""
+    """Return the result in the text of a file."""
     return records.convert(kind, parse_json(text))
 
 
 def result_path(name: str) -> Path:
-    """Return where a result's file lies."""
+    """Return the path of a result's file."""
     return RESULTS / f"{name}.json"
 
 

@@ -1,4 +1,4 @@
-"""Encoder, classifier and whole chain of ``ccr-layer1`` at 224x224, T=8, batch 1, against PyTorch eager.
+"""Compare encoder, classifier and whole chain of ``ccr-layer1`` (224x224, T=8, batch 1) with PyTorch eager.
 
 ``python -m benchmarks.schedules`` exports untrained weights (speed does not depend on them) in all
 three unroll schedules, times them as `ccr-deploy benchmark` does, and writes

@@ -1,4 +1,4 @@
-"""What the local server leaves of an engine's rate: ``ccr-layer1`` at 224x224, T=8, on a CPU.
+"""Measure the throughput of the local server relative to its engines: ``ccr-layer1``, 224x224, T=8, on a CPU.
 
 ``python -m benchmarks.serving`` exports untrained weights (speed does not depend on them), calibrates them
 on a few crops, builds INT8 engines by OpenVINO and measures, interleaved, the images per second of the bare
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     Images = npt.NDArray[np.uint8]
     Measurement = Callable[[], float]
-    """Measures for a few seconds, and returns images per second."""
+    """Measures for some seconds and returns images per second."""
 
 TARGET = "cpu-openvino"
 BATCHES = (1, 8)
@@ -60,7 +60,7 @@ Way = Literal["HTTP", "gRPC", "gRPC, an image each"]
 
 
 class ServedRate(Record, frozen=True):
-    """What one stage's engine does at one batch size, alone and behind the server.
+    """Throughput of one stage's engine at one batch size, alone and behind the server.
 
     `way` says how requests came: as large as the batch, or an image each, which the server joins. The rates
     are medians over the rounds; the share is the median, lowest and highest over the rounds' own ratios.
@@ -134,7 +134,7 @@ def _engines(root: Path, name: str) -> EngineFactory:
 
 
 def _inputs(bundle: Bundle) -> dict[Stage, Images]:
-    """As many random inputs of each stage as its largest batch has."""
+    """Return random inputs for each stage, of the largest batch."""
     generator = np.random.default_rng(0)
     stages: tuple[Stage, ...] = ("encoder", "classifier")
     return {
@@ -146,7 +146,7 @@ def _inputs(bundle: Bundle) -> dict[Stage, Images]:
 
 @contextlib.contextmanager
 def _server(factory: EngineFactory, batch: int) -> Iterator[dict[str, str]]:
-    """A server of its own for a batch size, and its addresses by protocol."""
+    """Start a server for one batch size; yield its addresses by protocol."""
     command = [sys.executable, "-m", "ccr_deploy", "serve", str(factory.bundle.path), "--target", TARGET]
     options = ["--engines", str(factory.store.path), "--json", "--http-port", "0", "--grpc-port", "0"]
     with started([*command, *options, "--max-batch", batch], stdout=subprocess.PIPE) as process:
@@ -158,7 +158,7 @@ def _server(factory: EngineFactory, batch: int) -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True)
 class _Course:
-    """What is measured: a stage at the batch size of `inputs`, in rounds of some seconds."""
+    """A measurement: one stage at the batch size of `inputs`, in rounds of some seconds."""
 
     stage: Stage
     inputs: Images
@@ -167,7 +167,7 @@ class _Course:
 
 
 def _rates(course: _Course, runner: Runner, rounds: int) -> list[ServedRate]:
-    """The engine and every way to it,, interleaved."""
+    """Measure the bare engine and every way to reach it, interleaved."""
     batch = len(course.inputs)
     measurements: dict[Way | Literal["engine"], Measurement] = {
         "engine": lambda: _bare(runner, course.inputs, course.seconds),
@@ -176,7 +176,7 @@ def _rates(course: _Course, runner: Runner, rounds: int) -> list[ServedRate]:
     }
     if batch > 1:
         measurements["gRPC, an image each"] = lambda: _served(course, "grpc", clients=2 * batch, images=1)
-    _bare(runner, course.inputs, 0)  # the first run of a batch size is not like the others
+    _bare(runner, course.inputs, 0)  # warm-up: the first run of a batch size is slower
     found = interleaved(f"{course.stage}, batch {batch}", measurements, rounds)
     alone = found["engine"]
     return [_rate(course.stage, batch, way, alone, rates) for way, rates in found.items() if way != "engine"]
@@ -197,7 +197,7 @@ def _rate(stage: str, batch: int, way: Way, alone: list[float], served: list[flo
 
 
 def _bare(runner: Runner, inputs: Images, seconds: float) -> float:
-    """Images per second of an engine that is called in a loop."""
+    """Measure images per second of an engine that is called in a loop."""
     (spec,) = runner.inputs
     started = time.perf_counter()
     runs = 0
@@ -208,7 +208,7 @@ def _bare(runner: Runner, inputs: Images, seconds: float) -> float:
 
 
 def _served(course: _Course, protocol: str, *, clients: int, images: int) -> float:
-    """Images per second of clients that each send their next request as soon as the last is answered.
+    """Measure images per second of clients that each send the next request when the last is answered.
 
     Between the first answer and the last the engine never waits for a request.
     """
@@ -235,7 +235,7 @@ def _served(course: _Course, protocol: str, *, clients: int, images: int) -> flo
 
 
 def serving_table(result: ServingBenchmark) -> Table:
-    """One row a way."""
+    """Return the table, one row for each way to reach the engine."""
     machine = result.machine
     return Table(
         title="The local server and the bare engine",

@@ -1,4 +1,4 @@
-"""How long TensorRT-RTX takes to build the paper's models at 224x224 and T=8, and how large they become.
+"""Measure build times and engine sizes of TensorRT-RTX for the paper's models at 224x224, T=8.
 
 ``python -m benchmarks.tensorrt_builds`` writes ``results/tensorrt-rtx-builds.json``. No GPU is needed.
 """
@@ -30,7 +30,7 @@ TARGET = "rtx"
 
 
 class EngineBuild(Record, frozen=True):
-    """One engine: what building it took, and what came of it."""
+    """One engine: its build time and its size."""
 
     name: str
     precision: str
@@ -43,7 +43,7 @@ class EngineBuild(Record, frozen=True):
 
 
 class TensorRtBuilds(Record, frozen=True):
-    """Every engine, with the library's version and the GPUs that they are for."""
+    """All engines, with the library's version and the GPUs that they support."""
 
     schema_version: int
     model: str
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def builds_table(result: TensorRtBuilds) -> Table:
-    """One row an engine."""
+    """Return the table, one row per engine."""
     return Table(
         title="TensorRT-RTX builds",
         columns=("engine", "precision", "convolutions in INT8", "graph MB", "engine MB", "s", "peak MiB"),

@@ -1,4 +1,4 @@
-"""A real Triton server's throughput against the bare engines', ``ccr-layer1`` at 224x224, T=8, on a CPU.
+"""Compare the throughput of a Triton server with bare engines: ``ccr-layer1``, 224x224, T=8, on a CPU.
 
 ``make triton-server``, then ``python -m benchmarks.triton``, exports untrained weights (speed does not
 depend on them), packages them, and serves them with `benchmarks.hosts.triton`, whose ONNX Runtime backend is
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 BATCHES_PER_TURN = {"encoder": 5, "classifier": 25, "chain": 5}
 IN_FLIGHT = 2 * CPU_MAX_BATCH
-"""So that a full batch waits while one runs."""
+"""Enough requests in flight that a full batch waits while another runs."""
 SERVED: dict[Subject, tuple[str, tuple[Stage, ...]]] = {
     "encoder": ("encoder", ("encoder",)),
     "classifier": ("classifier", ("classifier",)),
@@ -74,7 +74,7 @@ class Throughput(Record, frozen=True):
 
 
 class TritonBenchmark(Record, frozen=True):
-    """Triton against the bare engines."""
+    """Results of Triton and of the bare engines."""
 
     schema_version: int
     model: str
@@ -113,7 +113,7 @@ def main(name: str, rounds: int) -> None:
 
 
 def triton_table(result: TritonBenchmark) -> Table:
-    """One row a model."""
+    """Return the table, one row per model."""
     return Table(
         title="Triton against the bare engines",
         columns=("what", "bare images/s", "Triton images/s", "share", "95 % interval", "images a run"),
@@ -134,7 +134,7 @@ def triton_table(result: TritonBenchmark) -> Table:
 
 
 def _compare(factory: EngineFactory, server: TritonServer, subject: Subject, rounds: int) -> Throughput:
-    """Let the bare engines and Triton take measurements."""
+    """Measure the bare engines and Triton, interleaved."""
     model, stages = SERVED[subject]
     engines = tuple((factory.build(stage)[0].path, factory.precision(stage)) for stage in stages)
     bare = Candidate("bare", True, factory.target.options, engines)
@@ -161,7 +161,7 @@ def _compare(factory: EngineFactory, server: TritonServer, subject: Subject, rou
 
 
 def _turn(bundle: Bundle, server: TritonServer, model: str, stage: Stage, batches: int) -> float:
-    """Milliseconds that Triton takes for as many images as one batch has, while requests keep waiting.
+    """Measure the milliseconds that Triton takes per batch of images while requests keep waiting.
 
     As with the bare engine, the first two batches do not count.
     """
@@ -196,7 +196,7 @@ def _turn(bundle: Bundle, server: TritonServer, model: str, stage: Stage, batche
 
 
 def _counts(server: TritonServer, model: str) -> tuple[int, int]:
-    """How many images and how many runs Triton counts of a model."""
+    """Return the numbers of images and of runs that Triton counted for a model."""
     address = f"http://{server.http}/v2/models/{model}/versions/1/stats"
     with urllib.request.urlopen(address, timeout=10) as reply:
         (counted,) = json.load(reply)["model_stats"]

@@ -1,1 +1,1 @@
-"""Examples of production deployments, and what makes them; not installed."""
+"""Examples of production deployments, and the script that writes them; not installed."""

@@ -1,31 +1,32 @@
-"""Writes the examples in ``deploy/kubernetes/``: ``python -m deploy.example``."""
+"""Write the examples in ``deploy/kubernetes/``: ``python -m deploy.example``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from ccr_deploy import __version__
 from ccr_deploy.packaging.kubernetes.folder import manifest_texts, publish
 from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 
 FOLDER = Path(__file__).parent / "kubernetes"
 CONTRACT_ID = "0123456789abcdef"
-"""Stands for that of a real bundle."""
+"""A placeholder for the contract id of a bundle."""
 EXAMPLES = {
     "cpu": DeploymentSettings(
         name="ccr",
-        image="registry.example.com/ccr-deploy:1.0.0-cpu",
+        image=f"registry.example.com/ccr-deploy:{__version__}-cpu",
         target="cpu",
     ),
     "gpu": DeploymentSettings(
         name="ccr",
-        image="registry.example.com/ccr-deploy:1.0.0-tensorrt",
+        image=f"registry.example.com/ccr-deploy:{__version__}-tensorrt",
         target="l4",
         memory_mib=8192,
         node_labels={"nvidia.com/gpu.product": "NVIDIA-L4"},
     ),
     "gpu-with-claim": DeploymentSettings(
         name="ccr",
-        image="registry.example.com/ccr-deploy:1.0.0-tensorrt",
+        image=f"registry.example.com/ccr-deploy:{__version__}-tensorrt",
         target="l4",
         replicas_min=1,
         replicas_max=1,
@@ -34,11 +35,11 @@ EXAMPLES = {
         node_labels={"nvidia.com/gpu.product": "NVIDIA-L4"},
     ),
 }
-"""By the names of their folders."""
+"""The settings of each example, by its folder."""
 
 
 def main() -> None:
-    """Writes every example anew."""
+    """Write all examples."""
     for name, settings in EXAMPLES.items():
         publish(FOLDER / name, manifest_texts(settings, CONTRACT_ID))
 

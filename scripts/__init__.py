@@ -1,1 +1,1 @@
-"""What `make` and a release run beside the package."""
+"""Scripts for `make` and for releases; not part of the package."""

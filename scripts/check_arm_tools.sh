@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tells whether `make test-arm` can run here: exit status 0 if so; 69 with one line of what is missing if not.
+# Checks whether `make test-arm` can run on this machine: exit status 0, or 69 and one line that names what is missing.
 set -u
 unavailable() {
   echo "test-arm: $1" >&2

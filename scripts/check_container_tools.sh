@@ -1,11 +1,11 @@
 #!/bin/sh
-# Tells whether `make test-containers` can run here: exit status 0 if so; 69 with one line of what is missing if not.
+# Checks whether `make test-containers` can run on this machine: exit status 0, or 69 and one line that names what is missing.
 set -u
 unavailable() {
   echo "test-containers: $1" >&2
   exit 69 # EX_UNAVAILABLE, of sysexits.h
 }
-# The tests' settings, and a program that needs no library as the root file system.
+# Uses the tests' settings. The root file system is one program that needs no library.
 one_container() {
   mkdir "$folder/root" && cp /sbin/ldconfig "$folder/root" &&
     printf '%s\n' '[containers]' 'default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]' '[engine]' 'runtime = "runc"' \

@@ -1,8 +1,8 @@
-"""Check that every extra resolves to wheels on the Pythons and platforms that it is for.
+"""Check that every extra resolves to wheels on the Pythons and platforms that it supports.
 
-It asks the package index, by ``uv pip compile``, and prints a table. The exit status is 1 if a row that has
-to resolve does not. The extras `tensorrt` and `tensorrt-cu12` are left out: what they name is fetched from
-NVIDIA's own index while it is installed.
+The script asks the package index, with ``uv pip compile``, and prints a table. The exit status is 1 if a
+required row does not resolve. The extras come from pyproject.toml, except those whose libraries are on
+NVIDIA's index alone: their packages fetch the libraries while they are installed.
 """
 
 from __future__ import annotations
@@ -14,17 +14,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from ccr_deploy.core.versions import version_numbers
+from scripts.extras import FROM_NVIDIA, ROOT, extras, oldest_python
+
 UV = Path(sys.prefix) / "bin" / "uv"
 X86 = "x86_64-unknown-linux-gnu"
 ARM = "aarch64-unknown-linux-gnu"
 """uv takes this as glibc 2.28."""
 JETPACK = {"3.10": "aarch64-manylinux_2_35", "3.12": "aarch64-manylinux_2_39"}
-"""JetPack 6's and 7's Python, with the glibc beside it."""
+"""The Python of JetPack 6 and JetPack 7, each with its glibc."""
+NEWEST_PYTHON = "3.13"
 WORKSTATION = "onnx,openvino,export,precision,rtx,train,video,serve,kubernetes,report"
-"""What the Makefile installs."""
+"""The extras that the Makefile installs."""
+NOT_REQUIRED_ON_ARM = ("rtx", "cuda", "cuda12", "export", "precision", "train")
+"""A Jetson has JetPack's TensorRT, and the stages on PyTorch run on the workstation."""
 FROM_SOURCE = ("tensorrt-rtx", "tensorrt-rtx-cu13", "cppimport")
-"""Sources that need no compiler: two name NVIDIA's wheels, one is Python code that Model Optimizer takes."""
+"""Source packages that need no compiler: two fetch NVIDIA's wheels, Model Optimizer's is pure Python."""
 _WITHOUT_WHEEL = re.compile(
     r"([a-z0-9][a-z0-9._-]*[a-z0-9])(?:\[[a-z0-9,]+\])?[^a-z\s]*\S* has no (?:usable )?wheels"
 )
@@ -32,7 +37,10 @@ _WITHOUT_WHEEL = re.compile(
 
 @dataclass(frozen=True)
 class Row:
-    """Extras with commas between, on a Python and a platform, perhaps with the workstation's constraints."""
+    """One resolution: extras, separated by commas, for a Python and a platform.
+
+    A `constrained` row has the versions of constraints.txt, and the development tools.
+    """
 
     python: str
     platform: str
@@ -41,36 +49,34 @@ class Row:
     constrained: bool = False
 
 
+def rows_of_extra(extra: str) -> tuple[Row, ...]:
+    """Return an extra's rows: its oldest Python and the newest on x86-64, JetPack's Pythons on Arm."""
+    oldest = oldest_python(extra)
+    jetpack = [python for python in JETPACK if version_numbers(python) >= version_numbers(oldest)]
+    return (
+        *(Row(python, X86, extra, required=True) for python in (oldest, NEWEST_PYTHON)),
+        *(Row(python, ARM, extra, required=extra not in NOT_REQUIRED_ON_ARM) for python in jetpack),
+    )
+
+
 ROWS = (
     *(Row(python, X86, WORKSTATION, required=True, constrained=True) for python in ("3.11", "3.12", "3.13")),
-    *(
-        Row(python, X86, extra, required=True)
-        for extra in ("cpu", "openvino", "serve", "rtx", "tensorrt-system", "cuda12")
-        for python in ("3.10", "3.13")
-    ),
-    *(Row(python, X86, "cuda", required=True) for python in ("3.11", "3.13")),
-    *(
-        Row(python, ARM, extra, required=True)
-        for extra in ("cpu", "openvino", "serve", "tensorrt-system")
-        for python in JETPACK
-    ),
-    *(Row(python, ARM, extra, required=False) for extra in ("rtx", "cuda12") for python in JETPACK),
-    Row("3.12", ARM, "cuda", required=False),
+    *(row for extra in extras() if extra not in FROM_NVIDIA for row in rows_of_extra(extra)),
 )
 
 
-def without_wheel(complaint: str) -> tuple[str, ...]:
-    """Return the packages of which uv says that they have no wheel for a Python or platform."""
-    return tuple(sorted(set(_WITHOUT_WHEEL.findall(complaint))))
+def without_wheel(error: str) -> tuple[str, ...]:
+    """Return the packages for which uv reports no wheel for the Python or platform."""
+    return tuple(sorted(set(_WITHOUT_WHEEL.findall(error))))
 
 
-def complaint_about(row: Row, platform: str, from_source: tuple[str, ...] = ()) -> str:
+def resolution_error(row: Row, platform: str, from_source: tuple[str, ...] = ()) -> str:
     """Return why a row does not resolve, empty if it does.
 
     Args:
-        row: what to resolve.
-        platform: where; the row's own or one with a later glibc.
-        from_source: packages that may be built from their source.
+        row: The extras and the Python.
+        platform: The platform, as uv names it: the row's own or one with a later glibc.
+        from_source: Packages that may be built from source.
     """
     command = [
         str(UV), "pip", "compile", "--quiet", "pyproject.toml", "--output-file", "/dev/null",
@@ -81,26 +87,27 @@ def complaint_about(row: Row, platform: str, from_source: tuple[str, ...] = ()) 
     for extra in row.extras.split(","):
         command += ["--extra", extra]
     if row.constrained:
+        # What `make` installs.
         command += ["--constraint", "constraints.txt", "--group", "dev"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return run.stderr if run.returncode else ""
 
 
 def verdict(row: Row) -> tuple[bool, str]:
-    """Return whether a row resolves, and how: by wheels, by wheels for a later glibc, or with a build."""
-    complaint = complaint_about(row, row.platform)
-    if not complaint:
+    """Return whether a row resolves, and from what: wheels, wheels for a later glibc, or source."""
+    error = resolution_error(row, row.platform)
+    if not error:
         return True, "wheels"
-    missing = without_wheel(complaint)
+    missing = without_wheel(error)
     if not missing:
-        return False, " ".join(complaint.split())[:200]
+        return False, " ".join(error.split())[:200]
     if row.platform == ARM:
         platform = JETPACK[row.python]
-        if not complaint_about(row, platform):
+        if not resolution_error(row, platform):
             glibc = platform.rpartition("manylinux_")[2].replace("_", ".")
-            return True, f"wheels with JetPack's glibc {glibc}, not with 2.28: {', '.join(missing)}"
-        if not complaint_about(row, platform, missing):
-            return True, f"no Arm wheel, a C compiler builds it: {', '.join(missing)}"
+            return True, f"wheels for glibc {glibc} (JetPack's), none for 2.28: {', '.join(missing)}"
+        if not resolution_error(row, platform, missing):
+            return True, f"needs a C compiler, no Arm wheel: {', '.join(missing)}"
     return False, f"no wheel: {', '.join(missing)}"
 
 
@@ -109,14 +116,15 @@ def main() -> int:
     failed = 0
     print(f"{'Python':<7} {'platform':<26} {'extra':<16} result")
     with ThreadPoolExecutor(8) as pool:
+        # map keeps the order, so that the table is printed as it grows.
         for row, (resolves, how) in zip(ROWS, pool.map(verdict, ROWS), strict=True):
             failed += row.required and not resolves
-            extras = "make's" if row.constrained else row.extras
+            extras = "(make installs)" if row.constrained else row.extras
             print(
-                f"{row.python:<7} {row.platform:<26} {extras:<16} {'' if resolves else 'NO: '}{how}",
+                f"{row.python:<7} {row.platform:<26} {extras:<16} {'' if resolves else 'FAILED: '}{how}",
                 flush=True,
             )
-    print(f"{len(ROWS)} rows, {failed} that have to resolve and do not")
+    print(f"{len(ROWS)} rows, {failed} required rows failed")
     return int(failed > 0)
 
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Prints the path of a Python for the workstation: 3.11, 3.12 or 3.13, with venv. Its version goes to stderr.
-#   find_python.sh [PYTHON]      PYTHON is the one to take; without it the first that is there, or that uv brings
+# Prints the path of a Python for the workstation (3.11, 3.12 or 3.13, with venv), and its version on stderr.
+#   find_python.sh [PYTHON]      PYTHON: the one to use; default: the first on PATH, otherwise one that uv downloads
 set -eu
 
-# A command that is on PATH need not run: pyenv's shims exit with 127.
+# A command on PATH may not run: pyenv's shims exit with status 127.
 usable() {
     "$1" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }

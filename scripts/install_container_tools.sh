@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs Debian's packages for `make test-containers`, as root; exit status 69 with one line where it cannot.
+# Installs Debian's packages for `make test-containers`, as root; exit status 69 and one line if it cannot.
 set -u
 tools='podman catatonit runc debootstrap iptables iproute2 netavark'
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

@@ -1,4 +1,4 @@
-"""What a user can count on, as one JSON file: the commands' options, exit statuses, tests, golden results.
+"""Write the stable surface as one JSON file: options of commands, exit statuses, tests, golden results.
 
 ::
 
@@ -34,7 +34,7 @@ BUILT = (("cpu", "fp32"), ("cpu", "fp16"), ("cpu", "int8"), ("cpu-openvino", "in
 
 
 def cli_options() -> dict[str, Any]:
-    """Every command's arguments and options, with their defaults."""
+    """Return every command's arguments and options, with their defaults."""
     group = ccr_deploy.cli.cli
     return {name: [_parameter(entry) for entry in command.params] for name, command in group.commands.items()}
 
@@ -46,7 +46,7 @@ def _parameter(parameter: click.Parameter) -> dict[str, Any]:
 
 
 def exit_statuses() -> dict[str, int]:
-    """Each error's exit status, and those of what is no error."""
+    """Return each error's exit status, and those of signals."""
     base = ccr_deploy.errors.CcrDeployError
     kinds = {name: kind for name, kind in vars(ccr_deploy.errors).items() if isinstance(kind, type)}
     errors = {name: kind.exit_status for name, kind in kinds.items() if issubclass(kind, base)}
@@ -58,14 +58,14 @@ def exit_statuses() -> dict[str, int]:
 
 
 def test_ids() -> list[str]:
-    """Every test, as pytest names it."""
+    """Return all tests, by their pytest ids."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", ""]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return sorted(line for line in listed.splitlines() if "::" in line)
 
 
 def golden(folder: Path) -> dict[str, Any]:
-    """What the commands make of checkpoints of a fixed seed."""
+    """Return the results of the commands for checkpoints of a fixed seed."""
     checkpoint, images, calibration = folder / "demo.pt", folder / "images", folder / "calibration"
     _write_state_dict("demo", checkpoint)
     _write_crops(images, seed=0)
@@ -117,7 +117,7 @@ def _graph(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _outputs(bundle: Path, graphs: list[dict[str, Any]], images: Path) -> dict[str, Any]:
-    """What ONNX Runtime computes from each graph's file: SHA-256 of the bytes, and the first logits."""
+    """Return ONNX Runtime's outputs of each graph: SHA-256 of the bytes, and the first logits."""
     import onnxruntime
     from PIL import Image
 
@@ -147,7 +147,7 @@ def _outputs(bundle: Path, graphs: list[dict[str, Any]], images: Path) -> dict[s
 
 
 def _verified(bundle: Path, target: str, precision: str, images: Path, store: Path) -> Any:  # noqa: ANN401
-    """What `verify --json` says of two engines, without what differs from run to run."""
+    """Return the results of `verify --json` for two engines, without those that differ from run to run."""
     chosen: list[str | Path] = ["--target", target, "--engines", store]
     _run("build-engine", bundle, *chosen, f"--{precision}", "--no-timing")
     # 16 images per class of a random classifier: the gates' verdicts, not their passing, are what is kept.
@@ -198,7 +198,7 @@ def _run(*arguments: str | Path, statuses: tuple[int, ...] = (0,)) -> str:
 
 
 def differences(before: Any, after: Any, where: str = "") -> list[str]:  # noqa: ANN401
-    """Every place where two inventories differ, one line each."""
+    """Return the differences of two inventories, one line each."""
     if isinstance(before, dict) and isinstance(after, dict):
         names = dict.fromkeys((*before, *after))
         return [
@@ -225,7 +225,7 @@ def renamed(inventory: dict[str, Any], renames: list[tuple[str, str]]) -> dict[s
 
 @click.group()
 def main() -> None:
-    """Write down what users count on, or compare two such files."""
+    """Write the stable surface to a file, or compare two such files."""
 
 
 @main.command()

@@ -1,7 +1,8 @@
 """Write the containers' requirement files: exact versions, with a hash for each of a version's files.
 
-They hold the versions of constraints.txt, which the tests ran with, on the Pythons that those are for. For
-the older Python that TensorRT's images may bring, and for JetPack 6's CUDA, versions are resolved freely.
+They pin the versions of constraints.txt, which the tests ran with, for the Pythons that constraints.txt
+supports. Versions for the older Python of some TensorRT images, and for JetPack 6's CUDA, are resolved
+without constraints.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ _PIN = re.compile(r"(?P<name>[a-z0-9._-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker
 
 @dataclass(frozen=True)
 class Lock:
-    """A requirement file, what it is for, and where it departs from constraints.txt."""
+    """A requirement file, its extras and Pythons, and its differences from constraints.txt."""
 
     file: str
     extras: tuple[str, ...] | None
-    """The package's; None: what builds the package's wheel."""
+    """The extras of the package; None for the packages that build its wheel."""
     python: str
-    """The oldest Python that it is for."""
+    """The oldest Python that the file supports."""
     on_every_platform: tuple[str, ...] = ()
-    """Packages that constraints.txt holds where the workstation takes no other in their place."""
+    """Packages that the workstation replaces by another: their marker in constraints.txt is ignored."""
     unconstrained: tuple[str, ...] = ()
     """Packages that need another version than the workstation's."""
 
     @property
     def path(self) -> Path:
-        """The requirement file, from the repository's root."""
+        """The path of the requirement file, relative to the repository's root."""
         return FOLDER / self.file
 
     def requirements(self) -> list[str]:
-        """Return what is asked for, by pyproject.toml."""
+        """Return the requirements in pyproject.toml."""
         asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
         if self.extras is None:
             return list(asked["build-system"]["requires"])
@@ -70,7 +71,7 @@ LOCKS = (CPU, TENSORRT, BUILD)
 
 
 def constraints_of(lock: Lock, constraints: str) -> str:
-    """Return what a lock takes of the lines of constraints.txt."""
+    """Return the lines of constraints.txt that apply to a lock."""
     taken = []
     for line in constraints.splitlines():
         pin = _PIN.fullmatch(line)
@@ -85,7 +86,7 @@ def constraints_of(lock: Lock, constraints: str) -> str:
 
 
 def write(lock: Lock) -> None:
-    """Resolve a requirement file anew."""
+    """Resolve and write a requirement file."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as constraints:
         constraints.write(constraints_of(lock, (ROOT / "constraints.txt").read_text(encoding="utf-8")))
         constraints.flush()
@@ -100,7 +101,7 @@ def write(lock: Lock) -> None:
 
 
 def main() -> None:
-    """Write every file."""
+    """Write all requirement files."""
     for lock in LOCKS:
         write(lock)
 

@@ -31,7 +31,7 @@ _PORT = click.IntRange(0, 65535)
 @engines_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--http-port", type=_PORT, default=8080, show_default=True, help="HTTP; 0: a free one.")
-@click.option("--grpc-port", type=_PORT, default=8081, show_default=True, help="gRPC; 0: a free one.")
+@click.option("--grpc-port", type=_PORT, default=9000, show_default=True, help="gRPC; 0: a free one.")
 @click.option(
     "--max-batch",
     type=click.IntRange(1, 1024),

@@ -1,1 +1,1 @@
-"""A bundle's engines as what production servers load."""
+"""Package a bundle for production servers: Triton model repositories and Kubernetes manifests."""

@@ -1,4 +1,4 @@
-"""How many connections clients may hold, how long they may take, and how large a request's head may be."""
+"""Limits on clients: number of connections, timeouts, and size of a request's head."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import resource
 from dataclasses import dataclass
 
 MAX_HEAD_BYTES = 16 * 1024
-"""Of a request line and headers, of a URL, and of what surrounds a chunk of a body; of gRPC's metadata."""
+"""Limit for the request line and headers, for the URL, for chunk framing, and for gRPC metadata."""
 ACCEPTED_AT_ONCE = 16
-"""Connections that are accepted in one turn of the event loop."""
+"""Connections that are accepted in one iteration of the event loop."""
 _HEALTH_CONNECTIONS = 4 * ACCEPTED_AT_ONCE
-"""A client of health has sent its request before so many newer connections push it out."""
-_MOST_CONNECTIONS = 1000
+"""Enough that a health check has sent its request before this many newer connections evict its own."""
+_MAX_CONNECTIONS = 1000
 _OWN_FILES = 128
-"""Engines, GPU drivers, libraries, listeners, and connections that were accepted but not looked at yet."""
+"""File descriptors of engines, GPU drivers, libraries, listeners, and connections not yet counted."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """The seconds that a client has.
+    """Timeouts for clients, in seconds.
 
     Attributes:
-        head: To send a request line and headers, or to complete gRPC's handshake.
-        request: To send a whole request, from its first byte on.
-        answer: To take what was written of an answer.
+        head: For the request line and headers, or for gRPC's handshake.
+        request: For the whole request, counted from its first byte.
+        answer: For the client to read a response that fills the send buffer.
         idle: Between requests, and before the first one.
-        health: To send the head of a request on a connection beyond the limit.
-        linger: To read a refusal.
-        call: Of a gRPC connection's life, after which it takes no new calls.
+        health: For the request's head on a connection beyond the limit.
+        linger: For the client to read an error response before the connection is closed.
+        call: Maximum age of a gRPC connection; it accepts no new calls after that.
     """
 
     head: float = 10
@@ -44,7 +44,13 @@ DEFAULT_TIMES = Times()
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """The most connections at once: HTTP's, those beyond that are kept for health and metrics, gRPC's."""
+    """Maximum numbers of open connections.
+
+    Attributes:
+        http: HTTP connections for any request.
+        health: HTTP connections beyond `http`, for health and metrics only.
+        grpc: gRPC connections.
+    """
 
     http: int
     health: int
@@ -52,15 +58,15 @@ class ConnectionLimits:
 
     @classmethod
     def within(cls, open_files: int) -> ConnectionLimits:
-        """The limits of a process that may open so many files; each connection is one."""
+        """Return the limits for a process that may have `open_files` open files; a connection takes one."""
         free = max(open_files - _OWN_FILES - _HEALTH_CONNECTIONS, 2)
-        each = min(_MOST_CONNECTIONS, free // 2)
+        each = min(_MAX_CONNECTIONS, free // 2)
         return cls(each, _HEALTH_CONNECTIONS, each)
 
 
 def allow_open_files() -> int:
-    """Raise this process's soft limit on open files as far as its connections need; return the limit."""
-    wanted = 2 * _MOST_CONNECTIONS + _HEALTH_CONNECTIONS + _OWN_FILES
+    """Raise this process's soft limit on open files to what its connections need; return the new limit."""
+    wanted = 2 * _MAX_CONNECTIONS + _HEALTH_CONNECTIONS + _OWN_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted

@@ -1,7 +1,7 @@
-"""The requests that wait for an engine, and the one thread that loads, runs and closes it.
+"""A queue of requests for one engine, and the one thread that loads, runs and closes the engine.
 
-Requests that wait while the engine runs go into its next run together, in their order, as many as fit: under
-load every run is full, and a request that finds the engine idle does not wait for others.
+Requests that arrive while the engine runs are batched into its next run, in order of arrival, up to the batch
+limit. Under load every run is full; a request that arrives when the engine is idle runs at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from ccr_deploy.core.control_groups import memory_in_use
 from ccr_deploy.serving.kserve_sdk import InferenceError, ModelNotReady
 from ccr_deploy.serving.limits import check_growth
-from ccr_deploy.serving.measures import IMAGES, RUN_IMAGES, RUN_SECONDS, WAITING
+from ccr_deploy.serving.metrics import IMAGES, RUN_IMAGES, RUN_SECONDS, WAITING
 from ccr_deploy.serving.refusals import BusyError
 
 if TYPE_CHECKING:
@@ -38,17 +38,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Request:
-    """Rows of the engine's one input, and where their outputs go."""
+    """Rows of the engine's only input, and the future that receives their outputs."""
 
     rows: Rows
     answer: asyncio.Future[Outputs]
 
 
 class EngineQueue:
-    """One engine behind a queue. `start` before use, `close` at the end."""
+    """One engine behind a queue. Call `start` before `infer`, and `close` at the end."""
 
     def __init__(self, name: str, load: Callable[[], Runner], limits: Limits) -> None:
-        """An engine that `load` loads; `name` is its model's."""
+        """Create a queue; `start` loads the engine.
+
+        Args:
+            name: The name of the model, for messages and metrics.
+            load: Loads the engine; called in the engine's thread.
+            limits: The batch size and the number of images that may wait.
+        """
         self.name = name
         self._load = load
         self._limits = limits
@@ -62,40 +68,44 @@ class EngineQueue:
 
     @property
     def ready(self) -> bool:
-        """Whether the engine was warmed up."""
+        """Whether the engine is loaded and warmed up."""
         return self._ready
 
     async def start(self) -> None:
-        """Loads and warms up the engine.
+        """Load and warm up the engine.
 
         Raises:
-            EngineError: it cannot be loaded or run, or its batches need more memory than there is.
+            EngineError: if it cannot be loaded or run, or if its batches need more memory than the limit.
         """
         self._loop = asyncio.get_running_loop()
         self._thread.start()
-        await asyncio.shield(asyncio.wrap_future(self._started))  # the thread goes on where this is cancelled
+        # Cancelling `start` must not cancel the future: the thread still sets it.
+        await asyncio.shield(asyncio.wrap_future(self._started))
 
     async def infer(self, rows: Rows) -> Outputs:
-        """The engine's outputs for the rows of one request, ``uint8 [N, ...]``.
+        """Return the engine's outputs for the rows of one request, ``uint8 [N, ...]``.
 
         Raises:
-            ModelNotReady: the engine was not warmed up yet.
-            BusyError: too many rows wait.
-            InferenceError: the engine failed.
+            ModelNotReady: if the engine is not warmed up yet, or is closing.
+            BusyError: if too many rows are waiting.
+            InferenceError: if the engine fails.
         """
         request = _Request(rows, self._loop.create_future())
         with self._changed:
             if not self._ready or self._closing:
                 raise ModelNotReady(self.name)
             if self._waiting + len(rows) > self._limits.max_waiting:
-                raise BusyError(f"{self.name}: {self._waiting} images wait, as many as may: try again later")
+                raise BusyError(
+                    f"{self.name}: {self._waiting} images are waiting (limit {self._limits.max_waiting}): "
+                    "try again later"
+                )
             self._requests.append(request)
             self._count_waiting(len(rows))
             self._changed.notify()
         return await request.answer
 
     async def close(self) -> None:
-        """Ends the thread after the requests that wait, and the engine with it."""
+        """Run the waiting requests, then close the engine and end its thread."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -106,7 +116,7 @@ class EngineQueue:
         try:
             runner = self._load()
             self._warm_up(runner)
-        except Exception as error:  # whoever waits for the start raises it
+        except Exception as error:  # `start` raises it
             self._started.set_exception(error)
             return
         with runner:
@@ -116,7 +126,7 @@ class EngineQueue:
                 self._run(runner, requests)
 
     def _warm_up(self, runner: Runner) -> None:
-        """Run every batch size once: backends settle memory and kernels for each shape they meet."""
+        """Run every batch size once: backends allocate memory and choose kernels per shape."""
         (spec,) = runner.inputs
         row_shape = [size or 1 for size in spec.shape[1:]]
         held: list[int] = []
@@ -128,7 +138,7 @@ class EngineQueue:
             check_growth(self.name, held, self._limits)
 
     def _next_requests(self) -> list[_Request]:
-        """As many requests as fit into one run, as soon as there is one; none at the end."""
+        """Wait for a request; return as many as fit into one run, none if the queue is closed."""
         with self._changed:
             while self._changed.wait_for(lambda: self._requests or self._closing) and self._requests:
                 if taken := self._take():
@@ -141,7 +151,7 @@ class EngineQueue:
         while self._requests and len(self._requests[0].rows) <= free:
             request = self._requests.popleft()
             self._count_waiting(-len(request.rows))
-            if not request.answer.cancelled():  # by a client that went away
+            if not request.answer.cancelled():  # cancelled: the client disconnected
                 taken.append(request)
                 free -= len(request.rows)
         return taken
@@ -153,7 +163,7 @@ class EngineQueue:
         started = time.perf_counter()
         try:
             outputs = runner.infer({spec.name: batch})
-        except Exception as error:  # one run that fails must not end the server
+        except Exception as error:  # a failed run must not stop the server
             self._deliver(partial(_fail, requests, InferenceError(f"{self.name}: {error}")))
             return
         RUN_SECONDS.labels(self.name).observe(time.perf_counter() - started)
@@ -162,7 +172,7 @@ class EngineQueue:
         self._deliver(partial(_answer, requests, outputs))
 
     def _deliver(self, callback: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: no request is waiting
             self._loop.call_soon_threadsafe(callback)
 
     def _count_waiting(self, rows: int) -> None:

@@ -1,4 +1,4 @@
-"""The protocol over gRPC."""
+"""The Open Inference Protocol over gRPC."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
     from ccr_deploy.serving.client_limits import Times
 
-_MOST_CALLS = 1000
-_MOST_CALLS_OF_A_CONNECTION = 100
+_MAX_CALLS = 1000
+_MAX_CALLS_PER_CONNECTION = 100
 
 
 class _Servicer(kserve.InferenceServicer):
-    """KServe's servicer without its model repository: clients load and unload nothing here."""
+    """KServe's servicer without the model repository extension: clients cannot load or unload models."""
 
     async def RepositoryModelLoad(self, request: object, context: Any) -> None:  # noqa: ANN401, ARG002, N802
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "models are not loaded by clients")
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "loading models is not supported")
 
     async def RepositoryModelUnload(self, request: object, context: Any) -> None:  # noqa: ANN401, ARG002, N802
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "models are not unloaded by clients")
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unloading models is not supported")
 
 
 class Calls(AsyncServerInterceptor):
-    """The calls in progress, and their errors as status codes.
+    """Interceptor that counts calls and maps errors to status codes.
 
-    KServe's own interceptor fails on errors without a `reason`, such as that of a model that is not ready;
-    and gRPC itself calls a message that it cannot read an error of the server's, `INTERNAL`.
+    KServe's own interceptor fails on errors without a `reason`, for example `ModelNotReady`; and gRPC
+    reports a message that it cannot parse as `INTERNAL`, an error of the server.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Calls(AsyncServerInterceptor):
         self.answered = 0
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:  # noqa: ANN401
-        """Return the method's handler, which is called for messages that cannot be read too."""
+        """Return the method's handler, which is then also called for messages that cannot be parsed."""
         handler: Any = await super().intercept_service(continuation, handler_call_details)  # type: ignore[no-untyped-call]
         return handler and handler._replace(request_deserializer=_lenient(handler.request_deserializer))
 
@@ -55,7 +55,14 @@ class Calls(AsyncServerInterceptor):
         context: Any,  # noqa: ANN401
         method_name: str,  # noqa: ARG002
     ) -> object:
-        """Calls the method; an error it raises ends the call with the status of its kind."""
+        """Call the method, and end the call with the matching status code if it raises an error.
+
+        Args:
+            method: The method of the servicer.
+            request_or_iterator: The parsed message, or an `InvalidInput` if it cannot be parsed.
+            context: The call's context.
+            method_name: The full name of the method; not used.
+        """
         self.in_progress += 1
         answered = 1
         try:
@@ -66,7 +73,7 @@ class Calls(AsyncServerInterceptor):
             answered = 0
             raise
         except Exception as error:
-            if not context.code():  # else it was ended already, with a status of its own
+            if not context.code():  # otherwise `context.abort` has set a status already
                 model_name = getattr(request_or_iterator, "model_name", "")
                 await context.abort(refusal(error, model_name).grpc, str(error))
             raise
@@ -78,31 +85,31 @@ class Calls(AsyncServerInterceptor):
 def grpc_server(
     dataplane: kserve.DataPlane, calls: Calls, times: Times, *, max_connections: int, max_message_bytes: int
 ) -> grpc.aio.Server:
-    """Return the server, without an address yet; gRPC itself keeps the limits.
+    """Return the server, without an address yet. gRPC itself enforces the limits.
 
     Args:
-        dataplane: What answers.
-        calls: What counts them.
-        times: What clients have.
-        max_connections: The most at once; new ones are closed beyond it.
-        max_message_bytes: The largest request.
+        dataplane: Runs the requests.
+        calls: Counts the calls and maps their errors.
+        times: Timeouts for clients, in seconds.
+        max_connections: The most open connections; further ones are closed.
+        max_message_bytes: The largest request, in bytes.
     """
     server = grpc.aio.server(
         interceptors=[calls],
         options=[
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # else two servers would share a port, and each get some requests
+            ("grpc.so_reuseport", 0),  # otherwise two servers could share a port and split the requests
             ("grpc.max_allowed_incoming_connections", max_connections),
-            ("grpc.max_concurrent_streams", _MOST_CALLS_OF_A_CONNECTION),
+            ("grpc.max_concurrent_streams", _MAX_CALLS_PER_CONNECTION),
             ("grpc.absolute_max_metadata_size", MAX_HEAD_BYTES),
             ("grpc.server_handshake_timeout_ms", _milliseconds(times.head)),
             ("grpc.max_connection_idle_ms", _milliseconds(times.idle)),
-            # A message may take for ever to arrive: a connection's age, then a grace, end one that stalls.
+            # gRPC has no timeout for a message that stalls: the connection's age and a grace end it.
             ("grpc.max_connection_age_ms", _milliseconds(times.call)),
             ("grpc.max_connection_age_grace_ms", _milliseconds(times.request)),
         ],
-        maximum_concurrent_rpcs=_MOST_CALLS,
+        maximum_concurrent_rpcs=_MAX_CALLS,
     )
     servicer = _Servicer(dataplane, model_repository_extension=None)
     kserve.add_GRPCInferenceServiceServicer_to_server(servicer, server)
@@ -110,13 +117,13 @@ def grpc_server(
 
 
 def _lenient(deserialize: Callable[[bytes], object]) -> Callable[[bytes], object]:
-    """Returns the error in the place of a message that cannot be read."""
+    """Return a parser that returns an `InvalidInput` instead of raising if it cannot parse a message."""
 
     def read(message: bytes) -> object:
         try:
             return deserialize(message)
         except DecodeError as error:
-            return kserve.InvalidInput(f"the message is no protobuf of this method's: {error}")
+            return kserve.InvalidInput(f"the message is not a valid protobuf message of this method: {error}")
 
     return read
 

@@ -1,7 +1,7 @@
-"""Which Host headers are answered.
+"""Allowed Host headers, as a protection against DNS rebinding.
 
-A web page can have its own name resolve to 127.0.0.1 after it was loaded (DNS rebinding): the browser then
-lets its scripts read a local server's answers. The browser still sends the page's name as the Host.
+A web page's host name can be made to resolve to 127.0.0.1 after the page is loaded. The browser then lets the
+page's scripts read responses of a local server, but it still sends the page's host name as the Host header.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ _HOST = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::\d*)?")
 
 @dataclass(frozen=True)
 class Hosts:
-    """The hosts that are answered: loopback ones and some names, or any."""
+    """The allowed hosts: loopback and `names`, or any host."""
 
     names: frozenset[str]
     any_host: bool
 
     @classmethod
     def of(cls, listening: str, allowed: Iterable[str] = ()) -> Hosts:
-        """Return what an address answers to: on loopback loopback's names, elsewhere any name.
+        """Return the allowed hosts for an address: loopback names if it is loopback, otherwise any host.
 
         Args:
             listening: The address that the server listens on.
-            allowed: More names. On an address that is not loopback, they limit it to them and loopback's.
+            allowed: Additional names. With them, an address that is not loopback allows these and loopback.
         """
         names = frozenset(name.lower().rstrip(".") for name in allowed)
         return cls(names, any_host=not names and not _is_loopback(listening))
 
-    def answers(self, header: str) -> bool:
-        """Whether requests with this Host header are answered, whatever their port."""
+    def allows(self, header: str) -> bool:
+        """Return whether a Host header is allowed; its port does not matter."""
         if self.any_host:
             return True
         found = _HOST.fullmatch(header.strip())
@@ -51,5 +51,5 @@ def _is_loopback(host: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name, not an address
         return False

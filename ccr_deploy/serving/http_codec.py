@@ -1,8 +1,8 @@
-"""The protocol's HTTP bodies: JSON, and JSON with binary tensors behind it.
+"""Parse and write the protocol's HTTP bodies: JSON, or JSON followed by binary tensors.
 
-KServe's SDK has its own reader, which turns a binary tensor into a list of Python numbers (ten milliseconds
-for a 224x224 image) and refuses bytes that are no UTF-8, as payloads are; and its writer forgets
-`binary_data_output` where a request names outputs.
+The parser of KServe's SDK is not used: it converts a binary tensor to a list of Python numbers (10 ms for a
+224x224 image) and rejects bytes that are not UTF-8, such as payloads. Its writer ignores
+`binary_data_output` if a request names outputs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ccr_deploy.serving.kserve_sdk import InferResponse
 
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
-"""How many bytes of a body are JSON, where binary tensors follow."""
+"""The header with the length of the JSON part, in bytes, if binary tensors follow it."""
 
 
 class _Part(msgspec.Struct, frozen=True):
-    """A part of a request's JSON; what the protocol's extensions add is ignored."""
+    """An object in a request's JSON. Fields of unknown protocol extensions are ignored."""
 
 
 class _Parameters(_Part, frozen=True):
@@ -55,18 +55,23 @@ class _Request(_Part, frozen=True):
 
 
 def read_request(body: bytes, json_length: str | None, model_name: str) -> InferRequest:
-    """The request in a body, of which `json_length` bytes are JSON, or all.
+    """Parse the body of an inference request.
+
+    Args:
+        body: The whole body.
+        json_length: The value of the header `JSON_LENGTH_HEADER`; None if the whole body is JSON.
+        model_name: The model's name, from the URL.
 
     Raises:
-        InvalidInput: it is none, or its binary tensors are not as long as it says.
+        InvalidInput: if the body is not an inference request, or a binary tensor's length is wrong.
     """
     length = len(body) if json_length is None else _length(json_length, len(body))
     try:
-        request = convert(_Request, orjson.loads(body[:length]), nan=True)  # orjson reads none
+        request = convert(_Request, orjson.loads(body[:length]), nan=True)  # orjson rejects NaN itself
     except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"the body is no JSON: {error}") from error
+        raise InvalidInput(f"the body is not JSON: {error}") from error
     except FieldError as error:
-        raise InvalidInput(f"the body is no inference request: {error}") from error
+        raise InvalidInput(f"the body is not an inference request: {error}") from error
     inputs = [InferInput(one.name, one.shape, one.datatype, one.data) for one in request.inputs]
     return InferRequest(
         model_name=model_name,
@@ -79,7 +84,7 @@ def read_request(body: bytes, json_length: str | None, model_name: str) -> Infer
 
 
 def write_response(response: InferResponse, request: InferRequest) -> tuple[bytes, dict[str, str]]:
-    """The body of an answer and its headers; each output in binary where the request asks for that."""
+    """Return a response's body and headers; outputs are binary if the request asks for that."""
     in_binary = {output.name: output.binary_data for output in request.request_outputs or []}
     binary: list[bytes] = []
     outputs = []
@@ -106,22 +111,23 @@ def write_response(response: InferResponse, request: InferRequest) -> tuple[byte
 def _length(header: str, body_length: int) -> int:
     if not (header.isascii() and header.isdecimal()) or int(header) > body_length:
         raise InvalidInput(
-            f"{JSON_LENGTH_HEADER} is {header:.20}, expected a number up to the body's {body_length} bytes"
+            f"{JSON_LENGTH_HEADER}: expected a number up to {body_length}, the length of the body, "
+            f"found {header:.20}"
         )
     return int(header)
 
 
 def _binary_tensors(request: _Request, body: bytes, start: int) -> list[bytes | None]:
-    """What stands behind the JSON, for each input that says so."""
+    """Return the binary tensor of each input, None for inputs with JSON data."""
     found: list[bytes | None] = []
     for tensor in request.inputs:
         size = tensor.parameters.binary_data_size
         if (size is None) == (tensor.data is None):
-            raise InvalidInput(f"input {tensor.name:.80}: give either data or the parameter binary_data_size")
+            raise InvalidInput(f"input {tensor.name:.80}: set either data or the parameter binary_data_size")
         found.append(None if size is None else body[start : start + size])
         start += size or 0
     if start != len(body):
-        raise InvalidInput(f"the body has {len(body)} bytes, its JSON and binary tensors take {start}")
+        raise InvalidInput(f"the body has {len(body)} bytes, but its JSON and binary tensors have {start}")
     return found
 
 

@@ -1,9 +1,9 @@
-"""HTTP connections with limits: uvicorn's own protocol takes heads of any size, and waits for ever.
+"""HTTP connections with limits: uvicorn's own protocol has no limit on the head's size and no timeouts.
 
-The head is refused here, before the application hears of it, and by the bytes as they arrive. A connection
-beyond the limit is accepted for health and metrics alone: what it is for cannot be known before its head was
-read. There are few such places, for a short time, and a new connection pushes the oldest out, so that idle
-clients cannot fill them.
+A head that is too large is rejected here, as its bytes arrive, before the application is called. A
+connection beyond the limit is still accepted, for health and metrics only, because its purpose is not known
+before its head is read. There are few such slots, each for a short time, and a new connection evicts the
+oldest one, so that idle clients cannot occupy them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ccr_deploy.serving.client_limits import MAX_HEAD_BYTES
-from ccr_deploy.serving.measures import REFUSED
+from ccr_deploy.serving.metrics import REFUSED
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,42 +24,42 @@ if TYPE_CHECKING:
     from ccr_deploy.serving.hosts import Hosts
 
 HEALTH_PATHS = frozenset({b"/v2/health/live", b"/v2/health/ready", b"/metrics"})
-"""What is answered on connections beyond the limit too."""
-_PIPELINED = 16
+"""The paths that connections beyond the limit may request."""
+_MAX_PIPELINED = 16
 
 
 class _RefusedError(Exception):
-    """Ends the parser's work on a connection whose request was refused."""
+    """Stops the parser after a request was rejected."""
 
 
 class Connections:
-    """All open connections, those within the limit and those beyond."""
+    """All open connections, within the limit and beyond it."""
 
     def __init__(self, limits: ConnectionLimits, times: Times, hosts: Hosts) -> None:
-        """Start with none.
+        """Create an empty set of connections.
 
         Args:
-            limits: The most that may ask for anything, and beyond them for `HEALTH_PATHS`.
-            times: What clients have.
-            hosts: The Host headers that are answered.
+            limits: The most connections for any request, and beyond those for `HEALTH_PATHS` only.
+            times: Timeouts for clients, in seconds.
+            hosts: The allowed Host headers.
         """
         self.times = times
         self.hosts = hosts
         self.closing = False
-        """Whether answers say that their connection is closed."""
+        """Whether responses have the header ``Connection: close``."""
         self.refused = 0
-        """The requests that the application did not hear of."""
+        """The number of requests that were rejected before they reached the application."""
         self._limits = limits
         self._open: set[Connection] = set()
-        self._beyond: dict[Connection, None] = {}  # in the order of their coming
+        self._beyond: dict[Connection, None] = {}  # in order of arrival
 
     @property
     def busy(self) -> int:
-        """The connections on which a request arrives or waits for its answer."""
+        """The number of connections with a request that is arriving or being processed."""
         return sum(connection.busy for connection in (*self._open, *self._beyond))
 
     def enter(self, connection: Connection) -> bool:
-        """Take a new connection; whether it is within the limit."""
+        """Add a new connection; return whether it is within the limit."""
         if len(self._open) < self._limits.http:
             self._open.add(connection)
             return True
@@ -71,18 +71,18 @@ class Connections:
         return False
 
     def leave(self, connection: Connection) -> None:
-        """Forget a connection that was closed."""
+        """Remove a closed connection."""
         self._open.discard(connection)
         self._beyond.pop(connection, None)
 
     def close_after_answers(self) -> None:
-        """From here on answers say ``Connection: close``."""
+        """Send ``Connection: close`` with this and all further responses."""
         self.closing = True
         for connection in self._open:
             connection.close_after_answer()
 
     def cut(self) -> None:
-        """Refuse the requests that have not arrived yet; those that wait for an answer are left."""
+        """Reject the requests that have not arrived completely; those being processed go on."""
         for connection in (*self._open, *self._beyond):
             connection.cut()
 
@@ -103,7 +103,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request arrives or waits for its answer."""
+        """Whether a request is arriving or being processed."""
         return self._waits or (self._arriving and not self._refused)
 
     @property
@@ -111,22 +111,22 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time within which a request must begin."""
+        """Start the timeout for the first request to begin."""
         super().connection_made(transport)
         self._within_limit = self._all.enter(self)
         may_wait = self._within_limit and not self._all.closing
-        self._allow(self._all.times.idle if may_wait else self._all.times.health)
+        self._set_timeout(self._all.times.idle if may_wait else self._all.times.health)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        self._allow(None)
+        """Remove the connection."""
+        self._set_timeout(None)
         self._all.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived, unless it is more than a head may have."""
+        """Parse received bytes, and reject the request if its head is too large."""
         if self._refused:
-            return  # until the client has read why
+            return  # the client is given time to read the error response
         if not self._arriving:
             self._bytes_around_body = 0
         self._bytes_around_body += len(data)
@@ -135,95 +135,97 @@ class Connection(HttpToolsProtocol):
             self._refuse_large()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, or was refused within the parser, which ends up here too."""
+        """Reject bytes that are not HTTP; the parser also calls this after `_RefusedError`."""
         if not self._refused:
             self._refuse(HTTPStatus.BAD_REQUEST, "malformed", msg)
 
     def on_message_begin(self) -> None:
-        """Start the time within which the head must arrive."""
+        """Start the timeout for the head."""
         super().on_message_begin()
-        if len(self.pipeline) >= _PIPELINED:
-            self._refuse(HTTPStatus.BAD_REQUEST, "malformed", f"more than {_PIPELINED} requests at once")
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            self._refuse(
+                HTTPStatus.BAD_REQUEST, "malformed", f"more than {_MAX_PIPELINED} pipelined requests"
+            )
             raise _RefusedError
         self._in_head = self._arriving = True
         self._begun = self.loop.time()
-        self._allow(self._all.times.head if self._within_limit else self._all.times.health)
+        self._set_timeout(self._all.times.head if self._within_limit else self._all.times.health)
 
     def on_url(self, url: bytes) -> None:
-        """Refuse a URL that is too long."""
+        """Reject a URL that is too long."""
         super().on_url(url)
         if len(self.url) > MAX_HEAD_BYTES:
             self._refuse_large()
             raise _RefusedError
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; what comes behind a chunked body is dropped."""
+        """Keep a header; trailers after a chunked body are dropped."""
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Start the request, if its head is one that is answered here."""
+        """Check the head, then start the request in the application."""
         self._check_head()
         self._in_head = False
         super().on_headers_complete()
         if self._all.closing or not self._within_limit:
             self.close_after_answer()
-        self._allow(max(self._begun + self._all.times.request - self.loop.time(), 0))
+        self._set_timeout(max(self._begun + self._all.times.request - self.loop.time(), 0))
 
     def on_body(self, body: bytes) -> None:
-        """Pass a part of the body on, which the application limits."""
+        """Pass a part of the body on; the application limits the body's size."""
         self._bytes_around_body = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End the time within which the request must arrive."""
+        """End the timeout for the request."""
         super().on_message_complete()
         self._arriving = False
         self._bytes_around_body = 0
-        self._allow(None if self._waits else self._all.times.idle)
+        self._set_timeout(None if self._waits else self._all.times.idle)
 
     def on_response_complete(self) -> None:
-        """Start the time within which the next request must begin."""
+        """Start the timeout for the next request to begin."""
         super().on_response_complete()
         if not self._arriving and not self._waits:
-            self._allow(self._all.times.idle)
+            self._set_timeout(self._all.times.idle)
 
     def pause_writing(self) -> None:
-        """Start the time within which the client must take the answer."""
+        """Start the timeout for the client to read the response."""
         super().pause_writing()
-        self._allow(self._all.times.answer)
+        self._set_timeout(self._all.times.answer)
 
     def resume_writing(self) -> None:
-        """End the time within which the client must take the answer."""
+        """End the timeout for the client to read the response."""
         super().resume_writing()
         times = self._all.times
-        self._allow(times.request if self._arriving else None if self._waits else times.idle)
+        self._set_timeout(times.request if self._arriving else None if self._waits else times.idle)
 
     def close_after_answer(self) -> None:
-        """Let the answer to the last request that arrived say ``Connection: close``."""
+        """Send ``Connection: close`` with the response to the last request."""
         if self._waits:
             self.cycle.keep_alive = False
 
     def shutdown(self) -> None:
-        """Close an idle connection, and any other after its answer; a head that arrives may go on."""
+        """Close the connection if it is idle; otherwise its request may still complete."""
         if not self.busy and not self._refused:
             self.transport.close()
 
     def cut(self) -> None:
-        """Refuse a request of which the head has not arrived."""
+        """Reject a request whose head has not arrived completely."""
         if self._arriving and not self._waits and not self._refused:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", "the server ends")
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", "the server is stopping")
 
     def _check_head(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         hosts = [value.decode("latin-1") for name, value in self.headers if name == b"host"]
         if size > MAX_HEAD_BYTES:
             self._refuse_large()
-        elif not all(map(self._all.hosts.answers, hosts)):
-            message = f"Host {hosts[0]!r:.80} is not answered: start the server with --allow-host NAME"
+        elif not all(map(self._all.hosts.allows, hosts)):
+            message = f"Host {hosts[0]!r:.80} is not allowed: start the server with --allow-host NAME"
             self._refuse(HTTPStatus.FORBIDDEN, "host", message)
         elif not self._within_limit and self.url.split(b"?")[0] not in HEALTH_PATHS:
-            message = "as many connections are open as may: try again later"
+            message = "too many open connections: try again later"
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", message)
         if self._refused:
             raise _RefusedError
@@ -232,17 +234,24 @@ class Connection(HttpToolsProtocol):
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         if len(self.url) > MAX_HEAD_BYTES:
             status = HTTPStatus.REQUEST_URI_TOO_LONG
-        self._refuse(status, "too large", f"a URL or headers beyond {MAX_HEAD_BYTES} bytes are not read")
+        self._refuse(status, "too large", f"the URL or the headers are larger than {MAX_HEAD_BYTES} bytes")
 
     def _refuse(self, status: HTTPStatus, reason: str, message: str) -> None:
-        """Answer without the application, and close once the client has had the time to read it."""
+        """Send an error response without the application, and close after the client has had time to read it.
+
+        Args:
+            status: The HTTP status.
+            reason: The reason that the metric `ccr_deploy_refused` counts.
+            message: What is wrong, for the response.
+        """
         self._refused = True
         self._all.refused += 1
         REFUSED.labels("", reason).inc()
         reads_body = self._arriving and not self._in_head and not self.pipeline
-        if self._waits and not reads_body:  # requests that came before are answered; this one cannot be
+        # Pipelined requests before this one still get their responses; this one cannot get one in order.
+        if self._waits and not reads_body:
             self.close_after_answer()
-            self._allow(None)
+            self._set_timeout(None)
             return
         if self._waits:
             if self.cycle.response_started:
@@ -253,13 +262,13 @@ class Connection(HttpToolsProtocol):
         content = json.dumps({"error": message}).encode()
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + head % len(content) + content)
-        # To close at once what has unread bytes resets the connection, and takes the answer away again.
+        # Closing a socket with unread bytes resets the connection, and the client would lose the response.
         self.transport.write_eof()
         self.flow.resume_reading()
-        self._allow(self._all.times.linger)
+        self._set_timeout(self._all.times.linger)
 
-    def _allow(self, seconds: float | None) -> None:
-        """Start the client's time for what comes next; None: the client has nothing to do."""
+    def _set_timeout(self, seconds: float | None) -> None:
+        """Replace the timeout for the client's next step; None: no step of the client is due."""
         if self._timer:
             self._timer.cancel()
         self._timer = None if seconds is None else self.loop.call_later(seconds, self._expired)
@@ -269,7 +278,9 @@ class Connection(HttpToolsProtocol):
         if self.flow.write_paused or self._refused or not self._arriving:
             self.transport.abort()
         elif self.flow.read_paused or (self._in_head and self._waits):
-            self._allow(times.head)  # it is the server that is not done with what came before
+            self._set_timeout(
+                times.head
+            )  # the server, not the client, is late: it still processes the request before
         else:
             what = "request line and headers" if self._in_head else "request"
             seconds = times.head if self._in_head else times.request

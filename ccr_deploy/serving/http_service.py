@@ -1,4 +1,4 @@
-"""The protocol over HTTP: inference, metadata, health, and Prometheus' metrics."""
+"""The Open Inference Protocol over HTTP: inference, metadata, health, and Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ _FLUSH_SECONDS = 0.2
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers, which end the process by the signal once it has shut down."""
+    """uvicorn without its signal handlers, which raise the signal again after the shutdown."""
 
     def __init__(self, app: FastAPI, connections: Connections) -> None:
-        """A server that waits at its end for the requests in flight, until they are `cut`."""
+        """Create a server. Its shutdown waits for the requests in flight until `cut` is called."""
         self.connections = connections
         config = uvicorn.Config(
             _cuttable(app),
             http=cast("type[asyncio.Protocol]", partial(Connection, connections)),
-            ws="none",  # else a connection that is upgraded escapes the limits
+            ws="none",  # an upgraded connection would escape the limits
             log_config=None,
-            log_level=logging.ERROR,  # clients' mistakes are counted, and fill no log
+            log_level=logging.ERROR,  # clients' errors are counted in a metric, not logged
             access_log=False,
             lifespan="off",
             backlog=ACCEPTED_AT_ONCE,
@@ -55,17 +55,21 @@ class HttpServer(uvicorn.Server):
 
     @property
     def answered(self) -> int:
-        """The requests that were answered so far, refusals included."""
+        """The number of responses so far, errors included."""
         return self.server_state.total_requests + self.connections.refused
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen. asyncio accepts as many connections at once as may wait; more may wait."""
+        """Start listening, then raise the backlog.
+
+        asyncio accepts up to the backlog's number of connections in one iteration of the event loop, so
+        that the backlog that uvicorn knows is small.
+        """
         await super().startup(sockets)
         for listener in sockets or []:
             listener.listen(_BACKLOG)
 
     async def cut(self) -> None:
-        """End the requests that were not answered, with status 503 where there is somebody to read it."""
+        """End the requests in flight, with status 503 if the client is still connected."""
         self.connections.cut()
         for task in list(self.server_state.tasks):
             task.cancel()
@@ -75,31 +79,31 @@ class HttpServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Leaves signals to the caller."""
+        """Leave signals to the caller."""
         yield
 
 
 def _cuttable(app: FastAPI) -> ASGIApp:
-    """An application whose requests, when they are cancelled, are answered rather than logged."""
+    """Wrap an application so that a cancelled request gets a response instead of a log entry."""
 
-    async def answer_all(scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_cancelled(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await app(scope, receive, send)
         except asyncio.CancelledError:
-            message = {"error": "the server ended before it answered"}
+            message = {"error": "the server stopped before the request was finished"}
             answer = JSONResponse(message, HTTPStatus.SERVICE_UNAVAILABLE, {"Connection": "close"})
             await answer(scope, receive, send)
 
-    return answer_all
+    return _answer_cancelled
 
 
 def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> FastAPI:
-    """The application; larger bodies are refused before they are read."""
+    """Return the application. Bodies larger than `max_body_bytes` are rejected before they are read."""
     app = FastAPI(title="ccr-deploy", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     known = V2Endpoints(dataplane)
 
     async def infer(request: Request, model_name: str) -> Response:
-        dataplane.get_model_from_registry(model_name)  # before the body is read
+        dataplane.get_model_from_registry(model_name)  # reject unknown models before reading the body
         body = await _body(request, max_body_bytes)
         decoded = read_request(body, request.headers.get(JSON_LENGTH_HEADER), model_name)
         answer, _ = await dataplane.infer(model_name, decoded)
@@ -120,22 +124,24 @@ def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> FastAPI:
     for kind in REFUSALS:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(HTTPException, _not_routed)
-    app.add_exception_handler(ClientDisconnect, _hung_up)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
     return app
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """The request's body.
+    """Read the request's body.
 
     Raises:
-        HTTPException: it is compressed.
-        TooLargeError: it is longer than the limit, or says that it will be.
+        HTTPException: if it is compressed.
+        TooLargeError: if it is longer than the limit, or its Content-Length is.
     """
     if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise HTTPException(415, "compressed bodies are not read: send it as it is")
+        raise HTTPException(
+            415, "compressed bodies are not supported: send the body without Content-Encoding"
+        )
     announced = request.headers.get("Content-Length", "0")
     parts: list[bytes] = []
-    size = int(announced)  # the HTTP parser lets nothing but digits through
+    size = int(announced)  # the HTTP parser accepts digits only
     if size <= limit:
         size = 0
         async for part in request.stream():
@@ -144,7 +150,7 @@ async def _body(request: Request, limit: int) -> bytes:
                 break
             parts.append(part)
     if size > limit:
-        raise TooLargeError(f"the body is larger than {limit} bytes, the largest request that is taken")
+        raise TooLargeError(f"the body is larger than {limit} bytes, the limit for one request")
     return b"".join(parts)
 
 
@@ -158,5 +164,5 @@ async def _not_routed(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-async def _hung_up(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # that nobody reads; without it the error would be logged
+async def _disconnected(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it; without a handler the error would be logged

@@ -1,9 +1,9 @@
-"""What the server takes from KServe's SDK, without what the SDK's other parts need.
+"""The names that the server uses from KServe's SDK, imported without pandas and the Kubernetes client.
 
-``import kserve`` also loads a client of Kubernetes' API, with the package `kubernetes`, and pandas for the
-type of a data frame. A server uses neither. They cost it 40 MB of memory and a third of its time to import,
-and a container image 200 MB. So stand-ins take their places while the SDK is imported, and whatever is done
-with those raises. The modules of this package take the SDK's names from here.
+``import kserve`` also imports a client of Kubernetes' API (the package `kubernetes`), and pandas for one
+type annotation. A server uses neither, and they take 40 MB of memory, a third of the import time, and 200
+MB of a container image. So placeholder modules replace them while the SDK is imported; any use of a
+placeholder raises. The other modules of this package import the SDK's names from here.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _REPLACED = {"kserve.api.kserve_client": "KServeClient", "pandas": "DataFrame"}
-"""Modules, and the one class that the SDK takes from each when it is imported."""
+"""The replaced modules, and the only class that the SDK imports from each."""
 
 
-class _StandIn(ModuleType):
-    """A module that has a single class, of which there are no instances."""
+class _Placeholder(ModuleType):
+    """A module with a single class that cannot be instantiated."""
 
     def __init__(self, name: str, class_name: str) -> None:
         super().__init__(name)
-        message = f"the server imports KServe's SDK without {name}"
+        message = f"the server imports KServe's SDK without {name}, which it does not need"
 
         def refuse(*_: object, **__: object) -> NoReturn:
             raise ImportError(message, name=name)
@@ -39,9 +39,11 @@ class _StandIn(ModuleType):
 
 @contextmanager
 def _without_unused_parts() -> Iterator[None]:
-    """Replace the modules that are not loaded yet, and give their names free again."""
+    """Replace the modules that are not loaded yet, and remove the placeholders afterwards."""
     replaced = {
-        name: _StandIn(name, class_name) for name, class_name in _REPLACED.items() if name not in sys.modules
+        name: _Placeholder(name, class_name)
+        for name, class_name in _REPLACED.items()
+        if name not in sys.modules
     }
     sys.modules.update(replaced)
     try:

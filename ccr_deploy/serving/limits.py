@@ -1,4 +1,4 @@
-"""How much the server takes on."""
+"""Limits of the server: batch size, waiting images, memory, request size."""
 
 from __future__ import annotations
 
@@ -19,75 +19,83 @@ DEFAULT_BATCH = 8
 _WAITING_BATCHES = 8
 _MIB = 2**20
 _REQUESTS_BYTES = 64 * _MIB
-"""Room for requests and answers on their way: 40 MiB were seen with eight clients, at 224x224."""
+"""Memory for requests and responses in flight: 40 MiB were measured with eight clients, at 224x224."""
 _ENVELOPE_BYTES = 2**16
 _JSON_CHARACTERS = 5
-"""What a byte takes in JSON at most: three digits, a comma and a blank."""
+"""The longest form of a byte in JSON: three digits, a comma and a space."""
 _LENGTH_BYTES = 4
-"""What stands in front of each element of a BYTES tensor."""
+"""The length prefix of each element of a BYTES tensor."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that is taken on: images in one run of an engine and in one request, images that wait.
+    """Limits on images and memory.
 
-    A request beyond `max_batch` is refused for good, one beyond `max_waiting` for now.
+    Attributes:
+        max_batch: Images in one run of an engine, and in one request. A larger request is invalid.
+        max_waiting: Images that may wait for an engine. Beyond it, clients are asked to try again later.
+        memory: Bytes of memory for the whole process; None if there is no limit.
     """
 
     max_batch: int
     max_waiting: int
     memory: int | None = None
-    """Bytes that the whole process may hold; None if there is no limit."""
 
     @classmethod
     def of(cls, target: Target, max_batch: int | None = None, max_waiting: int | None = None) -> Limits:
-        """The limits that were chosen, or else those that fit the target.
+        """Return the limits; those that are not given come from the target.
+
+        Args:
+            target: The target of the engines, whose batch profiles limit `max_batch`.
+            max_batch: Images in one run and in one request.
+            max_waiting: Images that may wait for an engine.
 
         Raises:
-            WrongUsageError: fewer images may wait than one request may bring.
+            WrongUsageError: if `max_waiting` is smaller than `max_batch`.
         """
         built = target.batch  # None where engines take any batch
         batch = max_batch or (min(built.encoder.max, built.classifier.max) if built else DEFAULT_BATCH)
         waiting = max_waiting or _WAITING_BATCHES * batch
         if waiting < batch:
             raise WrongUsageError(
-                f"{waiting} images may wait, fewer than the {batch} of one request: raise --max-waiting "
+                f"--max-waiting {waiting} is smaller than --max-batch {batch}: raise --max-waiting "
                 "or lower --max-batch"
             )
         return cls(batch, waiting, memory_limit())
 
     def message_bytes(self, bundle: Bundle) -> int:
-        """The largest gRPC message: the largest request's tensors with what stands around them."""
+        """Return the size of the largest gRPC message: the largest request's tensors and their envelope."""
         return self.max_batch * _row_bytes(bundle) + _ENVELOPE_BYTES
 
     def body_bytes(self, bundle: Bundle) -> int:
-        """The largest HTTP body: the largest request as JSON."""
+        """Return the size of the largest HTTP body: the largest request as JSON."""
         return self.max_batch * _row_bytes(bundle) * _JSON_CHARACTERS + _ENVELOPE_BYTES
 
 
 def check_growth(model: str, held: Sequence[int], limits: Limits) -> None:
-    """Check that a warm-up's next batch size has room: out of memory, a process is killed without a word.
+    """Check that the next batch size of a warm-up fits into memory.
 
-    The next size is taken to add as much as those so far did on average: OpenVINO keeps weights and buffers
-    for every shape, ONNX Runtime's arena grows now and then.
+    Beyond the limit the kernel kills the process without a message. The estimate for the next size is the
+    average growth so far: OpenVINO keeps weights and buffers for every shape, ONNX Runtime's arena grows in
+    steps.
 
     Args:
-        model: The model that is warmed up.
-        held: The bytes that the process held after each batch size so far, from 1 on.
-        limits: The batch to warm up to, and the limit of memory.
+        model: The name of the model that is warmed up.
+        held: The process's memory in bytes after each batch size so far, starting with 1.
+        limits: The batch size to warm up to, and the memory limit.
 
     Raises:
-        EngineError: the next size, and then requests, may take more than the limit.
+        EngineError: if the next size, and then requests, may need more memory than the limit.
     """
     step = (held[-1] - held[0]) // max(1, len(held) - 1)
     missing = limits.max_batch - len(held)
     if limits.memory is None or held[-1] + min(missing, 1) * step + _REQUESTS_BYTES <= limits.memory:
         return
     raise EngineError(
-        f"{model}: {held[-1] // _MIB} MiB are in use after batches of {len(held)}, and the memory limit is "
-        f"{limits.memory // _MIB} MiB. Batches of {limits.max_batch} and the requests that wait need about "
-        f"{(held[-1] + missing * step + _REQUESTS_BYTES) // _MIB} MiB: raise the limit, or serve with a "
-        "smaller --max-batch"
+        f"{model}: {held[-1] // _MIB} MiB are in use after warming up batch {len(held)}, and the memory "
+        f"limit is {limits.memory // _MIB} MiB; batches of {limits.max_batch} and waiting requests need "
+        f"about {(held[-1] + missing * step + _REQUESTS_BYTES) // _MIB} MiB: raise the memory limit, or use "
+        "a smaller --max-batch"
     )
 
 

@@ -1,4 +1,4 @@
-"""The two models: an encoder, images to codes, and a classifier, payloads or codes to labels."""
+"""The two models of the server: encoder (images to codes) and classifier (payloads or codes to labels)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class EngineModel(kserve.Model):
-    """A model of the protocol over an engine's queue. It computes nothing itself and never blocks."""
+    """A model of the protocol on top of an engine's queue. It computes nothing itself and never blocks."""
 
     inputs: tuple[TensorType, ...]
-    """What a request may bring: one of these."""
+    """The possible inputs; a request has exactly one of them."""
     outputs: tuple[TensorType, ...]
 
     def __init__(self, manifest: Manifest, queue: EngineQueue, limits: Limits) -> None:
@@ -35,11 +35,13 @@ class EngineModel(kserve.Model):
         self._max_batch = limits.max_batch
 
     async def healthy(self) -> bool:
-        """Whether the engine was warmed up."""
+        """Return whether the engine is warmed up."""
         return self._queue.ready
 
     def load(self) -> bool:
-        """What KServe's SDK calls for a request to a model that is not ready; its own would say that it is.
+        """Refuse to load: KServe's SDK calls this if a request names a model that is not ready.
+
+        The SDK's own method marks the model as ready.
 
         Raises:
             ModelNotReady: always.
@@ -47,11 +49,11 @@ class EngineModel(kserve.Model):
         raise kserve.ModelNotReady(self.name)
 
     def get_input_types(self) -> list[dict[str, object]]:
-        """The inputs' metadata."""
+        """Return the metadata of the inputs."""
         return [tensor.metadata() for tensor in self.inputs]
 
     def get_output_types(self) -> list[dict[str, object]]:
-        """The outputs' metadata."""
+        """Return the metadata of the outputs."""
         return [tensor.metadata() for tensor in self.outputs]
 
     async def predict(
@@ -60,12 +62,18 @@ class EngineModel(kserve.Model):
         headers: dict[str, str] | None = None,  # noqa: ARG002
         response_headers: dict[str, str] | None = None,  # noqa: ARG002
     ) -> kserve.InferResponse:
-        """The answer to one request, with the outputs that it asks for, or all.
+        """Return the response to one request, with the requested outputs, or all.
+
+        Args:
+            payload: The parsed request. KServe's SDK names it so; it is not a payload of this project.
+            headers: The request's headers; not used.
+            response_headers: The headers of the response; not used.
 
         Raises:
-            InvalidInput: the request does not fit the model.
-            ModelNotReady, BusyError: it cannot be taken now.
-            InferenceError: the engine failed.
+            InvalidInput: if the request does not match the model's inputs and outputs.
+            ModelNotReady: if the engine is not warmed up.
+            BusyError: if too many images are waiting.
+            InferenceError: if the engine fails.
         """
         try:
             wanted = self._wanted(payload)
@@ -73,7 +81,7 @@ class EngineModel(kserve.Model):
         except Exception as error:
             if type(error) in REFUSALS:
                 raise
-            # Anything else would reach the HTTP server, which breaks the connection behind the answer.
+            # Any other error would reach the HTTP server, which closes the connection after the response.
             raise kserve.InferenceError(f"{self.name}: unexpected {type(error).__name__}: {error}") from error
         return kserve.InferResponse(
             response_id=payload.id or "",
@@ -86,16 +94,18 @@ class EngineModel(kserve.Model):
         names = [output.name for output in request.request_outputs or []] or list(known)
         for name in names:
             if name not in known:
-                raise kserve.InvalidInput(f"{self.name} has no output {name!r:.80}, only {', '.join(known)}")
+                raise kserve.InvalidInput(
+                    f"{self.name}: no output {name!r:.80}, its outputs are {', '.join(known)}"
+                )
         return [known[name] for name in dict.fromkeys(names)]
 
     def _rows(self, request: kserve.InferRequest) -> npt.NDArray[np.uint8]:
-        """The engine's input from the request's one tensor."""
+        """Return the engine's input, read from the request's only tensor."""
         known = {tensor.name: tensor for tensor in self.inputs}
         if len(request.inputs) != 1 or request.inputs[0].name not in known:
             found = ", ".join(tensor.name for tensor in request.inputs) or "none"
             raise kserve.InvalidInput(
-                f"{self.name} takes {'one of ' * (len(known) > 1)}{', '.join(known)}, found {found:.80}"
+                f"{self.name}: expected one input, {' or '.join(known)}, found {found:.80}"
             )
         (tensor,) = request.inputs
         return self._read(tensor, known[tensor.name])
@@ -120,7 +130,7 @@ class EncoderModel(EngineModel):
 class ClassifierModel(EngineModel):
     """``payload`` BYTES [N] or ``code`` UINT8 [N, bytes] to ``logits`` FP32 [N, classes], ``label`` BYTES.
 
-    A payload is checked before its code is classified: magic, length, CRC and contract.
+    Magic, length, CRC and contract of a payload are checked before its code is classified.
     """
 
     def __init__(self, manifest: Manifest, queue: EngineQueue, limits: Limits) -> None:
@@ -133,7 +143,7 @@ class ClassifierModel(EngineModel):
     def _read(self, tensor: kserve.InferInput, expected: TensorType) -> npt.NDArray[np.uint8]:
         if expected is self._code:
             return super()._read(tensor, expected)
-        if tensor.shape[1:] == [1]:  # as Triton shapes a batch of single elements
+        if tensor.shape[1:] == [1]:  # [N, 1] is how Triton shapes a batch of single elements
             tensor.shape = tensor.shape[:1]
         expected.check(tensor, self._max_batch)
         return read_payloads(tensor, self._contract)

@@ -1,4 +1,4 @@
-"""Why a request is not answered, as HTTP and gRPC say it."""
+"""Errors of requests, with their HTTP and gRPC statuses."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from http import HTTPStatus
 from grpc import StatusCode
 
 from ccr_deploy.serving import kserve_sdk as kserve
-from ccr_deploy.serving.measures import REFUSED
+from ccr_deploy.serving.metrics import REFUSED
 
 
 class BusyError(Exception):
-    """As many images wait as may: the client may try again."""
+    """Too many images are waiting: the client may try again."""
 
 
 class TooLargeError(Exception):
-    """A body is larger than the largest request."""
+    """A body is larger than the limit for one request."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """One kind of error in both protocols, with the reason that metrics count it under."""
+    """The statuses of one kind of error, and the reason that the metric `ccr_deploy_refused` counts."""
 
     reason: str
     http: HTTPStatus
@@ -37,11 +37,11 @@ REFUSALS: dict[type[Exception], Refusal] = {
     BusyError: Refusal("busy", HTTPStatus.SERVICE_UNAVAILABLE, StatusCode.UNAVAILABLE),
     kserve.InferenceError: Refusal("failed", HTTPStatus.INTERNAL_SERVER_ERROR, StatusCode.INTERNAL),
 }
-"""By what is raised. What is raised elsewhere in a request becomes an `InferenceError`."""
+"""The errors that requests raise. Any other error is converted to an `InferenceError`."""
 
 
 def refusal(error: Exception, model_name: str = "") -> Refusal:
-    """How an error is answered; it is counted for the model, unless there is none of that name."""
+    """Return the statuses of an error, and count it for the model if a model of that name exists."""
     found = REFUSALS.get(type(error), REFUSALS[kserve.InferenceError])
     REFUSED.labels("" if isinstance(error, kserve.ModelNotFound) else model_name, found.reason).inc()
     return found

@@ -1,4 +1,4 @@
-"""The local server: two engines behind two ports, from their start to their end."""
+"""The local server: two engines behind an HTTP and a gRPC port, from start to stop."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from ccr_deploy.serving.limits import Limits
 
 GRACE_SECONDS = 20
-"""From the signal on, how long requests in flight may take."""
+"""How long requests in flight may take after SIGTERM or SIGINT."""
 _DRAIN_SECONDS = 5
-_LOOK_SECONDS = 0.05
-_IDLE_LOOKS = 3
+_POLL_SECONDS = 0.05
+_IDLE_POLLS = 3
 _BACKLOG = 1024
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
 class Listening:
-    """Both ports are open: the server is alive, though not ready."""
+    """Both ports are open: the server is live, but not ready yet."""
 
     host: str
     http_port: int
@@ -55,31 +55,31 @@ class Listening:
 
 @dataclass(frozen=True)
 class Ready:
-    """Both engines were loaded and warmed up."""
+    """Both engines are loaded and warmed up."""
 
     seconds: float
 
     def __str__(self) -> str:
-        return f"ready: engines loaded and warmed up in {self.seconds} s; Ctrl-C ends the server"
+        return f"ready: engines loaded and warmed up in {self.seconds} s; Ctrl-C stops the server"
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """The server ended: how many requests it answered since the signal, and how many it cut."""
+    """The server stopped, with the numbers of requests answered and cut off since the signal."""
 
     answered: int
     cut: int
 
     def __str__(self) -> str:
-        return f"stopped: since the signal, {self.answered} requests were answered and {self.cut} cut"
+        return f"stopped: {self.answered} requests answered and {self.cut} cut off since the signal"
 
 
 Event = Listening | Ready | Stopped
-"""What a server tells whoever started it."""
+"""The events of a server's life, in this order."""
 
 
 class _DataPlane(DataPlane):
-    """KServe's way from a request to a model, with a readiness that is true."""
+    """KServe's data plane, which passes requests to models, with a correct readiness."""
 
     def __init__(self, queues: Sequence[EngineQueue]) -> None:
         super().__init__(ModelRepository())
@@ -87,17 +87,17 @@ class _DataPlane(DataPlane):
         self.stopping = False
 
     def metadata(self) -> dict[str, object]:
-        """What the server is."""
+        """Return the server's metadata."""
         extensions = ["binary_tensor_data"]
         return {"name": "ccr-deploy", "version": __version__, "extensions": extensions}
 
     async def ready(self) -> bool:
-        """Whether both engines were warmed up, and the server is not about to end."""
+        """Return whether both engines are warmed up and the server is not stopping."""
         return not self.stopping and all(queue.ready for queue in self._queues)
 
 
 class LocalServer:
-    """The engines of a factory behind an HTTP and a gRPC port. `run` serves until a signal."""
+    """The engines of a factory behind an HTTP and a gRPC port. `run` serves until SIGTERM or SIGINT."""
 
     def __init__(
         self,
@@ -111,21 +111,21 @@ class LocalServer:
         times: Times = DEFAULT_TIMES,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
-        """A server on a host's two ports.
+        """Create a server; `run` opens its ports.
 
         Args:
-            engines: What runs.
-            limits: How much is taken on.
+            engines: Finds and loads the engines.
+            limits: Limits on images, requests and memory.
             host: The address to listen on.
-            http_port: HTTP's; 0: any that is free.
-            grpc_port: gRPC's; 0: any that is free.
-            allowed_hosts: Host headers that are answered beside loopback's.
-            times: How long clients may take.
+            http_port: The HTTP port; 0 for any free port.
+            grpc_port: The gRPC port; 0 for any free port.
+            allowed_hosts: Host headers that are allowed in addition to loopback names.
+            times: Timeouts for clients, in seconds.
             grace_seconds: How long requests in flight may take after the signal.
 
         Raises:
-            WrongUsageError: an engine was not built yet.
-            EngineError: a stored engine is damaged.
+            WrongUsageError: if an engine is not built.
+            EngineError: if a stored engine is damaged.
         """
         bundle = engines.bundle
         self._address = (host, http_port, grpc_port)
@@ -138,44 +138,46 @@ class LocalServer:
         for model, queue in zip((EncoderModel, ClassifierModel), self._queues, strict=True):
             self._dataplane.model_registry.update(model(bundle.manifest, queue, limits))
         app = http_app(self._dataplane, max_body_bytes=limits.body_bytes(bundle))
-        self._most = ConnectionLimits.within(allow_open_files())
-        self._http = HttpServer(app, Connections(self._most, times, Hosts.of(host, allowed_hosts)))
+        self._connection_limits = ConnectionLimits.within(allow_open_files())
+        self._http = HttpServer(
+            app, Connections(self._connection_limits, times, Hosts.of(host, allowed_hosts))
+        )
         self._calls = Calls()
         self._max_message_bytes = limits.message_bytes(bundle)
 
-    async def run(self, tell: Callable[[Event], None]) -> None:
-        """Serves until SIGTERM or SIGINT, then answers what is in flight; `tell` hears how it goes.
+    async def run(self, report: Callable[[Event], None]) -> None:
+        """Serve until SIGTERM or SIGINT, then finish the requests in flight. Call `report` with each event.
 
         A second signal ends the process at once.
 
         Raises:
-            ServingError: a port cannot be opened.
-            EngineError: an engine cannot be loaded or run.
+            ServingError: if a port cannot be opened.
+            EngineError: if an engine cannot be loaded or run.
         """
         stop = _stop_signal()
         grpc = grpc_server(
             self._dataplane,
             self._calls,
             self._times,
-            max_connections=self._most.grpc,
+            max_connections=self._connection_limits.grpc,
             max_message_bytes=self._max_message_bytes,
         )
         listener, listening = self._open_ports(grpc)
         await grpc.start()
         http = asyncio.create_task(self._http.serve(sockets=[listener]))
         try:
-            tell(listening)
+            report(listening)
             started = time.perf_counter()
             if await _before(stop, self._start_engines()):
-                tell(Ready(round(time.perf_counter() - started, 2)))
+                report(Ready(round(time.perf_counter() - started, 2)))
                 await stop.wait()
         finally:
             stopped = await self._end(http, grpc)
             await asyncio.gather(*(queue.close() for queue in self._queues))
-        tell(stopped)
+        report(stopped)
 
     async def _end(self, http: asyncio.Task[None], grpc: grpc.aio.Server) -> Stopped:
-        """Answer what is in flight within the grace time, and cut the rest."""
+        """Finish the requests in flight within the grace time, and cut off the rest."""
         deadline = time.monotonic() + self._grace_seconds
         before = self._answered
         self._dataplane.stopping = True
@@ -201,10 +203,10 @@ class LocalServer:
     def _open_ports(self, grpc: grpc.aio.Server) -> tuple[socket.socket, Listening]:
         host, http_port, grpc_port = self._address
         listener = _listener(host, http_port, "--http-port")
-        # Connections inherit it. Without it an answer's body waits for its headers' acknowledgement, 40 ms.
+        # Connections inherit it. Without it a response's body waits 40 ms for the ACK of its headers.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            # gRPC opens its own, but tells on stderr rather than in its error what is wrong with a port.
+            # gRPC opens its own socket, but reports a failure's cause on stderr only: try the port first.
             _listener(host, grpc_port, "--grpc-port").close()
             found = grpc.add_insecure_port(f"[{host}]:{grpc_port}" if ":" in host else f"{host}:{grpc_port}")
         except RuntimeError as error:
@@ -212,37 +214,37 @@ class LocalServer:
         return listener, Listening(host, listener.getsockname()[1], found)
 
     async def _drain(self, deadline: float) -> None:
-        """Goes on serving until there is nothing to do, for a few seconds at most.
+        """Continue to serve until no request is in progress, for a few seconds at most.
 
-        Closing an HTTP server drops requests that have arrived but were not begun, and gRPC's cancels them.
+        Closing the HTTP server drops requests that have arrived but not started; gRPC cancels them.
         """
         idle = 0
-        while idle < _IDLE_LOOKS and time.monotonic() < deadline:
+        while idle < _IDLE_POLLS and time.monotonic() < deadline:
             idle = 0 if self._in_progress else idle + 1
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _start_engines(self) -> None:
-        for queue in self._queues:  # in turn: each would disturb the other's warm-up
+        for queue in self._queues:  # one after the other: parallel warm-ups would compete for the processor
             await queue.start()
 
 
 def _stop_signal() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; a second one does what it does without us."""
+    """Return an event that SIGTERM or SIGINT sets; a second signal has its default effect."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
-    def heard() -> None:
+    def on_signal() -> None:
         stop.set()
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
 
     for number in _SIGNALS:
-        loop.add_signal_handler(number, heard)
+        loop.add_signal_handler(number, on_signal)
     return stop
 
 
 async def _before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
-    """Whether the work was done before the event; it is left alone otherwise."""
+    """Run some work until it is done or an event is set; return whether it is done."""
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not working.done():
@@ -262,4 +264,4 @@ def _listener(host: str, port: int, option: str) -> socket.socket:
 
 
 def _closed(host: str, port: int, option: str, reason: str) -> ServingError:
-    return ServingError(f"{host}:{port}: cannot listen there ({reason}): choose another with {option}")
+    return ServingError(f"{host}:{port}: cannot listen ({reason}): choose another port with {option}")

@@ -1,6 +1,6 @@
-"""Tensors of a request to rows for an engine: names, types, shapes and contents are checked here.
+"""Convert tensors of a request to rows for an engine; check names, types, shapes and contents.
 
-Every refusal is KServe's `InvalidInput`, the one error for a client's mistake.
+Every check raises KServe's `InvalidInput`, the one error for invalid requests.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorType:
-    """A model's input or output as its metadata tell it; the batch goes in front of `row_shape`."""
+    """A model's input or output, as in its metadata; `row_shape` is the shape without the batch."""
 
     name: str
     datatype: str
     row_shape: tuple[int, ...] = ()
 
     def metadata(self) -> dict[str, object]:
-        """As the protocol writes it: the batch is -1."""
+        """Return the tensor's metadata in the protocol's form, with -1 for the batch."""
         return {"name": self.name, "datatype": self.datatype, "shape": [-1, *self.row_shape]}
 
     def check(self, tensor: InferInput, max_batch: int) -> None:
-        """Raises an InvalidInput where a tensor has another type or shape."""
+        """Raise InvalidInput if a tensor has another type or shape, or more than `max_batch` rows."""
         shape = list(tensor.shape)
         fits = len(shape) > 0 and shape[1:] == list(self.row_shape) and 1 <= shape[0] <= max_batch
         if tensor.datatype != self.datatype or not fits:
@@ -52,30 +52,30 @@ class TensorType:
 
 
 def read_bytes(tensor: InferInput) -> npt.NDArray[np.uint8]:
-    """The content of a UINT8 tensor, binary or as numbers, in the tensor's shape.
+    """Return the content of a UINT8 tensor, binary or JSON, as an array of the tensor's shape.
 
     Raises:
-        InvalidInput: its content is not as long as its shape says, or no whole numbers from 0 to 255.
+        InvalidInput: if the content does not match the shape, or is not integers from 0 to 255.
     """
     raw = binary_content(tensor)
     expected = math.prod(tensor.shape)
     array = np.frombuffer(raw, np.uint8) if raw is not None else _numbers(tensor)
     if array.size != expected:
-        raise InvalidInput(f"input {tensor.name}: {array.size} values, its shape says {expected}")
+        raise InvalidInput(f"input {tensor.name}: {array.size} values, but its shape has {expected}")
     return array.reshape(tensor.shape)
 
 
 def read_payloads(tensor: InferInput, contract: CodeContract) -> npt.NDArray[np.uint8]:
-    """The codes ``uint8 [N, bytes]`` in a BYTES tensor of payloads; in JSON a payload is base64.
+    """Return the codes ``uint8 [N, bytes]`` of a BYTES tensor of payloads; in JSON a payload is base64.
 
     Raises:
-        InvalidInput: there are not N elements, or one is no payload that speaks this contract.
+        InvalidInput: if there are not N elements, or an element is not a payload of this contract.
     """
     count = int(tensor.shape[0])
     raw = binary_content(tensor)
     payloads = [_element(item) for item in tensor.data or []] if raw is None else _elements(raw, count)
     if len(payloads) != count:
-        raise InvalidInput(f"input {tensor.name}: {len(payloads)} elements, its shape says {count}")
+        raise InvalidInput(f"input {tensor.name}: {len(payloads)} elements, but its shape has {count}")
     try:
         return np.stack([decode_payload(payload, contract) for payload in payloads])
     except PayloadError as error:
@@ -83,9 +83,9 @@ def read_payloads(tensor: InferInput, contract: CodeContract) -> npt.NDArray[np.
 
 
 def binary_content(tensor: InferInput | InferOutput) -> bytes | None:
-    """The bytes of a tensor in binary form, else None.
+    """Return the bytes of a binary tensor, None for a JSON tensor.
 
-    KServe's SDK keeps them in an attribute that is not public, and its `as_numpy` trusts what they say.
+    KServe's SDK keeps them in a private attribute, and its `as_numpy` does not check them.
     """
     return tensor._raw_data
 
@@ -96,22 +96,24 @@ def _numbers(tensor: InferInput) -> npt.NDArray[np.uint8]:
     except ValueError:  # nested lists of unequal length, or too deep
         array = np.asarray("")
     if array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() <= 255):
-        raise InvalidInput(f"input {tensor.name}: its data are not whole numbers from 0 to 255")
+        raise InvalidInput(f"input {tensor.name}: data must be integers from 0 to 255")
     return array.astype(np.uint8)
 
 
 def _elements(content: bytes, count: int) -> list[bytes]:
-    """The first `count` elements, each behind its length in four little-endian bytes."""
+    """Split binary content into `count` elements, each prefixed by its length (4 bytes, little-endian)."""
     elements: list[bytes] = []
     offset = 0
     for _ in range(count):
         if offset + 4 > len(content):
-            raise InvalidInput(f"the binary content ends within the {len(elements) + 1}. of {count} elements")
+            raise InvalidInput(f"the binary content ends within element {len(elements) + 1} of {count}")
         (length,) = struct.unpack_from("<I", content, offset)
         elements.append(content[offset + 4 : offset + 4 + length])
         offset += 4 + length
     if offset != len(content):
-        raise InvalidInput(f"{len(content)} bytes of binary content, {count} elements take {offset}")
+        raise InvalidInput(
+            f"the binary content has {len(content)} bytes, but its {count} elements have {offset}"
+        )
     return elements
 
 
@@ -119,8 +121,10 @@ def _element(item: object) -> bytes:
     if isinstance(item, bytes):  # gRPC without binary content
         return item
     if not isinstance(item, str):
-        raise InvalidInput("a payload in JSON is text, its bytes in base64")
+        raise InvalidInput("a payload in JSON must be a base64 string")
     try:
         return base64.b64decode(item, validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidInput("a payload in JSON is its bytes in base64; this text is not") from None
+        raise InvalidInput(
+            "a payload in JSON must be a base64 string; this one is not valid base64"
+        ) from None

@@ -1,13 +1,13 @@
 #!/bin/sh
-# What a container does.
-#   start.sh build       builds the engines that the store lacks: the init step
-#   start.sh serve …     the same, then serves; further options go to ccr-deploy serve
-#   start.sh healthy     asks the server whether it is ready
-# $CCR_DEPLOY_TARGET is the target; without it the one that fits the machine is taken.
-# $CCR_DEPLOY_PRECISION is fp32, fp16, bf16, int8 or auto; without it the target decides.
+# The entry point of the images.
+#   start.sh build       builds the engines that are missing in the store, and exits
+#   start.sh serve …     builds them, then serves; passes further options to ccr-deploy serve
+#   start.sh healthy     checks that the server is ready
+# $CCR_DEPLOY_TARGET: the target. Default: the target that fits this machine.
+# $CCR_DEPLOY_PRECISION: fp32, fp16, bf16, int8 or auto. Default: the target's precision.
 set -eu
 
-# A shell that is a container's first process ignores SIGTERM unless it handles it.
+# As a container's first process, a shell ignores SIGTERM unless it has a handler.
 stopped='' builder=''
 trap 'stopped=1; [ -z "$builder" ] || kill -TERM "$builder" 2>/dev/null || :' TERM INT
 
@@ -17,19 +17,19 @@ build() {
   builder=$!
   status=0
   wait "$builder" || status=$?
-  while kill -0 "$builder" 2>/dev/null; do # it was the signal that ended the wait
+  while kill -0 "$builder" 2>/dev/null; do # the signal ended the wait, not the build
     status=0
     wait "$builder" || status=$?
   done
   [ -z "$stopped" ] || exit 143
-  [ "$status" -ne 137 ] || tell_of_memory
+  [ "$status" -ne 137 ] || report_memory
   [ "$status" -eq 0 ] || exit "$status"
 }
 
-tell_of_memory() {
+report_memory() {
   limit=$(cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null) || :
   case $limit in
-    '' | *[!0-9]* | ????????????????*) limit='as much memory as the machine has' ;; # control groups' ways to say it
+    '' | *[!0-9]* | ????????????????*) limit='as much memory as the machine has' ;; # no limit, in either version of control groups
     *) limit="$((limit / 1048576)) MiB" ;;
   esac
   echo "start.sh: the build was killed, as when memory runs out: the container may use $limit, and needs more" >&2

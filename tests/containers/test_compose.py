@@ -123,4 +123,4 @@ def test_up_builds_and_serves_and_a_second_up_builds_nothing_again(
 
 def test_an_image_that_nobody_named_ends_with_one_clear_line(podman: Podman) -> None:
     printed = Compose(podman, {"CCR_DEPLOY_IMAGE": ""})("up", "--detach", expected=1)
-    assert "name the image that holds ccr-deploy and the bundle" in printed
+    assert "set it to the image that contains ccr-deploy and the bundle" in printed

@@ -191,7 +191,7 @@ def test_something_else_is_refused(tiny_bundle: Bundle, tmp_path: Path, kind: st
     before = files_below(tmp_path)
     outcome = package(tiny_bundle, output)
     assert outcome.status == WRONG_USAGE
-    assert f"{output}: holds something else than a model repository" in outcome.error_line
+    assert f"{output}: not a model repository of ccr-deploy" in outcome.error_line
     assert files_below(tmp_path) == before
     assert {path.name for path in tmp_path.iterdir()} <= {"output"}
 
@@ -210,7 +210,7 @@ def test_another_models_shapes_are_refused(repository: Path, tmp_path: Path) -> 
     before = files_below(repository)
     outcome = package(bundle, repository)
     assert outcome.status == WRONG_USAGE
-    assert "a repository whose image_width is 48, here it is 64" in outcome.error_line
+    assert "image_width of this repository is 48, but 64 is required" in outcome.error_line
     assert files_below(repository) == before
 
 

@@ -1,14 +1,12 @@
-"""A product on a device: Python 3.10 if available, the wheel, one backend, and nothing else.
+"""A product on a device: Python 3.10 if this machine has it, the wheel, one backend, and nothing else.
 
-The wheel installs NumPy, Pillow, msgspec, click and rich. The engine is built beforehand by ``ccr-deploy
-build-engine``, in another environment of the same Python, since engines are bound to the version of their
-library.
+The wheel installs NumPy, Pillow, msgspec, click and rich. ``ccr-deploy build-engine`` builds the engine
+first, in another environment of the same Python, because an engine is bound to its library's version.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +19,7 @@ import pytest
 
 from ccr_deploy.codec.payload import decode_payload
 from ccr_deploy.runtime import Encoder
+from tests.support.bare_environment import make_environment, oldest_python, run
 
 if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
@@ -55,7 +54,7 @@ print(json.dumps({{
 
 @dataclass(frozen=True)
 class Device:
-    """The Python, wheel and folder that environments are made from, and the store of built engines."""
+    """The environment that built the engines, and what a second environment is created from."""
 
     python: str
     folder: Path
@@ -67,33 +66,6 @@ class Device:
         return run(str(self.folder / "whole" / "bin" / "python"), "-c", program).stdout.strip()
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd="/")
-
-
-def oldest_python() -> str:
-    """Return Python 3.10, the oldest supported one, if the machine has it, otherwise that of the tests."""
-    candidates = [shutil.which("python3.10"), *Path.home().glob(".pyenv/versions/3.10.*/bin/python3.10")]
-    for candidate in filter(None, candidates):
-        if run(str(candidate), "-c", "import venv").returncode == 0:
-            return str(candidate)
-    return sys.executable
-
-
-def environment(python: str, path: Path, *packages: str) -> None:
-    """Make a virtual environment with some packages; skip the test if pip cannot install them."""
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if uv is None:
-        pytest.skip("uv, which makes the bare environment, is not installed")
-    made = run(uv, "venv", "--seed", "--no-python-downloads", "--python", python, str(path))
-    assert made.returncode == 0, made.stderr
-    installed = run(str(path / "bin" / "python"), "-m", "pip", "install", "-q", *packages)
-    if installed.returncode:
-        reason = " ".join(installed.stderr.split())[-300:]
-        pytest.skip(f"{' '.join(packages)} cannot be installed here: {reason}")
-
-
 @pytest.fixture(scope="module")
 def device(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Device:
     folder = tmp_path_factory.mktemp("device")
@@ -101,7 +73,7 @@ def device(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Dev
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
     found = Device(oldest_python(), folder, folder / "engines", wheel)
-    environment(found.python, folder / "whole", f"{found.wheel}[cpu,openvino]")
+    make_environment(found.python, folder / "whole", f"{found.wheel}[cpu,openvino]")
     for target in BACKENDS:
         built = run(
             str(folder / "whole" / "bin" / "ccr-deploy"), "build-engine", str(tiny_bundle.path),
@@ -112,14 +84,14 @@ def device(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Dev
 
 
 @pytest.mark.parametrize("target", BACKENDS)
-def test_a_product_needs_only_the_wheel_and_its_backend(
+def test_product_needs_only_numpy_pillow_and_its_backend(
     target: str, device: Device, tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path
 ) -> None:
     backend = BACKENDS[target]
     images = np.random.default_rng(5).integers(0, 256, (8, 32, 48, 3), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
     packages = (str(device.wheel), f"{backend}=={device.version(backend)}")
-    environment(device.python, tmp_path / "bare", *packages)
+    make_environment(device.python, tmp_path / "bare", *packages)
     # A product needs only the manifest of the bundle.
     (tmp_path / "bundle").mkdir()
     shutil.copy(tiny_bundle.path / "manifest.json", tmp_path / "bundle")
@@ -140,5 +112,5 @@ def test_a_product_needs_only_the_wheel_and_its_backend(
         np.stack([decode_payload(payload, contract) for payload in payloads])
         for payloads in ([bytes.fromhex(text) for text in answer["payloads"]], expected)
     )
-    # Two versions of a library may round a value beside zero to either side.
+    # Two versions of a library may round a value near zero to different sides.
     assert np.unpackbits(codes ^ other).mean() < 0.01

@@ -1,4 +1,4 @@
-"""Content of the wheel, versions of the extras, and imports of the command line."""
+"""What the wheel contains, and which packages the light modules import."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import tomllib
 from packaging.requirements import Requirement
 
 from ccr_deploy.core.gpu_driver import GpuDriver, gpu_extras
 from ccr_deploy.targets.schema import load_target, target_files
+from scripts.extras import extras
 from scripts.lock_images import LOCKS
 
 ROOT = Path(__file__).parent.parent.parent
 _LIST_TARGETS = "from ccr_deploy.targets.schema import *; print(*target_files()); load_target('cpu')"
 
 
-def test_a_checkout_finds_the_targets() -> None:
+def test_checkout_finds_the_targets() -> None:
     assert set(target_files()) == {path.stem for path in (ROOT / "engines").glob("*.toml")}
     for name in target_files():
         assert load_target(name).description
 
 
-def test_a_wheel_contains_the_targets_and_the_report_template(tmp_path: Path) -> None:
+def test_wheel_contains_the_targets_and_the_report_template(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -36,8 +36,8 @@ def test_a_wheel_contains_the_targets_and_the_report_template(tmp_path: Path) ->
         names = archive.namelist()
     assert "ccr_deploy/py.typed" in names
     assert "ccr_deploy/reporting/report.html.j2" in names
-    carried = {name for name in names if name.endswith(".toml")}
-    assert carried == {f"ccr_deploy/targets/shipped/{name}.toml" for name in target_files()}
+    targets = {name for name in names if name.endswith(".toml")}
+    assert targets == {f"ccr_deploy/targets/shipped/{name}.toml" for name in target_files()}
     assert not [name for name in names if name.startswith(("training", "tests", "benchmarks"))]
     listed = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {_LIST_TARGETS}"],
@@ -46,16 +46,8 @@ def test_a_wheel_contains_the_targets_and_the_report_template(tmp_path: Path) ->
     assert set(listed.stdout.split()) == set(target_files())
 
 
-def extras() -> dict[str, list[Requirement]]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return {
-        extra: [Requirement(text) for text in requirements]
-        for extra, requirements in project["optional-dependencies"].items()
-    }
-
-
-def test_every_mentioned_extra_exists() -> None:
-    """Extras in messages, documents and the containers' requirement files exist."""
+def test_mentioned_extras_exist() -> None:
+    """Read messages, documents and the containers' requirement files."""
     files = [*(ROOT / "ccr_deploy").rglob("*.py"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     named = re.findall(r"(?:ccr-deploy|'\.)\[([a-z0-9,-]+)\]", text)
@@ -85,10 +77,8 @@ def test_every_mentioned_extra_exists() -> None:
         ("rtx", "tensorrt-rtx", "1.5.0.114", "1.4.0.76"),
     ],
 )
-def test_an_extra_accepts_only_versions_that_its_driver_supports(
-    extra: str, package: str, takes: str, refuses: str
-) -> None:
-    (requirement,) = (found for found in extras()[extra] if found.name == package)
+def test_extra_installs_versions_for_its_driver(extra: str, package: str, takes: str, refuses: str) -> None:
+    (requirement,) = (found for found in map(Requirement, extras()[extra]) if found.name == package)
     assert requirement.specifier.contains(takes)
     assert not requirement.specifier.contains(refuses)
 
@@ -105,11 +95,11 @@ def test_help_needs_no_heavy_package() -> None:
     assert run.stdout.strip() == ""
 
 
-def test_a_missing_extra_is_reported() -> None:
-    """Without PyTorch, export says which extra to install."""
+def test_missing_extra_is_named() -> None:
+    """If PyTorch is not installed, the error names the extra."""
     program = (
         "import sys\n"
-        "sys.modules['torch'] = None  # as if it were not installed\n"
+        "sys.modules['torch'] = None  # import then fails, as if it were not installed\n"
         "sys.argv = ['ccr-deploy', *sys.argv[1:]]\n"
         "from ccr_deploy.cli import main\n"
         "main()\n"

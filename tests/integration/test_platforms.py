@@ -1,4 +1,4 @@
-"""The script that checks on which platforms the extras resolve."""
+"""The release check that every extra resolves on its platforms."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from scripts.check_extras import PROGRAMS
 from scripts.check_platforms import ROWS, WORKSTATION, without_wheel
+from scripts.extras import FROM_NVIDIA, extras
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("complaint", "packages"),
+    ("error", "packages"),
     [
         (
             "cause: Because psutil>=5.9.6,<=5.9.8 has no usable wheels and only the following versions",
@@ -36,22 +38,26 @@ ROOT = Path(__file__).parents[2]
         ("error: Request failed after 3 retries", ()),
     ],
 )
-def test_packages_without_a_wheel_are_named(complaint: str, packages: tuple[str, ...]) -> None:
-    assert without_wheel(complaint) == packages
+def test_packages_without_a_wheel_are_named(error: str, packages: tuple[str, ...]) -> None:
+    assert without_wheel(error) == packages
 
 
-def test_the_workstations_extras_are_those_of_the_makefile() -> None:
+def test_workstation_extras_equal_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.findall(r"--editable '\.\[(.*)\]'", makefile) == [WORKSTATION]
     assert sorted(re.findall(r"--extra (\S+)", makefile)) == sorted(WORKSTATION.split(","))
 
 
-@pytest.mark.slow  # asks the package index some forty times
-def test_required_platforms_resolve() -> None:
-    run = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "check_platforms.py"], capture_output=True, text=True, check=False
-    )
+def test_every_extra_is_checked() -> None:
+    assert {*PROGRAMS, *FROM_NVIDIA} == set(extras())
+    assert {extra for row in ROWS if not row.constrained for extra in row.extras.split(",")} == {*PROGRAMS}
+
+
+@pytest.mark.slow  # asks the package index about sixty times: minutes
+def test_required_extras_resolve() -> None:
+    command = [sys.executable, "-m", "scripts.check_platforms"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if "Request failed" in run.stdout or "Failed to fetch" in run.stdout:
         pytest.skip("the package index cannot be reached")
     assert run.returncode == 0, run.stdout
-    assert f"{len(ROWS)} rows, 0 that have to resolve and do not" in run.stdout
+    assert f"{len(ROWS)} rows, 0 required rows failed" in run.stdout

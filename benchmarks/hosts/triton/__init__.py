@@ -1,1 +1,1 @@
-"""A Triton server of one machine, and a backend for it."""
+"""A Triton server on this machine, and a backend for it."""

@@ -1,4 +1,4 @@
-"""A real Triton server on loopback: the program that `nvidia-pytriton` carries, in an environment of its own.
+"""A real Triton server on loopback: the program that `nvidia-pytriton` ships, in a separate environment.
 
 ``make triton-server`` makes that environment. The server has Triton's Python backend alone; the backend
 ``onnxruntime`` is the Python model in this folder.
@@ -31,12 +31,12 @@ STOP_SECONDS = 30
 
 
 class NoServerError(Exception):
-    """There is no Triton server on this machine, or it does not run."""
+    """Triton server is not installed on this machine, or does not run."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """Where the parts of an installed server lie."""
+    """The paths of an installed server."""
 
     python: Path
     program: Path
@@ -54,7 +54,7 @@ class Installation:
         python = ENVIRONMENT / "bin" / "python"
         packages = next(ENVIRONMENT.glob("lib/python*/site-packages"), None)
         if packages is None or not (packages / "pytriton" / "tritonserver").is_dir():
-            raise NoServerError("no Triton server in build/triton: run make triton-server")
+            raise NoServerError("build/triton: Triton server not installed: run make triton-server")
         server = packages / "pytriton" / "tritonserver"
         version = packages.parent.name.removeprefix("python")
         found = cls(
@@ -69,7 +69,7 @@ class Installation:
         command = ["ldd", str(found.stub)]
         listed = subprocess.run(command, env=found.environment(), capture_output=True, text=True, check=False)
         if missing := re.findall(r"(\S+) => not found", listed.stdout):
-            raise NoServerError(f"Triton's Python backend misses {', '.join(missing)}")
+            raise NoServerError(f"Triton's Python backend: libraries not found: {', '.join(missing)}")
         return found
 
     def environment(self) -> dict[str, str]:
@@ -86,7 +86,7 @@ class Installation:
 
 @dataclass(frozen=True)
 class TritonServer:
-    """A server that is ready."""
+    """A running server that is ready."""
 
     process: subprocess.Popen[str]
     http: str
@@ -133,7 +133,7 @@ def serving(repository: Path, folder: Path, *options: str) -> Iterator[TritonSer
     ]
     log = folder / "server.log"
     environment = installation.environment()
-    # A server that is killed leaves its Python stubs, which are in its session, and its shared memory.
+    # A killed server leaves its Python stubs, which run in its session, and its shared memory.
     with (
         _removing(Path("/dev/shm"), f"{shared_memory}*"),  # noqa: S108
         log.open("wb") as file,

@@ -1,1 +1,1 @@
-"""A bundle's server on Kubernetes: as a plain Deployment, and as KServe's InferenceService."""
+"""Kubernetes manifests of a bundle's server: a plain Deployment, and KServe's InferenceService."""

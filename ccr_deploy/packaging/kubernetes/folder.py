@@ -1,4 +1,4 @@
-"""The folder of manifests: YAML that people can read, written whole or not at all.
+"""Write the folder of Kubernetes manifests as readable YAML, completely or not at all.
 
 ::
 
@@ -6,7 +6,7 @@
       deployment/     deployment.yaml  service.yaml  autoscaler.yaml  disruption-budget.yaml
       kserve/         inference-service.yaml  disruption-budget.yaml
 
-Either sub-folder is applied, not both. Where the engine store is in a claim, both have an engine-store.yaml.
+Apply one of the sub-folders, not both. If the engine store is in a claim, both have an engine-store.yaml.
 """
 
 from __future__ import annotations
@@ -41,14 +41,17 @@ _WIDTH = 110
 
 
 def write_manifests(bundle: Bundle, folder: Path, settings: DeploymentSettings) -> tuple[Path, ...]:
-    """Writes a bundle's server as Kubernetes' manifests; returns their paths, in order.
+    """Write the Kubernetes manifests of a bundle's server; return their paths, in order.
 
-    `bundle` is the one that the image holds. A folder that was written before is replaced.
+    Args:
+        bundle: The bundle that the image contains.
+        folder: Where to write; manifests written there before are replaced.
+        settings: The settings of the deployment.
 
     Raises:
-        WrongUsageError: the bundle lacks a graph that the target needs, or `folder` holds something else.
-        MissingExtraError: PyYAML is not installed.
-        CcrDeployError: the folder cannot be written.
+        WrongUsageError: if the bundle lacks a graph that the target needs, or `folder` has other files.
+        MissingExtraError: if PyYAML is not installed.
+        CcrDeployError: if the folder cannot be written.
     """
     for stage in CHAIN_STAGES:
         resolved = resolve(settings.loaded_target, stage)
@@ -57,10 +60,10 @@ def write_manifests(bundle: Bundle, folder: Path, settings: DeploymentSettings) 
 
 
 def manifest_texts(settings: DeploymentSettings, contract_id: str) -> dict[str, str]:
-    """The YAML of every manifest, by the path of its file.
+    """Return the YAML of every manifest, by the path of its file.
 
     Raises:
-        MissingExtraError: PyYAML is not installed.
+        MissingExtraError: if PyYAML is not installed.
     """
     return {
         f"{folder}/{name}": _header(settings, contract_id, folder) + _yaml(manifest)
@@ -70,13 +73,13 @@ def manifest_texts(settings: DeploymentSettings, contract_id: str) -> dict[str, 
 
 
 def publish(folder: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
-    """Puts a new folder of `texts` in the place of nothing, or of one that was written before.
+    """Write `texts` to a new folder, which replaces one with older manifests.
 
     Raises:
-        WrongUsageError: the folder holds something else.
-        CcrDeployError: it cannot be written.
+        WrongUsageError: if the folder has other files.
+        CcrDeployError: if the folder cannot be written.
     """
-    place = folder.resolve()  # a link stays one
+    place = folder.resolve()  # keep a symbolic link: replace the folder that it points to
     with writing(folder, CcrDeployError):
         _check_ours(place)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +107,7 @@ def _yaml(manifest: Fields) -> str:
         import yaml
     except ImportError as error:
         raise MissingExtraError("pyyaml", "kubernetes", "writing Kubernetes manifests") from error
-    plain = json.loads(json.dumps(manifest))  # or YAML has anchors for what stands in two places
+    plain = json.loads(json.dumps(manifest))  # copies: PyYAML writes anchors for shared objects
     return yaml.safe_dump(plain, sort_keys=False, width=_WIDTH, allow_unicode=True)
 
 
@@ -112,14 +115,11 @@ def _check_ours(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise WrongUsageError(f"{folder}: not a folder: name another")
+        raise WrongUsageError(f"{folder}: not a folder: choose another path")
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if not (path.is_dir() or (_OUR_FILE.fullmatch(name) and _begins_as_ours(path))):
-            raise WrongUsageError(
-                f"{folder}: holds something else than manifests that were written here ({name}): "
-                "name another folder"
-            )
+            raise WrongUsageError(f"{folder}: {name} is not a manifest of ccr-deploy: choose another folder")
 
 
 def _begins_as_ours(path: Path) -> bool:

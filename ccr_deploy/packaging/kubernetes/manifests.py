@@ -1,7 +1,7 @@
-"""Which objects make a server: by Kubernetes alone, and by KServe.
+"""The Kubernetes objects of a server, with and without KServe.
 
-They are plain dictionaries and lists under the names of Kubernetes' own API, in the order of the YAML; the
-tests check them by the schemas of every supported version.
+Objects are plain dictionaries and lists with the field names of Kubernetes' API, in the order of the YAML.
+The tests validate them with the schemas of every supported version.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 
 _BUILD_SECONDS = 1800
-"""How long building engines may take before a roll-out counts as failed."""
+"""How long building engines may take before Kubernetes reports the rollout as failed."""
 _KSERVE_CONTAINER = "kserve-container"
-"""The name by which KServe knows the container that answers."""
+"""The name that KServe requires of the serving container."""
 
 
 def deployment_manifests(settings: DeploymentSettings, contract_id: str) -> dict[str, Fields]:
-    """Return what runs the server by Kubernetes alone, by the names of the files to write."""
+    """Return the objects that run the server without KServe, by file name."""
     server = _Server(settings, contract_id, "server")
     manifests = {"deployment.yaml": _deployment(server), "service.yaml": _service(server), **_common(server)}
     if settings.scales:
@@ -33,14 +33,14 @@ def deployment_manifests(settings: DeploymentSettings, contract_id: str) -> dict
 
 
 def kserve_manifests(settings: DeploymentSettings, contract_id: str) -> dict[str, Fields]:
-    """Return what runs the server by KServe, which makes Deployment, Service and autoscaler of it."""
+    """Return the objects for KServe, which creates the Deployment, Service and autoscaler, by file name."""
     server = _Server(settings, contract_id, "predictor")
     return {"inference-service.yaml": _inference_service(server), **_common(server)}
 
 
 @dataclass(frozen=True)
 class _Server:
-    """What the objects of one server have in common: names, labels, annotations."""
+    """The common parts of one server's objects: names, labels, annotations."""
 
     settings: DeploymentSettings
     contract_id: str
@@ -48,7 +48,7 @@ class _Server:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Those by which its pods are found."""
+        """The labels that select the server's pods."""
         return {
             "app.kubernetes.io/name": "ccr-deploy",
             "app.kubernetes.io/instance": self.settings.name,
@@ -57,7 +57,7 @@ class _Server:
 
     @property
     def pod_annotations(self) -> dict[str, str]:
-        """Those of its pods: what they understand, and where Prometheus reads their metrics."""
+        """The annotations of the pods: the code contract, and where Prometheus reads metrics."""
         return {
             "ccr-deploy/contract-id": self.contract_id,
             "prometheus.io/scrape": "true",
@@ -68,13 +68,13 @@ class _Server:
     def manifest(
         self, api: str, spec: Fields, *, name: str | None = None, annotations: Mapping[str, str] | None = None
     ) -> Fields:
-        """An object of this server.
+        """Return an object of this server.
 
         Args:
-            api: Its API with the version, and its kind (``"apps/v1 Deployment"``).
-            spec: What it is.
-            name: What it is called, if not as the server.
-            annotations: Those beside the contract id.
+            api: API version and kind, as in ``"apps/v1 Deployment"``.
+            spec: The object's spec.
+            name: The object's name; the server's name by default.
+            annotations: Annotations in addition to the contract id.
         """
         version, kind = api.split()
         metadata = {
@@ -88,7 +88,9 @@ class _Server:
 def _deployment(server: _Server) -> Fields:
     settings = server.settings
     spec = {
-        **given(replicas=None if settings.scales else settings.replicas_min),  # else the autoscaler's
+        **given(
+            replicas=None if settings.scales else settings.replicas_min
+        ),  # the autoscaler sets the number if there is one
         "revisionHistoryLimit": 5,
         "progressDeadlineSeconds": _BUILD_SECONDS,
         "strategy": _strategy(settings),
@@ -102,7 +104,7 @@ def _deployment(server: _Server) -> Fields:
 
 
 def _strategy(settings: DeploymentSettings) -> Fields:
-    """The old pod first where the new one needs what it has: a claim, or a GPU that may be the last."""
+    """Stop the old pod first if the new one needs its resources: a claim, or a GPU that may be the last."""
     if settings.engine_store == "claim":
         return {"type": "Recreate"}
     missing = 1 if settings.gpus else 0
@@ -138,7 +140,7 @@ def _autoscaler(server: _Server) -> Fields:
 def _inference_service(server: _Server) -> Fields:
     settings = server.settings
     annotations = {
-        # With Knative there would be no init container, and one port.
+        # Knative would allow no init container and only one port.
         "serving.kserve.io/deploymentMode": "Standard",
         "serving.kserve.io/autoscalerClass": "hpa",
     }
@@ -157,7 +159,7 @@ def _inference_service(server: _Server) -> Fields:
 
 
 def _common(server: _Server) -> dict[str, Fields]:
-    """What either way of running the server needs."""
+    """Return the objects that both variants need."""
     manifests = {"disruption-budget.yaml": _disruption_budget(server)}
     if server.settings.engine_store == "claim":
         manifests["engine-store.yaml"] = _claim(server)
@@ -165,7 +167,10 @@ def _common(server: _Server) -> dict[str, Fields]:
 
 
 def _disruption_budget(server: _Server) -> Fields:
-    """One pod at a time: a budget that says how many must stay would keep the last one's node for ever."""
+    """Allow one disrupted pod at a time.
+
+    With `minAvailable` instead, a single pod could never be evicted, and its node never drained.
+    """
     spec = {
         "maxUnavailable": 1,
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
@@ -175,7 +180,7 @@ def _disruption_budget(server: _Server) -> Fields:
 
 
 def _claim(server: _Server) -> Fields:
-    """A volume that outlives pods."""
+    """Return the claim of a volume that outlives the pods."""
     settings = server.settings
     spec = {
         "accessModes": ["ReadWriteOncePod"],

@@ -1,4 +1,4 @@
-"""The pod: engines are built by an init container, then served, with nothing but two volumes to write to."""
+"""The pod: an init container builds the engines, then the server runs; only two volumes are writable."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 
 Fields = dict[str, Any]
-"""An object of Kubernetes, or a part of one, under its API's own names."""
+"""A Kubernetes object, or a part of one, with the field names of its API."""
 
 USER = 10001
-"""Any number but 0 would do: an image's files can be read by everyone."""
+"""Any number except 0 works: every user can read the image's files."""
 PRE_STOP_SECONDS = 5
-"""A pod that is to end still gets requests until all nodes know; SIGTERM waits that long."""
+"""Delay before SIGTERM: a terminating pod receives requests until all nodes have removed its address."""
 DRAIN_SECONDS = 25
-"""How long the server may answer requests in flight after SIGTERM."""
+"""How long the server may take to finish requests in flight after SIGTERM."""
 _SPARE_SECONDS = 10
 _GPU = "nvidia.com/gpu"
 _TEMPORARY_SIZE = "2Gi"
@@ -30,9 +30,9 @@ def pod_spec(settings: DeploymentSettings, labels: Mapping[str, str], server: st
     """Return the spec of a pod.
 
     Args:
-        settings: what the deployment is made from.
-        labels: those that all replicas have.
-        server: the name of the container that answers.
+        settings: The settings of the deployment.
+        labels: The labels of all replicas.
+        server: The name of the serving container.
     """
     return {
         "automountServiceAccountToken": False,
@@ -68,31 +68,31 @@ def pod_spec(settings: DeploymentSettings, labels: Mapping[str, str], server: st
 
 
 def claim_name(settings: DeploymentSettings) -> str:
-    """Return what the claim of an engine store is called."""
+    """Return the name of the engine store's claim."""
     return f"{settings.name}-engines"
 
 
 def given(**fields: object) -> Fields:
-    """Return the fields that hold something; an API takes the others' absence for its default."""
+    """Return the fields that are not empty; Kubernetes uses its default for a missing field."""
     return {name: value for name, value in fields.items() if value}
 
 
 def _builder(settings: DeploymentSettings) -> Fields:
-    """The container that builds what is served."""
+    """Return the init container that builds the engines."""
     options = ("--stage", "encoder", "--stage", "classifier", "--engines", ENGINES, "--no-timing")
     return _container(settings, "build-engines", "build-engine", options, {})
 
 
 def _server(settings: DeploymentSettings, name: str) -> Fields:
-    """The container that serves what was built, to whoever reaches it."""
+    """Return the serving container, which listens on all addresses."""
     http, grpc = settings.http_port, settings.grpc_port
     ports = ("--host", "0.0.0.0", "--http-port", str(http), "--grpc-port", str(grpc))  # noqa: S104
     serving = {
-        "ports": [  # KServe sends its Service's port 80 to the first
+        "ports": [  # KServe's Service forwards its port 80 to the first one
             {"name": "http", "containerPort": http, "protocol": "TCP"},
             {"name": "grpc", "containerPort": grpc, "protocol": "TCP"},
         ],
-        # Engines are loaded and warmed up for up to five minutes; only then do the others ask.
+        # Loading and warming up may take five minutes; the other probes start after that.
         "startupProbe": _probe("ready", period_seconds=5, failure_threshold=60),
         "readinessProbe": _probe("ready", period_seconds=5, failure_threshold=2),
         "livenessProbe": _probe("live", period_seconds=10, failure_threshold=6),
@@ -104,8 +104,8 @@ def _server(settings: DeploymentSettings, name: str) -> Fields:
 def _container(
     settings: DeploymentSettings, name: str, command: str, options: tuple[str, ...], serving: Fields
 ) -> Fields:
-    """A container that runs one of this program's commands on the bundle."""
-    # Requests equal to limits: whole cores that nobody else has, and no pod that is evicted first.
+    """Return a container that runs a command of ccr-deploy on the bundle."""
+    # Requests equal limits: the pod gets exclusive cores and the QoS class Guaranteed, evicted last.
     resources = {"cpu": str(settings.cores), "memory": f"{settings.memory_mib}Mi"}
     if settings.gpus:
         resources[_GPU] = str(settings.gpus)
@@ -116,8 +116,11 @@ def _container(
         "command": ["ccr-deploy"],
         "args": [command, settings.bundle, "--target", settings.target, *options],
         "env": [
-            {"name": "HOME", "value": TEMPORARY},  # where libraries keep their caches
-            {"name": SHARED_VARIABLE, "value": "1"},  # Kubernetes owns the volume of the engine store
+            {"name": "HOME", "value": TEMPORARY},  # libraries write caches there
+            {
+                "name": SHARED_VARIABLE,
+                "value": "1",
+            },  # the engine store's volume belongs to root, not to the pod's user
         ],
         **serving,
         "resources": {"requests": resources, "limits": resources},
@@ -126,7 +129,7 @@ def _container(
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        # The server writes to the engine store too: TensorRT-RTX keeps the kernels there that it compiled.
+        # The server writes to the engine store, too: TensorRT-RTX caches its compiled kernels there.
         "volumeMounts": [
             {"name": "engines", "mountPath": ENGINES},
             {"name": "tmp", "mountPath": TEMPORARY},

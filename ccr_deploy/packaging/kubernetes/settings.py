@@ -1,4 +1,4 @@
-"""What a deployment is made from, checked before anything is made."""
+"""The settings of a deployment, validated when they are created."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ccr_deploy.targets.schema import Target
 
 ENGINES = "/engines"
-"""Where the engine store's volume is mounted."""
+"""The mount path of the engine store's volume."""
 TEMPORARY = "/tmp"  # noqa: S108 -- a volume of the pod's own
-"""Where a volume for temporary files is mounted: nothing else of a container can be written."""
+"""The mount path of the volume for temporary files; the rest of a container is read-only."""
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,51}[a-z0-9])?")
 _HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?"
@@ -36,20 +36,29 @@ _LABEL_VALUE = re.compile(rf"({_LABEL_NAME})?", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentSettings:
-    """One server, replicated.
+    """The settings of one server with replicas.
 
-    `name` is what everything is named after; `image` holds ccr-deploy and, at the path `bundle`, the bundle.
-    `target` is the name of one that ships with ccr-deploy; where it computes on a GPU, every replica takes
-    one GPU. Replicas are between `replicas_min` and `replicas_max`, so that they use `cpu_percent` of their
-    `cores` on average.
-
-    Engines are built into a volume of `engine_store_gib` by each pod, and are gone with it (`pod`), or into
-    a claim that outlives the pod (`claim`), which one replica alone can have. `storage_class` is the claim's,
-    by default the cluster's own. Pods run on nodes that have all `node_labels`.
+    Attributes:
+        name: The name of the server and the prefix of its objects' names.
+        image: The container image, with ccr-deploy and the bundle.
+        target: The name of a target that ccr-deploy ships. If it uses a GPU, every replica takes one.
+        bundle: The path of the bundle in the image.
+        replicas_min: The fewest replicas.
+        replicas_max: The most replicas.
+        cpu_percent: The average use of `cores`, in percent, that the autoscaler aims at.
+        cores: Processor cores of each replica.
+        memory_mib: Memory of each replica, in MiB.
+        engine_store: `pod` for a volume that is deleted with the pod, which builds its engines again, or
+            `claim` for a claim that outlives the pod; only one replica can use a claim.
+        engine_store_gib: Size of the engine store, in GiB.
+        storage_class: Storage class of the claim; the cluster's default if None.
+        node_labels: Labels that the pods' nodes must have.
+        http_port: The HTTP port.
+        grpc_port: The gRPC port.
 
     Raises:
-        WrongUsageError: a value is wrong; the message names it.
-        TargetError: there is no such target.
+        WrongUsageError: if a value is invalid; the message names it.
+        TargetError: if the target does not exist.
     """
 
     name: str
@@ -75,12 +84,12 @@ class DeploymentSettings:
 
     @property
     def loaded_target(self) -> Target:
-        """The target itself."""
+        """The loaded target."""
         return load_target(self.target)
 
     @property
     def gpus(self) -> int:
-        """How many GPUs a replica takes: a server computes on one, or on none."""
+        """The number of GPUs of a replica, 0 or 1."""
         return 1 if self.loaded_target.uses_gpu else 0
 
     @property
@@ -91,12 +100,12 @@ class DeploymentSettings:
     def _names(self) -> Iterator[str]:
         if not _NAME.fullmatch(self.name):
             yield (
-                f"name {self.name!r}: not a DNS label: 1 to 53 of a-z, 0-9 and -, the first a letter, "
-                "the last no -"
+                f"name {self.name!r}: not a DNS label: use 1 to 53 of a-z, 0-9 and -, starting with a letter "
+                "and not ending with -"
             )
         image = _IMAGE.fullmatch(self.image)
         if not image or len(image["path"]) > 255:
-            yield f"image {self.image!r}: not an image's name, as registry/name:tag is one"
+            yield f"image {self.image!r}: not a valid image name: use registry/name:tag"
         elif not image["digest"] and image["tag"] in {None, "latest"}:
             yield (
                 f"image {self.image!r}: replicas could run different images: name a tag other than latest, "
@@ -104,23 +113,23 @@ class DeploymentSettings:
             )
         for key, value in self.node_labels.items():
             if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
-                yield f"node label {key!r}: {value!r}: not a label that a node can have"
+                yield f"node label {key!r}: {value!r}: not a valid Kubernetes label"
 
     def _target(self) -> Iterator[str]:
         if self.target.endswith(".toml"):
             shipped = ", ".join(sorted(target_files()))
-            yield f"target {self.target}: a pod does not have this file: name one of {shipped}"
+            yield f"target {self.target}: target files are not in the image: use one of {shipped}"
         if self.loaded_target.is_reference:
-            yield f"target {self.target}: the reference needs PyTorch, which no image carries"
+            yield f"target {self.target}: needs PyTorch, which the images do not contain: use another target"
 
     def _bundle(self) -> Iterator[str]:
         path = PurePosixPath(self.bundle)
         plain = self.bundle == str(path) and path.is_absolute() and len(path.parts) > 1
         if not plain or ".." in path.parts or not self.bundle.isprintable():
-            yield f"bundle {self.bundle!r}: not an absolute path in the image, as /bundle is"
+            yield f"bundle {self.bundle!r}: not an absolute path in the image, such as /bundle"
         for mounted in (ENGINES, TEMPORARY):
             if PurePosixPath(mounted) in (path, *path.parents):
-                yield f"bundle {self.bundle!r}: a volume at {mounted} would hide it"
+                yield f"bundle {self.bundle!r}: hidden by the volume at {mounted}: use another path"
 
     def _numbers(self) -> Iterator[str]:
         for name, least, most in (
@@ -130,23 +139,23 @@ class DeploymentSettings:
             ("cores", 1, 1024),
             ("memory_mib", 256, 1 << 24),
             ("engine_store_gib", 1, 1 << 14),
-            ("http_port", 1024, 65535),  # lower ones need privileges
+            ("http_port", 1024, 65535),  # lower ports need privileges
             ("grpc_port", 1024, 65535),
         ):
             if not least <= getattr(self, name) <= most:
                 yield f"{name} {getattr(self, name)}: must be {least} to {most}"
         if self.http_port == self.grpc_port:
-            yield f"grpc_port {self.grpc_port}: HTTP has it already"
+            yield f"grpc_port {self.grpc_port}: already used by http_port"
 
     def _store(self) -> Iterator[str]:
         if self.engine_store not in {"pod", "claim"}:
             yield f"engine_store {self.engine_store!r}: must be pod or claim"
         if self.engine_store == "claim" and self.replicas_max > 1:
             yield (
-                f"replicas_max {self.replicas_max}: an engine store in a claim is for one replica alone: "
-                "let each pod have its own, or take one replica"
+                f"replicas_max {self.replicas_max}: only one replica can use an engine store in a claim: "
+                'set replicas_max to 1, or engine_store to "pod"'
             )
         if self.storage_class is not None and self.engine_store == "pod":
-            yield f"storage_class {self.storage_class!r}: only an engine store in a claim has one"
+            yield f"storage_class {self.storage_class!r}: requires engine_store claim"
         if self.storage_class is not None and not _STORAGE_CLASS.fullmatch(self.storage_class):
-            yield f"storage_class {self.storage_class!r}: not a storage class's name"
+            yield f"storage_class {self.storage_class!r}: not a valid name of a storage class"

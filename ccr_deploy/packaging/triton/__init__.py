@@ -1,1 +1,1 @@
-"""A Triton model repository."""
+"""Package a bundle as a Triton model repository."""

@@ -9,13 +9,13 @@
     payload            payload BYTES [N, 1]         -> code    uint8 [N, bytes]
     classifier         code    uint8 [N, bytes]     -> logits  float32 [N, classes]
 
-The names of the classes belong to ``logits``: Triton's classification extension returns them.
+The class names are the labels of ``logits``: Triton's classification extension returns them.
 
-The configurations are plain dictionaries and lists under the names of NVIDIA's ``model_config.proto``, in the
-order of ``config.pbtxt``; the tests read them with the classes generated from it.
+The configurations are plain dictionaries and lists with the field names of NVIDIA's ``model_config.proto``,
+in the order of ``config.pbtxt``. The tests parse them with the classes generated from it.
 
-An ensemble names its steps' version, so that a request never goes through two versions; and its steps
-serve the version before, so that the ensemble of that version answers until the new one is loaded.
+An ensemble names the version of its steps, so that a request never uses two versions. Steps also serve the
+version before, so that the old ensemble works until the new one is loaded.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
 PAYLOAD, IMAGE_TO_LABEL, PAYLOAD_TO_LABEL = "payload", "image_to_label", "payload_to_label"
 LABELS_FILE = "labels.txt"
 _QUEUE_DELAY_MICROSECONDS = 1000
-"""How long a lone request waits for others: little beside a run of the encoder."""
+"""How long a request waits for others: short compared with a run of the encoder."""
 _WAITING_BATCHES = 8
-"""How many full batches may wait. Further requests are refused at once, instead of answered too late."""
+"""How many full batches may wait. Further requests are rejected at once, not answered too late."""
 _SERVED_VERSIONS, _NEWEST_VERSION = 2, 1
-"""How many of the highest version numbers a step and an ensemble serve."""
+"""How many of the highest version numbers Triton serves of a step and of an ensemble."""
 
 
 def repository_models(
     manifest: Manifest, encoder: ServedStage, classifier: ServedStage, version: int
 ) -> tuple[Message, ...]:
-    """Return the models' configurations, those that others are made of first.
+    """Return the models' configurations, ensembles after their steps.
 
     Args:
-        manifest: the bundle's, which says the shapes that go in and out.
-        encoder: what Triton runs as the encoder.
-        classifier: what Triton runs as the classifier.
-        version: the number of the version folders, which the ensembles name.
+        manifest: The bundle's manifest, for the shapes of inputs and outputs.
+        encoder: What Triton runs as the encoder.
+        classifier: What Triton runs as the classifier.
+        version: The number of the version folders, which the ensembles name.
     """
     image = _tensor("image", "TYPE_UINT8", manifest.input_shapes("encoder")["image"])
     code = _tensor("code", "TYPE_UINT8", manifest.input_shapes("classifier")["code"])
@@ -70,14 +70,14 @@ def repository_models(
 
 
 def _tensor(name: str, data_type: str, dims: Sequence[int]) -> Message:
-    """An input or output; `dims` are those behind the batch."""
+    """Return an input or output; `dims` is the shape without the batch."""
     return {"name": name, "data_type": Symbol(data_type), "dims": list(dims)}
 
 
 def _model(
     name: str, source: Message, result: Message, max_batch: int, versions: int = _SERVED_VERSIONS
 ) -> Message:
-    """What every model has."""
+    """Return the fields that every model has."""
     return {
         "name": name,
         "max_batch_size": max_batch,
@@ -97,10 +97,10 @@ def _engine_model(stage: ServedStage, source: Message, result: Message) -> Messa
         "backend": stage.backend,
         "default_model_filename": stage.model_file,
         "cc_model_filenames": entries(stage.capabilities),
-        # On every GPU that Triton sees, or once on the CPU.
+        # One instance on every visible GPU, or one on the CPU.
         "instance_group": [{"count": 1, "kind": Symbol("KIND_GPU" if tensorrt else "KIND_CPU")}],
         "dynamic_batching": _batching(stage.max_batch, _QUEUE_DELAY_MICROSECONDS),
-        # Run through every instance before the model counts as ready.
+        # Triton runs these through every instance before it reports the model as ready.
         "model_warmup": [
             {"name": f"batch {n}", "batch_size": n, "inputs": entries({source["name"]: zeros})}
             for n in sorted({1, stage.max_batch})
@@ -110,7 +110,7 @@ def _engine_model(stage: ServedStage, source: Message, result: Message) -> Messa
 
 
 def _payload_model(source: Message, result: Message, max_batch: int) -> Message:
-    """The step has nothing to gain from waiting; what waits anyway is taken together."""
+    """Return the payload step, without a queue delay: it is too fast to gain from waiting for a batch."""
     return {
         **_model(PAYLOAD, source, result, max_batch),
         "backend": "python",
@@ -129,7 +129,7 @@ def _batching(max_batch: int, delay_microseconds: int) -> Message:
 def _ensemble(
     name: str, first: str, source: Message, result: Message, *, version: int, max_batch: int
 ) -> Message:
-    """From `source` by the `first` model to a code, and by the classifier to the `result`."""
+    """Return an ensemble: the `first` model converts `source` to a code, the classifier that to `result`."""
     steps = ((first, source["name"], "code"), ("classifier", "code", result["name"]))
     scheduled = [
         {

@@ -1,4 +1,4 @@
-"""A bundle as a Triton model repository."""
+"""Write a bundle as a Triton model repository."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from ccr_deploy.packaging.triton.served_stage import ServedStage
 
 _STEP_MODULES = ("__init__.py", "errors.py", "codec/__init__.py", "codec/payload.py")
-"""The modules of this package that the payload step runs; they need NumPy alone."""
+"""The modules of this package that the payload step imports; they need only NumPy."""
 _KEEP = ".keep"
-"""An ensemble's version folder is empty, and some ways of copying lose empty folders."""
+"""A file that keeps an ensemble's empty version folder: some copy tools drop empty folders."""
 
 
 @dataclass(frozen=True)
 class PackagedRepository:
-    """A repository, its newest version, and which models it has."""
+    """A written repository: its newest version, its interface and the names of its models."""
 
     path: Path
     version: repository.VersionRecord
@@ -47,13 +47,21 @@ class PackagedRepository:
 
 
 def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output: Path) -> PackagedRepository:
-    """Writes a new repository at `output`, or a new version into the one that is there.
+    """Write a new repository, or add a version to an existing one.
+
+    Args:
+        bundle: The bundle to package.
+        target_name: The target whose graphs or engines Triton runs.
+        store: The engine store with the target's engines.
+        output: The repository's folder.
 
     Raises:
-        TargetError, WrongUsageError: the target does not exist or Triton does not run it, its engines were
-            not built, `output` holds something else, or a repository for other shapes or another backend.
-        BundleError, EngineError: a graph or a plan is damaged.
-        RepositoryError: the repository is damaged or cannot be written.
+        TargetError: if the target does not exist.
+        WrongUsageError: if Triton does not support the target, its engines are not built, or `output` has
+            other files, or a repository with other shapes or another backend.
+        BundleError: if a graph is damaged.
+        EngineError: if a plan is damaged.
+        RepositoryError: if the repository is damaged or cannot be written.
     """
     encoder, classifier = served_stages(bundle, target_name, load_target(target_name), store)
     output = output.resolve()
@@ -61,7 +69,9 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
         found = repository.read_repository(output)
         interface = _interface(bundle.manifest, encoder)
         if found and found.interface != interface:
-            raise WrongUsageError(f"{output}: {_difference(found.interface, interface)}: name another folder")
+            raise WrongUsageError(
+                f"{output}: {_difference(found.interface, interface)}: choose another folder"
+            )
         number = repository.next_version(output, found)
         version = repository.VersionRecord(
             version=number,
@@ -101,10 +111,10 @@ def _interface(manifest: Manifest, stage: ServedStage) -> repository.Interface:
 
 
 def _difference(found: repository.Interface, wanted: repository.Interface) -> str:
-    """The first field in which an existing repository differs; all versions of a model share its shapes."""
+    """Describe the first field that differs: all versions of a model must have the same shapes."""
     here = asdict(wanted)
     field, value = next((field, value) for field, value in asdict(found).items() if value != here[field])
-    return f"a repository whose {field} is {value}, here it is {here[field]}"
+    return f"{field} of this repository is {value}, but {here[field]} is required"
 
 
 def _write_model(folder: Path, model: Message, version: int, manifest: Manifest) -> None:

@@ -1,8 +1,8 @@
-"""Triton's step from payloads to codes; a copy of this file is the model ``payload``.
+"""Triton's step that decodes payloads to codes; a copy of this file is the model ``payload``.
 
-It runs in Triton's Python backend, which has NumPy alone, beside copies of this package's own `payload` and
-`errors` and a ``contract.json`` with a payload's header: Triton refuses exactly the payloads that the library
-refuses, in its words.
+It runs in Triton's Python backend, which has only NumPy. Beside it are copies of this package's modules
+`payload` and `errors`, and a ``contract.json`` with the header of a payload. So Triton rejects exactly the
+payloads that the library rejects, with the same messages.
 
 Input ``payload``: BYTES [N, 1]. Output ``code``: uint8 [N, bytes].
 """
@@ -20,16 +20,16 @@ CONTRACT_FILE = "contract.json"
 
 
 class TritonPythonModel:
-    """What Triton's Python backend calls, under the names that it calls."""
+    """The model class of Triton's Python backend, which requires this name and these methods."""
 
     def initialize(self, args: dict[str, str]) -> None:  # noqa: ARG002
-        """Reads the contract and tries the step out on a payload of its own.
+        """Read the contract, and test the step with an encoded payload.
 
         Raises:
-            PayloadError: the modules beside this file do not read what they wrote.
+            PayloadError: if the copied modules cannot decode what they encoded.
         """
         folder = Path(__file__).parent
-        sys.path.insert(0, str(folder))  # these modules, not those of a ccr-deploy that is installed
+        sys.path.insert(0, str(folder))  # the copies, not an installed ccr-deploy
         import triton_python_backend_utils as triton
 
         from ccr_deploy.codec.payload import PayloadHeader, decode_payload, encode_payload
@@ -42,7 +42,7 @@ class TritonPythonModel:
         decode_payload(encode_payload(zeros, self._contract), self._contract)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One response for each request, codes or an error; one client's damage is not another's."""
+        """Return a response per request, codes or an error: an invalid payload fails its own request only."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:  # noqa: ANN401 -- the library has no types
@@ -58,7 +58,7 @@ class TritonPythonModel:
         """Return a request's payloads, at least one.
 
         Raises:
-            PayloadError: it has no tensor of that name, or one of another shape or type.
+            PayloadError: if the tensor is missing or has another shape or type.
         """
         tensor = self._triton.get_input_tensor_by_name(request, "payload")
         found = np.empty(0) if tensor is None else tensor.as_numpy()
@@ -66,5 +66,5 @@ class TritonPythonModel:
         whole = len(payloads) > 0 and found.shape == (len(payloads), 1)
         if not whole or not all(isinstance(payload, bytes) for payload in payloads):
             what = "none" if tensor is None else f"{found.dtype} {list(found.shape)}"
-            raise self._error(f"input payload: expected BYTES [N, 1] with N from 1 on, found {what}")
+            raise self._error(f"input payload: expected BYTES [N, 1] with N of at least 1, found {what}")
         return payloads

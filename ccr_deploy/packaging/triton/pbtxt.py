@@ -1,8 +1,7 @@
-"""Dictionaries as protobuf text, the format of Triton's ``config.pbtxt``.
+"""Write dictionaries as protobuf text, the format of Triton's ``config.pbtxt``.
 
-A dictionary is a message, a list a repeated field, a `Symbol` the name of an enumeration's value. A map is
-what protobuf says it is, a repeated message of key and value: see `entries`. What is None or an empty list
-is left out.
+A dictionary is a message, a list is a repeated field, a `Symbol` is the name of an enum value. A map is a
+repeated message of key and value, as in protobuf: see `entries`. None and empty lists are omitted.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ Message = dict[str, Any]
 
 
 class Symbol(str):
-    """A word that is written without quotes."""
+    """A word that is written without quotes, such as the name of an enum value."""
 
     __slots__ = ()
 
 
 def entries(mapping: Mapping[str, object]) -> list[Message]:
-    """Return a map field's entries."""
+    """Return a mapping as the entries of a map field."""
     return [{"key": key, "value": value} for key, value in mapping.items()]
 
 
 def to_pbtxt(message: Message) -> str:
-    """Return the text of a message, one field a line.
+    """Return the text of a message, one field per line.
 
     Raises:
-        TypeError: a field has a type that protobuf text does not know here.
+        TypeError: if a value has a type that is not supported.
     """
     return "".join(f"{line}\n" for line in _lines(message))
 
@@ -61,9 +60,9 @@ def _scalar(value: object) -> str:
         return str(value)
     if isinstance(value, str):
         return f'"{"".join(map(_escaped, value.encode()))}"'
-    raise TypeError(f"a {type(value).__name__} is nothing that protobuf text holds")
+    raise TypeError(f"{type(value).__name__} is not supported in protobuf text")
 
 
 def _escaped(byte: int) -> str:
-    """A byte as itself if it is printable and no quote or backslash, else in octal."""
+    """Return a byte as a character if it is printable and not a quote or backslash, otherwise in octal."""
     return chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}"

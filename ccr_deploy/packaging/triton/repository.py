@@ -1,16 +1,16 @@
-"""A model repository on disk: written beside its place, and put there by renames.
+"""A model repository on disk: written to a folder beside it, then moved into place by renames.
 
 ::
 
     repository/
-      ccr-deploy.json              what this folder is, and which versions it holds
-      encoder/config.pbtxt         one for all versions
+      ccr-deploy.json              the repository's interface and versions
+      encoder/config.pbtxt         shared by all versions
       encoder/1/model.onnx
       payload/1/model.py  …
 
-A new repository appears by one rename. An existing one, which Triton may be serving, gets one more version
-folder in every model; the files that all versions share are replaced one by one, and only where they
-changed, because Triton loads every version of a model anew when it sees one of them change.
+A new repository appears by one rename. An existing one, which Triton may be serving, gets a new version
+folder in every model. The shared files are replaced one by one, and only if they changed, because Triton
+reloads all versions of a model when one of them changes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RECORD = "ccr-deploy.json"
 
 
 class Interface(Record, frozen=True):
-    """What all versions share: the backend, and the shapes that go in and out."""
+    """The common properties of all versions: the backend and the shapes of inputs and outputs."""
 
     backend: str
     image_height: int
@@ -45,10 +45,10 @@ class Interface(Record, frozen=True):
 
 
 class VersionRecord(Record, frozen=True):
-    """Where one version came from.
+    """The origin of one version.
 
-    `library_version` is the version of TensorRT that the server must have, `compute_capabilities` are those
-    with a plan of their own; both are empty for ONNX Runtime.
+    `library_version` is the version of TensorRT that the server must have; `compute_capabilities` are those
+    that have their own plan. Both are empty for ONNX Runtime.
     """
 
     version: int
@@ -62,7 +62,7 @@ class VersionRecord(Record, frozen=True):
 
 
 class RepositoryRecord(Record, frozen=True):
-    """The repository's own file, which Triton does not look at."""
+    """The content of `ccr-deploy.json`, which Triton ignores."""
 
     schema_version: int
     interface: Interface
@@ -70,17 +70,17 @@ class RepositoryRecord(Record, frozen=True):
 
 
 def read_repository(path: Path) -> RepositoryRecord | None:
-    """The record of the repository at `path`; None where there is nothing yet.
+    """Return the record of the repository at `path`, None if the folder is missing or empty.
 
     Raises:
-        WrongUsageError: there is something else.
-        RepositoryError: the record is damaged.
+        WrongUsageError: if the folder is not a model repository.
+        RepositoryError: if the record is damaged.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     record = path / RECORD
     if not record.is_file():
-        raise WrongUsageError(f"{path}: holds something else than a model repository: name another folder")
+        raise WrongUsageError(f"{path}: not a model repository of ccr-deploy: choose another folder")
     remedy = "package into another folder"
     with reading(record, RepositoryError, f": {remedy}"):
         text = read_bytes(record)
@@ -90,7 +90,7 @@ def read_repository(path: Path) -> RepositoryRecord | None:
 
 
 def next_version(path: Path, record: RepositoryRecord | None) -> int:
-    """A number above those of all versions, also of one that a killed command left."""
+    """Return a number above all version numbers, including those that a killed command left."""
     folders = (int(entry.name) for entry in path.glob("*/*") if entry.name.isdecimal() and entry.is_dir())
     recorded = (entry.version for entry in record.versions) if record else ()
     return 1 + max((*folders, *recorded), default=0)
@@ -98,16 +98,16 @@ def next_version(path: Path, record: RepositoryRecord | None) -> int:
 
 @contextmanager
 def staging_folder(output: Path) -> Iterator[Path]:
-    """An empty folder beside `output`, on the same disk, for this command alone; it is removed at the end.
+    """Create an empty folder beside `output`, locked for this command, and remove it at the end.
 
     Raises:
-        RepositoryError: another command is packaging to `output`.
+        RepositoryError: if another command is packaging to `output`.
     """
     staging = output.with_name(f".{output.name}.packaging")
     staging.mkdir(parents=True, exist_ok=True)
     with locked_folder(staging, RepositoryError):
         try:
-            for left in staging.iterdir():  # by a command that was killed
+            for left in staging.iterdir():  # left by a killed command
                 shutil.rmtree(left)
             yield staging
         finally:
@@ -115,10 +115,15 @@ def staging_folder(output: Path) -> Iterator[Path]:
 
 
 def publish(staged: Path, output: Path, version: int, models: Sequence[str]) -> None:
-    """Puts a staged repository of one version in the place of nothing, or adds its version to what is there.
+    """Move a staged repository into place, or add its version to the existing repository.
 
-    `models` are in the order in which they are added, those that others are made of first. What fails or is
-    interrupted half-way is undone.
+    A failure or interruption half-way is undone.
+
+    Args:
+        staged: The staged repository, with one version.
+        output: The repository's folder.
+        version: The number of the staged version.
+        models: The names of the models, in the order in which they are added: ensembles after their steps.
     """
     flush(staged)
     if read_repository(output) is None:

@@ -1,4 +1,4 @@
-"""What Triton runs for a stage: the bundle's graph by ONNX Runtime, or plans from the engine store."""
+"""Select what Triton runs for a stage: the bundle's graph in ONNX Runtime, or plans from the engine store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ServedBackend = Literal["onnxruntime", "tensorrt"]
 GRAPH_FILE, PLAN_FILE = "model.onnx", "model.plan"
 CPU_MAX_BATCH = 8
-"""Larger batches make nothing faster on a CPU; the first of their requests only waits longer."""
+"""Larger batches are not faster on a CPU: their first request only waits longer."""
 _DEVICE = re.compile(
     r"(?:(?P<gpu>.+) \()?compute capability (?P<capability>\d+\.\d+)(?P<later> or later)?\)?"
 )
@@ -40,9 +40,15 @@ _DEVICE = re.compile(
 class ServedStage:
     """One stage's files and settings for Triton.
 
-    `files` go into the version's folder under their keys. `capabilities` name the plan for each compute
-    capability; it is empty where one file serves every device. `library_version` is TensorRT's, which the
-    server must have.
+    Attributes:
+        stage: The stage.
+        backend: The Triton backend that runs it.
+        precision: The engine's precision.
+        max_batch: The largest batch.
+        threads: ONNX Runtime's threads; 0 for its default.
+        files: The files of the version's folder, by name.
+        capabilities: The plan for each compute capability; empty if one file serves every device.
+        library_version: The version of TensorRT that the server must have; None for ONNX Runtime.
     """
 
     stage: Stage
@@ -56,19 +62,26 @@ class ServedStage:
 
     @property
     def model_file(self) -> str:
-        """The file that is loaded where no compute capability has one of its own."""
+        """The default file, loaded if the device's compute capability does not have its own."""
         return PLAN_FILE if self.backend == "tensorrt" else GRAPH_FILE
 
 
 def served_stages(bundle: Bundle, name: str, target: Target, store: EngineStore) -> tuple[ServedStage, ...]:
-    """Encoder and classifier of a bundle for the target called `name`.
+    """Return encoder and classifier of a bundle as Triton runs them.
 
-    Their precision is the one that was last built for bundle and target, else the target's.
+    The precision is the one last built for bundle and target, otherwise the target's default.
+
+    Args:
+        bundle: The bundle.
+        name: The target's name.
+        target: The target.
+        store: The engine store with the target's engines.
 
     Raises:
-        WrongUsageError: Triton does not run the target's backend, the bundle lacks a graph, a plan was not
-            built, or its target's smallest batch is not 1.
-        BundleError, EngineError: a graph or a plan is damaged, or two plans are for one compute capability.
+        WrongUsageError: if Triton does not support the target's backend, the bundle lacks a graph, a plan
+            is not built, or the target's smallest batch is not 1.
+        BundleError: if a graph is damaged.
+        EngineError: if a plan is damaged, or two plans are for the same compute capability.
     """
     chosen = {stage: built.precision for stage, built in store.chosen(bundle, name).items()}
     stages = {stage: resolve(target, stage, None, chosen.get(stage)) for stage in CHAIN_STAGES}
@@ -80,20 +93,24 @@ def served_stages(bundle: Bundle, name: str, target: Target, store: EngineStore)
         version = _common_version(bundle, name, store, found)
         return tuple(_plans(stage, own, version, found[stage][version]) for stage, own in stages.items())
     raise WrongUsageError(
-        f"the target {name} is for {target.backend}, which Triton does not run: "
-        "choose one for onnxruntime or tensorrt (ccr-deploy doctor lists them)"
+        f"target {name}: Triton does not support its backend, {target.backend}: "
+        "choose a target for onnxruntime or tensorrt (ccr-deploy doctor lists them)"
     )
 
 
 def _graph(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, threads: int) -> ServedStage:
-    if resolved.precision == "int8":  # see ccr_deploy.backends.onnxruntime.int8; nothing is lost by it
+    # ONNX Runtime's optimizer has a defect that our backend avoids and Triton does not: see
+    # ccr_deploy.backends.onnxruntime.int8.
+    if resolved.precision == "int8":
         raise WrongUsageError(
-            "Triton's ONNX Runtime would optimize INT8 graphs wrongly on a CPU, and no version gains speed "
-            "from them: build FP32 engines for this target"
+            "INT8 graphs are not supported in Triton's ONNX Runtime (wrong results on a CPU, no speed-up): "
+            "build FP32 engines for this target"
         )
     if resolved.precision not in {"fp32", "fp16"}:
         label = PRECISIONS[resolved.precision].label
-        raise WrongUsageError(f"ONNX Runtime has no {label} on a CPU: build FP32 engines for this target")
+        raise WrongUsageError(
+            f"{label} is not supported by ONNX Runtime on a CPU: build FP32 engines for this target"
+        )
     record = bundle.graph(stage, resolved.graph_precision, resolved.schedule).file
     return ServedStage(
         stage=stage,
@@ -108,7 +125,7 @@ def _graph(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, threads: int)
 def _engines(
     bundle: Bundle, stage: Stage, resolved: ResolvedTarget, target: Target, store: EngineStore
 ) -> dict[str, list[Engine]]:
-    """The plans of a stage that were built for this target on one of its GPUs, by TensorRT's version."""
+    """Return a stage's plans that were built for this target on its GPUs, by version of TensorRT."""
     assert target.machine is not None
     graph = bundle.graph(stage, resolved.graph_precision, resolved.schedule)
     wanted = {
@@ -124,7 +141,9 @@ def _engines(
         if any(getattr(key, name) != value for name, value in wanted.items()):
             continue
         if path.parent.name != key.digest:
-            raise EngineError(f"{path}: its sidecar is another engine's, or was changed: build it again")
+            raise EngineError(
+                f"{path}: the sidecar does not match the engine's folder: build the engine again"
+            )
         gpu = _device(path, key.device)["gpu"]
         if gpu is None or target.machine.has_gpu(gpu):
             found[key.backend_version].append(Engine(path, sidecar))
@@ -134,21 +153,21 @@ def _engines(
 def _common_version(
     bundle: Bundle, name: str, store: EngineStore, found: Mapping[ChainStage, Mapping[str, list[Engine]]]
 ) -> str:
-    """The newest version of TensorRT that has plans of both stages, and for the same devices."""
+    """Return the newest version of TensorRT with plans of both stages for the same devices."""
     both = set(found["encoder"]) & set(found["classifier"])
     if not both:
         missing = " and ".join(stage for stage, engines in found.items() if not engines)
-        what = f"no {missing} plan" if missing else "no two plans by one version of TensorRT"
+        what = f"no {missing} plan" if missing else "no plans of both stages for one version of TensorRT"
         raise WrongUsageError(
-            f"{store.path}: {what} of {bundle.path} for the target {name}: run "
+            f"{store.path}: {what} of {bundle.path} for target {name}: run "
             f"ccr-deploy build-engine {bundle.path} --target {name} on the target's GPU"
         )
     version = max(both, key=version_numbers)
     devices = [{engine.sidecar.key.device for engine in engines[version]} for engines in found.values()]
     if unpaired := devices[0] ^ devices[1]:
         raise WrongUsageError(
-            f"{store.path}: {', '.join(sorted(unpaired))} has a plan of one stage alone, by TensorRT "
-            f"{version}: run ccr-deploy build-engine {bundle.path} --target {name} there"
+            f"{store.path}: only one stage has a plan for {', '.join(sorted(unpaired))} by TensorRT "
+            f"{version}: run ccr-deploy build-engine {bundle.path} --target {name} on that GPU"
         )
     return version
 
@@ -157,8 +176,8 @@ def _plans(stage: Stage, resolved: ResolvedTarget, version: str, engines: list[E
     assert resolved.batch is not None
     if resolved.batch.min > 1:
         raise WrongUsageError(
-            f"the {stage}'s plans take at least {resolved.batch.min} images, Triton also runs single ones: "
-            "build them with a target whose batch.min is 1"
+            f"the {stage}'s plans need at least {resolved.batch.min} images, Triton runs single ones too: "
+            "build them for a target with batch.min = 1"
         )
     files: dict[str, Path] = {}
     capabilities: dict[str, str] = {}
@@ -169,9 +188,9 @@ def _plans(stage: Stage, resolved: ResolvedTarget, version: str, engines: list[E
         name = PLAN_FILE if device["later"] else f"model.cc-{capability}.plan"
         if name in files:
             raise EngineError(
-                f"{engine.path}: a second {stage} plan for compute capability {capability}, beside "
-                f"{files[name]}: Triton chooses by that alone; build with hardware_compatibility = "
-                '"same-compute-capability", or package from a store with one of the two'
+                f"{engine.path}: a second {stage} plan for compute capability {capability}, besides "
+                f"{files[name]}, and Triton selects plans by capability only: build with "
+                'hardware_compatibility = "same-compute-capability", or use a store with one of the two'
             )
         files[name] = engine.path
         files[sidecar_path(engine.path).with_name(f"{name}.json").name] = sidecar_path(engine.path)
@@ -190,12 +209,14 @@ def _plans(stage: Stage, resolved: ResolvedTarget, version: str, engines: list[E
 
 
 def _device(path: Path, device: str) -> dict[str, str | None]:
-    """The parts of what a sidecar says its plan runs on.
+    """Return GPU and compute capability from a sidecar's device.
 
     Raises:
-        EngineError: it does not say a compute capability.
+        EngineError: if it has no compute capability.
     """
     match = _DEVICE.fullmatch(device)
     if match is None:
-        raise EngineError(f"{path}: its sidecar's device, {device}, names no compute capability")
+        raise EngineError(
+            f"{path}: the sidecar's device, {device}, has no compute capability: build the engine again"
+        )
     return match.groupdict()

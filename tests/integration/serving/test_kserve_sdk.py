@@ -48,7 +48,7 @@ def test_neither_kubernetes_nor_pandas_is_imported() -> None:
         ),
     ],
 )
-def test_what_would_use_them_says_that_they_are_missing(use: str, error: str) -> None:
+def test_using_a_placeholder_raises(use: str, error: str) -> None:
     program = f"{SDK}\ntry: {use}\nexcept Exception as error: print(f'{{type(error).__name__}}: {{error}}')"
     assert python(program).startswith(error)
 
@@ -62,5 +62,5 @@ def test_what_would_use_them_says_that_they_are_missing(use: str, error: str) ->
         f"import kserve; {SDK}; print(hasattr(kserve.KServeClient, 'get'))",
     ],
 )
-def test_others_get_the_real_modules_before_and_after(program: str) -> None:
+def test_real_modules_are_imported_before_and_after(program: str) -> None:
     assert python(program) == "True"

@@ -98,7 +98,7 @@ def payload_tensor(payloads: list[bytes]) -> npt.NDArray[np.object_]:
     return np.array(payloads, dtype=np.object_)
 
 
-def test_images_become_the_librarys_codes(client: Client, expected: tuple[list[bytes], list[str]]) -> None:
+def test_codes_equal_those_of_the_library(client: Client, expected: tuple[list[bytes], list[str]]) -> None:
     codes = infer(client, "encoder", "image", IMAGES).as_numpy("code")
     assert codes.dtype == np.uint8
     assert [bytes(code) for code in codes] == [payload[22:-4] for payload in expected[0]]
@@ -106,7 +106,7 @@ def test_images_become_the_librarys_codes(client: Client, expected: tuple[list[b
     np.testing.assert_array_equal(single, codes)
 
 
-def test_payloads_and_codes_become_the_librarys_labels(
+def test_labels_equal_those_of_the_library(
     client: Client, tiny_bundle: Bundle, expected: tuple[list[bytes], list[str]]
 ) -> None:
     payloads, names = expected
@@ -132,7 +132,7 @@ def test_a_request_names_the_outputs_it_wants(client: Client) -> None:
         infer(client, "classifier", "code", np.zeros((1, 12), np.uint8), outputs=("probability",))
 
 
-def test_metadata_say_what_the_models_take(client: Client, server: ServerProcess) -> None:
+def test_metadata_describe_inputs_and_outputs(client: Client, server: ServerProcess) -> None:
     as_json = {"as_json": True} if library(client) is tritonclient.grpc else {}
     encoder = client.get_model_metadata("encoder", **as_json)
     classifier = client.get_model_metadata("classifier", **as_json)
@@ -155,14 +155,14 @@ def test_health_says_that_it_is_alive_and_ready(client: Client) -> None:
 
 
 WRONG_REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
-    "another input": ({"name": "photo"}, "takes image, found photo"),
+    "another input": ({"name": "photo"}, "expected one input, image, found photo"),
     "another type": ({"values": np.zeros((1, 32, 48, 3), np.float32), "datatype": "FP32"}, "found FP32"),
     "another size": ({"values": np.zeros((1, 48, 32, 3), np.uint8)}, r"expected UINT8 \[N, 32, 48, 3\]"),
     "no batch": ({"values": np.zeros((32, 48, 3), np.uint8)}, "found UINT8"),
     "an empty batch": ({"values": np.zeros((0, 32, 48, 3), np.uint8)}, "N from 1 to 4"),
     "too many images": ({"values": np.zeros((5, 32, 48, 3), np.uint8)}, "N from 1 to 4"),
     "a negative shape": ({"shape": [-1, 32, 48, 3]}, "N from 1 to 4"),
-    "a shape of other content": ({"shape": [2, 32, 48, 3]}, "4608 values, its shape says 9216"),
+    "a shape of other content": ({"shape": [2, 32, 48, 3]}, "4608 values, but its shape has 9216"),
 }
 
 
@@ -353,7 +353,7 @@ def test_a_garbage_body_is_a_bad_request(raw: RawClient, kind: str) -> None:
     assert "\n" not in answer["error"]
 
 
-def test_binary_tensors_must_be_as_long_as_they_say(raw: RawClient) -> None:
+def test_binary_tensors_must_have_the_declared_length(raw: RawClient) -> None:
     def post(content: bytes, size: int, length: Any = NOTHING) -> tuple[int, Any]:
         tensor = request_of(
             name="payload", datatype="BYTES", shape=[1], parameters={"binary_data_size": size}
@@ -380,7 +380,7 @@ def test_binary_tensors_must_be_as_long_as_they_say(raw: RawClient) -> None:
 def test_an_http_body_that_is_too_large_is_refused(raw: RawClient) -> None:
     most = 4 * 32 * 48 * 3 * 5 + 2**16
     status, answer = raw.post(b" " * (most + 1))
-    message = f"the body is larger than {most} bytes, the largest request that is taken"
+    message = f"the body is larger than {most} bytes, the limit for one request"
     assert (status, answer) == (413, {"error": message})
     chunks = iter([b" " * 2**16] * (most // 2**16 + 2))  # a body whose length nobody announced
     headers = {"Transfer-Encoding": "chunked"}
@@ -389,7 +389,7 @@ def test_an_http_body_that_is_too_large_is_refused(raw: RawClient) -> None:
     assert (response.status, "error" in json.loads(response.read())) == (413, True)
 
 
-def test_what_is_not_served_is_said_in_the_protocols_way(raw: RawClient) -> None:
+def test_unsupported_requests_get_the_protocols_errors(raw: RawClient) -> None:
     assert raw.post({}, "/v1/models/encoder:predict") == (404, {"error": "Not Found"})
     assert raw.post({}, "/v2/models/encoder") == (405, {"error": "Method Not Allowed"})
     assert raw.post(b"", Content_Encoding="gzip")[0] == 415

@@ -1,4 +1,4 @@
-"""The local server under load and in trouble: nothing is lost, and what cannot be answered is refused."""
+"""The local server under load and during faults: every request is answered or rejected, none is lost."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_each_request_of_32_clients_is_answered_or_refused(
     assert server.errors == ""
 
 
-def test_it_is_alive_at_once_but_ready_only_once_engines_are_warm(
+def test_server_is_live_at_once_and_ready_after_the_warm_up(
     tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path
 ) -> None:
     server = ServerProcess(tiny_bundle, built_store, gates=tmp_path)
@@ -190,7 +190,7 @@ def test_requests_that_wait_run_together_and_those_beyond_the_limit_are_refused(
             clients[-1].start()
             until(waits)
         for client in (over_http, over_grpc):
-            with pytest.raises(InferenceServerException, match="8 images wait") as raised:
+            with pytest.raises(InferenceServerException, match="8 images are waiting") as raised:
                 classify(client, CODES[:1])
             assert raised.value.status() in BUSY
             assert client.is_server_ready()  # it is busy, not broken
@@ -259,7 +259,7 @@ def test_a_signal_ends_it_after_the_requests_in_flight(
     assert server.errors == ""
 
 
-def test_clients_that_hang_up_disturb_nobody(
+def test_clients_that_disconnect_do_not_affect_others(
     tiny_bundle: Bundle, built_store: EngineStore, labels: list[bytes]
 ) -> None:
     with ServerProcess(tiny_bundle, built_store) as server, server.http() as client:
@@ -275,7 +275,7 @@ def test_clients_that_hang_up_disturb_nobody(
     assert server.errors == ""
 
 
-def test_bytes_that_are_no_protocol_disturb_nobody(
+def test_invalid_bytes_do_not_affect_other_clients(
     tiny_bundle: Bundle, built_store: EngineStore, labels: list[bytes]
 ) -> None:
     with ServerProcess(tiny_bundle, built_store) as server, server.http() as client, server.grpc() as second:

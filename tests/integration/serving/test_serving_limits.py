@@ -116,7 +116,7 @@ def test_a_request_must_arrive_within_a_time(hasty: ServerProcess, kind: str, be
     assert answer.error.startswith(f"the {kind} did not arrive within")
 
 
-def test_bytes_that_trickle_in_give_no_more_time(hasty: ServerProcess) -> None:
+def test_slow_bytes_do_not_extend_the_timeout(hasty: ServerProcess) -> None:
     with connect(hasty.http_address) as connection:
         assert is_closed(connection, sending=b"\r\n")  # which precede no request
     with connect(hasty.http_address) as connection:
@@ -152,7 +152,7 @@ def test_an_answer_must_be_taken_within_a_time(hasty: ServerProcess) -> None:
                 closed = True
 
 
-def test_a_slow_engine_is_no_slow_client(hasty: ServerProcess, open_gates: Path) -> None:
+def test_slow_engine_does_not_time_out_the_client(hasty: ServerProcess, open_gates: Path) -> None:
     run = open_gates / "run"
     run.unlink()
     with connect(hasty.http_address) as connection:
@@ -168,7 +168,7 @@ def test_a_websocket_is_not_opened(hasty: ServerProcess) -> None:
     assert answer.status == 200
 
 
-def test_requests_that_are_sent_before_the_answers_are_answered_in_turn(hasty: ServerProcess) -> None:
+def test_pipelined_requests_are_answered_in_order(hasty: ServerProcess) -> None:
     none, last = LIVE.replace(b"/v2/health/live", b"/none"), LIVE[:-2] + b"Connection: close\r\n\r\n"
     with connect(hasty.http_address) as connection:
         connection.sendall(LIVE + WHOLE_INFERENCE + none + last)
@@ -254,7 +254,7 @@ def test_a_stalled_body_is_cut_at_the_end_of_the_grace_time(
                 assert (answer.status, answer.closes) == (200, True)
             answer = read_answer(stalled)
             assert (answer.status, answer.closes) == (503, True)
-            assert "the server ended" in answer.error
+            assert "the server stopped" in answer.error
         stopped = server.wait_for("stopped")
         assert stopped["cut"] == 1
         health = 1  # that was asked at least once

@@ -25,17 +25,17 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("listening", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_on_loopback_loopbacks_names_and_allowed_ones_are_answered(listening: str) -> None:
+def test_loopback_address_allows_loopback_and_given_hosts(listening: str) -> None:
     hosts = Hosts.of(listening)
-    assert all(map(hosts.answers, LOOPBACK))
-    assert not any(map(hosts.answers, OTHERS))
+    assert all(map(hosts.allows, LOOPBACK))
+    assert not any(map(hosts.allows, OTHERS))
     more = Hosts.of(listening, ["Gateway.example"])
     assert all(map(more.answers, [*LOOPBACK, "gateway.EXAMPLE:80"]))
     assert not any(map(more.answers, OTHERS))
 
 
 @pytest.mark.parametrize("listening", ["0.0.0.0", "::", "10.0.0.1", "server.example"])  # noqa: S104
-def test_elsewhere_any_host_is_answered_unless_some_are_allowed(listening: str) -> None:
+def test_other_address_allows_any_host_unless_some_are_given(listening: str) -> None:
     assert all(map(Hosts.of(listening).answers, [*LOOPBACK, *OTHERS]))
     some = Hosts.of(listening, ["gateway.example"])
     assert all(map(some.answers, [*LOOPBACK, "gateway.example"]))
@@ -43,7 +43,7 @@ def test_elsewhere_any_host_is_answered_unless_some_are_allowed(listening: str) 
 
 
 @pytest.mark.parametrize("open_files", [64, 256, 1024, 4096, 1_048_576])
-def test_connections_fit_into_the_files_that_may_be_open(open_files: int) -> None:
+def test_connections_fit_into_the_limit_on_open_files(open_files: int) -> None:
     limits = ConnectionLimits.within(open_files)
     assert 1 <= limits.http <= 1000
     assert 1 <= limits.grpc <= 1000

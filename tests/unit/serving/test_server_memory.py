@@ -24,7 +24,7 @@ MIB = 2**20
         ([300, 900], None),
     ],
 )
-def test_what_has_room_goes_on(held: list[int], memory: int | None) -> None:
+def test_warm_up_continues_if_memory_is_sufficient(held: list[int], memory: int | None) -> None:
     check_growth("encoder", [used * MIB for used in held], Limits(8, 64, memory and memory * MIB))
 
 
@@ -38,11 +38,11 @@ def test_what_has_room_goes_on(held: list[int], memory: int | None) -> None:
         ([100, 100, 100, 100, 100, 100, 100, 449], 513),
     ],
 )
-def test_the_next_size_may_take_what_those_before_took(held: list[int], need: int) -> None:
+def test_next_batch_size_is_estimated_from_the_growth(held: list[int], need: int) -> None:
     message = (
-        rf"^encoder: {held[-1]} MiB are in use after batches of {len(held)}, and the memory limit is 512 "
-        rf"MiB\. Batches of 8 and the requests that wait need about {need} MiB: raise the limit, or serve "
-        r"with a smaller --max-batch$"
+        rf"^encoder: {held[-1]} MiB are in use after warming up batch {len(held)}, and the memory limit is "
+        rf"512 MiB; batches of 8 and waiting requests need about {need} MiB: raise the memory limit, or use "
+        r"a smaller --max-batch$"
     )
     with pytest.raises(EngineError, match=message):
         check_growth("encoder", [used * MIB for used in held], Limits(8, 64, 512 * MIB))
@@ -93,4 +93,5 @@ except EngineError as error:
 
 def test_a_warm_up_stops_before_memory_runs_out() -> None:
     ended = subprocess.run([sys.executable, "-c", HOARDER], capture_output=True, text=True, check=True)
-    assert re.search(r"^encoder: \d+ MiB are in use after batches of [2-7], .* raise the limit", ended.stdout)
+    message = r"^encoder: \d+ MiB are in use after warming up batch [2-7], .* raise the memory limit"
+    assert re.search(message, ended.stdout)

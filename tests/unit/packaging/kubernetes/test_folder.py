@@ -53,7 +53,7 @@ def test_writing_twice_gives_the_same_bytes(tiny_bundle, tmp_path) -> None:
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_every_file_says_how_it_came_to_be(tiny_bundle, tmp_path) -> None:
+def test_every_file_has_a_header_with_its_origin(tiny_bundle, tmp_path) -> None:
     write_manifests(tiny_bundle, tmp_path / "manifests", CPU)
     for name, text in contents(tmp_path / "manifests").items():
         header = [line for line in text.splitlines() if line.startswith("#")]
@@ -63,7 +63,7 @@ def test_every_file_says_how_it_came_to_be(tiny_bundle, tmp_path) -> None:
         assert header[-1].endswith(f"kubectl apply -f {name.partition('/')[0]}/")
 
 
-def test_an_older_folder_of_ours_is_replaced_with_nothing_left_of_it(tiny_bundle, tmp_path) -> None:
+def test_older_manifests_are_replaced_completely(tiny_bundle, tmp_path) -> None:
     write_manifests(tiny_bundle, tmp_path / "manifests", CPU)
     write_manifests(tiny_bundle, tmp_path / "manifests", FIXED)
     assert set(contents(tmp_path / "manifests")) == FILES - {"deployment/autoscaler.yaml"}
@@ -90,19 +90,21 @@ def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(
     folder = tmp_path / "manifests"
     (folder / name).parent.mkdir(parents=True)
     (folder / name).write_text(text, encoding="utf-8")
-    with pytest.raises(WrongUsageError, match=f"holds something else .*{name}.*: name another folder"):
+    with pytest.raises(
+        WrongUsageError, match=f"{name}.* is not a manifest of ccr-deploy: choose another folder"
+    ):
         write_manifests(tiny_bundle, folder, CPU)
     assert contents(tmp_path) == {f"manifests/{name}": text}
 
 
-def test_a_file_at_its_place_is_refused(tiny_bundle, tmp_path) -> None:
+def test_file_in_place_of_the_folder_is_refused(tiny_bundle, tmp_path) -> None:
     (tmp_path / "manifests").write_text("mine", encoding="utf-8")
-    with pytest.raises(WrongUsageError, match="not a folder: name another"):
+    with pytest.raises(WrongUsageError, match="not a folder: choose another path"):
         write_manifests(tiny_bundle, tmp_path / "manifests", CPU)
     assert contents(tmp_path) == {"manifests": "mine"}
 
 
-def test_a_link_stays_a_link(tiny_bundle, tmp_path) -> None:
+def test_symbolic_link_is_kept(tiny_bundle, tmp_path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     write_manifests(tiny_bundle, tmp_path / "link", CPU)
@@ -110,7 +112,7 @@ def test_a_link_stays_a_link(tiny_bundle, tmp_path) -> None:
     assert set(contents(tmp_path / "real")) == FILES
 
 
-def test_a_place_that_cannot_be_written_is_named(tiny_bundle, tmp_path) -> None:
+def test_unwritable_folder_is_named(tiny_bundle, tmp_path) -> None:
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     with pytest.raises(CcrDeployError, match="manifests: cannot be written"):
         write_manifests(tiny_bundle, tmp_path / "file" / "manifests", CPU)
@@ -162,7 +164,7 @@ def test_an_interrupted_folder_leaves_what_was_there(
     assert [entry.name for entry in tmp_path.iterdir()] == (["folder"] if there else [])
 
 
-def test_a_folder_is_for_others_to_read(tmp_path) -> None:
+def test_folder_is_readable_to_others(tmp_path) -> None:
     with atomic_folder(tmp_path / "folder"):
         pass
     mask = os.umask(0)
@@ -192,7 +194,7 @@ def test_a_bundle_without_the_targets_graphs_is_refused(tiny_bundle, tmp_path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_pyyaml_its_extra_is_named(tiny_bundle, tmp_path, monkeypatch) -> None:
+def test_missing_pyyaml_names_its_extra(tiny_bundle, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(MissingExtraError, match=r"needs the package pyyaml.*ccr-deploy\[kubernetes\]"):
         write_manifests(tiny_bundle, tmp_path / "manifests", CPU)

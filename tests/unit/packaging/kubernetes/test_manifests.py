@@ -118,13 +118,13 @@ def test_every_supported_kubernetes_and_kserve_read_the_examples(example: str, v
 
 @given(any_settings())
 @settings(max_examples=15, deadline=None)
-def test_whatever_is_allowed_makes_valid_manifests(made_from: DeploymentSettings) -> None:
+def test_all_allowed_settings_make_valid_manifests(made_from: DeploymentSettings) -> None:
     check_against_the_apis(manifests(made_from), VERSIONS[-1])
 
 
 @given(any_settings())
 @settings(max_examples=25, deadline=None)
-def test_what_is_read_back_is_what_was_meant(made_from: DeploymentSettings) -> None:
+def test_yaml_reads_back_as_written(made_from: DeploymentSettings) -> None:
     made = manifests(made_from)
     for pod in pods(made):
         builder, server = containers(pod)
@@ -242,7 +242,7 @@ def test_pods_keep_to_the_restricted_pod_security_standard(example: str) -> None
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_all_that_a_process_writes_to_is_a_volume(example: str) -> None:
+def test_only_volumes_are_writable(example: str) -> None:
     for pod in pods(manifests(EXAMPLES[example])):
         volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
         for container in containers(pod):
@@ -280,7 +280,7 @@ def test_a_server_has_time_to_answer_what_is_in_flight() -> None:
         ("gpu-with-claim", {"type": "Recreate"}),
     ],
 )
-def test_a_roll_out_waits_for_nothing_that_the_old_pod_has(example: str, strategy: dict[str, Any]) -> None:
+def test_rollout_does_not_wait_for_resources_of_the_old_pod(example: str, strategy: dict[str, Any]) -> None:
     made = manifests(EXAMPLES[example])
     assert made["deployment/deployment.yaml"]["spec"]["strategy"] == strategy
     assert made["kserve/inference-service.yaml"]["spec"]["predictor"]["deploymentStrategy"] == strategy
@@ -328,7 +328,7 @@ def test_compose_runs_the_same_commands_as_safely() -> None:
         assert depends == {f"build-{profile}": {"condition": "service_completed_successfully"}}
 
 
-def test_the_committed_examples_are_what_is_made_today() -> None:
+def test_committed_examples_are_up_to_date() -> None:
     committed = {
         path.relative_to(FOLDER).as_posix(): path.read_text(encoding="utf-8")
         for path in FOLDER.rglob("*")

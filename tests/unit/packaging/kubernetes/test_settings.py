@@ -27,12 +27,12 @@ def refusal(**wrong: Any) -> str:
     "name",
     ["", "1ccr", "-ccr", "ccr-", "CCR", "c_r", "c.r", "ccr ", "ccr\n", "ü", "a" * 54],
 )
-def test_a_name_that_is_no_dns_label_is_refused(name: str) -> None:
+def test_name_that_is_not_a_dns_label_is_refused(name: str) -> None:
     assert refusal(name=name).startswith(f"name {name!r}: not a DNS label")
 
 
 @given(st.text(max_size=70))
-def test_any_name_either_fits_everywhere_or_is_refused(name: str) -> None:
+def test_accepted_names_are_valid_everywhere(name: str) -> None:
     """KServe's Service is called NAME-predictor, and such a name has 63 letters at most."""
     try:
         DeploymentSettings(**{**RIGHT, "name": name})
@@ -56,7 +56,7 @@ def test_any_name_either_fits_everywhere_or_is_refused(name: str) -> None:
         "ccr:latest@sha256:" + "0f" * 32,
     ],
 )
-def test_a_pinned_image_is_taken(image: str) -> None:
+def test_pinned_image_is_accepted(image: str) -> None:
     assert DeploymentSettings(**{**RIGHT, "image": image}).image == image
 
 
@@ -78,8 +78,8 @@ def test_an_image_that_may_change_under_the_pods_is_refused(image: str) -> None:
         "a" * 256 + ":1",
     ],
 )
-def test_what_is_no_image_is_refused(image: str) -> None:
-    assert refusal(image=image).startswith(f"image {image!r}: not an image's name")
+def test_invalid_image_name_is_refused(image: str) -> None:
+    assert refusal(image=image).startswith(f"image {image!r}: not a valid image name")
 
 
 @pytest.mark.parametrize("target", ["nonsense", "l4.tom", ""])
@@ -88,7 +88,7 @@ def test_an_unknown_target_is_refused(target: str) -> None:
 
 
 def test_a_target_that_is_a_file_here_is_refused() -> None:
-    assert "a pod does not have this file" in refusal(target="engines/l4.toml")
+    assert "target files are not in the image" in refusal(target="engines/l4.toml")
 
 
 @pytest.mark.parametrize("target", ["pytorch", "pytorch-cuda"])
@@ -103,7 +103,7 @@ def test_a_bundle_without_an_absolute_path_is_refused(bundle: str) -> None:
 
 @pytest.mark.parametrize("bundle", ["/engines", "/engines/bundle", "/tmp", "/tmp/bundle"])  # noqa: S108
 def test_a_bundle_that_a_volume_would_hide_is_refused(bundle: str) -> None:
-    assert "would hide it" in refusal(bundle=bundle)
+    assert "hidden by the volume" in refusal(bundle=bundle)
 
 
 @pytest.mark.parametrize(
@@ -128,11 +128,11 @@ def test_a_number_out_of_its_range_is_refused(field: str, value: int) -> None:
 
 
 def test_two_servers_on_one_port_are_refused() -> None:
-    assert "HTTP has it already" in refusal(grpc_port=8080)
+    assert "already used by http_port" in refusal(grpc_port=8080)
 
 
 def test_a_claim_for_many_replicas_is_refused() -> None:
-    assert "for one replica alone" in refusal(engine_store="claim")
+    assert "only one replica can use" in refusal(engine_store="claim")
 
 
 def test_an_unknown_kind_of_store_is_refused() -> None:
@@ -140,18 +140,18 @@ def test_an_unknown_kind_of_store_is_refused() -> None:
 
 
 def test_a_storage_class_without_a_claim_or_with_a_wrong_name_is_refused() -> None:
-    assert "only an engine store in a claim" in refusal(storage_class="fast")
+    assert "requires engine_store claim" in refusal(storage_class="fast")
     claim = {"engine_store": "claim", "replicas_min": 1, "replicas_max": 1}
-    assert "not a storage class's name" in refusal(storage_class="Fast!", **claim)
+    assert "not a valid name of a storage class" in refusal(storage_class="Fast!", **claim)
 
 
 @pytest.mark.parametrize("label", [("", "a"), ("a/b/c", "d"), ("a", "b c"), ("a", "b" * 64), ("-a", "b")])
-def test_what_is_no_label_is_refused(label: tuple[str, str]) -> None:
-    assert "not a label that a node can have" in refusal(node_labels=dict([label]))
+def test_invalid_node_label_is_refused(label: tuple[str, str]) -> None:
+    assert "not a valid Kubernetes label" in refusal(node_labels=dict([label]))
 
 
 @pytest.mark.parametrize(
     ("target", "gpus"), [("cpu", 0), ("cpu-openvino", 0), ("cuda", 1), ("l4", 1), ("rtx", 1)]
 )
-def test_a_replica_takes_a_gpu_where_its_target_computes_on_one(target: str, gpus: int) -> None:
+def test_replica_takes_a_gpu_if_its_target_uses_one(target: str, gpus: int) -> None:
     assert DeploymentSettings(**{**RIGHT, "target": target}).gpus == gpus

@@ -57,7 +57,7 @@ def test_repeated_messages_numbers_symbols_and_truths_survive(inputs):
     ] == inputs
 
 
-def test_what_is_none_or_empty_is_left_out():
+def test_none_and_empty_lists_are_omitted():
     message = {"name": "a", "max_batch_size": None, "input": [], "cc_model_filenames": entries({})}
     assert to_pbtxt(message) == 'name: "a"\n'
 
@@ -69,6 +69,6 @@ def test_fields_are_indented_below_their_message():
     )
 
 
-def test_what_protobuf_cannot_hold_is_refused():
+def test_unsupported_type_is_refused():
     with pytest.raises(TypeError, match="bytes"):
         to_pbtxt({"name": b"a"})

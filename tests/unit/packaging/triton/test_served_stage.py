@@ -52,12 +52,12 @@ def test_onnx_runtime_gets_no_int8_graph(tiny_bundle, plans):
     assert "build FP32 engines for this target" in refusal(WrongUsageError, tiny_bundle, "cpu", plans)
 
 
-def test_a_precision_that_onnx_runtime_lacks(tiny_bundle, plans):
+def test_unsupported_precision_is_refused(tiny_bundle, plans):
     plans.choose(tiny_bundle, "cpu", {"encoder": resolve(load_target("cpu"), "encoder", None, "bf16")})
     assert "BF16" in refusal(WrongUsageError, tiny_bundle, "cpu", plans)
 
 
-def test_a_damaged_graph(tiny_bundle, plans, tmp_path):
+def test_damaged_graph_is_refused(tiny_bundle, plans, tmp_path):
     shutil.copytree(tiny_bundle.path, tmp_path / "bundle")
     bundle = Bundle.open(tmp_path / "bundle")
     path = bundle.path / bundle.graph("classifier", "fp32", None).file.name
@@ -68,8 +68,8 @@ def test_a_damaged_graph(tiny_bundle, plans, tmp_path):
 
 
 @pytest.mark.parametrize("target", ["cpu-openvino", "pytorch", "cuda", "rtx"])
-def test_what_triton_does_not_run(tiny_bundle, plans, target):
-    assert f"the target {target} is for" in refusal(WrongUsageError, tiny_bundle, target, plans)
+def test_unsupported_backend_is_refused(tiny_bundle, plans, target):
+    assert f"target {target}: Triton does not support" in refusal(WrongUsageError, tiny_bundle, target, plans)
 
 
 def test_plans_of_several_gpus_go_by_compute_capability(tiny_bundle, plans, tmp_path):
@@ -121,7 +121,7 @@ def test_plans_of_other_gpus_than_the_targets_are_left_out(tiny_bundle, plans, t
     assert set(served(tiny_bundle, target, plans)[0].capabilities) == {"9.0"}
 
 
-def test_plans_that_were_not_built(tiny_bundle, plans, tmp_path):
+def test_missing_plans_are_named(tiny_bundle, plans, tmp_path):
     target = fleet_target(tmp_path)
     message = refusal(WrongUsageError, tiny_bundle, target, plans)
     assert "no encoder and classifier plan" in message
@@ -129,14 +129,14 @@ def test_plans_that_were_not_built(tiny_bundle, plans, tmp_path):
     put_plan(tiny_bundle, target, plans, "encoder", L4)
     assert "no classifier plan" in refusal(WrongUsageError, tiny_bundle, target, plans)
     put_plan(tiny_bundle, target, plans, "classifier", L4, version="10.9.0.34")
-    assert "no two plans by one version" in refusal(WrongUsageError, tiny_bundle, target, plans)
+    assert "no plans of both stages for one version" in refusal(WrongUsageError, tiny_bundle, target, plans)
 
 
 def test_a_gpu_with_one_stage_alone(tiny_bundle, plans, tmp_path):
     target = fleet_target(tmp_path)
     put_plans(tiny_bundle, target, plans, H200)
     put_plan(tiny_bundle, target, plans, "encoder", L4)
-    assert f"{L4} has a plan of one stage alone" in refusal(WrongUsageError, tiny_bundle, target, plans)
+    assert f"only one stage has a plan for {L4}" in refusal(WrongUsageError, tiny_bundle, target, plans)
 
 
 def test_two_gpus_of_one_compute_capability(tiny_bundle, plans, tmp_path):
@@ -148,13 +148,13 @@ def test_two_gpus_of_one_compute_capability(tiny_bundle, plans, tmp_path):
     )
 
 
-def test_plans_that_take_no_single_image(tiny_bundle, plans, tmp_path):
+def test_plans_without_batch_1_are_refused(tiny_bundle, plans, tmp_path):
     target = fleet_target(tmp_path, smallest=2)
     put_plans(tiny_bundle, target, plans, H200)
     assert "at least 2 images" in refusal(WrongUsageError, tiny_bundle, target, plans)
 
 
-def test_a_changed_plan(tiny_bundle, plans, tmp_path):
+def test_changed_plan_is_refused(tiny_bundle, plans, tmp_path):
     target = fleet_target(tmp_path)
     put_plans(tiny_bundle, target, plans, H200)
     (path,) = plans.path.glob("*/encoder.fp32.plan")
@@ -162,7 +162,7 @@ def test_a_changed_plan(tiny_bundle, plans, tmp_path):
     assert f"{path}: changed since it was built" in refusal(EngineError, tiny_bundle, target, plans)
 
 
-def test_a_plan_without_its_sidecar(tiny_bundle, plans, tmp_path):
+def test_plan_without_sidecar_is_refused(tiny_bundle, plans, tmp_path):
     target = fleet_target(tmp_path)
     put_plans(tiny_bundle, target, plans, H200)
     (path,) = plans.path.glob("*/encoder.fp32.plan")
@@ -172,9 +172,9 @@ def test_a_plan_without_its_sidecar(tiny_bundle, plans, tmp_path):
 
 @pytest.mark.parametrize(
     ("device", "message"),
-    [(L4, "its sidecar is another engine's, or was changed"), ("a CPU", "another engine's, or was changed")],
+    [(L4, "the sidecar does not match the engine's folder"), ("a CPU", "does not match the engine's folder")],
 )
-def test_a_sidecar_that_was_changed(tiny_bundle, plans, tmp_path, device, message):
+def test_changed_sidecar_is_refused(tiny_bundle, plans, tmp_path, device, message):
     target = fleet_target(tmp_path)
     put_plans(tiny_bundle, target, plans, H200)
     (path,) = plans.path.glob("*/encoder.fp32.plan")
@@ -187,4 +187,4 @@ def test_a_sidecar_that_was_changed(tiny_bundle, plans, tmp_path, device, messag
 def test_a_device_without_a_compute_capability(tiny_bundle, plans, tmp_path):
     target = fleet_target(tmp_path)
     put_plans(tiny_bundle, target, plans, "some GPU")
-    assert "names no compute capability" in refusal(EngineError, tiny_bundle, target, plans)
+    assert "has no compute capability" in refusal(EngineError, tiny_bundle, target, plans)
