@@ -8,7 +8,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks.readme import tables
 from benchmarks.scaffold import read_result
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.cli import cli
@@ -30,9 +29,8 @@ def test_it_lists_every_command_in_the_order_of_the_help() -> None:
 
 
 def test_the_demo_table_names_the_processor_that_it_was_measured_on() -> None:
-    machine = read_result("demo-benchmark", BenchmarkReport).machine
-    assert machine.processor in tables()["demo"]
-    assert tables()["demo"] in README
+    table = README.partition("<!-- demo -->")[2].partition("<!-- /demo -->")[0]
+    assert read_result("demo-benchmark", BenchmarkReport).machine.processor in table
 
 
 def test_every_link_leads_to_a_file() -> None:
