@@ -9,7 +9,6 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 
 from ccr_deploy.backends.registry import BACKENDS
 from ccr_deploy.core.precisions import PRECISIONS, PrecisionRow
@@ -21,6 +20,8 @@ from tests.support.cli_runner import run
 from tests.support.documents import make_targets, missing_links
 
 if TYPE_CHECKING:
+    import pytest
+
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.models.checkpoint import Checkpoint
 
