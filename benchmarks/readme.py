@@ -52,7 +52,7 @@ def tables() -> dict[str, str]:
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
         "gates": gate_table(GATES),
-        "demo": summary_table(verification, benchmark),
+        "demo": demo_table(verification, benchmark),
         "precision": accuracy_table(verification.calibration),
         "choices": choices_table(read_result("precision-choices", PrecisionChoices)),
         "int8": int8_table(read_result("int8-ccr-layer1", Int8Benchmark)),
@@ -68,8 +68,15 @@ def tables() -> dict[str, str]:
     return {name: markdown_table(table) for name, table in chosen.items()}
 
 
+def demo_table(verification: VerificationReport, benchmark: BenchmarkReport) -> Table:
+    """Return the summary that `make demo` ends with, and the machine that it was measured on."""
+    summary = summary_table(verification, benchmark)
+    measured_on = f"measured on {benchmark.threads} cores of {benchmark.machine.processor}"
+    return replace(summary, note=f"{summary.note}; {measured_on}, batch {benchmark.batch}")
+
+
 def filled(text: str) -> str:
-    """A document's text with every table that it has markers for put between them."""
+    """Return a document with each table that it has markers for between these markers."""
     for name, table in tables().items():
         if f"<!-- {name} -->" in text:
             before, begin, rest = text.partition(f"<!-- {name} -->")
