@@ -137,7 +137,7 @@ def cost_lines(verdicts: Sequence[Verdict]) -> list[str]:
                 f"what {name} costs is not known: the bundle has no record of it (ccr-deploy calibrate)"
             )
         if verdict.high_precision:
-            lines.append(f"layers left in high precision: {', '.join(verdict.high_precision)}")
+            lines.append(f"layers in high precision: {', '.join(verdict.high_precision)}")
     return lines
 
 

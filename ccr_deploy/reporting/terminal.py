@@ -53,6 +53,11 @@ def _caption(table: Table) -> Text | None:
     return Text("\n").join(part for part in parts if part) if any(parts) else None
 
 
+def shows_images(console: Console) -> bool:
+    """Return whether images can be shown: on a terminal with colours, unless ``NO_COLOR`` is set."""
+    return console.is_terminal and console.color_system is not None and not console.no_color
+
+
 def half_block_image(image: npt.NDArray[np.uint8], columns: int = 32) -> Segments:
     """An image ``uint8 [H, W, 3]`` in coloured half blocks, two pixels a character."""
     height, width, _ = image.shape

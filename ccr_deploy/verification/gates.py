@@ -83,7 +83,7 @@ LOGIT_GATES: tuple[Gate[LogitParity], ...] = (
     Gate(
         name="min-cosine",
         label="cosine",
-        help="logits, the worst image",
+        help="logits of the worst image",
         # A flipped bit may move a chain's logits: its answer is what counts.
         measure=lambda parity: None if parity.stage == "chain" else parity.min_cosine,
         direction="at least",
@@ -92,7 +92,7 @@ LOGIT_GATES: tuple[Gate[LogitParity], ...] = (
     Gate(
         name="min-same-top1-percent",
         label="same top-1 (%)",
-        help="answers equal to PyTorch's",
+        help="classes equal to PyTorch's",
         measure=lambda parity: 100 * parity.same_top1 / parity.images,
         direction="at least",
         limits={"fp32": 99, "fp16": 99, "bf16": 95, "int8": 95},
@@ -104,7 +104,7 @@ ACCURACY_GATES: tuple[Gate[AccuracyPair], ...] = (
     Gate(
         name="max-top1-loss-points",
         label="top-1 loss (points)",
-        help="accuracy, where images are labelled",
+        help="accuracy, if images are labelled",
         measure=lambda pair: pair.reference.top1_percent - pair.found.top1_percent,
         direction="at most",
         limits={"fp32": 0.5, "fp16": 0.3, "bf16": 1, "int8": 1},

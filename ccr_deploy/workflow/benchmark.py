@@ -62,7 +62,9 @@ def benchmark_bundle(
     threads = thread_count(factory.target.options.threads)
     contention = [watch_start()]
     if require_idle and (reasons := unreliable_reasons(threads, contention)):
-        raise MachineBusyError(f"nothing was timed: {'; '.join(reasons)}: end what else runs here")
+        raise MachineBusyError(
+            f"nothing was timed: {'; '.join(reasons)}: stop other work on this machine and run the benchmark again"
+        )
     machine = machine_state(with_gpu=factory.target.uses_gpu, start=contention[0])
     references = _references(bundle, factory)
     found: list[Timing] = []

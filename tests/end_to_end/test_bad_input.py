@@ -277,9 +277,7 @@ def test_an_interrupted_export_leaves_the_old_bundle(
     assert {name: digest for name, digest in files_below(bundle).items() if name in before} == before
     if sent == signal.SIGINT:
         assert files_below(bundle) == before
-        assert stderr.strip().splitlines() == [
-            "ccr-deploy: interrupted: nothing was changed that was not already complete"
-        ]
+        assert stderr.strip().splitlines() == ["ccr-deploy: interrupted: no file is left incomplete"]
     else:
         repaired = run("export", "--checkpoint", tiny_checkpoint_file, "--schedule", "plain", bundle)
         assert repaired.status == 0

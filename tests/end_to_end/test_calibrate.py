@@ -89,7 +89,7 @@ def test_calibrating_shows_ranges_costs_and_what_was_written(workplace: Workplac
     assert "encoder cell3/hidden_state" in outcome.stdout
     for heading in ("FP32", "FP16", "BF16", "INT8"):
         assert f"\n  {heading}" in outcome.stdout
-    assert "layers left in high precision: stem, binarizer" in outcome.stdout
+    assert "layers in high precision: stem, binarizer" in outcome.stdout
     bundle = Bundle.open(workplace.bundle)
     assert bundle.has_precision("int8")
     calibration = bundle.manifest.calibration
@@ -97,7 +97,7 @@ def test_calibrating_shows_ranges_costs_and_what_was_written(workplace: Workplac
     assert calibration.accuracies[0].images == 160
     assert bundle.file(calibration.table).read_text() == (tmp_path / "ranges.json").read_text()
     compared = run("calibrate", "--compare", tmp_path / "ranges.json", tmp_path / "ranges.json")
-    assert compared.stdout.strip() == "the two tables have the same ranges"
+    assert compared.stdout.strip().endswith(" have the same ranges")
 
 
 def test_json_is_what_was_found(workplace: Workplace) -> None:
@@ -168,7 +168,7 @@ def test_the_verdict_says_what_was_found_in_plain_words(workplace: Workplace) ->
     lines = rf"INT8(?: is {times}| IS NOT FASTER here: {times}|: the timing is UNRELIABLE )"
     assert len(re.findall(lines, outcome.stdout)) == 2
     assert "within the budget of 100 points" in outcome.stdout
-    assert "layers left in high precision: stem, binarizer" in outcome.stdout
+    assert "layers in high precision: stem, binarizer" in outcome.stdout
     record = workplace.bundle / "manifest.json"
     manifest = json.loads(record.read_text())
     for entry in manifest["calibration"]["accuracies"]:

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.hosts.processes import PATIENCE_SECONDS, started
+from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_VERSION
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.cli import cli
 from ccr_deploy.core.records import convert
@@ -157,7 +158,7 @@ def test_a_busy_machine_gives_no_speed_up_and_every_table_says_so(workplace: Pat
     assert len(said.findall(page)) == 2  # at the top, and below the table
     assert "<svg" not in page
     found = json.loads((tmp_path / "benchmark.json").read_text())
-    assert (found["schema_version"], found["reliable"]) == (2, False)
+    assert (found["schema_version"], found["reliable"]) == (BENCHMARK_SCHEMA_VERSION, False)
     assert any(re.fullmatch(reason, entry) for entry in found["unreliable_reasons"])
     assert all(timing["latency_ms_p50"] > 0 for timing in found["timings"])
     assert {(timing["speedup"], timing["speedup_interval"]) for timing in found["timings"]} == {(None, None)}
@@ -168,7 +169,7 @@ def test_an_idle_machine_may_be_required_before_the_start(workplace: Path, tmp_p
     assert refused.returncode == CHECK_FAILED
     assert re.fullmatch(
         r"ccr-deploy: error: nothing was timed: other processes used \d+\.\d of \d+ cores before the start"
-        r".*: end what else runs here\n",
+        r".*: stop other work on this machine and run the benchmark again\n",
         refused.stderr,
     )
     assert len(refused.stdout.splitlines()) == 1  # the target
@@ -260,7 +261,7 @@ def test_classify_shows_answer_and_bytes(workplace: Path, image_folder: Path) ->
     assert all(answer["payload_bytes"] == 12 + 26 for answer in answers)
     shown = run(*common)
     assert shown.status == 0
-    assert "JPEG: quality 75, the same 48x32 pixels" in shown.stdout
+    assert "the same 48x32 pixels as a JPEG of quality 75" in shown.stdout
 
 
 def test_describe_shows_the_papers_table() -> None:

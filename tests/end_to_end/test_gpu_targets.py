@@ -94,7 +94,7 @@ def test_rtx_is_built_without_a_gpu_and_says_what_it_could_not_do(
         refused = run(*command, *common)
         assert refused.status == 3
         assert "there is no GPU here" in refused.error_line
-    assert "unchanged, not built again" in run("build-engine", bundle, *common, "--int8").stdout
+    assert "reused from the engine store" in run("build-engine", bundle, *common, "--int8").stdout
     again = run("build-engine", bundle, *common, "--int8", "--no-cache")
     assert again.stdout.count("built in ") == 2
 

@@ -138,7 +138,7 @@ def test_what_a_precision_costs_is_said_once() -> None:
     cost = "0.25 % of bits flipped, 0.6 points of top-1 (-0.5 – 1.2) on 200 held-out images"
     assert lines == [
         f"INT8 costs the chain {cost}: within the budget of 1 points",
-        "layers left in high precision: stem",
+        "layers in high precision: stem",
     ]
 
 
