@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from ccr_deploy.cli.completion import complete_folders, complete_targets
+from ccr_deploy.cli.completion import completes, folders, target_names
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.records import to_builtins
@@ -76,7 +76,7 @@ def path_option(name: str, metavar: str, text: str, **settings: Any) -> Callable
         settings: further arguments of `click.option`.
     """
     if metavar == "DIR":
-        settings["shell_complete"] = complete_folders
+        settings["shell_complete"] = completes(folders)
     return click.option(name, type=PATH, metavar=metavar, help=text, **settings)
 
 
@@ -94,7 +94,7 @@ output_options = combined(
 """``--json`` and ``-v``, which every command has."""
 
 bundle_argument = click.argument(
-    "bundle", type=PATH, default="bundle", envvar="CCR_DEPLOY_BUNDLE", shell_complete=complete_folders
+    "bundle", type=PATH, default="bundle", envvar="CCR_DEPLOY_BUNDLE", shell_complete=completes(folders)
 )
 """``[BUNDLE]``; defaults to ``$CCR_DEPLOY_BUNDLE``, then ``./bundle``."""
 
@@ -110,7 +110,7 @@ bundle_option = path_option(
 target_option = click.option(
     "--target",
     metavar="NAME|FILE",
-    shell_complete=complete_targets,
+    shell_complete=completes(target_names),
     help="Target: a name that ccr-deploy doctor lists, or a TOML file.",
 )
 

@@ -5,10 +5,15 @@ A shell waits for an answer each time a user presses the tab key, so nothing hea
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Completion: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 PROGRAM = "ccr-deploy"
 SHELLS = ("bash", "zsh", "fish")
@@ -40,21 +45,26 @@ def completion(ctx: click.Context, shell: Literal["bash", "zsh", "fish"]) -> Non
     click.echo(shell_class(ctx.find_root().command, {}, PROGRAM, INSTRUCTION_VARIABLE).source())
 
 
-def complete_folders(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete folders only."""
+def completes(values: Callable[[str], list[CompletionItem]]) -> Completion:
+    """Return the function that `click` calls, from one of the incomplete word alone."""
+    return lambda _, __, incomplete: values(incomplete)
+
+
+def folders(incomplete: str) -> list[CompletionItem]:
+    """Let the shell complete folders."""
     return [CompletionItem(incomplete, type="dir")]
 
 
-def complete_targets(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the names of shipped targets, or files if no name fits."""
+def target_names(incomplete: str) -> list[CompletionItem]:
+    """Return the names of shipped targets; if none fits, let the shell complete files."""
     from ccr_deploy.targets.schema import target_files
 
     names = [CompletionItem(name) for name in target_files() if name.startswith(incomplete)]
     return names or [CompletionItem(incomplete, type="file")]
 
 
-def complete_presets(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the names of model presets."""
+def preset_names(incomplete: str) -> list[CompletionItem]:
+    """Return the names of model presets."""
     from ccr_deploy.models.presets import PRESETS
 
     return [CompletionItem(name) for name in PRESETS if name.startswith(incomplete)]

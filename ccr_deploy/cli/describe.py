@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ccr_deploy.cli.common import echo_json, output_options, path_option, stdout_console
-from ccr_deploy.cli.completion import complete_presets
+from ccr_deploy.cli.completion import completes, preset_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option(
     "--preset",
     metavar="NAME",
-    shell_complete=complete_presets,
+    shell_complete=completes(preset_names),
     help="One of ccr-baseline, ccr-layer1, ccr-layer2, ccr-layer3 and demo.",
 )
 @path_option("--checkpoint", "FILE", "Trained checkpoint.")

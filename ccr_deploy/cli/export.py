@@ -16,7 +16,7 @@ from ccr_deploy.cli.common import (
     print_lines,
     stdout_console,
 )
-from ccr_deploy.cli.completion import complete_presets
+from ccr_deploy.cli.completion import completes, preset_names
 from ccr_deploy.core.stages import EXPORTED_SCHEDULES, SCHEDULES
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--preset",
     metavar="NAME",
-    shell_complete=complete_presets,
+    shell_complete=completes(preset_names),
     help="Model of a state dict that has no configuration.",
 )
 @click.option(

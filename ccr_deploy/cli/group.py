@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 import click
+
+from ccr_deploy.core.suggestions import choose_from
 
 HELP_COLUMNS = 100
 """Maximum width of help texts; click's own maximum is 80."""
@@ -29,10 +29,5 @@ class CommandGroup(click.Group):
         is_option = name.startswith("-")  # click reports an unknown option of the group itself
         if self.get_command(ctx, name) or is_option or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        # Releases of click differ in what they suggest, and none suggests build-engine for "build".
-        starting = [known for known in self.commands if known.startswith(name)]
-        similar = starting or get_close_matches(name, self.commands)
-        remedy = (
-            f"did you mean {' or '.join(similar)}?" if similar else f"choose from {', '.join(self.commands)}"
-        )
-        raise click.UsageError(f"there is no command {name!r}: {remedy}", ctx)
+        # click's own suggestions depend on its release.
+        raise click.UsageError(f"there is no command {name!r}: {choose_from(name, self.commands)}", ctx)

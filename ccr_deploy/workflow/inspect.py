@@ -1,4 +1,4 @@
-"""What an engine or a payload is, without running it."""
+"""Metadata of engine and payload files, and the commands that reproduce an engine."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 
 def inspect_file(path: Path) -> Sidecar | PayloadHeader:
-    """An engine's sidecar, after the engine was checked against it, or a payload's header.
+    """Return the sidecar of an engine, after checking the engine against it, or the header of a payload.
 
     Raises:
-        WrongUsageError: there is no such file.
-        EngineError, PayloadError: it is damaged, or neither of the two.
+        WrongUsageError: if the file cannot be read.
+        EngineError: if the engine is damaged or has no sidecar.
+        PayloadError: if the payload is damaged.
     """
     if is_payload(path):
         try:
@@ -38,22 +39,24 @@ def inspect_file(path: Path) -> Sidecar | PayloadHeader:
 
 
 def reproduce(sidecar: Sidecar, engine: Path, bundle: Bundle) -> list[str]:
-    """Return the commands that build and run an engine from the bundle's graph, by its library's own tools.
+    """Return commands of the backend's own tools that build and run an engine from the bundle's graph.
 
     Args:
-        sidecar: the engine's.
-        engine: its file.
-        bundle: the bundle that it was built from.
+        sidecar: sidecar of the engine.
+        engine: path of the engine.
+        bundle: bundle that the engine was built from.
 
     Raises:
-        WrongUsageError: the library has no such tools, or the bundle does not have the engine's graph.
+        WrongUsageError: if the backend has no such tools, or the bundle does not have the engine's graph.
     """
 
     def graph() -> Path:
         graphs = {graph.file.name: graph.file for graph in bundle.manifest.graphs}
         name = sidecar.origin.graph_file or ""
         if name not in graphs:
-            raise WrongUsageError(f"{bundle.path}: it has no {name}, which {engine} was built from")
+            raise WrongUsageError(
+                f"{bundle.path}: has no {name}, from which {engine} was built: use its own --bundle"
+            )
         return bundle.file(graphs[name])
 
     resolved = sidecar.origin.resolved_target

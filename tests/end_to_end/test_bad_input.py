@@ -313,7 +313,7 @@ def test_a_full_disk_leaves_no_half_report(bundle: Path, engines: Path, tmp_path
         check=False,
     )
     assert finished.returncode == BROKE
-    assert "the report cannot be written" in finished.stderr
+    assert "cannot write the report" in finished.stderr
     assert list((tmp_path / "report").iterdir()) == []
 
 
@@ -327,7 +327,9 @@ def test_a_report_overwrites_nobodys_file(
     (folder / name).write_text('{"mine": true}')
     outcome = run(command, bundle, "--engines", engines, "--report", folder)
     assert outcome.status == WRONG_USAGE
-    assert f"notes: holds a {name} that was not written here: name another folder" in outcome.error_line
+    assert (
+        f"notes: contains a {name} that ccr-deploy did not write: choose another folder" in outcome.error_line
+    )
     assert (folder / name).read_text() == '{"mine": true}'
     assert [path.name for path in folder.iterdir()] == [name]
 

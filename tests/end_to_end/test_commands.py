@@ -21,7 +21,6 @@ from PIL import Image
 from benchmarks.hosts.processes import PATIENCE_SECONDS, started
 from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_VERSION
 from ccr_deploy.benchmarking.results import BenchmarkReport
-from ccr_deploy.cli import cli
 from ccr_deploy.core.records import convert
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.models.checkpoint import save_checkpoint
@@ -88,7 +87,7 @@ def report(workplace: Path, image_folder: Path) -> Path:
     assert json.loads(verified.stdout) == json.loads((folder / "verify.json").read_text())
     measured = run("benchmark", *common, "--rounds", "2")
     assert (measured.status, measured.stderr) == (0, "")
-    assert "Engines against PyTorch eager" in measured.stdout
+    assert "Engines compared with PyTorch eager" in measured.stdout
     return folder
 
 
@@ -151,7 +150,7 @@ def test_a_busy_machine_gives_no_speed_up_and_every_table_says_so(workplace: Pat
     finished = benchmark_beside_other_work(workplace, "--report", str(tmp_path))
     assert (finished.returncode, finished.stderr) == (0, "")
     reason = r"other processes used \d+\.\d of \d+ cores while the encoder was timed"
-    said = re.compile(rf"UNRELIABLE, no speed-up is given:.*?{reason}")
+    said = re.compile(rf"UNRELIABLE, no speed-ups:.*?{reason}")
     assert len(said.findall(" ".join(finished.stdout.split()))) == 1
     assert len(said.findall((tmp_path / "report.md").read_text())) == 1
     page = (tmp_path / "report.html").read_text()
@@ -225,7 +224,7 @@ def test_the_report_is_one_self_contained_file_with_plots(report: Path) -> None:
     html = (report / "report.html").read_text()
     reliable = json.loads((report / "benchmark.json").read_text())["reliable"]
     assert html.count("<svg") == (2 if reliable else 1)  # accuracy, and the speed-ups if there are any
-    assert "Parity: every gate holds" in html
+    assert "Parity: all gates passed" in html
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", html)
     assert "## Accuracy" in (report / "report.md").read_text()
 
@@ -296,13 +295,6 @@ def test_another_image_size_is_exported(tiny_checkpoint_file: Path, tmp_path: Pa
         ("fp32", None),
         ("fp16", None),
     ]
-
-
-@pytest.mark.parametrize("name", sorted(cli.commands))
-def test_every_command_has_help_with_an_example(name: str) -> None:
-    shown = run(name, "--help")
-    assert shown.status == 0
-    assert re.search(rf"Examples?:\n +ccr-deploy {name}", shown.stdout)
 
 
 def test_the_bundle_comes_from_the_environment(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

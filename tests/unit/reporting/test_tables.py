@@ -239,7 +239,7 @@ def test_an_unreliable_run_gives_latencies_and_no_speed_up():
     assert table.rows[1] == ("encoder: cpu", "8.00", "9.00", "10.00", "125.0", "124", "–", "–")
     assert {row[-2:] for row in table.rows} == {("–", "–")}
     assert table.warning == (
-        "UNRELIABLE, no speed-up is given: other processes used 1.3 of 2 cores while the encoder was timed; "
+        "UNRELIABLE, no speed-ups: other processes used 1.3 of 2 cores while the encoder was timed; "
         "a second reason: measure again on an idle machine"
     )
 
@@ -255,8 +255,8 @@ def test_the_summary_of_an_unreliable_run_tells_parity_and_speed_apart():
     passed = replace(VERIFICATION, gates=VERIFICATION.gates[:1])
     table = summary_table(passed, UNRELIABLE)
     assert table.rows[0] == ("encoder", "FP32", "38 of 40 payloads equal", "", "8.00", "–", "–")
-    assert table.note.endswith("parity: every gate holds")
-    assert table.warning.startswith("speed: UNRELIABLE, no speed-up is given: other processes used 1.3")
+    assert table.note.endswith("parity: all gates passed")
+    assert table.warning.startswith("speed: UNRELIABLE, no speed-ups: other processes used 1.3")
 
 
 def test_an_unreliable_run_has_no_plot_of_speed_ups():
@@ -267,8 +267,8 @@ def test_an_unreliable_run_has_no_plot_of_speed_ups():
 def test_the_page_says_at_its_top_that_a_run_is_unreliable():
     page = html("report", replace(VERIFICATION, gates=VERIFICATION.gates[:1]), UNRELIABLE, ())
     top = page[: page.index("<h2>")]
-    assert "Parity: every gate holds." in top
-    assert "Speed: UNRELIABLE, no speed-up is given: other processes used 1.3 of 2 cores" in top
+    assert "Parity: all gates passed." in top
+    assert "Speed: UNRELIABLE, no speed-ups: other processes used 1.3 of 2 cores" in top
     assert page.count("UNRELIABLE") == 3  # here, in the summary and in the table of speeds
     assert "2.50" not in page
     assert "UNRELIABLE" not in html("report", VERIFICATION, BENCHMARK, ())
@@ -277,21 +277,21 @@ def test_the_page_says_at_its_top_that_a_run_is_unreliable():
 
 def test_markdown_has_the_warning_before_the_note():
     text = markdown("report", benchmark_tables(UNRELIABLE))
-    assert text.index("**UNRELIABLE, no speed-up is given") < text.index("12 interleaved rounds")
+    assert text.index("**UNRELIABLE, no speed-ups") < text.index("12 interleaved rounds")
 
 
 def test_the_benchmark_table_says_batch_threads_and_machine():
     (table,) = benchmark_tables(BENCHMARK)
     assert table.title == "Speed, batch 4, 2 threads"
     assert "12 interleaved rounds" in table.note
-    assert "a CPU, " in table.note
+    assert "on a CPU; " in table.note
 
 
 def test_the_summary_shows_the_target_s_engines_stage_by_stage():
     assert summary_table(VERIFICATION, BENCHMARK).rows == (
         ("encoder", "FP32", "38 of 40 payloads equal", "", "8.00", "2.50", "2.37 – 2.75"),
         ("classifier", "FP32", "cosine 0.999999", "", "", "", ""),
-        ("chain", "", "39 of 40 answers equal", "75.0 % → 72.5 %", "16.00", "2.00", "1.87 – 2.25"),
+        ("chain", "", "39 of 40 classes equal", "75.0 % → 72.5 %", "16.00", "2.00", "1.87 – 2.25"),
     )
 
 
@@ -301,7 +301,7 @@ def test_the_summary_says_that_a_gate_failed():
 
 def test_the_summary_says_that_every_gate_holds():
     passed = replace(VERIFICATION, gates=VERIFICATION.gates[:1])
-    assert summary_table(passed, BENCHMARK).note.endswith("parity: every gate holds")
+    assert summary_table(passed, BENCHMARK).note.endswith("parity: all gates passed")
 
 
 def test_without_labels_the_summary_shows_no_accuracy():

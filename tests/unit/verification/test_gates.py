@@ -149,13 +149,13 @@ def test_without_changes_the_gates_stay():
 
 
 def test_an_unknown_gate_is_refused_and_the_known_ones_listed():
-    with pytest.raises(WrongUsageError, match=r"no gate 'cosine': choose one of .*min-cosine"):
+    with pytest.raises(WrongUsageError, match=r"no gate 'cosine': did you mean min-cosine\?"):
         FP32.changed(["cosine=0.5"])
 
 
 @pytest.mark.parametrize("value", ["", "=", "=high"])
 def test_a_limit_that_is_no_number_is_refused(value):
-    with pytest.raises(WrongUsageError, match="is no number; write --gate min-cosine=NUMBER"):
+    with pytest.raises(WrongUsageError, match="is not a number: use --gate min-cosine=NUMBER"):
         FP32.changed([f"min-cosine{value}"])
 
 
@@ -183,7 +183,7 @@ def test_a_limit_may_come_from_the_bundle(monkeypatch) -> None:
     monkeypatch.setattr(gates, "GATES", (gate,))
     bundle: Any = 3
     assert GateLimits.of(["fp32"], bundle).by_name == {"max-flipped-percent": 1.5}
-    assert gate.limit_text("fp32") == "the model's"
+    assert gate.limit_text("fp32") == "by model"
 
 
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.name)

@@ -48,5 +48,5 @@ def test_a_batch_up_to_the_largest_may_be_asked_for() -> None:
     profiles = {"encoder": of_profile(Batch(1, 2, 16)), "classifier": of_profile(Batch(1, 8, 32))}
     assert batch_size(16, profiles, ["encoder", "classifier"]) == 16
     assert batch_size(32, profiles, ["classifier"]) == 32
-    with pytest.raises(WrongUsageError, match=r"--batch 17: the encoder's engine takes at most 16 at once"):
+    with pytest.raises(WrongUsageError, match=r"--batch 17: the maximum batch of the encoder engine is 16"):
         batch_size(17, profiles, ["encoder", "classifier"])
