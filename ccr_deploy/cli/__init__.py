@@ -5,7 +5,6 @@ Exit status: 0 success, 1 a check failed, 2 wrong usage, 3 any other error, 130 
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
@@ -30,7 +29,6 @@ from ccr_deploy.cli.inspect import inspect
 from ccr_deploy.cli.package import package
 from ccr_deploy.cli.serve import serve
 from ccr_deploy.cli.verify import verify
-from ccr_deploy.core.printable import printable
 from ccr_deploy.errors import CcrDeployError
 
 if TYPE_CHECKING:
@@ -117,10 +115,10 @@ def _end(_: int, __: FrameType | None) -> NoReturn:
 
 
 def _show_usage(error: click.ClickException) -> None:
-    text = io.StringIO()
-    error.show(file=text)
-    for line in text.getvalue().replace(error.message, printable(error.message)).splitlines():
-        echo_line(line, err=True)
+    if isinstance(error, click.UsageError) and error.ctx:
+        click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)
+    # Some messages of click have several lines, for example the choices of a missing option.
+    echo_line(f"Error: {' '.join(error.format_message().split())}", err=True)
 
 
 def _report(message: str, status: int, invocation: Invocation) -> int:

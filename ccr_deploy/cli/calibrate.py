@@ -13,6 +13,7 @@ from ccr_deploy.cli.common import (
     echo_json,
     echo_line,
     graph_lines,
+    open_bundle,
     output_options,
     path_option,
     print_lines,
@@ -118,7 +119,6 @@ def calibrate(
         raise click.UsageError(
             f"no images given: run ccr-deploy calibrate {bundle} --images DIR, or --table FILE"
         )
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.atomic import write_atomically, writing
     from ccr_deploy.errors import WrongUsageError
     from ccr_deploy.quantization.recipe import CalibrationRecipe, read_recipe
@@ -129,12 +129,12 @@ def calibrate(
     progress = TerminalProgress()
     if table:
         result = calibrate_from_table(
-            Bundle.open(bundle), read_table(table), table, settings, held_out=held_out, progress=progress
+            open_bundle(bundle), read_table(table), table, settings, held_out=held_out, progress=progress
         )
     else:
         assert images
         result = calibrate_bundle(
-            Bundle.open(bundle),
+            open_bundle(bundle),
             images,
             settings,
             held_out=held_out,

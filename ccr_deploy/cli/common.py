@@ -215,12 +215,38 @@ def opened(
         as_json: whether the command prints JSON, so that the target is not printed.
         whole: whether all files of the bundle must exist, not only the manifest.
     """
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.engines.store import EngineStore
 
     name = chosen_target(target, quiet=as_json)
-    read = Bundle.open if whole else Bundle.read
-    return read(bundle), name, EngineStore.default(engines)
+    return open_bundle(bundle, whole=whole), name, EngineStore.default(engines)
+
+
+def open_bundle(path: Path, *, whole: bool = True) -> Bundle:
+    """Open a bundle.
+
+    Raises:
+        WrongUsageError: if the path is a file, probably a checkpoint, or there is no bundle.
+        BundleError: if the bundle is damaged.
+    """
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.errors import WrongUsageError
+
+    if path.is_file():
+        raise WrongUsageError(
+            f"{path}: is a file, not a bundle: to export a checkpoint, "
+            f"run ccr-deploy export --checkpoint {path}"
+        )
+    return (Bundle.open if whole else Bundle.read)(path)
+
+
+def check_checkpoint_path(path: Path | None) -> None:
+    """Raise WrongUsageError if a folder was given as a checkpoint."""
+    from ccr_deploy.bundle.manifest import MANIFEST
+    from ccr_deploy.errors import WrongUsageError
+
+    if path and path.is_dir():
+        kind = "a bundle" if (path / MANIFEST).exists() else "a folder"
+        raise WrongUsageError(f"{path}: is {kind}, not a checkpoint: give a file, such as model.pt")
 
 
 def show_tables(

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccr_deploy.cli.common import echo_json, output_options, path_option, stdout_console
+from ccr_deploy.cli.common import (
+    check_checkpoint_path,
+    echo_json,
+    output_options,
+    path_option,
+    stdout_console,
+)
 from ccr_deploy.cli.completion import completes, preset_names
 
 if TYPE_CHECKING:
@@ -41,6 +47,7 @@ def describe(preset: str | None, checkpoint: Path | None, as_json: bool) -> None
     from ccr_deploy.reporting.tables import description_table, layer_table
     from ccr_deploy.reporting.terminal import print_table
 
+    check_checkpoint_path(checkpoint)
     if checkpoint:
         loaded = load_checkpoint(checkpoint, preset)
         descriptions = [describe_model(str(checkpoint), loaded.config, loaded.trained_iterations)]

@@ -62,6 +62,7 @@ def encode(
       ccr-deploy encode images/ -o payloads/ --batch 1
       ccr-deploy encode --video 0 --every 30 --frames 100 -o payloads/
     """
+    from ccr_deploy.codec.payload import SUFFIX
     from ccr_deploy.data.video import Video
     from ccr_deploy.runtime import Encoder
     from ccr_deploy.workflow.batches import batch_size
@@ -73,6 +74,8 @@ def encode(
     read, name, store = opened(bundle, target, engines, as_json=as_json, whole=False)
     files = list_sources(images)
     into_folder = len(files) != 1 or images[0].is_dir() or output.is_dir()
+    if into_folder and (output.is_file() or (output.suffix == SUFFIX and not output.is_dir())):
+        raise click.UsageError(f"--output {output}: is one file: several images or a video need a folder")
     paths = payload_paths(files, output, into_folder=into_folder)
     source = Video(video, every, frames) if video else None
     asked = batch or (1 if source and source.is_camera else None)

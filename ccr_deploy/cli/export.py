@@ -9,6 +9,7 @@ import click
 from ccr_deploy.cli.common import (
     TerminalProgress,
     bundle_argument,
+    check_checkpoint_path,
     echo_json,
     graph_lines,
     output_options,
@@ -28,14 +29,28 @@ if TYPE_CHECKING:
     from ccr_deploy.quantization.converters import Converter
 
 
-@click.command(short_help="Export a checkpoint to a bundle of ONNX graphs.")
+class _ExportCommand(click.Command):
+    """Explains how to pass the checkpoint if it is given as an argument."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            file = given[0] if len(given) == 1 else "FILE"
+            raise click.UsageError(
+                f"the option --checkpoint is missing: run ccr-deploy export --checkpoint {file}", ctx
+            ) from error
+
+
+@click.command(cls=_ExportCommand, short_help="Export a checkpoint to a bundle of ONNX graphs.")
 @path_option("--checkpoint", "FILE", "Trained checkpoint.", required=True)
 @bundle_argument
 @click.option(
     "--preset",
     metavar="NAME",
     shell_complete=completes(preset_names),
-    help="Model of a state dict that has no configuration.",
+    help="Model of a state dict without a configuration: ccr-layer1, ccr-layer2, ccr-layer3, demo.",
 )
 @click.option(
     "--schedule",
@@ -95,6 +110,8 @@ def export(
     from ccr_deploy.models.iterations import parse_trained_iterations
     from ccr_deploy.reporting.terminal import print_warnings
 
+    for path in (checkpoint, baseline):
+        check_checkpoint_path(path)
     trained = None if trained_iterations is None else parse_trained_iterations(trained_iterations)
     exported = export_bundle(
         resized(load_checkpoint(checkpoint, preset, trained), iterations, image_size),

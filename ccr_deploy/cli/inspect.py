@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccr_deploy.cli.common import PATH, bundle_option, echo_json, echo_line, output_options, print_lines
+from ccr_deploy.cli.common import (
+    PATH,
+    bundle_option,
+    echo_json,
+    echo_line,
+    open_bundle,
+    output_options,
+    print_lines,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +41,6 @@ def inspect(file: Path, reproduce: bool, bundle: Path, as_json: bool) -> None:
       ccr-deploy inspect ENGINES/3f0c1d/encoder.int8.plan
       ccr-deploy inspect ENGINES/3f0c1d/encoder.int8.plan --reproduce --bundle bundle
     """
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.engines.sidecar import Sidecar
     from ccr_deploy.reporting.engine_lines import engine_lines
     from ccr_deploy.workflow.inspect import inspect_file
@@ -43,7 +50,7 @@ def inspect(file: Path, reproduce: bool, bundle: Path, as_json: bool) -> None:
     if reproduce:
         if not isinstance(found, Sidecar):
             raise click.UsageError(f"{file}: is a payload: --reproduce needs an engine")
-        lines = commands(found, file, Bundle.open(bundle))
+        lines = commands(found, file, open_bundle(bundle))
         if as_json:
             echo_json(lines)
             return

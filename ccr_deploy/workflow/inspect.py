@@ -8,8 +8,8 @@ from ccr_deploy.backends.base import BuiltFrom
 from ccr_deploy.backends.registry import backend_class
 from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.codec.payload import read_payload
-from ccr_deploy.engines.sidecar import check_hash, read_sidecar
-from ccr_deploy.errors import PayloadError, WrongUsageError
+from ccr_deploy.engines.sidecar import check_hash, read_sidecar, sidecar_path
+from ccr_deploy.errors import EngineError, PayloadError, WrongUsageError
 from ccr_deploy.workflow.sources import is_payload, read_payload_bytes
 
 if TYPE_CHECKING:
@@ -28,11 +28,17 @@ def inspect_file(path: Path) -> Sidecar | PayloadHeader:
         EngineError: if the engine is damaged or has no sidecar.
         PayloadError: if the payload is damaged.
     """
+    if path.is_dir():
+        raise WrongUsageError(f"{path}: is a folder: give an engine or payload file")
     if is_payload(path):
         try:
             return read_payload(read_payload_bytes(path))[0]
         except PayloadError as error:
             raise PayloadError(f"{path}: {error}") from error
+    if not sidecar_path(path).exists():
+        raise EngineError(
+            f"{path}: neither a payload nor an engine with its sidecar {sidecar_path(path).name}"
+        )
     sidecar = read_sidecar(path)
     check_hash(path, sidecar, sha256_of(path))
     return sidecar

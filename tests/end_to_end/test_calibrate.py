@@ -180,8 +180,8 @@ def test_the_verdict_says_what_was_found_in_plain_words(workplace: Workplace) ->
     automatic = json.loads(workplace.build("--auto", "--json").stdout)
     assert all(engine["key"]["precision"] != "int8" for engine in automatic)
     for engine in automatic:
-        weighed = {entry["precision"] for entry in engine["verdict"]["candidates"]}
-        assert weighed >= {"fp32", "int8"}
+        compared = {entry["precision"] for entry in engine["verdict"]["candidates"]}
+        assert compared >= {"fp32", "int8"}
         assert engine["verdict"]["precision"] == engine["key"]["precision"]
 
 
@@ -202,11 +202,11 @@ def spoil(bundle: Path, stage: str, precision: str) -> None:
     path.write_text(json.dumps(manifest))
 
 
-def test_auto_drops_a_precision_that_is_refused_and_says_why(workplace: Workplace) -> None:
+def test_auto_skips_a_precision_that_is_refused_and_says_why(workplace: Workplace) -> None:
     spoil(workplace.bundle, "encoder", "int8")
     outcome = workplace.build("--auto", "--accuracy-budget", 100)
     assert (outcome.status, outcome.stderr) == (0, "")
-    (line,) = [line for line in outcome.stdout.splitlines() if "dropped" in line]
+    (line,) = [line for line in outcome.stdout.splitlines() if "was skipped" in line]
     assert re.fullmatch(r"  INT8 was skipped: .*spoilt\.\w+\.onnx: OpenVINO .* cannot build it .*", line)
     encoder, classifier = json.loads(workplace.build("--auto", "--json").stdout)
     assert encoder["key"]["precision"] != "int8"
@@ -287,7 +287,7 @@ def test_auto_needs_a_record(workplace: Workplace) -> None:
     path.write_text(json.dumps(manifest))
     outcome = workplace.build("--auto")
     assert outcome.status == WRONG_USAGE
-    assert "no record of accuracy in it" in outcome.error_line
+    assert "has no record of accuracy" in outcome.error_line
     outcome = workplace.build("--int8")
     assert "what INT8 costs is not known" in outcome.stdout
 
@@ -349,7 +349,7 @@ def test_another_models_table(workplace: Workplace, tiny_bundle: Bundle, tmp_pat
     assert "ranges.json: field graph_hashes.encoder: 000000000000" in outcome.error_line
     outcome = run("calibrate", tiny_bundle.path, "--table", tmp_path / "ranges.json")
     assert outcome.status == WRONG_USAGE
-    assert "no FP16 graphs in it" in outcome.error_line
+    assert "has no FP16 graphs" in outcome.error_line
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_a_table_that_cannot_be_read(workplace: Workplace, tmp_path: Path, text:
 def test_options_that_contradict_each_other(workplace: Workplace) -> None:
     outcome = run("calibrate", workplace.bundle, "--table", "x.json", "--images", workplace.images)
     assert outcome.status == WRONG_USAGE
-    assert "--table has the ranges already" in outcome.stderr
+    assert "--table already contains the ranges" in outcome.stderr
     outcome = run("calibrate", workplace.bundle, "--table", "x.json", "--method", "entropy")
     assert outcome.status == WRONG_USAGE
 
@@ -401,7 +401,7 @@ def test_without_model_optimizer(
     assert "pip install 'ccr-deploy[precision]'" in outcome.error_line
     outcome = run("export", "--checkpoint", tiny_checkpoint_file, tmp_path / "b")
     assert outcome.status == WRONG_USAGE
-    assert "or export FP32 graphs alone with --no-fp16" in outcome.error_line
+    assert "or export only FP32 graphs with --no-fp16" in outcome.error_line
     assert not (tmp_path / "b").exists()
     outcome = run("export", "--checkpoint", tiny_checkpoint_file, "--no-fp16", tmp_path / "b")
     assert (outcome.status, outcome.stderr) == (0, "")

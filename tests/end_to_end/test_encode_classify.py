@@ -310,7 +310,7 @@ def test_an_image_is_not_replaced_by_its_payload(tool: Tool, images: Path, tmp_p
 def test_either_images_or_a_video(arguments: tuple[str, ...], tool: Tool, tmp_path: Path) -> None:
     outcome = tool.encode(*arguments, "-o", tmp_path / "out")
     assert outcome.status == WRONG_USAGE
-    assert "one of the two" in outcome.stderr
+    assert "pass either images and folders, or a video" in outcome.stderr
 
 
 def test_engines_that_were_not_built(tool: Tool, images: Path, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_without_a_gpu_the_default_is_cpu_and_the_first_line_says_so(
     outcome = run("build-engine", tiny_bundle.path, "--engines", tmp_path)
     first = outcome.stdout.splitlines()[0]
     assert first == (
-        "target: cpu, the default where no GPU's target fits (see ccr-deploy doctor): "
+        "target: cpu, the default because no GPU target fits this machine (see ccr-deploy doctor): "
         "ONNX Runtime on this machine's CPU"
     )
 
@@ -88,7 +88,7 @@ def test_rtx_is_built_without_a_gpu_and_says_what_it_could_not_do(
     assert (outcome.status, outcome.stderr) == (0, "")
     assert "encoder int8 iteration-major: tensorrt-rtx " in outcome.stdout
     assert "MiB on the host, " in outcome.stdout
-    assert "INT8 was not timed: this machine cannot run it" in outcome.stdout
+    assert "INT8 was not timed: this machine cannot run the engine" in outcome.stdout
     assert "INT8 accuracy: " in outcome.stdout  # the bundle's record
     for command in (("verify", bundle), ("benchmark", bundle), ("build-engine", bundle, "--auto")):
         refused = run(*command, *common)
@@ -117,7 +117,7 @@ def test_int8_of_a_bundle_without_int8_names_the_workstation_s_command(
 ) -> None:
     outcome = run("build-engine", tiny_bundle.path, "--target", "rtx", "--int8", "--engines", tmp_path)
     assert outcome.status == 2
-    assert "on the workstation, run ccr-deploy calibrate" in outcome.error_line
+    assert "run ccr-deploy calibrate" in outcome.error_line
 
 
 def test_inspect_shows_an_engine(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
@@ -139,10 +139,7 @@ def test_inspect_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     assert missing.status == 2
     assert "none.plan: cannot be read (No such file or directory)" in missing.error_line
     (tmp_path / "photo.png").write_bytes(b"a photo")
-    assert (
-        "photo.png.json: missing: an engine without its sidecar"
-        in run("inspect", tmp_path / "photo.png").error_line
-    )
+    assert "photo.png: neither a payload nor an engine" in run("inspect", tmp_path / "photo.png").error_line
     (tmp_path / "cut.ccr").write_bytes(b"CCRP\1\0")
     assert "cut.ccr: truncated: 6 bytes" in run("inspect", tmp_path / "cut.ccr").error_line
 
@@ -160,4 +157,4 @@ def test_inspect_shows_a_payload(tiny_bundle: Bundle, tmp_path: Path) -> None:
     assert json.loads(run("inspect", path, "--json").stdout)["contract_id"] == contract.contract_id
     refused = run("inspect", path, "--reproduce")
     assert refused.status == 2
-    assert "--reproduce is for engines" in refused.stderr
+    assert "--reproduce needs an engine" in refused.stderr
