@@ -124,7 +124,7 @@ def calibrate_bundle(
         stages=stages,
     )
     judged = list_folder(bundle, held_out) if held_out else rest
-    description = str(held_out) if held_out else f"{images}, other groups than those calibrated on"
+    description = str(held_out) if held_out else f"{images}, groups not used for calibration"
     held_out_images = ReadableImages(bundle, _spread(judged, recipe.held_out_samples))
     result = _add_calibrated(graphs, table, held_out_images, description, progress)
     unreadable = (*calibrated_on.unreadable, *held_out_images.unreadable)

@@ -79,7 +79,7 @@ def without_int8(bundle: Path) -> None:
     path.write_text(json.dumps(manifest))
 
 
-def test_calibrating_shows_ranges_costs_and_what_was_written(workplace: Workplace, tmp_path: Path) -> None:
+def test_calibrate_prints_ranges_accuracies_and_files(workplace: Workplace, tmp_path: Path) -> None:
     without_int8(workplace.bundle)
     outcome = run(
         "calibrate", workplace.bundle, "--images", workplace.images, "--held-out", workplace.held_out,
@@ -161,7 +161,7 @@ def test_built_last_is_what_verify_benchmark_and_classify_use(workplace: Workpla
     assert (classified.status, classified.stderr) == (0, "")
 
 
-def test_the_verdict_says_what_was_found_in_plain_words(workplace: Workplace) -> None:
+def test_the_verdict_is_printed_as_text(workplace: Workplace) -> None:
     outcome = workplace.build("--int8", "--accuracy-budget", 100, target="cpu")
     times = r"[0-9.]+ times as fast as FP32 \(95 % interval [0-9.]+ – [0-9.]+; [0-9.]+ ms, FP32 [0-9.]+ ms\)"
     # A machine that is busy now gives no verdict on speed.
@@ -202,7 +202,7 @@ def spoil(bundle: Path, stage: str, precision: str) -> None:
     path.write_text(json.dumps(manifest))
 
 
-def test_auto_skips_a_precision_that_is_refused_and_says_why(workplace: Workplace) -> None:
+def test_auto_skips_a_precision_that_cannot_be_built_with_the_reason(workplace: Workplace) -> None:
     spoil(workplace.bundle, "encoder", "int8")
     outcome = workplace.build("--auto", "--accuracy-budget", 100)
     assert (outcome.status, outcome.stderr) == (0, "")
@@ -234,7 +234,7 @@ def test_without_fp32_the_others_are_chosen_among(workplace: Workplace) -> None:
     assert "cannot load it" in outcome.error_line
 
 
-def test_a_verdict_from_a_busy_machine_says_so_and_gives_no_speed_up(workplace: Workplace) -> None:
+def test_a_verdict_from_a_busy_machine_is_unreliable_without_speed_up(workplace: Workplace) -> None:
     command = [
         sys.executable, "-m", "ccr_deploy", "build-engine", workplace.bundle, "--target", "cpu-openvino",
         "--engines", workplace.engines, "--auto", "--accuracy-budget", "100",
@@ -306,7 +306,7 @@ def test_no_images_and_no_table(workplace: Workplace) -> None:
     assert f"run ccr-deploy calibrate {workplace.bundle} --images DIR" in " ".join(outcome.stderr.split())
 
 
-def test_fewer_images_than_asked_for(workplace: Workplace) -> None:
+def test_fewer_images_than_samples(workplace: Workplace) -> None:
     outcome = run("calibrate", workplace.bundle, "--images", workplace.images, "--samples", 257)
     assert outcome.status == BROKE
     assert "has 256 images, 257 are needed: add images, or use --samples 256" in outcome.error_line

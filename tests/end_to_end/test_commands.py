@@ -146,7 +146,7 @@ def benchmark_beside_other_work(
         )
 
 
-def test_a_busy_machine_gives_no_speed_up_and_every_table_says_so(workplace: Path, tmp_path: Path) -> None:
+def test_a_busy_machine_gives_no_speed_up_and_every_table_warns(workplace: Path, tmp_path: Path) -> None:
     finished = benchmark_beside_other_work(workplace, "--report", str(tmp_path))
     assert (finished.returncode, finished.stderr) == (0, "")
     reason = r"other processes used \d+\.\d of \d+ cores while the encoder was timed"
@@ -204,7 +204,7 @@ def children_of(parent: int) -> list[int]:
     return children
 
 
-def test_an_interrupted_benchmark_ends_its_processes_and_says_one_line(workplace: Path) -> None:
+def test_an_interrupted_benchmark_ends_its_processes_and_prints_one_line(workplace: Path) -> None:
     command = [sys.executable, "-m", "ccr_deploy", "benchmark", str(workplace / "bundle"), "--rounds", "1000"]
     environment = {**os.environ, "CCR_DEPLOY_ENGINES": str(workplace / "engines")}
     with started(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

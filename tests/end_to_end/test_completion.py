@@ -74,7 +74,7 @@ def test_fish_completes(typed: str, completed: str, home: Path) -> None:
     assert completed in [line.split("\t")[0] for line in found.stdout.splitlines()]
 
 
-def test_an_answer_to_the_tab_key_imports_nothing_heavy() -> None:
+def test_completing_imports_no_heavy_package() -> None:
     program = (
         "import sys\n"
         "from ccr_deploy.cli import main\n"

@@ -124,7 +124,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("asked", [None, 1, 5, 100])
-def test_an_engine_is_never_given_more_than_a_batch(
+def test_an_engine_never_receives_more_than_a_batch(
     asked: int | None, tool: Tool, images: Path, tmp_path: Path, batches: list[int]
 ) -> None:
     options = ("--batch", asked) if asked else ()

@@ -38,7 +38,7 @@ def test_doctor_lists_every_target() -> None:
 
 
 @without_gpu
-def test_without_a_gpu_doctor_says_why_not() -> None:
+def test_without_a_gpu_doctor_prints_the_reason() -> None:
     found = json.loads(run("doctor", "--json").stdout)
     fits = {fit["target"]: fit for fit in found["targets"]}
     assert found["gpu"] is None
@@ -53,7 +53,7 @@ def test_without_a_gpu_doctor_says_why_not() -> None:
 
 
 @without_gpu
-def test_without_a_gpu_the_default_is_cpu_and_the_first_line_says_so(
+def test_without_a_gpu_the_default_target_is_cpu_and_is_printed_first(
     tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
     outcome = run("build-engine", tiny_bundle.path, "--engines", tmp_path)
@@ -79,9 +79,7 @@ def test_a_gpu_s_target_is_refused_without_one(
 
 
 @without_gpu
-def test_rtx_is_built_without_a_gpu_and_says_what_it_could_not_do(
-    calibrated_demo: CalibratedDemo, tmp_path: Path
-) -> None:
+def test_rtx_is_built_without_a_gpu_and_not_timed(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
     common = ("--target", "rtx", "--engines", tmp_path / "engines")
     bundle = calibrated_demo.bundle.path
     outcome = run("build-engine", bundle, *common, "--int8")

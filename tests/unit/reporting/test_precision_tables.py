@@ -133,7 +133,7 @@ def test_an_unreliable_timing_claims_no_speed() -> None:
         )
 
 
-def test_what_a_precision_costs_is_said_once() -> None:
+def test_the_accuracy_of_a_precision_is_printed_once() -> None:
     lines = cost_lines([verdict(candidate()), verdict(candidate())])
     cost = "0.25 % of bits flipped, 0.6 points of top-1 lost (-0.5 – 1.2) on 200 held-out images"
     assert lines == [

@@ -1,4 +1,4 @@
-"""Reports made by hand give the cells that one expects."""
+"""Tables and sentences of results that are made by hand."""
 
 import dataclasses
 
@@ -193,7 +193,7 @@ def test_the_accuracy_table_shows_every_chain_with_its_interval():
     )
 
 
-def test_the_accuracy_table_s_note_says_how_many_groups_were_resampled():
+def test_the_note_of_the_accuracy_table_has_the_number_of_groups():
     assert "8 groups" in by_title(verification_tables(VERIFICATION), "Accuracy").note
 
 
@@ -233,7 +233,7 @@ UNRELIABLE = replace(
 )
 
 
-def test_an_unreliable_run_gives_latencies_and_no_speed_up():
+def test_an_unreliable_run_has_latencies_and_no_speed_up():
     (table,) = benchmark_tables(UNRELIABLE)
     assert table.title == "Speed, batch 4, 2 threads (unreliable)"
     assert table.rows[1] == ("encoder: cpu", "8.00", "9.00", "10.00", "125.0", "124", "–", "–")
@@ -251,7 +251,7 @@ def test_a_reliable_run_and_one_from_before_runs_were_watched_have_no_warning():
         assert summary_table(VERIFICATION, report).warning == ""
 
 
-def test_the_summary_of_an_unreliable_run_tells_parity_and_speed_apart():
+def test_the_summary_of_an_unreliable_run_separates_parity_and_speed():
     passed = replace(VERIFICATION, gates=VERIFICATION.gates[:1])
     table = summary_table(passed, UNRELIABLE)
     assert table.rows[0] == ("encoder", "FP32", "38 of 40 payloads equal", "", "8.00", "–", "–")
@@ -264,7 +264,7 @@ def test_an_unreliable_run_has_no_plot_of_speed_ups():
     assert speedup_plot(UNRELIABLE) == ""
 
 
-def test_the_page_says_at_its_top_that_a_run_is_unreliable():
+def test_the_page_starts_with_the_warning_of_an_unreliable_run():
     page = html("report", replace(VERIFICATION, gates=VERIFICATION.gates[:1]), UNRELIABLE, ())
     top = page[: page.index("<h2>")]
     assert "Parity: all gates passed." in top
@@ -280,7 +280,7 @@ def test_markdown_has_the_warning_before_the_note():
     assert text.index("**UNRELIABLE, no speed-ups") < text.index("12 interleaved rounds")
 
 
-def test_the_benchmark_table_says_batch_threads_and_machine():
+def test_the_benchmark_table_names_batch_threads_and_machine():
     (table,) = benchmark_tables(BENCHMARK)
     assert table.title == "Speed, batch 4, 2 threads"
     assert "12 interleaved rounds" in table.note
@@ -295,11 +295,11 @@ def test_the_summary_shows_the_target_s_engines_stage_by_stage():
     )
 
 
-def test_the_summary_says_that_a_gate_failed():
+def test_the_summary_reports_a_failed_gate():
     assert summary_table(VERIFICATION, BENCHMARK).note == ("40 images; target cpu; parity: A GATE FAILED")
 
 
-def test_the_summary_says_that_every_gate_holds():
+def test_the_summary_reports_that_all_gates_passed():
     passed = replace(VERIFICATION, gates=VERIFICATION.gates[:1])
     assert summary_table(passed, BENCHMARK).note.endswith("parity: all gates passed")
 
@@ -333,13 +333,13 @@ def test_a_baseline_has_no_cut_in_the_table_of_models():
 @pytest.mark.parametrize(
     ("trained", "text"), [((8,), "with T=8; "), ((2, 4, 8), "with T=2, 4, 8; "), ((), "with no T; ")]
 )
-def test_the_table_of_models_says_what_a_checkpoint_was_trained_with(trained, text):
+def test_the_table_of_models_has_the_trained_iterations(trained, text):
     checkpoint = dataclasses.replace(MODEL, name="model.pt", trained_iterations=trained)
     assert description_table([checkpoint]).note.startswith(f"model.pt was trained {text}")
     assert "was trained" not in description_table([MODEL]).note
 
 
-def test_the_table_of_layers_shows_millions_and_a_dash_where_nothing_is_multiplied():
+def test_the_table_of_layers_has_millions_or_a_dash_without_multiplications():
     table = layer_table(MODEL)
     assert table.title == "Layers of ccr-layer1"
     assert table.rows == (("encoder.stem", "1,728", "21.7"), ("bn1", "128", "–"))
