@@ -289,7 +289,7 @@ def test_auto_needs_a_record(workplace: Workplace) -> None:
     assert outcome.status == WRONG_USAGE
     assert "has no record of accuracy" in outcome.error_line
     outcome = workplace.build("--int8")
-    assert "what INT8 costs is not known" in outcome.stdout
+    assert "INT8 accuracy: not recorded in the bundle" in outcome.stdout
 
 
 def test_a_precision_that_the_backend_lacks(workplace: Workplace) -> None:
