@@ -72,7 +72,7 @@ class _Encoder:
 
     def __init__(self, demo: Path) -> None:
         self.bundle = Bundle.open(demo / "bundle")
-        self.model = load_model(self.bundle, CalibratedGraphs(self.bundle).collected("encoder"))
+        self.model = load_model(self.bundle, CalibratedGraphs(self.bundle).calibration_graph("encoder"))
         self.images = np.concatenate(list(folder_images(self.bundle, demo / "images").batches))
         self.calibration = np.concatenate(list(folder_images(self.bundle, demo / "calibration").batches))
         self.samples = np.concatenate(list(sample_images(self.bundle).batches))

@@ -1,1 +1,1 @@
-"""Interleaved benchmarks: each candidate in its own process, compared by raw samples."""
+"""Interleaved benchmarks: each candidate runs in its own process; raw samples are compared."""

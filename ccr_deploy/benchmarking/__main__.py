@@ -1,4 +1,4 @@
-"""A candidate's process: ``python -m ccr_deploy.benchmarking DESCRIPTOR``, started by `Worker`."""
+"""The process of a candidate: ``python -m ccr_deploy.benchmarking DESCRIPTOR``, started by `Worker`."""
 
 from ccr_deploy.benchmarking.worker import serve
 from ccr_deploy.core.child_process import Owner

@@ -1,6 +1,6 @@
-"""What keeps cores from a benchmark: other processes, the hypervisor, a container's CPU limit.
+"""Contention: CPU time that other processes, the hypervisor or a container's CPU limit took from a benchmark.
 
-All three are counted in cores, CPU seconds a second, over the cores that this process may use.
+All three are given in cores (CPU seconds per second), over the cores that this process may use.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 
 _PROCESSES = Path("/proc")
 _CGROUP_STATISTICS = Path("/sys/fs/cgroup/cpu.stat")
-"""Linux's second version of control groups, as a container sees its own."""
+"""CPU statistics of the container's own control group (cgroup v2)."""
 _START_SECONDS = 0.5
 _PARENT, _TIMES = 1, slice(11, 15)
-"""Where ``/proc/PID/stat`` has them behind the command's name: user, system, and both of reaped children."""
+"""Fields of ``/proc/PID/stat`` after the command name; times: user and system, own and of reaped children."""
 
 
 @dataclass(frozen=True)
 class CpuTimes:
-    """Counters at one moment, in seconds; None where the system does not tell.
+    """CPU time counters at one moment, in seconds; None if the system does not provide them.
 
-    `busy` is what anybody computed on `cores` cores, `own` what this process and its descendants did.
-    `stolen` is what the hypervisor gave to other guests, `throttled` what a CPU limit kept from a container.
+    `busy` is the time used by all processes on `cores` cores, `own` by this process and its descendants.
+    `stolen` is the time that the hypervisor gave to other guests, `throttled` the time that a CPU limit
+    withheld from the container.
     """
 
     at: float
@@ -42,9 +43,14 @@ class CpuTimes:
     stolen: float | None
     throttled: float | None
 
+    @property
+    def others(self) -> float | None:
+        """The time used by other processes."""
+        return None if self.busy is None or self.own is None else self.busy - self.own
+
 
 def read_cpu_times() -> CpuTimes:
-    """Read the counters as they are now."""
+    """Read the current counters."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     busy, stolen = _read_system_times(usable)
     return CpuTimes(
@@ -58,36 +64,35 @@ def read_cpu_times() -> CpuTimes:
 
 
 def watch_start() -> Contention:
-    """Return what others use while this process sleeps for half a second."""
+    """Return the contention while this process sleeps for half a second."""
     before = read_cpu_times()
     time.sleep(_START_SECONDS)
     return contention("start", before, read_cpu_times())
 
 
 def contention(phase: Phase, before: CpuTimes, after: CpuTimes) -> Contention:
-    """Return what kept cores from this process between two readings.
+    """Return the contention between two readings of the counters.
 
     Args:
-        phase: what was going on between them.
-        before: the first reading.
-        after: the second reading.
+        phase: phase of the benchmark between the readings.
+        before: first reading.
+        after: second reading.
     """
     seconds = after.at - before.at
 
-    def rate(first: float | None, second: float | None, own: float = 0) -> float | None:
+    def cores_used(first: float | None, second: float | None) -> float | None:
         if first is None or second is None:
             return None
-        # The kernel may count cores in ticks and processes exactly, so that the difference falls below 0.
-        return round(max(0.0, second - first - own) / seconds, 3)
+        # The kernel may count cores in ticks but processes exactly, so the difference may be negative.
+        return round(max(0.0, second - first) / seconds, 3)
 
-    own = None if before.own is None or after.own is None else after.own - before.own
     return Contention(
         phase=phase,
         seconds=round(seconds, 3),
         cores=after.cores,
-        other_processes_cores=None if own is None else rate(before.busy, after.busy, own),
-        stolen_cores=rate(before.stolen, after.stolen),
-        throttled_cores=rate(before.throttled, after.throttled),
+        other_processes_cores=cores_used(before.others, after.others),
+        stolen_cores=cores_used(before.stolen, after.stolen),
+        throttled_cores=cores_used(before.throttled, after.throttled),
     )
 
 
@@ -96,7 +101,7 @@ def process_tree_seconds(root: int) -> float:
     parents: dict[int, int] = {}
     ticks: dict[int, int] = {}
     for folder in _PROCESSES.glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended meanwhile: its parent has its ticks
+        with contextlib.suppress(OSError):  # the process ended: its parent has its ticks
             line = (folder / "stat").read_text(encoding="utf-8", errors="replace")
             fields = line.rpartition(")")[2].split()
             parents[int(folder.name)] = int(fields[_PARENT])
@@ -111,14 +116,14 @@ def process_tree_seconds(root: int) -> float:
 
 
 def _read_system_times(usable: Collection[int]) -> tuple[float | None, float | None]:
-    """Busy and stolen seconds of the usable cores."""
+    """Return the busy and stolen seconds of the usable cores, or None if the system does not count them."""
     names = {f"cpu{number}" for number in usable}
     lines = (line.split() for line in _lines(_PROCESSES / "stat"))
     rows = [[int(ticks) for ticks in line[1:9]] for line in lines if line[0] in names]
-    if not rows:  # some sandboxes count nothing by core
+    if not rows:  # some sandboxes have no counters per core
         return None, None
     second = os.sysconf("SC_CLK_TCK")
-    # user, nice, system, idle, waiting for the disk, interrupts, soft interrupts, stolen
+    # Fields: user, nice, system, idle, iowait, irq, softirq, steal.
     return sum(sum(row[:3]) + sum(row[5:7]) for row in rows) / second, sum(row[7] for row in rows) / second
 
 

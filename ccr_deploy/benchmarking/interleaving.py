@@ -1,4 +1,4 @@
-"""Interleaved benchmark: every round times each candidate once."""
+"""The interleaved benchmark: every round times each candidate once."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from ccr_deploy.core.progress import Progress
 
 SETTLING_SECONDS = 0.05
-"""Threads of the runtime timed last keep spinning for some milliseconds and would slow the next."""
+"""Pause before each timing: threads of the runtime timed before spin for some milliseconds."""
 ROUND_TARGET_SECONDS = 0.4
 RUNS_PER_ROUND = (3, 200)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """A candidate's raw samples, in milliseconds, round by round ``[rounds, runs]``, and its memory."""
+    """Raw samples of a candidate: `milliseconds` is ``float64 [rounds, runs]``; memory of its process."""
 
     candidate: Candidate
     backend_version: str
@@ -44,7 +44,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class InterleavedRun:
-    """The samples of all candidates, and what kept cores from them meanwhile."""
+    """The samples of all candidates, and the contention during the run."""
 
     samples: list[Samples]
     contention: Contention
@@ -61,14 +61,14 @@ def run_interleaved(
     """Time candidates, each in its own process; every round times each once, in rotating order.
 
     Args:
-        subject: what they run.
-        candidates: at least one.
-        batch: images in one run.
-        rounds: how often each is timed.
-        progress: advances by one each round.
+        subject: stage or chain that the candidates run.
+        candidates: candidates to time, at least one.
+        batch: images per run.
+        rounds: number of rounds.
+        progress: advances by one for each round.
 
     Raises:
-        EngineError: one of them cannot be loaded or fails.
+        EngineError: if a candidate cannot be loaded or run.
     """
     with ExitStack() as stack, progress.task(f"timing: {subject}", rounds) as advance:
         workers = [stack.enter_context(Worker(candidate, batch)) for candidate in candidates]
@@ -97,7 +97,13 @@ def run_interleaved(
 
 
 def timings(subject: Subject, samples: Sequence[Samples], batch: int) -> list[Timing]:
-    """Percentiles from raw samples, and speed-ups over the first candidate."""
+    """Return percentiles of raw samples, and speed-ups over the first candidate.
+
+    Args:
+        subject: stage or chain that the candidates ran.
+        samples: samples of each candidate; the first candidate is the baseline.
+        batch: images per run.
+    """
     reference = samples[0].milliseconds
     return [
         Timing(
@@ -123,10 +129,15 @@ def timings(subject: Subject, samples: Sequence[Samples], batch: int) -> list[Ti
 def speedup_interval(
     reference: npt.NDArray[np.float64], other: npt.NDArray[np.float64], seed: int = 0
 ) -> Interval:
-    """The 95 % interval of the ratio of medians, by resampling whole rounds ``[rounds, runs]``.
+    """Return the 95 % interval of the ratio of medians by bootstrapping whole rounds.
 
-    Runs of one round share the machine's momentary load, so they are not independent samples: the samples
-    of both candidates in a round are resampled together.
+    The runs of a round share the momentary load of the machine, so they are not independent: the samples of
+    both candidates in a round are resampled together.
+
+    Args:
+        reference: samples of the baseline in ms, ``float64 [rounds, runs]``.
+        other: samples of another candidate in ms, ``float64 [rounds, runs]``.
+        seed: seed of the resampling.
     """
     generator = np.random.default_rng(seed)
     drawn = generator.integers(len(reference), size=(BOOTSTRAP_SAMPLES, len(reference)))
@@ -135,7 +146,7 @@ def speedup_interval(
 
 
 def _runs_per_round(worker: Worker) -> int:
-    """Return how many runs fill a round, from two that are timed for this purpose."""
+    """Return the number of runs that take `ROUND_TARGET_SECONDS`, estimated from two timed runs."""
     seconds = min(worker.run_round(2).nanoseconds) / 1e9
     fewest, most = RUNS_PER_ROUND
     return int(np.clip(round(ROUND_TARGET_SECONDS / seconds), fewest, most))

@@ -1,4 +1,4 @@
-"""The machine's state, without which a time says little."""
+"""The state of the machine during a benchmark."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def machine_state(*, with_gpu: bool = False, start: Contention | None = None) -> MachineState:
-    """What this machine is, and how busy it is now, or was when it was watched just before.
+    """Return the state of this machine, with the contention at the start.
+
+    Args:
+        with_gpu: whether to include the GPU.
+        start: contention that was measured before; None to measure it now.
 
     Raises:
-        EngineError, MissingExtraError: the GPU is wanted, and there is none, or nobody can look for one.
+        EngineError: if `with_gpu` is set and there is no GPU.
+        MissingExtraError: if `with_gpu` is set and the package that finds GPUs is not installed.
     """
     gpu = find_gpu() if with_gpu else None
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -41,7 +46,7 @@ def machine_state(*, with_gpu: bool = False, start: Contention | None = None) ->
 
 
 def _busy_percent(start: Contention) -> float | None:
-    """The share of all cores' time that others took while this process slept; None without /proc."""
+    """Return the share of all cores that others used at the start; None without counters in /proc."""
     if start.other_processes_cores is None:
         return None
     return round(100 * (start.other_processes_cores + (start.stolen_cores or 0)) / start.cores, 1)

@@ -1,9 +1,9 @@
-"""Whether a benchmark's numbers may be relied on: a pure function of what was observed.
+"""Reliability of a benchmark: a pure function of its contention and timings.
 
-The limits come from runs on virtual machines with two cores. On idle ones (the results in ``benchmarks/``) no
-interval of a speed-up spanned more than a factor of 1.45, and no 90th percentile was more than 1.76 times its
-median. Beside other work that took 1.5 of the 2 cores the factor reached 47 and the ratio 67, while some
-engines showed neither: so both are looked at. One other process that computes takes a whole core.
+The limits come from runs on virtual machines with two cores. On idle ones (results in ``benchmarks/``), the
+ends of a speed-up's interval differed by a factor of at most 1.45, and the 90th percentile was at most 1.76
+times the median. With other work on 1.5 of the 2 cores, the factor reached 47 and the ratio 67, but both
+stayed low for some engines. So the contention is checked too: one other busy process uses a whole core.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
     from ccr_deploy.benchmarking.results import Contention, Timing
 
 MAX_WITHHELD_SHARE = 0.1
-"""How much of the cores may be withheld on average."""
+"""Maximum share of the cores that may be withheld on average."""
 MAX_WITHHELD_CORES = 0.5
-"""Of many cores no more than half of one: threads that wait for each other are as slow as the slowest."""
+"""Maximum number of withheld cores on machines with many: all threads wait for the slowest one."""
 START_FACTOR = 2
-"""Half a second before the start is disturbed more easily than a whole run."""
+"""Factor on the limits before the start: half a second varies more than a whole run."""
 MAX_INTERVAL_FACTOR = 2.0
-"""The upper end of a speed-up's 95 % interval over its lower end."""
+"""Maximum ratio of the upper to the lower end of a speed-up's 95 % interval."""
 MAX_TAIL_RATIO = 3.0
-"""The 90th percentile over the median."""
+"""Maximum ratio of the 90th percentile to the median."""
 
 
 def unreliable_reasons(
     threads: int, contention: Sequence[Contention], timings: Sequence[Timing] = ()
 ) -> tuple[str, ...]:
-    """Return why a run is unreliable, in plain words; nothing if it is reliable.
+    """Return the reasons why a run is unreliable; none if it is reliable.
 
     Args:
-        threads: how many the engines compute with.
-        contention: what was observed in each phase so far.
-        timings: with their speed-ups; none before the start.
+        threads: number of threads of the engines.
+        contention: contention of each phase so far.
+        timings: timings with speed-ups; none before the start.
     """
     reasons = [reason for observed in contention for reason in _withheld(threads, observed)]
     return (*reasons, *_spread(timings))
 
 
 def without_speedups(timings: Sequence[Timing]) -> tuple[Timing, ...]:
-    """Return the timings of an unreliable run: latencies, and no speed-up that anybody could take for one."""
+    """Return the timings without speed-ups, for an unreliable run."""
     return tuple(replace(timing, speedup=None, speedup_interval=None) for timing in timings)
 
 
@@ -63,7 +63,7 @@ def _withheld(threads: int, observed: Contention) -> Iterator[str]:
 
 
 def _spread(timings: Sequence[Timing]) -> Iterator[str]:
-    """The worst of each kind."""
+    """Yield the largest interval factor and the largest tail ratio if they exceed their limits."""
     tails = {f"{t.subject}: {t.candidate}": t.latency_ms_p90 / t.latency_ms_p50 for t in timings}
     factors = {
         f"{t.subject}: {t.candidate}": t.speedup_interval.high / t.speedup_interval.low

@@ -1,4 +1,4 @@
-"""What a benchmark found, as it is written to JSON."""
+"""The results of a benchmark, as they are written to JSON."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ccr_deploy.core.records import Record
 SCHEMA_VERSION = 3
 
 Subject = Literal["encoder", "classifier", "chain"]
-"""What is timed: one stage, or image to logits (where the conventional chain competes too)."""
+"""What is timed: a stage, or the chain from image to logits (with the conventional chain, if any)."""
 
 Phase = Literal["start", "encoder", "classifier", "chain"]
-"""When the machine was watched: just before the start, or while a subject was timed."""
+"""When contention was measured: before the start, or while a subject was timed."""
 
 
 class Contention(Record, frozen=True):
-    """What kept cores from a benchmark in one of its phases, in cores (CPU seconds a second).
+    """CPU time that was withheld from a benchmark in one phase, in cores (CPU seconds per second).
 
-    It is counted over `cores`, those that the benchmark may use; None where the system does not tell.
+    It is measured over `cores`, those that the benchmark may use; None if the system does not provide it.
     """
 
     phase: Phase
@@ -31,10 +31,10 @@ class Contention(Record, frozen=True):
 
 
 class MachineState(Record, frozen=True):
-    """Where and in what state the numbers were measured.
+    """The machine, and its state before the start.
 
-    `cpu_busy_percent` is how much of all cores something else used just before the start. `gpu` and its
-    driver are those that a GPU's target ran on.
+    `cpu_busy_percent` is the share of all cores that others used before the start. `gpu` and `gpu_driver`
+    are those that the target ran on, None for a CPU target.
     """
 
     processor: str
@@ -49,11 +49,11 @@ class MachineState(Record, frozen=True):
 
 
 class Timing(Record, frozen=True):
-    """One candidate's raw samples in numbers.
+    """The statistics of one candidate's samples.
 
-    `speedup` is the first candidate's median over this one's, within the same run; None where the run is
-    unreliable. `is_target` marks what the target runs; the others are there to compare with. The memory is
-    the process's peak, and what it holds of a GPU's, None on a CPU.
+    `speedup` is the first candidate's median divided by this one's, of the same run; None if the run is
+    unreliable. `is_target` marks the target's own engines. `peak_memory_mib` is the peak of the process,
+    `device_memory_mib` its GPU memory, None on a CPU.
     """
 
     subject: Subject
@@ -73,11 +73,12 @@ class Timing(Record, frozen=True):
 
 
 class BenchmarkReport(Record, frozen=True):
-    """Everything one run of `benchmark` found; `left_out` says what could not compete, and why.
+    """All results of one run of `benchmark`.
 
-    `iterations` is the T that was run; `warnings` say what a reader must know first, such as that it is
-    none of `trained_iterations`. A run that is not `reliable` has `unreliable_reasons` and no speed-ups;
-    `reliable` is None if the machine was not watched.
+    `iterations` is the T of the bundle. `warnings` are those of the bundle, for example that T is not among
+    the `trained_iterations`. `left_out` are error messages of candidates that could not be built. A run that
+    is not `reliable` has `unreliable_reasons` and no speed-ups; `reliable` is None if the contention was not
+    measured.
     """
 
     schema_version: int

@@ -1,4 +1,4 @@
-"""A candidate in a process of its own, which runs when it is told to."""
+"""A candidate in its own process, which runs on request."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from ccr_deploy.core.child_process import Owner
 
 LOADING_SECONDS = 900
-"""`torch.compile` tunes for minutes."""
+"""Time limit of loading; `torch.compile` tunes for minutes."""
 ROUND_SECONDS = 600
 
 
 class Candidate(Record, frozen=True):
-    """Engines, each with its precision, that are run one after the other on the outputs of the one before."""
+    """Engines, each with its precision, that run in sequence, each on the output of the one before."""
 
     name: str
     is_target: bool
@@ -38,20 +38,20 @@ class Candidate(Record, frozen=True):
 
 
 class Start(Record, frozen=True):
-    """What a process is to load, and how many inputs a run has."""
+    """Message to a process: the candidate to load, and the batch of a run."""
 
     candidate: Candidate
     batch: int
 
 
 class Loaded(Record, frozen=True, tag=True):
-    """The engines are loaded and warm, by this version of the backend's library."""
+    """Message of a process: the engines are loaded and warm; `version` is that of the backend's library."""
 
     version: str
 
 
 class RoundSamples(Record, frozen=True, tag=True):
-    """A candidate's raw samples of one round in nanoseconds, and its process's peak memory so far."""
+    """Message of a process: the samples of one round in nanoseconds, and the peak memory so far."""
 
     nanoseconds: tuple[int, ...]
     peak_memory_mib: float
@@ -59,7 +59,7 @@ class RoundSamples(Record, frozen=True, tag=True):
 
 
 class Failed(Record, frozen=True, tag=True):
-    """The engines could not be loaded or run; why, in one line."""
+    """Message of a process: the engines could not be loaded or run; `reason` is one line."""
 
     reason: str
 
@@ -68,7 +68,7 @@ _Answer = TypeVar("_Answer", Loaded, RoundSamples)
 
 
 class Worker(ChildProcess):
-    """A candidate's process. A context manager, so that none outlives the benchmark."""
+    """The process of a candidate. A context manager, so that the process ends with the benchmark."""
 
     def __init__(self, candidate: Candidate, batch: int) -> None:
         super().__init__("ccr_deploy.benchmarking")
@@ -76,27 +76,27 @@ class Worker(ChildProcess):
         self.send(Start(candidate, batch))
 
     def wait_until_loaded(self) -> str:
-        """Waits for the engines to be loaded and warm, and returns the backend's version.
+        """Wait until the engines are loaded and warm; return the version of the backend's library.
 
         Raises:
-            EngineError: they could not be loaded or run.
+            EngineError: if the engines cannot be loaded or run.
         """
         return self._answer(Loaded, LOADING_SECONDS).version
 
     def run_round(self, runs: int) -> RoundSamples:
-        """Lets the candidate run `runs` times, after two runs that do not count.
+        """Run the candidate `runs` times, after two runs that are not timed.
 
         Raises:
-            EngineError: it failed or its process ended.
+            EngineError: if a run fails or the process ends.
         """
         self.send(runs)
         return self._answer(RoundSamples, ROUND_SECONDS)
 
     def send(self, message: object) -> None:
-        """Sends a message.
+        """Send a message to the process.
 
         Raises:
-            EngineError: the process ended; the message names the candidate.
+            EngineError: if the process ended; the error names the candidate.
         """
         try:
             super().send(message)
@@ -108,7 +108,7 @@ class Worker(ChildProcess):
         try:
             answer: _Answer | Failed = self.receive(kind | Failed, seconds)
         except TimeoutError:
-            raise EngineError(f"{name}: gave no answer within {seconds:.0f} s") from None
+            raise EngineError(f"{name}: no response within {seconds:.0f} s") from None
         except ProcessEndedError as error:
             raise EngineError(f"{name}: {error}") from None
         if isinstance(answer, Failed):
@@ -117,7 +117,7 @@ class Worker(ChildProcess):
 
 
 def serve(owner: Owner) -> None:
-    """Load the engines, then answer each requested number of runs with its samples, until the pipe closes."""
+    """Load the engines, then run as often as requested and send the samples, until the pipe closes."""
     try:
         start: Start = owner.receive(Start)
         backend = make_backend(start.candidate.options)
@@ -150,6 +150,6 @@ def serve(owner: Owner) -> None:
                 samples = tuple(run() for _ in range(runs))
                 owner.send(RoundSamples(samples, peak_memory_mib(), device_memory_mib()))
     except (EOFError, ConnectionError):
-        pass  # the parent has gone: nobody is left to answer
-    except Exception as error:  # whatever happens is the parent's to tell
+        pass  # the parent process ended
+    except Exception as error:  # the parent reports it
         owner.send(Failed(printable(str(error))))

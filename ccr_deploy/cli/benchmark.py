@@ -24,24 +24,25 @@ if TYPE_CHECKING:
     from ccr_deploy.core.precisions import EnginePrecision
 
 
-@click.command()
+@click.command(short_help="Measure the speed-up of the engines over PyTorch.")
 @bundle_argument
 @target_option
 @precision_options
 @click.option(
-    "--batch", type=click.IntRange(1, 4096), default=1, show_default=True, help="Images in one run."
+    "--batch", type=click.IntRange(1, 4096), metavar="N", default=1, show_default=True, help="Images per run."
 )
 @click.option(
     "--rounds",
     type=click.IntRange(2, 1000),
+    metavar="N",
     default=15,
     show_default=True,
-    help="Rounds; each times every candidate once.",
+    help="Number of rounds; each round times every candidate once.",
 )
 @click.option(
     "--require-idle",
     is_flag=True,
-    help="Exit status 1 where the machine is not idle: at once before the start, else after the result.",
+    help="Exit with status 1 if the machine is busy: before the start, or after the results are printed.",
 )
 @engines_option
 @report_option
@@ -57,15 +58,17 @@ def benchmark(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure how much faster a target's engines are than PyTorch eager, on a GPU also than torch.compile.
+    """Measure the latency of a target's engines and their speed-up over PyTorch.
 
-    Each candidate runs in a process of its own, and all are interleaved in one run. The speed-up is a
-    ratio of medians with its 95 % interval. The target's engines are in the precision that build-engine
-    built last; the other precisions that this machine has instructions for are timed beside them.
-    Engines that the store lacks are built first.
+    The baseline is PyTorch eager; on a GPU, torch.compile is timed too. Each candidate runs in its own
+    process, and their rounds are interleaved. The speed-up is a ratio of medians with a 95 % interval.
+    Without a precision option, the target's engines are those that build-engine built last; other
+    precisions that this machine supports natively are timed as well. Missing engines are built first.
 
-    A run is unreliable where other processes, the hypervisor or a container's CPU limit withheld cores from
-    it, or where its times scatter too much. It says so and gives no speed-up; its latencies are shown.
+    If other processes, the hypervisor or a container's CPU limit took cores from the run, or if its times
+    vary too much, the run is unreliable: latencies are printed with the reasons, speed-ups are not.
+
+    BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 
     \b
     Examples:
@@ -90,5 +93,6 @@ def benchmark(
     show_tables(result, benchmark_tables(result), report, as_json=as_json, with_summary=True)
     if require_idle and result.unreliable_reasons:
         raise MachineBusyError(
-            f"the run is unreliable: {'; '.join(result.unreliable_reasons)}: end what else runs here"
+            f"the run is unreliable: {'; '.join(result.unreliable_reasons)}: stop other work on this machine "
+            "and run the benchmark again"
         )

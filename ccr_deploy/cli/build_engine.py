@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ccr_deploy.workflow.build import BuiltEngine
 
 
-@click.command("build-engine")
+@click.command("build-engine", short_help="Build the engines of a bundle for a target.")
 @bundle_argument
 @target_option
 @click.option(
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     "chosen_stages",
     multiple=True,
     type=click.Choice(STAGES),
-    help="Build this stage alone; repeat it for several.  [default: all that the bundle has]",
+    help="Stage to build; repeatable.  [default: all stages of the bundle]",
 )
 @precision_options
 @click.option(
     "--auto",
     "precision",
     flag_value="auto",
-    help="Each stage's fastest engine within the accuracy budget.",
+    help="For each stage, the fastest precision within the accuracy budget.",
 )
 @click.option(
     "--accuracy-budget",
@@ -52,15 +52,15 @@ if TYPE_CHECKING:
     default=1.0,
     show_default=True,
     metavar="POINTS",
-    help="Top-1 accuracy that a lower precision may cost.",
+    help="Percentage points of top-1 accuracy that a lower precision may lose.",
 )
-@path_option("--images", "DIR", "Images to calibrate on first, where the bundle lacks quantized graphs.")
+@path_option("--images", "DIR", "Calibrate on these images first if the bundle has no INT8 graphs.")
 @engines_option
-@click.option("--no-cache", is_flag=True, help="Build again what is already in the engine store.")
+@click.option("--no-cache", is_flag=True, help="Build again even if the engine store has the engine.")
 @click.option(
     "--no-timing",
     is_flag=True,
-    help="Time nothing, as for the start of a container; not with --auto, which chooses by timing.",
+    help="Do not time the engines, for example in a container's entrypoint; not with --auto.",
 )
 @output_options
 def build_engine(
@@ -75,13 +75,15 @@ def build_engine(
     no_timing: bool,
     as_json: bool,
 ) -> None:
-    """Build a bundle's engines for a target, into the engine store.
+    """Build the engines of a bundle for a target and add them to the engine store.
 
-    An engine that is there already, for the same graph, backend, device and target, is not built again.
-    Where this machine can run them, engines of a lower precision are timed against FP32, and quantized
-    ones on a GPU against FP16; the bundle's record of what they cost is shown. TensorRT builds on the GPU
-    that it builds for; TensorRT-RTX builds on any machine. What was built last for a bundle and target is
-    what verify, benchmark and classify use.
+    An engine is reused if the store has it for the same graph, backend, device and target. If this machine
+    can run the engines, lower precisions are timed against FP32 (on a GPU, INT8 against FP16), and the
+    accuracy that calibrate recorded for them is printed. TensorRT engines are built on the GPU that runs
+    them, TensorRT-RTX engines on any machine. The other commands use the engines that were built last for
+    the same bundle and target.
+
+    BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 
     \b
     Examples:
@@ -93,9 +95,12 @@ def build_engine(
     from ccr_deploy.workflow.engines import bundle_stages
 
     read, name, store = opened(bundle, target, engines, as_json=as_json)
-    stages = [stage for stage in bundle_stages(read) if not chosen_stages or stage in chosen_stages]
+    stages_here = bundle_stages(read)
+    stages = [stage for stage in stages_here if not chosen_stages or stage in chosen_stages]
     if missing := set(chosen_stages) - set(stages):
-        raise click.UsageError(f"{bundle} has no {', '.join(sorted(missing))}")
+        raise click.UsageError(
+            f"--stage {sorted(missing)[0]}: {bundle} has no graph for it: it has {', '.join(stages_here)}"
+        )
     built = build_engines(
         read,
         name,
@@ -130,7 +135,7 @@ def _lines(built: Sequence[BuiltEngine]) -> Iterator[str]:
     for entry in built:
         key, sidecar = entry.engine.sidecar.key, entry.engine.sidecar
         now = f"built in {build_line(sidecar.build_seconds, sidecar.build)}"
-        how = now if entry.built_now else "unchanged, not built again"
+        how = now if entry.built_now else "reused from the engine store"
         what = " ".join(filter(None, (key.stage, key.precision, key.schedule)))
         yield f"{what}: {key.backend} {key.backend_version}, {sidecar.engine_bytes / 1e6:.2f} MB, {how}"
         yield f"  {entry.engine.path}"
@@ -139,6 +144,6 @@ def _lines(built: Sequence[BuiltEngine]) -> Iterator[str]:
         if entry.verdict:
             yield from (f"  {line}" for line in (speed_line(entry.verdict), *refused_lines(entry.verdict)))
         if key.weight_bits == 7:
-            what_is_known = "what the bundle records of INT8 is of 8-bit weights"
-            yield f"  {what_is_known}: ccr-deploy verify measures this engine"
+            measured = "the INT8 accuracy that the bundle records was measured with 8-bit weights"
+            yield f"  {measured}: run ccr-deploy verify to measure this engine"
     yield from cost_lines([entry.verdict for entry in built if entry.verdict])

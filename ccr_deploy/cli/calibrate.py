@@ -13,6 +13,7 @@ from ccr_deploy.cli.common import (
     echo_json,
     echo_line,
     graph_lines,
+    open_bundle,
     output_options,
     path_option,
     print_lines,
@@ -30,45 +31,45 @@ if TYPE_CHECKING:
 SHOWN_UNREADABLE = 5
 
 
-@click.command()
+@click.command(short_help="Add INT8 graphs to a bundle and measure their accuracy.")
 @bundle_argument
-@path_option("--images", "DIR", "Images to calibrate on.")
+@path_option("--images", "DIR", "Calibration images.")
 @path_option(
     "--held-out",
     "DIR",
-    "Images to measure accuracy on.  [default: those of --images that are not calibrated on]",
+    "Images to measure accuracy on.  [default: the images of --images not used for calibration]",
 )
-@path_option("--recipe", "FILE", "Settings from a file of calibration/.")
+@path_option("--recipe", "FILE", "Read settings from a calibration recipe, a TOML file.")
 @click.option(
-    "--samples", type=click.IntRange(1), metavar="N", help="Images to calibrate on.  [default: 256]"
+    "--samples", type=click.IntRange(1), metavar="N", help="Number of calibration images.  [default: 256]"
 )
 @click.option(
     "--held-out-samples",
     type=click.IntRange(1),
     metavar="N",
-    help="Images to measure accuracy on.  [default: 500]",
+    help="Number of images to measure accuracy on.  [default: 500]",
 )
 @click.option(
     "--method",
     type=click.Choice(METHODS),
-    help="How a range is found.  [default: percentile]",
+    help="How to compute activation ranges.  [default: percentile]",
 )
 @click.option(
     "--percentile",
     type=click.FloatRange(50, 100, min_open=True),
     metavar="P",
-    help="The percentile of absolute values.  [default: 99.99]",
+    help="Percentile of absolute values to cover.  [default: 99.99]",
 )
 @click.option(
     "--keep-high-precision",
     metavar="LIST|auto",
-    help="Layers that are not quantized, with commas between; an empty list for none.  "
+    help="Layers to leave unquantized, separated by commas; '' for none; auto: by sensitivity.  "
     f"[default: {','.join(HIGH_PRECISION_LAYERS)}]",
 )
-@click.option("--sensitivity", is_flag=True, help="Measure what quantizing each layer alone costs.")
-@path_option("--table", "FILE", "Use this calibration table; no images are needed.")
-@path_option("--save-table", "FILE", "Also write the table to FILE.")
-@path_option("--compare", "A B", "Only show where two calibration tables disagree.", nargs=2)
+@click.option("--sensitivity", is_flag=True, help="Measure the effect of quantizing each layer alone.")
+@path_option("--table", "FILE", "Use a calibration table instead of images.")
+@path_option("--save-table", "FILE", "Also write the calibration table to FILE.")
+@path_option("--compare", "A B", "Only print the differences between two calibration tables.", nargs=2)
 @output_options
 def calibrate(
     bundle: Path,
@@ -86,9 +87,10 @@ def calibrate(
     compare: tuple[Path, Path] | None,
     as_json: bool,
 ) -> None:
-    """Add INT8 graphs to a bundle, from activation ranges found on images, and measure what they cost.
+    """Calibrate a bundle on images: add INT8 graphs to it and measure the accuracy of every precision.
 
-    The ranges are kept as a table: text, to be reviewed, committed and used again with --table.
+    The activation ranges are saved as a calibration table, a JSON file that can be reviewed, committed and
+    reused with --table. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 
     \b
     Examples:
@@ -110,14 +112,13 @@ def calibrate(
     needs_images = (images, sensitivity, samples, method, percentile, keep_high_precision == "auto")
     if table and any(needs_images):
         raise click.UsageError(
-            "--table has the ranges already: leave out --images, --samples, --method, --percentile, "
-            "--sensitivity and auto"
+            "--table already contains the ranges: remove --images, --samples, --method, --percentile, "
+            "--sensitivity and --keep-high-precision auto"
         )
     if not table and not images:
         raise click.UsageError(
-            f"no images and no table: run ccr-deploy calibrate {bundle} --images DIR, or --table FILE"
+            f"no images given: run ccr-deploy calibrate {bundle} --images DIR, or --table FILE"
         )
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.atomic import write_atomically, writing
     from ccr_deploy.errors import WrongUsageError
     from ccr_deploy.quantization.recipe import CalibrationRecipe, read_recipe
@@ -128,12 +129,12 @@ def calibrate(
     progress = TerminalProgress()
     if table:
         result = calibrate_from_table(
-            Bundle.open(bundle), read_table(table), table, settings, held_out=held_out, progress=progress
+            open_bundle(bundle), read_table(table), table, settings, held_out=held_out, progress=progress
         )
     else:
         assert images
         result = calibrate_bundle(
-            Bundle.open(bundle),
+            open_bundle(bundle),
             images,
             settings,
             held_out=held_out,
@@ -144,7 +145,7 @@ def calibrate(
         echo_line(f"ccr-deploy: skipped: {reason}", err=True)
     if len(result.unreadable) > SHOWN_UNREADABLE:
         more = len(result.unreadable) - SHOWN_UNREADABLE
-        click.echo(f"ccr-deploy: skipped {more} more images that cannot be used", err=True)
+        click.echo(f"ccr-deploy: skipped {more} more images", err=True)
     if save_table:
         with writing(save_table, WrongUsageError):
             write_atomically(save_table, result.table.to_json().encode())
@@ -181,9 +182,11 @@ def _print_result(result: Calibration, as_json: bool) -> None:
     if calibration.accuracies:
         print_table(console, accuracy_table(calibration))
     else:
-        print_lines("accuracy was not measured: give images that were not calibrated on, with --held-out DIR")
+        print_lines(
+            "accuracy was not measured: no images are left for it: pass other images with --held-out DIR"
+        )
     print_lines(
-        f"layers left in high precision: {', '.join(calibration.high_precision) or 'none'}",
+        f"layers in high precision: {', '.join(calibration.high_precision) or 'none'}",
         *graph_lines(graph for graph in result.bundle.manifest.graphs if graph.precision in CALIBRATED),
         f"  {result.bundle.path / calibration.table.name}",
     )
@@ -200,4 +203,4 @@ def _print_comparison(first: Path, second: Path, *, as_json: bool) -> None:
     elif found:
         print_table(stdout_console(), comparison_table(found, str(first), str(second)))
     else:
-        print_lines("the two tables have the same ranges")
+        print_lines(f"{first} and {second} have the same ranges")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ccr_deploy.workflow.classify import Answer
 
 
-@click.command()
+@click.command(short_help="Classify payloads or images.")
 @click.argument("files", nargs=-1, required=True, type=PATH, metavar="PAYLOAD|IMAGE|DIR...")
 @on_files_options
 def classify(
@@ -27,11 +27,11 @@ def classify(
     engines: Path | None,
     as_json: bool,
 ) -> None:
-    """Show what payloads, or images, are of.
+    """Classify payloads or images.
 
-    Images are sent through encoder and payload to the classifier; payload files go straight to it. Beside
-    each answer stands what crossed the wire, the payload, and for an image what a JPEG of quality 75 of the
-    same pixels would have taken. Of a folder all images and payloads count.
+    Images are encoded to payloads first; payload files go directly to the classifier. The result of each
+    file is its class, the probability and the payload's size, for an image also the size of a JPEG of
+    quality 75 with the same pixels. A folder stands for all images and payloads in it.
 
     \b
     Examples:
@@ -64,15 +64,17 @@ def _content(answer: Answer) -> dict[str, object]:
 
 def _print_table(answers: Iterator[Answer], contract: CodeContract) -> None:
     from ccr_deploy.reporting.table import Table
-    from ccr_deploy.reporting.terminal import half_block_image, print_table
+    from ccr_deploy.reporting.terminal import half_block_image, print_table, shows_images
 
     console, rows = stdout_console(), []
     for answer in answers:
-        if console.is_terminal and answer.image is not None:
+        if shows_images(console) and answer.image is not None:
             console.print(half_block_image(answer.image))
         name, probability = answer.prediction.name, f"{answer.prediction.probability:.0%}"
         jpeg = "–" if answer.image is None else str(answer.jpeg_bytes)
         rows.append((str(answer.path), name, probability, str(answer.payload_bytes), jpeg))
-    columns = ("image or payload", "answer", "probability", "payload bytes", "JPEG bytes")
-    note = f"JPEG: quality 75, the same {contract.image_width}x{contract.image_height} pixels"
-    print_table(console, Table("What crossed the wire, and the answer", columns, tuple(rows), note))
+    columns = ("file", "class", "probability", "payload bytes", "JPEG bytes")
+    note = (
+        f"JPEG bytes: the same {contract.image_width}x{contract.image_height} pixels as a JPEG of quality 75"
+    )
+    print_table(console, Table("Classification", columns, tuple(rows), note))

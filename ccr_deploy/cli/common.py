@@ -1,4 +1,4 @@
-"""What commands have in common: arguments, options, consoles, progress."""
+"""Arguments, options, consoles and progress bars that commands share."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from ccr_deploy.cli.completion import completes, folders, target_names
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.records import to_builtins
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
     Command = TypeVar("Command", bound=Callable[..., Any])
 
 PIPE_WIDTH = 200
-"""In a pipe tables are as wide as they need, up to this."""
+"""Maximum width of a table in a pipe, which has no width of its own."""
 
 
 @dataclass
 class Invocation:
-    """What one call of the command line was asked for."""
+    """Settings of one run of the command line, whatever the command."""
 
     verbose: bool = False
 
@@ -51,8 +52,8 @@ def _set_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
 
 
-def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator; help shows them in this order."""
+def combined(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Combine options into one decorator; help lists them in this order."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -66,18 +67,20 @@ PATH = click.Path(path_type=Path)
 
 
 def path_option(name: str, metavar: str, text: str, **settings: Any) -> Callable[[Command], Command]:  # noqa: ANN401
-    """An option that takes a file or folder.
+    """Return an option whose value is a path.
 
     Args:
-        name: the option.
-        metavar: what stands for the path in the help.
-        text: what the path is for.
-        settings: others of `click.option`.
+        name: the option, as it is typed.
+        metavar: placeholder of the path in the help; shells complete ``DIR`` with folders only.
+        text: help text.
+        settings: further arguments of `click.option`.
     """
+    if metavar == "DIR":
+        settings["shell_complete"] = completes(folders)
     return click.option(name, type=PATH, metavar=metavar, help=text, **settings)
 
 
-output_options = _together(
+output_options = combined(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     click.option(
         "-v",
@@ -85,29 +88,36 @@ output_options = _together(
         is_flag=True,
         expose_value=False,
         callback=_set_verbose,
-        help="Show the traceback of an error, and what libraries log.",
+        help="Show log messages of libraries, and tracebacks of errors.",
     ),
 )
-"""``--json``, the result for machines, and ``-v``: every command has them."""
+"""``--json`` and ``-v``, which every command has."""
 
-bundle_argument = click.argument("bundle", type=PATH, default="bundle", envvar="CCR_DEPLOY_BUNDLE")
-"""``[BUNDLE]``, by default ``$CCR_DEPLOY_BUNDLE`` or ``./bundle``."""
+bundle_argument = click.argument(
+    "bundle", type=PATH, default="bundle", envvar="CCR_DEPLOY_BUNDLE", shell_complete=completes(folders)
+)
+"""``[BUNDLE]``; defaults to ``$CCR_DEPLOY_BUNDLE``, then ``./bundle``."""
 
 bundle_option = path_option(
     "--bundle",
     "DIR",
-    "Bundle.  [default: $CCR_DEPLOY_BUNDLE, then ./bundle]",
+    "Bundle folder.  [default: $CCR_DEPLOY_BUNDLE, then ./bundle]",
     default="bundle",
     envvar="CCR_DEPLOY_BUNDLE",
 )
-"""``--bundle DIR``, for commands whose arguments are files, with the same default."""
+"""``--bundle DIR``, for commands whose arguments are other files; same default."""
 
-target_option = click.option("--target", metavar="NAME|FILE", help="Target's name or TOML file.")
+target_option = click.option(
+    "--target",
+    metavar="NAME|FILE",
+    shell_complete=completes(target_names),
+    help="Target: a name that ccr-deploy doctor lists, or a TOML file.",
+)
 
 engines_option = path_option(
     "--engines",
     "DIR",
-    "Engine store.  [default: $CCR_DEPLOY_ENGINES, then the user's cache]",
+    "Engine store.  [default: $CCR_DEPLOY_ENGINES, then the user's cache folder]",
     envvar="CCR_DEPLOY_ENGINES",
 )
 
@@ -115,71 +125,71 @@ batch_option = click.option(
     "--batch",
     type=click.IntRange(1, 4096),
     metavar="N",
-    help="Images or payloads in one run of an engine.  [default: the target's most common batch, else 4]",
+    help="Images or payloads per run of an engine.  [default: the target's optimal batch, else 4]",
 )
 
-precision_options = _together(
+precision_options = combined(
     *(
         click.option(
             f"--{row.name}",
             "precision",
             flag_value=row.name,
-            help=f"{row.label} engines for encoder and classifier.",
+            help=f"Use {row.label} engines for encoder and classifier.",
         )
         for row in PRECISIONS.values()
     )
 )
-"""``--fp32`` and so on: one precision for encoder and classifier."""
+"""An option for each precision, such as ``--fp32``: one precision for encoder and classifier."""
 
-on_files_options = _together(batch_option, bundle_option, target_option, engines_option, output_options)
-"""For commands that run built engines on files."""
+on_files_options = combined(batch_option, bundle_option, target_option, engines_option, output_options)
+"""Options of commands that run built engines on files."""
 
 report_option = path_option(
     "--report",
     "DIR",
-    "Also write the result into DIR and draw report.md and report.html from all results there.",
+    "Save the results in DIR and update report.md and report.html from all results in it.",
 )
 
 
 class PlainConsole(Console):
-    """A console that shows each text on one line and as it is, whatever a file's name or field holds."""
+    """A console that prints each string on one line, without markup and with control characters escaped."""
 
     def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 -- as rich has it
-        """Print; see `printable`. A text alone is not broken at the console's width."""
+        """Print objects; strings are made printable and, if there are only strings, are not wrapped."""
         shown = (Text(printable(value)) if isinstance(value, str) else value for value in objects)
         is_text = all(isinstance(value, str) for value in objects)
         super().print(*shown, **{"soft_wrap": is_text, **options})
 
 
 def stdout_console() -> Console:
-    """The console for results."""
+    """Return a console for results; in a pipe its tables are up to `PIPE_WIDTH` wide."""
     return PlainConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def print_lines(*lines: str) -> None:
-    """Print a result's lines."""
+    """Print the lines of a result."""
     console = stdout_console()
     for line in lines:
         console.print(line)
 
 
 def graph_lines(graphs: Iterable[GraphRecord]) -> list[str]:
-    """Return a line for each graph: its file and size."""
+    """Return one line for each graph: its file name and size."""
     return [f"  {graph.file.name}  {graph.file.bytes / 1e6:.2f} MB" for graph in graphs]
 
 
 def echo_line(line: str, *, err: bool = False) -> None:
-    """Print one line as it is, whatever a file's name or field holds."""
+    """Print one line with control characters escaped."""
     click.echo(printable(line), err=err)
 
 
 def echo_json(content: object) -> None:
-    """Print JSON in ASCII alone: of records, or of what JSON has."""
+    """Print records, or values that JSON has, as ASCII-only JSON."""
     click.echo(json.dumps(to_builtins(content), indent=2))
 
 
 def chosen_target(name: str | None, *, quiet: bool) -> str:
-    """The named target, or the default, which is told unless `quiet`: never a silent fall-back."""
+    """Return the target's name, or the default's, and print which it is unless `quiet`."""
     from ccr_deploy.targets.schema import load_target
     from ccr_deploy.workflow.doctor import CPU_TARGET, default_target
 
@@ -188,7 +198,7 @@ def chosen_target(name: str | None, *, quiet: bool) -> str:
     if not quiet:
         why = "" if name else ", the default"
         if why and chosen == CPU_TARGET:
-            why += " where no GPU's target fits (see ccr-deploy doctor)"
+            why += " because no GPU target fits this machine (see ccr-deploy doctor)"
         print_lines(f"target: {chosen}{why}: {target.description}")
     return chosen
 
@@ -196,21 +206,47 @@ def chosen_target(name: str | None, *, quiet: bool) -> str:
 def opened(
     bundle: Path, target: str | None, engines: Path | None, *, as_json: bool, whole: bool = True
 ) -> tuple[Bundle, str, EngineStore]:
-    """Open what a command works on: the bundle, the target's name, the engine store.
+    """Open the bundle and the engine store, and choose the target, of a command.
 
     Args:
-        bundle: its folder.
-        target: as the user named it.
-        engines: the store's folder, if the user named one.
-        as_json: whether the target is not told.
-        whole: whether all of the bundle's files must be there, not only its manifest.
+        bundle: the bundle's folder.
+        target: the target's name or TOML file; None for the default target.
+        engines: the engine store's folder; None for the default store.
+        as_json: whether the command prints JSON, so that the target is not printed.
+        whole: whether all files of the bundle must exist, not only the manifest.
     """
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.engines.store import EngineStore
 
     name = chosen_target(target, quiet=as_json)
-    read = Bundle.open if whole else Bundle.read
-    return read(bundle), name, EngineStore.default(engines)
+    return open_bundle(bundle, whole=whole), name, EngineStore.default(engines)
+
+
+def open_bundle(path: Path, *, whole: bool = True) -> Bundle:
+    """Open a bundle.
+
+    Raises:
+        WrongUsageError: if the path is a file, probably a checkpoint, or there is no bundle.
+        BundleError: if the bundle is damaged.
+    """
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.errors import WrongUsageError
+
+    if path.is_file():
+        raise WrongUsageError(
+            f"{path}: is a file, not a bundle: to export a checkpoint, "
+            f"run ccr-deploy export --checkpoint {path}"
+        )
+    return (Bundle.open if whole else Bundle.read)(path)
+
+
+def check_checkpoint_path(path: Path | None) -> None:
+    """Raise WrongUsageError if a folder was given as a checkpoint."""
+    from ccr_deploy.bundle.manifest import MANIFEST
+    from ccr_deploy.errors import WrongUsageError
+
+    if path and path.is_dir():
+        kind = "a bundle" if (path / MANIFEST).exists() else "a folder"
+        raise WrongUsageError(f"{path}: is {kind}, not a checkpoint: give a file, such as model.pt")
 
 
 def show_tables(
@@ -221,14 +257,14 @@ def show_tables(
     as_json: bool,
     with_summary: bool = False,
 ) -> None:
-    """Print a result, and add it to the report's folder.
+    """Print a result, and add it to the report folder if there is one.
 
     Args:
-        result: what was found.
-        tables: the same for people.
-        report: the folder, if the user wants a report.
-        as_json: whether machines read what is printed.
-        with_summary: whether the report's summary is printed too.
+        result: the result, which is printed with `as_json`.
+        tables: the result as tables, which are printed without `as_json`.
+        report: the report folder, or None.
+        as_json: whether to print JSON.
+        with_summary: whether to print the summary of the report too.
     """
     from ccr_deploy.reporting.terminal import print_table, print_warnings
     from ccr_deploy.workflow.report_folder import add_to_folder
@@ -248,13 +284,13 @@ def show_tables(
 
 
 class TerminalProgress:
-    """Progress bars on a terminal; nothing in a pipe."""
+    """Progress bars on a terminal, no output in a pipe."""
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
-        """A bar on stderr."""
+        """Show a progress bar on stderr; yield the function that advances it."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        console = Console(file=sys.stderr)  # held fast: stages redirect what libraries print
+        console = Console(file=sys.stderr)  # bound now: stages redirect sys.stderr while libraries print
         with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
             task = bars.add_task(description, total=total)
             yield lambda units: bars.advance(task, units)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from ccr_deploy.workflow.doctor import TargetFit
 
 
-@click.command()
+@click.command(short_help="Show which targets this machine can build and run.")
 @output_options
 def doctor(as_json: bool) -> None:
-    """Show which targets this machine can build and run, and why not the others.
+    """Show which targets this machine can build and run, with the reason for each that it cannot.
 
     \b
     Example:
@@ -29,7 +29,7 @@ def doctor(as_json: bool) -> None:
         echo_json(diagnosis)
         return
     gpu = f"{diagnosis.gpu}, driver {diagnosis.gpu_driver}" if diagnosis.gpu else diagnosis.gpu_obstacle
-    packages = (f"{name} {version or '–'}" for name, version in diagnosis.packages.items())
+    packages = (f"{name} {version or 'not installed'}" for name, version in diagnosis.packages.items())
     print_lines(
         f"ccr-deploy {diagnosis.ccr_deploy}, Python {diagnosis.python}, {diagnosis.operating_system}",
         f"CPU: {diagnosis.processor}, {diagnosis.usable_cores} cores",
@@ -40,12 +40,12 @@ def doctor(as_json: bool) -> None:
         "",
         *(_line(fit) for fit in diagnosis.targets),
         "",
-        f"without --target: {diagnosis.default_target}",
+        f"default target: {diagnosis.default_target}",
     )
 
 
 def extras_lines(extras: GpuExtras | None) -> tuple[str, ...]:
-    """Return what to say of the extras that the driver takes: nothing where there is no driver."""
+    """Return a line about the extras that the GPU driver supports; none if there is no driver."""
     if extras is None:
         return ()
     return (f"extras for this GPU: {', '.join(extras.names) or 'none'} ({extras.reason})",)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command()
+@click.command(short_help="Compress images or video frames to payload files.")
 @click.argument("images", nargs=-1, type=PATH, metavar="IMAGE|DIR...")
 @click.option(
     "-o",
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     required=True,
     type=PATH,
     metavar="FILE|DIR",
-    help="Where to: a file for one image, else a folder.",
+    help="Payload file for one image; folder for several images or a video.",
 )
-@click.option("--video", metavar="FILE|N", help="Frames of a video, or of camera number N, by OpenCV.")
+@click.option("--video", metavar="FILE|N", help="Encode the frames of a video file or of camera number N.")
 @click.option(
     "--every",
     type=click.IntRange(min=1),
     default=1,
     metavar="N",
-    help="Of a video, every N-th frame alone.",
+    help="Encode only every N-th frame of the video.  [default: 1]",
 )
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Of a video, at most N frames; a camera goes on until Ctrl-C without it.",
+    help="Stop after N frames.  [default: the whole video; a camera runs until Ctrl-C]",
 )
 @on_files_options
 def encode(
@@ -49,12 +49,12 @@ def encode(
     engines: Path | None,
     as_json: bool,
 ) -> None:
-    """Compress images to payloads, the bytes that cross the network.
+    """Compress images or video frames to payload files.
 
-    One image becomes the file that --output names. Several, those of a folder, and the frames of a video
-    become files of their own names, ending in .ccr, in the folder that it names. Each file appears whole or
-    not at all. Memory grows with --batch, not with the number of images; a camera's frames are encoded one
-    by one as they come, unless --batch says otherwise.
+    For one image, --output is the payload file. For several images, a folder of images or a video, it is a
+    folder, and each payload gets the name of its image with the suffix .ccr. Payload files are written
+    atomically. Memory use depends on --batch, not on the number of images. Frames of a camera are encoded
+    one at a time, unless --batch is given.
 
     \b
     Examples:
@@ -62,6 +62,7 @@ def encode(
       ccr-deploy encode images/ -o payloads/ --batch 1
       ccr-deploy encode --video 0 --every 30 --frames 100 -o payloads/
     """
+    from ccr_deploy.codec.payload import SUFFIX
     from ccr_deploy.data.video import Video
     from ccr_deploy.runtime import Encoder
     from ccr_deploy.workflow.batches import batch_size
@@ -69,10 +70,12 @@ def encode(
     from ccr_deploy.workflow.sources import list_sources
 
     if bool(images) == bool(video):
-        raise click.UsageError("name images and folders, or a video with --video: one of the two")
+        raise click.UsageError("pass either images and folders, or a video with --video FILE|N")
     read, name, store = opened(bundle, target, engines, as_json=as_json, whole=False)
     files = list_sources(images)
     into_folder = len(files) != 1 or images[0].is_dir() or output.is_dir()
+    if into_folder and (output.is_file() or (output.suffix == SUFFIX and not output.is_dir())):
+        raise click.UsageError(f"--output {output}: is one file: several images or a video need a folder")
     paths = payload_paths(files, output, into_folder=into_folder)
     source = Video(video, every, frames) if video else None
     asked = batch or (1 if source and source.is_camera else None)
@@ -86,5 +89,5 @@ def encode(
             echo_json([{**vars(entry), "payload": str(entry.payload)} for entry in written])
             return
         console = stdout_console()
-        for entry in written:  # at once: a camera's go on
+        for entry in written:  # one at a time: a camera's frames do not end
             console.print(f"{entry.source}: {entry.payload}, {entry.payload_bytes} bytes")

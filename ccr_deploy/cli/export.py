@@ -9,6 +9,7 @@ import click
 from ccr_deploy.cli.common import (
     TerminalProgress,
     bundle_argument,
+    check_checkpoint_path,
     echo_json,
     graph_lines,
     output_options,
@@ -16,6 +17,7 @@ from ccr_deploy.cli.common import (
     print_lines,
     stdout_console,
 )
+from ccr_deploy.cli.completion import completes, preset_names
 from ccr_deploy.core.stages import EXPORTED_SCHEDULES, SCHEDULES
 
 if TYPE_CHECKING:
@@ -27,10 +29,29 @@ if TYPE_CHECKING:
     from ccr_deploy.quantization.converters import Converter
 
 
-@click.command()
-@path_option("--checkpoint", "FILE", "Trained model.", required=True)
+class _ExportCommand(click.Command):
+    """Explains how to pass the checkpoint if it is given as an argument."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            file = given[0] if len(given) == 1 else "FILE"
+            raise click.UsageError(
+                f"the option --checkpoint is missing: run ccr-deploy export --checkpoint {file}", ctx
+            ) from error
+
+
+@click.command(cls=_ExportCommand, short_help="Export a checkpoint to a bundle of ONNX graphs.")
+@path_option("--checkpoint", "FILE", "Trained checkpoint.", required=True)
 @bundle_argument
-@click.option("--preset", metavar="NAME", help="Which model a bare state dict is of.")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    shell_complete=completes(preset_names),
+    help="Model of a state dict without a configuration: ccr-layer1, ccr-layer2, ccr-layer3, demo.",
+)
 @click.option(
     "--schedule",
     "schedules",
@@ -38,28 +59,28 @@ if TYPE_CHECKING:
     type=click.Choice(SCHEDULES),
     default=EXPORTED_SCHEDULES,
     show_default=True,
-    help="Order in which the iterations become nodes; repeat it for several.",
+    help="Unroll schedule; repeatable.",
 )
 @click.option(
     "--iterations",
     type=int,
     metavar="T",
-    help="Which T to export, of those that were trained.  [default: the checkpoint's]",
+    help="Number of iterations; must be a T that was trained.  [default: the checkpoint's]",
 )
 @click.option(
     "--trained-iterations",
     metavar="T[,T…]",
-    help="Every T that a bare state dict was trained with.  [default: the preset's]",
+    help="Every T that the state dict was trained with.  [default: the preset's T]",
 )
 @click.option(
     "--untrained-iterations",
     is_flag=True,
-    help="Allow a T that was not trained, which costs accuracy; bundle and reports say so.",
+    help="Allow a T that was not trained. Accuracy drops; the bundle and reports carry a warning.",
 )
-@click.option("--image-size", type=(int, int), metavar="H W", help="Image size, instead of the checkpoint's.")
-@path_option("--images", "DIR", "Folder to take the sample images from; without it they are patterns.")
-@path_option("--baseline", "FILE", "Add the conventional chain of this checkpoint, to compare with.")
-@click.option("--no-fp16", is_flag=True, help="FP32 graphs alone; FP16 and INT8 need Model Optimizer.")
+@click.option("--image-size", type=(int, int), metavar="H W", help="Image size.  [default: the checkpoint's]")
+@path_option("--images", "DIR", "Folder to take the sample images from.  [default: synthetic patterns]")
+@path_option("--baseline", "FILE", "Checkpoint of the conventional chain, added for comparison.")
+@click.option("--no-fp16", is_flag=True, help="Export only FP32 graphs, without Model Optimizer.")
 @output_options
 def export(
     checkpoint: Path,
@@ -75,9 +96,10 @@ def export(
     no_fp16: bool,
     as_json: bool,
 ) -> None:
-    """Write a bundle: ONNX graphs with the recurrence unrolled, in FP32 and FP16, weights, samples.
+    """Export a checkpoint to a bundle: ONNX graphs in FP32 and FP16, weights and sample images.
 
-    BUNDLE is a folder, by default $CCR_DEPLOY_BUNDLE or ./bundle. It is replaced as a whole.
+    The T iterations of the encoder are unrolled in the graphs. BUNDLE is the folder to write; an existing
+    bundle is replaced. It defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 
     \b
     Example:
@@ -88,6 +110,8 @@ def export(
     from ccr_deploy.models.iterations import parse_trained_iterations
     from ccr_deploy.reporting.terminal import print_warnings
 
+    for path in (checkpoint, baseline):
+        check_checkpoint_path(path)
     trained = None if trained_iterations is None else parse_trained_iterations(trained_iterations)
     exported = export_bundle(
         resized(load_checkpoint(checkpoint, preset, trained), iterations, image_size),
@@ -109,7 +133,7 @@ def export(
         f"{manifest.contract.code_bytes} code bytes, contract {manifest.contract_id}"
     )
     print_warnings(stdout_console(), manifest.warnings)
-    kind = "patterns (for images: --images DIR)" if images is None else f"from {images}"
+    kind = "synthetic patterns (use --images DIR for real images)" if images is None else f"from {images}"
     print_lines(*graph_lines(manifest.graphs), f"  {len(manifest.samples)} sample images, {kind}")
 
 
@@ -121,5 +145,5 @@ def _converters() -> Mapping[Precision, Converter]:
     try:
         model_optimizer.check_installed()
     except MissingExtraError as error:
-        raise WrongUsageError(f"{error}, or export FP32 graphs alone with --no-fp16") from error
+        raise WrongUsageError(f"{error}, or export only FP32 graphs with --no-fp16") from error
     return CONVERTERS

@@ -6,34 +6,41 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccr_deploy.cli.common import PATH, bundle_option, echo_json, echo_line, output_options, print_lines
+from ccr_deploy.cli.common import (
+    PATH,
+    bundle_option,
+    echo_json,
+    echo_line,
+    open_bundle,
+    output_options,
+    print_lines,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command()
+@click.command(short_help="Show the metadata of an engine or payload file.")
 @click.argument("file", type=PATH)
 @click.option(
     "--reproduce",
     is_flag=True,
-    help="Print the trtexec and polygraphy commands that build and run the engine.",
+    help="Print the commands that rebuild and run the engine with the backend's own tools.",
 )
 @bundle_option
 @output_options
 def inspect(file: Path, reproduce: bool, bundle: Path, as_json: bool) -> None:
-    """Show what an engine or a payload is.
+    """Show the metadata of an engine or payload file.
 
-    An engine is checked against its sidecar first. Of its convolutions two things are told: how many are
-    quantized in the graph, and in which precision the engine executes them, where a GPU let the engine be
-    read when it was built.
+    FILE is an engine in the engine store, which is checked against its sidecar file, or a payload. For an
+    engine, two counts of convolutions are printed: how many are quantized in the graph, and the precisions
+    in which the engine executes them. The second is known only if the engine was built on a GPU.
 
     \b
     Examples:
       ccr-deploy inspect ENGINES/3f0c1d/encoder.int8.plan
       ccr-deploy inspect ENGINES/3f0c1d/encoder.int8.plan --reproduce --bundle bundle
     """
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.engines.sidecar import Sidecar
     from ccr_deploy.reporting.engine_lines import engine_lines
     from ccr_deploy.workflow.inspect import inspect_file
@@ -42,8 +49,8 @@ def inspect(file: Path, reproduce: bool, bundle: Path, as_json: bool) -> None:
     found = inspect_file(file)
     if reproduce:
         if not isinstance(found, Sidecar):
-            raise click.UsageError(f"{file}: a payload, which nothing builds: --reproduce is for engines")
-        lines = commands(found, file, Bundle.open(bundle))
+            raise click.UsageError(f"{file}: is a payload: --reproduce needs an engine")
+        lines = commands(found, file, open_bundle(bundle))
         if as_json:
             echo_json(lines)
             return
@@ -56,5 +63,5 @@ def inspect(file: Path, reproduce: bool, bundle: Path, as_json: bool) -> None:
     else:
         print_lines(
             f"payload of contract {found.contract_id}: {found.image_height}x{found.image_width} pixels, "
-            f"{found.code_bytes} code bytes, CRC-32 right"
+            f"{found.code_bytes} code bytes, CRC-32 valid"
         )

@@ -25,34 +25,36 @@ if TYPE_CHECKING:
     from ccr_deploy.packaging.triton.package import PackagedRepository
 
 
-@click.command()
+@click.command(short_help="Write a Triton model repository or Kubernetes manifests.")
 @bundle_argument
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["triton", "kubernetes"]),
     required=True,
-    help="What to write: a Triton model repository, or Kubernetes' manifests of the server.",
+    help="Output format.",
 )
 @path_option(
-    "--output", "DIR", "Folder for it; a Triton repository that is there gets a new version.", required=True
+    "--output", "DIR", "Output folder; an existing Triton repository gets a new version.", required=True
 )
 @target_option
 @engines_option
-@click.option("--image", metavar="NAME:TAG", help="kubernetes: the image with ccr-deploy and the bundle.")
-@click.option("--name", metavar="NAME", help="kubernetes: what everything is named after.  [default: ccr]")
+@click.option(
+    "--image", metavar="NAME:TAG", help="kubernetes: container image with ccr-deploy and the bundle."
+)
+@click.option("--name", metavar="NAME", help="kubernetes: name of the resources.  [default: ccr]")
 @click.option(
     "--replicas",
     type=(int, int),
     metavar="MIN MAX",
-    help="kubernetes: how many servers, by their load.  [default: 2 4]",
+    help="kubernetes: bounds of the autoscaler.  [default: 2 4]",
 )
 @click.option(
     "--node-label",
     "node_labels",
     multiple=True,
     metavar="KEY=VALUE",
-    help="kubernetes: a label of the nodes that may run it; repeat it for several.",
+    help="kubernetes: label of the nodes to schedule on; repeatable.",
 )
 @output_options
 def package(
@@ -67,19 +69,21 @@ def package(
     node_labels: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Write a bundle as what production loads: a Triton model repository, or Kubernetes' manifests.
+    """Write a Triton model repository or Kubernetes manifests for a bundle.
 
-    triton: for a target of ONNX Runtime the bundle's graphs are packaged, for one of TensorRT the plans in
-    the engine store: one for each compute capability that they were built on. The precision is what was last
-    built for bundle and target.
+    triton: for an ONNX Runtime target, the repository contains the bundle's graphs; for a TensorRT target,
+    the plans of the engine store, one for each compute capability that they were built on. The precision
+    is the one that was built last for the bundle and target.
 
-    kubernetes: a Deployment and KServe's InferenceService, of which one is applied. Both build the engines
-    of the image's bundle first, where they run, and then serve them.
+    kubernetes: the manifests are a Deployment and a KServe InferenceService; apply one of them. Its pods
+    build the engines of the bundle in the image, then serve them.
+
+    BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 
     \b
     Examples:
       ccr-deploy package bundle --format triton --output repository
-      ccr-deploy package bundle --format kubernetes --output manifests --target l4 --image ccr-deploy:1.0
+      ccr-deploy package bundle --format kubernetes --output k8s --target l4 --image ccr-deploy:1.0
     """
     from ccr_deploy.packaging.kubernetes.folder import write_manifests
     from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
@@ -93,13 +97,15 @@ def package(
     }
     given = [option for option, value in only_kubernetes.items() if value is not None]
     if kind == "triton" and given:
-        raise click.UsageError(f"{given[0]} is for --format kubernetes")
+        raise click.UsageError(f"{given[0]} needs --format kubernetes")
     read, chosen, store = opened(bundle, target, engines, as_json=as_json)
     if kind == "triton":
         packaged = package_triton(read, chosen, store, output)
         content, lines = _as_json(packaged), _lines(packaged)
     elif image is None:
-        raise click.UsageError("--format kubernetes needs --image NAME:TAG, which holds the bundle")
+        raise click.UsageError(
+            "--format kubernetes needs --image NAME:TAG, a container image with the bundle"
+        )
     else:
         least, most = replicas or (2, 4)
         settings = DeploymentSettings(
@@ -123,7 +129,7 @@ def _labels(options: Sequence[str]) -> dict[str, str]:
     for option in options:
         key, equals, value = option.partition("=")
         if not equals:
-            raise click.UsageError(f"--node-label {option}: write it as KEY=VALUE")
+            raise click.UsageError(f"--node-label {option}: expected KEY=VALUE")
         labels[key] = value
     return labels
 

@@ -25,33 +25,47 @@ if TYPE_CHECKING:
 _PORT = click.IntRange(0, 65535)
 
 
-@click.command()
+@click.command(short_help="Serve the engines of a bundle over HTTP and gRPC.")
 @bundle_argument
 @target_option
 @engines_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--http-port", type=_PORT, default=8080, show_default=True, help="HTTP; 0: a free one.")
-@click.option("--grpc-port", type=_PORT, default=9000, show_default=True, help="gRPC; 0: a free one.")
+@click.option(
+    "--http-port",
+    type=_PORT,
+    metavar="PORT",
+    default=8080,
+    show_default=True,
+    help="HTTP port; 0 for any free port.",
+)
+@click.option(
+    "--grpc-port",
+    type=_PORT,
+    metavar="PORT",
+    default=9000,
+    show_default=True,
+    help="gRPC port; 0 for any free port.",
+)
 @click.option(
     "--max-batch",
     type=click.IntRange(1, 1024),
     metavar="N",
-    help="Most images in one request, and in one run of an engine.  [default: what the engines were "
-    "built for, 8 where they take any]",
+    help="Maximum number of images in a request and in a run of an engine.  [default: the engines' maximum, "
+    "8 if they have none]",
 )
 @click.option(
     "--max-waiting",
     type=click.IntRange(1),
     metavar="N",
-    help="Most images that wait for an engine; requests beyond are refused.  [default: 8 times --max-batch]",
+    help="Maximum number of queued images; further requests are rejected.  [default: 8 times --max-batch]",
 )
 @click.option(
     "--allow-host",
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="Answer requests to this Host too; may be given several times. Without it, a server on loopback "
-    "answers loopback's names alone, a server elsewhere any name; with it, these and loopback's.",
+    help="Accept requests with this Host header, besides the names of loopback; repeatable.  [default: any "
+    "host; on a loopback address, only the names of loopback]",
 )
 @output_options
 def serve(
@@ -66,15 +80,18 @@ def serve(
     allowed_hosts: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Serve a bundle's engines by the Open Inference Protocol V2, over HTTP and gRPC.
+    """Serve the engines of a bundle over HTTP and gRPC by the Open Inference Protocol V2.
 
-    Two models: `encoder`, images to codes, and `classifier`, payloads or codes to labels. The server is
-    ready once both engines are warmed up. It has no authentication: listen on other addresses than
-    127.0.0.1 behind something that has. Ctrl-C or SIGTERM ends it after the requests in flight.
+    The models are `encoder` (images to codes) and `classifier` (payloads or codes to labels). The server
+    is ready after both engines are warmed up. It has no authentication: use a proxy with authentication if
+    it listens on another address than 127.0.0.1. On Ctrl-C or SIGTERM the server completes the requests in
+    progress and stops.
+
+    BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 
     \b
     Example:
-      ccr-deploy serve bundle --target cpu
+      ccr-deploy serve bundle --target cpu --http-port 8080 --grpc-port 9000
     """
     from ccr_deploy.serving import require_kserve
 
@@ -93,10 +110,10 @@ def serve(
 
 
 def tell(event: Event) -> None:
-    """One line for people."""
+    """Print an event as a line of text."""
     echo_line(str(event))
 
 
 def tell_json(event: Event) -> None:
-    """One line of JSON."""
+    """Print an event as a line of JSON."""
     click.echo(json.dumps({"event": type(event).__name__.lower(), **to_builtins(event)}))

@@ -30,26 +30,26 @@ GATE_FAILED = 1
 
 
 class _VerifyCommand(click.Command):
-    """Shows the gates' rows in its help."""
+    """Lists the gates with their limits in its help."""
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.help = cleandoc(self.help or "").replace("GATES", _gate_lines())
         super().format_help_text(ctx, formatter)
 
 
-@click.command(cls=_VerifyCommand)
+@click.command(cls=_VerifyCommand, short_help="Compare the engines of a target with the checkpoint.")
 @bundle_argument
 @target_option
 @precision_options
 @path_option(
-    "--images", "DIR", "Folder of images; sub-folders name classes.  [default: the bundle's samples]"
+    "--images", "DIR", "Folder of images; sub-folders are classes.  [default: the bundle's sample images]"
 )
 @click.option(
     "--gate",
     "gates",
     multiple=True,
     metavar="NAME=LIMIT",
-    help="Change a gate's limit; repeat it for several.",
+    help="Set the limit of a gate; repeatable.",
 )
 @engines_option
 @report_option
@@ -66,11 +66,12 @@ def verify(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Prove that a target's engines answer as the checkpoint did.
+    """Compare the engines of a target with the checkpoint.
 
-    PyTorch, the ONNX graphs and the engines read the same images; codes, logits, answers and, where
-    the folder has labels, accuracies are compared. Without a precision the engines that build-engine
-    built last are meant. Exit status 1 where a gate fails. The gates and their limits:
+    PyTorch, the ONNX graphs and the engines run on the same images. Codes, logits and top-1 classes are
+    compared, and accuracies if the images have labels. Without a precision option, the engines are those
+    that build-engine built last. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle. The exit status is
+    1 if a gate fails. The gates and their limits:
 
     \b
     GATES
@@ -102,7 +103,7 @@ def verify(
 
 
 def _gate_lines() -> str:
-    """The gates with their limits, a line each, in columns."""
+    """Return the gates with their limits, one line each, in columns."""
     from ccr_deploy.core.precisions import PRECISIONS
     from ccr_deploy.verification.gates import GATES
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ccr_deploy.codec.contract import Preprocessing
+from ccr_deploy.core.suggestions import choose_from
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.config import (
     ClassifierConfig,
@@ -37,7 +38,7 @@ def preset(name: str) -> ModelConfig:
         WrongUsageError: if there is none.
     """
     if name not in PRESETS:
-        raise WrongUsageError(f"there is no preset {name!r}: choose one of {', '.join(PRESETS)}")
+        raise WrongUsageError(f"there is no preset {name!r}: {choose_from(name, PRESETS)}")
     return PRESETS[name]
 
 

@@ -1,1 +1,1 @@
-"""Results to terminal tables, Markdown and one self-contained HTML file. Imports no stage."""
+"""Rendering of results as terminal tables, Markdown and a self-contained HTML file."""

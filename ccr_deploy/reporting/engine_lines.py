@@ -1,4 +1,4 @@
-"""An engine's sidecar in words."""
+"""Lines of text about an engine, from its sidecar."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.build_facts import BuildFacts
     from ccr_deploy.engines.sidecar import Sidecar
 
-_NOT_KNOWN = "not known here"
+_NOT_KNOWN = "unknown"
 
 
 def engine_lines(sidecar: Sidecar) -> list[str]:
-    """A line each: what the engine is, what it is for, its build, its convolutions, its source."""
+    """Return lines about an engine: stage, target, options, build, convolutions, graph, hash."""
     key, batch = sidecar.key, sidecar.origin.resolved_target.batch
     what = " ".join(filter(None, (key.stage, key.precision.upper(), key.schedule)))
     library = f"{key.backend} {sidecar.build.library_version or key.backend_version}"
-    sizes = (
-        f"batches of {batch.min} to {batch.max}, most often {batch.opt}" if batch else "batches of any size"
-    )
+    sizes = f"batch {batch.min} to {batch.max}, optimal {batch.opt}" if batch else "any batch"
     return [
         f"{what}: {library}, {sidecar.engine_bytes / 1e6:.2f} MB",
         f"built for: target {sidecar.origin.target}, {key.device}, {sizes}",
@@ -29,13 +27,13 @@ def engine_lines(sidecar: Sidecar) -> list[str]:
         f"build: {build_line(sidecar.build_seconds, sidecar.build)}, by {sidecar.origin.created_by}",
         *convolution_lines(sidecar),
         *([sidecar.build.int8_weights] if sidecar.build.int8_weights else []),
-        f"graph: {sidecar.origin.graph_file or 'none, the weights themselves'}, hash {key.source_hash[:12]}",
-        f"engine: SHA-256 {sidecar.engine_sha256}, as its sidecar says",
+        f"graph: {sidecar.origin.graph_file or 'none (PyTorch weights)'}, hash {key.source_hash[:12]}",
+        f"engine: SHA-256 {sidecar.engine_sha256}, matches the sidecar",
     ]
 
 
 def build_line(seconds: float, facts: BuildFacts) -> str:
-    """What a build took."""
+    """Return the time and memory of a build, and the GPU driver, as text."""
     parts = [f"{seconds:.2f} s"]
     if facts.peak_host_memory_mib is not None:
         parts.append(f"peak {facts.peak_host_memory_mib:.0f} MiB on the host")
@@ -47,7 +45,10 @@ def build_line(seconds: float, facts: BuildFacts) -> str:
 
 
 def convolution_lines(sidecar: Sidecar) -> list[str]:
-    """The two things that are told about convolutions, which are not the same."""
+    """Return two lines: convolutions quantized in the graph, and precisions that the engine executes.
+
+    The two may differ: a backend may execute a quantized convolution in a higher precision.
+    """
     origin, executed = sidecar.origin, sidecar.build.executed_convolutions
     if origin.convolutions is None:
         return []

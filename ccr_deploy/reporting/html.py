@@ -1,4 +1,4 @@
-"""One self-contained HTML file: tables, plots and what the engines answered."""
+"""The report as one self-contained HTML file: tables, plots and sample images."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def html(
     benchmark: BenchmarkReport | None,
     warnings: Sequence[str],
 ) -> str:
-    """Return the report of whichever results there are; with both it opens with their summary.
+    """Return the report on the results; with both results it starts with their summary.
 
     Args:
-        title: its heading.
-        verification: what `verify` found, if it was run.
-        benchmark: what `benchmark` found, if it was run.
+        title: heading of the report.
+        verification: result of `verify`, or None.
+        benchmark: result of `benchmark`, or None.
         warnings: lines below the heading.
     """
     sections: list[tuple[Table, str]] = []

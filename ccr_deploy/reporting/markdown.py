@@ -1,4 +1,4 @@
-"""Tables as Markdown; no text of a table becomes HTML, a link or an image."""
+"""Tables as Markdown; text of a table never becomes HTML, a link or an image."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def markdown(title: str, tables: Sequence[Table], warnings: Sequence[str] = ()) 
     """Return a Markdown document.
 
     Args:
-        title: its heading.
-        tables: a section each.
+        title: heading of the document.
+        tables: tables, each in its own section.
         warnings: lines above the first section.
     """
     lines = [f"**Warning:** {_plain(printable(line))}\n" for line in warnings]
@@ -26,7 +26,7 @@ def markdown(title: str, tables: Sequence[Table], warnings: Sequence[str] = ()) 
 
 
 def markdown_table(table: Table) -> str:
-    """A table with its warning and note below, without its title."""
+    """Return a table without its title, followed by its warning and note."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(_plain(cell) for cell in cells) + " |"

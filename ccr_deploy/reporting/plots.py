@@ -1,4 +1,4 @@
-"""Plots as SVG, to stand inside an HTML file."""
+"""Plots as SVG, for embedding in HTML."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENGINE, _OTHER = "#2b7a4b", "#9aa5b1"
 
 
 def speedup_plot(report: BenchmarkReport) -> str:
-    """Each candidate's speed-up over PyTorch eager with its 95 % interval; nothing of an unreliable run."""
+    """Plot the speed-up of each candidate over PyTorch eager; return "" for an unreliable run."""
     rows = [
         (f"{timing.subject}: {timing.candidate}", timing.is_target, timing.speedup, timing.speedup_interval)
         for timing in reversed(report.timings)
@@ -38,12 +38,12 @@ def speedup_plot(report: BenchmarkReport) -> str:
     colours = [_ENGINE if is_target else _OTHER for is_target in are_targets]
     axes.barh(names, speedups, xerr=errors, color=colours)
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xlabel("times as fast as PyTorch eager (median, 95 % interval)")
+    axes.set_xlabel("speed-up over PyTorch eager (ratio of medians, 95 % interval)")
     return _svg(figure)
 
 
 def accuracy_plot(report: VerificationReport) -> str:
-    """Top-1 of PyTorch, graph and engine with their 95 % intervals."""
+    """Plot the top-1 accuracy of PyTorch, graph and engine with 95 % intervals."""
     accuracies = list(reversed(report.accuracies))
     figure = Figure(figsize=(8, 0.42 * len(accuracies) + 1))
     axes = figure.add_subplot()
@@ -53,7 +53,7 @@ def accuracy_plot(report: VerificationReport) -> str:
         axes.plot(accuracy.top1_percent, row, "o", color=_ENGINE)
     axes.set_yticks(range(len(accuracies)), [accuracy.chain for accuracy in accuracies])
     axes.set_ylim(-0.6, len(accuracies) - 0.4)
-    axes.set_xlabel("top-1 accuracy in percent (95 % interval over groups of images)")
+    axes.set_xlabel("top-1 accuracy in % (95 % interval over groups of images)")
     return _svg(figure)
 
 

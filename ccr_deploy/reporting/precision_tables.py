@@ -1,4 +1,4 @@
-"""Tables about precision: ranges, what layers and precisions cost, verdicts on engines."""
+"""Tables and lines about precision: ranges, accuracy, sensitivity, verdicts on engines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def ranges_table(table: CalibrationTable) -> Table:
-    """One row a signal: its largest absolute value in each iteration, and the scale that all share."""
+    """Return a row for each signal: its largest absolute value in each iteration, and its range."""
     signals = {
         f"{stage} {signal}": magnitudes
         for stage, ranges in table.stages.items()
@@ -31,60 +31,66 @@ def ranges_table(table: CalibrationTable) -> Table:
         cells = (number(each.get(iteration), 3) for iteration in range(1, iterations + 1))
         rows.append((name, *cells, number(max(magnitudes.values()), 3)))
     return Table(
-        title=f"Largest values, {table.image_count} images",
+        title=f"Activation ranges on {table.image_count} images",
         columns=("signal", *(f"t={iteration}" for iteration in range(1, iterations + 1)), "range ±"),
         rows=tuple(rows),
-        note="one scale for all iterations: the largest range / 127",
+        note="t: iteration; range: largest absolute value; all iterations share one scale, range / 127",
     )
 
 
 def accuracy_table(calibration: CalibrationRecord) -> Table:
-    """One row a precision."""
+    """Return a row for each precision: its codes, classes and accuracy against FP32."""
     first = calibration.accuracies[0]
-    borrowed = [
-        f"; {row.name}: {PRECISIONS[row.emulated_graph].label}'s graph rounded to {row.label}"
+    emulated = [
+        f"; {row.label}: emulated by rounding the {PRECISIONS[row.emulated_graph].label} graph"
         for row in PRECISIONS.values()
         if row.emulated_graph != row.name
     ]
     return Table.of(
-        "What each precision costs",
+        "Accuracy per precision",
         calibration.accuracies,
         [
             ("precision", lambda entry: entry.precision.upper()),
             ("bits flipped", lambda entry: f"{entry.flipped_bits} ({entry.flipped_percent:.3f} %)"),
             ("payloads equal", lambda entry: f"{entry.equal_payloads} of {entry.images}"),
-            ("answers equal", lambda entry: f"{entry.same_top1} of {entry.images}"),
+            ("same top-1", lambda entry: f"{entry.same_top1} of {entry.images}"),
             ("top-1", lambda entry: number(entry.top1_percent, 1, " %")),
             ("95 % interval", lambda entry: interval_text(entry.top1_interval_percent, 1)),
             ("top-1 loss (points)", lambda entry: number(entry.top1_loss_points, 2)),
             ("95 % interval", lambda entry: interval_text(entry.top1_loss_interval_points, 2)),
         ],
-        note=f"{first.images} images in {first.groups} groups ({calibration.images}), computed from the "
-        f"graphs, against FP32{''.join(borrowed)}",
+        note=f"{first.images} images in {first.groups} groups ({calibration.images}), measured with the "
+        f"graphs on a CPU, compared with FP32{''.join(emulated)}",
     )
 
 
 def sensitivity_table(layers: Sequence[LayerSensitivity], proposed: Sequence[str]) -> Table:
-    """One row a layer, the most sensitive first."""
+    """Return a row for each layer, the most sensitive first."""
     advice = ", ".join(proposed) or "none"
     return Table.of(
-        "What quantizing each layer alone costs",
+        "Sensitivity: each layer quantized alone",
         layers,
         [
             ("layer", lambda layer: f"{layer.stage} {layer.layer}"),
             ("bits flipped", lambda layer: number(layer.flipped_percent, 3, " %")),
-            ("answers changed", lambda layer: number(layer.changed_answers_percent, 2, " %")),
+            ("top-1 changed", lambda layer: number(layer.changed_answers_percent, 2, " %")),
             ("share of the work", lambda layer: number(100 * layer.work_share, 1, " %")),
             ("advice", lambda layer: "high precision" if layer.layer in proposed else "INT8"),
         ],
-        note=f"sensitive layers with little of the work: {advice} (use --keep-high-precision auto)",
+        note=f"sensitive layers with a small share of the work: {advice} (use --keep-high-precision auto)",
     )
 
 
 def comparison_table(entries: Sequence[Disagreement], first: str, second: str) -> Table:
-    """One row a tensor of two calibration tables that disagree about it."""
+    """Return a row for each tensor whose range differs between two calibration tables.
+
+    Args:
+        entries: the differences.
+        first: name of the table A.
+        second: name of the table B.
+    """
     return Table.of(
-        "Ranges that differ",
+        "Different ranges",
         entries,
         [
             ("tensor", lambda entry: f"{entry.stage} {entry.tensor}"),
@@ -97,56 +103,57 @@ def comparison_table(entries: Sequence[Disagreement], first: str, second: str) -
 
 
 def speed_line(verdict: Verdict) -> str:
-    """How fast an engine is against the first of those that it was timed with, if the timing is reliable."""
+    """Return the speed-up of an engine over the first candidate, or the reason why there is none."""
     own, first = verdict.candidate, verdict.candidates[0]
     name, baseline = own.precision.upper(), first.precision.upper()
     if len(verdict.candidates) == 1 and verdict.refused:
-        return f"{name} is the only engine that could be built: there is nothing to compare it with"
+        return f"{name} was not timed: it is the only precision that could be built"
     if verdict.unreliable_reasons:
         reasons = "; ".join(verdict.unreliable_reasons)
         return f"{name}: the timing is UNRELIABLE ({reasons}): build again on an idle machine"
     if own.timing is None or first.timing is None:
-        return f"{name} was not timed: this machine cannot run it"
+        return f"{name} was not timed: this machine cannot run the engine"
     if own is first:
-        others = " and ".join(entry.precision.upper() for entry in verdict.candidates[1:])
-        return f"{name} is kept: nothing faster within the accuracy budget ({others} was weighed)"
+        others = ", ".join(entry.precision.upper() for entry in verdict.candidates[1:])
+        return f"{name} is kept: no precision within the accuracy budget is faster (compared: {others})"
     assert own.timing.speedup is not None
     interval = interval_text(own.timing.speedup_interval, 2)
     times = (
         f"{own.timing.speedup:.2f} times as fast as {baseline} "
-        f"({interval}; {own.timing.latency_ms_p50:.2f} ms against {first.timing.latency_ms_p50:.2f} ms)"
+        f"(95 % interval {interval}; {own.timing.latency_ms_p50:.2f} ms, {baseline} "
+        f"{first.timing.latency_ms_p50:.2f} ms)"
     )
-    return f"{name} is {times}" if own.is_faster else f"{name} IS NOT FASTER here: {times}"
+    return f"{name} is {times}" if own.is_faster else f"{name} is NOT FASTER on this machine: {times}"
 
 
 def refused_lines(verdict: Verdict) -> list[str]:
-    """Why other precisions of the stage were dropped, a line each."""
-    return [f"{entry.precision.upper()} was dropped: {entry.reason}" for entry in verdict.refused]
+    """Return a line for each precision that could not be built, with the reason."""
+    return [f"{entry.precision.upper()} was skipped: {entry.reason}" for entry in verdict.refused]
 
 
 def cost_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """What the engines' precisions cost the whole chain, each precision once."""
+    """Return lines about the accuracy loss of each precision, for the whole chain."""
     lines = []
     for verdict in {verdict.precision: verdict for verdict in verdicts}.values():
         own = verdict.candidate
         name = own.precision.upper()
         if own.accuracy is not None and own.precision != "fp32":
-            lines.append(f"{name} costs the chain {_cost(own.accuracy)}: {_budget(verdict)}")
+            lines.append(f"{name} accuracy: {_cost(own.accuracy)}: {_budget(verdict)}")
         elif own.precision != "fp32":
             lines.append(
-                f"what {name} costs is not known: the bundle has no record of it (ccr-deploy calibrate)"
+                f"{name} accuracy: not recorded in the bundle: run ccr-deploy calibrate with --held-out DIR"
             )
         if verdict.high_precision:
-            lines.append(f"layers left in high precision: {', '.join(verdict.high_precision)}")
+            lines.append(f"layers in high precision: {', '.join(verdict.high_precision)}")
     return lines
 
 
 def _cost(accuracy: PrecisionAccuracy) -> str:
     flips = f"{accuracy.flipped_percent:.2f} % of bits flipped"
     if accuracy.top1_loss_points is None or accuracy.top1_loss_interval_points is None:
-        return f"{flips}, {100 - accuracy.same_top1_percent:.1f} % of answers changed"
+        return f"{flips}, {100 - accuracy.same_top1_percent:.1f} % of top-1 classes changed"
     return (
-        f"{flips}, {accuracy.top1_loss_points:.1f} points of top-1 "
+        f"{flips}, {accuracy.top1_loss_points:.1f} points of top-1 lost "
         f"({interval_text(accuracy.top1_loss_interval_points, 1)}) on {accuracy.images} held-out images"
     )
 
@@ -155,4 +162,4 @@ def _budget(verdict: Verdict) -> str:
     budget = f"{verdict.accuracy_budget_points:g} points"
     if verdict.is_within_budget:
         return f"within the budget of {budget}"
-    return f"OVER THE BUDGET of {budget} (see ccr-deploy calibrate --sensitivity)"
+    return f"OVER THE BUDGET of {budget} (find sensitive layers with ccr-deploy calibrate --sensitivity)"

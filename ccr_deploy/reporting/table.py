@@ -1,4 +1,4 @@
-"""A table of plain text cells, the same for terminal, Markdown and HTML."""
+"""A table of text cells, for terminal, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Entry = TypeVar("_Entry")
 class Table:
     """A table: text columns are aligned left, numbers right.
 
-    A `warning` is what nobody who reads the table may miss.
+    `warning` is shown below the table, in bold; `note` below it.
     """
 
     title: str
@@ -37,14 +37,14 @@ class Table:
         note: str = "",
         warning: str = "",
     ) -> Table:
-        """A row for each entry.
+        """Return a table with a row for each entry.
 
         Args:
-            title: its heading.
-            entries: what the rows are about.
-            columns: the name of each, and what it says of an entry.
-            note: below the table.
-            warning: see the class.
+            title: heading of the table.
+            entries: the subject of each row.
+            columns: name of each column, and the function that returns an entry's cell.
+            note: line below the table.
+            warning: line in bold below the table.
         """
         rows = tuple(tuple(cell(entry) for _, cell in columns) for entry in entries)
         return cls(title, tuple(name for name, _ in columns), rows, note, warning)
@@ -56,7 +56,7 @@ class Table:
         return True, *(any(row[column][:1].isalpha() for row in self.rows) for column in others)
 
     def __post_init__(self) -> None:
-        """Escape what a file's names may smuggle into a terminal or a report."""
+        """Escape control characters, which names of files may contain."""
         for name, value in list(vars(self).items()):
             object.__setattr__(self, name, _shown(value))
 
@@ -66,10 +66,16 @@ def _shown(value: Any) -> Any:  # noqa: ANN401 -- a text, or tuples of texts
 
 
 def number(value: float | None, digits: int, unit: str = "") -> str:
-    """A number as a cell, which is empty where there is none."""
+    """Return a number as a cell; None is an empty cell.
+
+    Args:
+        value: the number.
+        digits: digits after the decimal point.
+        unit: unit, with a space before it if there is to be one.
+    """
     return "" if value is None else f"{value:.{digits}f}{unit}"
 
 
 def interval_text(interval: Interval | None, digits: int) -> str:
-    """An interval as a cell, which is empty where there is none."""
+    """Return an interval as a cell; None is an empty cell."""
     return "" if interval is None else f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"

@@ -1,4 +1,4 @@
-"""Results as tables."""
+"""Tables of results and of models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_RESULT = "–"
 
 
 def verification_tables(report: VerificationReport) -> list[Table]:
-    """Parity, accuracy and gates."""
+    """Return the tables of a verification: parity, accuracy and gates."""
     tables = [
         Table(
             title="Parity with PyTorch",
@@ -31,13 +31,13 @@ def verification_tables(report: VerificationReport) -> list[Table]:
                 "images",
                 "payloads equal",
                 "bits flipped",
-                "logits: largest difference",
-                "smallest cosine",
+                "max logit difference",
+                "min cosine",
                 "same top-1",
             ),
             rows=(*map(_code_row, report.codes), *map(_logit_row, report.logits)),
-            note="graph: the ONNX graph, run node by node as written; engine: what the target runs; "
-            "classifier: on PyTorch's codes; chain: on its own encoder's codes",
+            note="graph: the ONNX graph, run node by node, not optimized; engine: the target's engine; "
+            "classifier: reads PyTorch's codes; chain: reads the codes of its own encoder",
         )
     ]
     if report.accuracies:
@@ -52,7 +52,7 @@ def verification_tables(report: VerificationReport) -> list[Table]:
                     ("95 % interval", lambda accuracy: interval_text(accuracy.top1_interval_percent, 1)),
                     ("top-5", lambda accuracy: number(accuracy.top5_percent, 1, " %")),
                 ],
-                note=f"interval bootstrapped over {report.accuracies[0].groups} groups of images",
+                note=f"95 % intervals are bootstrapped over {report.accuracies[0].groups} groups of images",
             )
         )
     if report.calibration and report.calibration.accuracies:
@@ -63,15 +63,15 @@ def verification_tables(report: VerificationReport) -> list[Table]:
         [
             ("gate", lambda gate: f"{gate.level}: {gate.gate}"),
             ("limit", lambda gate: f"{gate.limit:g}"),
-            ("found", lambda gate: f"{gate.found:.6g}"),
-            ("verdict", lambda gate: "pass" if gate.passed else "FAIL"),
+            ("value", lambda gate: f"{gate.found:.6g}"),
+            ("result", lambda gate: "pass" if gate.passed else "FAIL"),
         ],
     )
     return [*tables, gates]
 
 
 def gate_table(gates: Sequence[Gate[Any]]) -> Table:
-    """One row a gate: what it holds, and its limit for each precision."""
+    """Return a row for each gate: its name and description, and its limit for each precision."""
     return Table(
         title="Gates",
         columns=("gate (`verify --gate NAME=LIMIT`)", *(row.label for row in PRECISIONS.values())),
@@ -80,11 +80,11 @@ def gate_table(gates: Sequence[Gate[Any]]) -> Table:
 
 
 def benchmark_tables(report: BenchmarkReport) -> list[Table]:
-    """One table of timings; a row for each candidate."""
+    """Return one table of timings with a row for each candidate."""
     machine = report.machine
     has_gpu = any(timing.device_memory_mib is not None for timing in report.timings)
     columns: list[tuple[str, Callable[[Timing], str]]] = [
-        ("what", lambda timing: f"{timing.subject}: {timing.candidate}"),
+        ("candidate", lambda timing: f"{timing.subject}: {timing.candidate}"),
         ("p50 ms", lambda timing: number(timing.latency_ms_p50, 2)),
         ("p90 ms", lambda timing: number(timing.latency_ms_p90, 2)),
         ("p99 ms", lambda timing: number(timing.latency_ms_p99, 2)),
@@ -100,23 +100,23 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
             + (" (unreliable)" if report.unreliable_reasons else ""),
             report.timings,
             [column for column in columns if has_gpu or column[0] != "GPU MiB"],
-            note=f"{report.rounds} interleaved rounds, one process each, on "
-            f"{machine.gpu or machine.processor}, speed-up: against PyTorch eager"
-            + "".join(f"; left out: {reason}" for reason in report.left_out),
+            note=f"{report.rounds} interleaved rounds, each candidate in its own process, on "
+            f"{machine.gpu or machine.processor}; speed-up: over PyTorch eager"
+            + "".join(f"; skipped: {reason}" for reason in report.left_out),
             warning=unreliable_line(report.unreliable_reasons),
         )
     ]
 
 
 def unreliable_line(reasons: Sequence[str]) -> str:
-    """Return what a table of an unreliable run says of it; nothing of a reliable one."""
+    """Return the warning of an unreliable run, or "" for a reliable one."""
     if not reasons:
         return ""
-    return f"UNRELIABLE, no speed-up is given: {'; '.join(reasons)}: measure again on an idle machine"
+    return f"UNRELIABLE, no speed-ups: {'; '.join(reasons)}: measure again on an idle machine"
 
 
 def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) -> Table:
-    """One row a stage: parity, accuracy and speed-up of the target's engines."""
+    """Return a row for each stage: parity, accuracy and speed-up of the target's engines."""
     code = next(parity for parity in verification.codes if parity.level == "engine")
     logits = {parity.stage: parity for parity in verification.logits if parity.level == "engine"}
     precisions = {engine.stage: engine.precision.upper() for engine in verification.engines}
@@ -127,10 +127,10 @@ def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) 
     found: tuple[tuple[Subject, str, str], ...] = (
         ("encoder", f"{code.equal_payloads} of {code.images} payloads equal", ""),
         ("classifier", f"cosine {logits['classifier'].min_cosine:.6f}", ""),
-        ("chain", f"{chain.same_top1} of {chain.images} answers equal", change),
+        ("chain", f"{chain.same_top1} of {chain.images} classes equal", change),
     )
     return Table(
-        title="Engines against PyTorch eager",
+        title="Engines compared with PyTorch eager",
         columns=(
             "stage",
             "precision",
@@ -145,7 +145,7 @@ def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) 
             for stage, parity, accuracy in found
         ),
         note=f"{verification.image_count} images; target {verification.target}; "
-        f"parity: {'every gate holds' if verification.passed else 'A GATE FAILED'}",
+        f"parity: {'all gates passed' if verification.passed else 'A GATE FAILED'}",
         warning=f"speed: {line}" if (line := unreliable_line(benchmark.unreliable_reasons)) else "",
     )
 
@@ -181,7 +181,7 @@ def _speed(timing: Timing | None) -> tuple[str, str, str]:
 
 
 def description_table(descriptions: Sequence[ModelDescription]) -> Table:
-    """One row a model: parameters, work, size of the code."""
+    """Return a row for each model: parameters, multiply-accumulates, size of the code."""
     trained = [
         f"{model.name} was trained with {named_iterations(model.trained_iterations)}; "
         for model in descriptions
@@ -203,13 +203,13 @@ def description_table(descriptions: Sequence[ModelDescription]) -> Table:
             ("bits/pixel", lambda model: number(model.bits_per_pixel, 3)),
         ],
         note="".join(trained)
-        + "multiply-accumulates of one image over all T iterations; hoisted: what no iteration changes is "
-        "computed once; a baseline's classifier includes its decoder",
+        + "GMAC: multiply-accumulates of one image over all T iterations; hoisted: computations that are the "
+        "same in every iteration run once; the classifier of a baseline includes its decoder",
     )
 
 
 def layer_table(model: ModelDescription) -> Table:
-    """One row a layer."""
+    """Return a row for each layer."""
     return Table.of(
         f"Layers of {model.name}",
         model.layers,
@@ -218,5 +218,5 @@ def layer_table(model: ModelDescription) -> Table:
             ("parameters", lambda layer: f"{layer.parameters:,}"),
             ("MMAC", lambda layer: f"{layer.macs / 1e6:,.1f}" if layer.macs else "–"),
         ],
-        note="millions of multiply-accumulates over all T iterations, hoisted",
+        note="MMAC: millions of multiply-accumulates of one image over all T iterations, hoisted",
     )

@@ -1,4 +1,4 @@
-"""Tables and images in a terminal."""
+"""Tables, warnings and images on a terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _VERDICTS = {"pass": "green", "FAIL": "bold red"}
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Prints a table; in a pipe it stays whole instead of being cut to a width."""
+    """Print a table."""
     drawn = rich.table.Table(
         title=Text(table.title),
         caption=_caption(table),
@@ -43,7 +43,7 @@ def print_table(console: Console, table: Table) -> None:
 
 
 def print_warnings(console: Console, warnings: Sequence[str]) -> None:
-    """Print a line each."""
+    """Print each warning on its own line."""
     for line in warnings:
         console.print(Text(printable(f"warning: {line}"), style="yellow"), soft_wrap=True)
 
@@ -53,8 +53,13 @@ def _caption(table: Table) -> Text | None:
     return Text("\n").join(part for part in parts if part) if any(parts) else None
 
 
+def shows_images(console: Console) -> bool:
+    """Return whether images can be shown: on a terminal with colours, unless ``NO_COLOR`` is set."""
+    return console.is_terminal and console.color_system is not None and not console.no_color
+
+
 def half_block_image(image: npt.NDArray[np.uint8], columns: int = 32) -> Segments:
-    """An image ``uint8 [H, W, 3]`` in coloured half blocks, two pixels a character."""
+    """Return an image ``uint8 [H, W, 3]`` as coloured half blocks, two pixels per character."""
     height, width, _ = image.shape
     rows = max(2, round(columns * height / width / 2) * 2)
     small = image[[row * height // rows for row in range(rows)]][

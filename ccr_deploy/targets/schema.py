@@ -36,6 +36,7 @@ from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record, convert, read_toml
 from ccr_deploy.core.stages import DEFAULT_SCHEDULE, Schedule, Stage
+from ccr_deploy.core.suggestions import choose_from
 from ccr_deploy.errors import TargetError
 from ccr_deploy.targets.resolved import ResolvedTarget
 
@@ -156,7 +157,7 @@ def load_target(name_or_path: str) -> Target:
         path = Path(name_or_path)
     else:
         raise TargetError(
-            f"there is no target {name_or_path!r}: choose one of {', '.join(sorted(targets))}, "
+            f"there is no target {name_or_path!r}: {choose_from(name_or_path, sorted(targets))}, "
             "or give the path of a TOML file"
         )
     return read_toml(_TargetFile, path, error=TargetError)  # type: ignore[return-value]

@@ -1,1 +1,1 @@
-"""Proof that graph and engine answer as the checkpoint did: stages, measures, gates."""
+"""Parity of graphs and engines with the PyTorch checkpoint: runs, measures, gates."""

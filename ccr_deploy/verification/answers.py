@@ -1,4 +1,4 @@
-"""The same images through PyTorch, graph and engine: what each answered."""
+"""Outputs of PyTorch, graphs and engines for the same images."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Answers:
-    """What one way to run the chain answered for N images.
+    """Outputs of the chain for N images, run in one way.
 
-    `logits` are ``[N, classes]``: the classifier's those of the reference's codes, the chain's those of its
-    own. Only some bundles have a baseline.
+    `codes` are ``uint8 [N, bytes]``. `logits` are ``float32 [N, classes]``: "classifier" for the reference's
+    codes, "chain" for its own encoder's codes, and "baseline" if the bundle has a baseline.
     """
 
     codes: Bytes
@@ -46,9 +46,17 @@ def collect(
     total: int,
     progress: Progress = SILENT,
 ) -> tuple[dict[Way, Answers], Floats]:
-    """Runs images ``uint8 [N, H, W, 3]``, batch by batch, through every way.
+    """Run images in every way, batch by batch.
 
-    Returns the answers by way, and the reference's pre-binarization activations ``[N, 8 * bytes]``.
+    Args:
+        batches: images, each batch ``uint8 [N, H, W, 3]``.
+        ways: the runners of each stage, by the way they run.
+        pre_binarization: the reference encoder: images to pre-binarization activations, ``float32``.
+        total: number of images, for the progress.
+        progress: advances by images.
+
+    Returns:
+        The outputs by way, and the reference's pre-binarization activations ``float32 [N, 8 * bytes]``.
     """
     parts: dict[Way, list[Answers]] = {name: [] for name in ways}
     values: list[Floats] = []
@@ -57,7 +65,7 @@ def collect(
             for runner in way.values():
                 stack.enter_context(runner)
         for images in batches:
-            # The reference's slow encoder runs once: its codes are the signs of these values.
+            # The reference encoder is slow, so it runs only once: its codes are the signs of these values.
             values.append(pre_binarization(images).reshape(len(images), -1))
             reference_codes = pack_code(values[-1])
             for name, way in ways.items():

@@ -1,7 +1,7 @@
-"""The demands that an engine must meet, a row each: help, README, reports and results are made from the rows.
+"""Gates: the limits that graphs and engines must meet. Help, reports and documents are made from the rows.
 
-An FP32 engine computes what the checkpoint does in another order of summation, so that a bit flips only if
-its pre-binarization activation is within rounding of 0, and logits differ in the last digits.
+An FP32 engine adds the same numbers as the checkpoint in another order. So a bit flips only if rounding can
+change the sign of its pre-binarization activation, and logits differ only in their last digits.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision, lowest_precision
+from ccr_deploy.core.suggestions import choose_from
 from ccr_deploy.errors import WrongUsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ccr_deploy.verification.results import ChainAccuracy, CodeParity, GateResult, Level, LogitParity
 
     Limit: TypeAlias = float | Callable[[Bundle], float]
-    """A number, or what makes one of the bundle that is verified."""
+    """A number, or a function that returns the number for a bundle."""
 
 NO_LIMIT = "-"
 
@@ -27,7 +28,7 @@ _Measured = TypeVar("_Measured")
 
 
 class AccuracyPair(NamedTuple):
-    """A chain's accuracy beside the reference's, on the same images."""
+    """The accuracies of the reference and of another chain on the same images."""
 
     reference: ChainAccuracy
     found: ChainAccuracy
@@ -35,11 +36,11 @@ class AccuracyPair(NamedTuple):
 
 @dataclass(frozen=True)
 class Gate(Generic[_Measured]):
-    """One demand on what was measured of a graph and of an engine.
+    """A limit on a measured value of a graph or an engine.
 
-    It is typed as `name` on the command line and called `label` in reports; `help` says what it is about.
-    `measure` takes a number from what was measured, or None if the gate is not for that. `limits` are by
-    precision; a precision without one does not have the gate.
+    `name` is its name on the command line, `label` its name in reports, `help` a description. `measure`
+    returns the value to compare, or None if the gate does not apply. `limits` are by precision; the gate
+    does not exist for precisions without a limit.
     """
 
     name: str
@@ -50,13 +51,13 @@ class Gate(Generic[_Measured]):
     limits: Mapping[EnginePrecision, Limit]
 
     def holds(self, found: float, limit: float) -> bool:
-        """Whether a number is within a limit; NaN is within none."""
+        """Return whether a value is within a limit; NaN never is."""
         return found <= limit if self.direction == "at most" else found >= limit
 
     def limit_text(self, precision: EnginePrecision) -> str:
-        """The limit for engines of a precision, for people."""
+        """Return the limit for engines of a precision as text."""
         limit = self.limits.get(PRECISIONS[precision].gates)
-        return NO_LIMIT if limit is None else "the model's" if callable(limit) else f"{limit:g}"
+        return NO_LIMIT if limit is None else "by model" if callable(limit) else f"{limit:g}"
 
 
 CODE_GATES: tuple[Gate[CodeParity], ...] = (
@@ -77,14 +78,14 @@ CODE_GATES: tuple[Gate[CodeParity], ...] = (
         limits={"fp32": 0.1, "fp16": 0.2, "bf16": 2, "int8": 2},
     ),
 )
-"""Of the encoder's codes against the reference's."""
+"""Gates on the encoder's codes."""
 
 LOGIT_GATES: tuple[Gate[LogitParity], ...] = (
     Gate(
         name="min-cosine",
         label="cosine",
-        help="logits, the worst image",
-        # A flipped bit may move a chain's logits: its answer is what counts.
+        help="logits of the worst image",
+        # A flipped bit may change a chain's logits without changing its top-1 class, which counts.
         measure=lambda parity: None if parity.stage == "chain" else parity.min_cosine,
         direction="at least",
         limits={"fp32": 0.9999, "fp16": 0.999, "bf16": 0.995, "int8": 0.98},
@@ -92,64 +93,66 @@ LOGIT_GATES: tuple[Gate[LogitParity], ...] = (
     Gate(
         name="min-same-top1-percent",
         label="same top-1 (%)",
-        help="answers equal to PyTorch's",
+        help="classes equal to PyTorch's",
         measure=lambda parity: 100 * parity.same_top1 / parity.images,
         direction="at least",
         limits={"fp32": 99, "fp16": 99, "bf16": 95, "int8": 95},
     ),
 )
-"""Of the logits of classifier, chain and baseline against the reference's."""
+"""Gates on the logits of classifier, chain and baseline."""
 
 ACCURACY_GATES: tuple[Gate[AccuracyPair], ...] = (
     Gate(
         name="max-top1-loss-points",
         label="top-1 loss (points)",
-        help="accuracy, where images are labelled",
+        help="accuracy, if images are labelled",
         measure=lambda pair: pair.reference.top1_percent - pair.found.top1_percent,
         direction="at most",
         limits={"fp32": 0.5, "fp16": 0.3, "bf16": 1, "int8": 1},
     ),
 )
-"""Of the whole chain's accuracy, in percentage points."""
+"""Gates on the accuracy of the chain."""
 
 GATES: tuple[Gate[Any], ...] = (*CODE_GATES, *LOGIT_GATES, *ACCURACY_GATES)
 
 
 @dataclass(frozen=True)
 class GateLimits:
-    """The limits of one verification, by the gates' names; a gate without one is left out."""
+    """The limits of one verification, by the names of the gates; gates without a limit are not checked."""
 
     by_name: Mapping[str, float]
 
     @classmethod
     def of(cls, precisions: Collection[EnginePrecision], bundle: Bundle) -> GateLimits:
-        """The limits for a chain's engines: those of the coarsest precision among them.
+        """Return the limits for a chain of engines: those of the lowest precision among them.
 
         Args:
-            precisions: the engines'.
-            bundle: which they are built from.
+            precisions: precisions of the engines.
+            bundle: bundle that the engines were built from.
         """
         column = lowest_precision(precisions).gates
         limits = {gate.name: gate.limits[column] for gate in GATES if column in gate.limits}
         return cls({name: limit(bundle) if callable(limit) else limit for name, limit in limits.items()})
 
     def changed(self, changes: Iterable[str]) -> GateLimits:
-        """The limits with some changed by ``name=value``; underscores do for dashes.
+        """Return the limits after changes, each ``name=value``; names may have underscores for dashes.
 
         Raises:
-            WrongUsageError: there is no such gate, or the value is no number.
+            WrongUsageError: if a gate does not exist, or a value is not a number.
         """
         known = [gate.name for gate in GATES]
         limits = dict(self.by_name)
         for change in changes:
             name, _, value = change.partition("=")
             if name.replace("_", "-") not in known:
-                raise WrongUsageError(f"there is no gate {name!r}: choose one of {', '.join(known)}")
+                raise WrongUsageError(
+                    f"there is no gate {name!r}: {choose_from(name.replace('_', '-'), known)}"
+                )
             try:
                 limits[name.replace("_", "-")] = float(value)
             except ValueError:
                 raise WrongUsageError(
-                    f"gate {name}: {value!r} is no number; write --gate {name}=NUMBER"
+                    f"gate {name}: {value!r} is not a number: use --gate {name}=NUMBER"
                 ) from None
         return GateLimits(limits)
 
@@ -160,13 +163,13 @@ def check_gates(
     logits: Iterable[LogitParity],
     accuracies: Iterable[ChainAccuracy],
 ) -> tuple[GateResult, ...]:
-    """Check every gate on graph and engine.
+    """Check every gate on graphs and engines.
 
     Args:
-        limits: of the gates to check.
-        codes: graph's and engine's against the reference's.
-        logits: likewise, of each stage.
-        accuracies: the reference's, the graph's and the engine's; none if no image is labelled.
+        limits: limits of the gates.
+        codes: parity of the codes of graph and engine.
+        logits: parity of the logits of graph and engine, for each stage.
+        accuracies: accuracies of reference, graph and engine; none if no image has a label.
     """
     results: list[GateResult] = []
     for code in codes:
@@ -184,7 +187,7 @@ def check_gates(
 def _results(
     gates: Sequence[Gate[_Measured]], limits: GateLimits, level: Level, measured: _Measured, about: str = ""
 ) -> Iterator[GateResult]:
-    # Here, so that the commands' help has the rows at once.
+    # Imported here, because the help of `verify` imports this module and must be fast.
     from ccr_deploy.verification.results import GateResult
 
     for gate in gates:

@@ -1,4 +1,4 @@
-"""What a verification found, as it is written to JSON."""
+"""The results of a verification, as they are written to JSON."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from ccr_deploy.core.records import Record
 SCHEMA_VERSION = 2
 
 Level = Literal["graph", "engine"]
-"""What is compared with the PyTorch reference: the ONNX graph run node by node, or the built engine."""
+"""The ONNX graph run node by node, or the built engine; each is compared with PyTorch."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 Way = Literal["pytorch", "graph", "engine"]
-"""How the chain is run."""
+"""The ways to run the chain."""
 REFERENCE: Literal["pytorch"] = "pytorch"
 
 LogitStage = Literal["classifier", "chain", "baseline"]
-"""Whose logits: the classifier reads the reference's codes, a chain those of its own encoder."""
+"""Source of logits: "classifier" reads the reference's codes, "chain" the codes of its own encoder."""
 
 
 class CodeParity(Record, frozen=True):
-    """The encoder's codes against the reference's.
+    """Parity of the encoder's codes with the reference's.
 
-    `unexplained_flips` are the flipped bits whose pre-binarization activation was further from 0
-    than `verify.TIE_MARGIN` of that layer's spread: rounding does not reach so far.
+    `unexplained_flips` counts flipped bits that rounding does not explain: their pre-binarization
+    activation is further from 0 than `verify.TIE_MARGIN` times the standard deviation of the activations.
     """
 
     level: Level
@@ -38,7 +38,7 @@ class CodeParity(Record, frozen=True):
 
 
 class LogitParity(Record, frozen=True):
-    """Logits against the reference's."""
+    """Parity of logits with the reference's; `min_cosine` is that of the worst image."""
 
     stage: LogitStage
     level: Level
@@ -49,7 +49,7 @@ class LogitParity(Record, frozen=True):
 
 
 class ChainAccuracy(Record, frozen=True):
-    """How often a chain names the label; `top1_interval` is bootstrapped by group of images."""
+    """Accuracy of a chain; the 95 % interval is bootstrapped over groups of images."""
 
     chain: Way
     images: int
@@ -60,7 +60,7 @@ class ChainAccuracy(Record, frozen=True):
 
 
 class GateResult(Record, frozen=True):
-    """One demand, what was found, and whether it holds."""
+    """A gate with its limit, the measured value, and whether the gate passed."""
 
     gate: str
     level: Level
@@ -70,7 +70,7 @@ class GateResult(Record, frozen=True):
 
 
 class EngineSummary(Record, frozen=True):
-    """An engine that was verified."""
+    """A verified engine."""
 
     stage: str
     precision: str
@@ -82,10 +82,9 @@ class EngineSummary(Record, frozen=True):
 
 
 class SampleAnswer(Record, frozen=True):
-    """One image's way through the engines, to be shown to a person.
+    """The engines' classification of one image, for the report.
 
-    `payload_bytes` crossed the wire; a JPEG of quality 75 of the same pixels would have taken
-    `jpeg_bytes`.
+    `jpeg_bytes` is the size of the same pixels as a JPEG of quality 75, to compare `payload_bytes` with.
     """
 
     name: str
@@ -98,10 +97,10 @@ class SampleAnswer(Record, frozen=True):
 
 
 class VerificationReport(Record, frozen=True):
-    """Everything one run of `verify` found; `calibration` is what the bundle says of its precisions.
+    """All results of one run of `verify`.
 
-    `iterations` is the T that was run; `warnings` say what a reader must know first, such as that it is
-    none of `trained_iterations`.
+    `iterations` is the T of the bundle. `warnings` are those of the bundle, for example that T is not among
+    the `trained_iterations`. `calibration` is the bundle's record of accuracy per precision.
     """
 
     schema_version: int
@@ -125,5 +124,5 @@ class VerificationReport(Record, frozen=True):
 
     @property
     def passed(self) -> bool:
-        """Whether every gate holds."""
+        """Whether every gate passed."""
         return all(gate.passed for gate in self.gates)

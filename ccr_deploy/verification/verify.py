@@ -1,4 +1,4 @@
-"""PyTorch against graph against engine, stage by stage."""
+"""Comparison of PyTorch, graphs and engines, stage by stage."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from ccr_deploy.engines.store import Engine
 
 TIE_MARGIN = 1e-5
-"""A bit may flip where its pre-binarization activation is within this part of their spread (1 sigma)."""
+"""A bit may flip if its pre-binarization activation is within this many standard deviations of 0."""
 
 SHOWN_SAMPLES = 12
 THUMBNAIL_PIXELS = 96
@@ -60,7 +60,7 @@ THUMBNAIL_PIXELS = 96
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The images to verify with, batch by batch, and what is known of them, image by image."""
+    """Images to verify with, in batches, and the name, label and group of each image."""
 
     description: str
     batches: Iterable[npt.NDArray[np.uint8]]
@@ -80,9 +80,18 @@ def verify(
     limits: GateLimits,
     progress: Progress = SILENT,
 ) -> VerificationReport:
-    """Runs the images through all three and compares.
+    """Run the images in every way and compare the outputs with the reference.
 
-    `pre_binarization` is the reference encoder's, and tells which flips rounding explains.
+    Args:
+        bundle: bundle that the engines were built from.
+        images: images to run.
+        ways: the runners of each stage: PyTorch, graph, engine.
+        pre_binarization: the reference encoder: images ``uint8 [N, H, W, 3]`` to pre-binarization
+            activations, which show the flips that rounding explains.
+        engines: engines to list in the report.
+        target: name of the target.
+        limits: limits of the gates.
+        progress: advances by images.
     """
     shown: dict[int, npt.NDArray[np.uint8]] = {}
     answers, values = collect(
@@ -118,7 +127,7 @@ def verify(
 
 
 def _keeping(images: ImageSet, shown: dict[int, npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Passes the batches on and keeps a few images, spread over the whole set, to be shown."""
+    """Yield the batches, and keep a few evenly spaced images in `shown` for the report."""
     wanted = set(np.linspace(0, len(images.names) - 1, SHOWN_SAMPLES).round().astype(int).tolist())
     first = 0
     for batch in images.batches:

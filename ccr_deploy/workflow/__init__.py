@@ -1,1 +1,1 @@
-"""What spans stages: each function here is what one command does."""
+"""The work of each command: functions that combine several stages."""

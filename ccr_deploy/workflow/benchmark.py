@@ -1,4 +1,4 @@
-"""The target's engines against PyTorch and against each other."""
+"""Benchmark: the target's engines against PyTorch and against each other."""
 
 from __future__ import annotations
 
@@ -46,23 +46,35 @@ def benchmark_bundle(
     require_idle: bool = False,
     progress: Progress = SILENT,
 ) -> BenchmarkReport:
-    """Times PyTorch, the target's engines, and what else the bundle has for the same backend.
+    """Time PyTorch, the target's engines and the other graphs of the bundle on the same backend.
 
-    PyTorch runs where the target does: eager, and on a GPU by `torch.compile` too. What else there is are
-    the encoder's other schedules, and other precisions that this machine has instructions for.
-    Without a `precision` the target's engines are those that were built last. Engines that the store lacks
-    are built first. A run that something disturbed is marked as unreliable and gives no speed-up.
+    PyTorch runs on the target's device: eager, and on a GPU with `torch.compile` too. The other graphs are
+    the encoder's other schedules and the precisions that this machine supports natively. Missing engines
+    are built first. If the run is unreliable, the report says why and has no speed-ups.
+
+    Args:
+        bundle: bundle whose engines are timed.
+        target: name or TOML file of the target.
+        store: engine store.
+        precision: precision of the target's engines; None for the engines that were built last.
+        batch: images per run.
+        rounds: number of rounds; each round times every candidate once.
+        require_idle: whether to refuse to start on a busy machine.
+        progress: advances by one for each round.
 
     Raises:
-        EngineError: one of them cannot be built, loaded or run.
-        MachineBusyError: `require_idle`, and the machine is busy before the start.
+        EngineError: if a candidate cannot be built, loaded or run.
+        MachineBusyError: if `require_idle` is set and the machine is busy before the start.
     """
     factory = compared_factory(bundle, target, store, precision)
     factory.backend.check_runs_here()
     threads = thread_count(factory.target.options.threads)
     contention = [watch_start()]
     if require_idle and (reasons := unreliable_reasons(threads, contention)):
-        raise MachineBusyError(f"nothing was timed: {'; '.join(reasons)}: end what else runs here")
+        raise MachineBusyError(
+            f"nothing was timed: {'; '.join(reasons)}: stop other work on this machine "
+            "and run the benchmark again"
+        )
     machine = machine_state(with_gpu=factory.target.uses_gpu, start=contention[0])
     references = _references(bundle, factory)
     found: list[Timing] = []
@@ -104,16 +116,16 @@ def _candidate(
     schedule: Schedule | None = None,
     is_target: bool = False,
 ) -> Candidate:
-    """The engines of stages that run one after the other, by the target's options unless others are given."""
+    """Build the engines of stages that run one after the other; `options` replace the target's."""
     engines = [factory.build(stage, schedule)[0] for stage in stages]
     paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
     return Candidate(name, is_target, options or factory.target.options, paths)
 
 
 def _references(bundle: Bundle, factory: EngineFactory) -> list[Callable[..., Candidate]]:
-    """The ways to run stages of the bundle's weights in PyTorch, on the target's device and threads.
+    """Return functions that make candidates of PyTorch, on the target's device with its threads.
 
-    PyTorch eager comes first: what speed-ups are over.
+    PyTorch eager is the first, because speed-ups are relative to the first candidate.
     """
     if not factory.target.uses_gpu:
         reference = EngineFactory(bundle, REFERENCE_TARGET, factory.store)
@@ -134,7 +146,7 @@ def _candidates(
     library = factory.target.backend
 
     def candidates_of(*stages: Stage) -> list[Candidate]:
-        """PyTorch, then the target's engines, then the other precisions."""
+        """Return PyTorch, then the target's engines, then the other precisions."""
         own = list(dict.fromkeys(factory.precision(stage) for stage in stages))
         order = f" {factory.target.schedule}" if stages == ("encoder",) else ""
         others = [
@@ -153,7 +165,7 @@ def _candidates(
                 continue
             try:
                 yield _candidate(f"{name} {graph.schedule}", factory, "encoder", schedule=graph.schedule)
-            except EngineError as error:  # a backend that cannot run one schedule may run the target's
+            except EngineError as error:  # the target's own schedule may still work
                 left_out.append(str(error))
 
     chain = candidates_of("encoder", "classifier")

@@ -1,4 +1,4 @@
-"""Building engines: the missing steps first, then a verdict on whether a lower precision is worth it."""
+"""Build: missing calibration, engines, and a verdict on whether a lower precision is faster."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """An engine, whether it was built now, and the verdict on it where it was weighed now."""
+    """An engine, whether it was built now or reused, and the verdict if its precision was compared now."""
 
     engine: Engine
     built_now: bool
@@ -60,23 +60,36 @@ def build_engines(
     timing: bool = True,
     progress: Progress = SILENT,
 ) -> list[BuiltEngine]:
-    """Builds stages of a bundle for a target, and times what is not FP32 against what it replaces.
+    """Build stages of a bundle for a target; time engines of a lower precision against a higher one.
 
-    Without a `precision` it is the target's. ``auto`` builds all that this machine has instructions for and
-    the bundle has graphs for, and keeps for each stage the fastest whose recorded accuracy loss is within the
-    budget; a precision whose engine the backend refuses is dropped, and the verdict says why. A bundle
-    without quantized graphs is calibrated on `images` first. Engines that are built here but cannot run here
-    are not timed, and none is without `timing`, which leaves the verdict on an engine that is there as it is.
-    A verdict from a run that something disturbed says so.
+    Engines that cannot run on this machine are built but not timed. If the timing is unreliable, the verdict
+    says so.
+
+    Args:
+        bundle: bundle to build from.
+        target: name or TOML file of the target.
+        store: engine store to add the engines to.
+        stages: stages to build.
+        precision: precision of encoder and classifier; None for the target's. ``auto`` builds every
+            precision that this machine supports natively and the bundle has graphs for, and keeps for each
+            stage the fastest one within the accuracy budget. A precision that the backend cannot build is
+            skipped, with the reason in the verdict.
+        images: folder to calibrate on if the bundle has no quantized graphs.
+        accuracy_budget_points: largest accepted loss of top-1 accuracy, in percentage points.
+        rebuild: whether to build engines that the store already has.
+        timing: whether to time the engines; without it, existing verdicts are kept.
+        progress: advances with each build and round.
 
     Raises:
-        WrongUsageError: a graph is missing, or for ``auto`` the record of accuracy, and `images` are too; or
-            ``auto`` is to choose without `timing`.
-        EngineError: an engine that was asked for cannot be built, or for ``auto`` none can, or none is within
-            the budget, or none runs here.
+        WrongUsageError: if a graph, or for ``auto`` the record of accuracy, is missing and `images` is None;
+            or if ``auto`` is combined with ``timing=False``.
+        EngineError: if a requested engine cannot be built; for ``auto``, if no engine can be built, is
+            within the budget, or can run here.
     """
     if precision == "auto" and not timing:
-        raise WrongUsageError("--auto chooses by timing: leave --no-timing out, or name a precision")
+        raise WrongUsageError(
+            "--auto chooses by timing: remove --no-timing, or choose a precision such as --int8"
+        )
     names = stage_precisions(precision) if precision and precision != "auto" else None
     factory = EngineFactory(bundle, target, store, names)
     asked_for = [PRECISIONS[factory.precision(stage)] for stage in stages]
@@ -89,7 +102,7 @@ def build_engines(
     calibration = bundle.manifest.calibration
     recorded = {entry.precision: entry for entry in calibration.accuracies} if calibration else {}
     high_precision = calibration.high_precision if calibration else ()
-    weighable = [
+    auto_precisions = [
         entry
         for entry in built_precisions(bundle, factory)
         if precision == "auto" and (entry == "fp32" or entry in recorded)
@@ -98,11 +111,13 @@ def build_engines(
     built = []
     for stage in stages:
         asked = factory.precision(stage)
-        if stage == "baseline" or (asked == "fp32" and not weighable):
+        if stage == "baseline" or (asked == "fp32" and not auto_precisions):
             built.append(BuiltEngine(*factory.build(stage, rebuild=rebuild, progress=progress)))
             continue
-        compared = weighable or ((_compared_with(bundle, factory, asked), asked) if is_timed else (asked,))
-        required = None if weighable else asked
+        compared = auto_precisions or (
+            (_compared_with(bundle, factory, asked), asked) if is_timed else (asked,)
+        )
+        required = None if auto_precisions else asked
         entries, refused = _build_each(
             factory, stage, compared, required=required, rebuild=rebuild, progress=progress
         )
@@ -114,7 +129,9 @@ def build_engines(
             PrecisionCandidate(precision=entry, timing=timed.get(entry), accuracy=recorded.get(entry))
             for entry in entries
         )
-        kept = fastest_within_budget(candidates, accuracy_budget_points).precision if weighable else asked
+        kept = (
+            fastest_within_budget(candidates, accuracy_budget_points).precision if auto_precisions else asked
+        )
         verdict = Verdict(
             precision=kept,
             accuracy_budget_points=accuracy_budget_points,
@@ -132,7 +149,7 @@ def build_engines(
 
 
 def _calibrated(bundle: Bundle, images: Path | None, progress: Progress) -> Bundle:
-    """The bundle with calibrated graphs and a record of accuracy, calibrated now where it has none."""
+    """Return the bundle with calibrated graphs and a record of accuracy; calibrate it if they are missing."""
     calibration = bundle.manifest.calibration
     lacking = [PRECISIONS[name].label for name in CALIBRATED if not bundle.has_precision(name)]
     if calibration and calibration.accuracies and not lacking:
@@ -140,8 +157,8 @@ def _calibrated(bundle: Bundle, images: Path | None, progress: Progress) -> Bund
     if images is None:
         missing = f"{' and '.join(lacking)} graphs" if lacking else "record of accuracy"
         raise WrongUsageError(
-            f"{bundle.path}: no {missing} in it: on the workstation, run "
-            f"ccr-deploy calibrate {bundle.path} --images DIR, or give --images DIR here"
+            f"{bundle.path}: has no {missing}: run ccr-deploy calibrate {bundle.path} --images DIR "
+            "on the workstation, or add --images DIR to this command"
         )
     from ccr_deploy.quantization.recipe import CalibrationRecipe
     from ccr_deploy.workflow.calibrate import calibrate_bundle
@@ -150,7 +167,7 @@ def _calibrated(bundle: Bundle, images: Path | None, progress: Progress) -> Bund
 
 
 def _compared_with(bundle: Bundle, factory: EngineFactory, precision: EnginePrecision) -> EnginePrecision:
-    """What an engine of a precision must be faster than: what its row names and the device has, else FP32."""
+    """Return the precision to time another against: the first in its row that can run here, else FP32."""
     built = built_precisions(bundle, factory)
     return next((other for other in PRECISIONS[precision].compared_with if other in built), "fp32")
 
@@ -164,10 +181,10 @@ def _build_each(
     rebuild: bool,
     progress: Progress,
 ) -> tuple[dict[EnginePrecision, BuiltEngine], tuple[RefusedPrecision, ...]]:
-    """A stage's engines in those precisions that can be built, and why the others cannot.
+    """Build a stage in several precisions; return the engines, and the precisions that failed.
 
     Raises:
-        EngineError: the `required` precision cannot be built, or without one none can.
+        EngineError: if the `required` precision cannot be built; without one, if none can.
     """
     built, refused = {}, []
     for precision in precisions:
@@ -175,8 +192,8 @@ def _build_each(
             own = factory.with_precision(precision)
             built[precision] = BuiltEngine(*own.build(stage, rebuild=rebuild, progress=progress))
         except EngineError as error:  # noqa: PERF203 -- a build takes seconds
-            is_last_hope = required is None and not built and precision == precisions[-1]
-            if precision == required or is_last_hope:
+            is_last_chance = required is None and not built and precision == precisions[-1]
+            if precision == required or is_last_chance:
                 raise
             refused.append(RefusedPrecision(precision=precision, reason=str(error)))
     return built, tuple(refused)
@@ -185,7 +202,7 @@ def _build_each(
 def _timed(
     factory: EngineFactory, stage: Stage, entries: Mapping[EnginePrecision, BuiltEngine], progress: Progress
 ) -> tuple[dict[EnginePrecision, CandidateTiming], tuple[str, ...]]:
-    """Time a stage's engines interleaved at batch 1; say what makes the timing unreliable."""
+    """Time a stage's engines, interleaved, at batch 1; return timings and reasons why they are unreliable."""
     options = factory.target.options
     candidates = [
         Candidate(precision, False, options, ((entry.engine.path, precision),))

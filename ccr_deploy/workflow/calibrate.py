@@ -1,4 +1,4 @@
-"""Calibration: images to a table of ranges, the table to quantized graphs, and what precisions cost."""
+"""Calibration: activation ranges from images, quantized graphs from ranges, accuracy per precision."""
 
 from __future__ import annotations
 
@@ -52,13 +52,14 @@ if TYPE_CHECKING:
     from ccr_deploy.workflow.precision_cost import CalibratedModels
 
 SENSITIVITY_IMAGES = 128
+"""Maximum number of calibration images that sensitivity is measured on: it runs them once per layer."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a calibration gave: the bundle with its quantized graphs, the table, images left out, and why.
+    """The result of a calibration: the bundle with quantized graphs, and the calibration table.
 
-    `sensitivity` is empty where it was not asked for.
+    `unreadable` are error messages of skipped images. `sensitivity` is empty unless it was requested.
     """
 
     bundle: Bundle
@@ -68,7 +69,7 @@ class Calibration:
 
     @property
     def proposal(self) -> tuple[str, ...]:
-        """The layers that the sensitivity says to leave in high precision."""
+        """The layers to leave in high precision according to `sensitivity`."""
         return proposal(self.sensitivity)
 
 
@@ -81,21 +82,30 @@ def calibrate_bundle(
     with_sensitivity: bool = False,
     progress: Progress = SILENT,
 ) -> Calibration:
-    """Finds ranges on images of a folder, and adds table, quantized graphs and accuracies to the bundle.
+    """Calibrate a bundle on images; add the table, quantized graphs and accuracies to the bundle.
 
-    Accuracy is measured on the folder `held_out`, else on images of `images` whose groups gave none for
-    calibrating.
+    Args:
+        bundle: bundle to add to.
+        images: folder of calibration images.
+        recipe: number of images, method, and layers to leave in high precision.
+        held_out: folder of images to measure accuracy on; None for those images of `images` whose groups
+            (sub-folders of a class) were not used for calibration.
+        with_sensitivity: whether to measure the effect of quantizing each layer alone.
+        progress: advances by images, graphs and layers.
 
     Raises:
-        CalibrationError: too few images, too many that cannot be read, or values without a range.
-        WrongUsageError: the bundle has no FP16 graphs, or a layer to keep is none.
-        MissingExtraError, PrecisionError, ImageError, BundleError: as their names say.
+        CalibrationError: if there are too few images, too many cannot be read, or a tensor has no range.
+        WrongUsageError: if the bundle has no FP16 graphs, or a layer of the recipe does not exist.
+        MissingExtraError: if Model Optimizer is not installed.
+        PrecisionError: if a graph cannot be quantized.
+        ImageError: if a folder has no images.
+        BundleError: if the bundle is damaged, or cannot be written.
     """
     model_optimizer.check_installed()
     graphs = CalibratedGraphs(bundle)
     kept = HIGH_PRECISION_LAYERS if recipe.keep_high_precision is None else recipe.keep_high_precision
     if kept != "auto":
-        kept = graphs.checked_layers(kept)  # before the work, not after it
+        kept = graphs.checked_layers(kept)  # fail before the work, not after it
     chosen, rest = _divide(list_folder(bundle, images), recipe.samples, images)
     calibrated_on = ReadableImages(bundle, chosen)
     stages, digest, seen = _find_ranges(graphs, calibrated_on, recipe, progress)
@@ -105,7 +115,7 @@ def calibrate_bundle(
     table = CalibrationTable(
         schema_version=SCHEMA_VERSION,
         created_by=f"ccr-deploy {__version__}",
-        graph_hashes={stage: graphs.collected(stage).graph_hash for stage in CHAIN_STAGES},
+        graph_hashes={stage: graphs.calibration_graph(stage).graph_hash for stage in CHAIN_STAGES},
         image_count=len(calibrated_on.read),
         images_sha256=digest,
         preprocessing=bundle.manifest.contract.preprocessing,
@@ -114,7 +124,7 @@ def calibrate_bundle(
         stages=stages,
     )
     judged = list_folder(bundle, held_out) if held_out else rest
-    description = str(held_out) if held_out else f"{images}, other groups than those calibrated on"
+    description = str(held_out) if held_out else f"{images}, groups not used for calibration"
     held_out_images = ReadableImages(bundle, _spread(judged, recipe.held_out_samples))
     result = _add_calibrated(graphs, table, held_out_images, description, progress)
     unreadable = (*calibrated_on.unreadable, *held_out_images.unreadable)
@@ -130,13 +140,23 @@ def calibrate_from_table(
     held_out: Path | None = None,
     progress: Progress = SILENT,
 ) -> Calibration:
-    """Makes the quantized graphs from a table that was found before; without `held_out` no image is needed.
+    """Add quantized graphs to a bundle from an existing calibration table.
+
+    Args:
+        bundle: bundle to add to.
+        table: calibration table of the same model.
+        where: file that the table was read from, for messages.
+        recipe: layers to leave in high precision (None: those of the table), and number of held-out images.
+        held_out: folder of images to measure accuracy on; None to measure none.
+        progress: advances by images and graphs.
 
     Raises:
-        CalibrationError: the table is another model's, or lacks a tensor, or has one too many; the message
-            names the file `where` it came from.
-        WrongUsageError: the bundle has no FP16 graphs, or a layer to keep is none.
-        MissingExtraError, PrecisionError, ImageError, BundleError: as their names say.
+        CalibrationError: if the table belongs to another model, or its tensors differ from the graph's.
+        WrongUsageError: if the bundle has no FP16 graphs, or a layer of the recipe does not exist.
+        MissingExtraError: if Model Optimizer is not installed.
+        PrecisionError: if a graph cannot be quantized.
+        ImageError: if `held_out` has no images.
+        BundleError: if the bundle is damaged, or cannot be written.
     """
     model_optimizer.check_installed()
     graphs = CalibratedGraphs(bundle)
@@ -146,7 +166,8 @@ def calibrate_from_table(
         check_stage(table, stage, load_model(bundle, graph), graph.graph_hash, where)
     if table.preprocessing != bundle.manifest.contract.preprocessing:
         raise CalibrationError(
-            f"{where}: field preprocessing: differs from the bundle's: its ranges are of other pixels"
+            f"{where}: field preprocessing: differs from the bundle's preprocessing: calibrate the bundle "
+            "on images instead"
         )
     kept = recipe.keep_high_precision
     if kept is None or kept == "auto":  # decided when the table was made
@@ -159,11 +180,11 @@ def calibrate_from_table(
 
 
 def _divide(items: list[ImageItem], samples: int, folder: Path) -> tuple[list[ImageItem], list[ImageItem]]:
-    """Images to calibrate on, and those of other groups, to judge by."""
+    """Split images into those to calibrate on and those of other groups, to measure accuracy on."""
     if len(items) < samples:
         raise CalibrationError(
-            f"{folder}: {len(items)} images, {samples} were asked for: "
-            f"give --samples {len(items)}, or more images"
+            f"{folder}: has {len(items)} images, {samples} are needed: "
+            f"add images, or use --samples {len(items)}"
         )
     by_group: dict[str, list[ImageItem]] = {}
     for item in items:
@@ -179,7 +200,7 @@ def _divide(items: list[ImageItem], samples: int, folder: Path) -> tuple[list[Im
 
 
 def _spread(items: Sequence[ImageItem], count: int) -> list[ImageItem]:
-    """Up to `count` items, evenly over all."""
+    """Return up to `count` items, evenly spaced over all."""
     chosen = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[index] for index in chosen]
 
@@ -187,11 +208,11 @@ def _spread(items: Sequence[ImageItem], count: int) -> list[ImageItem]:
 def _find_ranges(
     graphs: CalibratedGraphs, images: ReadableImages, recipe: CalibrationRecipe, progress: Progress
 ) -> tuple[dict[ChainStage, StageTable], str, npt.NDArray[np.uint8]]:
-    """Every stage's ranges, the digest of the images, and up to 128 of them, spread over all."""
+    """Return every stage's ranges, the digest of the images, and evenly spaced images for sensitivity."""
     digest = hashlib.sha256()
     seen: list[npt.NDArray[np.uint8]] = []
     every = -(-len(images.items) // SENSITIVITY_IMAGES)
-    records = {stage: graphs.collected(stage) for stage in CHAIN_STAGES}
+    records = {stage: graphs.calibration_graph(stage) for stage in CHAIN_STAGES}
     with ExitStack() as stack, progress.task("calibrating", len(images.items)) as advance:
         collectors = {
             stage: stack.enter_context(
@@ -226,7 +247,7 @@ def _add_calibrated(
     description: str,
     progress: Progress,
 ) -> Bundle:
-    """Converts every FP32 graph, measures, and replaces the bundle's table, its graphs and accuracies."""
+    """Quantize every FP32 graph, measure accuracy, and replace these parts of the bundle."""
     bundle = graphs.bundle
     models: CalibratedModels = {}
     with progress.task("quantizing", len(CALIBRATED) * len(graphs.fp32)) as advance:
@@ -244,7 +265,9 @@ def _add_calibrated(
     accuracies = measure_accuracies(graphs, models, held_out, progress) if held_out.items else ()
     with writing_bundle(bundle.path) as writer:
         if (bundle.path / MANIFEST).read_bytes() != graphs.manifest_file:
-            raise BundleError(f"{bundle.path}: another command changed it meanwhile: calibrate again")
+            raise BundleError(
+                f"{bundle.path}: another command changed the bundle during calibration: calibrate again"
+            )
         records = tuple(
             add_graph(writer, model, stage, precision, schedule)
             for (precision, stage, schedule), model in models.items()
@@ -253,7 +276,7 @@ def _add_calibrated(
             description, accuracies = known.images, known.accuracies
         text = table.to_json()
         if parse_table(text.encode(), bundle.path) != table:
-            raise BundleError(f"{bundle.path}: the calibration table would not be read as it was meant")
+            raise BundleError(f"{bundle.path}: the calibration table changes when it is written and read")
         calibration = CalibrationRecord(
             table=writer.add("calibration", ".json", lambda path: path.write_text(text, encoding="utf-8")),
             high_precision=table.high_precision,
@@ -267,7 +290,7 @@ def _add_calibrated(
 
 
 def _still_valid(bundle: Bundle, calibrated: Sequence[GraphRecord]) -> CalibrationRecord | None:
-    """The bundle's record of accuracy, if the new graphs are the same as those that it is about."""
+    """Return the bundle's record of accuracy if it was measured with the same graphs as the new ones."""
     old = {graph.graph_hash for graph in bundle.manifest.graphs if graph.precision in CALIBRATED}
     return bundle.manifest.calibration if old == {graph.graph_hash for graph in calibrated} else None
 

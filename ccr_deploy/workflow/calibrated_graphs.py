@@ -1,4 +1,4 @@
-"""A bundle's graphs as calibration sees them: FP32 ones with FP16 siblings, one of each stage to judge by."""
+"""The graphs of a bundle that calibration reads: FP32 graphs with their FP16 counterparts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class CalibratedGraphs:
-    """A bundle's FP32 graphs with their FP16 siblings."""
+    """The FP32 graphs of encoder and classifier in a bundle, with their counterparts in other precisions."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Takes the graphs of a bundle as it is now.
+        """Collect the graphs, and keep the manifest to detect later changes.
 
         Raises:
-            WrongUsageError: it has no FP16 graphs.
+            WrongUsageError: if the bundle has no FP16 graphs.
         """
         self.bundle = bundle
         self.manifest_file = (bundle.path / MANIFEST).read_bytes()
@@ -37,37 +37,37 @@ class CalibratedGraphs:
         ]
         if not bundle.has_precision("fp16"):
             raise WrongUsageError(
-                f"{bundle.path}: no FP16 graphs in it, which quantized graphs are made with: "
+                f"{bundle.path}: has no FP16 graphs, which calibration needs: "
                 "export it again without --no-fp16"
             )
 
     def sibling(self, fp32: GraphRecord, precision: Precision) -> GraphRecord:
-        """The graph of the same stage and schedule in a precision."""
+        """Return the graph of the same stage and schedule in another precision."""
         return self.bundle.graph(fp32.stage, precision, fp32.schedule)
 
-    def collected(self, stage: ChainStage) -> GraphRecord:
-        """The FP32 graph that ranges are collected on: the default schedule names every iteration."""
+    def calibration_graph(self, stage: ChainStage) -> GraphRecord:
+        """Return the FP32 graph to calibrate on; in the default schedule every iteration has own tensors."""
         graphs = [graph for graph in self.fp32 if graph.stage == stage]
         return next((graph for graph in graphs if graph.schedule == DEFAULT_SCHEDULE), graphs[0])
 
     def by_hash(self, stage: ChainStage, graph_hash: str) -> GraphRecord:
-        """The stage's FP32 graph of that hash, else the one that would be collected on."""
+        """Return the stage's FP32 graph with a hash; if there is none, `calibration_graph`."""
         found = (graph for graph in self.fp32 if graph.stage == stage and graph.graph_hash == graph_hash)
-        return next(found, self.collected(stage))
+        return next(found, self.calibration_graph(stage))
 
     def checked_layers(self, names: Collection[str]) -> tuple[str, ...]:
-        """The names, once each, after a check that they are layers.
+        """Return the names of layers without duplicates.
 
         Raises:
-            WrongUsageError: one is not.
+            WrongUsageError: if a name is not a layer.
         """
         known = [
             layer
             for stage in CHAIN_STAGES
-            for layer in layers(load_model(self.bundle, self.collected(stage)))
+            for layer in layers(load_model(self.bundle, self.calibration_graph(stage)))
         ]
         if unknown := [name for name in names if name not in known]:
             raise WrongUsageError(
-                f"there is no layer {unknown[0]!r} to keep in high precision: choose from {', '.join(known)}"
+                f"there is no layer {unknown[0]!r} to leave in high precision: choose from {', '.join(known)}"
             )
         return tuple(dict.fromkeys(names))

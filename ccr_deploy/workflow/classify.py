@@ -1,4 +1,4 @@
-"""Images and payload files to answers."""
+"""Classification of image and payload files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a file is of: an image, with its pixels ``uint8 [H, W, 3]`` as encoded, or a payload."""
+    """The classification of a file; `image` is ``uint8 [H, W, 3]`` as encoded, None for a payload file."""
 
     path: Path
     image: npt.NDArray[np.uint8] | None
@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def jpeg_bytes(self) -> int | None:
-        """What a JPEG of the image's pixels would take; None for a payload."""
+        """The size of a JPEG of the image in bytes; None for a payload file."""
         return None if self.image is None else jpeg_bytes(self.image)
 
 
@@ -51,20 +51,21 @@ def classify_files(
     files: Sequence[SourceFile],
     batch: int | None = None,
 ) -> Iterator[Answer]:
-    """Classifies images and payloads, batch by batch; without an image no encoder is loaded.
+    """Classify images and payloads, batch by batch; the encoder is loaded only if there is an image.
 
     Args:
-        bundle: what codes mean.
-        target: what its engines were built for.
-        store: where they are.
-        files: images and payloads.
-        batch: how many an engine is given at once; without it the target's most common batch.
+        bundle: bundle that the engines were built from.
+        target: name or TOML file of the target.
+        store: engine store.
+        files: image and payload files.
+        batch: images or payloads per run of an engine; None for the target's optimal batch.
 
     Raises:
-        WrongUsageError, EngineError, MissingExtraError: an engine is not there, takes no such batch, or
-            cannot be loaded.
-        ImageError: an image cannot be used.
-        PayloadError: a payload is damaged or speaks another contract; the message names its file.
+        WrongUsageError: if an engine was not built, or its maximum batch is smaller than `batch`.
+        EngineError: if an engine cannot be loaded or run.
+        MissingExtraError: if the backend's package is not installed.
+        ImageError: if an image cannot be read or is too small.
+        PayloadError: if a payload is damaged or has another contract; the message names the file.
     """
     contract = bundle.manifest.contract
     payload_files = {file.path for file in files if is_payload(file.path)}
@@ -86,11 +87,11 @@ def classify_files(
 
 
 def read_payload_file(path: Path, contract: CodeContract) -> bytes:
-    """The payload in a file, checked against a contract.
+    """Read a payload file and check it against a contract.
 
     Raises:
-        WrongUsageError: the file cannot be read.
-        PayloadError: it is damaged or speaks another contract.
+        WrongUsageError: if the file cannot be read.
+        PayloadError: if the payload is damaged or has another contract.
     """
     payload = read_payload_bytes(path)
     try:

@@ -1,4 +1,4 @@
-"""What this machine is, which targets it can build and run, and which of them fits it best."""
+"""Diagnosis of this machine: hardware, packages, supported targets, default target."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _QUANTIZER = "nvidia-modelopt"
 
 @dataclass(frozen=True)
 class TargetFit:
-    """Whether a target's engines can be built and run here; where they cannot, why not."""
+    """Whether this machine can build and run a target's engines; an obstacle is the reason why not."""
 
     target: str
     description: str
@@ -40,10 +40,10 @@ class TargetFit:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """This machine, the packages that matter here with their versions, and every shipped target.
+    """This machine, the versions of the packages that backends need, and every shipped target.
 
-    `int8_weights` says how many bits the weights of OpenVINO's INT8 engines have on this CPU, and why.
-    `gpu_extras` are the extras that the NVIDIA driver takes, None where there is no driver.
+    `int8_weights` is the number of bits of the weights of OpenVINO's INT8 engines on this CPU, with the
+    reason. `gpu_extras` are the extras that the NVIDIA driver supports, None if there is no driver.
     """
 
     ccr_deploy: str
@@ -62,7 +62,7 @@ class Diagnosis:
 
 
 def diagnose() -> Diagnosis:
-    """Looks at this machine; every library that a target needs is loaded for it."""
+    """Inspect this machine; this imports the library of every backend."""
     gpu_obstacle = obstacle(find_gpu)
     gpu = None if gpu_obstacle else find_gpu()
     return Diagnosis(
@@ -83,9 +83,9 @@ def diagnose() -> Diagnosis:
 
 
 def default_target() -> str:
-    """Return the target that fits this machine's GPU; without one, or without a library for it, `CPU_TARGET`.
+    """Return the target for this machine's GPU, or `CPU_TARGET` if no GPU target can run here.
 
-    Backends come in the registry's order: TensorRT for this very GPU first.
+    Backends are tried in the registry's order, TensorRT for this GPU model first.
     """
     if obstacle(find_gpu):
         return CPU_TARGET
@@ -111,14 +111,14 @@ def _run_obstacle(name: str, target: Target) -> str | None:
 
 
 def _backend_here(name: str, target: Target) -> Backend:
-    """The target's backend, on one of the target's machines."""
+    """Return the target's backend after checking that this is one of the target's machines."""
     backend = make_backend(target.options)
     backend.check_machine(name, target.machine)
     return backend
 
 
 def obstacle(check: Callable[[], object]) -> str | None:
-    """Return what a check complains of; None where it does not."""
+    """Return the error message of a check, or None if it passes."""
     try:
         check()
     except CcrDeployError as error:
@@ -127,7 +127,7 @@ def obstacle(check: Callable[[], object]) -> str | None:
 
 
 def _packages() -> tuple[str, ...]:
-    """The packages that matter to the backends and to the precisions, in the registry's order."""
+    """Return the packages of the backends in the registry's order, then the one that makes precisions."""
     of_backends = (package for name in BACKENDS for package in backend_class(name).packages)
     return (*dict.fromkeys(of_backends), _QUANTIZER)
 

@@ -1,4 +1,4 @@
-"""Images and frames to payload files."""
+"""Encoding of images and video frames to payload files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A payload that was written: what it was made from, its file and size."""
+    """A payload file that was written: its source, path and size."""
 
     source: str
     payload: Path
@@ -37,10 +37,15 @@ class Encoded:
 
 
 def payload_paths(files: Sequence[SourceFile], output: Path, *, into_folder: bool) -> list[Path]:
-    """Where the payloads of image files go: each into the folder `output` under its name, or one to `output`.
+    """Return the payload path of each image file.
+
+    Args:
+        files: image files.
+        output: folder of the payloads, or path of the payload of a single image.
+        into_folder: whether `output` is a folder.
 
     Raises:
-        WrongUsageError: two would have one name, or a payload would replace its image.
+        WrongUsageError: if two payloads would have the same path, or a payload would replace its image.
     """
     named = [output / file.name.with_suffix(SUFFIX) for file in files]
     paths = named if into_folder else [output]
@@ -48,11 +53,11 @@ def payload_paths(files: Sequence[SourceFile], output: Path, *, into_folder: boo
     for file, path in zip(files, paths, strict=True):
         if path in sources:
             raise WrongUsageError(
-                f"{sources[path]} and {file.path} would both become {path}: encode them one after the "
-                "other into two folders"
+                f"{sources[path]} and {file.path} have the same payload path {path}: "
+                "encode them into different folders"
             )
         if path.resolve() == file.path.resolve():
-            raise WrongUsageError(f"{path}: is the image itself: name another output")
+            raise WrongUsageError(f"{path}: is the image itself: choose another --output")
         sources[path] = file.path
     return paths
 
@@ -60,19 +65,19 @@ def payload_paths(files: Sequence[SourceFile], output: Path, *, into_folder: boo
 def encode_images(
     encoder: Encoder, files: Sequence[SourceFile], paths: Sequence[Path], batch: int
 ) -> Iterator[Encoded]:
-    """Writes the payloads of images to `paths`, batch by batch, and tells of each.
+    """Write the payloads of images, batch by batch, and yield each.
 
-    No more than one batch of images is in memory.
+    At most one batch of images is in memory.
 
     Args:
-        encoder: its bundle says how image files become images.
+        encoder: encoder, with the contract that says how to preprocess images.
         files: image files to encode.
-        paths: where the payload of each goes.
-        batch: how many images the encoder is given at once.
+        paths: payload path of each image file.
+        batch: images per run of the encoder.
 
     Raises:
-        ImageError: an image cannot be used; the payloads before its batch are written.
-        CcrDeployError: a payload cannot be written.
+        ImageError: if an image cannot be read or is too small; payloads of earlier batches are kept.
+        CcrDeployError: if a payload cannot be written.
     """
     contract = encoder.contract
     items = (
@@ -83,17 +88,19 @@ def encode_images(
 
 
 def encode_video(encoder: Encoder, video: Video, folder: Path, batch: int) -> Iterator[Encoded]:
-    """Writes the payloads of frames into a folder, as ``frame-00000000.ccr`` and so on.
+    """Write the payloads of frames into a folder, as ``frame-00000000.ccr`` and so on, and yield each.
 
     Args:
-        encoder: its bundle says how frames become images.
-        video: where they come from.
-        folder: where the payloads go.
-        batch: how many images the encoder is given at once.
+        encoder: encoder, with the contract that says how to preprocess frames.
+        video: source of the frames.
+        folder: folder of the payloads.
+        batch: frames per run of the encoder.
 
     Raises:
-        WrongUsageError, ImageError, MissingExtraError: the frames cannot be read, or are too small.
-        CcrDeployError: a payload cannot be written.
+        WrongUsageError: if the video cannot be opened.
+        ImageError: if a frame cannot be read or is too small.
+        MissingExtraError: if OpenCV is not installed.
+        CcrDeployError: if a payload cannot be written.
     """
     contract = encoder.contract
     size = contract.image_height, contract.image_width

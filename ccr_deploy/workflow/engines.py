@@ -1,4 +1,4 @@
-"""Which engines a bundle has and a command compares."""
+"""Stages and precisions of a bundle that commands build and compare."""
 
 from __future__ import annotations
 
@@ -17,26 +17,34 @@ if TYPE_CHECKING:
 
 
 def bundle_stages(bundle: Bundle) -> tuple[Stage, ...]:
-    """The stages that the bundle has graphs for."""
+    """Return the stages that a bundle has graphs for."""
     return STAGES if bundle.manifest.baseline else CHAIN_STAGES
 
 
 def compared_factory(
     bundle: Bundle, target: str, store: EngineStore, precision: EnginePrecision | None = None
 ) -> EngineFactory:
-    """The factory of a target that can be compared with the PyTorch reference.
+    """Return the engine factory of a target that is to be compared with the PyTorch reference.
+
+    Args:
+        bundle: bundle that the engines are built from.
+        target: name or TOML file of the target.
+        store: engine store.
+        precision: precision of encoder and classifier; None for the one that was built last.
 
     Raises:
-        WrongUsageError: the target is the reference.
+        WrongUsageError: if the target is the reference itself.
     """
     factory = EngineFactory.of_last_build(bundle, target, store, precision)
     if factory.target.is_reference:
-        raise WrongUsageError(f"the target {target} is the reference itself: name the one to compare with it")
+        raise WrongUsageError(
+            f"target {target} is the reference itself: choose the target to compare with it"
+        )
     return factory
 
 
 def built_precisions(bundle: Bundle, factory: EngineFactory) -> list[EnginePrecision]:
-    """The precisions that this machine has instructions for and the bundle has graphs for, FP32 first."""
+    """Return the precisions that this machine supports natively and the bundle has graphs for, FP32 first."""
     return [
         precision
         for precision in factory.backend.native_precisions()

@@ -1,4 +1,4 @@
-"""A bundle's graphs, run on this machine's CPU as they are written, whatever their precision."""
+"""Runners for the ONNX graphs of a bundle on this machine's CPU, without optimizations."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def load_model(bundle: Bundle, graph: GraphRecord) -> ir.Model:
-    """A graph in memory, after its file was checked.
+    """Load a graph after checking its file.
 
     Raises:
-        BundleError: its file is damaged, or another graph than the manifest says.
-        MissingExtraError: onnx-ir is not installed.
+        BundleError: if the file is damaged, or its canonical hash differs from the manifest's.
+        MissingExtraError: if onnx-ir is not installed.
     """
     try:
         import onnx_ir
@@ -36,10 +36,15 @@ def load_model(bundle: Bundle, graph: GraphRecord) -> ir.Model:
 
 
 def graph_runner(bundle: Bundle, graph: GraphRecord) -> OnnxRuntimeRunner:
-    """The graph by ONNX Runtime, node by node; one with FP16 parts by an FP32 graph that rounds as FP16 does.
+    """Return a runner that executes a graph node by node in ONNX Runtime.
+
+    ONNX Runtime computes FP16 in FP32 on a CPU. So a graph with FP16 parts is emulated by an FP32 graph
+    that rounds to FP16 after every such node.
 
     Raises:
-        BundleError, EngineError, MissingExtraError: as their names say.
+        BundleError: if the graph's file is damaged.
+        EngineError: if ONNX Runtime cannot load the graph.
+        MissingExtraError: if a package is not installed.
     """
     if PRECISIONS[graph.precision].rounding is None:
         return OnnxRuntimeBackend().load_graph(bundle.file(graph.file))
@@ -49,10 +54,10 @@ def graph_runner(bundle: Bundle, graph: GraphRecord) -> OnnxRuntimeRunner:
 
 
 def model_runner(model: ir.Model) -> OnnxRuntimeRunner:
-    """A graph in memory, by ONNX Runtime, node by node.
+    """Return a runner that executes a graph in memory node by node in ONNX Runtime.
 
     Raises:
-        EngineError: ONNX Runtime refuses it.
+        EngineError: if ONNX Runtime cannot load the graph.
     """
     import onnx_ir
 

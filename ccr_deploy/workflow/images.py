@@ -1,4 +1,4 @@
-"""Folders of images as batches for engines."""
+"""Image folders and sample images as batches for engines."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
 
 MAX_UNREADABLE_PERCENT = 5
-"""More images than this that cannot be decoded say that the folder is not what it should be."""
+"""Above this, the images that cannot be decoded are an error: the folder is probably the wrong one."""
 
 
 def sample_images(bundle: Bundle) -> ImageSet:
-    """The bundle's own few images."""
+    """Return the sample images of a bundle."""
     samples = bundle.manifest.samples
     names = [sample.file.name for sample in samples]
     items = [ImageItem(bundle.file(sample.file), sample.label, sample.file.name) for sample in samples]
@@ -36,10 +36,10 @@ def sample_images(bundle: Bundle) -> ImageSet:
 
 
 def folder_images(bundle: Bundle, folder: Path) -> ImageSet:
-    """All images of a folder; one that cannot be used is an error.
+    """Return all images of a folder.
 
     Raises:
-        ImageError: there are none, or one cannot be used.
+        ImageError: if there are no images; while batches are read, if an image cannot be used.
     """
     items = list_folder(bundle, folder)
     names = [printable(str(item.path.relative_to(folder))) for item in items]
@@ -61,17 +61,20 @@ def _image_set(
 
 
 def list_folder(bundle: Bundle, folder: Path) -> list[ImageItem]:
-    """The images of a folder, with the labels that its sub-folders give them.
+    """List the images of a folder; sub-folders are classes.
 
     Raises:
-        ImageError: there are none, or a sub-folder names no class.
+        ImageError: if there are no images, or a sub-folder is not a class of the model.
     """
     return list_images(folder, bundle.manifest.class_names, bundle.manifest.model.classifier.classes)
 
 
 @dataclass
 class ReadableImages:
-    """Images of which a few may be unreadable: those are skipped, counted and named."""
+    """Images of which up to `MAX_UNREADABLE_PERCENT` are skipped if they cannot be read.
+
+    `unreadable` collects the error messages, `read` the images that could be read.
+    """
 
     bundle: Bundle
     items: Sequence[ImageItem]
@@ -79,10 +82,10 @@ class ReadableImages:
     read: list[ImageItem] = field(default_factory=list)
 
     def batches(self, size: int) -> Iterator[npt.NDArray[np.uint8]]:
-        """The readable images, ``uint8 [up to size, H, W, 3]``; `read` says which they are.
+        """Yield the readable images in batches ``uint8 [up to size, H, W, 3]``.
 
         Raises:
-            CalibrationError: more than `MAX_UNREADABLE_PERCENT` of the images cannot be read.
+            CalibrationError: if more than `MAX_UNREADABLE_PERCENT` of the images cannot be read.
         """
         return map(np.stack, in_batches(self._readable(), size))
 
@@ -100,6 +103,6 @@ class ReadableImages:
         self.unreadable.append(str(error))
         if 100 * len(self.unreadable) > MAX_UNREADABLE_PERCENT * len(self.items):
             raise CalibrationError(
-                f"{len(self.unreadable)} of {len(self.items)} images cannot be used, more than "
-                f"{MAX_UNREADABLE_PERCENT} %; the last: {error}"
+                f"{len(self.unreadable)} of {len(self.items)} images cannot be read, more than "
+                f"{MAX_UNREADABLE_PERCENT} %; the last error: {error}"
             ) from error

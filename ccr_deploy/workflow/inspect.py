@@ -1,4 +1,4 @@
-"""What an engine or a payload is, without running it."""
+"""Metadata of engine and payload files, and the commands that reproduce an engine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ccr_deploy.backends.base import BuiltFrom
 from ccr_deploy.backends.registry import backend_class
 from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.codec.payload import read_payload
-from ccr_deploy.engines.sidecar import check_hash, read_sidecar
-from ccr_deploy.errors import PayloadError, WrongUsageError
+from ccr_deploy.engines.sidecar import check_hash, read_sidecar, sidecar_path
+from ccr_deploy.errors import EngineError, PayloadError, WrongUsageError
 from ccr_deploy.workflow.sources import is_payload, read_payload_bytes
 
 if TYPE_CHECKING:
@@ -21,39 +21,48 @@ if TYPE_CHECKING:
 
 
 def inspect_file(path: Path) -> Sidecar | PayloadHeader:
-    """An engine's sidecar, after the engine was checked against it, or a payload's header.
+    """Return the sidecar of an engine, after checking the engine against it, or the header of a payload.
 
     Raises:
-        WrongUsageError: there is no such file.
-        EngineError, PayloadError: it is damaged, or neither of the two.
+        WrongUsageError: if the file cannot be read.
+        EngineError: if the engine is damaged or has no sidecar.
+        PayloadError: if the payload is damaged.
     """
+    if path.is_dir():
+        raise WrongUsageError(f"{path}: is a folder: give an engine or payload file")
     if is_payload(path):
         try:
             return read_payload(read_payload_bytes(path))[0]
         except PayloadError as error:
             raise PayloadError(f"{path}: {error}") from error
+    if not sidecar_path(path).exists():
+        raise EngineError(
+            f"{path}: neither a payload nor an engine with its sidecar {sidecar_path(path).name}"
+        )
     sidecar = read_sidecar(path)
     check_hash(path, sidecar, sha256_of(path))
     return sidecar
 
 
 def reproduce(sidecar: Sidecar, engine: Path, bundle: Bundle) -> list[str]:
-    """Return the commands that build and run an engine from the bundle's graph, by its library's own tools.
+    """Return commands of the backend's own tools that build and run an engine from the bundle's graph.
 
     Args:
-        sidecar: the engine's.
-        engine: its file.
-        bundle: the bundle that it was built from.
+        sidecar: sidecar of the engine.
+        engine: path of the engine.
+        bundle: bundle that the engine was built from.
 
     Raises:
-        WrongUsageError: the library has no such tools, or the bundle does not have the engine's graph.
+        WrongUsageError: if the backend has no such tools, or the bundle does not have the engine's graph.
     """
 
     def graph() -> Path:
         graphs = {graph.file.name: graph.file for graph in bundle.manifest.graphs}
         name = sidecar.origin.graph_file or ""
         if name not in graphs:
-            raise WrongUsageError(f"{bundle.path}: it has no {name}, which {engine} was built from")
+            raise WrongUsageError(
+                f"{bundle.path}: has no {name}, from which {engine} was built: use its own --bundle"
+            )
         return bundle.file(graphs[name])
 
     resolved = sidecar.origin.resolved_target

@@ -1,4 +1,4 @@
-"""What precisions and layers cost, computed from a bundle's graphs on this machine's CPU."""
+"""Accuracy per precision and sensitivity per layer, computed from graphs on this machine's CPU."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
     CalibratedModels = dict[tuple[Precision, ChainStage, Schedule | None], ir.Model]
 
 BATCH = 8
-"""Images that go through a graph together; at 224x224 more would only take more memory."""
+"""Images per run of a graph; larger batches use more memory without being faster at 224x224."""
 
 
 def measure_accuracies(
     graphs: CalibratedGraphs, calibrated: CalibratedModels, held_out: ReadableImages, progress: Progress
 ) -> tuple[PrecisionAccuracy, ...]:
-    """Every precision on held-out images, computed from the graphs on this CPU.
+    """Measure every precision on held-out images, against FP32.
 
     Args:
-        graphs: the bundle's.
-        calibrated: the graphs that are not in the bundle yet.
-        held_out: the images to run.
-        progress: told of every image.
+        graphs: graphs of the bundle.
+        calibrated: quantized graphs that are not in the bundle yet.
+        held_out: images to measure on.
+        progress: advances by images.
     """
 
     def graph(precision: Precision, stage: ChainStage) -> ir.Model:
-        fp32 = graphs.collected(stage)
+        fp32 = graphs.calibration_graph(stage)
         made = calibrated.get((precision, stage, fp32.schedule))
         return made or load_model(graphs.bundle, graphs.sibling(fp32, precision))
 
@@ -90,8 +90,15 @@ def measure_sensitivity(
     images: Bytes,
     progress: Progress,
 ) -> list[LayerSensitivity]:
-    """Every layer quantized alone, against FP32, on images of the calibration."""
-    models = {stage: load_model(graphs.bundle, graphs.collected(stage)) for stage in CHAIN_STAGES}
+    """Measure the effect of quantizing each layer alone, against FP32.
+
+    Args:
+        graphs: graphs of the bundle.
+        tables: activation ranges of each stage.
+        images: calibration images, ``uint8 [N, H, W, 3]``.
+        progress: advances by layers.
+    """
+    models = {stage: load_model(graphs.bundle, graphs.calibration_graph(stage)) for stage in CHAIN_STAGES}
     names = {stage: quantizable_layers(model) for stage, model in models.items()}
     found = []
     with (
@@ -119,7 +126,7 @@ def measure_sensitivity(
 
 
 def _encode(encoder: Runner, images: Bytes) -> Bytes:
-    """The codes ``uint8 [N, bytes]`` of images ``uint8 [N, H, W, 3]``."""
+    """Return the codes ``uint8 [N, bytes]`` of images ``uint8 [N, H, W, 3]``."""
     codes = [
         encoder.infer({"image": batch})["code"]
         for batch in np.split(images, range(BATCH, len(images), BATCH))
@@ -128,7 +135,7 @@ def _encode(encoder: Runner, images: Bytes) -> Bytes:
 
 
 def _classify(classifier: Runner, codes: Bytes) -> Floats:
-    """The logits ``[N, classes]`` of codes ``uint8 [N, bytes]``."""
+    """Return the logits ``float32 [N, classes]`` of codes ``uint8 [N, bytes]``."""
     logits = [
         classifier.infer({"code": batch})["logits"]
         for batch in np.split(codes, range(BATCH, len(codes), BATCH))

@@ -1,10 +1,10 @@
-"""A folder of results: each command adds its JSON, and the report is drawn anew from what is there.
+"""The report folder: each command saves its JSON, then the report is rendered from all results.
 
 ::
 
     folder/
       verify.json       benchmark.json       as the commands' --json
-      report.md         report.html          of both
+      report.md         report.html          of all results
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ _MARKS = {
     **dict.fromkeys(_FILES.values(), b'"created_by": "ccr-deploy '),
     **dict.fromkeys(("report.md", "report.html"), TITLE.encode()),
 }
-"""What the beginning of each file holds if it was written here."""
+"""Bytes at the start of each file that ccr-deploy writes; other files are not overwritten."""
 _HEAD_BYTES = 4096
 _Report = TypeVar("_Report", VerificationReport, BenchmarkReport)
 
 
 def check_report_folder(folder: Path) -> None:
-    """Raise a WrongUsageError if writing a report into a folder would overwrite a file of somebody else's."""
+    """Raise WrongUsageError if a report in this folder would overwrite a file of another program."""
     for name, mark in _MARKS.items():
         path = folder / name
         if path.exists() and not (path.is_file() and mark in path.read_bytes()[:_HEAD_BYTES]):
             raise WrongUsageError(
-                f"{folder}: holds a {name} that was not written here: name another folder for the report"
+                f"{folder}: contains a {name} that ccr-deploy did not write: choose another folder"
             )
 
 
 def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) -> Table | None:
-    """Writes the report into the folder and draws the common report; returns its summary if it has one.
+    """Save a result in the folder and render the report; return its summary if both results are there.
 
-    Results of another bundle that lie in the folder are left out.
+    Results of another bundle or target in the folder are ignored.
 
     Raises:
-        WrongUsageError: the folder holds a file of somebody else's with a report's name.
-        MissingExtraError: matplotlib or jinja2 is not installed.
-        CcrDeployError: the folder cannot be written, or holds a damaged result.
+        WrongUsageError: if the folder contains a file of another program with the name of a report file.
+        MissingExtraError: if matplotlib or jinja2 is not installed.
+        CcrDeployError: if the folder cannot be written, or contains a damaged result.
     """
     from ccr_deploy.reporting.html import html
     from ccr_deploy.reporting.markdown import markdown
@@ -77,7 +77,7 @@ def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) ->
         write_atomically(folder / "report.md", markdown(TITLE, tables, warnings).encode())
         write_atomically(folder / "report.html", html(TITLE, verification, benchmark, warnings).encode())
     except OSError as error:
-        raise CcrDeployError(f"{folder}: the report cannot be written ({error.strerror or error})") from error
+        raise CcrDeployError(f"{folder}: cannot write the report ({error.strerror or error})") from error
     return summary
 
 

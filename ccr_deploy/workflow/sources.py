@@ -1,4 +1,4 @@
-"""Files and folders that a command was given, as the images and payloads in them."""
+"""The image and payload files that a command was given, by name or in a folder."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from ccr_deploy.codec.contract import CodeContract
 
 MAX_PAYLOAD_BYTES = 64 << 20
-"""More than the largest image's code takes."""
+"""Larger than the code of the largest image."""
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file, and its name within the folder that was named: for a file that was named itself, its own."""
+    """A file, and its path relative to the folder it was found in; for a file given by name, its own name."""
 
     path: Path
     name: Path
 
 
 def list_sources(paths: Sequence[Path], *, with_payloads: bool = False) -> list[SourceFile]:
-    """The images (and payloads) that were named, and those in the folders that were, sorted by path.
+    """Return the given files, and the images (and payloads) in the given folders, sorted by path.
 
     Raises:
-        ImageError: a file or folder is missing, or a folder has none.
+        ImageError: if a file or folder does not exist, or a folder has no images or payloads.
     """
     suffixes = SUFFIXES | {SUFFIX} if with_payloads else SUFFIXES
     found: list[SourceFile] = []
@@ -46,39 +46,39 @@ def list_sources(paths: Sequence[Path], *, with_payloads: bool = False) -> list[
             )
             if not inside:
                 what = "images or payloads" if with_payloads else "images"
-                raise ImageError(f"{path}: no {what} in it ({', '.join(sorted(suffixes))})")
+                raise ImageError(f"{path}: contains no {what} ({', '.join(sorted(suffixes))})")
             found += [SourceFile(entry, entry.relative_to(path)) for entry in inside]
         elif path.exists():
             found.append(SourceFile(path, Path(path.name)))
         else:
-            raise ImageError(f"{path}: no such file")
+            raise ImageError(f"{path}: no such file or folder")
     return found
 
 
 def contract_image(path: Path, contract: CodeContract) -> npt.NDArray[np.uint8]:
-    """Load an image's file as an image that a contract is about: ``uint8 [H, W, 3]``.
+    """Load an image file, preprocessed as the contract says: ``uint8 [H, W, 3]``.
 
     Raises:
-        ImageError: it cannot be used.
+        ImageError: if the file is not an image, or the image is too small or too large.
     """
     return load_image(path, contract.preprocessing, contract.image_height, contract.image_width)
 
 
 def is_payload(path: Path) -> bool:
-    """Whether a file is called a payload, or begins as one.
+    """Return whether a file has the suffix of payloads or starts with their magic bytes.
 
     Raises:
-        WrongUsageError: it cannot be read.
+        WrongUsageError: if the file cannot be read.
     """
     with reading(path, WrongUsageError), open_regular(path) as file:
         return path.suffix == SUFFIX or file.read(len(MAGIC)) == MAGIC
 
 
 def read_payload_bytes(path: Path) -> bytes:
-    """Read a payload file; what is in it is not looked at.
+    """Read a payload file without checking its content.
 
     Raises:
-        WrongUsageError: it cannot be read.
+        WrongUsageError: if the file cannot be read.
     """
     with reading(path, WrongUsageError):
         return read_bytes(path, MAX_PAYLOAD_BYTES)

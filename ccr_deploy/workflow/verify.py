@@ -1,4 +1,4 @@
-"""PyTorch, graphs and the target's engines on the same images."""
+"""Verification of a target's engines and graphs against PyTorch."""
 
 from __future__ import annotations
 
@@ -34,14 +34,25 @@ def verify_bundle(
     changed_gates: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> VerificationReport:
-    """Compares PyTorch, graphs and the target's engines on a folder's images or the bundle's samples.
+    """Compare PyTorch, graphs and the target's engines on the same images.
 
-    The gates are those of the engines' lowest precision, with the limits that `changed_gates` names
-    (``name=value``). Without a `precision` the engines that were built last are compared.
+    The limits of the gates are those of the engines' lowest precision.
+
+    Args:
+        bundle: bundle that the engines were built from.
+        target: name or TOML file of the target.
+        store: engine store.
+        precision: precision of encoder and classifier; None for the engines that were built last.
+        images: folder of images; None for the bundle's sample images.
+        changed_gates: limits that replace the default ones, each as ``name=value``.
+        progress: advances by images.
 
     Raises:
-        WrongUsageError: an engine was not built yet, or there is no such gate.
-        EngineError, BundleError, ImageError, MissingExtraError: as their names say.
+        WrongUsageError: if an engine was not built, or a gate does not exist.
+        EngineError: if an engine cannot be loaded or run.
+        BundleError: if the bundle is damaged.
+        ImageError: if the folder has no images, or an image cannot be used.
+        MissingExtraError: if a package is not installed.
     """
     from ccr_deploy.backends.pytorch.runner import PyTorchRunner
 

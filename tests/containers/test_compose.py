@@ -113,7 +113,7 @@ def test_up_builds_and_serves_and_a_second_up_builds_nothing_again(
 
     compose("up", "--detach")
     compose.server.wait_until_healthy()
-    assert "unchanged, not built again" in compose.builder.logs
+    assert "reused from the engine store" in compose.builder.logs
     assert "built in" not in compose.builder.logs
     answers.check(compose.address("http"), "http")
 

@@ -111,7 +111,7 @@ def test_the_systems_tensorrt_builds_for_gpus_that_are_not_there(podman: Podman,
             assert builder.logs.count(", built in ") == 2
         with podman.container(server_image, "serve", options=options) as server:
             assert server.wait() == 3
-            assert server.logs.count("unchanged, not built again") == 2
+            assert server.logs.count("reused from the engine store") == 2
             errors = podman("logs", server.number).stderr.splitlines()
             assert len(errors) == 1, errors
             assert "GPU" in errors[0] or "driver" in errors[0]

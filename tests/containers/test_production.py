@@ -122,7 +122,7 @@ def test_the_first_start_builds_and_the_second_does_not(podman: Podman, cpu_imag
     built = files(podman, engines)
     with podman.container(cpu_image, options=on(engines)) as second:
         second.wait_until_healthy()
-        assert second.logs.count("unchanged, not built again") == 2
+        assert second.logs.count("reused from the engine store") == 2
     assert {name for name, changed in files(podman, engines).items() if built.get(name) != changed} <= {
         name for name in built if name.endswith(".json") and "/" not in name
     }

@@ -1,4 +1,4 @@
-"""Bad input gets one line that names the file, the right exit status, and leaves nothing half written."""
+"""Bad input gets one error line that names the file, the right exit status, and leaves no partial files."""
 
 from __future__ import annotations
 
@@ -277,9 +277,7 @@ def test_an_interrupted_export_leaves_the_old_bundle(
     assert {name: digest for name, digest in files_below(bundle).items() if name in before} == before
     if sent == signal.SIGINT:
         assert files_below(bundle) == before
-        assert stderr.strip().splitlines() == [
-            "ccr-deploy: interrupted: nothing was changed that was not already complete"
-        ]
+        assert stderr.strip().splitlines() == ["ccr-deploy: interrupted: no file is left incomplete"]
     else:
         repaired = run("export", "--checkpoint", tiny_checkpoint_file, "--schedule", "plain", bundle)
         assert repaired.status == 0
@@ -315,13 +313,13 @@ def test_a_full_disk_leaves_no_half_report(bundle: Path, engines: Path, tmp_path
         check=False,
     )
     assert finished.returncode == BROKE
-    assert "the report cannot be written" in finished.stderr
+    assert "cannot write the report" in finished.stderr
     assert list((tmp_path / "report").iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["verify", "benchmark"])
 @pytest.mark.parametrize("name", ["verify.json", "benchmark.json", "report.md", "report.html"])
-def test_a_report_overwrites_nobodys_file(
+def test_a_report_does_not_overwrite_other_files(
     command: str, name: str, bundle: Path, engines: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "notes"
@@ -329,7 +327,9 @@ def test_a_report_overwrites_nobodys_file(
     (folder / name).write_text('{"mine": true}')
     outcome = run(command, bundle, "--engines", engines, "--report", folder)
     assert outcome.status == WRONG_USAGE
-    assert f"notes: holds a {name} that was not written here: name another folder" in outcome.error_line
+    assert (
+        f"notes: contains a {name} that ccr-deploy did not write: choose another folder" in outcome.error_line
+    )
     assert (folder / name).read_text() == '{"mine": true}'
     assert [path.name for path in folder.iterdir()] == [name]
 
@@ -352,7 +352,7 @@ def edit_classifier(bundle: Path) -> None:
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_bundle_cannot_lend_its_engine_to_another(
+def test_an_edited_graph_does_not_share_engines_with_the_original(
     bundle: Path, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An edited graph under the honest graph's hash, with and without what recomputes that hash."""
@@ -369,7 +369,7 @@ def test_a_bundle_cannot_lend_its_engine_to_another(
     assert honest["path"] != poisoned["path"]
 
 
-def test_an_engine_that_answers_nan_fails_its_gates_and_the_report_says_so(
+def test_an_engine_that_returns_nan_fails_its_gates_in_the_report(
     bundle: Path, engines: Path, tmp_path: Path
 ) -> None:
     import onnx

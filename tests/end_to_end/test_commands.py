@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.hosts.processes import PATIENCE_SECONDS, started
+from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_VERSION
 from ccr_deploy.benchmarking.results import BenchmarkReport
-from ccr_deploy.cli import cli
 from ccr_deploy.core.records import convert
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.models.checkpoint import save_checkpoint
@@ -87,7 +87,7 @@ def report(workplace: Path, image_folder: Path) -> Path:
     assert json.loads(verified.stdout) == json.loads((folder / "verify.json").read_text())
     measured = run("benchmark", *common, "--rounds", "2")
     assert (measured.status, measured.stderr) == (0, "")
-    assert "Engines against PyTorch eager" in measured.stdout
+    assert "Engines compared with PyTorch eager" in measured.stdout
     return folder
 
 
@@ -146,18 +146,18 @@ def benchmark_beside_other_work(
         )
 
 
-def test_a_busy_machine_gives_no_speed_up_and_every_table_says_so(workplace: Path, tmp_path: Path) -> None:
+def test_a_busy_machine_gives_no_speed_up_and_every_table_warns(workplace: Path, tmp_path: Path) -> None:
     finished = benchmark_beside_other_work(workplace, "--report", str(tmp_path))
     assert (finished.returncode, finished.stderr) == (0, "")
     reason = r"other processes used \d+\.\d of \d+ cores while the encoder was timed"
-    said = re.compile(rf"UNRELIABLE, no speed-up is given:.*?{reason}")
+    said = re.compile(rf"UNRELIABLE, no speed-ups:.*?{reason}")
     assert len(said.findall(" ".join(finished.stdout.split()))) == 1
     assert len(said.findall((tmp_path / "report.md").read_text())) == 1
     page = (tmp_path / "report.html").read_text()
     assert len(said.findall(page)) == 2  # at the top, and below the table
     assert "<svg" not in page
     found = json.loads((tmp_path / "benchmark.json").read_text())
-    assert (found["schema_version"], found["reliable"]) == (2, False)
+    assert (found["schema_version"], found["reliable"]) == (BENCHMARK_SCHEMA_VERSION, False)
     assert any(re.fullmatch(reason, entry) for entry in found["unreliable_reasons"])
     assert all(timing["latency_ms_p50"] > 0 for timing in found["timings"])
     assert {(timing["speedup"], timing["speedup_interval"]) for timing in found["timings"]} == {(None, None)}
@@ -168,7 +168,7 @@ def test_an_idle_machine_may_be_required_before_the_start(workplace: Path, tmp_p
     assert refused.returncode == CHECK_FAILED
     assert re.fullmatch(
         r"ccr-deploy: error: nothing was timed: other processes used \d+\.\d of \d+ cores before the start"
-        r".*: end what else runs here\n",
+        r".*: stop other work on this machine and run the benchmark again\n",
         refused.stderr,
     )
     assert len(refused.stdout.splitlines()) == 1  # the target
@@ -204,7 +204,7 @@ def children_of(parent: int) -> list[int]:
     return children
 
 
-def test_an_interrupted_benchmark_ends_its_processes_and_says_one_line(workplace: Path) -> None:
+def test_an_interrupted_benchmark_ends_its_processes_and_prints_one_line(workplace: Path) -> None:
     command = [sys.executable, "-m", "ccr_deploy", "benchmark", str(workplace / "bundle"), "--rounds", "1000"]
     environment = {**os.environ, "CCR_DEPLOY_ENGINES": str(workplace / "engines")}
     with started(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -224,7 +224,7 @@ def test_the_report_is_one_self_contained_file_with_plots(report: Path) -> None:
     html = (report / "report.html").read_text()
     reliable = json.loads((report / "benchmark.json").read_text())["reliable"]
     assert html.count("<svg") == (2 if reliable else 1)  # accuracy, and the speed-ups if there are any
-    assert "Parity: every gate holds" in html
+    assert "Parity: all gates passed" in html
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", html)
     assert "## Accuracy" in (report / "report.md").read_text()
 
@@ -260,7 +260,7 @@ def test_classify_shows_answer_and_bytes(workplace: Path, image_folder: Path) ->
     assert all(answer["payload_bytes"] == 12 + 26 for answer in answers)
     shown = run(*common)
     assert shown.status == 0
-    assert "JPEG: quality 75, the same 48x32 pixels" in shown.stdout
+    assert "the same 48x32 pixels as a JPEG of quality 75" in shown.stdout
 
 
 def test_describe_shows_the_papers_table() -> None:
@@ -295,13 +295,6 @@ def test_another_image_size_is_exported(tiny_checkpoint_file: Path, tmp_path: Pa
         ("fp32", None),
         ("fp16", None),
     ]
-
-
-@pytest.mark.parametrize("name", sorted(cli.commands))
-def test_every_command_has_help_with_an_example(name: str) -> None:
-    shown = run(name, "--help")
-    assert shown.status == 0
-    assert re.search(rf"Examples?:\n +ccr-deploy {name}", shown.stdout)
 
 
 def test_the_bundle_comes_from_the_environment(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

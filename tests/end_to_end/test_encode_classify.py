@@ -124,7 +124,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("asked", [None, 1, 5, 100])
-def test_an_engine_is_never_given_more_than_a_batch(
+def test_an_engine_never_receives_more_than_a_batch(
     asked: int | None, tool: Tool, images: Path, tmp_path: Path, batches: list[int]
 ) -> None:
     options = ("--batch", asked) if asked else ()
@@ -184,9 +184,7 @@ def test_a_batch_over_what_an_engine_was_built_for(
         "--target", "jetson-orin-jp6", "--batch", 2,
     )  # fmt: skip
     assert outcome.status == WRONG_USAGE
-    assert outcome.error_line.endswith(
-        "--batch 2: the encoder's engine takes at most 1 at once: choose fewer"
-    )
+    assert outcome.error_line.endswith("--batch 2: the maximum batch of the encoder engine is 1: use fewer")
     assert not (tmp_path / "out").exists()
 
 
@@ -246,8 +244,8 @@ def test_a_folder_without_images(tool: Tool, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     outcome = tool.encode(tmp_path / "empty", "-o", tmp_path / "out")
     assert outcome.status == BROKE
-    assert "empty: no images in it" in outcome.error_line
-    assert "no images or payloads in it" in tool.classify(tmp_path / "empty").error_line
+    assert "empty: contains no images" in outcome.error_line
+    assert "contains no images or payloads" in tool.classify(tmp_path / "empty").error_line
 
 
 @pytest.mark.parametrize(
@@ -294,7 +292,7 @@ def test_two_images_of_one_name(tool: Tool, images: Path, tmp_path: Path) -> Non
     shutil.copy(images / "day" / "000.png", twin)
     outcome = tool.encode(images / "day" / "000.png", twin, "-o", tmp_path / "out")
     assert outcome.status == WRONG_USAGE
-    assert "would both become" in outcome.error_line
+    assert "have the same payload path" in outcome.error_line
     assert not (tmp_path / "out").exists()
 
 
@@ -312,7 +310,7 @@ def test_an_image_is_not_replaced_by_its_payload(tool: Tool, images: Path, tmp_p
 def test_either_images_or_a_video(arguments: tuple[str, ...], tool: Tool, tmp_path: Path) -> None:
     outcome = tool.encode(*arguments, "-o", tmp_path / "out")
     assert outcome.status == WRONG_USAGE
-    assert "one of the two" in outcome.stderr
+    assert "pass either images and folders, or a video" in outcome.stderr
 
 
 def test_engines_that_were_not_built(tool: Tool, images: Path, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_weights_that_were_never_trained_are_exported_and_said_to_be(
     assert "warning: the checkpoint's weights were never trained\n" in outcome.stdout
 
 
-def test_describe_says_what_a_checkpoint_was_trained_with(tiny_checkpoint_file: Path) -> None:
+def test_describe_prints_the_trained_iterations_of_a_checkpoint(tiny_checkpoint_file: Path) -> None:
     assert "was trained with T=3;" in " ".join(
         run("describe", "--checkpoint", tiny_checkpoint_file).stdout.split()
     )

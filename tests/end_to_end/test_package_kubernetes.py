@@ -61,7 +61,7 @@ def test_a_gpu_is_asked_for_on_nodes_that_have_it(calibrated_demo, tmp_path: Pat
         (("--image", "ccr-deploy"), 2, "name a tag other than latest"),
         (("--image", IMAGE, "--name", "No_Label"), 2, "not a DNS label"),
         (("--image", IMAGE, "--replicas", "3", "1"), 2, "replicas_max 1: must be 3 to 1000"),
-        (("--image", IMAGE, "--node-label", "gpu"), 2, "write it as KEY=VALUE"),
+        (("--image", IMAGE, "--node-label", "gpu"), 2, "expected KEY=VALUE"),
     ],
 )
 def test_what_cannot_be_packaged(
@@ -77,4 +77,4 @@ def test_triton_takes_no_option_of_kubernetes(tiny_bundle: Bundle, tmp_path: Pat
     common = ("--format", "triton", "--output", tmp_path / "out")
     outcome = run("package", tiny_bundle.path, *common, "--image", IMAGE)
     assert outcome.status == 2
-    assert "--image is for --format kubernetes" in outcome.stderr
+    assert "--image needs --format kubernetes" in outcome.stderr

@@ -47,9 +47,7 @@ def user_folder(tiny_checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.
     return tmp_path
 
 
-def test_the_readmes_commands_and_python_run_as_they_stand(
-    user_folder: Path, tiny_checkpoint: Checkpoint
-) -> None:
+def test_the_commands_and_python_of_the_readme_run(user_folder: Path, tiny_checkpoint: Checkpoint) -> None:
     commands = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
     assert len(commands) == 16
     for command in commands:

@@ -128,7 +128,7 @@ def test_build_is_the_init_step_into_the_store(tiny_bundle: Bundle, tmp_path: Pa
     assert first.returncode == 0, first.stderr
     assert "target: cpu: " in first.stdout
     assert list((tmp_path / "engines").glob("*/encoder.fp32.onnx"))
-    assert "unchanged, not built again" in start("build", **environment).stdout
+    assert "reused from the engine store" in start("build", **environment).stdout
     del environment["CCR_DEPLOY_TARGET"]
     assert "the default" in start("build", **environment).stdout
 

@@ -283,7 +283,9 @@ def test_a_failed_calibration_leaves_the_bundle_as_it_was(
 ) -> None:
     copied = copy_of(calibrated_demo.bundle, tmp_path)
     before = {path.name: path.read_bytes() for path in copied.path.iterdir()}
-    with pytest.raises(CalibrationError, match="256 images, 300 were asked for: give --samples 256"):
+    with pytest.raises(
+        CalibrationError, match="has 256 images, 300 are needed: add images, or use --samples 256"
+    ):
         calibrate_bundle(copied, calibrated_demo.images, CalibrationRecipe(samples=300))
     assert {path.name: path.read_bytes() for path in copied.path.iterdir()} == before
 

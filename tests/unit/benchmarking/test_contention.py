@@ -32,7 +32,7 @@ def test_others_used_what_was_busy_and_not_ones_own() -> None:
     assert contention("chain", BEFORE, after) == Contention("chain", 10.0, 2, 1.3, 0.2, 0.05)
 
 
-def test_rounding_of_clocks_does_not_make_others_use_less_than_nothing() -> None:
+def test_rounding_of_clocks_gives_no_negative_cores() -> None:
     after = replace(BEFORE, at=110.0, busy=69.9, own=30.0)
     assert contention("encoder", BEFORE, after).other_processes_cores == 0
 

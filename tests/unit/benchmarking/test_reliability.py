@@ -70,7 +70,7 @@ def test_each_way_to_lose_cores_is_a_reason_with_its_number(observed: Contention
     assert unreliable_reasons(2, [QUIET, observed], [TIMING]) == (reason,)
 
 
-def test_every_reason_is_given() -> None:
+def test_every_reason_is_listed() -> None:
     worst = Contention("encoder", 12.0, 2, 1.0, 1.0, 1.0)
     scattered = replace(TIMING, latency_ms_p90=70.0, speedup_interval=Interval(53.75, 1794.39))
     assert len(unreliable_reasons(2, [worst], [scattered])) == 5

@@ -38,7 +38,7 @@ def test_a_document_reads_as_a_golden_text():
     )
 
 
-def test_warnings_stand_above_the_first_section():
+def test_warnings_are_above_the_first_section():
     text = markdown("Report", [TABLE], ["T=8 was not trained.", "Nor was the baseline."])
     assert text.startswith(
         "# Report\n\n**Warning:** T=8 was not trained.\n\n**Warning:** Nor was the baseline.\n\n## Speed\n"
@@ -83,7 +83,7 @@ def test_text_columns_are_aligned_left_and_numbers_right(rows, alignments):
     assert cells(table_lines(markdown("Report", [table]))[1]) == alignments
 
 
-def test_an_empty_line_stands_before_and_after_every_table():
+def test_there_is_an_empty_line_before_and_after_every_table():
     lines = markdown("Report", [TABLE, TABLE]).splitlines()
     first = [index for index, line in enumerate(lines) if line.startswith("| what")]
     assert [lines[index - 1] for index in first] == ["", ""]

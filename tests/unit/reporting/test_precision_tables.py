@@ -104,12 +104,14 @@ def test_disagreements() -> None:
 
 
 def test_faster_or_not_in_plain_words() -> None:
-    times = "2.00 times as fast as FP32 (1.80 – 2.20; 10.00 ms against 20.00 ms)"
+    times = "2.00 times as fast as FP32 (95 % interval 1.80 – 2.20; 10.00 ms, FP32 20.00 ms)"
     assert speed_line(verdict(candidate())) == f"INT8 is {times}"
     slower = speed_line(verdict(candidate(low=0.9)))
-    assert slower.startswith("INT8 IS NOT FASTER here: 2.00 times as fast as FP32 (0.90 – 2.20")
+    assert slower.startswith(
+        "INT8 is NOT FASTER on this machine: 2.00 times as fast as FP32 (95 % interval 0.90 – 2.20"
+    )
     kept = speed_line(verdict(candidate(), kept="fp32"))
-    assert kept == "FP32 is kept: nothing faster within the accuracy budget (INT8 was weighed)"
+    assert kept == "FP32 is kept: no precision within the accuracy budget is faster (compared: INT8)"
 
 
 def test_what_was_refused_is_named_with_its_reason() -> None:
@@ -118,10 +120,8 @@ def test_what_was_refused_is_named_with_its_reason() -> None:
         candidates=(candidate(),),
         refused=(RefusedPrecision("fp32", "encoder.onnx: no such operator"),),
     )
-    assert speed_line(alone) == (
-        "INT8 is the only engine that could be built: there is nothing to compare it with"
-    )
-    assert refused_lines(alone) == ["FP32 was dropped: encoder.onnx: no such operator"]
+    assert speed_line(alone) == ("INT8 was not timed: it is the only precision that could be built")
+    assert refused_lines(alone) == ["FP32 was skipped: encoder.onnx: no such operator"]
 
 
 def test_an_unreliable_timing_claims_no_speed() -> None:
@@ -133,20 +133,22 @@ def test_an_unreliable_timing_claims_no_speed() -> None:
         )
 
 
-def test_what_a_precision_costs_is_said_once() -> None:
+def test_the_accuracy_of_a_precision_is_printed_once() -> None:
     lines = cost_lines([verdict(candidate()), verdict(candidate())])
-    cost = "0.25 % of bits flipped, 0.6 points of top-1 (-0.5 – 1.2) on 200 held-out images"
+    cost = "0.25 % of bits flipped, 0.6 points of top-1 lost (-0.5 – 1.2) on 200 held-out images"
     assert lines == [
-        f"INT8 costs the chain {cost}: within the budget of 1 points",
-        "layers left in high precision: stem",
+        f"INT8 accuracy: {cost}: within the budget of 1 points",
+        "layers in high precision: stem",
     ]
 
 
 def test_over_the_budget_unlabelled_and_unknown() -> None:
     (line, _) = cost_lines([verdict(candidate(), budget=0.5)])
-    assert line.endswith("OVER THE BUDGET of 0.5 points (see ccr-deploy calibrate --sensitivity)")
+    assert line.endswith(
+        "OVER THE BUDGET of 0.5 points (find sensitive layers with ccr-deploy calibrate --sensitivity)"
+    )
     (line, _) = cost_lines([verdict(candidate(record=UNLABELLED))])
-    assert "0.25 % of bits flipped, 5.0 % of answers changed: OVER THE BUDGET of 1 points" in line
+    assert "0.25 % of bits flipped, 5.0 % of top-1 classes changed: OVER THE BUDGET of 1 points" in line
     (line, _) = cost_lines([verdict(candidate(record=None))])
-    assert line.startswith("what INT8 costs is not known")
+    assert line.startswith("INT8 accuracy: not recorded in the bundle")
     assert cost_lines([verdict(candidate(), kept="fp32")]) == []

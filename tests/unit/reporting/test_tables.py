@@ -1,4 +1,4 @@
-"""Reports made by hand give the cells that one expects."""
+"""Tables and sentences of results that are made by hand."""
 
 import dataclasses
 
@@ -193,7 +193,7 @@ def test_the_accuracy_table_shows_every_chain_with_its_interval():
     )
 
 
-def test_the_accuracy_table_s_note_says_how_many_groups_were_resampled():
+def test_the_note_of_the_accuracy_table_has_the_number_of_groups():
     assert "8 groups" in by_title(verification_tables(VERIFICATION), "Accuracy").note
 
 
@@ -233,13 +233,13 @@ UNRELIABLE = replace(
 )
 
 
-def test_an_unreliable_run_gives_latencies_and_no_speed_up():
+def test_an_unreliable_run_has_latencies_and_no_speed_up():
     (table,) = benchmark_tables(UNRELIABLE)
     assert table.title == "Speed, batch 4, 2 threads (unreliable)"
     assert table.rows[1] == ("encoder: cpu", "8.00", "9.00", "10.00", "125.0", "124", "–", "–")
     assert {row[-2:] for row in table.rows} == {("–", "–")}
     assert table.warning == (
-        "UNRELIABLE, no speed-up is given: other processes used 1.3 of 2 cores while the encoder was timed; "
+        "UNRELIABLE, no speed-ups: other processes used 1.3 of 2 cores while the encoder was timed; "
         "a second reason: measure again on an idle machine"
     )
 
@@ -251,12 +251,12 @@ def test_a_reliable_run_and_one_from_before_runs_were_watched_have_no_warning():
         assert summary_table(VERIFICATION, report).warning == ""
 
 
-def test_the_summary_of_an_unreliable_run_tells_parity_and_speed_apart():
+def test_the_summary_of_an_unreliable_run_separates_parity_and_speed():
     passed = replace(VERIFICATION, gates=VERIFICATION.gates[:1])
     table = summary_table(passed, UNRELIABLE)
     assert table.rows[0] == ("encoder", "FP32", "38 of 40 payloads equal", "", "8.00", "–", "–")
-    assert table.note.endswith("parity: every gate holds")
-    assert table.warning.startswith("speed: UNRELIABLE, no speed-up is given: other processes used 1.3")
+    assert table.note.endswith("parity: all gates passed")
+    assert table.warning.startswith("speed: UNRELIABLE, no speed-ups: other processes used 1.3")
 
 
 def test_an_unreliable_run_has_no_plot_of_speed_ups():
@@ -264,11 +264,11 @@ def test_an_unreliable_run_has_no_plot_of_speed_ups():
     assert speedup_plot(UNRELIABLE) == ""
 
 
-def test_the_page_says_at_its_top_that_a_run_is_unreliable():
+def test_the_page_starts_with_the_warning_of_an_unreliable_run():
     page = html("report", replace(VERIFICATION, gates=VERIFICATION.gates[:1]), UNRELIABLE, ())
     top = page[: page.index("<h2>")]
-    assert "Parity: every gate holds." in top
-    assert "Speed: UNRELIABLE, no speed-up is given: other processes used 1.3 of 2 cores" in top
+    assert "Parity: all gates passed." in top
+    assert "Speed: UNRELIABLE, no speed-ups: other processes used 1.3 of 2 cores" in top
     assert page.count("UNRELIABLE") == 3  # here, in the summary and in the table of speeds
     assert "2.50" not in page
     assert "UNRELIABLE" not in html("report", VERIFICATION, BENCHMARK, ())
@@ -277,31 +277,31 @@ def test_the_page_says_at_its_top_that_a_run_is_unreliable():
 
 def test_markdown_has_the_warning_before_the_note():
     text = markdown("report", benchmark_tables(UNRELIABLE))
-    assert text.index("**UNRELIABLE, no speed-up is given") < text.index("12 interleaved rounds")
+    assert text.index("**UNRELIABLE, no speed-ups") < text.index("12 interleaved rounds")
 
 
-def test_the_benchmark_table_says_batch_threads_and_machine():
+def test_the_benchmark_table_names_batch_threads_and_machine():
     (table,) = benchmark_tables(BENCHMARK)
     assert table.title == "Speed, batch 4, 2 threads"
     assert "12 interleaved rounds" in table.note
-    assert "a CPU, " in table.note
+    assert "on a CPU; " in table.note
 
 
 def test_the_summary_shows_the_target_s_engines_stage_by_stage():
     assert summary_table(VERIFICATION, BENCHMARK).rows == (
         ("encoder", "FP32", "38 of 40 payloads equal", "", "8.00", "2.50", "2.37 – 2.75"),
         ("classifier", "FP32", "cosine 0.999999", "", "", "", ""),
-        ("chain", "", "39 of 40 answers equal", "75.0 % → 72.5 %", "16.00", "2.00", "1.87 – 2.25"),
+        ("chain", "", "39 of 40 classes equal", "75.0 % → 72.5 %", "16.00", "2.00", "1.87 – 2.25"),
     )
 
 
-def test_the_summary_says_that_a_gate_failed():
+def test_the_summary_reports_a_failed_gate():
     assert summary_table(VERIFICATION, BENCHMARK).note == ("40 images; target cpu; parity: A GATE FAILED")
 
 
-def test_the_summary_says_that_every_gate_holds():
+def test_the_summary_reports_that_all_gates_passed():
     passed = replace(VERIFICATION, gates=VERIFICATION.gates[:1])
-    assert summary_table(passed, BENCHMARK).note.endswith("parity: every gate holds")
+    assert summary_table(passed, BENCHMARK).note.endswith("parity: all gates passed")
 
 
 def test_without_labels_the_summary_shows_no_accuracy():
@@ -333,13 +333,13 @@ def test_a_baseline_has_no_cut_in_the_table_of_models():
 @pytest.mark.parametrize(
     ("trained", "text"), [((8,), "with T=8; "), ((2, 4, 8), "with T=2, 4, 8; "), ((), "with no T; ")]
 )
-def test_the_table_of_models_says_what_a_checkpoint_was_trained_with(trained, text):
+def test_the_table_of_models_has_the_trained_iterations(trained, text):
     checkpoint = dataclasses.replace(MODEL, name="model.pt", trained_iterations=trained)
     assert description_table([checkpoint]).note.startswith(f"model.pt was trained {text}")
     assert "was trained" not in description_table([MODEL]).note
 
 
-def test_the_table_of_layers_shows_millions_and_a_dash_where_nothing_is_multiplied():
+def test_the_table_of_layers_has_millions_or_a_dash_without_multiplications():
     table = layer_table(MODEL)
     assert table.title == "Layers of ccr-layer1"
     assert table.rows == (("encoder.stem", "1,728", "21.7"), ("bn1", "128", "–"))

@@ -44,9 +44,9 @@ def test_without_a_profile_it_is_bounded_all_the_same() -> None:
     assert batch_size(64, built("cpu"), ["encoder"]) == 64
 
 
-def test_a_batch_up_to_the_largest_may_be_asked_for() -> None:
+def test_a_batch_up_to_the_maximum_is_accepted() -> None:
     profiles = {"encoder": of_profile(Batch(1, 2, 16)), "classifier": of_profile(Batch(1, 8, 32))}
     assert batch_size(16, profiles, ["encoder", "classifier"]) == 16
     assert batch_size(32, profiles, ["classifier"]) == 32
-    with pytest.raises(WrongUsageError, match=r"--batch 17: the encoder's engine takes at most 16 at once"):
+    with pytest.raises(WrongUsageError, match=r"--batch 17: the maximum batch of the encoder engine is 16"):
         batch_size(17, profiles, ["encoder", "classifier"])

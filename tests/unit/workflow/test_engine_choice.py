@@ -31,7 +31,7 @@ def built(precision: EnginePrecision) -> dict[Stage, ResolvedTarget]:
     return {stage: resolve(target, stage, None, precision) for stage in ("encoder", "classifier")}
 
 
-def test_nothing_was_chosen_in_a_new_store(empty: EngineStore, tiny_bundle: Bundle) -> None:
+def test_a_new_store_has_no_last_build(empty: EngineStore, tiny_bundle: Bundle) -> None:
     assert empty.chosen(tiny_bundle, "cpu") == {}
     assert EngineFactory.of_last_build(tiny_bundle, "cpu", empty).precision("encoder") == "fp32"
 
