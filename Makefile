@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-gpu test-containers test-arm triton-server lint format benchmark clean constraints check-platforms
+.PHONY: help demo test test-all test-gpu test-containers test-arm triton-server lint format docs benchmark clean constraints check-platforms
 
 # The Python to set up with; empty: the first from 3.11 to 3.13 that is there, or one that uv brings.
 PYTHON ?=
@@ -26,7 +26,7 @@ help: ## List the targets.
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { python=$$(scripts/find_python.sh $(PYTHON)) && "$$python" -m venv $(VENV); }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --editable '.[onnx,openvino,export,precision,rtx,train,video,serve,kubernetes,report]'
+	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --group docs --editable '.[onnx,openvino,export,precision,rtx,train,video,serve,kubernetes,report]'
 	@touch $@
 
 $(DEMO)/checkpoint.pt: $(READY) $(wildcard training/*.py training/data/*.py ccr_deploy/models/*.py)
@@ -83,6 +83,9 @@ format: $(READY) ## Format and fix what can be fixed.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(READY) ## Build the documentation site into build/site.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 benchmark: $(READY) ## Measure ccr-layer1 at 224x224, T=8, and write benchmarks/results/.
 	$(BIN)/python -m benchmarks.schedules
 	$(BIN)/python -m benchmarks.int8
@@ -93,7 +96,7 @@ benchmark: $(READY) ## Measure ccr-layer1 at 224x224, T=8, and write benchmarks/
 
 constraints: $(READY) ## Resolve the exact versions anew, the containers' too.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
-	  --extra onnx --extra openvino --extra export --extra precision --extra train --extra rtx --extra video --extra serve --extra kubernetes --extra report --group dev \
+	  --extra onnx --extra openvino --extra export --extra precision --extra train --extra rtx --extra video --extra serve --extra kubernetes --extra report --group dev --group docs \
 	  pyproject.toml -o constraints.txt
 	$(BIN)/python scripts/lock_images.py
 

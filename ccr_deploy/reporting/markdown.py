@@ -31,7 +31,7 @@ def markdown_table(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
 
-    alignments = ["---", *(["---:"] * (len(table.columns) - 1))]
+    alignments = [":---" if is_text else "---:" for is_text in table.is_text]
     lines = [line(table.columns), line(alignments), *(line(row) for row in table.rows), ""]
     remarks = [f"**{_plain(table.warning)}**" if table.warning else "", _plain(table.note)]
     return "\n".join([*lines, *(part for remark in remarks if remark for part in (remark, ""))])

@@ -17,7 +17,7 @@ _Entry = TypeVar("_Entry")
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the first column is text, the others are numbers and set to the right.
+    """A table: text columns are aligned left, numbers right.
 
     A `warning` is what nobody who reads the table may miss.
     """
@@ -48,6 +48,12 @@ class Table:
         """
         rows = tuple(tuple(cell(entry) for _, cell in columns) for entry in entries)
         return cls(title, tuple(name for name, _ in columns), rows, note, warning)
+
+    @property
+    def is_text(self) -> tuple[bool, ...]:
+        """Whether each column is text: the first, and any other with a cell that begins with a letter."""
+        others = range(1, len(self.columns))
+        return True, *(any(row[column][:1].isalpha() for row in self.rows) for column in others)
 
     def __post_init__(self) -> None:
         """Escape what a file's names may smuggle into a terminal or a report."""

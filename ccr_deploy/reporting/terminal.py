@@ -35,8 +35,8 @@ def print_table(console: Console, table: Table) -> None:
         caption_justify="left",
         title_style="bold",
     )
-    for number, column in enumerate(table.columns):
-        drawn.add_column(column, justify="right" if number else "left", no_wrap=number == 0)
+    for number, (column, is_text) in enumerate(zip(table.columns, table.is_text, strict=True)):
+        drawn.add_column(column, justify="left" if is_text else "right", no_wrap=number == 0)
     for row in table.rows:
         drawn.add_row(*(Text(cell, style=_VERDICTS.get(cell, "")) for cell in row))
     console.print(drawn)

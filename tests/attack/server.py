@@ -1,7 +1,7 @@
 """What a hostile client can do to the local server: ``python -m tests.attack.server``.
 
 It exports and builds a tiny model, starts servers on free ports of 127.0.0.1 with the limit of 1,024 open
-files that containers have, and prints the table of ``docs/reliability.md``. It is bounded in number and
+files that containers have, and prints the table of ``docs/reference/reliability.md``. It is bounded in number and
 time, takes about three minutes, and its exit status is 1 if something did not hold. `--seed` chooses other
 random bytes; `--write` puts the table into the document.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Start = Callable[[], ServerProcess]
 
-DOCUMENT = ROOT / "docs" / "reliability.md"
+DOCUMENT = ROOT / "docs" / "reference" / "reliability.md"
 OPEN_FILES = 1024
 MOST_SECONDS = 600
 TIMES = {"head": 5, "request": 6, "idle": 20}

@@ -30,7 +30,7 @@ def test_a_document_reads_as_a_golden_text():
         "## Speed\n"
         "\n"
         "| what | p50 ms |\n"
-        "| --- | ---: |\n"
+        "| :--- | ---: |\n"
         "| a\\|b | 1.00 |\n"
         "|  | 2.00 |\n"
         "\n"
@@ -69,10 +69,18 @@ def test_every_line_of_a_table_has_the_same_number_of_cells(rows):
     assert {len(line) for line in lines} == {len(rows[0])}
 
 
-@pytest.mark.parametrize("columns", [("a",), ("a", "b", "c")])
-def test_the_first_column_is_text_and_the_others_are_numbers(columns):
-    table = Table(title="t", columns=columns, rows=(columns,))
-    assert cells(table_lines(markdown("Report", [table]))[1]) == ["---", *["---:"] * (len(columns) - 1)]
+@pytest.mark.parametrize(
+    ("rows", "alignments"),
+    [
+        ([], [":---", "---:", "---:"]),
+        ([("1", "1.00", "3.6 – 3.8")], [":---", "---:", "---:"]),
+        ([("encoder", "FP32", "1.00"), ("chain", "", "")], [":---", ":---", "---:"]),
+        ([("encoder", "–", "8 of 8 payloads equal"), ("chain", "-", "cosine 1.0")], [":---", "---:", ":---"]),
+    ],
+)
+def test_text_columns_are_aligned_left_and_numbers_right(rows, alignments):
+    table = Table(title="t", columns=("a", "b", "c"), rows=tuple(rows))
+    assert cells(table_lines(markdown("Report", [table]))[1]) == alignments
 
 
 def test_an_empty_line_stands_before_and_after_every_table():
@@ -85,7 +93,7 @@ def test_an_empty_line_stands_before_and_after_every_table():
 
 def test_a_table_without_a_note_has_none():
     table = Table(title="t", columns=("a",), rows=(("1",),))
-    assert markdown("Report", [table]) == "# Report\n\n## t\n\n| a |\n| --- |\n| 1 |\n"
+    assert markdown("Report", [table]) == "# Report\n\n## t\n\n| a |\n| :--- |\n| 1 |\n"
 
 
 def test_every_table_has_its_heading():
