@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from contextlib import chdir
 from dataclasses import dataclass, replace
@@ -57,7 +58,9 @@ def workspace(shared: Shared) -> Workspace:
             for number in range(20):
                 write_image(folder / DEMO / "calibration" / name / f"{number}.png", generator)
                 write_image(folder / "train" / name / f"{number}.png", generator)
-        shutil.copytree(ROOT / "calibration", folder / "calibration")
+        recipe = folder / "calibration" / "demo.toml"
+        recipe.parent.mkdir()
+        recipe.write_text("samples = 16\nheld_out_samples = 4\n", encoding="utf-8")
         outcomes = {}
         with chdir(folder), patch.dict(os.environ, {"CCR_DEPLOY_ENGINES": str(folder / "engines")}):
             for command in tutorial_commands():
@@ -93,8 +96,6 @@ def tutorial_commands() -> list[str]:
 
 def succeeded(command: str) -> Outcome:
     """Run a ``ccr-deploy`` command, which must succeed."""
-    import shlex
-
     program, *arguments = shlex.split(command)
     assert program == "ccr-deploy", command
     outcome = run(*arguments)

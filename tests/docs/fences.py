@@ -47,7 +47,7 @@ class Fence:
 
     @property
     def place(self) -> str:
-        """Where the block is, for messages."""
+        """Where the block is, for messages and tests' names."""
         return f"{self.document.relative_to(ROOT)}:{self.line}"
 
 
@@ -84,7 +84,8 @@ def check_shell(script: str) -> None:
     subprocess.run(["/bin/bash", "-n"], input=script, text=True, check=True, capture_output=True)
     for line in script.replace("\\\n", " ").splitlines():
         for part in re.split(r"&&|\|", line):
-            check_command(shlex.split(part, comments=True))
+            if re.match(r" *(sudo |\w+=\S+ )*(ccr-deploy|make|python3?|pip|docker|sh|scripts/)", part):
+                check_command(shlex.split(part, comments=True))
 
 
 def check_command(words: Sequence[str]) -> None:

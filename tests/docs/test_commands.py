@@ -50,6 +50,10 @@ def name(document: Path) -> str:
     return str(document.relative_to(ROOT))
 
 
+def place(fence: Fence) -> str:
+    return fence.place
+
+
 @pytest.mark.parametrize("document", RUN, ids=name)
 def test_commands_and_programs_of_a_page_run_in_order(document: Path, reader_folder: Path) -> None:
     for fence in fences(document):
@@ -78,7 +82,7 @@ def test_every_block_has_a_known_language_and_every_reason_is_given() -> None:
     assert all(fence.not_run != "" for fence in FENCES)
 
 
-@pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "console"], ids=str)
+@pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "console"], ids=place)
 def test_options_of_every_command_exist(fence: Fence) -> None:
     import shlex
 
@@ -87,19 +91,19 @@ def test_options_of_every_command_exist(fence: Fence) -> None:
         check_command(shlex.split(command))
 
 
-@pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "sh"], ids=str)
+@pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "sh"], ids=place)
 def test_shell_blocks_are_valid(fence: Fence) -> None:
     # README's commands build environments and train: what is run of them is the tutorial.
     assert fence.not_run or fence.needs_server or fence.document == ROOT / "README.md", fence.place
     check_shell(fence.text)
 
 
-@pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "python"], ids=str)
+@pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "python"], ids=place)
 def test_programs_compile(fence: Fence) -> None:
     compile(fence.text, fence.place, "exec")
 
 
-@pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "toml"], ids=str)
+@pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "toml"], ids=place)
 def test_toml_blocks_are_targets_or_recipes(fence: Fence, tmp_path: Path) -> None:
     path = tmp_path / "block.toml"
     path.write_text(fence.text, encoding="utf-8")
@@ -109,7 +113,7 @@ def test_toml_blocks_are_targets_or_recipes(fence: Fence, tmp_path: Path) -> Non
         read_recipe(path)
 
 
-@pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "json"], ids=str)
+@pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "json"], ids=place)
 def test_json_blocks_are_json(fence: Fence) -> None:
     json.loads(fence.text)
 
