@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+ENGINES = "build/tutorial-engines"
+"""The engine store, as the tutorial names it."""
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 BLOCK = re.compile(r"```console\n\$ (?P<command>.*?[^\\])\n(?P<output>.*?)```\n", flags=re.DOTALL)
 
 
 def record() -> None:
     """Run every command of the tutorial and replace the output below it."""
+    # A reader's store is empty: engines of an earlier run would be reported as unchanged.
+    shutil.rmtree(ROOT / ENGINES, ignore_errors=True)
     text = TUTORIAL.read_text(encoding="utf-8")
     TUTORIAL.write_text(BLOCK.sub(_recorded, text), encoding="utf-8")
 
@@ -26,11 +31,10 @@ def record() -> None:
 def _recorded(block: re.Match[str]) -> str:
     command = block["command"]
     print(f"$ {command}", flush=True)
-    # The engines of earlier runs would be reported as unchanged; a reader's store is empty.
     environment = {
         **os.environ,
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
-        "CCR_DEPLOY_ENGINES": "build/tutorial-engines",
+        "CCR_DEPLOY_ENGINES": ENGINES,
     }
     finished = subprocess.run(
         ["/bin/bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False

@@ -42,8 +42,16 @@ class Fence:
     @property
     def commands(self) -> list[str]:
         """The commands of a console block, without their output."""
-        text = self.text.replace("\\\n", " ")
-        return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
+        return [line.removeprefix("$ ") for line in self._lines if line.startswith("$ ")]
+
+    @property
+    def output(self) -> str:
+        """The output in a console block."""
+        return "\n".join(line for line in self._lines if not line.startswith("$ "))
+
+    @property
+    def _lines(self) -> list[str]:
+        return re.sub(r" *\\\n *", " ", self.text).splitlines()
 
     @property
     def place(self) -> str:

@@ -21,7 +21,7 @@ REMEDY = "record it again: python -m scripts.record_tutorial"
 def recorded() -> dict[str, str]:
     """Return each command's recorded output."""
     blocks = [fence for fence in fences(TUTORIAL) if fence.language == "console"]
-    return {block.commands[0]: block.text.partition("\n")[2] for block in blocks}
+    return {block.commands[0]: block.output for block in blocks}
 
 
 def headings(output: str) -> list[str]:
