@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 from contextlib import chdir
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -15,9 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.docs.fences import ROOT, fences
+from tests.docs.reader import Workspace, succeeded, tutorial_commands
 from tests.support.bundles import TINY
-from tests.support.cli_runner import Outcome, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,15 +24,6 @@ if TYPE_CHECKING:
 
 CLASSES = ("brick", "camera", "coffee", "coins", "moon")
 DEMO = Path("build/demo")
-TUTORIAL = ROOT / "docs" / "tutorial.md"
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """The folder, and what the tutorial's commands that made its bundle printed."""
-
-    folder: Path
-    outcomes: dict[str, Outcome]
 
 
 @pytest.fixture(scope="session")
@@ -86,18 +75,3 @@ def reader_folder(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.Monk
 def write_image(path: Path, generator: np.random.Generator) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(generator.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(path)
-
-
-def tutorial_commands() -> list[str]:
-    return [
-        command for fence in fences(TUTORIAL) if fence.language == "console" for command in fence.commands
-    ]
-
-
-def succeeded(command: str) -> Outcome:
-    """Run a ``ccr-deploy`` command, which must succeed."""
-    program, *arguments = shlex.split(command)
-    assert program == "ccr-deploy", command
-    outcome = run(*arguments)
-    assert outcome.status == 0, f"{command}: {outcome.stderr}"
-    return outcome

@@ -14,7 +14,6 @@ from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.quantization.recipe import read_recipe
 from ccr_deploy.targets.schema import load_target
-from tests.docs.conftest import TUTORIAL, succeeded
 from tests.docs.fences import (
     DOCUMENTS,
     ROOT,
@@ -24,12 +23,13 @@ from tests.docs.fences import (
     fences,
     repository_paths,
 )
+from tests.docs.reader import TUTORIAL, succeeded
 from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.docs.conftest import Workspace
+    from tests.docs.reader import Workspace
 
 FENCES = [fence for document in DOCUMENTS for fence in fences(document)]
 LANGUAGES = {"console", "sh", "python", "toml", "json", "text"}

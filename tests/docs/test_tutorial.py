@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.docs.conftest import TUTORIAL, succeeded, tutorial_commands
 from tests.docs.fences import fences
+from tests.docs.reader import TUTORIAL, succeeded, tutorial_commands
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.docs.conftest import Workspace
+    from tests.docs.reader import Workspace
 
 RECORDED_ONLY = ("python -m training.demo", "ccr-deploy benchmark")
 """What takes minutes; ``python -m scripts.record_tutorial`` runs it."""
