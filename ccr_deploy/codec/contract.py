@@ -109,7 +109,7 @@ class CodeContract(Record, frozen=True, dict=True):
 
     @property
     def canonical_form(self) -> bytes:
-        """The contract as JSON, field by field, as ``docs/reference/payload.md`` documents it.
+        """The contract as JSON, field by field, as ``docs/payload.md`` documents it.
 
         Payloads in the field carry its hash. So a field that a later release adds to a contract is left out
         here where it has its default, which means what contracts without it meant.

@@ -3,7 +3,7 @@
 A logical name says layer and iteration: ``cell1/t3/hidden_state``. Without the iteration it names the
 *signal* (``cell1/hidden_state``), which all iterations quantize with one scale: layer-major batches the
 iterations of an input convolution into one, so that no other choice fits every schedule. What this costs
-was measured; see docs/how-to/calibrate.md.
+was measured; see the README.
 """
 
 from __future__ import annotations
