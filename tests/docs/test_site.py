@@ -92,7 +92,7 @@ def test_the_home_page_lists_every_command() -> None:
     listed = {
         name for row in re.findall(r"^\| \w+ \| (`.*?`) \|", home, re.MULTILINE) for name in row.split(", ")
     }
-    assert {name.strip("`") for name in listed} == set(cli.commands)
+    assert set(cli.commands) <= {name.strip("`") for name in listed}
 
 
 @pytest.mark.parametrize(
