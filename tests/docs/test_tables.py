@@ -16,6 +16,7 @@ from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, MachineState, Timing
 from ccr_deploy.bundle.manifest import Manifest
 from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.export.to_onnx import OPSET
 from ccr_deploy.targets.schema import target_files
 from ccr_deploy.verification.gates import GATES
 from ccr_deploy.verification.results import (
@@ -114,3 +115,9 @@ def test_page_and_help_state_the_gates_as_they_are() -> None:
         assert stated.split(" | ") == expected
         (helped,) = re.findall(rf"^ +{gate.name} +(.*?) +{gate.help}$", shown, flags=re.MULTILINE)
         assert helped.split() == expected
+
+
+def test_pages_agree_on_opsets() -> None:
+    text = " ".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    assert set(re.findall(r"operators up to opset (\d+)", text)) == {"17"}
+    assert set(re.findall(r"graphs (?:here )?are opset (\d+)", text)) == {str(OPSET)}
