@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-gpu test-containers test-arm triton-server lint format benchmark clean constraints \
-  check-platforms check-extras release
+.PHONY: help demo test test-all test-gpu test-containers test-arm triton-server lint format docs benchmark clean \
+  constraints check-platforms check-extras release
 
 # The Python of the environment. Empty: the first of 3.11, 3.12, 3.13 on this machine, or one that uv downloads.
 PYTHON ?=
@@ -27,7 +27,7 @@ help: ## List the targets.
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { python=$$(scripts/find_python.sh $(PYTHON)) && "$$python" -m venv $(VENV); }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --editable '.[onnx,openvino,export,precision,rtx,train,video,serve,kubernetes,report]'
+	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --group docs --editable '.[onnx,openvino,export,precision,rtx,train,video,serve,kubernetes,report]'
 	@touch $@
 
 $(DEMO)/checkpoint.pt: $(READY) $(wildcard training/*.py training/data/*.py ccr_deploy/models/*.py)
@@ -84,6 +84,9 @@ format: $(READY) ## Format the code and apply automatic fixes.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(READY) ## Build the documentation site into build/site.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 benchmark: $(READY) ## Run the benchmarks of ccr-layer1 (224x224, T=8) into benchmarks/results/.
 	$(BIN)/python -m benchmarks.schedules
 	$(BIN)/python -m benchmarks.int8
@@ -94,7 +97,7 @@ benchmark: $(READY) ## Run the benchmarks of ccr-layer1 (224x224, T=8) into benc
 
 constraints: $(READY) ## Update the pinned versions: constraints.txt and the containers' requirement files.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
-	  --extra onnx --extra openvino --extra export --extra precision --extra train --extra rtx --extra video --extra serve --extra kubernetes --extra report --group dev \
+	  --extra onnx --extra openvino --extra export --extra precision --extra train --extra rtx --extra video --extra serve --extra kubernetes --extra report --group dev --group docs \
 	  pyproject.toml -o constraints.txt
 	$(BIN)/python -m scripts.lock_images
 

@@ -1,1 +1,1 @@
-"""Attacks that a maintainer can run again, bounded and on loopback; `docs/reliability.md` has the results."""
+"""Attacks that a maintainer can run again, bounded and on loopback; see `docs/reference/reliability.md`."""

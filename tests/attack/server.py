@@ -1,9 +1,9 @@
 """What a hostile client can do to the local server: ``python -m tests.attack.server``.
 
 It exports and builds a tiny model, starts servers on free ports of 127.0.0.1 with the limit of 1,024 open
-files that containers have, and prints the table of ``docs/reliability.md``. It is bounded in number and
-time, takes about three minutes, and its exit status is 1 if something did not hold. `--seed` chooses other
-random bytes; `--write` puts the table into the document.
+files that containers have, and prints the table of ``docs/reference/reliability.md``. It is bounded in
+number and time, takes about three minutes, and its exit status is 1 if something did not hold. `--seed`
+chooses other random bytes; `--write` puts the table into the document.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Start = Callable[[], ServerProcess]
 
-DOCUMENT = ROOT / "docs" / "reliability.md"
+DOCUMENT = ROOT / "docs" / "reference" / "reliability.md"
 OPEN_FILES = 1024
 MOST_SECONDS = 600
 TIMES = {"head": 5, "request": 6, "idle": 20}
@@ -143,7 +143,7 @@ def _killed(start: Start) -> Tried:
             outcomes[classifier_answers(server.http_address)] += 1
             os.kill(server.process.pid, signal.SIGKILL)
             server.process.wait(60)
-    return Tried("SIGKILL amid a request; a new server answers", KILLS, outcomes == {True: KILLS})
+    return Tried("SIGKILL during a request; a new server answers", KILLS, outcomes == {True: KILLS})
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def renewed_crowd(server: ServerProcess, _: Bundle, __: int) -> Tried:
             asked[attempt(address, LIVE)] += 1
     for connection in held_open:
         connection.close()
-    what = "health while 1,100 connections are opened anew, 2,000 times"
+    what = "health while 1,100 connections are closed and opened again, 2,000 times"
     return Tried(what, asked.total(), set(asked) == {200} and is_well(server), _note(asked))
 
 
@@ -136,7 +136,9 @@ def slow_requests(server: ServerProcess, _: Bundle, __: int) -> Tried:
         with connect(server.http_address) as connection:
             connection.sendall(start)
             closed += is_closed(connection, sending=drop)
-    return Tried("requests that trickle in, each byte in time: closed", 12, closed == 12 and is_well(server))
+    return Tried(
+        "requests that arrive byte by byte, each byte in time: closed", 12, closed == 12 and is_well(server)
+    )
 
 
 def wrong_http(server: ServerProcess, _: Bundle, seed: int) -> Tried:
@@ -208,7 +210,7 @@ def hang_ups(server: ServerProcess, _: Bundle, __: int) -> Tried:
             connection.sendall(
                 WHOLE_INFERENCE if number % 2 else INFER + b"Content-Length: 99\r\n\r\n" + BODY[:9]
             )
-    return Tried("clients that hang up amid a request or before its answer", 500, is_well(server))
+    return Tried("clients that disconnect during a request or before its response", 500, is_well(server))
 
 
 ATTACKS: tuple[Attack, ...] = (

@@ -48,7 +48,7 @@ GOLDEN = bytes.fromhex(
     "83db1f87"  # CRC-32
 )
 GOLDEN_FILES = Path(__file__).parents[2] / "golden"
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "payload.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "reference" / "payload.md").read_text(encoding="utf-8")
 
 
 def sealed(body: bytes) -> bytes:

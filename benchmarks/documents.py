@@ -1,7 +1,8 @@
-"""The tables that the README and the docs quote, from committed results and the gates' rows.
+"""Fill the tables of the README and the site from committed results and from the gates' rows.
 
-``python -m benchmarks.readme`` puts them between the documents' markers; ``--demo DIR`` first takes over
-what ``make demo`` measured (``build/demo/report``). A test holds the documents against the results.
+``python -m benchmarks.documents`` writes each table between its markers (``<!-- name -->``). With
+``--demo DIR`` it first copies what ``make demo`` measured (``build/demo/report``) to ``benchmarks/results``.
+A test compares the documents with the results.
 """
 
 from __future__ import annotations
@@ -33,18 +34,11 @@ if TYPE_CHECKING:
     from ccr_deploy.reporting.table import Table
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (
-    ROOT / "README.md",
-    ROOT / "docs" / "containers.md",
-    ROOT / "docs" / "payload.md",
-    ROOT / "docs" / "serving.md",
-    ROOT / "docs" / "tensorrt.md",
-    ROOT / "docs" / "triton.md",
-)
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
 def tables() -> dict[str, str]:
-    """Every quoted table as Markdown, by its marker's name."""
+    """Return every quoted table as Markdown, by its marker's name."""
     verification = read_result("demo-verify", VerificationReport)
     benchmark = read_result("demo-benchmark", BenchmarkReport)
     speed = read_result("cpu-ccr-layer1", BenchmarkReport)
@@ -91,7 +85,7 @@ def main(demo: Path | None) -> None:
     """Write the tables into the documents."""
     if demo:
         verification = from_json((demo / "verify.json").read_bytes(), VerificationReport)
-        # Without the sample images, which are not this project's.
+        # Without the sample images: the photos are not part of this project.
         samples = tuple(replace(sample, thumbnail_png_base64="") for sample in verification.samples)
         verification = replace(verification, samples=samples)
         write_atomically(result_path("demo-verify"), to_json(verification))

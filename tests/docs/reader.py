@@ -1,0 +1,37 @@
+"""What the tests of the pages have in common: the reader's folder, and commands that must succeed."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.docs.fences import ROOT, fences
+from tests.support.cli_runner import Outcome, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder, and what the tutorial's commands that made its bundle printed."""
+
+    folder: Path
+    outcomes: dict[str, Outcome]
+
+
+def tutorial_commands() -> list[str]:
+    blocks = [fence for fence in fences(TUTORIAL) if fence.language == "console"]
+    return [command for block in blocks for command in block.commands]
+
+
+def succeeded(command: str) -> Outcome:
+    """Run a ``ccr-deploy`` command, which must succeed."""
+    program, *arguments = shlex.split(command)
+    assert program == "ccr-deploy", command
+    outcome = run(*arguments)
+    assert outcome.status == 0, f"{command}: {outcome.stderr}"
+    return outcome

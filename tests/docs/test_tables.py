@@ -1,0 +1,123 @@
+"""The documents' tables are the committed results, the gates' rows and the records' fields."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.documents import DOCUMENTS, filled, tables
+from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
+from ccr_deploy.backends.onnxruntime.cuda import CudaOptions
+from ccr_deploy.backends.openvino.cpu import OpenVinoOptions
+from ccr_deploy.backends.pytorch.options import PyTorchOptions
+from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
+from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, MachineState, Timing
+from ccr_deploy.bundle.manifest import Manifest
+from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.export.to_onnx import OPSET
+from ccr_deploy.targets.schema import target_files
+from ccr_deploy.verification.gates import GATES
+from ccr_deploy.verification.results import (
+    ChainAccuracy,
+    CodeParity,
+    EngineSummary,
+    GateResult,
+    LogitParity,
+    SampleAnswer,
+    VerificationReport,
+)
+from tests.docs.fences import ROOT
+from tests.support.cli_runner import run
+
+if TYPE_CHECKING:
+    from ccr_deploy.core.records import Record
+
+RECORDS = (
+    VerificationReport,
+    CodeParity,
+    LogitParity,
+    ChainAccuracy,
+    GateResult,
+    EngineSummary,
+    SampleAnswer,
+    BenchmarkReport,
+    Timing,
+    MachineState,
+    Contention,
+)
+TIMED = {"demo", "int8", "saturation", "container-starts", "speed", "payload", "rtx", "serving", "triton"}
+
+
+def test_tables_are_the_committed_results() -> None:
+    texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
+    assert [filled(text) for text in texts] == texts
+    assert all(any(table in text for text in texts) for table in tables().values())
+
+
+def test_tables_of_times_name_the_processor() -> None:
+    for name in TIMED:
+        assert re.search(r"AMD EPYC|Intel\(R\) Xeon", tables()[name]), name
+
+
+def documented_fields(page: str, heading: str) -> list[str]:
+    """Return the fields of the table below a heading of a reference page, in order."""
+    text = (ROOT / "docs" / "reference" / page).read_text(encoding="utf-8")
+    section = text.partition(f"# {heading}\n")[2].partition("\n#")[0]
+    rows = re.findall(r"^\| (`.*?`) \|", section, flags=re.MULTILINE)
+    return [name.strip("`") for row in rows for name in row.split(", ")]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_fields_of_the_reports_are_documented(record: type[Record]) -> None:
+    assert documented_fields("reports.md", record.__name__) == list(record.__struct_fields__)
+
+
+def test_fields_of_the_manifest_are_documented() -> None:
+    assert documented_fields("bundle.md", "manifest.json") == list(Manifest.__struct_fields__)
+
+
+def test_options_of_the_targets_are_documented() -> None:
+    options = set(TensorRtOptions.__struct_fields__) | set(RtxOptions.__struct_fields__)
+    assert set(documented_fields("tensorrt.md", "Options")) == options
+    others = {
+        f"options.{name}"
+        for kind in (OnnxRuntimeOptions, OpenVinoOptions, CudaOptions, PyTorchOptions)
+        for name in kind.__struct_fields__
+    }
+    assert others <= set(documented_fields("targets.md", "Fields"))
+
+
+def test_shipped_targets_are_documented() -> None:
+    text = (ROOT / "docs" / "reference" / "targets.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([\w-]+)` \| (?:ONNX|Open|Tensor|PyTorch)", text, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(target_files())
+
+
+def test_environment_variables_of_the_package_are_documented() -> None:
+    page = (ROOT / "docs" / "reference" / "environment.md").read_text(encoding="utf-8")
+    sources = [*(ROOT / "ccr_deploy").rglob("*.py"), ROOT / "deploy" / "container" / "start.sh"]
+    found = {
+        name
+        for path in sources
+        for name in re.findall(r"(?<!_)CCR_DEPLOY_[A-Z]+(?:_[A-Z]+)*", path.read_text("utf-8"))
+    }
+    assert found == set(re.findall(r"^\| `(CCR_DEPLOY_\w+)`", page, flags=re.MULTILINE))
+
+
+def test_page_and_help_state_the_gates_as_they_are() -> None:
+    page = (ROOT / "docs" / "reference" / "gates.md").read_text(encoding="utf-8")
+    shown = run("verify", "--help").stdout
+    for gate in GATES:
+        expected = [gate.limit_text(precision) for precision in PRECISIONS]
+        (stated,) = re.findall(rf"^\| `{gate.name}`: {gate.help} \| (.*) \|$", page, flags=re.MULTILINE)
+        assert stated.split(" | ") == expected
+        (helped,) = re.findall(rf"^ +{gate.name} +(.*?) +{gate.help}$", shown, flags=re.MULTILINE)
+        assert helped.split() == expected
+
+
+def test_pages_agree_on_opsets() -> None:
+    text = " ".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    assert set(re.findall(r"operators up to opset (\d+)", text)) == {"17"}
+    assert set(re.findall(r"graphs (?:here )?are opset (\d+)", text)) == {str(OPSET)}
