@@ -37,6 +37,10 @@ class PayloadError(CcrDeployError):
     """Bytes are not a payload, are damaged, or have another contract."""
 
 
+class GoldenError(CcrDeployError):
+    """A golden file that is damaged, of another schema version or of another model."""
+
+
 class TargetError(WrongUsageError):
     """A target does not exist, or its TOML file is invalid."""
 

@@ -91,6 +91,26 @@ def canonical_json(content: object) -> bytes:
     return text.encode()
 
 
+def first_difference(found: object, expected: object, name: str = "") -> tuple[str, object, object] | None:
+    """Return the first field in which two records differ, as (dotted name, found, expected).
+
+    Args:
+        found: a record, or a value that is compared as a whole.
+        expected: what it is compared with, of the same type.
+        name: the field that the two are the values of; empty for whole records.
+
+    Returns:
+        None if they are equal.
+    """
+    if isinstance(found, Record) and type(found) is type(expected):
+        for field in found.__struct_fields__:
+            inner = f"{name}.{field}" if name else field
+            if difference := first_difference(getattr(found, field), getattr(expected, field), inner):
+                return difference
+        return None
+    return None if found == expected else (name, found, expected)
+
+
 def parse_versioned_json(
     kind: type[_Kind],
     text: bytes,
