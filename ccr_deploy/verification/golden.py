@@ -17,6 +17,7 @@ is reserved for what it claims to hold.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,7 +126,14 @@ def read_golden(path: Path) -> Golden:
         except FileNotFoundError:
             raise GoldenError(f"{path}: no such file: {REMEDY}") from None
         # What zipfile and zlib raise for damaged archives is a matter of where the damage is.
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            ValueError,
+        ) as error:
             raise GoldenError(f"{path}: not a golden file, or damaged ({error}): {REMEDY}") from error
 
 
