@@ -16,15 +16,16 @@ is reserved for what it claims to hold.
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import numpy as np
 from msgspec import Meta
 
-from ccr_deploy.codec.contract import CodeContract
+from ccr_deploy.codec.contract import CodeContract, pack_code
 from ccr_deploy.codec.payload import OVERHEAD_BYTES, PayloadWriter, decode_payload
 from ccr_deploy.core.atomic import atomic_file, writing
 from ccr_deploy.core.precisions import EnginePrecision
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle.manifest import Manifest
     from ccr_deploy.core.stages import Stage
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 SCHEMA_VERSION = 1
 RECORD = "record.json"
@@ -167,25 +170,21 @@ def _read(archive: zipfile.ZipFile, path: Path) -> Golden:
     record = _read_record(archive, path)
     count = len(record.image_names)
     contract = record.contract
-    pixels = (contract.image_height, contract.image_width, 3)
-    shapes: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
-        "images": ((count, *pixels), np.uint8),
-        "payloads": ((count, contract.code_bytes + OVERHEAD_BYTES), np.uint8),
-        "margins": ((count, 8 * contract.code_bytes), np.float16),
-        "classifier_logits": ((count, record.classes), np.float32),
+    images = _read_array(archive, "images", (count, contract.image_height, contract.image_width, 3), np.uint8)
+    payloads = _read_array(archive, "payloads", (count, contract.code_bytes + OVERHEAD_BYTES), np.uint8)
+    margins = _read_array(archive, "margins", (count, 8 * contract.code_bytes), np.float16)
+    logits: dict[Stage, npt.NDArray[np.float32]] = {
+        "classifier": _read_array(archive, "classifier_logits", (count, record.classes), np.float32)
     }
     if record.baseline_classes is not None:
-        shapes["baseline_logits"] = ((count, record.baseline_classes), np.float32)
-    arrays = {name: _read_array(archive, name, *expected) for name, expected in shapes.items()}
-    if not np.isfinite(arrays["margins"]).all():
+        shape = (count, record.baseline_classes)
+        logits["baseline"] = _read_array(archive, "baseline_logits", shape, np.float32)
+    if not np.isfinite(margins).all():
         raise ValueError("margins.npy holds NaN or infinity")
-    codes = _codes(arrays["payloads"], contract)
-    if not np.array_equal(np.packbits(arrays["margins"] >= 0, axis=1), codes):
+    codes = _codes(payloads, contract)
+    if not np.array_equal(pack_code(margins), codes):
         raise ValueError("the signs in margins.npy are not the bits in payloads.npy")
-    logits: dict[Stage, npt.NDArray[np.float32]] = {"classifier": arrays["classifier_logits"]}
-    if "baseline_logits" in arrays:
-        logits["baseline"] = arrays["baseline_logits"]
-    return Golden(record, arrays["images"], codes, arrays["margins"], logits)
+    return Golden(record, images, codes, margins, logits)
 
 
 def _read_record(archive: zipfile.ZipFile, path: Path) -> GoldenRecord:
@@ -204,8 +203,8 @@ def _read_record(archive: zipfile.ZipFile, path: Path) -> GoldenRecord:
 
 
 def _read_array(
-    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], kind: type[np.generic]
-) -> npt.NDArray[np.generic]:
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], kind: type[_Scalar]
+) -> npt.NDArray[_Scalar]:
     """Read an array after its header was compared with what the record promises."""
     with _member(archive, f"{name}.npy") as member:
         try:
@@ -217,12 +216,12 @@ def _read_array(
             raise ValueError(
                 f"{name}.npy: {dtype} {list(found)}, expected {np.dtype(kind)} {list(shape)} by its record"
             )
-        array = np.empty(shape, kind)
-        content = member.read(array.nbytes)
-        # One byte past the end makes zipfile compare the member's CRC-32.
-        if len(content) != array.nbytes or member.read(1):
-            raise ValueError(f"{name}.npy: {len(content)} bytes of data, expected {array.nbytes}")
-    return np.frombuffer(content, kind).reshape(shape)
+        expected = math.prod(shape) * dtype.itemsize
+        content = member.read(expected)
+        # Reading to the end makes zipfile compare the member's CRC-32.
+        if len(content) != expected or member.read(1):
+            raise ValueError(f"{name}.npy: {len(content)} bytes of data, expected {expected}")
+    return np.frombuffer(content, dtype).reshape(shape)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipExtFile:
@@ -244,7 +243,7 @@ def _payloads(codes: npt.NDArray[np.uint8], contract: CodeContract) -> npt.NDArr
     return np.frombuffer(b"".join(payloads), np.uint8).reshape(len(codes), -1)
 
 
-def _codes(payloads: npt.NDArray[np.generic], contract: CodeContract) -> npt.NDArray[np.uint8]:
+def _codes(payloads: npt.NDArray[np.uint8], contract: CodeContract) -> npt.NDArray[np.uint8]:
     try:
         return np.stack([decode_payload(payload.tobytes(), contract) for payload in payloads])
     except PayloadError as error:
