@@ -10,8 +10,10 @@ import click
 from ccr_deploy.cli.common import (
     TerminalProgress,
     bundle_argument,
+    echo_json,
     echo_line,
     engines_option,
+    open_bundle,
     opened,
     output_options,
     path_option,
@@ -41,9 +43,7 @@ class _VerifyCommand(click.Command):
 @bundle_argument
 @target_option
 @precision_options
-@path_option(
-    "--images", "DIR", "Folder of images; sub-folders are classes.  [default: the bundle's sample images]"
-)
+@path_option("--images", "DIR", "Images; sub-folders are classes.  [default: the bundle's sample images]")
 @click.option(
     "--gate",
     "gates",
@@ -51,6 +51,14 @@ class _VerifyCommand(click.Command):
     metavar="NAME=LIMIT",
     help="Set the limit of a gate; repeatable.",
 )
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of images.  [default: all; 64 for --export-golden]",
+)
+@path_option("--golden", "FILE", "Compare with a golden file instead; needs no PyTorch and no images.")
+@path_option("--export-golden", "FILE", "Only write a golden file; needs no engines.")
 @engines_option
 @report_option
 @output_options
@@ -62,6 +70,9 @@ def verify(
     precision: EnginePrecision | None,
     images: Path | None,
     gates: tuple[str, ...],
+    samples: int | None,
+    golden: Path | None,
+    export_golden: Path | None,
     engines: Path | None,
     report: Path | None,
     as_json: bool,
@@ -77,22 +88,41 @@ def verify(
     GATES
 
     \b
-    Example:
+    Examples:
       ccr-deploy verify bundle --images val/ --report report/ --gate max-top1-loss-points=1
+      ccr-deploy verify bundle --images val/ --export-golden model.golden    on the workstation
+      ccr-deploy verify bundle --golden model.golden                         on the device
     """
     from ccr_deploy.reporting.tables import verification_tables
     from ccr_deploy.workflow.report_folder import check_report_folder
-    from ccr_deploy.workflow.verify import verify_bundle
 
+    if golden and (images or samples or export_golden):
+        raise click.UsageError("--golden has its own images: omit --images, --samples and --export-golden")
+    if export_golden:
+        if target or precision or report:
+            raise click.UsageError("--export-golden runs no engines: omit --target, precision and --report")
+        _export_golden(bundle, export_golden, images, samples, gates, engines, as_json=as_json)
+        return
     if report:
         check_report_folder(report)
-    result = verify_bundle(
-        *opened(bundle, target, engines, as_json=as_json),
-        precision=precision,
-        images=images,
-        changed_gates=gates,
-        progress=TerminalProgress(),
-    )
+    chosen = opened(bundle, target, engines, as_json=as_json, whole=not golden)
+    if golden:
+        from ccr_deploy.workflow.golden import verify_golden
+
+        result = verify_golden(
+            *chosen, golden, precision=precision, changed_gates=gates, progress=TerminalProgress()
+        )
+    else:
+        from ccr_deploy.workflow.verify import verify_bundle
+
+        result = verify_bundle(
+            *chosen,
+            precision=precision,
+            images=images,
+            samples=samples,
+            changed_gates=gates,
+            progress=TerminalProgress(),
+        )
     show_tables(result, verification_tables(result), report, as_json=as_json)
     if not result.passed:
         failed = [f"{gate.level} {gate.gate}" for gate in result.gates if not gate.passed]
@@ -100,6 +130,38 @@ def verify(
             f"ccr-deploy: {len(failed)} of {len(result.gates)} gates failed: {', '.join(failed)}", err=True
         )
         ctx.exit(GATE_FAILED)
+
+
+def _export_golden(
+    bundle: Path,
+    path: Path,
+    images: Path | None,
+    samples: int | None,
+    gates: tuple[str, ...],
+    engines: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.workflow.golden import export_golden
+
+    record = export_golden(
+        open_bundle(bundle),
+        path,
+        EngineStore.default(engines),
+        images=images,
+        samples=samples,
+        changed_gates=gates,
+        progress=TerminalProgress(),
+    )
+    if as_json:
+        echo_json(record)
+        return
+    mib = path.stat().st_size / 2**20
+    echo_line(
+        f"{path}: {len(record.image_names)} images of {record.images}, contract {record.contract_id}, "
+        f"{mib:.1f} MiB; on a device, run ccr-deploy verify BUNDLE --golden {path.name}"
+    )
 
 
 def _gate_lines() -> str:

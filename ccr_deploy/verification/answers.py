@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.codec.contract import pack_code
 from ccr_deploy.core.progress import SILENT, Progress
-from ccr_deploy.verification.results import REFERENCE, LogitStage, Way
+from ccr_deploy.verification.results import REFERENCE, Level, LogitStage, Way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
     from ccr_deploy.backends.runner import Runner
     from ccr_deploy.core.stages import Stage
+    from ccr_deploy.verification.reference import Reference
 
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
@@ -40,47 +40,46 @@ class Answers:
 
 def collect(
     batches: Iterable[Bytes],
-    ways: Mapping[Way, Mapping[Stage, Runner]],
-    pre_binarization: Callable[[Bytes], Floats],
+    reference: Reference,
+    ways: Mapping[Level, Mapping[Stage, Runner]],
     *,
     total: int,
     progress: Progress = SILENT,
 ) -> tuple[dict[Way, Answers], Floats]:
-    """Run images in every way, batch by batch.
+    """Run images through the reference and in every other way, batch by batch.
 
     Args:
         batches: images, each batch ``uint8 [N, H, W, 3]``.
+        reference: what the others are compared with.
         ways: the runners of each stage, by the way they run.
-        pre_binarization: the reference encoder: images to pre-binarization activations, ``float32``.
         total: number of images, for the progress.
         progress: advances by images.
 
     Returns:
         The outputs by way, and the reference's pre-binarization activations ``float32 [N, 8 * bytes]``.
     """
-    parts: dict[Way, list[Answers]] = {name: [] for name in ways}
-    values: list[Floats] = []
+    parts: dict[Way, list[Answers]] = {name: [] for name in (REFERENCE, *ways)}
+    activations: list[Floats] = []
     with ExitStack() as stack, progress.task("verifying", total) as advance:
-        for way in ways.values():
-            for runner in way.values():
-                stack.enter_context(runner)
+        for runner in (*reference.runners, *(runner for way in ways.values() for runner in way.values())):
+            stack.enter_context(runner)
         for images in batches:
-            # The reference encoder is slow, so it runs only once: its codes are the signs of these values.
-            values.append(pre_binarization(images).reshape(len(images), -1))
-            reference_codes = pack_code(values[-1])
+            expected, values = reference.answer(images)
+            parts[REFERENCE].append(expected)
+            activations.append(values)
             for name, way in ways.items():
-                codes = reference_codes if name == REFERENCE else _codes(way["encoder"], images)
-                parts[name].append(_answers(way, images, codes, reference_codes))
+                parts[name].append(_answers(way, images, expected.codes))
             advance(len(images))
-    return {name: _joined(answers) for name, answers in parts.items()}, np.concatenate(values)
+    return {name: _joined(answers) for name, answers in parts.items()}, np.concatenate(activations)
 
 
-def _answers(way: Mapping[Stage, Runner], images: Bytes, codes: Bytes, reference_codes: Bytes) -> Answers:
-    logits: dict[LogitStage, Floats] = {"classifier": _logits(way["classifier"], "code", reference_codes)}
+def _answers(way: Mapping[Stage, Runner], images: Bytes, reference_codes: Bytes) -> Answers:
+    codes = _codes(way["encoder"], images)
+    logits: dict[LogitStage, Floats] = {"classifier": logits_of(way["classifier"], "code", reference_codes)}
     same = np.array_equal(codes, reference_codes)
-    logits["chain"] = logits["classifier"] if same else _logits(way["classifier"], "code", codes)
+    logits["chain"] = logits["classifier"] if same else logits_of(way["classifier"], "code", codes)
     if "baseline" in way:
-        logits["baseline"] = _logits(way["baseline"], "image", images)
+        logits["baseline"] = logits_of(way["baseline"], "image", images)
     return Answers(codes, logits)
 
 
@@ -88,7 +87,17 @@ def _codes(runner: Runner, images: Bytes) -> Bytes:
     return runner.infer({"image": images})["code"].astype(np.uint8, copy=False)
 
 
-def _logits(runner: Runner, name: str, array: Bytes) -> Floats:
+def logits_of(runner: Runner, name: str, array: Bytes) -> Floats:
+    """Run a stage that returns logits.
+
+    Args:
+        runner: the stage.
+        name: name of its input.
+        array: the input, ``uint8 [N, ...]``.
+
+    Returns:
+        ``float32 [N, classes]``.
+    """
     return runner.infer({name: array})["logits"].astype(np.float32, copy=False)
 
 

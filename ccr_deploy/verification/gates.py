@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, 
 
 from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision, lowest_precision
 from ccr_deploy.core.suggestions import choose_from
-from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.errors import GoldenError, WrongUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -133,6 +133,25 @@ class GateLimits:
         column = lowest_precision(precisions).gates
         limits = {gate.name: gate.limits[column] for gate in GATES if column in gate.limits}
         return cls({name: limit(bundle) if callable(limit) else limit for name, limit in limits.items()})
+
+    @classmethod
+    def recorded(
+        cls, limits: Mapping[EnginePrecision, Mapping[str, float]], precisions: Iterable[EnginePrecision]
+    ) -> GateLimits:
+        """Return the limits that a golden file records for a chain of engines.
+
+        Args:
+            limits: limits by precision and name of gate. Gates that this version does not have are ignored.
+            precisions: precisions of the engines.
+
+        Raises:
+            GoldenError: if the golden file has no limits for the lowest precision among them.
+        """
+        row = lowest_precision(list(precisions))
+        if row.name not in limits:
+            raise GoldenError(f"the golden file has no gate limits for {row.label} engines: write it again")
+        known = {gate.name for gate in GATES}
+        return cls({name: limit for name, limit in limits[row.name].items() if name in known})
 
     def changed(self, changes: Iterable[str]) -> GateLimits:
         """Return the limits after changes, each ``name=value``; names may have underscores for dashes.

@@ -27,7 +27,6 @@ from ccr_deploy.data.images import jpeg_bytes
 from ccr_deploy.verification.answers import Answers, collect
 from ccr_deploy.verification.gates import GateLimits, check_gates
 from ccr_deploy.verification.results import (
-    LEVELS,
     REFERENCE,
     SCHEMA_VERSION,
     ChainAccuracy,
@@ -42,7 +41,7 @@ from ccr_deploy.verification.results import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import Engine
+    from ccr_deploy.verification.reference import Reference
 
 TIE_MARGIN = 1e-5
 """A bit may flip if its pre-binarization activation is within this many standard deviations of 0."""
@@ -73,8 +73,8 @@ def verify(
     bundle: Bundle,
     images: ImageSet,
     *,
-    ways: Mapping[Way, Mapping[Stage, Runner]],
-    pre_binarization: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    reference: Reference,
+    ways: Mapping[Level, Mapping[Stage, Runner]],
     engines: Sequence[Engine],
     target: str,
     limits: GateLimits,
@@ -85,9 +85,9 @@ def verify(
     Args:
         bundle: bundle that the engines were built from.
         images: images to run.
-        ways: the runners of each stage: PyTorch, graph, engine.
-        pre_binarization: the reference encoder: images ``uint8 [N, H, W, 3]`` to pre-binarization
-            activations, which show the flips that rounding explains.
+        reference: what they are compared with; its pre-binarization activations show the flips that
+            rounding explains.
+        ways: the runners of each stage: graph and engine, or the engine alone.
         engines: engines to list in the report.
         target: name of the target.
         limits: limits of the gates.
@@ -95,12 +95,12 @@ def verify(
     """
     shown: dict[int, npt.NDArray[np.uint8]] = {}
     answers, values = collect(
-        _keeping(images, shown), ways, pre_binarization, total=len(images.names), progress=progress
+        _keeping(images, shown), reference, ways, total=len(images.names), progress=progress
     )
-    codes = tuple(_code_parity(level, answers[REFERENCE], answers[level], values) for level in LEVELS)
+    codes = tuple(_code_parity(level, answers[REFERENCE], answers[level], values) for level in ways)
     logits = tuple(
         _logit_parity(stage, level, expected, answers[level].logits[stage])
-        for level in LEVELS
+        for level in ways
         for stage, expected in answers[REFERENCE].logits.items()
     )
     accuracies = _accuracies(answers, images)

@@ -35,7 +35,7 @@ from ccr_deploy.quantization.table import (
 )
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.graphs import graph_runner, load_model
-from ccr_deploy.workflow.images import ReadableImages, list_folder
+from ccr_deploy.workflow.images import ReadableImages, evenly_spaced, list_folder
 from ccr_deploy.workflow.precision_cost import BATCH, measure_accuracies, measure_sensitivity
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def calibrate_bundle(
     )
     judged = list_folder(bundle, held_out) if held_out else rest
     description = str(held_out) if held_out else f"{images}, groups not used for calibration"
-    held_out_images = ReadableImages(bundle, _spread(judged, recipe.held_out_samples))
+    held_out_images = ReadableImages(bundle, evenly_spaced(judged, recipe.held_out_samples))
     result = _add_calibrated(graphs, table, held_out_images, description, progress)
     unreadable = (*calibrated_on.unreadable, *held_out_images.unreadable)
     return Calibration(result, table, unreadable, tuple(ranked(sensitivity)))
@@ -174,7 +174,7 @@ def calibrate_from_table(
         kept = table.high_precision
     table = replace(table, high_precision=graphs.checked_layers(kept))
     items = list_folder(bundle, held_out) if held_out else []
-    images = ReadableImages(bundle, _spread(items, recipe.held_out_samples))
+    images = ReadableImages(bundle, evenly_spaced(items, recipe.held_out_samples))
     result = _add_calibrated(graphs, table, images, str(held_out or ""), progress)
     return Calibration(result, table, tuple(images.unreadable), ())
 
@@ -196,13 +196,7 @@ def _divide(items: list[ImageItem], samples: int, folder: Path) -> tuple[list[Im
             break
         drawn.extend(by_group[groups[index]])
     taken = {item.group for item in drawn}
-    return _spread(drawn, samples), [item for item in items if item.group not in taken]
-
-
-def _spread(items: Sequence[ImageItem], count: int) -> list[ImageItem]:
-    """Return up to `count` items, evenly spaced over all."""
-    chosen = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[index] for index in chosen]
+    return evenly_spaced(drawn, samples), [item for item in items if item.group not in taken]
 
 
 def _find_ranges(

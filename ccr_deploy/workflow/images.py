@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,41 +23,48 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle.reader import Bundle
 
+_Item = TypeVar("_Item")
+
 MAX_UNREADABLE_PERCENT = 5
 """Above this, the images that cannot be decoded are an error: the folder is probably the wrong one."""
 
 
-def sample_images(bundle: Bundle) -> ImageSet:
-    """Return the sample images of a bundle."""
-    samples = bundle.manifest.samples
-    names = [sample.file.name for sample in samples]
-    items = [ImageItem(bundle.file(sample.file), sample.label, sample.file.name) for sample in samples]
-    return _image_set(bundle, "the bundle's samples", items, names)
+def image_set(bundle: Bundle, folder: Path | None, samples: int | None = None) -> ImageSet:
+    """Return the images of a folder, or the sample images of the bundle.
 
-
-def folder_images(bundle: Bundle, folder: Path) -> ImageSet:
-    """Return all images of a folder.
+    Args:
+        bundle: bundle whose classes and image size are meant.
+        folder: folder of images; sub-folders are classes. None for the bundle's sample images.
+        samples: number of images, evenly spaced over all; None for all.
 
     Raises:
         ImageError: if there are no images; while batches are read, if an image cannot be used.
     """
-    items = list_folder(bundle, folder)
-    names = [printable(str(item.path.relative_to(folder))) for item in items]
-    return _image_set(bundle, printable(str(folder)), items, names)
-
-
-def _image_set(
-    bundle: Bundle, description: str, items: Sequence[ImageItem], names: Sequence[str]
-) -> ImageSet:
+    if folder:
+        items = list_folder(bundle, folder)
+        description = printable(str(folder))
+    else:
+        records = bundle.manifest.samples
+        items = [ImageItem(bundle.file(record.file), record.label, record.file.name) for record in records]
+        description = "the bundle's samples"
+    if samples is not None and samples < len(items):
+        description += f", {samples} of {len(items)}"
+        items = evenly_spaced(items, samples)
     contract = bundle.manifest.contract
     images = (contract_image(item.path, contract) for item in items)
     return ImageSet(
         description=description,
         batches=map(np.stack, in_batches(images, BATCH)),
-        names=tuple(names),
+        names=tuple(printable(str(item.path.relative_to(folder or bundle.path))) for item in items),
         labels=tuple(item.label for item in items),
         groups=tuple(item.group for item in items),
     )
+
+
+def evenly_spaced(items: Sequence[_Item], count: int) -> list[_Item]:
+    """Return up to `count` items, evenly spaced over all."""
+    chosen = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[index] for index in chosen]
 
 
 def list_folder(bundle: Bundle, folder: Path) -> list[ImageItem]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.core.progress import SILENT
-from ccr_deploy.engines.factory import EngineFactory
-from ccr_deploy.targets.schema import REFERENCE_TARGET
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.verify import verify
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
 from ccr_deploy.workflow.graphs import graph_runner
-from ccr_deploy.workflow.images import folder_images, sample_images
+from ccr_deploy.workflow.images import image_set
+from ccr_deploy.workflow.reference import pytorch_reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +30,7 @@ def verify_bundle(
     *,
     precision: EnginePrecision | None = None,
     images: Path | None = None,
+    samples: int | None = None,
     changed_gates: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> VerificationReport:
@@ -44,6 +44,7 @@ def verify_bundle(
         store: engine store.
         precision: precision of encoder and classifier; None for the engines that were built last.
         images: folder of images; None for the bundle's sample images.
+        samples: number of images, evenly spaced over all; None for all.
         changed_gates: limits that replace the default ones, each as ``name=value``.
         progress: advances by images.
 
@@ -54,26 +55,18 @@ def verify_bundle(
         ImageError: if the folder has no images, or an image cannot be used.
         MissingExtraError: if a package is not installed.
     """
-    from ccr_deploy.backends.pytorch.runner import PyTorchRunner
-
     factory = compared_factory(bundle, target, store, precision)
     precisions = [factory.precision(stage) for stage in bundle_stages(bundle)]
     limits = GateLimits.of(precisions, bundle).changed(changed_gates)
     engines = {stage: factory.find(stage) for stage in bundle_stages(bundle)}
-    image_set = folder_images(bundle, images) if images else sample_images(bundle)
-    reference = EngineFactory(bundle, REFERENCE_TARGET, store)
-    reference_runners = {stage: reference.load(reference.build(stage)[0]) for stage in engines}
-    reference_encoder = reference_runners["encoder"]
-    assert isinstance(reference_encoder, PyTorchRunner)
     return verify(
         bundle,
-        image_set,
+        image_set(bundle, images, samples),
+        reference=pytorch_reference(bundle, store),
         ways={
-            "pytorch": reference_runners,
             "graph": {stage: graph_runner(bundle, factory.graph_record(stage)) for stage in engines},
             "engine": {stage: factory.load(engine) for stage, engine in engines.items()},
         },
-        pre_binarization=reference_encoder.pre_binarization,
         engines=list(engines.values()),
         target=target,
         limits=limits,

@@ -1,0 +1,106 @@
+"""The reference that engines are compared with: PyTorch on this machine, or a golden file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ccr_deploy.codec.contract import pack_code
+from ccr_deploy.verification.answers import Answers, logits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    import numpy.typing as npt
+
+    from ccr_deploy.backends.runner import Runner
+    from ccr_deploy.core.stages import Stage
+    from ccr_deploy.verification.answers import Bytes, Floats
+    from ccr_deploy.verification.golden import Golden
+    from ccr_deploy.verification.results import LogitStage
+
+
+class Reference(ABC):
+    """The answers of the checkpoint, image by image in the order of the image set.
+
+    `runners` are opened before the first image and closed after the last.
+    """
+
+    runners: Collection[Runner] = ()
+
+    @abstractmethod
+    def answer(self, images: Bytes) -> tuple[Answers, Floats]:
+        """Return the answers for the next images, and their pre-binarization activations.
+
+        Args:
+            images: ``uint8 [N, H, W, 3]``.
+
+        Returns:
+            The answers, and activations ``float32 [N, code bits]``, in any unit: they are only compared with
+            their own standard deviation.
+        """
+
+
+class PyTorchReference(Reference):
+    """The checkpoint, run by PyTorch.
+
+    Args:
+        networks: the runner of each stage.
+        pre_binarization: the encoder: images to pre-binarization activations ``float32 [N, C, h, w]``.
+    """
+
+    def __init__(self, networks: Mapping[Stage, Runner], pre_binarization: Callable[[Bytes], Floats]) -> None:
+        self.runners = networks.values()
+        self._networks = networks
+        self._pre_binarization = pre_binarization
+
+    def answer(self, images: Bytes) -> tuple[Answers, Floats]:
+        """Run the networks."""
+        # The encoder is slow, so it runs only once: its codes are the signs of these activations.
+        activations = self._pre_binarization(images).reshape(len(images), -1)
+        codes = pack_code(activations)
+        classifier = logits_of(self._networks["classifier"], "code", codes)
+        logits: dict[LogitStage, Floats] = {"classifier": classifier, "chain": classifier}
+        if "baseline" in self._networks:
+            logits["baseline"] = logits_of(self._networks["baseline"], "image", images)
+        return Answers(codes, logits), activations
+
+
+class GoldenReference(Reference):
+    """The answers that a golden file holds for its own images."""
+
+    def __init__(self, golden: Golden) -> None:
+        self._golden = golden
+        self._position = 0
+
+    def answer(self, images: Bytes) -> tuple[Answers, Floats]:
+        """Return the next stored answers."""
+        golden = self._golden
+        part = slice(self._position, self._position + len(images))
+        self._position = part.stop
+        classifier = golden.logits["classifier"][part]
+        logits: dict[LogitStage, Floats] = {"classifier": classifier, "chain": classifier}
+        if "baseline" in golden.logits:
+            logits["baseline"] = golden.logits["baseline"][part]
+        return Answers(golden.codes[part], logits), golden.margins[part].astype(np.float32)
+
+
+def as_margins(activations: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """Return pre-binarization activations over their standard deviation, with the signs of the bits.
+
+    A negative value that is too small for float16 becomes the smallest negative one: as -0.0 it would be the
+    bit 1. Values beyond float16 become its largest.
+
+    Args:
+        activations: ``float32 [N, code bits]``.
+
+    Returns:
+        ``float16 [N, code bits]``.
+    """
+    scale = float(activations.std()) or 1.0
+    limits = np.finfo(np.float16)
+    margins = np.clip(activations / scale, limits.min, limits.max).astype(np.float16)
+    margins[(activations < 0) & (margins >= 0)] = -limits.smallest_subnormal
+    return margins

@@ -1,0 +1,183 @@
+"""Golden files: write one from a bundle's checkpoint, verify engines against one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ccr_deploy import __version__
+from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.core.printable import printable
+from ccr_deploy.core.progress import SILENT
+from ccr_deploy.engines.lookup import engine_key, find_engine
+from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.verification.answers import BATCH, collect
+from ccr_deploy.verification.gates import GateLimits
+from ccr_deploy.verification.golden import (
+    MAX_IMAGES,
+    SCHEMA_VERSION,
+    Golden,
+    GoldenRecord,
+    check_same_model,
+    read_golden,
+    write_golden,
+)
+from ccr_deploy.verification.reference import GoldenReference, as_margins
+from ccr_deploy.verification.results import REFERENCE
+from ccr_deploy.verification.verify import ImageSet, verify
+from ccr_deploy.workflow.engines import bundle_stages, compared_factory
+from ccr_deploy.workflow.images import image_set
+from ccr_deploy.workflow.reference import pytorch_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.progress import Progress
+    from ccr_deploy.core.stages import Stage
+    from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.verification.results import VerificationReport
+
+GOLDEN_SAMPLES = 64
+"""Images of a golden file by default: seconds on a device, and 10 MB at 224x224."""
+
+
+def export_golden(
+    bundle: Bundle,
+    path: Path,
+    store: EngineStore,
+    *,
+    images: Path | None = None,
+    samples: int | None = None,
+    changed_gates: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> GoldenRecord:
+    """Run the checkpoint in PyTorch and write what it answers to a golden file.
+
+    Args:
+        bundle: bundle of the checkpoint.
+        path: golden file to write.
+        store: engine store, which holds the PyTorch reference's networks.
+        images: folder of images; None for the bundle's sample images.
+        samples: number of images, evenly spaced over all; None for `GOLDEN_SAMPLES`.
+        changed_gates: limits that replace the default ones for every precision, each as ``name=value``.
+        progress: advances by images.
+
+    Returns:
+        The record that was written.
+
+    Raises:
+        WrongUsageError: if a gate does not exist, or `samples` is above `MAX_IMAGES`.
+        GoldenError: if the file cannot be written.
+        BundleError: if the bundle is damaged.
+        ImageError: if the folder has no images, or an image cannot be used.
+        MissingExtraError: if PyTorch is not installed.
+    """
+    count = samples or GOLDEN_SAMPLES
+    if count > MAX_IMAGES:
+        raise WrongUsageError(f"--samples {count}: a golden file holds up to {MAX_IMAGES} images")
+    limits = {
+        row.name: dict(GateLimits.of([row.name], bundle).changed(changed_gates).by_name)
+        for row in PRECISIONS.values()
+    }
+    chosen = image_set(bundle, images, count)
+    kept: list[npt.NDArray[np.uint8]] = []
+
+    def batches() -> Iterator[npt.NDArray[np.uint8]]:
+        for batch in chosen.batches:
+            kept.append(batch)
+            yield batch
+
+    reference = pytorch_reference(bundle, store)
+    answers, activations = collect(batches(), reference, {}, total=len(chosen.names), progress=progress)
+    expected, manifest = answers[REFERENCE], bundle.manifest
+    logits: dict[Stage, npt.NDArray[np.float32]] = {"classifier": expected.logits["classifier"]}
+    if "baseline" in expected.logits:
+        logits["baseline"] = expected.logits["baseline"]
+    record = GoldenRecord(
+        schema_version=SCHEMA_VERSION,
+        created_by=f"ccr-deploy {__version__}",
+        contract=manifest.contract,
+        contract_id=manifest.contract_id,
+        weights_sha256=manifest.weights.sha256,
+        baseline_sha256=manifest.baseline.weights.sha256 if manifest.baseline else None,
+        classes=logits["classifier"].shape[1],
+        baseline_classes=logits["baseline"].shape[1] if "baseline" in logits else None,
+        images=chosen.description,
+        image_names=chosen.names,
+        labels=chosen.labels,
+        groups=chosen.groups,
+        limits=limits,
+    )
+    golden = Golden(
+        record=record,
+        images=np.concatenate(kept),
+        codes=expected.codes,
+        margins=as_margins(activations),
+        logits=logits,
+    )
+    write_golden(path, golden)
+    return record
+
+
+def verify_golden(
+    bundle: Bundle,
+    target: str,
+    store: EngineStore,
+    path: Path,
+    *,
+    precision: EnginePrecision | None = None,
+    changed_gates: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> VerificationReport:
+    """Compare the target's engines with a golden file, without PyTorch and without a data set.
+
+    The limits of the gates are the golden file's, for the engines' lowest precision.
+
+    Args:
+        bundle: bundle that the engines were built from.
+        target: name or TOML file of the target.
+        store: engine store.
+        path: golden file.
+        precision: precision of encoder and classifier; None for the engines that were built last.
+        changed_gates: limits that replace the golden file's, each as ``name=value``.
+        progress: advances by images.
+
+    Raises:
+        GoldenError: if the file is damaged or was written for another model.
+        WrongUsageError: if an engine was not built, or a gate does not exist.
+        EngineError: if an engine cannot be loaded or run.
+        MissingExtraError: if a package is not installed.
+    """
+    golden = read_golden(path)
+    check_same_model(golden.record, bundle.manifest, path)
+    factory = compared_factory(bundle, target, store, precision)
+    engines = {}
+    for stage in bundle_stages(bundle):
+        # Not `factory.find`, which reads the graph: a container may hold only the manifest and the engines.
+        key = engine_key(bundle, stage, factory.resolved(stage), factory.backend)
+        engines[stage] = find_engine(store, bundle, target, key, factory.backend.suffix)
+    limits = GateLimits.recorded(golden.record.limits, map(factory.precision, engines)).changed(changed_gates)
+    record = golden.record
+    images = ImageSet(
+        description=f"golden file {printable(str(path))}, from {record.images}",
+        batches=(golden.images[first : first + BATCH] for first in range(0, len(golden.images), BATCH)),
+        names=record.image_names,
+        labels=record.labels,
+        groups=record.groups,
+    )
+    return verify(
+        bundle,
+        images,
+        reference=GoldenReference(golden),
+        ways={"engine": {stage: factory.load(engine) for stage, engine in engines.items()}},
+        engines=list(engines.values()),
+        target=target,
+        limits=limits,
+        progress=progress,
+    )
