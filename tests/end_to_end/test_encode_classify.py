@@ -279,10 +279,12 @@ def test_a_payload_of_another_contract(tool: Tool, tmp_path: Path) -> None:
 
 def test_an_output_that_cannot_be_written(tool: Tool, images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    for output in (tmp_path / "file" / "one.ccr", tmp_path / "file"):
-        outcome = tool.encode(images / "day", "-o", output)
-        assert outcome.status == BROKE
-        assert "cannot be written" in outcome.error_line
+    outcome = tool.encode(images / "day", "-o", tmp_path / "file" / "payloads")
+    assert outcome.status == BROKE
+    assert "cannot be written" in outcome.error_line
+    outcome = tool.encode(images / "day", "-o", tmp_path / "file")
+    assert outcome.status == WRONG_USAGE
+    assert "is one file: several images or a video need a folder" in outcome.stderr
     assert (tmp_path / "file").read_text() == "no folder"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -141,7 +143,10 @@ def test_an_image_is_inspected_as_an_engine(folder: Path) -> None:
 def test_a_port_that_is_in_use(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        outcome = run("serve", "--http-port", port, "--grpc-port", 0)
-    assert outcome.status == 3
-    assert f"127.0.0.1:{port}" in outcome.error_line
-    assert "--http-port" in outcome.error_line
+        # In a separate process: KServe's modules do not share one with tritonclient's.
+        command = [sys.executable, "-m", "ccr_deploy", "serve", "--http-port", str(port), "--grpc-port", "0"]
+        outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 3, outcome.stderr
+    (error_line,) = outcome.stderr.splitlines()
+    assert f"127.0.0.1:{port}" in error_line
+    assert "--http-port" in error_line
