@@ -32,7 +32,7 @@ from ccr_deploy.quantization.table import INT8_MAX, StageTable, TensorRange
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.graphs import load_model, model_runner
-from ccr_deploy.workflow.images import folder_images, sample_images
+from ccr_deploy.workflow.images import image_set
 from ccr_deploy.workflow.precision_cost import BATCH
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ class _Encoder:
     def __init__(self, demo: Path) -> None:
         self.bundle = Bundle.open(demo / "bundle")
         self.model = load_model(self.bundle, CalibratedGraphs(self.bundle).calibration_graph("encoder"))
-        self.images = np.concatenate(list(folder_images(self.bundle, demo / "images").batches))
-        self.calibration = np.concatenate(list(folder_images(self.bundle, demo / "calibration").batches))
-        self.samples = np.concatenate(list(sample_images(self.bundle).batches))
+        self.images = np.concatenate(list(image_set(self.bundle, demo / "images").batches))
+        self.calibration = np.concatenate(list(image_set(self.bundle, demo / "calibration").batches))
+        self.samples = np.concatenate(list(image_set(self.bundle, None).batches))
         self.codes = self._run(self.model)
 
     def choice(self, precision: str, name: str, model: ir.Model) -> Choice:

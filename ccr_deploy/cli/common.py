@@ -117,7 +117,7 @@ target_option = click.option(
 engines_option = path_option(
     "--engines",
     "DIR",
-    "Engine store.  [default: $CCR_DEPLOY_ENGINES, then the user's cache folder]",
+    "Engine store.  [default: $CCR_DEPLOY_ENGINES, then the user's cache]",
     envvar="CCR_DEPLOY_ENGINES",
 )
 
@@ -147,7 +147,7 @@ on_files_options = combined(batch_option, bundle_option, target_option, engines_
 report_option = path_option(
     "--report",
     "DIR",
-    "Save the results in DIR and update report.md and report.html from all results in it.",
+    "Save the results in DIR, and update its report.md and report.html.",
 )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from inspect import cleandoc
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from ccr_deploy.cli.common import (
+    PATH,
     TerminalProgress,
     bundle_argument,
     echo_json,
@@ -20,12 +23,11 @@ from ccr_deploy.cli.common import (
     precision_options,
     report_option,
     show_tables,
+    stdout_console,
     target_option,
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ccr_deploy.core.precisions import EnginePrecision
 
 GATE_FAILED = 1
@@ -41,6 +43,7 @@ class _VerifyCommand(click.Command):
 
 @click.command(cls=_VerifyCommand, short_help="Compare the engines of a target with the checkpoint.")
 @bundle_argument
+@click.argument("results", type=PATH, nargs=-1, metavar="")
 @target_option
 @precision_options
 @path_option("--images", "DIR", "Images; sub-folders are classes.  [default: the bundle's sample images]")
@@ -59,6 +62,7 @@ class _VerifyCommand(click.Command):
 )
 @path_option("--golden", "FILE", "Compare with a golden file instead; needs no PyTorch and no images.")
 @path_option("--export-golden", "FILE", "Only write a golden file; needs no engines.")
+@click.option("--compare", is_flag=True, help="Only compare the --golden --json results of several devices.")
 @engines_option
 @report_option
 @output_options
@@ -66,6 +70,7 @@ class _VerifyCommand(click.Command):
 def verify(
     ctx: click.Context,
     bundle: Path,
+    results: tuple[Path, ...],
     target: str | None,
     precision: EnginePrecision | None,
     images: Path | None,
@@ -73,6 +78,7 @@ def verify(
     samples: int | None,
     golden: Path | None,
     export_golden: Path | None,
+    compare: bool,
     engines: Path | None,
     report: Path | None,
     as_json: bool,
@@ -92,10 +98,18 @@ def verify(
       ccr-deploy verify bundle --images val/ --report report/ --gate max-top1-loss-points=1
       ccr-deploy verify bundle --images val/ --export-golden model.golden    on the workstation
       ccr-deploy verify bundle --golden model.golden                         on the device
+      ccr-deploy verify --compare orin-1.json orin-2.json server.json
     """
     from ccr_deploy.reporting.tables import verification_tables
     from ccr_deploy.workflow.report_folder import check_report_folder
 
+    if compare:
+        # The first result stands where otherwise the bundle does.
+        if not _compare(ctx, (bundle, *results), as_json=as_json):
+            ctx.exit(GATE_FAILED)
+        return
+    if results:
+        raise click.UsageError(f"got {1 + len(results)} bundles, expected one")
     if golden and (images or samples or export_golden):
         raise click.UsageError("--golden has its own images: omit --images, --samples and --export-golden")
     if export_golden:
@@ -130,6 +144,27 @@ def verify(
             f"ccr-deploy: {len(failed)} of {len(result.gates)} gates failed: {', '.join(failed)}", err=True
         )
         ctx.exit(GATE_FAILED)
+
+
+def _compare(ctx: click.Context, paths: tuple[Path, ...], *, as_json: bool) -> bool:
+    """Print how the results of several devices agree; return whether they do."""
+    from ccr_deploy.reporting.tables import devices_table
+    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.verification.devices import compare_devices
+
+    typed = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if typed - {"compare", "bundle", "results", "as_json"} or len(paths) < 2:
+        raise click.UsageError("--compare accepts only two or more results of verify --golden FILE --json")
+    devices = compare_devices(paths)
+    if as_json:
+        echo_json([{**vars(device), "path": str(device.path), "agrees": device.agrees} for device in devices])
+    else:
+        print_table(stdout_console(), devices_table(devices))
+    different = [str(device.path) for device in devices if not device.agrees]
+    if different:
+        names = ", ".join(different)
+        echo_line(f"ccr-deploy: {len(different)} of {len(devices)} results do not agree: {names}", err=True)
+    return not different
 
 
 def _export_golden(

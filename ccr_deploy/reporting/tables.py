@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
     from ccr_deploy.benchmarking.results import BenchmarkReport, Subject, Timing
     from ccr_deploy.export.description import ModelDescription
+    from ccr_deploy.verification.devices import DeviceResult
     from ccr_deploy.verification.gates import Gate
     from ccr_deploy.verification.results import CodeParity, LogitParity, VerificationReport
 
 _NO_RESULT = "–"
+SHOWN_IMAGES = 10
 
 
 def verification_tables(report: VerificationReport) -> list[Table]:
@@ -219,4 +221,25 @@ def layer_table(model: ModelDescription) -> Table:
             ("MMAC", lambda layer: f"{layer.macs / 1e6:,.1f}" if layer.macs else "–"),
         ],
         note="MMAC: millions of multiply-accumulates of one image over all T iterations, hoisted",
+    )
+
+
+def devices_table(devices: Sequence[DeviceResult]) -> Table:
+    """Return one row per device: its agreement with the first on the same golden file."""
+    others = [f"{device.path}: {name}" for device in devices for name in device.other_class]
+    return Table.of(
+        "Agreement of devices",
+        devices,
+        [
+            ("result", lambda device: str(device.path)),
+            ("target", lambda device: device.target),
+            ("engines", lambda device: device.engines),
+            ("payloads equal", lambda device: f"{device.equal_payloads} of {device.images}"),
+            ("classes equal", lambda device: f"{device.same_top1} of {device.images}"),
+            ("max probability difference", lambda device: f"{device.max_probability_difference:.2g}"),
+            ("gates", lambda device: "passed" if device.passed else "FAILED"),
+        ],
+        note=f"compared with {devices[0].path}"
+        + (f"; other class: {', '.join(others[:SHOWN_IMAGES])}" if others else "")
+        + (f" and {len(others) - SHOWN_IMAGES} more" if len(others) > SHOWN_IMAGES else ""),
     )

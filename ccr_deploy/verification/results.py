@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from msgspec import Meta
 
 from ccr_deploy.bundle.manifest import CalibrationRecord
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.records import Record
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Level = Literal["graph", "engine"]
 """The ONNX graph run node by node, or the built engine; each is compared with PyTorch."""
@@ -96,11 +98,28 @@ class SampleAnswer(Record, frozen=True):
     jpeg_bytes: int
 
 
+class GoldenAnswer(Record, frozen=True):
+    """What the engines answered for one image of a golden file; `top1` is the index of the class."""
+
+    image: str
+    payload_sha256: str
+    top1: int
+    probability: float
+
+
+class GoldenAnswers(Record, frozen=True):
+    """What the engines answered for a golden file, which is identified by its SHA-256."""
+
+    sha256: str
+    answers: Annotated[tuple[GoldenAnswer, ...], Meta(min_length=1)]
+
+
 class VerificationReport(Record, frozen=True):
     """All results of one run of `verify`.
 
     `iterations` is the T of the bundle. `warnings` are those of the bundle, for example that T is not among
-    the `trained_iterations`. `calibration` is the bundle's record of accuracy per precision.
+    the `trained_iterations`. `calibration` is the bundle's record of accuracy per precision. `golden` is
+    set if the engines were compared with a golden file.
     """
 
     schema_version: int
@@ -121,6 +140,7 @@ class VerificationReport(Record, frozen=True):
     engines: tuple[EngineSummary, ...]
     samples: tuple[SampleAnswer, ...]
     calibration: CalibrationRecord | None
+    golden: GoldenAnswers | None = None
 
     @property
     def passed(self) -> bool:

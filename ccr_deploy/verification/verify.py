@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from msgspec import structs
 from PIL import Image
 
 from ccr_deploy import __version__
-from ccr_deploy.codec.payload import encode_payload
+from ccr_deploy.codec.payload import PayloadWriter, encode_payload
 from ccr_deploy.core.metrics import (
     Interval,
     cosine_similarities,
@@ -32,6 +33,8 @@ from ccr_deploy.verification.results import (
     ChainAccuracy,
     CodeParity,
     EngineSummary,
+    GoldenAnswer,
+    GoldenAnswers,
     Level,
     LogitParity,
     LogitStage,
@@ -78,6 +81,7 @@ def verify(
     engines: Sequence[Engine],
     target: str,
     limits: GateLimits,
+    golden_sha256: str | None = None,
     progress: Progress = SILENT,
 ) -> VerificationReport:
     """Run the images in every way and compare the outputs with the reference.
@@ -91,6 +95,7 @@ def verify(
         engines: engines to list in the report.
         target: name of the target.
         limits: limits of the gates.
+        golden_sha256: SHA-256 of the golden file that is the reference, if it is one.
         progress: advances by images.
     """
     shown: dict[int, npt.NDArray[np.uint8]] = {}
@@ -123,6 +128,7 @@ def verify(
         engines=tuple(_summary(engine) for engine in engines),
         samples=_samples(bundle, images, answers["engine"], shown),
         calibration=bundle.manifest.calibration,
+        golden=_golden_answers(golden_sha256, bundle, images, answers["engine"]) if golden_sha256 else None,
     )
 
 
@@ -213,6 +219,23 @@ def _samples(
             )
         )
     return tuple(samples)
+
+
+def _golden_answers(sha256: str, bundle: Bundle, images: ImageSet, answers: Answers) -> GoldenAnswers:
+    probabilities = softmax(answers.logits["chain"])
+    payloads = PayloadWriter(bundle.manifest.contract).payloads(answers.codes)
+    return GoldenAnswers(
+        sha256,
+        tuple(
+            GoldenAnswer(
+                image=name,
+                payload_sha256=hashlib.sha256(payload).hexdigest(),
+                top1=int(row.argmax()),
+                probability=float(row.max()),
+            )
+            for name, payload, row in zip(images.names, payloads, probabilities, strict=True)
+        ),
+    )
 
 
 def _thumbnail(pixels: npt.NDArray[np.uint8]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccr_deploy import __version__
+from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
@@ -179,5 +180,6 @@ def verify_golden(
         engines=list(engines.values()),
         target=target,
         limits=limits,
+        golden_sha256=sha256_of(path),
         progress=progress,
     )

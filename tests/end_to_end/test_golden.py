@@ -182,3 +182,67 @@ def test_margins_keep_the_bits_of_the_smallest_activations() -> None:
 def with_contract(record, **changed: object):
     contract = replace(record.contract, **changed)
     return replace(record, contract=contract, contract_id=contract.contract_id)
+
+
+@pytest.fixture
+def results(golden_file, verify, tmp_path) -> list[Path]:
+    """What two devices printed for the same golden file."""
+    paths = [tmp_path / "one.json", tmp_path / "two.json"]
+    for path in paths:
+        path.write_text(verify(golden_file, "--json").stdout)
+    return paths
+
+
+def changed(path: Path, change) -> None:
+    report = json.loads(path.read_text())
+    change(report)
+    path.write_text(json.dumps(report))
+
+
+def test_devices_that_answer_alike_agree(results) -> None:
+    outcome = run("verify", "--compare", *results, "--json")
+    assert outcome.status == 0
+    for device in json.loads(outcome.stdout):
+        assert device["agrees"]
+        assert device["equal_payloads"] == device["same_top1"] == device["images"] > 0
+
+
+def test_a_device_with_another_class_is_named_with_the_image(results) -> None:
+    def change(report) -> None:
+        answer = report["golden"]["answers"][0]
+        answer |= {"top1": answer["top1"] + 1, "payload_sha256": "0" * 64}
+
+    changed(results[1], change)
+    outcome = run("verify", "--compare", *results)
+    assert outcome.status == GATE_FAILED
+    assert "1 of 2 results do not agree" in outcome.error_line
+    assert "two.json" in outcome.error_line
+    image = json.loads(results[0].read_text())["golden"]["answers"][0]["image"]
+    assert f"{results[1]}: {image}" in "".join(outcome.stdout.split("\n"))
+
+
+def test_a_device_whose_gates_fail_does_not_agree(results) -> None:
+    changed(results[0], lambda report: report["gates"][0].update(passed=False))
+    outcome = run("verify", "--compare", *results)
+    assert outcome.status == GATE_FAILED
+    assert "one.json" in outcome.error_line
+
+
+def test_results_of_two_golden_files_are_not_compared(results) -> None:
+    changed(results[1], lambda report: report["golden"].update(sha256="0" * 64))
+    outcome = run("verify", "--compare", *results)
+    assert outcome.status == BROKE
+    assert "two.json: result of another golden file: its SHA-256 begins 000000000000" in outcome.error_line
+
+
+def test_a_result_without_a_golden_file_is_refused(results) -> None:
+    changed(results[1], lambda report: report.update(golden=None))
+    outcome = run("verify", "--compare", *results)
+    assert outcome.status == BROKE
+    assert "two.json: result of verify without --golden: " in outcome.error_line
+
+
+def test_compare_takes_two_results_and_no_options(results) -> None:
+    assert run("verify", "--compare", results[0]).status == WRONG_USAGE
+    assert run("verify", "--compare", *results, "--fp16").status == WRONG_USAGE
+    assert "got 2 bundles, expected one" in run("verify", *results).stderr
