@@ -27,7 +27,7 @@ def verification_tables(report: VerificationReport) -> list[Table]:
     """Return the tables of a verification: parity, accuracy and gates."""
     tables = [
         Table(
-            title="Parity with PyTorch",
+            title="Parity with PyTorch" + (", recorded in a golden file" if report.golden else ""),
             columns=(
                 "stage",
                 "images",

@@ -5,6 +5,7 @@
 #   start.sh healthy     checks that the server is ready
 # $CCR_DEPLOY_TARGET: the target. Default: the target that fits this machine.
 # $CCR_DEPLOY_PRECISION: fp32, fp16, bf16, int8 or auto. Default: the target's precision.
+# $CCR_DEPLOY_GOLDEN: a golden file to verify the engines with after building. Default: no verification.
 set -eu
 
 # As a container's first process, a shell ignores SIGTERM unless it has a handler.
@@ -13,11 +14,19 @@ trap 'stopped=1; [ -z "$builder" ] || kill -TERM "$builder" 2>/dev/null || :' TE
 
 build() {
   case "${CCR_DEPLOY_PRECISION:+--$CCR_DEPLOY_PRECISION} $* " in *'--auto '*) ;; *) set -- --no-timing "$@" ;; esac
-  ccr-deploy build-engine ${CCR_DEPLOY_TARGET:+--target "$CCR_DEPLOY_TARGET"} ${CCR_DEPLOY_PRECISION:+"--$CCR_DEPLOY_PRECISION"} "$@" &
+  run ccr-deploy build-engine ${CCR_DEPLOY_TARGET:+--target "$CCR_DEPLOY_TARGET"} ${CCR_DEPLOY_PRECISION:+"--$CCR_DEPLOY_PRECISION"} "$@"
+  if [ -n "${CCR_DEPLOY_GOLDEN:-}" ]; then
+    run ccr-deploy verify ${CCR_DEPLOY_TARGET:+--target "$CCR_DEPLOY_TARGET"} --golden "$CCR_DEPLOY_GOLDEN"
+  fi
+}
+
+# Run a command that SIGTERM ends too; exit if it fails.
+run() {
+  "$@" &
   builder=$!
   status=0
   wait "$builder" || status=$?
-  while kill -0 "$builder" 2>/dev/null; do # the signal ended the wait, not the build
+  while kill -0 "$builder" 2>/dev/null; do # the signal ended the wait, not the command
     status=0
     wait "$builder" || status=$?
   done

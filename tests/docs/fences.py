@@ -103,7 +103,7 @@ def check_command(words: Sequence[str]) -> None:
         del words[0]
     match words:
         case ["ccr-deploy", *arguments]:
-            check_options(arguments)
+            check_options(arguments[: arguments.index(">")] if ">" in arguments else arguments)
         case ["make", *targets]:
             assert set(targets) <= make_targets(), targets
         case ["python" | "python3", "-m", module, *_] if module != "venv":

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.docs.fences import ROOT, fences
 from tests.support.cli_runner import Outcome, run
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 
@@ -30,8 +27,11 @@ def tutorial_commands() -> list[str]:
 
 def succeeded(command: str) -> Outcome:
     """Run a ``ccr-deploy`` command, which must succeed."""
-    program, *arguments = shlex.split(command)
+    typed, _, output_file = command.partition(" > ")
+    program, *arguments = shlex.split(typed)
     assert program == "ccr-deploy", command
     outcome = run(*arguments)
     assert outcome.status == 0, f"{command}: {outcome.stderr}"
+    if output_file:
+        Path(output_file).write_text(outcome.stdout, encoding="utf-8")
     return outcome

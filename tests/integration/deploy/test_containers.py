@@ -21,6 +21,7 @@ from benchmarks.hosts.processes import PATIENCE_SECONDS, started
 from ccr_deploy.core.control_groups import memory_limit
 from ccr_deploy.core.precisions import PRECISIONS
 from scripts.lock_images import CPU
+from tests.support.cli_runner import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,6 +192,24 @@ def test_a_build_is_told_to_end_and_nothing_is_served(
         container.send_signal(number)
         assert container.wait(timeout=PATIENCE_SECONDS) == 128 + signal.SIGTERM
         assert container.stdout.read() == ""
+
+
+def test_built_engines_are_verified_with_the_golden_file(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    environment = {
+        "CCR_DEPLOY_BUNDLE": str(tiny_bundle.path),
+        "CCR_DEPLOY_ENGINES": str(tmp_path / "engines"),
+        "CCR_DEPLOY_TARGET": "cpu",
+        "CCR_DEPLOY_GOLDEN": str(tmp_path / "tiny.golden"),
+    }
+    # With limits that no engine holds, then with the bundle's.
+    for options, status in ((("--gate", "min-cosine=2"), 1), ((), 0)):
+        where = ("--engines", tmp_path / "reference", *options)
+        written = run("verify", tiny_bundle.path, "--export-golden", tmp_path / "tiny.golden", *where)
+        assert written.status == 0
+        built = start("build", **environment)
+        assert built.returncode == status, built.stderr
+        assert "Parity with PyTorch, recorded in a golden file" in built.stdout
+        assert ("gates failed" in built.stderr) == bool(status)
 
 
 def test_a_build_that_was_killed_is_told_of_memory(tmp_path: Path) -> None:
