@@ -193,7 +193,7 @@ def main() -> int:
             chance = random.Random(f"{options.seed} {name}")  # noqa: S311 -- to be drawn again
             attack(tally, chance, share)
             tallies.append(tally)
-    print("| attack | tried | refused | did not hold |\n|---|---:|---:|---:|")
+    print("| attack | tried | refused | failed |\n|---|---:|---:|---:|")
     for tally in tallies:
         print(f"| {tally.name} | {tally.tried:,} | {tally.refused:,} | {len(tally.failures)} |")
     for tally in tallies:

@@ -54,7 +54,7 @@ def main() -> int:
     signal.alarm(MOST_SECONDS)
     with tempfile.TemporaryDirectory() as folder:
         rows = list(_rows(Path(folder), arguments.seed))
-    table = "\n".join(["| tried | how often | held |", "| --- | ---: | --- |", *map(str, rows)])
+    table = "\n".join(["| attack | times | passed |", "| --- | ---: | --- |", *map(str, rows)])
     print(table)
     if arguments.write:
         before, begin, rest = DOCUMENT.read_text(encoding="utf-8").partition("<!-- server -->")

@@ -160,7 +160,7 @@ def test_a_gate_as_in_the_recipe_is_checked(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_precision_as_in_the_recipe_converts_a_graph(tiny_bundle: Bundle) -> None:
     import onnx_ir as ir
 
-    row = value(code("Add a precision", "The row stands"), PrecisionRow=PrecisionRow)
+    row = value(code("Add a precision", "Add the row"), PrecisionRow=PrecisionRow)
     converter = executed(code("Add a precision", "`ccr_deploy/quantization/fp8.py`"), "fp8")
     entries = code("Add a precision", "In `CONVERTERS`").partition(" = ")[2]
     converters = value(entries, to_fp16=None, to_fp8=converter.to_fp8)
