@@ -53,7 +53,7 @@ class Limits:
         Raises:
             WrongUsageError: if `max_waiting` is smaller than `max_batch`.
         """
-        built = target.batch  # None where engines take any batch
+        built = target.batch  # None if engines accept any batch
         batch = max_batch or (min(built.encoder.max, built.classifier.max) if built else DEFAULT_BATCH)
         waiting = max_waiting or _WAITING_BATCHES * batch
         if waiting < batch:

@@ -260,7 +260,9 @@ def _listener(host: str, port: int, option: str) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise _closed(host, port, option, error.strerror or str(error)) from error
+        # Python appends the address to the reason: "Address in use (while attempting to bind on address …)".
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        raise _closed(host, port, option, reason) from error
 
 
 def _closed(host: str, port: int, option: str, reason: str) -> ServingError:

@@ -241,4 +241,4 @@ def test_too_little_memory_for_the_build_is_said(podman: Podman, cpu_image: str,
     options = [*on(engines), "--memory", "24m", "--memory-swap", "24m"]
     with podman.container(cpu_image, options=options) as server:
         assert server.wait() == 137
-        assert "the container may use 24 MiB, and needs more" in server.logs
+        assert "the container may use 24 MiB: give it more memory" in server.logs

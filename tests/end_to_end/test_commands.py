@@ -167,7 +167,8 @@ def test_an_idle_machine_may_be_required_before_the_start(workplace: Path, tmp_p
     refused = benchmark_beside_other_work(workplace, "--require-idle", "--report", str(tmp_path / "report"))
     assert refused.returncode == CHECK_FAILED
     assert re.fullmatch(
-        r"ccr-deploy: error: nothing was timed: other processes used \d+\.\d of \d+ cores before the start"
+        r"ccr-deploy: error: the benchmark was not started: other processes used \d+\.\d of \d+ cores "
+        r"before the start"
         r".*: stop other work on this machine and run the benchmark again\n",
         refused.stderr,
     )

@@ -48,7 +48,7 @@ def test_without_a_gpu_doctor_prints_the_reason() -> None:
     assert "no GPU found" in found["gpu_obstacle"]
     assert "no GPU found" in fits["rtx"]["run_obstacle"]
     assert "no GPU found" in fits["cuda"]["build_obstacle"]
-    assert "finds no GPU" in fits["pytorch-cuda"]["run_obstacle"]
+    assert "found no GPU" in fits["pytorch-cuda"]["run_obstacle"]
     assert found["default_target"] == "cpu"
 
 

@@ -210,7 +210,7 @@ def test_another_models_shapes_are_refused(repository: Path, tmp_path: Path) -> 
     before = files_below(repository)
     outcome = package(bundle, repository)
     assert outcome.status == WRONG_USAGE
-    assert "image_width of this repository is 48, but 64 is required" in outcome.error_line
+    assert "image_width of this repository is 48, the bundle's is 64" in outcome.error_line
     assert files_below(repository) == before
 
 

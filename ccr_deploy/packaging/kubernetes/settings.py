@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ENGINES = "/engines"
 """The mount path of the engine store's volume."""
-TEMPORARY = "/tmp"  # noqa: S108 -- a volume of the pod's own
+TEMPORARY = "/tmp"  # noqa: S108 -- a volume of the pod alone
 """The mount path of the volume for temporary files; the rest of a container is read-only."""
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,51}[a-z0-9])?")

@@ -142,7 +142,8 @@ def _engines(
             continue
         if path.parent.name != key.digest:
             raise EngineError(
-                f"{path}: the sidecar does not match the engine's folder: build the engine again"
+                f"{path}: the sidecar does not match the engine's folder: "
+                "run ccr-deploy build-engine with --no-cache"
             )
         gpu = _device(path, key.device)["gpu"]
         if gpu is None or target.machine.has_gpu(gpu):
@@ -217,6 +218,7 @@ def _device(path: Path, device: str) -> dict[str, str | None]:
     match = _DEVICE.fullmatch(device)
     if match is None:
         raise EngineError(
-            f"{path}: the sidecar's device, {device}, has no compute capability: build the engine again"
+            f"{path}: the sidecar's device, {device}, has no compute capability: "
+            "run ccr-deploy build-engine with --no-cache"
         )
     return match.groupdict()

@@ -200,7 +200,10 @@ def test_a_build_that_was_killed_is_told_of_memory(tmp_path: Path) -> None:
     assert killed.returncode == 128 + signal.SIGKILL
     limit = memory_limit()
     allowed = f"{limit // 2**20} MiB" if limit else "as much memory as the machine has"
-    message = f"start.sh: the build was killed, as when memory runs out: the container may use {allowed}, and"
+    message = (
+        "start.sh: the build was killed, probably because memory ran out: "
+        f"the container may use {allowed}: give it more memory"
+    )
     assert message in killed.stderr
 
 

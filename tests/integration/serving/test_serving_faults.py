@@ -335,7 +335,7 @@ def test_an_engine_file_that_is_swapped_while_serving_changes_nothing_until_a_re
         other.replace(engine)
         assert classify(client, CODES[4:8]) == labels[4:8]
     status, line = failing(*command(tiny_bundle, own_store))
-    assert (status, "changed since it was built" in line) == (3, True)
+    assert (status, "damaged or changed" in line) == (3, True)
 
 
 def test_an_engine_that_cannot_be_loaded_ends_the_server_with_one_line(

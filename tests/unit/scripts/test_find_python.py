@@ -89,7 +89,7 @@ def test_uv_brings_one_if_none_does(path: Path) -> None:
     log = path.parent / "log"
     found = find_python(path, UV_LOG=str(log), MANAGED=str(managed))
     assert (found.returncode, found.stdout) == (0, f"{managed}\n"), found.stderr
-    assert "uv brings 3.12" in found.stderr
+    assert "uv downloads 3.12" in found.stderr
     assert "python install --no-bin 3.12" in log.read_text(encoding="utf-8")
     assert {left.name for left in path.parent.iterdir()} == {"bin", "log", "managed"}
 
@@ -97,4 +97,4 @@ def test_uv_brings_one_if_none_does(path: Path) -> None:
 def test_with_neither_python_nor_uv_it_says_what_to_install(path: Path) -> None:
     refused = find_python(path)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "no Python from 3.11 to 3.13 with venv is here, nor uv" in refused.stderr
+    assert "found neither a Python from 3.11 to 3.13 with venv nor uv" in refused.stderr

@@ -26,7 +26,7 @@ def test_missing_tools_are_one_line_and_a_status_of_their_own(tmp_path: Path, sc
 
 def test_nothing_is_installed_where_it_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "id").symlink_to(str(shutil.which("id")))
-    assert "root on Debian or Ubuntu can install podman" in line_of("install_container_tools.sh", tmp_path)
+    assert "needs root on Debian or Ubuntu" in line_of("install_container_tools.sh", tmp_path)
 
 
 def line_of(script: str, path: Path) -> str:

@@ -125,7 +125,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path):
 
 
 def test_an_unknown_name_is_refused_and_the_known_ones_listed():
-    with pytest.raises(TargetError, match=r"no target 'jetsn': .*choose from .*cpu.*pytorch"):
+    with pytest.raises(TargetError, match=r"unknown target 'jetsn': .*choose from .*cpu.*pytorch"):
         load_target("jetsn")
 
 

@@ -149,7 +149,7 @@ def test_without_changes_the_gates_stay():
 
 
 def test_an_unknown_gate_is_refused_and_the_known_ones_listed():
-    with pytest.raises(WrongUsageError, match=r"no gate 'cosine': did you mean min-cosine\?"):
+    with pytest.raises(WrongUsageError, match=r"unknown gate 'cosine': did you mean min-cosine\?"):
         FP32.changed(["cosine=0.5"])
 
 

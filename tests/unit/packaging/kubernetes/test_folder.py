@@ -189,7 +189,7 @@ def test_a_killed_writer_leaves_the_old_folder(tmp_path) -> None:
 
 def test_a_bundle_without_the_targets_graphs_is_refused(tiny_bundle, tmp_path) -> None:
     gpu = DeploymentSettings(name="ccr", image="ccr-deploy:1.0.0", target="l4")
-    with pytest.raises(WrongUsageError, match=r"no int8 iteration-major encoder graph in it: .*calibrate"):
+    with pytest.raises(WrongUsageError, match=r"has no int8 iteration-major encoder graph: .*calibrate"):
         write_manifests(tiny_bundle, tmp_path / "manifests", gpu)
     assert list(tmp_path.iterdir()) == []
 

@@ -84,7 +84,7 @@ def test_invalid_image_name_is_refused(image: str) -> None:
 
 @pytest.mark.parametrize("target", ["nonsense", "l4.tom", ""])
 def test_an_unknown_target_is_refused(target: str) -> None:
-    assert refusal(target=target).startswith(f"there is no target {target!r}: ")
+    assert refusal(target=target).startswith(f"unknown target {target!r}: ")
 
 
 def test_a_target_that_is_a_file_here_is_refused() -> None:

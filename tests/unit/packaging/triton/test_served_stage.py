@@ -159,7 +159,7 @@ def test_changed_plan_is_refused(tiny_bundle, plans, tmp_path):
     put_plans(tiny_bundle, target, plans, H200)
     (path,) = plans.path.glob("*/encoder.fp32.plan")
     path.write_bytes(path.read_bytes() + b"!")
-    assert f"{path}: changed since it was built" in refusal(EngineError, tiny_bundle, target, plans)
+    assert f"{path}: damaged or changed" in refusal(EngineError, tiny_bundle, target, plans)
 
 
 def test_plan_without_sidecar_is_refused(tiny_bundle, plans, tmp_path):
@@ -167,7 +167,7 @@ def test_plan_without_sidecar_is_refused(tiny_bundle, plans, tmp_path):
     put_plans(tiny_bundle, target, plans, H200)
     (path,) = plans.path.glob("*/encoder.fp32.plan")
     sidecar_path(path).unlink()
-    assert f"{sidecar_path(path)}: not found" in refusal(EngineError, tiny_bundle, target, plans)
+    assert f"{sidecar_path(path)}: no such file" in refusal(EngineError, tiny_bundle, target, plans)
 
 
 @pytest.mark.parametrize(
