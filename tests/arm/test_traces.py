@@ -38,7 +38,7 @@ with arm_programs_run() as entry:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left(root: RootFolder, ending: signal.Signals) -> None:
+def test_no_process_or_mount_is_left(root: RootFolder, ending: signal.Signals) -> None:
     mark = secrets.token_hex(8)
     command = [sys.executable, "-c", RUN, root.path, MARK, mark]
     with started(command, cwd=PROJECT, stdout=subprocess.PIPE) as owner:

@@ -121,6 +121,6 @@ def test_up_builds_and_serves_and_a_second_up_builds_nothing_again(
     assert compose.left() == {"containers": [], "pods": [], "volumes": [], "networks": []}
 
 
-def test_an_image_that_nobody_named_ends_with_one_clear_line(podman: Podman) -> None:
+def test_a_missing_image_name_is_an_error_of_one_line(podman: Podman) -> None:
     printed = Compose(podman, {"CCR_DEPLOY_IMAGE": ""})("up", "--detach", expected=1)
     assert "set it to the image that contains ccr-deploy and the bundle" in printed

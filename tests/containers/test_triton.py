@@ -202,7 +202,7 @@ def test_payloads_of_a_container_get_the_librarys_labels(
     assert [(int(label), name) for _, label, name in cells] == answers.labels
 
 
-def test_the_server_may_change_nothing(server: Container) -> None:
+def test_the_server_cannot_change_files(server: Container) -> None:
     assert server.inspect("{{.Config.User}} {{.HostConfig.ReadonlyRootfs}}") == "10001:10001 true"
     assert server.inspect("{{.EffectiveCaps}} {{.BoundingCaps}}") == "[] []"
     assert "Read-only file system" in server.execute("touch", f"{REPOSITORY}/file").stderr

@@ -91,7 +91,7 @@ def report(workplace: Path, image_folder: Path) -> Path:
     return folder
 
 
-def test_verify_finds_what_it_should(report: Path) -> None:
+def test_verify_reports_every_stage_and_passes(report: Path) -> None:
     found = json.loads((report / "verify.json").read_text())
     assert all(gate["passed"] for gate in found["gates"])
     assert {parity["stage"] for parity in found["logits"]} == {"classifier", "chain", "baseline"}
@@ -252,7 +252,7 @@ def test_a_result_of_another_version_in_a_report_s_folder_is_refused(report: Pat
         add_to_folder(tmp_path / "report", measured)
 
 
-def test_classify_shows_answer_and_bytes(workplace: Path, image_folder: Path) -> None:
+def test_classify_shows_class_and_bytes(workplace: Path, image_folder: Path) -> None:
     images = sorted(image_folder.rglob("*.png"))[:2]
     common = ("classify", *images, "--bundle", workplace / "bundle", "--engines", workplace / "engines")
     answers = json.loads(run(*common, "--json").stdout)
@@ -304,7 +304,7 @@ def test_the_bundle_comes_from_the_environment(workplace: Path, monkeypatch: pyt
     assert run("verify").status == 0
 
 
-def test_nothing_but_the_result_reaches_a_pipe(workplace: Path) -> None:
+def test_only_the_result_is_written_to_a_pipe(workplace: Path) -> None:
     """A real process: no progress, no escape sequences, JSON alone on stdout."""
     command = [sys.executable, "-m", "ccr_deploy", "verify", str(workplace / "bundle"), "--json"]
     environment = {**os.environ, "CCR_DEPLOY_ENGINES": str(workplace / "engines")}

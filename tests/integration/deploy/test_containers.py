@@ -48,7 +48,7 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_hadolint_and_shellcheck_find_nothing() -> None:
+def test_hadolint_and_shellcheck_report_no_problem() -> None:
     for command in (["hadolint", "Dockerfile"], ["shellcheck", *map(str, SCRIPTS.glob("*.sh"))]):
         checked = subprocess.run(
             [str(BIN / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
@@ -118,7 +118,7 @@ def test_a_final_stage_is_unprivileged_checked_and_without_build_tools(stage: st
         assert unwanted not in text
 
 
-def test_build_is_the_init_step_into_the_store(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_build_writes_the_engines_to_the_store(tiny_bundle: Bundle, tmp_path: Path) -> None:
     environment = {
         "CCR_DEPLOY_BUNDLE": str(tiny_bundle.path),
         "CCR_DEPLOY_ENGINES": str(tmp_path / "engines"),
@@ -160,7 +160,7 @@ def test_serve_builds_first_then_serves_until_it_is_stopped(tiny_bundle: Bundle,
         assert server.wait(timeout=PATIENCE_SECONDS) == 0
 
 
-def test_the_precision_is_what_the_environment_says(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
+def test_the_precision_comes_from_the_environment(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
     environment = {
         "CCR_DEPLOY_BUNDLE": str(calibrated_demo.bundle.path),
         "CCR_DEPLOY_ENGINES": str(tmp_path / "engines"),
@@ -177,7 +177,7 @@ def test_the_precision_is_what_the_environment_says(calibrated_demo: CalibratedD
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("builder", ["exec sleep 600", "trap 'exit 0' TERM; while :; do sleep 0.01; done"])
-def test_a_build_is_told_to_end_and_nothing_is_served(
+def test_sigterm_ends_the_build_and_nothing_is_served(
     tmp_path: Path, number: signal.Signals, builder: str
 ) -> None:
     """As a container that is stopped during its first start, also if the build ends well at that moment."""
@@ -193,7 +193,7 @@ def test_a_build_is_told_to_end_and_nothing_is_served(
         assert container.stdout.read() == ""
 
 
-def test_a_build_that_was_killed_is_told_of_memory(tmp_path: Path) -> None:
+def test_a_killed_build_reports_the_memory_limit(tmp_path: Path) -> None:
     (tmp_path / "ccr-deploy").write_text("#!/bin/sh\nkill -KILL $$\n")
     (tmp_path / "ccr-deploy").chmod(0o755)
     killed = start("serve", PATH=f"{tmp_path}:{os.environ['PATH']}")
@@ -217,7 +217,7 @@ def test_a_build_that_was_killed_is_told_of_memory(tmp_path: Path) -> None:
         ("", ("--stage", "encoder"), ["--no-timing", "--stage", "encoder"]),
     ],
 )
-def test_a_start_times_nothing_but_to_choose(
+def test_a_start_times_engines_only_for_auto(
     tmp_path: Path, precision: str, arguments: tuple[str, ...], options: list[str]
 ) -> None:
     (tmp_path / "ccr-deploy").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
@@ -226,13 +226,13 @@ def test_a_start_times_nothing_but_to_choose(
     assert start("build", *arguments, **environment).stdout.split() == ["build-engine", *options]
 
 
-def test_what_is_no_step_is_refused() -> None:
+def test_an_unknown_command_of_the_entry_point_is_refused() -> None:
     refused = start("deploy")
     assert refused.returncode == 2
     assert refused.stderr == "start.sh: deploy: not one of build, serve, healthy\n"
 
 
-def test_nobody_listening_is_not_healthy() -> None:
+def test_the_health_check_fails_without_a_server() -> None:
     assert start("healthy").returncode != 0
 
 

@@ -158,7 +158,7 @@ def test_the_engines_were_warm_before_the_server_was_ready(repository: Path, tmp
             assert {batch["batch_size"] for batch in batches} == {1, 8}
 
 
-def test_the_encoder_answers_as_the_library(
+def test_the_encoder_gives_the_codes_of_the_library(
     client: Client, tiny_bundle: Bundle, images: npt.NDArray[np.uint8], payloads: list[bytes]
 ) -> None:
     codes = client.infer("encoder", image=images).as_numpy("code")
@@ -166,7 +166,7 @@ def test_the_encoder_answers_as_the_library(
     assert [encode_payload(code, contract) for code in codes] == payloads
 
 
-def test_the_payload_step_reads_what_the_library_reads(
+def test_the_payload_step_decodes_payloads_as_the_library_does(
     client: Client, tiny_bundle: Bundle, payloads: list[bytes]
 ) -> None:
     codes = client.infer("payload", payload=column(payloads)).as_numpy("code")
@@ -273,7 +273,7 @@ def test_wrong_codes_are_refused(client: Client, code: npt.NDArray[Any]) -> None
 
 
 @pytest.mark.parametrize("body", [b"", b"garbage", b'{"inputs": 3}', b"\0" * 5000])
-def test_what_is_no_request_is_refused_and_the_server_goes_on(server: TritonServer, body: bytes) -> None:
+def test_an_invalid_request_is_refused_and_the_server_continues(server: TritonServer, body: bytes) -> None:
     connection = http.client.HTTPConnection(server.http, timeout=PATIENCE_SECONDS)
     connection.request("POST", "/v2/models/encoder/infer", body)
     assert connection.getresponse().status in {400, 500}
@@ -282,7 +282,7 @@ def test_what_is_no_request_is_refused_and_the_server_goes_on(server: TritonServ
         assert client.raw.is_server_ready()
 
 
-def test_a_client_that_hangs_up_is_nobody_elses_problem(
+def test_a_client_that_disconnects_does_not_affect_others(
     server: TritonServer, images: npt.NDArray[np.uint8]
 ) -> None:
     address, port = server.http.split(":")
@@ -293,7 +293,9 @@ def test_a_client_that_hangs_up_is_nobody_elses_problem(
         assert client.logits("image_to_label", image=images).shape == (6, 5)
 
 
-def test_one_clients_damaged_payload_is_not_anothers(server: TritonServer, payloads: list[bytes]) -> None:
+def test_one_clients_damaged_payload_does_not_affect_others(
+    server: TritonServer, payloads: list[bytes]
+) -> None:
     """Requests that were batched together are answered each for itself."""
     with Client("grpc", server) as client:
         expected = client.logits("payload_to_label", payload=column(payloads))
@@ -435,7 +437,7 @@ def asking_for(images: npt.NDArray[np.uint8], payloads: list[bytes]) -> Callable
     ],
     ids=["poll", "explicit"],
 )
-def test_a_new_version_is_loaded_while_the_old_one_answers(
+def test_a_new_version_is_loaded_while_the_old_one_serves(
     options: tuple[str, ...],
     tiny_bundle: Bundle,
     own_repository: Path,

@@ -124,7 +124,7 @@ def test_no_command_connects_or_writes(watched: Watched, tiny_bundle: Bundle, tm
 
 
 @pytest.mark.parametrize(("chosen", "found"), [(None, "1"), ("0", "0")])
-def test_onnxruntime_is_told_to_send_nothing_unless_somebody_chose(
+def test_onnxruntimes_telemetry_is_disabled_unless_the_user_has_chosen(
     monkeypatch: pytest.MonkeyPatch, chosen: str | None, found: str
 ) -> None:
     """Its native code opens sockets that Python's audit does not see: the switch is looked at instead."""

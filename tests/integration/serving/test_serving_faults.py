@@ -226,7 +226,7 @@ class HalfSentRequest:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_after_the_requests_in_flight(
+def test_a_signal_ends_the_server_after_the_requests_in_flight(
     tiny_bundle: Bundle, built_store: EngineStore, number: signal.Signals
 ) -> None:
     limits = ("--max-batch", "1", "--max-waiting", "1000")
@@ -352,7 +352,7 @@ def test_an_engine_that_cannot_be_loaded_ends_the_server_with_one_line(
     assert "cannot load it" in line
 
 
-def test_a_port_that_is_taken_is_an_error_of_one_line(tiny_bundle: Bundle, built_store: EngineStore) -> None:
+def test_a_port_in_use_is_an_error_of_one_line(tiny_bundle: Bundle, built_store: EngineStore) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for option in ("--http-port", "--grpc-port"):

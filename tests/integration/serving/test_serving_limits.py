@@ -108,7 +108,7 @@ def test_heads_beyond_16_kib_are_refused(hasty: ServerProcess, part: str) -> Non
     [("request line and headers", LIVE[:30]), ("request", INFER + b"Content-Length: 99\r\n\r\n{")],
     ids=["head", "body"],
 )
-def test_a_request_must_arrive_within_a_time(hasty: ServerProcess, kind: str, begun: bytes) -> None:
+def test_a_request_must_arrive_within_a_time_limit(hasty: ServerProcess, kind: str, begun: bytes) -> None:
     with connect(hasty.http_address) as connection:
         connection.sendall(begun)
         answer = read_answer(connection)
@@ -135,7 +135,7 @@ def test_idle_connections_are_closed(hasty: ServerProcess) -> None:
         assert is_closed(silent)
 
 
-def test_an_answer_must_be_taken_within_a_time(hasty: ServerProcess) -> None:
+def test_a_response_must_be_read_within_a_time_limit(hasty: ServerProcess) -> None:
     """A client that asks and asks, and never reads."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     with connect(hasty.http_address) as connection:

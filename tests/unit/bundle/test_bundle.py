@@ -430,7 +430,7 @@ def test_a_bundle_with_a_foreign_file_is_refused_and_unchanged(tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_a_file_where_the_folder_should_be_is_a_bundle_error(tmp_path):
+def test_a_file_in_place_of_the_folder_is_a_bundle_error(tmp_path):
     path = tmp_path / "bundle"
     path.write_text("a file")
     with pytest.raises(BundleError, match="cannot be written"):

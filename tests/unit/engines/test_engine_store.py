@@ -95,7 +95,7 @@ def test_a_built_engine_is_found(tmp_path):
     assert store.find(KEY, ".onnx") == built
 
 
-def test_a_built_engine_holds_what_was_written(tmp_path):
+def test_a_built_engine_has_the_written_content(tmp_path):
     assert build(EngineStore(tmp_path)).path.read_bytes() == b"an engine"
 
 

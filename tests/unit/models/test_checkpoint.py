@@ -160,7 +160,7 @@ def test_a_bare_state_dicts_number_of_classes_is_inferred(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "model.module._orig_mod."])
-def test_a_wrappers_prefix_is_taken_off(tmp_path, prefix):
+def test_a_wrappers_prefix_is_removed(tmp_path, prefix):
     weights = demo_weights()
     path = save({prefix + name: tensor for name, tensor in weights.items()}, tmp_path / "wrapped.pt")
     assert_same_weights(load_checkpoint(path, "demo").state_dict, weights)

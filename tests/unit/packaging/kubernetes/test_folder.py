@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_paths_that_are_returned_are_all_that_is_written(tiny_bundle, tmp_path) -> None:
+def test_the_returned_paths_are_all_written_files(tiny_bundle, tmp_path) -> None:
     paths = write_manifests(tiny_bundle, tmp_path / "new" / "manifests", CPU)
     assert {path.relative_to(tmp_path / "new" / "manifests").as_posix() for path in paths} == FILES
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(paths)
@@ -84,7 +84,7 @@ def test_an_empty_folder_is_filled(tiny_bundle, tmp_path) -> None:
         ("deployment/extra.yaml", f"# Written by ccr-deploy {__version__}"),
     ],
 )
-def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(
+def test_a_folder_with_foreign_files_is_refused_and_unchanged(
     tiny_bundle, tmp_path, name: str, text: str
 ) -> None:
     folder = tmp_path / "manifests"
@@ -118,7 +118,7 @@ def test_unwritable_folder_is_named(tiny_bundle, tmp_path) -> None:
         write_manifests(tiny_bundle, tmp_path / "file" / "manifests", CPU)
 
 
-def test_a_full_disk_leaves_what_was_there(tiny_bundle, tmp_path) -> None:
+def test_a_full_disk_leaves_the_old_content(tiny_bundle, tmp_path) -> None:
     write_manifests(tiny_bundle, tmp_path / "manifests", FIXED)
     before = contents(tmp_path)
     script = textwrap.dedent("""

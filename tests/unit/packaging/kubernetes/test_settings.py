@@ -61,7 +61,7 @@ def test_pinned_image_is_accepted(image: str) -> None:
 
 
 @pytest.mark.parametrize("image", ["ccr-deploy", "ccr-deploy:latest", "localhost:5000/ccr"])
-def test_an_image_that_may_change_under_the_pods_is_refused(image: str) -> None:
+def test_an_image_without_a_fixed_version_is_refused(image: str) -> None:
     assert "name a tag other than latest" in refusal(image=image)
 
 
@@ -87,7 +87,7 @@ def test_an_unknown_target_is_refused(target: str) -> None:
     assert refusal(target=target).startswith(f"unknown target {target!r}: ")
 
 
-def test_a_target_that_is_a_file_here_is_refused() -> None:
+def test_a_target_file_is_refused() -> None:
     assert "target files are not in the image" in refusal(target="engines/l4.toml")
 
 
