@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MAX_CALLS = 1000
 _MAX_CALLS_PER_CONNECTION = 100
+"""HTTP/2 recommends at least 100 concurrent streams per connection (RFC 9113, section 6.5.2)."""
 
 
 class _Servicer(kserve.InferenceServicer):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 HEALTH_PATHS = frozenset({b"/v2/health/live", b"/v2/health/ready", b"/metrics"})
 """The paths that connections beyond the limit may request."""
 _MAX_PIPELINED = 16
+"""Limit for the requests that a connection sends ahead: their heads and bodies are kept in memory."""
 
 
 class _RefusedError(Exception):

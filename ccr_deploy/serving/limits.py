@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from ccr_deploy.targets.schema import Target
 
 DEFAULT_BATCH = 8
+"""The maximum batch if the target sets none: larger ones are not faster on a CPU, see `workflow.batches`."""
 _WAITING_BATCHES = 8
+"""Full batches that may wait; further requests are rejected at once instead of being answered late."""
 _MIB = 2**20
 _REQUESTS_BYTES = 64 * _MIB
 """Memory for requests and responses in flight: 40 MiB were measured with eight clients, at 224x224."""

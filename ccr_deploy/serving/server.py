@@ -36,7 +36,9 @@ GRACE_SECONDS = 20
 _DRAIN_SECONDS = 5
 _POLL_SECONDS = 0.05
 _IDLE_POLLS = 3
+"""Consecutive checks without a request in progress: a request that has just arrived is not counted yet."""
 _BACKLOG = 1024
+"""Connections that the kernel queues until they are accepted, so that a burst of clients is not refused."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 

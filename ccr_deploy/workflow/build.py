@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ccr_deploy.engines.store import Engine, EngineStore
 
 ROUNDS = 5
+"""Fewer than in `benchmark`, because `build-engine` only has to find out which precision is faster."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a user types on a device, on an emulated Arm: doctor, inspect, serve."""
+"""Commands of a device on an emulated Arm: doctor, inspect, serve."""
 
 from __future__ import annotations
 

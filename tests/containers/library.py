@@ -1,4 +1,4 @@
-"""What the library answers on real images, for servers in containers to be compared with."""
+"""The results of the library for real images, to compare those of servers in containers with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASKED = 8
 
 @dataclass(frozen=True)
 class LibraryAnswers:
-    """Images, and what the library makes of them on a target."""
+    """Images, and the library's results for them on a target."""
 
     contract: CodeContract
     paths: list[Path]
@@ -36,7 +36,7 @@ class LibraryAnswers:
     labels: list[tuple[int, str]]
 
     def check(self, address: str, protocol: str) -> None:
-        """Ask a local server about the images, and compare.
+        """Send the images to a server, and compare the results.
 
         Args:
             address: The server's host and port.
@@ -48,7 +48,7 @@ class LibraryAnswers:
 
 
 def library_answers(bundle: Bundle, target: str, folder: Path, engines: Path) -> LibraryAnswers:
-    """Return what `ccr_deploy.runtime` answers.
+    """Return the results of `ccr_deploy.runtime`.
 
     Args:
         bundle: The model.

@@ -1,4 +1,4 @@
-"""``deploy/compose.yaml`` by podman-compose: built, served, asked, stopped, started again, and removed."""
+"""``deploy/compose.yaml`` with podman-compose: build, serve, send requests, stop, start again, remove."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Compose:
         return Container(self.podman, "ccr-deploy_server-cpu_1")
 
     def left(self) -> dict[str, list[str]]:
-        """Return the names of what there is of the project, by kind."""
+        """Return the names of the project's containers, volumes and networks, by kind."""
         asked = {
             "containers": ("ps", "--all", "--format", "{{.Names}}"),
             "pods": ("pod", "ps", "--format", "{{.Name}}"),

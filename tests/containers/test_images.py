@@ -1,4 +1,4 @@
-"""What every stage of the Dockerfile makes, and how far it goes without a GPU.
+"""The images of every stage of the Dockerfile, as far as they run without a GPU.
 
 The bases of `server` and `jetson` are stand-ins for NVIDIA's images: Debian with TensorRT-RTX, and an older
 NumPy, among the system's own Python packages.

@@ -9,7 +9,7 @@ probes (of the liveness probe it makes a health check by curl on port 0, which n
 - It makes an emptyDir as the image's folder of that name is. Kubernetes' belongs to root and the group that
   `fsGroup` names, and everyone may write to it: the volumes are there before, made so.
 - It removes an init container that ended: an annotation of podman's own keeps it, to be looked at.
-- Nobody asks the probes: the test does.
+- Podman does not run the probes: the test does.
 """
 
 from __future__ import annotations

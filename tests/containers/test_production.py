@@ -1,4 +1,4 @@
-"""The cpu image as production runs it: unprivileged, read-only, without a network, one CPU and 512 MiB."""
+"""The cpu image as in production: unprivileged, read-only, without a network, one CPU and 512 MiB."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ print(json.dumps({
 def expected(
     bundle: Bundle, calibrated_demo: CalibratedDemo, tmp_path_factory: pytest.TempPathFactory
 ) -> LibraryAnswers:
-    """What the library answers outside of a container, on the target of the image."""
+    """The library's results outside of a container, on the target of the image."""
     images, engines = calibrated_demo.folder / "images", tmp_path_factory.mktemp("engines")
     return library_answers(bundle, "cpu-openvino", images, engines)
 

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: its picture, tables and recipes are true of the code. Recipes are followed as written."""
+"""CONTRIBUTING.md: its diagram and tables match the code, and its recipes are followed as written."""
 
 from __future__ import annotations
 

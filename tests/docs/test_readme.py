@@ -1,4 +1,4 @@
-"""The README: short, complete, and with a picture that every reader can read."""
+"""The README: short, complete, and with a legible diagram."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def test_an_engine_changed_by_one_byte_is_refused(bundle: Path, engines: Path) -
 
 
 def test_a_damaged_engine_with_a_fitting_sidecar_fails_the_gates(bundle: Path, engines: Path) -> None:
-    """The engine of other weights, passed off as this one: only what it computes gives it away."""
+    """The engine has other weights, and its sidecar fits: only its results differ."""
     import onnx
     from onnx import numpy_helper
 
@@ -405,7 +405,7 @@ def test_names_in_brackets_are_shown_as_they_are(bundle: Path, engines: Path, tm
 
 
 def test_a_folder_of_some_classes_without_class_names(tmp_path: Path, tiny_checkpoint: Checkpoint) -> None:
-    """Whose labels could only be guessed."""
+    """The labels of the folder are ambiguous."""
     save_checkpoint(replace(tiny_checkpoint, class_names=()), tmp_path / "nameless.pt")
     for name in ("one", "two"):
         (tmp_path / "val" / name).mkdir(parents=True)

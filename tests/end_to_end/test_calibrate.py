@@ -1,4 +1,4 @@
-"""`calibrate` and the engines of lower precision, as a person types them; and what they refuse."""
+"""`calibrate` and engines of lower precision on the command line, and their errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command as a user types it, on a small model: checkpoint to report."""
+"""Every command on a small model, from checkpoint to report."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ threads = 1
 def benchmark_beside_other_work(
     workplace: Path, *options: str, program: Sequence[str] = ("-m", "ccr_deploy")
 ) -> subprocess.CompletedProcess[str]:
-    """``ccr-deploy benchmark`` in a process of its own, whose children are not the other work."""
+    """``ccr-deploy benchmark`` in a separate process, whose children are not the other work."""
     target = workplace / "one-thread.toml"
     target.write_text(ONE_THREAD)
     command = [sys.executable, *program, "benchmark", str(workplace / "bundle"), "--target", str(target)]

@@ -1,4 +1,4 @@
-"""Images to payload files, and payload files to answers, as a user types it."""
+"""`encode` and `classify`: images to payload files, and payload files to classes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_folder_is_encoded_to_a_folder_with_the_same_classes(
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images or payloads the engines were given, run by run."""
+    """The number of images or payloads in each run of the engines."""
     seen: list[int] = []
     original = OnnxRuntimeRunner.infer
 
@@ -160,7 +160,7 @@ def test_batches_change_neither_payloads_nor_classes_nor_their_order(
 
 
 def test_images_are_read_batch_by_batch(tool: Tool, images: Path, tmp_path: Path) -> None:
-    """What comes before a damaged image's batch is written before that image is opened."""
+    """Payloads of earlier batches are written before a damaged image is opened."""
     shutil.copytree(images / "day", tmp_path / "in")
     last = max((tmp_path / "in").iterdir())
     last.write_bytes(b"no image")
@@ -173,7 +173,7 @@ def test_images_are_read_batch_by_batch(tool: Tool, images: Path, tmp_path: Path
 def test_a_batch_above_the_engines_maximum_is_refused(
     command: str, tool: Tool, images: Path, tmp_path: Path
 ) -> None:
-    """Nobody can build for a Jetson here: what was built is noted, and not looked for."""
+    """This machine cannot build for a Jetson: the build is only recorded."""
     shutil.copytree(tool.store.path, tmp_path / "engines")
     jetson = load_target("jetson-orin-jp6")
     built = {stage: resolve(jetson, stage) for stage in ("encoder", "classifier")}
@@ -206,7 +206,7 @@ def test_images_and_payloads_are_classified_in_the_given_order(
 
 
 def test_payloads_alone_need_no_encoder(tool: Tool, images: Path, tmp_path: Path) -> None:
-    """A server has the classifier's engine alone."""
+    """A server has only the classifier's engine."""
     tool.encode(images / "day" / "000.png", "-o", tmp_path / "one.ccr")
     shutil.copytree(tool.store.path, tmp_path / "engines")
     for engine in (tmp_path / "engines").glob("*/encoder.*"):
@@ -323,7 +323,7 @@ def test_engines_that_were_not_built(tool: Tool, images: Path, tmp_path: Path) -
 
 
 def command_line(tool: Tool, *arguments: object, limit_bytes: int | None = None) -> list[str]:
-    """``ccr-deploy encode`` in a process of its own, in which no file may become larger than a limit."""
+    """``ccr-deploy encode`` in a separate process with a limit on file sizes."""
     limit = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

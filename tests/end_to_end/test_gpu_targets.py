@@ -1,4 +1,4 @@
-"""What the command line says about GPUs, targets and engines, on a machine that may have no GPU."""
+"""Output and errors about GPUs, targets and engines, on a machine that may have no GPU."""
 
 from __future__ import annotations
 

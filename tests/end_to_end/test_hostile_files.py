@@ -1,4 +1,4 @@
-"""Files that lie: commands refuse them in one line, wait for none, and show no name that a terminal obeys."""
+"""Hostile files: commands refuse them in one line, without waiting, and escape control characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The T that is exported against those that were trained: what is refused, and what every result says."""
+"""The exported T and the trained ones: errors, and warnings in every result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ccr-deploy package``: a repository appears whole, and whatever goes wrong leaves the old one."""
+"""``ccr-deploy package``: a repository is written completely, and every failure leaves the old one."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def config(repository: Path, model: str) -> ModelConfig:
 
 
 def served_version(repository: Path) -> int:
-    """The version that an ensemble goes through; every one of its steps must have it."""
+    """The version of an ensemble's steps, which must be the same."""
     for name in ("image_to_label", "payload_to_label"):
         for step in config(repository, name).ensemble_scheduling.step:
             assert (repository / step.model_name / str(step.model_version)).is_dir()
@@ -158,7 +158,7 @@ def test_a_second_run_adds_a_version_and_leaves_the_first(tiny_bundle: Bundle, r
 
 
 def test_unchanged_files_are_not_rewritten(tiny_bundle: Bundle, repository: Path) -> None:
-    """Triton would load every version anew."""
+    """Triton would load every version again."""
     kept = [repository / "encoder/config.pbtxt", repository / "classifier/labels.txt"]
     before = [path.stat().st_mtime_ns for path in kept]
     assert package(tiny_bundle, repository).status == 0

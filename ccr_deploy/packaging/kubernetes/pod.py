@@ -22,6 +22,7 @@ PRE_STOP_SECONDS = 5
 DRAIN_SECONDS = 25
 """How long the server may take to finish requests in flight after SIGTERM."""
 _SPARE_SECONDS = 10
+"""Time to close the engines after the last request, before Kubernetes kills the pod."""
 _GPU = "nvidia.com/gpu"
 _TEMPORARY_SIZE = "2Gi"
 

@@ -1,4 +1,4 @@
-"""The container files, as far as they go without a container engine: their checks, and what they run."""
+"""The container files without a container engine: linters, and the commands that they run."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def test_everything_that_is_copied_is_in_the_context() -> None:
 
 
 def test_modes_are_octal() -> None:
-    """Buildah, Podman and Docker's front ends 1.10 to 1.13 know no others."""
+    """Buildah, Podman and Docker's front ends 1.10 to 1.13 support no others."""
     modes = re.findall(r"--chmod=(\S+)", DOCKERFILE)
     assert modes
     assert [mode for mode in modes if not re.fullmatch(r"0[0-7]{3}", mode)] == []
 
 
 def test_the_bundle_s_layer_is_readable_to_everybody_and_writable_to_nobody(tmp_path: Path) -> None:
-    """Whatever the umask was that the bundle was made under."""
+    """The umask with which the bundle was created does not matter."""
     (command,) = re.findall(r"^RUN (chmod .* /bundle)$", DOCKERFILE, flags=re.MULTILINE)
     for private, file_mode in ((0o700, 0o600), (0o777, 0o666)):
         bundle = tmp_path / f"bundle{private:o}"
@@ -94,7 +94,7 @@ def test_the_bundle_s_layer_is_readable_to_everybody_and_writable_to_nobody(tmp_
 
 @pytest.mark.parametrize("image", ["PYTHON", "SERVER", "JETSON"])
 def test_a_base_s_digest_is_part_of_its_name(image: str) -> None:
-    """Were it an argument of its own, another base would be given this one's."""
+    """If it were a separate argument, another base would inherit it."""
     (name,) = re.findall(rf"^ARG {image}_IMAGE=(\S+)$", DOCKERFILE, flags=re.MULTILINE)
     _, _, digest = name.partition("@")
     assert re.fullmatch(r"(sha256:[0-9a-f]{64})?", digest)

@@ -47,7 +47,7 @@ sys.meta_path.insert(0, Hiding)
 
 
 def linux(python: str, machine: str) -> dict[str, str]:
-    """What markers say there."""
+    """The values of environment markers in the image."""
     return {
         "python_version": python,
         "python_full_version": f"{python}.9",
@@ -60,7 +60,7 @@ def linux(python: str, machine: str) -> dict[str, str]:
 
 
 def pins(text: str, environment: dict[str, str]) -> dict[str, str]:
-    """The version of each package there."""
+    """The version of each package in the lock."""
     lines = [line.removesuffix(" \\") for line in text.splitlines() if not line.startswith((" ", "#"))]
     found: dict[str, str] = {}
     for requirement in map(Requirement, lines):

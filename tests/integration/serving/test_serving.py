@@ -1,4 +1,4 @@
-"""The local server by its real clients: both models over both protocols, and every mistake of a request."""
+"""The local server with real clients: both models, both protocols, and invalid requests of every kind."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def client(request: pytest.FixtureRequest, server: ServerProcess) -> Iterator[Cl
 
 @pytest.fixture(scope="module")
 def expected(tiny_bundle: Bundle, built_store: EngineStore) -> tuple[list[bytes], list[str]]:
-    """Payloads and names of IMAGES as the library finds them."""
+    """The library's payloads and class names of IMAGES."""
     with (
         Encoder.load(tiny_bundle, "cpu", built_store) as encoder,
         Classifier.load(tiny_bundle, "cpu", built_store) as classifier,
@@ -81,7 +81,7 @@ def infer(
     datatype: str = "UINT8",
     outputs: tuple[str, ...] = (),
 ) -> Any:
-    """One request by the client's own library."""
+    """Send one request with the client library."""
     tensor = library(client).InferInput(name, list(values.shape), datatype)
     tensor.set_data_from_numpy(values)
     if shape is not None:
@@ -222,7 +222,7 @@ def test_clients_cannot_unload_models(client: Client) -> None:
 
 
 def test_grpc_accepts_typed_contents(server: ServerProcess, expected: tuple[list[bytes], list[str]]) -> None:
-    """What clients without raw contents send; tritonclient always sends raw ones."""
+    """Some clients send typed contents; tritonclient always sends raw ones."""
 
     def call(datatype: str, shape: list[int], **contents: Any) -> messages.ModelInferResponse:
         tensor = messages.ModelInferRequest.InferInputTensor(
@@ -278,7 +278,7 @@ def test_json_and_binary_tensors_mix(server: ServerProcess, binary_input: bool, 
 
 
 class RawClient:
-    """HTTP without any client library's help, on one connection."""
+    """Requests over HTTP without a client library, on one connection."""
 
     def __init__(self, server: ServerProcess) -> None:
         self.connection = http.client.HTTPConnection(server.http_address, timeout=PATIENCE_SECONDS)

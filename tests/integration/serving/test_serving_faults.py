@@ -47,7 +47,7 @@ def classify(client: Any, codes: np.ndarray[Any, Any]) -> list[bytes]:
 
 
 def until(condition: Any) -> None:
-    """Waits for something that another process is about to do."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
@@ -55,7 +55,7 @@ def until(condition: Any) -> None:
 
 
 def metric(server: ServerProcess, name: str) -> float:
-    """A sample of the classifier's."""
+    """Return one of the classifier's metrics."""
     connection = http.client.HTTPConnection(server.http_address, timeout=PATIENCE_SECONDS)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
@@ -82,7 +82,7 @@ def refuses_connections(address: str) -> bool:
 
 @pytest.fixture(scope="module")
 def labels(tiny_bundle: Bundle, built_store: EngineStore) -> list[bytes]:
-    """What the tiny bundle's classifier says to each of CODES."""
+    """The labels that the tiny bundle's classifier returns for CODES."""
     names = tiny_bundle.manifest.class_names
     with Classifier.load(tiny_bundle, "cpu", built_store) as classifier:
         logits = classifier._runner.infer({"code": CODES})["logits"]
@@ -95,7 +95,7 @@ def labels(tiny_bundle: Bundle, built_store: EngineStore) -> list[bytes]:
 def test_each_request_of_32_clients_is_answered_or_refused(
     tiny_bundle: Bundle, built_store: EngineStore, labels: list[bytes], requests: int, max_waiting: int
 ) -> None:
-    """More than the server can do at once: answers are right, refusals say why, none is lost."""
+    """More requests than can run at once: responses are right, refusals have a reason, none is lost."""
     counts: collections.Counter[str] = collections.Counter()
     counting = threading.Lock()
 
@@ -218,7 +218,7 @@ class HalfSentRequest:
         assert self.socket.recv(64).startswith(b"HTTP/1.1 100 Continue")
 
     def finish(self) -> tuple[int, dict[str, Any]]:
-        """Sends the rest, and returns the answer."""
+        """Send the rest, and return the response."""
         self.socket.sendall(self._body)
         answer = http.client.HTTPResponse(self.socket)
         answer.begin()

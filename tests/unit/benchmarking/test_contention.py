@@ -1,4 +1,4 @@
-"""What is read of the machine, and what two readings say."""
+"""Counters of the machine, and the contention between two readings."""
 
 from __future__ import annotations
 

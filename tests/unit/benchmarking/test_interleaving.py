@@ -1,4 +1,4 @@
-"""The statistics of a run_interleaved, on samples that were made up."""
+"""The statistics of an interleaved benchmark, on synthetic samples."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from ccr_deploy.errors import EngineError
 
 
 def moods(rounds: int, seed: int) -> np.ndarray:
-    """How much slower the machine is in each round."""
+    """Return how much slower the machine is in each round."""
     return np.random.default_rng(seed).lognormal(0, 0.3, size=(rounds, 1))
 
 

@@ -1,4 +1,4 @@
-"""When a run may be relied on, from observations of every kind."""
+"""The reasons why a run is unreliable, for every kind of observation."""
 
 from __future__ import annotations
 

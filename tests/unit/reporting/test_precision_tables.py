@@ -1,4 +1,4 @@
-"""Records made by hand give the cells and sentences that one expects."""
+"""Tables and lines about precision, from synthetic records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables and sentences of results that are made by hand."""
+"""Tables and lines about results, from synthetic records."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Which Python `make` takes, among some that are there, cannot run or are too old."""
+"""The Python that `make` uses, if some are missing, cannot run or are too old."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if [ "$2" = find ]; then echo "$MANAGED"; fi
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A folder as the whole of PATH, with what the script itself needs."""
+    """A folder that is the whole PATH, with the programs that the script needs."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for command in ("mktemp", "rm"):

@@ -1,4 +1,4 @@
-"""What is said where the tools of ``make test-arm`` and ``make test-containers`` are missing."""
+"""Messages about missing tools of ``make test-arm`` and ``make test-containers``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_installing_without_root_is_refused(tmp_path: Path) -> None:
 
 
 def line_of(script: str, path: Path) -> str:
-    """Return the one line that a script says with no other programs than those in a folder."""
+    """Return the one line that a script prints if only the programs in a folder exist."""
     checked = subprocess.run(
         ["/bin/sh", str(SCRIPTS / script)],
         env={"PATH": str(path)},

@@ -1,4 +1,4 @@
-"""What was built last for a bundle and target is remembered."""
+"""The last build for a bundle and target is recorded and used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def empty(tmp_path: Path) -> EngineStore:
 
 
 def built(precision: EnginePrecision) -> dict[Stage, ResolvedTarget]:
-    """What a build for the target cpu in one precision would be noted as."""
+    """Return the record of a build for the target cpu in one precision."""
     target = load_target("cpu")
     return {stage: resolve(target, stage, None, precision) for stage in ("encoder", "classifier")}
 

@@ -1,4 +1,4 @@
-"""The folder of manifests appears whole, replaces what was written before, and nothing else."""
+"""The folder of manifests is written completely, and replaces only older manifests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kubernetes' manifests: every object as its API reads it, and in agreement with the others."""
+"""Kubernetes manifests: every object is valid for its API and consistent with the others."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def any_settings(draw: st.DrawFn) -> DeploymentSettings:
 
 
 def manifests(of: DeploymentSettings) -> dict[str, dict[str, Any]]:
-    """The objects that the YAML files hold, by the files' names."""
+    """The objects in the YAML files, by file name."""
     return {name: yaml.safe_load(text) for name, text in manifest_texts(of, CONTRACT_ID).items()}
 
 
 def pods(of: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The Deployment's pod, and the one that KServe makes of the InferenceService."""
+    """The Deployment's pod, and the pod that KServe creates for the InferenceService."""
     predictor = of["kserve/inference-service.yaml"]["spec"]["predictor"]
     extensions = {
         "minReplicas",
@@ -343,7 +343,7 @@ def test_committed_examples_are_up_to_date() -> None:
 
 
 def test_a_pods_grace_period_covers_the_servers_shutdown() -> None:
-    """Asked in a process of its own, since the server imports KServe's SDK."""
+    """Read in a separate process, since the server imports KServe's SDK."""
     program = "from ccr_deploy.serving import server; print(server.GRACE_SECONDS)"
     asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(asked.stdout) < DRAIN_SECONDS

@@ -1,4 +1,4 @@
-"""What a deployment cannot be made from is refused in one line that names it."""
+"""Invalid settings of a deployment are refused in one line that names the setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triton's payload step as it lies in a repository, with a stand-in for the library that Triton gives it."""
+"""Triton's payload step in a repository, with a replacement for the library that Triton provides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written as protobuf text, protobuf reads back."""
+"""Protobuf text is read back by protobuf as it was written."""
 
 import pytest
 from google.protobuf import text_format

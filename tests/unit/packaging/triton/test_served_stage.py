@@ -1,4 +1,4 @@
-"""Which graphs and plans Triton gets, and which are refused."""
+"""The graphs and plans that Triton serves, and those that are refused."""
 
 import json
 import shutil
