@@ -34,9 +34,9 @@ class Limits:
     """Limits on images and memory.
 
     Attributes:
-        max_batch: Images in one run of an engine, and in one request. A larger request is invalid.
-        max_waiting: Images that may wait for an engine. Beyond it, clients are asked to try again later.
-        memory: Bytes of memory for the whole process; None if there is no limit.
+        max_batch: images in one run of an engine, and in one request. A larger request is invalid.
+        max_waiting: images that may wait for an engine. Beyond it, clients are asked to try again later.
+        memory: bytes of memory for the whole process; None if there is no limit.
     """
 
     max_batch: int
@@ -48,9 +48,9 @@ class Limits:
         """Return the limits; those that are not given come from the target.
 
         Args:
-            target: The target of the engines, whose batch profiles limit `max_batch`.
-            max_batch: Images in one run and in one request.
-            max_waiting: Images that may wait for an engine.
+            target: the target of the engines, whose batch profiles limit `max_batch`.
+            max_batch: images in one run and in one request.
+            max_waiting: images that may wait for an engine.
 
         Raises:
             WrongUsageError: if `max_waiting` is smaller than `max_batch`.
@@ -82,9 +82,9 @@ def check_growth(model: str, held: Sequence[int], limits: Limits) -> None:
     steps.
 
     Args:
-        model: The name of the model that is warmed up.
-        held: The process's memory in bytes after each batch size so far, starting with 1.
-        limits: The batch size to warm up to, and the memory limit.
+        model: the name of the model that is warmed up.
+        held: the process's memory in bytes after each batch size so far, starting with 1.
+        limits: the batch size to warm up to, and the memory limit.
 
     Raises:
         EngineError: if the next size, and then requests, may need more memory than the limit.

@@ -116,14 +116,14 @@ class LocalServer:
         """Create a server; `run` opens its ports.
 
         Args:
-            engines: Finds and loads the engines.
-            limits: Limits on images, requests and memory.
-            host: The address to listen on.
-            http_port: The HTTP port; 0 for any free port.
-            grpc_port: The gRPC port; 0 for any free port.
-            allowed_hosts: Host headers that are allowed in addition to loopback names.
-            times: Timeouts for clients, in seconds.
-            grace_seconds: How long requests in flight may take after the signal.
+            engines: the factory that finds and loads the engines.
+            limits: limits on images, requests and memory.
+            host: the address to listen on.
+            http_port: the HTTP port; 0 for any free port.
+            grpc_port: the gRPC port; 0 for any free port.
+            allowed_hosts: host headers that are allowed in addition to loopback names.
+            times: timeouts for clients, in seconds.
+            grace_seconds: how long requests in flight may take after the signal.
 
         Raises:
             WrongUsageError: if an engine is not built.

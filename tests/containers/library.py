@@ -39,7 +39,7 @@ class LibraryAnswers:
         """Send the images to a server, and compare the results.
 
         Args:
-            address: The server's host and port.
+            address: the server's host and port.
             protocol: ``http`` or ``grpc``.
         """
         found = ask(address, self.images, protocol)
@@ -51,10 +51,10 @@ def library_answers(bundle: Bundle, target: str, folder: Path, engines: Path) ->
     """Return the results of `ccr_deploy.runtime`.
 
     Args:
-        bundle: The model.
-        target: The name of what executes it.
-        folder: Image files in sub-folders; some from all over it are taken.
-        engines: A folder for the engines that are built.
+        bundle: the bundle.
+        target: the name of the target.
+        folder: image files in sub-folders; some are selected evenly.
+        engines: a folder for the engines.
     """
     store = EngineStore(engines)
     factory = EngineFactory(bundle, target, store)

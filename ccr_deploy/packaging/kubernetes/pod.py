@@ -31,9 +31,9 @@ def pod_spec(settings: DeploymentSettings, labels: Mapping[str, str], server: st
     """Return the spec of a pod.
 
     Args:
-        settings: The settings of the deployment.
-        labels: The labels of all replicas.
-        server: The name of the serving container.
+        settings: the settings of the deployment.
+        labels: the labels of all replicas.
+        server: the name of the serving container.
     """
     return {
         "automountServiceAccountToken": False,

@@ -50,10 +50,10 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
     """Write a new repository, or add a version to an existing one.
 
     Args:
-        bundle: The bundle to package.
-        target_name: The target whose graphs or engines Triton runs.
-        store: The engine store with the target's engines.
-        output: The repository's folder.
+        bundle: the bundle to package.
+        target_name: the target whose graphs or engines Triton runs.
+        store: the engine store with the target's engines.
+        output: the repository's folder.
 
     Raises:
         TargetError: if the target does not exist.

@@ -41,14 +41,14 @@ class ServedStage:
     """One stage's files and settings for Triton.
 
     Attributes:
-        stage: The stage.
-        backend: The Triton backend that runs it.
-        precision: The engine's precision.
-        max_batch: The largest batch.
+        stage: the stage.
+        backend: the Triton backend that runs it.
+        precision: the engine's precision.
+        max_batch: the largest batch.
         threads: ONNX Runtime's threads; 0 for its default.
-        files: The files of the version's folder, by name.
-        capabilities: The plan for each compute capability; empty if one file serves every device.
-        library_version: The version of TensorRT that the server must have; None for ONNX Runtime.
+        files: the files of the version's folder, by name.
+        capabilities: the plan for each compute capability; empty if one file serves every device.
+        library_version: the version of TensorRT that the server must have; None for ONNX Runtime.
     """
 
     stage: Stage
@@ -72,10 +72,10 @@ def served_stages(bundle: Bundle, name: str, target: Target, store: EngineStore)
     The precision is the one last built for bundle and target, otherwise the target's default.
 
     Args:
-        bundle: The bundle.
-        name: The target's name.
-        target: The target.
-        store: The engine store with the target's engines.
+        bundle: the bundle.
+        name: the target's name.
+        target: the target.
+        store: the engine store with the target's engines.
 
     Raises:
         WrongUsageError: if Triton does not support the target's backend, the bundle lacks a graph, a plan
