@@ -57,7 +57,7 @@ PROGRAMS = {
 
 
 def problem(extra: str, wheel: Path, folder: Path) -> str:
-    """Return what fails for an extra, empty if nothing does.
+    """Return the error of an extra; empty if it works.
 
     Args:
         extra: the extra, one of those in pyproject.toml.

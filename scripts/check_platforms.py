@@ -71,7 +71,7 @@ def without_wheel(error: str) -> tuple[str, ...]:
 
 
 def resolution_error(row: Row, platform: str, from_source: tuple[str, ...] = ()) -> str:
-    """Return why a row does not resolve, empty if it does.
+    """Return the reason why a row does not resolve; empty if it does.
 
     Args:
         row: the extras and the Python.

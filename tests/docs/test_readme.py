@@ -43,10 +43,10 @@ def test_every_make_target_exists() -> None:
 
 
 def test_the_data_flow_diagram_names_commands_that_exist() -> None:
-    picture = ET.parse(ROOT / "docs" / "images" / "data-flow.svg")  # noqa: S314 -- our own file
+    diagram = ET.parse(ROOT / "docs" / "images" / "data-flow.svg")  # noqa: S314 -- our own file
     named = {
         name
-        for text in picture.iter(f"{SVG}text")
+        for text in diagram.iter(f"{SVG}text")
         if text.get("class") == "command" and text.text
         for name in text.text.split(", ")
     }
