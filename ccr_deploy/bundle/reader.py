@@ -1,4 +1,4 @@
-"""Read a bundle: a directory with all that a device needs to build engines.
+"""Read a bundle: a folder with all that a device needs to build engines.
 
 ::
 
