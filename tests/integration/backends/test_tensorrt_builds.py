@@ -452,4 +452,4 @@ def test_only_tensorrt_engines_can_be_reproduced(
         reproduce(engine.sidecar, engine.path, calibrated_demo.bundle)
     outcome = run("inspect", encoder_engine, "--reproduce", "--bundle", tiny_bundle.path)
     assert outcome.status == 2
-    assert "it has no encoder.int8.iteration-major." in outcome.error_line
+    assert "has no graph encoder.int8.iteration-major." in outcome.error_line
