@@ -165,8 +165,8 @@ def load_checkpoint(
         checkpoint = Checkpoint(config, default_preprocessing(config), state_dict, trained)
     else:
         raise WrongUsageError(
-            f"{path}: a state dict without a configuration: give its model with --preset, "
-            f"{choose_from('', PRESETS)}"
+            f"{path}: a state dict without a configuration: give its model with --preset "
+            f"({choose_from('', PRESETS)})"
         )
     _check_fit(checkpoint, path)
     return checkpoint
