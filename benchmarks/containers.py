@@ -1,8 +1,8 @@
 """Measure the image `cpu`: its size and build time, and the server's start time and memory, on one CPU.
 
-``python -m benchmarks.containers``, as root with the tools of ``make test-containers``, builds the image on
-Debian's own packages with a bundle of ``ccr-layer1`` at 224x224, T=8, starts it as production does with one
-CPU and 2 GiB, and writes ``benchmarks/results/containers-ccr-layer1.json``. Weights are untrained: neither
+``python -m benchmarks.containers``, as root with the tools of ``make test-containers``, builds the image from
+Debian's packages with a bundle of ``ccr-layer1`` at 224x224, T=8, starts it as in production with one CPU and
+2 GiB, and writes ``benchmarks/results/containers-ccr-layer1.json``. Weights are untrained: neither
 time nor memory depends on them.
 """
 
@@ -47,7 +47,7 @@ BATCH = 8
 class Start(Record, frozen=True):
     """A server in a container. Medians of several starts; resident memory of its one process.
 
-    `loaded_mib` is the most that it ever held, under requests that kept it busy.
+    `loaded_mib` is the peak while requests keep it busy.
     """
 
     target: str
@@ -76,8 +76,8 @@ class ContainerBenchmark(Record, frozen=True):
 
 
 @click.command()
-@click.option("--repeats", default=3, show_default=True, help="Starts of each kind.")
-@click.option("--load-seconds", default=15.0, show_default=True, help="How long requests are sent.")
+@click.option("--repeats", default=3, show_default=True, help="Number of starts of each kind.")
+@click.option("--load-seconds", default=15.0, show_default=True, help="Seconds for which requests are sent.")
 def main(repeats: int, load_seconds: float) -> None:
     """Build, start, measure, and write the result beside this script."""
     with temporary_folder() as folder:
@@ -102,9 +102,9 @@ def image_table(result: ContainerBenchmark) -> Table:
     )
     return Table(
         title="The image cpu",
-        columns=("image", "its base", "the bundle", "ccr-deploy and its packages", "time to build"),
+        columns=("image", "base image", "bundle", "ccr-deploy and its packages", "build time"),
         rows=(row,),
-        note=f"{result.model}, on {result.base}, by {result.engine}, packages from a local mirror",
+        note=f"{result.model}, on {result.base}, built by {result.engine}, packages from a local mirror",
     )
 
 
@@ -114,7 +114,7 @@ def start_table(result: ContainerBenchmark) -> Table:
     busy = f"; other processes used {share:.0f} % of the machine" if share > BUSY_PERCENT else ""
     return Table(
         title="Servers in containers",
-        columns=("target", "precision", "first start", "later starts", "memory, idle", "memory, most"),
+        columns=("target", "precision", "first start", "later starts", "memory, idle", "memory, peak"),
         rows=tuple(
             (
                 start.target,
@@ -183,7 +183,7 @@ def _start(podman: Podman, bundle: Bundle, kind: Kind, repeats: int, load_second
 
 
 def _wait_until_ready(server: Container) -> None:
-    """Return whether the server is ready, asked from outside, which does not use the container's only CPU."""
+    """Wait until the server is ready; requests come from the host, to leave the container's only CPU free."""
     address = f"http://{server.address}:8080/v2/health/ready"
     while not _answers(address):
         if not server.is_running:

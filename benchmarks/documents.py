@@ -63,14 +63,14 @@ def tables() -> dict[str, str]:
 
 
 def demo_table(verification: VerificationReport, benchmark: BenchmarkReport) -> Table:
-    """Return the summary that `make demo` ends with, and the machine that it was measured on."""
+    """Return the summary table of `make demo`, with the machine that it was measured on."""
     summary = summary_table(verification, benchmark)
     measured_on = f"measured on {benchmark.threads} cores of {benchmark.machine.processor}"
     return replace(summary, note=f"{summary.note}; {measured_on}, batch {benchmark.batch}")
 
 
 def filled(text: str) -> str:
-    """Return a document with each table that it has markers for between these markers."""
+    """Return a document with the current tables between its markers."""
     for name, table in tables().items():
         if f"<!-- {name} -->" in text:
             before, begin, rest = text.partition(f"<!-- {name} -->")
@@ -80,7 +80,12 @@ def filled(text: str) -> str:
 
 
 @click.command()
-@click.option("--demo", type=click.Path(path_type=Path), metavar="DIR", help="The demo's report folder.")
+@click.option(
+    "--demo",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Report folder of the demo, to copy its results first.",
+)
 def main(demo: Path | None) -> None:
     """Write the tables into the documents."""
     if demo:

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.int8`` exports untrained weights (speed does not depend on them), calibrates on
 256 crops of scikit-image's photos, then times OpenVINO's engines in every precision against ONNX Runtime
-FP32 and PyTorch eager, all, interleaved, and writes ``benchmarks/results/int8-ccr-layer1.json``.
+FP32 and PyTorch eager, interleaved, and writes ``benchmarks/results/int8-ccr-layer1.json``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Int8Benchmark(Record, frozen=True):
 
 @click.command()
 @preset_option
-@rounds_option(20, "Rounds candidate.")
+@rounds_option(20, "Number of rounds; each round times every candidate once.")
 def main(name: str, rounds: int) -> None:
     """Calibrate, build, time, and write the result beside this script."""
     with temporary_folder() as root:
@@ -106,8 +106,8 @@ def main(name: str, rounds: int) -> None:
     publish(f"int8-{name}", result, int8_table(result))
 
 
-# getrusage reports at least the parent's peak for a child; the kernel's high-water mark is the child's.
-_COMMAND_THAT_TELLS_ITS_PEAK = """
+# For a child, getrusage reports at least the parent's peak; `peak_memory_mib` reads the child's own.
+_COMMAND_WITH_PEAK_MEMORY = """
 import atexit, sys
 from ccr_deploy.core.child_process import peak_memory_mib
 from ccr_deploy.cli import main
@@ -123,15 +123,15 @@ SUBJECTS: dict[Subject, tuple[Stage, ...]] = {
 
 
 def _calibrate(root: Path) -> tuple[float, int]:
-    """Run the command in a process of its own, and return its seconds and its peak memory in MiB.
+    """Run the command in a separate process; return its time in seconds and its peak memory in MiB.
 
-    It is given as many images as there are, so that none is held out and accuracy is not measured.
+    It calibrates on all images, so that none is held out and accuracy is not measured.
     """
     options = ["--images", str(root / "images"), "--samples", str(IMAGES)]
     command = ["calibrate", str(root / "bundle"), *options]
     started = time.perf_counter()
     finished = subprocess.run(
-        [sys.executable, "-c", _COMMAND_THAT_TELLS_ITS_PEAK, *command],
+        [sys.executable, "-c", _COMMAND_WITH_PEAK_MEMORY, *command],
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -144,7 +144,7 @@ def int8_table(result: Int8Benchmark) -> Table:
     """Return the table, one row per candidate."""
     return Table(
         title="Precisions on a CPU",
-        columns=("what", "p50 ms", "speed-up", "95 % interval", "peak MiB"),
+        columns=("stage or chain", "p50 ms", "speed-up", "95 % interval", "peak MiB"),
         rows=tuple(
             (
                 f"{timing.subject}: {timing.candidate}",
@@ -154,10 +154,10 @@ def int8_table(result: Int8Benchmark) -> Table:
             )
             for timing in result.timings
         ),
-        note=f"{result.model}, batch 1, {result.rounds} rounds, interleaved, a process each, on "
-        f"{machine_words(result.machine)}; speed-up: against PyTorch eager; "
-        f"calibrated on {result.calibration_images} images in {result.calibration_seconds:.0f} s "
-        f"with {result.calibration_peak_memory_mib / 1024:.1f} GiB",
+        note=f"{result.model}, batch 1, {result.rounds} rounds, interleaved, "
+        f"each candidate in its own process, on {machine_words(result.machine)}; "
+        f"speed-up: over PyTorch eager; calibrated on {result.calibration_images} images "
+        f"in {result.calibration_seconds:.0f} s with {result.calibration_peak_memory_mib / 1024:.1f} GiB",
         warning=unreliable_line(result.unreliable_reasons),
     )
 

@@ -1,9 +1,9 @@
 """Measure INT8 in OpenVINO with and without VNNI: flipped bits, logits and speed, by weight bits.
 
 ``python -m benchmarks.int8_saturation`` exports untrained weights of ``ccr-layer1`` at 224x224, T=8,
-calibrates, and compiles its INT8 graphs in processes that oneDNN's ``ONEDNN_MAX_CPU_ISA`` caps, with weights
-of 8 and of 7 bits. Every engine runs, interleaved with FP32's in the same process. The result goes to
-``benchmarks/results/int8-saturation-ccr-layer1.json``.
+calibrates, and compiles the INT8 graphs with weights of 8 and 7 bits, in processes whose instruction sets are
+limited by ``ONEDNN_MAX_CPU_ISA``. Every engine runs interleaved with the FP32 engine. The result is written
+to ``benchmarks/results/int8-saturation-ccr-layer1.json``.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class SaturationBenchmark(Record, frozen=True):
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--weight-bits", type=click.Choice(["7", "8"]), help="Measure one case in this process.")
 def main(bundle: Path | None, weight_bits: str | None) -> None:
-    """Measure every case in a process of its own; with a BUNDLE and bits measure one here."""
+    """Measure every case in a separate process; with a BUNDLE and bits, measure one case in this process."""
     if bundle and weight_bits:
         case = _measure(Bundle.open(bundle), 7 if weight_bits == "7" else 8)
         click.echo(to_json(case))
@@ -108,8 +108,8 @@ def saturation_table(result: SaturationBenchmark) -> Table:
             )
             for case in result.cases
         ),
-        note=f"{result.model}, OpenVINO against its own FP32 under the same cap, {result.images} images, "
-        f"speed at batch 1 on {result.cores} cores of {result.processor}",
+        note=f"{result.model}, INT8 compared with FP32 in OpenVINO with the same instruction sets, "
+        f"{result.images} images, speed at batch 1 on {result.cores} cores of {result.processor}",
     )
 
 

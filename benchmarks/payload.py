@@ -1,9 +1,9 @@
 """Measure the time for payloads relative to the encoder's engine: ``ccr-layer1``, 224x224, T=8, on a CPU.
 
-``python -m benchmarks.payload`` lets the engine of untrained weights compress random images, times how long
-each code takes to become a payload and a payload to become its code again, and writes
-``benchmarks/results/payload.json``. Each payload is made right after its engine ran, as in production, when
-the processor's caches hold the engine's data.
+``python -m benchmarks.payload`` compresses random images with an engine of untrained weights, measures the
+time to encode each code to a payload and to decode it, and writes ``benchmarks/results/payload.json``. Each
+payload is made right after its engine ran, as in production, when the processor's caches hold the engine's
+data.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _run(
 def payload_table(result: PayloadBenchmark) -> Table:
     """Return the table: one row for encoding a payload, one for decoding it."""
     return Table(
-        title="A payload beside the engine",
+        title="Time for a payload, compared with the engine",
         columns=(
             "batch",
             "engine, p50 ms",
@@ -142,7 +142,7 @@ def payload_table(result: PayloadBenchmark) -> Table:
             )
             for timing in result.timings
         ),
-        note=f"{result.model}: payloads of {result.payload_bytes} bytes, µs an image, right after a run of "
+        note=f"{result.model}: payloads of {result.payload_bytes} bytes, µs per image, right after a run of "
         f"the encoder's engine, {_busy(result.machine)}on {machine_words(result.machine)}",
     )
 

@@ -1,6 +1,6 @@
 """Shared parts of the scripts: options, untrained bundles, interleaved measurements, result files.
 
-Weights are untrained where only speed, memory or sizes are measured, which do not depend on them.
+Weights are untrained if only speed, memory or sizes are measured, which do not depend on them.
 """
 
 from __future__ import annotations
@@ -43,15 +43,17 @@ MODEL = "ccr-layer1"
 IMAGES = 256
 """The number of crops that `write_images` makes."""
 
-preset_option = click.option("--preset", "name", default=MODEL, show_default=True, help="Which model.")
+preset_option = click.option(
+    "--preset", "name", default=MODEL, show_default=True, help="Preset of the model."
+)
 
 
 def rounds_option(default: int, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make the option ``--rounds``.
 
     Args:
-        default: how many, unless it is given.
-        what: its help.
+        default: the default number of rounds.
+        what: the help text.
     """
     return click.option("--rounds", default=default, show_default=True, help=what)
 
@@ -73,8 +75,8 @@ def untrained_bundle(
 
     Args:
         name: the preset.
-        folder: where ``bundle`` is written.
-        schedules: in which the encoder is unrolled.
+        folder: the folder to write ``bundle`` to.
+        schedules: the unroll schedules of the encoder.
         baseline: the preset of the conventional chain that is exported with it.
     """
     chain = untrained_checkpoint(preset(baseline)) if baseline else None
@@ -106,8 +108,8 @@ def calibrated_bundle(name: str, folder: Path, samples: int = 16, held_out_sampl
     Args:
         name: the preset.
         folder: where ``images`` and ``bundle`` are written.
-        samples: how many images ranges are found on.
-        held_out_samples: how many accuracy is measured on.
+        samples: number of calibration images.
+        held_out_samples: number of images to measure accuracy on.
     """
     bundle = untrained_bundle_with_fp16(name, folder)
     recipe = CalibrationRecipe(samples=samples, held_out_samples=held_out_samples)
@@ -137,12 +139,15 @@ def write_images(folder: Path, size: int) -> None:
 def interleaved(
     what: str, measurements: Mapping[Name, Callable[[], float]], rounds: int
 ) -> dict[Name, list[float]]:
-    """Let measurements take measurements, and return what each found, round by round.
+    """Run interleaved measurements: every round runs each of them once.
 
     Args:
-        what: the progress bar's title.
-        measurements: what measures once, by name.
-        rounds: how often each measures.
+        what: the title of the progress bar.
+        measurements: a function for each measurement, by name; it returns one value.
+        rounds: number of rounds.
+
+    Returns:
+        The values of each measurement, one for each round.
     """
     found: dict[Name, list[float]] = {name: [] for name in measurements}
     with TerminalProgress().task(what, rounds) as advance:
@@ -154,17 +159,17 @@ def interleaved(
 
 
 def machine_words(machine: MachineState) -> str:
-    """Return the description of a machine for tables' notes."""
+    """Return the processor and number of cores of a machine, for the notes of tables."""
     return f"{machine.processor}, {machine.usable_cores} cores"
 
 
 def to_json(result: object) -> bytes:
-    """Return the text of a result's file."""
+    """Return a result as JSON, the content of its file."""
     return f"{records.to_json(result)}\n".encode()
 
 
 def from_json(text: bytes, kind: type[Result]) -> Result:
-    """Return the result in the text of a file."""
+    """Read a result from JSON, the content of its file."""
     return records.convert(kind, parse_json(text))
 
 
@@ -182,9 +187,9 @@ def publish(name: str, result: object, *tables: Table) -> None:
     """Write a result's file and print its tables.
 
     Args:
-        name: the file's, without its suffix.
-        result: what was measured.
-        tables: the same for people.
+        name: name of the file, without its suffix.
+        result: the result.
+        tables: the result as tables.
     """
     write_atomically(result_path(name), to_json(result))
     for table in tables:

@@ -3,7 +3,7 @@
 ``python -m benchmarks.schedules`` exports untrained weights (speed does not depend on them) in all
 three unroll schedules, times them as `ccr-deploy benchmark` does, and writes
 ``benchmarks/results/cpu-ccr-layer1.json``. ``--baseline`` adds the conventional chain, which takes
-several seconds an image.
+several seconds per image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ccr_deploy.workflow.benchmark import benchmark_bundle
 
 @click.command()
 @preset_option
-@rounds_option(20, "Rounds candidate.")
+@rounds_option(20, "Number of rounds; each round times every candidate once.")
 @click.option("--baseline", is_flag=True, help="Time the conventional chain too.")
 def main(name: str, rounds: int, baseline: bool) -> None:
     """Measure all three unroll schedules and write the result beside this script."""

@@ -1,8 +1,9 @@
 """Measure the throughput of the local server relative to its engines: ``ccr-layer1``, 224x224, T=8, on a CPU.
 
-``python -m benchmarks.serving`` exports untrained weights (speed does not depend on them), calibrates them
-on a few crops, builds INT8 engines by OpenVINO and measures, interleaved, the images per second of the bare
-engine and of clients that keep the local server busy; into ``benchmarks/results/serving-ccr-layer1.json``.
+``python -m benchmarks.serving`` exports untrained weights (speed does not depend on them), calibrates them on
+a few crops, builds INT8 engines with OpenVINO and measures, interleaved, the images per second of the bare
+engine and of clients that keep the local server busy. It writes
+``benchmarks/results/serving-ccr-layer1.json``.
 """
 
 from __future__ import annotations
@@ -56,14 +57,15 @@ if TYPE_CHECKING:
 
 TARGET = "cpu-openvino"
 BATCHES = (1, 8)
-Way = Literal["HTTP", "gRPC", "gRPC, an image each"]
+Way = Literal["HTTP", "gRPC", "gRPC, one image per request"]
 
 
 class ServedRate(Record, frozen=True):
     """Throughput of one stage's engine at one batch size, alone and behind the server.
 
-    `way` says how requests came: as large as the batch, or an image each, which the server joins. The rates
-    are medians over the rounds; the share is the median, lowest and highest over the rounds' own ratios.
+    `way` is the protocol, and whether a request has a whole batch or one image, which the server batches. The
+    rates are medians over the rounds; the share is the median, lowest and highest over the rounds' own
+    ratios.
     """
 
     stage: str
@@ -91,9 +93,9 @@ class ServingBenchmark(Record, frozen=True):
 
 @click.command()
 @preset_option
-@rounds_option(4, "Rounds way.")
+@rounds_option(4, "Number of rounds; each round measures the engine and every way once.")
 @click.option(
-    "--round-seconds", default=3.0, show_default=True, help="How long a measurement takes in each round."
+    "--round-seconds", default=3.0, show_default=True, help="Seconds of each measurement in a round."
 )
 def main(name: str, rounds: int, round_seconds: float) -> None:
     """Build, serve, measure, and write the result beside this script."""
@@ -121,7 +123,7 @@ def main(name: str, rounds: int, round_seconds: float) -> None:
 
 
 def _engines(root: Path, name: str) -> EngineFactory:
-    """Build INT8 engines of both stages, and choose them for the server."""
+    """Build INT8 engines of both stages, and record them as those that the server loads."""
     bundle = calibrated_bundle(name, root)
     (root / "engines").mkdir()
     store = EngineStore(root / "engines")
@@ -167,7 +169,7 @@ class _Course:
 
 
 def _rates(course: _Course, runner: Runner, rounds: int) -> list[ServedRate]:
-    """Measure the bare engine and every way to reach it, interleaved."""
+    """Measure the bare engine and every way of sending requests, interleaved."""
     batch = len(course.inputs)
     measurements: dict[Way | Literal["engine"], Measurement] = {
         "engine": lambda: _bare(runner, course.inputs, course.seconds),
@@ -175,7 +177,9 @@ def _rates(course: _Course, runner: Runner, rounds: int) -> list[ServedRate]:
         "gRPC": lambda: _served(course, "grpc", clients=3, images=batch),
     }
     if batch > 1:
-        measurements["gRPC, an image each"] = lambda: _served(course, "grpc", clients=2 * batch, images=1)
+        measurements["gRPC, one image per request"] = lambda: _served(
+            course, "grpc", clients=2 * batch, images=1
+        )
     _bare(runner, course.inputs, 0)  # warm-up: the first run of a batch size is slower
     found = interleaved(f"{course.stage}, batch {batch}", measurements, rounds)
     alone = found["engine"]
@@ -208,9 +212,10 @@ def _bare(runner: Runner, inputs: Images, seconds: float) -> float:
 
 
 def _served(course: _Course, protocol: str, *, clients: int, images: int) -> float:
-    """Measure images per second of clients that each send the next request when the last is answered.
+    """Measure images per second of clients that each send a request as soon as the previous one is answered.
 
-    Between the first answer and the last the engine never waits for a request.
+    The time is counted from the first response to the last, during which the engine never waits for a
+    request.
     """
     inputs = course.inputs[:images]
     answered: list[float] = []
@@ -235,7 +240,7 @@ def _served(course: _Course, protocol: str, *, clients: int, images: int) -> flo
 
 
 def serving_table(result: ServingBenchmark) -> Table:
-    """Return the table, one row for each way to reach the engine."""
+    """Return the table, one row for each way of sending requests."""
     machine = result.machine
     return Table(
         title="The local server and the bare engine",
@@ -246,7 +251,7 @@ def serving_table(result: ServingBenchmark) -> Table:
             "engine images/s",
             "served images/s",
             "share",
-            "in the rounds",
+            "lowest – highest share",
         ),
         rows=tuple(
             (

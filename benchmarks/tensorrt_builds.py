@@ -82,7 +82,15 @@ def builds_table(result: TensorRtBuilds) -> Table:
     """Return the table, one row per engine."""
     return Table(
         title="TensorRT-RTX builds",
-        columns=("engine", "precision", "convolutions in INT8", "graph MB", "engine MB", "s", "peak MiB"),
+        columns=(
+            "engine",
+            "precision",
+            "convolutions in INT8",
+            "graph MB",
+            "engine MB",
+            "build s",
+            "peak MiB",
+        ),
         rows=tuple(
             (
                 build.name,

@@ -1,9 +1,10 @@
 """Compare the throughput of a Triton server with bare engines: ``ccr-layer1``, 224x224, T=8, on a CPU.
 
-``make triton-server``, then ``python -m benchmarks.triton``, exports untrained weights (speed does not
-depend on them), packages them, and serves them with `benchmarks.hosts.triton`, whose ONNX Runtime backend is
-a Python model. Triton gets single images, more at once than the largest batch; the bare engine gets batches
-of that size. The two take measurements, and the result is ``benchmarks/results/triton-ccr-layer1.json``.
+``make triton-server``, then ``python -m benchmarks.triton``, exports untrained weights (speed does not depend
+on them), packages them, and serves them with `benchmarks.hosts.triton`, whose ONNX Runtime backend is a
+Python model. Triton receives single images, more at once than the largest batch; the bare engine receives
+batches of that size. Both are measured in each round. It writes
+``benchmarks/results/triton-ccr-layer1.json``.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import Stage
 
-BATCHES_PER_TURN = {"encoder": 5, "classifier": 25, "chain": 5}
+BATCHES_PER_ROUND = {"encoder": 5, "classifier": 25, "chain": 5}
 IN_FLIGHT = 2 * CPU_MAX_BATCH
 """Enough requests in flight that a full batch waits while another runs."""
 SERVED: dict[Subject, tuple[str, tuple[Stage, ...]]] = {
@@ -61,8 +62,8 @@ SERVED: dict[Subject, tuple[str, tuple[Stage, ...]]] = {
 class Throughput(Record, frozen=True):
     """One model's images per second, by medians over the rounds.
 
-    `triton_share` is Triton's rate over the bare engine's; `images_per_execution` is what dynamic batching
-    put together, by Triton's statistics, of the model's last step.
+    `triton_share` is Triton's rate divided by the bare engine's; `images_per_execution` is the average batch
+    of dynamic batching in the model's last step, from Triton's statistics.
     """
 
     subject: Subject
@@ -88,7 +89,7 @@ class TritonBenchmark(Record, frozen=True):
 
 @click.command()
 @preset_option
-@rounds_option(8, "Rounds.")
+@rounds_option(8, "Number of rounds.")
 def main(name: str, rounds: int) -> None:
     """Package, serve, measure, and write the result beside this script."""
     with temporary_folder() as root:
@@ -115,8 +116,15 @@ def main(name: str, rounds: int) -> None:
 def triton_table(result: TritonBenchmark) -> Table:
     """Return the table, one row per model."""
     return Table(
-        title="Triton against the bare engines",
-        columns=("what", "bare images/s", "Triton images/s", "share", "95 % interval", "images a run"),
+        title="Triton compared with the bare engines",
+        columns=(
+            "stage or chain",
+            "bare images/s",
+            "Triton images/s",
+            "share",
+            "95 % interval",
+            "images per run",
+        ),
         rows=tuple(
             (
                 entry.subject,
@@ -138,13 +146,13 @@ def _compare(factory: EngineFactory, server: TritonServer, subject: Subject, rou
     model, stages = SERVED[subject]
     engines = tuple((factory.build(stage)[0].path, factory.precision(stage)) for stage in stages)
     bare = Candidate("bare", True, factory.target.options, engines)
-    batches = BATCHES_PER_TURN[subject]
+    batches = BATCHES_PER_ROUND[subject]
     with Worker(bare, CPU_MAX_BATCH) as worker:
         worker.wait_until_loaded()
         before = _counts(server, stages[-1])
         measurements: dict[str, Callable[[], float]] = {
             "bare": lambda: float(np.mean(worker.run_round(batches).nanoseconds)) / 1e6,
-            "triton": lambda: _turn(factory.bundle, server, model, stages[0], batches),
+            "triton": lambda: _triton_round(factory.bundle, server, model, stages[0], batches),
         }
         milliseconds = interleaved(f"{subject}: bare and Triton", measurements, rounds)
         images, executions = np.subtract(_counts(server, stages[-1]), before)
@@ -160,10 +168,10 @@ def _compare(factory: EngineFactory, server: TritonServer, subject: Subject, rou
     )
 
 
-def _turn(bundle: Bundle, server: TritonServer, model: str, stage: Stage, batches: int) -> float:
-    """Measure the milliseconds that Triton takes per batch of images while requests keep waiting.
+def _triton_round(bundle: Bundle, server: TritonServer, model: str, stage: Stage, batches: int) -> float:
+    """Measure Triton's milliseconds per batch of images, with enough requests in flight for full batches.
 
-    As with the bare engine, the first two batches do not count.
+    As for the bare engine, the first two batches are not counted.
     """
     import tritonclient.grpc as triton
 

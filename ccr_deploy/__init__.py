@@ -7,7 +7,7 @@ The packages, in the order of the data flow::
     export          checkpoint to ONNX graphs: unroll schedules and uint8 I/O
     graphs          canonical hash, convolutions and passes of any ONNX graph
     quantization    FP16 and INT8 graphs, calibration tables and sensitivity
-    bundle          directory with all that a device needs to build engines
+    bundle          folder with all that a device needs to build engines
     targets         machines that engines are built for
     backends        graph to engine, engine to outputs: PyTorch, ONNX Runtime, OpenVINO, TensorRT
     engines         store of built engines

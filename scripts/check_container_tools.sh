@@ -15,7 +15,7 @@ one_container() {
       --read-only --cap-drop all --rootfs "$folder/root" /ldconfig --version
 }
 [ "$(uname -s)" = Linux ] || unavailable "it needs Linux, and this is $(uname -s)"
-[ "$(id -u)" -eq 0 ] || unavailable "it makes a base image by debootstrap: run it as root (sudo make test-containers)"
+[ "$(id -u)" -eq 0 ] || unavailable "it makes a base image with debootstrap: run it as root (sudo make test-containers)"
 for tool in podman catatonit runc debootstrap iptables ip unshare; do
   command -v "$tool" >/dev/null || unavailable "$tool is missing: scripts/install_container_tools.sh installs it"
 done
@@ -26,4 +26,4 @@ folder=$(mktemp -d) || exit
 reason=$(one_container 2>&1 >/dev/null)
 status=$?
 rm -rf "$folder"
-[ "$status" -eq 0 ] || unavailable "podman cannot run a container here: $(echo "$reason" | tail -n 1)"
+[ "$status" -eq 0 ] || unavailable "podman cannot run a container on this machine: $(echo "$reason" | tail -n 1)"

@@ -57,12 +57,12 @@ PROGRAMS = {
 
 
 def problem(extra: str, wheel: Path, folder: Path) -> str:
-    """Return what fails for an extra, empty if nothing does.
+    """Return the error of an extra; empty if it works.
 
     Args:
-        extra: The extra, one of those in pyproject.toml.
-        wheel: The package's wheel.
-        folder: The environment's folder, which does not exist yet.
+        extra: the extra, one of those in pyproject.toml.
+        wheel: the package's wheel.
+        folder: the environment's folder, which does not exist yet.
     """
     requirement = f"ccr-deploy[{extra}] @ {wheel.as_uri()}"
     if extra in FROM_NVIDIA:

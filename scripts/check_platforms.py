@@ -71,12 +71,12 @@ def without_wheel(error: str) -> tuple[str, ...]:
 
 
 def resolution_error(row: Row, platform: str, from_source: tuple[str, ...] = ()) -> str:
-    """Return why a row does not resolve, empty if it does.
+    """Return the reason why a row does not resolve; empty if it does.
 
     Args:
-        row: The extras and the Python.
-        platform: The platform, as uv names it: the row's own or one with a later glibc.
-        from_source: Packages that may be built from source.
+        row: the extras and the Python.
+        platform: the platform, as uv names it: the row's own or one with a later glibc.
+        from_source: packages that may be built from source.
     """
     command = [
         str(UV), "pip", "compile", "--quiet", "pyproject.toml", "--output-file", "/dev/null",

@@ -1,4 +1,4 @@
-"""``python -m scripts.draw_layers``: the picture of the import rule, from import-linter's contract."""
+"""``python -m scripts.draw_layers``: the diagram of the import rule, from import-linter's contract."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WORDS = {
     "core": "records, files, metrics, precisions",
     "errors": "all exceptions",
 }
-"""A few words on each layer, by its first package."""
+"""A short description of each layer, by its first package."""
 
 WIDTH, MARGIN = 560, 12
 BOX, ROW, GAP = 126, 26, 6
@@ -63,7 +63,7 @@ def layers() -> list[list[str]]:
 
 
 def svg() -> str:
-    """Return the picture: one band for each layer."""
+    """Return the diagram: one band for each layer."""
     bands, top = [], MARGIN
     for names in layers():
         height = -(-len(names) // PER_ROW) * (ROW + GAP) + GAP + (ROW if len(names) > 1 else 0)

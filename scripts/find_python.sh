@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints the path of a Python for the workstation (3.11, 3.12 or 3.13, with venv), and its version on stderr.
+# Prints the path of a Python for the environment (3.11, 3.12 or 3.13, with venv), and its version on stderr.
 #   find_python.sh [PYTHON]      PYTHON: the one to use; default: the first on PATH, otherwise one that uv downloads
 set -eu
 
@@ -16,7 +16,7 @@ take() {
 
 if [ -n "${1:-}" ]; then
     usable "$1" && take "$1"
-    echo "$1: not a Python from 3.11 to 3.13 with venv: give another, as in make PYTHON=python3.12" >&2
+    echo "$1: not a Python from 3.11 to 3.13 with venv: choose another one, such as make PYTHON=python3.12" >&2
     exit 1
 fi
 for python in python3.11 python3.12 python3.13 python3; do
@@ -29,10 +29,10 @@ uv=uv
 if ! uv --version >/dev/null 2>&1; then
     uv=$folder/bin/uv
     python3 -m pip install -q --disable-pip-version-check --target "$folder" uv >&2 || {
-        echo "no Python from 3.11 to 3.13 with venv is here, nor uv, which brings one: install one of them" >&2
+        echo "found neither a Python from 3.11 to 3.13 with venv nor uv, which can download one: install one of them" >&2
         exit 1
     }
 fi
-echo "no Python from 3.11 to 3.13 is here: uv brings 3.12" >&2
+echo "found no Python from 3.11 to 3.13: uv downloads 3.12" >&2
 "$uv" python install --no-bin 3.12 >&2
 take "$("$uv" python find --managed-python 3.12)"

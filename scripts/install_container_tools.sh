@@ -3,7 +3,7 @@
 set -u
 tools='podman catatonit runc debootstrap iptables iproute2 netavark'
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-  echo "test-containers: root on Debian or Ubuntu can install $tools" >&2
+  echo "test-containers: installing $tools needs root on Debian or Ubuntu: run it as root, or install them yourself" >&2
   exit 69
 fi
 # shellcheck disable=SC2086 # several words

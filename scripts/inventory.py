@@ -127,7 +127,7 @@ def _outputs(bundle: Path, graphs: list[dict[str, Any]], images: Path) -> dict[s
     for graph in sorted(graphs, key=lambda entry: entry["stage"] != "encoder"):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        # As the graph is written: which of its transformations are sound is the backends' knowledge.
+        # Without optimizations: some of them are wrong for INT8, and the backends disable those.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(
             str(bundle / graph["file"]["name"]), options, ["CPUExecutionProvider"]
@@ -147,10 +147,10 @@ def _outputs(bundle: Path, graphs: list[dict[str, Any]], images: Path) -> dict[s
 
 
 def _verified(bundle: Path, target: str, precision: str, images: Path, store: Path) -> Any:  # noqa: ANN401
-    """Return the results of `verify --json` for two engines, without those that differ from run to run."""
+    """Return the results of `verify --json` for two engines, without values that differ between runs."""
     chosen: list[str | Path] = ["--target", target, "--engines", store]
     _run("build-engine", bundle, *chosen, f"--{precision}", "--no-timing")
-    # 16 images per class of a random classifier: the gates' verdicts, not their passing, are what is kept.
+    # The classifier is random, so that gates may fail: only their results are recorded.
     text = _run("verify", bundle, *chosen, "--images", images, "--json", statuses=(0, 1))
     report = json.loads(text)
     names = ("gates", "comparisons", "accuracies", "image_count")
@@ -216,7 +216,7 @@ def differences(before: Any, after: Any, where: str = "") -> list[str]:  # noqa:
 
 
 def renamed(inventory: dict[str, Any], renames: list[tuple[str, str]]) -> dict[str, Any]:
-    """Give the tests the names that later versions give them, by regular expressions in order."""
+    """Rename tests as later versions have renamed them, by regular expressions in order."""
     tests = inventory["tests"]
     for pattern, name in renames:
         tests = [re.sub(pattern, name, test) for test in tests]
@@ -247,7 +247,7 @@ def write(path: Path) -> None:
 @click.argument("after", type=click.Path(path_type=Path))
 @click.option("--renames", type=click.Path(path_type=Path), help="Lines of a pattern, a tab and a name.")
 def compare(before: Path, after: Path, renames: Path | None) -> None:
-    """Print where two inventories differ; exit status 1 if they do."""
+    """Print the differences of two inventories; the exit status is 1 if there are any."""
     lines = [line for line in (renames.read_text().splitlines() if renames else []) if line.strip()]
     pairs = [tuple(line.split("\t")) for line in lines if not line.startswith("#")]
     old = renamed(json.loads(before.read_text()), [(pattern, name) for pattern, name in pairs])

@@ -22,7 +22,7 @@ BLOCK = re.compile(r"```console\n\$ (?P<command>.*?[^\\])\n(?P<output>.*?)```\n"
 
 def record() -> None:
     """Run every command of the tutorial and replace the output below it."""
-    # A reader's store is empty: engines of an earlier run would be reported as unchanged.
+    # As for a reader, the store must be empty: the output would otherwise say "reused from the engine store".
     shutil.rmtree(ROOT / ENGINES, ignore_errors=True)
     text = TUTORIAL.read_text(encoding="utf-8")
     TUTORIAL.write_text(BLOCK.sub(_recorded, text), encoding="utf-8")

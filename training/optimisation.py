@@ -1,4 +1,4 @@
-"""The optimiser of both training steps."""
+"""The optimizer of both training steps."""
 
 from __future__ import annotations
 

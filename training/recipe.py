@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Phase:
     """The settings of one training step.
 
-    During the last `frozen_share` (0..1) of its optimiser steps, the encoder is frozen and its bits are no
+    During the last `frozen_share` (0..1) of its optimizer steps, the encoder is frozen and its bits are no
     longer drawn at random, so that the classifier adapts to the codes of production.
     """
 

@@ -1,1 +1,1 @@
-"""Where the package is deployed on this machine, for benchmarks and tests: containers, a Triton server."""
+"""Deployments of the package on this machine, for benchmarks and tests: containers, a Triton server."""

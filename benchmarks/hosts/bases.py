@@ -1,4 +1,4 @@
-"""Base images made of Debian's own packages, where no registry of images can be reached."""
+"""Base images from Debian's packages, for machines that cannot reach an image registry."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from benchmarks.hosts.podman import Podman
 
 KEPT = Path(__file__).parents[2] / "build" / "containers"
-"""Debian's files, kept between runs."""
+"""The cache of Debian's files, which later runs use again."""
 PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 
 
 def import_debian(podman: Podman, tag: str) -> None:
-    """Make an image of Debian with Python, standing in for ``python:3.11-slim-bookworm``.
+    """Make an image of Debian with Python, in place of ``python:3.11-slim-bookworm``.
 
     Args:
-        podman: Whose storage it goes to.
-        tag: What it is called.
+        podman: podman, whose storage gets the image.
+        tag: the name of the image.
     """
     archive = KEPT / "debian.tar"
     if not archive.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
-        # Interrupted, it leaves no archive of that name.
+        # Renamed at the end, so that an interrupted run leaves no incomplete archive.
         partial = archive.with_suffix(".partial")
         partial.unlink(missing_ok=True)
         root = podman.folder / "debian"
@@ -38,12 +38,12 @@ def import_debian(podman: Podman, tag: str) -> None:
 
 
 def import_system_tensorrt(podman: Podman, base: str, tag: str) -> None:
-    """Make an image whose system Python has TensorRT-RTX, as that of NVIDIA's images has TensorRT.
+    """Make an image whose system Python has TensorRT-RTX, as NVIDIA's images have TensorRT.
 
     Args:
-        podman: Whose storage it goes to.
-        base: The image that it is made from.
-        tag: What it is called.
+        podman: podman, whose storage gets the image.
+        base: the image that it is built from.
+        tag: the name of the image.
     """
     install = "python3 -m pip install --break-system-packages --no-cache-dir tensorrt-rtx numpy==1.26.4"
     context = podman.folder / "system-tensorrt"

@@ -1,4 +1,4 @@
-"""What a client asks of a server in a container, by Triton's own client."""
+"""Requests to a server in a container, with Triton's client."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ CLIENTS = {"http": tritonclient.http, "grpc": tritonclient.grpc}
 
 @dataclass(frozen=True)
 class Answers:
-    """Codes ``uint8 [N, bytes]`` and the names of the classes."""
+    """The server's results for N images: codes ``uint8 [N, bytes]`` and class names."""
 
     codes: npt.NDArray[np.uint8]
     labels: list[str]
 
 
 def ask(address: str, images: npt.NDArray[np.uint8], protocol: str = "http") -> Answers:
-    """Have images encoded and their codes classified by a local server.
+    """Send images to a server to be encoded, then their codes to be classified.
 
     Args:
-        address: The server's host and port.
+        address: the server's host and port.
         images: ``uint8 [N, H, W, 3]``.
         protocol: ``http`` or ``grpc``.
     """

@@ -1,4 +1,4 @@
-"""What an image is built from."""
+"""The build context of the container images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ COPIED = (
 
 
 def make_context(bundle: Path, folder: Path) -> Path:
-    """Make a build context as a user has it: a checkout, with a bundle that nobody else may read.
+    """Make a build context like a user's: a checkout with a bundle that only its owner can read.
 
     Args:
-        bundle: The bundle that the images are to hold.
-        folder: An empty folder, which is returned.
+        bundle: the bundle for the images.
+        folder: an empty folder for the context.
+
+    Returns:
+        The folder.
     """
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy

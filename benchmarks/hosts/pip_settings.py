@@ -1,4 +1,4 @@
-"""This machine's settings of pip, for a pip in another root folder."""
+"""The pip settings of this machine, for a pip in a container or another root folder."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass(frozen=True)
 class PipSettings:
-    """Environment variables that tell them, and the files and folders that they name."""
+    """The settings as environment variables, and the files and folders that they name."""
 
     environment: dict[str, str]
     paths: tuple[Path, ...]
 
     @classmethod
     def of_this_machine(cls) -> PipSettings:
-        """Ask pip."""
+        """Return the settings that pip uses on this machine."""
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
         return pip_settings(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     @property
     def configuration(self) -> str:
-        """The same as the text of pip's configuration file."""
+        """The settings as the text of a pip configuration file."""
         names = {name.removeprefix("PIP_").lower().replace("_", "-"): name for name in self.environment}
         lines = [f"{option} = {self.environment[name]}" for option, name in names.items()]
         return "\n".join(["[global]", *lines, ""])
 
 
 def pip_settings(config_list: str) -> PipSettings:
-    """Read what ``pip config list`` prints.
+    """Parse the output of ``pip config list``.
 
-    Settings of all commands and of ``pip install`` count; an environment variable wins, as with pip itself.
+    The settings for all commands and for ``pip install`` are used. An environment variable overrides both, as
+    in pip itself.
     """
     ranked = sorted(filter(None, map(_entry, config_list.splitlines())))
     environment = {f"PIP_{name.upper().replace('-', '_')}": value for _, name, value in ranked}
@@ -52,7 +53,7 @@ def _entry(line: str) -> tuple[int, str, str] | None:
 
 
 def _path(word: str) -> Path | None:
-    """Name what is there; of an index the folder around it, since its pages link to files beside it."""
+    """Return the path in a setting if it exists; for an index, its parent, which has the linked files."""
     url = urlsplit(word)
     path = Path(unquote(url.path)).parent if url.scheme == "file" else Path(word)
     return path if path.is_absolute() and path != Path("/") and path.exists() else None

@@ -1,4 +1,4 @@
-"""Podman with a storage of its own: images and containers that no other user of the machine sees or keeps."""
+"""Podman with separate storage: no other user sees its images and containers, and they are removed."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ if TYPE_CHECKING:
 
 CERTIFICATES = Path("/etc/ssl/certs")
 NETWORK_NAMESPACES = "/run/netns"
-"""Podman mounts it, for all of a machine's containers."""
+"""The folder that podman mounts for the networks of all containers."""
 NETWORK = "closed"
-"""A network on which the host asks a container, which reaches nothing else."""
+"""A network between host and containers, without a connection to other networks."""
 PRODUCTION = (
     *("--user", "10001:10001", "--read-only", "--tmpfs", "/tmp:mode=1777"),  # noqa: S108
     *("--cap-drop", "all", "--security-opt", "no-new-privileges"),
     *("--cpus", "1", "--memory", "512m", "--memory-swap", "512m"),
     *("--network", NETWORK),
 )
-"""How the documents say that a container is to be run, with the limits of a small machine."""
+"""The options with which the documents run a container, and the limits of a small machine."""
 
 
 class Podman:
     """The command ``podman`` with its configuration, storage and networks in one folder.
 
-    runc and cgroupfs, since crun refuses a machine that has both versions of cgroups and systemd may be
-    missing; limits no higher than this process's own, which a container may not raise everywhere.
+    It uses runc, because crun does not run on machines with both versions of cgroups, and cgroupfs, because
+    systemd may be missing. Limits on open files and processes are not above this process's limits, because
+    not every machine lets a container raise them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,7 +78,7 @@ runroot = "{folder}/run"
             **os.environ,
             "CONTAINERS_CONF": str(folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
-            "DISABLE_HC_SYSTEMD": "true",  # no timers, which would not know of these files
+            "DISABLE_HC_SYSTEMD": "true",  # a timer would not use this configuration
         }
         self._mounted_before = _mounts()
         self._make_network()
@@ -85,9 +86,10 @@ runroot = "{folder}/run"
         (folder / "pip.conf").write_text(self._pip.configuration, encoding="utf-8")
 
     def _make_network(self) -> None:
-        """Describe `NETWORK` by a subnet and an interface that other networks of this machine hardly have.
+        """Write the description of `NETWORK`, with a random subnet and a random interface name.
 
-        Podman itself would choose the first that is free among those it knows of.
+        Podman would choose the first subnet that is free in its own storage, and another network of this
+        machine may already use it.
         """
         subnet = ipaddress.ip_network((0x0AC00000 + (secrets.randbelow(2**14) << 8), 24))
         description = {
@@ -109,10 +111,15 @@ runroot = "{folder}/run"
     def __call__(
         self, *arguments: object, check: bool = True, timeout: float = PATIENCE_SECONDS
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``podman ARGUMENTS`` to its end.
+        """Run ``podman ARGUMENTS`` until it exits.
+
+        Args:
+            arguments: the arguments of podman.
+            check: whether to raise an error if podman fails.
+            timeout: time limit in seconds.
 
         Raises:
-            RuntimeError: it failed and `check` is set; the message is what it printed.
+            RuntimeError: if podman fails and `check` is set; the message contains its output.
         """
         command = ["podman", *(str(argument) for argument in arguments)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -127,13 +134,13 @@ runroot = "{folder}/run"
     def build(
         self, context: Path, tag: str, target: str, arguments: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
-        """Build a stage of the Dockerfile, by what reaches the package index on this machine.
+        """Build a stage of the Dockerfile, with this machine's certificates and pip settings mounted.
 
         Args:
-            context: Where the Dockerfile and what it copies lie.
-            tag: What the image is called.
-            target: The stage.
-            arguments: The build arguments by name.
+            context: the build context: the folder of the Dockerfile and the files that it copies.
+            tag: the name of the image.
+            target: the stage.
+            arguments: the build arguments by name.
         """
         needed = [path for path in (CERTIFICATES, *self._pip.paths) if path.exists()]
         outermost = [path for path in needed if not any(other in path.parents for other in needed)]
@@ -146,12 +153,12 @@ runroot = "{folder}/run"
 
     @contextlib.contextmanager
     def container(self, image: str, *command: str, options: Sequence[object] = ()) -> Iterator[Container]:
-        """Start a container as production does; it is removed at the end, whatever its state.
+        """Start a container as in production, and remove it at the end, even if it is running.
 
         Args:
-            image: The image's tag.
-            command: What its entry point is given.
-            options: Further options of ``podman run``; they override those of `PRODUCTION`.
+            image: the image's tag.
+            command: the arguments of its entry point.
+            options: further options of ``podman run``; they override those of `PRODUCTION`.
         """
         number = self("run", "--detach", *PRODUCTION, *options, image, *command).stdout.strip()
         container = Container(self, number)
@@ -189,12 +196,12 @@ runroot = "{folder}/run"
 
 
 def _mounts() -> list[str]:
-    """Return where something is mounted, in the order in which it was."""
+    """Return all mount points, in the order in which they were mounted."""
     return [line.split()[1] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
 
 
 def _most(limit: int) -> str:
-    """Return a soft and a hard limit that this process may set: no more than its own, nor than 1,024."""
+    """Return a limit for containers, soft and hard: this process's hard limit, at most 1,024."""
     _, hard = resource.getrlimit(limit)
     most = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
     return f"{most}:{most}"
@@ -208,12 +215,12 @@ class Container:
     number: str
 
     def inspect(self, template: str) -> str:
-        """Return what podman knows of it, by a template of Go's."""
+        """Return properties of the container, selected by a Go template."""
         return self.podman("inspect", "--format", template, self.number).stdout.strip()
 
     @property
     def address(self) -> str:
-        """Its own on `NETWORK`."""
+        """Its IP address on `NETWORK`."""
         return self.inspect(f"{{{{.NetworkSettings.Networks.{NETWORK}.IPAddress}}}}")
 
     @property
@@ -223,29 +230,29 @@ class Container:
 
     @property
     def logs(self) -> str:
-        """What it wrote to both streams so far."""
+        """Its output on stdout and stderr so far."""
         found = self.podman("logs", self.number)
         return found.stdout + found.stderr
 
     def is_healthy(self) -> bool:
-        """Ask the image's health check once, as an engine with a timer does every ten seconds."""
+        """Run the image's health check once; in production, it is run every ten seconds."""
         return self.podman("healthcheck", "run", self.number, check=False).returncode == 0
 
     def wait_until_healthy(self) -> None:
-        """Ask the health check until it agrees.
+        """Repeat the health check until it passes.
 
         Raises:
-            RuntimeError: the container ended, or took too long; the message has what it wrote.
+            RuntimeError: if the container exits or takes too long; the message contains its output.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self.is_healthy():
             if not self.is_running or time.monotonic() > deadline:
-                message = f"the container ended or was not healthy in time:\n{self.logs}"
+                message = f"the container exited or was not healthy in time:\n{self.logs}"
                 raise RuntimeError(message)
             time.sleep(0.2)
 
     def wait(self) -> int:
-        """Return the exit status, when it ended."""
+        """Wait until the container exits, and return its exit status."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while self.is_running:  # quicker than `podman wait`
             assert time.monotonic() < deadline, self.logs
@@ -253,5 +260,5 @@ class Container:
         return int(self.inspect("{{.State.ExitCode}}"))
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in it."""
+        """Run a command in the container."""
         return self.podman("exec", self.number, *command, check=False)

@@ -1,4 +1,4 @@
-"""Processes that tests and benchmarks start: Ctrl-C reaches them, and in the end nothing of them runs."""
+"""Processes that tests and benchmarks start: they receive Ctrl-C, and all of them are ended at the end."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PATIENCE_SECONDS = 300
-"""Time for what takes seconds on an idle machine. Nothing waits as long unless something is wrong."""
+"""Time limit for steps that take a few seconds on an idle machine; only a failure reaches it."""
 
 
 @contextlib.contextmanager
 def hearing_ctrl_c() -> Iterator[None]:
-    """Handle SIGINT as in the foreground, here and in the processes that are started meanwhile.
+    """Handle SIGINT as in the foreground, in this process and in those that it starts meanwhile.
 
     A shell makes its background jobs ignore SIGINT, and a process inherits what its parent ignores.
     """
@@ -33,13 +33,13 @@ def hearing_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def started(command: Sequence[object], **options: Any) -> Iterator[subprocess.Popen[str]]:  # noqa: ANN401
-    """Start a command that hears Ctrl-C, and end it at the latest when the context ends.
+    """Start a command that handles Ctrl-C, and kill it when the context ends if it is still running.
 
-    It leads a session of its own, which is ended whole: what the command started too.
+    The command runs in a new session, so that the processes that it started are killed too.
 
     Args:
-        command: The program and its arguments.
-        options: What else `subprocess.Popen` takes.
+        command: the program and its arguments.
+        options: further arguments of `subprocess.Popen`.
     """
     words = [str(word) for word in command]
     with hearing_ctrl_c():
@@ -52,14 +52,14 @@ def started(command: Sequence[object], **options: Any) -> Iterator[subprocess.Po
 
 
 def end_session(process: subprocess.Popen[Any]) -> None:
-    """Kill a process that was started in a session of its own, with what else is in its process group."""
+    """Kill a process that was started in a new session, with all processes in its process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def heirs(name: str, value: str) -> list[int]:
-    """Find the processes that were started with this environment variable, wherever they belong now."""
+    """Return the ids of all processes with this environment variable, whatever their parent is now."""
     entry = f"{name}={value}".encode()
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
@@ -70,9 +70,10 @@ def heirs(name: str, value: str) -> list[int]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find ports of 127.0.0.1 that a server can listen on a moment later.
+    """Return free ports of 127.0.0.1 for servers that start soon.
 
-    They lie below those that systems give to clients, which another test might get in that moment.
+    They are below the range from which systems choose the ports of clients, so that no client gets one
+    meanwhile.
     """
     found: set[int] = set()
     while len(found) < count:

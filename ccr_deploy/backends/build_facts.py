@@ -18,9 +18,9 @@ ExecutedConvolutions: TypeAlias = dict[Precision | Literal["unknown"], int]
 class BuildFacts(Record, frozen=True):
     """Facts about a build; a field is None if it is not known.
 
-    `int8_weights` says how many bits an INT8 engine's weights have, and why. `library_version` is the exact
-    version, also if the engine's key covers several versions. `peak_host_memory_mib` is that of the builder's
-    process, `peak_device_memory_mib` that of its library's allocations on the GPU.
+    `int8_weights` is the number of bits of an INT8 engine's weights, with the reason. `library_version` is
+    the exact version, also if the engine's key covers several versions. `peak_host_memory_mib` is that of the
+    builder's process, `peak_device_memory_mib` that of its library's allocations on the GPU.
     """
 
     library_version: str | None = None

@@ -99,7 +99,7 @@ def is_code_of(code: npt.NDArray[np.generic], activations: npt.NDArray[np.generi
 
 
 def relative_deviation(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> float:
-    """Compute ``|found - expected| / |expected|`` over all values, in the Euclidean norm; NaN gives NaN."""
+    """Compute ``|found - expected| / |expected|`` in the Euclidean norm; NaN if a value is NaN."""
     other = np.asarray(expected, dtype=np.float64)
     return float(np.linalg.norm(np.asarray(found, dtype=np.float64) - other) / np.linalg.norm(other))
 

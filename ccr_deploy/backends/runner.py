@@ -1,4 +1,4 @@
-"""An engine in memory, and the tensors that it takes."""
+"""An engine in memory, and its input tensors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Runner(ABC):
     """
 
     inputs: tuple[TensorSpec, ...]
-    """The tensors that `infer` takes."""
+    """The input tensors of `infer`."""
     _closed = False
 
     def __enter__(self) -> Self:
@@ -67,7 +67,7 @@ class Runner(ABC):
             self._close()
 
     def infer(self, feeds: Mapping[str, Any]) -> Outputs:
-        """Run one batch: take the inputs by name, and return the outputs by name.
+        """Run one batch of inputs, by name, and return the outputs by name.
 
         The outputs are new arrays: later calls do not overwrite them.
 

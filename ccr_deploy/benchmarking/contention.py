@@ -23,6 +23,7 @@ _PROCESSES = Path("/proc")
 _CGROUP_STATISTICS = Path("/sys/fs/cgroup/cpu.stat")
 """CPU statistics of the container's own control group (cgroup v2)."""
 _START_SECONDS = 0.5
+"""How long the machine is observed before the start; the kernel counts CPU time in steps of 10 ms."""
 _PARENT, _TIMES = 1, slice(11, 15)
 """Fields of ``/proc/PID/stat`` after the command name; times: user and system, own and of reaped children."""
 

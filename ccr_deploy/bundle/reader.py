@@ -1,4 +1,4 @@
-"""Read a bundle: a directory with all that a device needs to build engines.
+"""Read a bundle: a folder with all that a device needs to build engines.
 
 ::
 
@@ -88,8 +88,8 @@ class Bundle:
             found = sha256_of(path)
         if found != record.sha256:
             raise BundleError(
-                f"{path}: damaged: its SHA-256 begins {found[:12]}, but the manifest says "
-                f"{record.sha256[:12]}: {_COPY_AGAIN}"
+                f"{path}: damaged or changed: its SHA-256 is {found[:12]}…, the manifest has "
+                f"{record.sha256[:12]}…: {_COPY_AGAIN}"
             )
         return path
 
@@ -108,7 +108,7 @@ class Bundle:
             return graph
         wanted = " ".join(filter(None, (precision, schedule, stage)))
         raise WrongUsageError(
-            f"{self.path}: no {wanted} graph in it: {self._how_to_add(stage, precision, schedule)}"
+            f"{self.path}: has no {wanted} graph: {self._how_to_add(stage, precision, schedule)}"
         )
 
     def has_precision(self, precision: Precision) -> bool:
@@ -123,24 +123,26 @@ class Bundle:
     def _how_to_add(self, stage: Stage, precision: Precision, schedule: Schedule | None) -> str:
         """Return the command or option that adds a missing graph."""
         if stage == "baseline":
-            return "export it again with --baseline CHECKPOINT"
+            return "export the bundle again with --baseline CHECKPOINT"
         if (stage, "fp32", schedule) not in self._graphs:
-            return f"export it again with --schedule {schedule}"
+            return f"export the bundle again with --schedule {schedule}"
         if PRECISIONS[precision].is_calibrated:
             return f"on the workstation, run ccr-deploy calibrate {self.path} --images DIR"
-        return "export it again on the workstation, without --no-fp16"
+        option = " without --no-fp16" if precision == "fp16" else ""
+        return f"export the bundle again on the workstation{option}"
 
     def _check_size(self, record: FileRecord) -> Path:
         path = self.path / record.name
         try:
             status = path.stat()
         except OSError:
-            raise BundleError(f"{path}: missing, but {MANIFEST} lists it: {_COPY_AGAIN}") from None
+            raise BundleError(f"{path}: no such file, but {MANIFEST} lists it: {_COPY_AGAIN}") from None
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{path}: not a regular file: {_COPY_AGAIN}")
         if status.st_size != record.bytes:
             raise BundleError(
-                f"{path}: {status.st_size} bytes, but the manifest says {record.bytes}: {_COPY_AGAIN}"
+                f"{path}: damaged or changed: it has {status.st_size} bytes, the manifest has "
+                f"{record.bytes}: {_COPY_AGAIN}"
             )
         return path
 

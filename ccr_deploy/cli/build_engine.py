@@ -99,7 +99,8 @@ def build_engine(
     stages = [stage for stage in stages_here if not chosen_stages or stage in chosen_stages]
     if missing := set(chosen_stages) - set(stages):
         raise click.UsageError(
-            f"--stage {sorted(missing)[0]}: {bundle} has no graph for it: it has {', '.join(stages_here)}"
+            f"--stage {sorted(missing)[0]}: {bundle} has no graph of this stage: choose from "
+            f"{', '.join(stages_here)}"
         )
     built = build_engines(
         read,

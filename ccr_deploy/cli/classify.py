@@ -31,7 +31,7 @@ def classify(
 
     Images are encoded to payloads first; payload files go directly to the classifier. The result of each
     file is its class, the probability and the payload's size, for an image also the size of a JPEG of
-    quality 75 with the same pixels. A folder stands for all images and payloads in it.
+    quality 75 with the same pixels. A folder means all images and payloads in it.
 
     \b
     Examples:

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     Command = TypeVar("Command", bound=Callable[..., Any])
 
 PIPE_WIDTH = 200
-"""Maximum width of a table in a pipe, which has no width of its own."""
+"""Maximum width of a table in a pipe, which has no width."""
 
 
 @dataclass
 class Invocation:
-    """Settings of one run of the command line, whatever the command."""
+    """Settings of one run of the command line, for any command."""
 
     verbose: bool = False
 

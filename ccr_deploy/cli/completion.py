@@ -1,6 +1,6 @@
 """``ccr-deploy completion``, and the values that shells complete.
 
-A shell waits for an answer each time a user presses the tab key, so nothing heavy is imported for it.
+A shell waits for completions each time a user presses the tab key, so nothing heavy is imported for them.
 """
 
 from __future__ import annotations

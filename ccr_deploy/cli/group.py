@@ -30,4 +30,4 @@ class CommandGroup(click.Group):
         if self.get_command(ctx, name) or is_option or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
         # click's own suggestions depend on its release.
-        raise click.UsageError(f"there is no command {name!r}: {choose_from(name, self.commands)}", ctx)
+        raise click.UsageError(f"unknown command {name!r}: {choose_from(name, self.commands)}", ctx)

@@ -138,7 +138,7 @@ def read_payload(payload: bytes) -> tuple[PayloadHeader, npt.NDArray[np.uint8]]:
         raise PayloadError(f"truncated: {len(payload)} bytes, header and CRC alone take {OVERHEAD_BYTES}")
     _, version, contract_id, height, width, length = _HEADER.unpack_from(payload)
     if version != VERSION:
-        raise PayloadError(f"format version {version}, this program reads {VERSION}")
+        raise PayloadError(f"format version {version} is not supported, expected {VERSION}")
     # Before the CRC, whose position depends on the length.
     if len(payload) != OVERHEAD_BYTES + length:
         raise PayloadError(f"{len(payload)} bytes, but its header says {OVERHEAD_BYTES + length}")

@@ -117,7 +117,7 @@ def writing(path: Path, error: type[CcrDeployError], what: str = "") -> Iterator
     Args:
         path: the file or folder that is written, for the message.
         error: the exception to raise.
-        what: what is written, with a trailing space (``"the report "``); empty if the path says enough.
+        what: what is written, with a trailing space (``"the report "``); empty if the path is enough.
 
     Raises:
         error: if the body raises OSError; the message contains the path and the reason.

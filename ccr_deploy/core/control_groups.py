@@ -12,7 +12,7 @@ _UNLIMITED_BYTES = 2**60
 def quota_cores(root: Path = ROOT) -> int | None:
     """Return the processor quota in cores, rounded up; None if there is no quota.
 
-    Cgroup v2 has quota and period, in microseconds, in one file; the quota is ``max`` if there is none.
+    Cgroup v2 has quota and period, in microseconds, in one file; the quota is ``max`` if it is unlimited.
     Cgroup v1 has one file for each; the quota is -1 if there is none.
     """
     quota_1, period_1 = _words(root / "cpu" / "cpu.cfs_quota_us"), _words(root / "cpu" / "cpu.cfs_period_us")

@@ -62,7 +62,7 @@ def field_error(
     if isinstance(error.__cause__, ValueError):
         return FieldError(path, str(error.__cause__))
     if named := re.fullmatch(_FIELD, problem, re.DOTALL):
-        what = "there is no such field" if named[1] == "contains unknown" else "missing"
+        what = "unknown field" if named[1] == "contains unknown" else "missing"
         return FieldError((*path, named[2]), what)
     found = _at(content, path)
     if problem.startswith("Invalid "):  # a wrong value of a Literal, or a wrong tag

@@ -22,7 +22,7 @@ def unpack(kind: Any, content: bytes) -> Any:  # noqa: ANN401 -- a union is not 
 def _path_to_bytes(value: object) -> bytes:
     if isinstance(value, Path):
         return os.fsencode(value)  # a file name need not be valid Unicode
-    raise NotImplementedError(f"no way to send {value!r}")
+    raise NotImplementedError(f"{value!r} cannot be sent in a message")
 
 
 def _by_kind(kind: Any, content: Any) -> Any:  # noqa: ANN401

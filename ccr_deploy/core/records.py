@@ -3,10 +3,10 @@
 A record is a frozen `msgspec.Struct` that refuses unknown fields. This module handles msgspec's limits, so
 that no other module has to:
 
-* msgspec writes NaN and infinity as ``null``. They are refused here, or written as NaN and Infinity if the
-  caller allows it.
+* msgspec writes NaN and infinity as ``null``. This module refuses them, or writes them as NaN and Infinity if
+  the caller allows it.
 * Its error messages omit the value that was found, the key in a dictionary and the values that a `Literal`
-  allows. They are added here.
+  allows. This module adds them.
 * Constructors validate nothing. A record that code could construct with wrong values checks itself in
   ``__post_init__``, which also runs when it is read.
 * A tag cannot have the name of a field: the options of a target have the tag ``backend``, and the target
@@ -142,7 +142,9 @@ def parse_versioned_json(
     found = content.get("schema_version") if isinstance(content, dict) else None
     # isinstance would accept true, which equals 1.
     if type(found) is not int or found != version:
-        raise error(f"{path}: schema version {str(found)[:40]}, this program reads {version}: {remedy}")
+        raise error(
+            f"{path}: schema version {str(found)[:40]} is not supported, expected {version}: {remedy}"
+        )
     try:
         return convert(kind, content, nan=nan)
     except FieldError as problem:
@@ -184,7 +186,7 @@ def _plain(value: object) -> object:
     for kind in (str, int, float):
         if isinstance(value, kind):
             return kind(value)
-    raise NotImplementedError(f"no way to write {type(value).__name__}")
+    raise NotImplementedError(f"{type(value).__name__} cannot be written")
 
 
 def _converted(kind: type[_Kind], content: object) -> _Kind:
@@ -195,4 +197,4 @@ def _by_name(marker: Any, content: object) -> Any:  # noqa: ANN401
     """Read a field whose type is a marker class, by the marker's class method ``from_builtins``."""
     if hasattr(marker, "from_builtins"):
         return marker.from_builtins(content)
-    raise NotImplementedError(f"no way to read {marker}")
+    raise NotImplementedError(f"{marker} cannot be read")

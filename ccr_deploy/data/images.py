@@ -29,7 +29,7 @@ MAX_ENLARGEMENT = 4
 """Largest factor by which an image is enlarged; smaller images are refused."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""The formats that are opened, whatever the file's extension.
+"""The formats that are opened; the file's extension does not matter.
 
 Pillow supports forty more; some are risky: EPS is passed to Ghostscript.
 """
@@ -77,7 +77,9 @@ def open_rgb(path: Path) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image (JPEG, PNG, WebP, BMP, TIFF or GIF)") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{path}: has far more pixels than the limit of {MAX_PIXELS}") from None
+        raise ImageError(
+            f"{path}: has more pixels than the limit of {MAX_PIXELS // 1_000_000} million: resize it"
+        ) from None
     except ImageError:
         raise
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
@@ -156,7 +158,7 @@ class ImageItem:
     """One image of a folder: its path, its class (None if it has no label) and its group.
 
     Images of one `group` are correlated (crops of one region, frames of one video), so confidence intervals
-    resample them together. An image that is in no deeper folder is a group of its own.
+    resample them together. An image that is in no deeper folder is a separate group.
     """
 
     path: Path
@@ -183,7 +185,7 @@ def list_images(folder: Path, class_names: Sequence[str], classes: int | None = 
     # Sorted, since the order of rglob depends on the file system, and results must not.
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
-        raise ImageError(f"{folder}: no images in it ({', '.join(sorted(SUFFIXES))})")
+        raise ImageError(f"{folder}: contains no images ({', '.join(sorted(SUFFIXES))})")
     relative = [path.relative_to(folder) for path in paths]
     folders = sorted({path.parts[0] for path in relative if len(path.parts) > 1})
     if class_names and folders and not set(folders) <= set(class_names):

@@ -57,7 +57,7 @@ class Video:
                     taken += 1
                 number += 1
         if number == 0:
-            raise ImageError(f"{self.source}: no frames in it")
+            raise ImageError(f"{self.source}: contains no frames")
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_VERSION = 4
+_BUILD_AGAIN = "run ccr-deploy build-engine with --no-cache"
 
 
 class EngineKey(Record, frozen=True):
@@ -90,14 +91,17 @@ def read_sidecar(engine: Path) -> Sidecar:
         EngineError: if the engine or its sidecar is missing, or the sidecar is damaged.
     """
     if not engine.is_file():
-        raise EngineError(f"{engine}: not found in its folder: build it again with --no-cache")
+        raise EngineError(f"{engine}: no such file: {_BUILD_AGAIN}")
     path = sidecar_path(engine)
     if not path.exists():
-        raise EngineError(f"{path}: not found: an engine without its sidecar is not loaded; build it again")
-    remedy = "build it again"
-    with reading(path, EngineError, f": {remedy}"):
+        raise EngineError(
+            f"{path}: no such file, and an engine without its sidecar is not loaded: {_BUILD_AGAIN}"
+        )
+    with reading(path, EngineError, f": {_BUILD_AGAIN}"):
         text = read_bytes(path)
-    return parse_versioned_json(Sidecar, text, path, version=SCHEMA_VERSION, error=EngineError, remedy=remedy)
+    return parse_versioned_json(
+        Sidecar, text, path, version=SCHEMA_VERSION, error=EngineError, remedy=_BUILD_AGAIN
+    )
 
 
 def check_fields(engine: Path, sidecar: Sidecar, expected: Mapping[str, object]) -> None:
@@ -114,7 +118,7 @@ def check_fields(engine: Path, sidecar: Sidecar, expected: Mapping[str, object])
     for field, value in expected.items():
         found = getattr(sidecar.key, field)
         if found != value:
-            raise EngineError(f"{engine}: its sidecar's {field} is {found}, expected {value}: build it again")
+            raise EngineError(f"{engine}: its sidecar's {field} is {found}, expected {value}: {_BUILD_AGAIN}")
 
 
 def check_hash(engine: Path, sidecar: Sidecar, found: str) -> None:
@@ -130,6 +134,6 @@ def check_hash(engine: Path, sidecar: Sidecar, found: str) -> None:
     """
     if found != sidecar.engine_sha256:
         raise EngineError(
-            f"{engine}: changed since it was built: its SHA-256 is {found[:12]}…, its sidecar has "
-            f"{sidecar.engine_sha256[:12]}…: build it again with --no-cache"
+            f"{engine}: damaged or changed: its SHA-256 is {found[:12]}…, its sidecar has "
+            f"{sidecar.engine_sha256[:12]}…: {_BUILD_AGAIN}"
         )

@@ -43,7 +43,7 @@ class PrecisionCandidate(Record, frozen=True):
     def cost_points(self) -> float | None:
         """The loss of top-1 accuracy in percentage points; None if it is not known.
 
-        Without labels it is the percentage of changed answers, which is an upper bound of the loss.
+        Without labels it is the percentage of changed top-1 classes, which is an upper bound of the loss.
         """
         if self.accuracy is None:
             return 0.0 if self.precision == "fp32" else None

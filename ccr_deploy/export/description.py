@@ -117,7 +117,7 @@ def _count_macs(network: nn.Module, *example: int) -> Counter[nn.Parameter]:
 
 
 def _layers(chain: nn.Module, macs: Counter[nn.Parameter]) -> tuple[LayerDescription, ...]:
-    """Describe each module that has parameters of its own, in order."""
+    """Describe each module that has parameters itself, in order."""
     return tuple(
         LayerDescription(name, sum(map(torch.numel, parameters)), sum(macs[each] for each in parameters))
         for name, module in chain.named_modules()

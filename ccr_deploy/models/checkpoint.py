@@ -36,6 +36,7 @@ from ccr_deploy.codec.contract import Preprocessing
 from ccr_deploy.core.atomic import atomic_file
 from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.core.records import Record, convert, to_builtins
+from ccr_deploy.core.suggestions import choose_from
 from ccr_deploy.core.untrusted import check_plain
 from ccr_deploy.errors import CheckpointError, WrongUsageError
 from ccr_deploy.models.chain import BaselineChain, CcrChain
@@ -43,7 +44,7 @@ from ccr_deploy.models.checkpoint_file import check_declared_sizes, read_checkpo
 from ccr_deploy.models.config import ModelConfig
 from ccr_deploy.models.family import HEAD, MARKER, parameter_prefix
 from ccr_deploy.models.iterations import checked_iterations, named_iterations
-from ccr_deploy.models.presets import default_preprocessing, preset
+from ccr_deploy.models.presets import PRESETS, default_preprocessing, preset
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,7 +141,7 @@ def load_checkpoint(
         if type(version) is not int or version != VERSION:
             found = version if type(version) is int else f"of type {type(version).__name__}"
             raise CheckpointError(
-                f"{path}: checkpoint version {found}, this program reads {VERSION}: {REMEDY}"
+                f"{path}: checkpoint version {found} is not supported, expected {VERSION}: {REMEDY}"
             )
         described: object = {
             name: value for name, value in content.items() if name in _Description.__struct_fields__
@@ -163,7 +164,10 @@ def load_checkpoint(
             config = structs.replace(config, iterations=trained[0])
         checkpoint = Checkpoint(config, default_preprocessing(config), state_dict, trained)
     else:
-        raise WrongUsageError(f"{path}: a state dict without a configuration: give its model with --preset")
+        raise WrongUsageError(
+            f"{path}: a state dict without a configuration: give its model with --preset "
+            f"({choose_from('', PRESETS)})"
+        )
     _check_fit(checkpoint, path)
     return checkpoint
 
@@ -266,7 +270,7 @@ def _check_fit(checkpoint: Checkpoint, path: Path) -> None:
     ]
     if problems:
         raise CheckpointError(
-            f"{path}: the state dict does not fit the model: {'; '.join(problems)}: check the preset"
+            f"{path}: the state dict does not fit the model: {'; '.join(problems)}: check --preset"
         )
     check_declared_sizes(found, path)
     requirements: dict[str, Callable[[str, Tensor], object]] = {

@@ -54,7 +54,7 @@ def read_checkpoint(path: Path) -> dict[Any, Any]:
             _check(file, path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise WrongUsageError(f"{path}: no such checkpoint") from None
+        raise WrongUsageError(f"{path}: no such file") from None
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:

@@ -53,7 +53,7 @@ class ConvLstmCell(nn.Module):
 
 
 class ConvLstmCells(nn.ModuleList):
-    """A sequence of cells: each takes the output of the one before.
+    """A sequence of cells: each reads the output of the one before.
 
     Args:
         channels: the input channels of the first cell, then the channels of each cell.
@@ -82,7 +82,7 @@ class ConvLstmCells(nn.ModuleList):
 class Gates(nn.Module):
     """Computes the new state from gates ``[N, 4 * channels, …]`` and cell state ``[N, channels, …]``.
 
-    Cell state and hidden state are modules of their own so that exported graphs name their tensors after
+    Cell state and hidden state are separate modules so that exported graphs name their tensors after
     them.
     """
 

@@ -1,6 +1,6 @@
 """The adapter of the model family: names in state dicts, graphs and calibration tables. Imports no torch.
 
-Export, quantization and checkpoints use this module instead of names of their own. To deploy another
+Export, quantization and checkpoints use this module and define no such names. To deploy another
 recurrent encoder, adapt this module, the network (`ccr_deploy.models.encoder`) and its unrolling
 (`ccr_deploy.export.unroll`).
 

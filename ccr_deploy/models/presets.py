@@ -38,7 +38,7 @@ def preset(name: str) -> ModelConfig:
         WrongUsageError: if there is none.
     """
     if name not in PRESETS:
-        raise WrongUsageError(f"there is no preset {name!r}: {choose_from(name, PRESETS)}")
+        raise WrongUsageError(f"unknown preset {name!r}: {choose_from(name, PRESETS)}")
     return PRESETS[name]
 
 

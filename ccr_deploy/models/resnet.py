@@ -103,7 +103,7 @@ class TruncatedClassifier(nn.Module):
 
 
 class WholeResNet18(nn.Module):
-    """The baseline's classifier: torchvision's ResNet-18, with other widths if `stage_channels` says so.
+    """The baseline's classifier: torchvision's ResNet-18, with the widths of `stage_channels`.
 
     ::
 

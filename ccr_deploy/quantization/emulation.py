@@ -25,7 +25,7 @@ _TYPES: Mapping[Rounding, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": i
 
 
 def emulate(model: ir.Model, precision: EnginePrecision) -> ir.Model:
-    """Return an FP32 graph that gives the results of an engine that really computes in `precision`.
+    """Return an FP32 graph with the results of an engine that computes in `precision`.
 
     Args:
         model: the graph in the precision's `emulated_graph`. It is copied, or returned unchanged for FP32.

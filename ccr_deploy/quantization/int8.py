@@ -35,7 +35,7 @@ _QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 def to_int8(
     stage: Stage, fp32: ir.Model, fp16: ir.Model, table: StageTable, high_precision: Collection[str]
 ) -> ir.Model:
-    """Return the INT8 graph of a stage. Outside its Q/DQ pairs it computes in FP16 where `fp16` does.
+    """Return the INT8 graph of a stage. Outside its Q/DQ pairs, it computes in the precisions of `fp16`.
 
     Args:
         stage: the stage of the graphs.

@@ -106,7 +106,7 @@ class RangeCollector(AbstractContextManager["RangeCollector"]):
             low, high = (float(np.asarray(value).item()) for value in found[name].range_value)
             if low == high or not has_scale(max(abs(low), abs(high))):
                 raise CalibrationError(
-                    f"tensor {name}: all values are {low + 0.0:g} on these images, which gives no range: "
+                    f"tensor {name}: all values are {low + 0.0:g} on these images, so it has no range: "
                     "calibrate on other images, or check the checkpoint"
                 )
             ranges[name] = Range(low, high)

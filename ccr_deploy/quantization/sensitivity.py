@@ -22,7 +22,7 @@ COST_OVER_WORK = 5
 
 NEGLIGIBLE_BITS_PERCENT = 0.05
 NEGLIGIBLE_ANSWERS_PERCENT = 1
-"""Costs up to these do not justify a slower layer. One answer of 128 images is 0.8 %."""
+"""Costs up to these do not justify a slower layer. One of 128 images is 0.8 %."""
 
 
 class LayerSensitivity(Record, frozen=True):
@@ -30,7 +30,7 @@ class LayerSensitivity(Record, frozen=True):
 
     `work_share` is its share of the multiply-accumulates of its stage, from 0 to 1. `flipped_percent` is the
     percentage of the code's bits that change; None for a classifier's layer. `changed_answers_percent` is the
-    percentage of images for which the answer of the whole chain changes.
+    percentage of images for which the top-1 class of the whole chain changes.
     """
 
     stage: Stage
@@ -41,7 +41,7 @@ class LayerSensitivity(Record, frozen=True):
 
     @property
     def cost_percent(self) -> float:
-        """The percentage of flipped bits for an encoder's layer, of changed answers for a classifier's."""
+        """The percentage of flipped bits for a layer of an encoder, of changed classes for a classifier."""
         return self.changed_answers_percent if self.flipped_percent is None else self.flipped_percent
 
     @property

@@ -45,7 +45,7 @@ INT8_MAX = 127
 
 
 def has_scale(magnitude: float) -> bool:
-    """Return whether a largest absolute value gives a scale that float32 can represent and that is not 0."""
+    """Return whether the scale of a largest absolute value is a float32 number other than 0."""
     return FLOAT32_TINY <= magnitude / INT8_MAX <= FLOAT32_MAX
 
 

@@ -21,13 +21,13 @@ class Times:
     """Timeouts for clients, in seconds.
 
     Attributes:
-        head: For the request line and headers, or for gRPC's handshake.
-        request: For the whole request, counted from its first byte.
-        answer: For the client to read a response that fills the send buffer.
-        idle: Between requests, and before the first one.
-        health: For the request's head on a connection beyond the limit.
-        linger: For the client to read an error response before the connection is closed.
-        call: Maximum age of a gRPC connection; it accepts no new calls after that.
+        head: for the request line and headers, or for gRPC's handshake.
+        request: for the whole request, counted from its first byte.
+        answer: for the client to read a response that fills the send buffer.
+        idle: between requests, and before the first one.
+        health: for the request's head on a connection beyond the limit.
+        linger: for the client to read an error response before the connection is closed.
+        call: maximum age of a gRPC connection; it accepts no new calls after that.
     """
 
     head: float = 10

@@ -51,9 +51,9 @@ class EngineQueue:
         """Create a queue; `start` loads the engine.
 
         Args:
-            name: The name of the model, for messages and metrics.
-            load: Loads the engine; called in the engine's thread.
-            limits: The batch size and the number of images that may wait.
+            name: the name of the model, for messages and metrics.
+            load: a function that loads the engine; called in the engine's thread.
+            limits: the batch size and the number of images that may wait.
         """
         self.name = name
         self._load = load

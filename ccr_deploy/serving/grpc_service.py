@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MAX_CALLS = 1000
 _MAX_CALLS_PER_CONNECTION = 100
+"""HTTP/2 recommends at least 100 concurrent streams per connection (RFC 9113, section 6.5.2)."""
 
 
 class _Servicer(kserve.InferenceServicer):
@@ -58,10 +59,10 @@ class Calls(AsyncServerInterceptor):
         """Call the method, and end the call with the matching status code if it raises an error.
 
         Args:
-            method: The method of the servicer.
-            request_or_iterator: The parsed message, or an `InvalidInput` if it cannot be parsed.
-            context: The call's context.
-            method_name: The full name of the method; not used.
+            method: the method of the servicer.
+            request_or_iterator: the parsed message, or an `InvalidInput` if it cannot be parsed.
+            context: the call's context.
+            method_name: the full name of the method; not used.
         """
         self.in_progress += 1
         answered = 1
@@ -88,11 +89,11 @@ def grpc_server(
     """Return the server, without an address yet. gRPC itself enforces the limits.
 
     Args:
-        dataplane: Runs the requests.
-        calls: Counts the calls and maps their errors.
-        times: Timeouts for clients, in seconds.
-        max_connections: The most open connections; further ones are closed.
-        max_message_bytes: The largest request, in bytes.
+        dataplane: the data plane that runs the requests.
+        calls: the interceptor that counts calls and maps their errors.
+        times: timeouts for clients, in seconds.
+        max_connections: the most open connections; further ones are closed.
+        max_message_bytes: the largest request, in bytes.
     """
     server = grpc.aio.server(
         interceptors=[calls],

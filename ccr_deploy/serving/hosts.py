@@ -29,8 +29,8 @@ class Hosts:
         """Return the allowed hosts for an address: loopback names if it is loopback, otherwise any host.
 
         Args:
-            listening: The address that the server listens on.
-            allowed: Additional names. With them, an address that is not loopback allows these and loopback.
+            listening: the address that the server listens on.
+            allowed: additional names. With them, an address that is not loopback allows these and loopback.
         """
         names = frozenset(name.lower().rstrip(".") for name in allowed)
         return cls(names, any_host=not names and not _is_loopback(listening))

@@ -58,9 +58,9 @@ def read_request(body: bytes, json_length: str | None, model_name: str) -> Infer
     """Parse the body of an inference request.
 
     Args:
-        body: The whole body.
-        json_length: The value of the header `JSON_LENGTH_HEADER`; None if the whole body is JSON.
-        model_name: The model's name, from the URL.
+        body: the whole body.
+        json_length: the value of the header `JSON_LENGTH_HEADER`; None if the whole body is JSON.
+        model_name: the model's name, from the URL.
 
     Raises:
         InvalidInput: if the body is not an inference request, or a binary tensor's length is wrong.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 HEALTH_PATHS = frozenset({b"/v2/health/live", b"/v2/health/ready", b"/metrics"})
 """The paths that connections beyond the limit may request."""
 _MAX_PIPELINED = 16
+"""Limit for the requests that a connection sends ahead: their heads and bodies are kept in memory."""
 
 
 class _RefusedError(Exception):
@@ -39,9 +40,9 @@ class Connections:
         """Create an empty set of connections.
 
         Args:
-            limits: The most connections for any request, and beyond those for `HEALTH_PATHS` only.
-            times: Timeouts for clients, in seconds.
-            hosts: The allowed Host headers.
+            limits: the most connections for any request, and beyond those for `HEALTH_PATHS` only.
+            times: timeouts for clients, in seconds.
+            hosts: the allowed Host headers.
         """
         self.times = times
         self.hosts = hosts
@@ -240,9 +241,9 @@ class Connection(HttpToolsProtocol):
         """Send an error response without the application, and close after the client has had time to read it.
 
         Args:
-            status: The HTTP status.
-            reason: The reason that the metric `ccr_deploy_refused` counts.
-            message: What is wrong, for the response.
+            status: the HTTP status.
+            reason: the reason that the metric `ccr_deploy_refused` counts.
+            message: the error, for the response.
         """
         self._refused = True
         self._all.refused += 1

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 1024
 _FLUSH_SECONDS = 0.2
+"""Time for the responses of cancelled requests to be written before the connections are closed."""
 
 
 class HttpServer(uvicorn.Server):

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from ccr_deploy.targets.schema import Target
 
 DEFAULT_BATCH = 8
+"""The maximum batch if the target sets none: larger ones are not faster on a CPU, see `workflow.batches`."""
 _WAITING_BATCHES = 8
+"""Full batches that may wait; further requests are rejected at once instead of being answered late."""
 _MIB = 2**20
 _REQUESTS_BYTES = 64 * _MIB
 """Memory for requests and responses in flight: 40 MiB were measured with eight clients, at 224x224."""
@@ -32,9 +34,9 @@ class Limits:
     """Limits on images and memory.
 
     Attributes:
-        max_batch: Images in one run of an engine, and in one request. A larger request is invalid.
-        max_waiting: Images that may wait for an engine. Beyond it, clients are asked to try again later.
-        memory: Bytes of memory for the whole process; None if there is no limit.
+        max_batch: images in one run of an engine, and in one request. A larger request is invalid.
+        max_waiting: images that may wait for an engine. Beyond it, clients are asked to try again later.
+        memory: bytes of memory for the whole process; None if there is no limit.
     """
 
     max_batch: int
@@ -46,14 +48,14 @@ class Limits:
         """Return the limits; those that are not given come from the target.
 
         Args:
-            target: The target of the engines, whose batch profiles limit `max_batch`.
-            max_batch: Images in one run and in one request.
-            max_waiting: Images that may wait for an engine.
+            target: the target of the engines, whose batch profiles limit `max_batch`.
+            max_batch: images in one run and in one request.
+            max_waiting: images that may wait for an engine.
 
         Raises:
             WrongUsageError: if `max_waiting` is smaller than `max_batch`.
         """
-        built = target.batch  # None where engines take any batch
+        built = target.batch  # None if engines accept any batch
         batch = max_batch or (min(built.encoder.max, built.classifier.max) if built else DEFAULT_BATCH)
         waiting = max_waiting or _WAITING_BATCHES * batch
         if waiting < batch:
@@ -80,9 +82,9 @@ def check_growth(model: str, held: Sequence[int], limits: Limits) -> None:
     steps.
 
     Args:
-        model: The name of the model that is warmed up.
-        held: The process's memory in bytes after each batch size so far, starting with 1.
-        limits: The batch size to warm up to, and the memory limit.
+        model: the name of the model that is warmed up.
+        held: the process's memory in bytes after each batch size so far, starting with 1.
+        limits: the batch size to warm up to, and the memory limit.
 
     Raises:
         EngineError: if the next size, and then requests, may need more memory than the limit.

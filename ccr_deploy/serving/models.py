@@ -65,9 +65,9 @@ class EngineModel(kserve.Model):
         """Return the response to one request, with the requested outputs, or all.
 
         Args:
-            payload: The parsed request. KServe's SDK names it so; it is not a payload of this project.
-            headers: The request's headers; not used.
-            response_headers: The headers of the response; not used.
+            payload: the parsed request. KServe's SDK names it so; it is not a payload of this project.
+            headers: the request's headers; not used.
+            response_headers: the headers of the response; not used.
 
         Raises:
             InvalidInput: if the request does not match the model's inputs and outputs.

@@ -36,7 +36,9 @@ GRACE_SECONDS = 20
 _DRAIN_SECONDS = 5
 _POLL_SECONDS = 0.05
 _IDLE_POLLS = 3
+"""Consecutive checks without a request in progress: a request that has just arrived is not counted yet."""
 _BACKLOG = 1024
+"""Connections that the kernel queues until they are accepted, so that a burst of clients is not refused."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -114,14 +116,14 @@ class LocalServer:
         """Create a server; `run` opens its ports.
 
         Args:
-            engines: Finds and loads the engines.
-            limits: Limits on images, requests and memory.
-            host: The address to listen on.
-            http_port: The HTTP port; 0 for any free port.
-            grpc_port: The gRPC port; 0 for any free port.
-            allowed_hosts: Host headers that are allowed in addition to loopback names.
-            times: Timeouts for clients, in seconds.
-            grace_seconds: How long requests in flight may take after the signal.
+            engines: the factory that finds and loads the engines.
+            limits: limits on images, requests and memory.
+            host: the address to listen on.
+            http_port: the HTTP port; 0 for any free port.
+            grpc_port: the gRPC port; 0 for any free port.
+            allowed_hosts: host headers that are allowed in addition to loopback names.
+            times: timeouts for clients, in seconds.
+            grace_seconds: how long requests in flight may take after the signal.
 
         Raises:
             WrongUsageError: if an engine is not built.
@@ -260,7 +262,9 @@ def _listener(host: str, port: int, option: str) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise _closed(host, port, option, error.strerror or str(error)) from error
+        # Python appends the address to the reason: "Address in use (while attempting to bind on address …)".
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        raise _closed(host, port, option, reason) from error
 
 
 def _closed(host: str, port: int, option: str, reason: str) -> ServingError:

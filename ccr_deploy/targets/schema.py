@@ -79,7 +79,7 @@ class _TargetFile:
         kind = backend_class(name)
         for table, is_known in (("machine", kind.has_machines), ("batch", kind.has_batch_profiles)):
             if table in fields and not is_known:
-                raise FieldError((table,), f"there is no such field for the backend {name}")
+                raise FieldError((table,), f"not supported by the backend {name}")
         if kind.has_machines and "machine" not in fields:
             raise FieldError(("machine",), "missing")
         if kind.has_batch_profiles:  # without the table, engines are built for batch 1
@@ -88,7 +88,7 @@ class _TargetFile:
         if not isinstance(options, dict):
             raise FieldError(("options",), f"expected object, found {options!r:.40}")
         if "backend" in options:
-            raise FieldError(("options", "backend"), "there is no such field")
+            raise FieldError(("options", "backend"), "unknown field")
         # Records of options are tagged with the backend, which the file names only once, at the top.
         fields["options"] = {**options, "backend": name}
         return convert(Target, fields)
@@ -157,7 +157,7 @@ def load_target(name_or_path: str) -> Target:
         path = Path(name_or_path)
     else:
         raise TargetError(
-            f"there is no target {name_or_path!r}: {choose_from(name_or_path, sorted(targets))}, "
+            f"unknown target {name_or_path!r}: {choose_from(name_or_path, sorted(targets))}, "
             "or give the path of a TOML file"
         )
     return read_toml(_TargetFile, path, error=TargetError)  # type: ignore[return-value]

@@ -164,9 +164,7 @@ class GateLimits:
         for change in changes:
             name, _, value = change.partition("=")
             if name.replace("_", "-") not in known:
-                raise WrongUsageError(
-                    f"there is no gate {name!r}: {choose_from(name.replace('_', '-'), known)}"
-                )
+                raise WrongUsageError(f"unknown gate {name!r}: {choose_from(name.replace('_', '-'), known)}")
             try:
                 limits[name.replace("_", "-")] = float(value)
             except ValueError:

@@ -59,6 +59,7 @@ TIE_MARGIN = 1e-5
 
 SHOWN_SAMPLES = 12
 THUMBNAIL_PIXELS = 96
+"""The longer side of a sample image in the report, which contains the images themselves."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def batch_size(asked: int | None, built: Mapping[Stage, ResolvedTarget], stages:
     for stage, profile in profiles.items():
         if asked and profile and asked > profile.max:
             raise WrongUsageError(
-                f"--batch {asked}: the maximum batch of the {stage} engine is {profile.max}: use fewer"
+                f"--batch {asked}: the maximum batch of the {stage} engine is {profile.max}: "
+                "use a smaller --batch"
             )
     usual = [profile.opt if profile else UNBOUND_BATCH for profile in profiles.values()]
     return asked or min(usual, default=UNBOUND_BATCH)

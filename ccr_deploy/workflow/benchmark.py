@@ -72,7 +72,7 @@ def benchmark_bundle(
     contention = [watch_start()]
     if require_idle and (reasons := unreliable_reasons(threads, contention)):
         raise MachineBusyError(
-            f"nothing was timed: {'; '.join(reasons)}: stop other work on this machine "
+            f"the benchmark was not started: {'; '.join(reasons)}: stop other work on this machine "
             "and run the benchmark again"
         )
     machine = machine_state(with_gpu=factory.target.uses_gpu, start=contention[0])

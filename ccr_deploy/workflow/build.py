@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ccr_deploy.engines.store import Engine, EngineStore
 
 ROUNDS = 5
+"""Fewer than in `benchmark`, because `build-engine` only has to find out which precision is faster."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def build_engines(
         WrongUsageError: if a graph, or for ``auto`` the record of accuracy, is missing and `images` is None;
             or if ``auto`` is combined with ``timing=False``.
         EngineError: if a requested engine cannot be built; for ``auto``, if no engine can be built, is
-            within the budget, or can run here.
+            within the budget, or can run on this machine.
     """
     if precision == "auto" and not timing:
         raise WrongUsageError(
@@ -167,7 +168,7 @@ def _calibrated(bundle: Bundle, images: Path | None, progress: Progress) -> Bund
 
 
 def _compared_with(bundle: Bundle, factory: EngineFactory, precision: EnginePrecision) -> EnginePrecision:
-    """Return the precision to time another against: the first in its row that can run here, else FP32."""
+    """Return the precision to time another against: the first in its row that is possible, else FP32."""
     built = built_precisions(bundle, factory)
     return next((other for other in PRECISIONS[precision].compared_with if other in built), "fp32")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.bundle.manifest import MANIFEST
 from ccr_deploy.core.stages import CHAIN_STAGES, DEFAULT_SCHEDULE
+from ccr_deploy.core.suggestions import choose_from
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.quantization.quantizers import layers
 from ccr_deploy.workflow.graphs import load_model
@@ -38,7 +39,7 @@ class CalibratedGraphs:
         if not bundle.has_precision("fp16"):
             raise WrongUsageError(
                 f"{bundle.path}: has no FP16 graphs, which calibration needs: "
-                "export it again without --no-fp16"
+                "export the bundle again without --no-fp16"
             )
 
     def sibling(self, fp32: GraphRecord, precision: Precision) -> GraphRecord:
@@ -46,7 +47,10 @@ class CalibratedGraphs:
         return self.bundle.graph(fp32.stage, precision, fp32.schedule)
 
     def calibration_graph(self, stage: ChainStage) -> GraphRecord:
-        """Return the FP32 graph to calibrate on; in the default schedule every iteration has own tensors."""
+        """Return the FP32 graph to calibrate on, if possible in the default schedule.
+
+        In the default schedule, each iteration has separate tensors.
+        """
         graphs = [graph for graph in self.fp32 if graph.stage == stage]
         return next((graph for graph in graphs if graph.schedule == DEFAULT_SCHEDULE), graphs[0])
 
@@ -68,6 +72,7 @@ class CalibratedGraphs:
         ]
         if unknown := [name for name in names if name not in known]:
             raise WrongUsageError(
-                f"there is no layer {unknown[0]!r} to leave in high precision: choose from {', '.join(known)}"
+                f"unknown layer {unknown[0]!r} in the layers to keep in high precision: "
+                f"{choose_from(unknown[0], known)}"
             )
         return tuple(dict.fromkeys(names))

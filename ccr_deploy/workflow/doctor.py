@@ -83,7 +83,7 @@ def diagnose() -> Diagnosis:
 
 
 def default_target() -> str:
-    """Return the target for this machine's GPU, or `CPU_TARGET` if no GPU target can run here.
+    """Return the target for this machine's GPU, or `CPU_TARGET` if this machine can run no GPU target.
 
     Backends are tried in the registry's order, TensorRT for this GPU model first.
     """

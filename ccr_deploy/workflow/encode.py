@@ -70,7 +70,7 @@ def encode_images(
     At most one batch of images is in memory.
 
     Args:
-        encoder: encoder, with the contract that says how to preprocess images.
+        encoder: encoder, whose contract defines the preprocessing of images.
         files: image files to encode.
         paths: payload path of each image file.
         batch: images per run of the encoder.
@@ -91,7 +91,7 @@ def encode_video(encoder: Encoder, video: Video, folder: Path, batch: int) -> It
     """Write the payloads of frames into a folder, as ``frame-00000000.ccr`` and so on, and yield each.
 
     Args:
-        encoder: encoder, with the contract that says how to preprocess frames.
+        encoder: encoder, whose contract defines the preprocessing of frames.
         video: source of the frames.
         folder: folder of the payloads.
         batch: frames per run of the encoder.

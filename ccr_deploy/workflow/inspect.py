@@ -37,7 +37,8 @@ def inspect_file(path: Path) -> Sidecar | PayloadHeader:
             raise PayloadError(f"{path}: {error}") from error
     if not sidecar_path(path).exists():
         raise EngineError(
-            f"{path}: neither a payload nor an engine with its sidecar {sidecar_path(path).name}"
+            f"{path}: neither a payload nor an engine with a sidecar {sidecar_path(path).name}: "
+            "give an engine in the engine store, or a payload"
         )
     sidecar = read_sidecar(path)
     check_hash(path, sidecar, sha256_of(path))
@@ -61,7 +62,8 @@ def reproduce(sidecar: Sidecar, engine: Path, bundle: Bundle) -> list[str]:
         name = sidecar.origin.graph_file or ""
         if name not in graphs:
             raise WrongUsageError(
-                f"{bundle.path}: has no {name}, from which {engine} was built: use its own --bundle"
+                f"{bundle.path}: has no graph {name}, which {engine} was built from: "
+                "give the engine's bundle with --bundle"
             )
         return bundle.file(graphs[name])
 

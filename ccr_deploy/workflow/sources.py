@@ -56,7 +56,7 @@ def list_sources(paths: Sequence[Path], *, with_payloads: bool = False) -> list[
 
 
 def contract_image(path: Path, contract: CodeContract) -> npt.NDArray[np.uint8]:
-    """Load an image file, preprocessed as the contract says: ``uint8 [H, W, 3]``.
+    """Load an image file, preprocessed as the contract requires: ``uint8 [H, W, 3]``.
 
     Raises:
         ImageError: if the file is not an image, or the image is too small or too large.

@@ -41,7 +41,7 @@ report_memory() {
     '' | *[!0-9]* | ????????????????*) limit='as much memory as the machine has' ;; # no limit, in either version of control groups
     *) limit="$((limit / 1048576)) MiB" ;;
   esac
-  echo "start.sh: the build was killed, as when memory runs out: the container may use $limit, and needs more" >&2
+  echo "start.sh: the build was killed, probably because memory ran out: the container may use $limit: give it more memory" >&2
 }
 
 what=${1:-serve}

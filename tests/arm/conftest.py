@@ -1,4 +1,4 @@
-"""The root folder, the demo's bundle and images seen in it, and what this machine computes for them."""
+"""The root folder for Arm, the demo's bundle and images, and the results of this machine for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUILD = PROJECT / "build"
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RootFolder]:
-    """Debian for Arm with ccr-deploy installed; made if it is missing, which takes minutes."""
+    """Debian for Arm with ccr-deploy installed; created if it is missing, which takes minutes."""
     with arm_programs_run():
         folder = RootFolder(BUILD / "arm64" / "root")
         folder.path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the demo's bundle and every fourth of its images, of all classes."""
     folder = tmp_path_factory.mktemp("demo")
     made = BUILD / "demo"
-    assert (made / "bundle" / "manifest.json").exists(), "there is no bundle: run make test-arm"
+    assert (made / "bundle" / "manifest.json").exists(), "no bundle found: run make test-arm"
     shutil.copytree(made / "bundle", folder / "bundle")
     for image in sorted((made / "images").rglob("*.png"))[::4]:
         copied = folder / image.relative_to(made)
@@ -47,13 +47,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def reference(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    """What this machine computes."""
+    """The results of this machine."""
     return Reference(demo, tmp_path_factory.mktemp("here"))
 
 
 @pytest.fixture(scope="session")
 def found() -> Iterator[dict[str, Differences]]:
-    """What differed, by what was compared; written to ``build/arm64/differences.json`` at the end."""
+    """The differences of each comparison; written to ``build/arm64/differences.json`` at the end."""
     differences: dict[str, Differences] = {}
     yield differences
     records = {name: entry.record() for name, entry in differences.items()}

@@ -1,4 +1,4 @@
-"""What differs between two chains, and which flipped bits rounding explains."""
+"""Differences between the results of two chains, and the flipped bits that rounding explains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Differences:
-    """Of the code by image and bit; of the classifier for the same payloads.
+    """Differences of codes, by image and bit, and of the classifier's results for the same payloads.
 
     `furthest_flip` is the largest pre-binarization activation of a flipped bit, as a part of all activations'
     standard deviation; 0 if no bit flipped.
@@ -48,16 +48,16 @@ class Differences:
         return 100 * self.same_answers / self.images
 
     def record(self) -> dict[str, Any]:
-        """All counts, for JSON."""
+        """All counts as JSON content."""
         return asdict(self)
 
 
 def differences(one: Chain, other: Chain, activations: npt.NDArray[np.float32]) -> Differences:
-    """Count what differs.
+    """Count the differences between two chains.
 
     Args:
-        one: a chain.
-        other: another one of the same images, which classified the same payloads.
+        one: the results of a chain.
+        other: the results of another chain for the same images and payloads.
         activations: the pre-binarization activations, ``float32 [N, bits]``.
     """
     assert one.images == other.images
@@ -76,7 +76,7 @@ def differences(one: Chain, other: Chain, activations: npt.NDArray[np.float32]) 
 
 
 def activations(demo: Path, images: list[str], precision: Precision) -> npt.NDArray[np.float32]:
-    """Compute the pre-binarization activations by the graph as it is written: ``float32 [N, bits]``."""
+    """Compute the pre-binarization activations without optimizations: ``float32 [N, bits]``."""
     bundle = Bundle.open(demo / "bundle")
     contract = bundle.manifest.contract
     graph = bundle.file(bundle.graph("encoder", precision, "iteration-major").file)

@@ -1,6 +1,6 @@
 """Writes an engine's logits for a folder of payloads: ``logits.py BUNDLE TARGET PAYLOADS FILE``.
 
-It runs on both sides: in the root folder there is nothing of the tests but this file.
+It runs on this machine and in the root folder, which has no other file of the tests.
 """
 
 from __future__ import annotations

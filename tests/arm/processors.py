@@ -1,4 +1,4 @@
-"""Which Arm processors are emulated, and what a program reads of them.
+"""The emulated Arm processors, and the system files that describe them.
 
 Qemu 7.2 gives an emulated program the processor's registers and auxiliary vector, but the host's own
 ``/proc/cpuinfo`` and ``/sys``. ONNX Runtime for Arm crashes if it reads an x86's there, and OpenVINO if it
@@ -22,7 +22,7 @@ _V8_2 = f"{_BASE} atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
 class Processor:
     """A processor that qemu emulates.
 
-    `midr` is its main identification register, `features` what Linux lists of its instruction sets.
+    `midr` is its main identification register, `features` the instruction sets that Linux lists.
     """
 
     qemu_name: str
@@ -30,7 +30,7 @@ class Processor:
     features: str
 
     def write(self, folder: Path) -> None:
-        """Write ``cpuinfo`` and ``cpu/``, of as many cores as this machine has."""
+        """Write ``cpuinfo`` and ``cpu/`` for as many cores as this machine has."""
         cores = os.cpu_count() or 1
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "cpuinfo").write_text("".join(self._cpuinfo(core) for core in range(cores)))
@@ -60,7 +60,7 @@ class Processor:
 
 
 def _topology(core: int, cores: int) -> dict[str, str]:
-    """Tell of a core that runs one thread, in one package with all others; sets of cores are masks."""
+    """Return the topology of a core with one thread, in one package; sets of cores are masks."""
     itself, everyone = _mask(1 << core), _mask((1 << cores) - 1)
     return {
         "physical_package_id": "0",
@@ -84,4 +84,4 @@ CORTEX_A72 = Processor("cortex-a72", 0x410FD083, f"{_BASE} cpuid")
 PROCESSORS = (CORTEX_A76, CORTEX_A72)
 
 AUXILIARY_BITS = {"fp": 0, "asimd": 1, "asimdhp": 10, "asimddp": 20, "sve": 22}
-"""Which bit of AT_HWCAP says what libraries choose kernels by (Linux, ``asm/hwcap.h``)."""
+"""The bits of AT_HWCAP by which libraries choose kernels (Linux, ``asm/hwcap.h``)."""

@@ -1,4 +1,4 @@
-"""What this machine computes for the demo's images, to compare an Arm with."""
+"""The results of this machine for the demo's images, to compare those of an Arm with."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Reference:
 
     @functools.cached_property
     def fp32(self) -> Chain:
-        """ONNX Runtime's, in FP32."""
+        """The results of ONNX Runtime in FP32."""
         return self.chain("cpu", "fp32")
 
     @functools.cache  # noqa: B019 -- one object for a whole run
     def activations(self, precision: Precision) -> npt.NDArray[np.float32]:
-        """By the graph as it is written: ``float32 [N, bits]``."""
+        """The activations of the graph without optimizations, ``float32 [N, bits]``."""
         return activations(self.demo, self.fp32.images, precision)

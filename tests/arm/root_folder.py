@@ -1,7 +1,6 @@
 """A Debian for 64-bit Arm in a folder, with ccr-deploy installed as in the image `cpu`; kept between runs.
 
-What runs in it runs in mount and process namespaces of its own, so that no mount and no process is left,
-however a run ends.
+Commands in it run in separate mount and process namespaces, so that a run never leaves a mount or a process.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ NAMESPACES = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "
 
 @dataclass(frozen=True)
 class Mount:
-    """A file or folder of this machine that is seen in the root folder."""
+    """A file or folder of this machine that is mounted in the root folder."""
 
     source: Path
     target: Path
@@ -46,10 +45,10 @@ class Mount:
 
 @contextlib.contextmanager
 def arm_programs_run() -> Iterator[Path]:
-    """Have the kernel run Arm programs by qemu while the context lasts; its entry is given.
+    """Let the kernel run Arm programs with qemu within the context; yield the entry in binfmt_misc.
 
     Raises:
-        RuntimeError: it cannot be done here.
+        RuntimeError: if this machine does not allow it.
     """
     register = [shutil.which("unshare") or "unshare", "--mount", "sh", str(HERE / "register.sh")]
     with subprocess.Popen(
@@ -76,7 +75,7 @@ class RootFolder:
         self.path = path
 
     def make(self) -> None:
-        """Make it unless it is there: packages for Arm are unpacked here and configured emulated."""
+        """Create the folder if it does not exist; Arm packages are configured in emulation."""
         if self.path.exists():
             return
         unfinished = self.path.with_suffix(".unfinished")
@@ -89,10 +88,10 @@ class RootFolder:
         unfinished.rename(self.path)
 
     def install(self, wheel: Path) -> None:
-        """Run the image's `install.sh` unless this wheel was installed by it before.
+        """Run the image's `install.sh`, unless it has already installed this wheel.
 
         Raises:
-            subprocess.CalledProcessError: it failed.
+            subprocess.CalledProcessError: if it fails.
         """
         inputs = [wheel, CONTAINER / "install.sh", CONTAINER / REQUIREMENTS]
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in inputs)).hexdigest()
@@ -112,7 +111,7 @@ class RootFolder:
         stamp.write_text(digest)
 
     def inside(self, path: Path) -> Path:
-        """Name on this machine what is at `path` in the root folder."""
+        """Return the path on this machine of a path in the root folder."""
         return self.path / path.relative_to("/")
 
     def command(
@@ -122,8 +121,8 @@ class RootFolder:
 
         Args:
             words: the program and its arguments.
-            mounts: what it sees of this machine.
-            processor: what it finds in ``/proc/cpuinfo`` and ``/sys``; `environment` has qemu emulate it.
+            mounts: the files and folders of this machine to mount.
+            processor: the processor in ``/proc/cpuinfo`` and ``/sys``; `environment` makes qemu emulate it.
         """
         files = self.path.with_name(f"processor-{processor.qemu_name}")
         processor.write(files)
@@ -134,7 +133,7 @@ class RootFolder:
     def environment(
         self, changes: Mapping[str, str] | None = None, processor: Processor = CORTEX_A76
     ) -> dict[str, str]:
-        """Make the environment of a command in the root folder: of this machine's, nothing is taken."""
+        """Return the environment of a command in the root folder, without variables of this machine."""
         run = {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
         return {
             "PATH": f"{PREFIX}/bin:{_path()}",

@@ -1,4 +1,4 @@
-"""The bundle's commands on this machine and on an emulated Arm, and what they gave."""
+"""The bundle's commands on this machine and on an emulated Arm, and their results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BATCH = 16
 
 
 class Here:
-    """This machine, which sees the demo's folder, `results` and this folder's `logits.py` where they lie."""
+    """This machine, with the demo's folder, `results` and this folder's `logits.py` at their own paths."""
 
     def __init__(self, demo: Path, results: Path) -> None:
         self.demo = demo
@@ -39,15 +39,15 @@ class Here:
         return [sys.executable, *map(str, words)]
 
     def environment(self) -> dict[str, str]:
-        """Make the environment of such a command."""
+        """Return the environment of such a command."""
         return {**os.environ, "CCR_DEPLOY_ENGINES": str(self.results / "engines")}
 
 
 class Arm:
-    """An emulated Arm processor in a root folder, where the same is mounted: at ``/demo``, for instance."""
+    """An emulated Arm processor in a root folder, with the same files mounted, for example at ``/demo``."""
 
     def __init__(self, root: RootFolder, processor: Processor, demo: Path, results: Path) -> None:
-        """Name what there is.
+        """Set the paths of the emulated side.
 
         Args:
             root: the root folder.
@@ -69,39 +69,39 @@ class Arm:
         return self._root.command([PREFIX / "bin" / "python", *words], self._mounts, self._processor)
 
     def environment(self) -> dict[str, str]:
-        """Make the environment of such a command."""
+        """Return the environment of such a command."""
         changes = {"CCR_DEPLOY_ENGINES": str(self.inside / "engines")}
         return self._root.environment(changes, self._processor)
 
 
 def run(side: Here | Arm, *words: object) -> subprocess.CompletedProcess[str]:
-    """Run a side's Python to its end."""
+    """Run Python on a side until it exits."""
     return subprocess.run(
         side.command(*words), env=side.environment(), capture_output=True, text=True, check=False
     )
 
 
 def ccr_deploy(side: Here | Arm, *words: object) -> Any:
-    """Run a command of ccr-deploy and return what it prints as JSON."""
+    """Run a command of ccr-deploy with ``--json`` and return its result."""
     return json.loads(succeed(run(side, "-m", "ccr_deploy", *words, "--json")))
 
 
 def succeed(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what a command printed that is expected to succeed."""
+    """Return the output of a command, which must succeed."""
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 @dataclass(frozen=True)
 class Chain:
-    """What one side computed for the demo's images, all chains in the same order.
+    """The results of one side for the demo's images, in the same order on both sides.
 
     Attributes:
         images: the image files' names below the demo's folder of images, without their suffix.
         payloads: the folder with the payload files.
-        codes: ``uint8 [N, bytes]``, from those.
-        answers: class names for the payloads that were asked for.
-        logits: ``float32 [N, classes]`` for the same.
+        codes: ``uint8 [N, bytes]``, from these files.
+        answers: the class names of the classified payloads.
+        logits: ``float32 [N, classes]`` of the same payloads.
     """
 
     images: list[str]
@@ -115,10 +115,10 @@ def run_chain(side: Here | Arm, target: str, precision: Precision, asked: Path |
     """Build engines, encode the demo's images, and classify.
 
     Args:
-        side: where.
+        side: the side to run on.
         target: the target's name.
-        precision: of both engines.
-        asked: another side's folder of payloads, to be classified; None: those encoded here.
+        precision: the precision of both engines.
+        asked: a folder of another side's payloads to classify; None for those that this call encodes.
     """
     from ccr_deploy.codec.payload import read_payload
 

@@ -1,7 +1,7 @@
-"""The demo's images through engines of an emulated Arm and of this machine: payloads, answers, logits.
+"""Payloads, classes and logits of the demo's images, on an emulated Arm and on this machine.
 
-Two right computations in FP32 sum in different orders, so that a bit may flip only if its pre-binarization
-activation is next to zero. In INT8 such a difference in the last digit can round an inner layer's activation
+Two correct FP32 computations sum in different orders, so that a bit may flip only if its pre-binarization
+activation is close to zero. In INT8 such a difference in the last digit can round an inner layer's activation
 to the neighbouring step, which moves what depends on it by a step's size: more bits flip, further from zero,
 but within the gates that an INT8 engine has against FP32.
 """
@@ -51,7 +51,7 @@ def compare(
     found: dict[str, Differences],
     tmp_path: Path,
 ) -> Compare:
-    """Runs a target's chain in a precision on an Arm and here, and keeps what differs."""
+    """Runs a target's chain in a precision on an Arm and on this machine, and records the differences."""
 
     def run_both(target: str, precision: Precision) -> Differences:
         expected = reference.chain(target, precision)

@@ -1,4 +1,4 @@
-"""What a user types on a device, on an emulated Arm: doctor, inspect, serve."""
+"""Commands of a device on an emulated Arm: doctor, inspect, serve."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print(library.getauxval(16))
 
 
 @pytest.mark.parametrize("processor", PROCESSORS, ids=lambda entry: entry.qemu_name)
-def test_cpuinfo_tells_what_qemu_emulates(
+def test_cpuinfo_has_the_processor_that_qemu_emulates(
     root: RootFolder, demo: Path, tmp_path: Path, processor: Processor
 ) -> None:
     arm = Arm(root, processor, demo, tmp_path)
@@ -60,7 +60,7 @@ def test_onnxruntime_finds_its_processor(root: RootFolder, demo: Path, tmp_path:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_inspect_tells_of_an_engine_and_a_payload(
+def test_inspect_shows_an_engine_and_a_payload(
     root: RootFolder, demo: Path, reference: Reference, tmp_path: Path
 ) -> None:
     arm = Arm(root, CORTEX_A76, demo, tmp_path)
@@ -73,7 +73,7 @@ def test_inspect_tells_of_an_engine_and_a_payload(
     assert sent["code_bytes"] == reference.fp32.codes.shape[1]
 
 
-def test_an_engine_of_this_machine_is_not_taken(
+def test_an_engine_of_this_machine_is_not_used(
     root: RootFolder, demo: Path, reference: Reference, tmp_path: Path
 ) -> None:
     arm = Arm(root, CORTEX_A76, demo, reference.fp32.payloads.parent)

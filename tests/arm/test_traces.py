@@ -1,4 +1,4 @@
-"""However a run in the root folder ends, it leaves no mount, process or registration."""
+"""A run in the root folder leaves no mount, process or registration, even if it is killed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ with arm_programs_run() as entry:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left(root: RootFolder, ending: signal.Signals) -> None:
+def test_no_process_or_mount_is_left(root: RootFolder, ending: signal.Signals) -> None:
     mark = secrets.token_hex(8)
     command = [sys.executable, "-c", RUN, root.path, MARK, mark]
     with started(command, cwd=PROJECT, stdout=subprocess.PIPE) as owner:
@@ -66,7 +66,7 @@ def sees_mounts(folder: Path) -> list[Path]:
 
 
 def registered() -> list[str]:
-    """What binfmt_misc has, be it mounted or not."""
+    """The entries of binfmt_misc, even if it is not mounted."""
     listing = f"[ -e {BINFMT}/register ] || mount -t binfmt_misc binfmt_misc {BINFMT}; ls {BINFMT}"
     command = ["unshare", "--mount", "sh", "-ec", listing]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

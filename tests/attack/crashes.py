@@ -1,4 +1,4 @@
-"""Commands that are killed, or run out of disk, while they write."""
+"""Commands that are killed, or whose disk becomes full, while they write."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from tests.attack.tally import Attack
 
 ROOM = 4 << 20
-"""Bytes of the disk that is filled."""
+"""The size of the disk that is filled, in bytes."""
 
 
 def broken_bundle(path: Path) -> str | None:
-    """Why a bundle is not whole."""
+    """Return why a bundle is not complete; None if it is."""
     try:
         bundle = Bundle.open(path)
         for record in bundle.manifest.files():

@@ -1,15 +1,15 @@
-"""Hostile and damaged files against everything that reads one; killed exports; full disks.
+"""Hostile and damaged files, read by every command that reads such files; killed exports; full disks.
 
     python -m tests.attack.files --seconds 60 --seed 0
 
-Prints a table, and exits with 1 if anything did not hold:
+Prints a table. The exit status is 1 if one of these properties does not hold:
 
 - no command ends in an unexpected error, in more than one line, in control characters, or takes more than
   the seconds and memory in `tests.attack.tally`, and none waits;
 - a damaged payload is refused, or is the payload that it was;
 - a killed or failing command leaves the old bundle or the new one, whole.
 
-It writes to a temporary folder alone.
+It writes only to a temporary folder.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     Command = Sequence[object]
 
 WEIGHTS = {"exports killed": 15, "full disk: export": 5, "reports": 3, "targets": 3, "checkpoints": 3}
-"""What takes longer gets a larger share of the time."""
+"""Slower attacks get a larger share of the time."""
 
 
 def attack_file(path: Path, mutate: Mutate, *commands: Command) -> Attack:
@@ -64,7 +64,7 @@ def attack_file(path: Path, mutate: Mutate, *commands: Command) -> Attack:
 
 
 def attack_places(tally: Tally, path: Path, command: Command) -> None:
-    """Put what is no file in a file's place: it must be refused at once."""
+    """Put a FIFO, folder or device in a file's place: it must be refused without waiting."""
     kept = path.rename(path.with_name(f"{path.name}.kept"))
     puts = (
         lambda: os.mkfifo(path),
@@ -108,7 +108,7 @@ def attack_payloads(bundle: Bundle) -> Attack:
 
 
 def attacks(files: Files) -> dict[str, Attack]:
-    """Every attack that lasts as long as it is given, by name."""
+    """The attacks that run for a given time, by name."""
     bundle, store, engine = files.bundle.path, files.store, files.engine
     use = ("--bundle", bundle, "--target", "cpu", "--engines", store)
     build = ("build-engine", bundle, "--target", "cpu", "--engines", store)

@@ -1,4 +1,4 @@
-"""What the attacks on files damage: a checkpoint, its bundle and engines, one of every file that is read."""
+"""The files that attacks damage: a checkpoint, its bundle and engines, and one of each other kind."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class Files:
 
     @property
     def choice(self) -> Path:
-        """The store's note of what was built last."""
+        """The store's record of the last build."""
         return next(self.store.glob("chosen.*.json"))
 
 
 def make_files(folder: Path) -> Files:
-    """Write them all; every command that reads one succeeds."""
+    """Write all files; every command that reads one of them succeeds."""
     checkpoint = folder / "model.pt"
     save_checkpoint(_checkpoint(), checkpoint)
     must("export", "--checkpoint", checkpoint, "--no-fp16", folder / "bundle")

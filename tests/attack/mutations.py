@@ -1,4 +1,4 @@
-"""Damage and malice, drawn by a seeded generator: in bytes, in JSON, in TOML, in checkpoints."""
+"""Random mutations from a seeded generator: of bytes, JSON, TOML and checkpoints."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def damaged(chance: random.Random, content: bytes) -> bytes:
 
 
 def hostile_json(chance: random.Random, text: bytes) -> bytes:
-    """Replace, remove or add a field somewhere; now and then in another encoding, or with damaged bytes."""
+    """Replace, remove or add a field; sometimes in another encoding, or with damaged bytes."""
     content = json.loads(text)
     for _ in range(chance.choice((1, 1, 2))):
         holder = chance.choice(_holders(content))
@@ -100,7 +100,7 @@ def hostile_toml(chance: random.Random, text: bytes) -> bytes:
 
 
 def hostile_checkpoint(chance: random.Random, content: bytes) -> bytes:
-    """Change a field or tensor, make a bomb of it, or damage its bytes."""
+    """Change a field or tensor, make it a bomb, or damage bytes."""
     loaded = torch.load(io.BytesIO(content), weights_only=True)
     what = chance.randrange(10)
     if what == 0:
@@ -132,7 +132,7 @@ def hostile_checkpoint(chance: random.Random, content: bytes) -> bytes:
 
 
 class _Call:
-    """What a pickle calls when it is loaded."""
+    """A call that a pickle makes when it is loaded."""
 
     def __init__(self, function: Any, argument: object) -> None:
         self.call = function, (argument,)

@@ -1,4 +1,4 @@
-"""What a hostile client can do to the local server: ``python -m tests.attack.server``.
+"""Attacks of hostile clients on the local server: ``python -m tests.attack.server``.
 
 It exports and builds a tiny model, starts servers on free ports of 127.0.0.1 with the limit of 1,024 open
 files that containers have, and prints the table of ``docs/reference/reliability.md``. It is bounded in
@@ -44,7 +44,7 @@ KILLS = 5
 
 
 def main() -> int:
-    """Run every attack and print what held."""
+    """Run every attack and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -99,7 +99,7 @@ def renewed_crowd(server: ServerProcess, _: Bundle, __: int) -> Tried:
 
 
 def grpc_crowd(server: ServerProcess, _: Bundle, __: int) -> Tried:
-    """Connections to gRPC's port that never say anything."""
+    """Connections to gRPC's port that never send anything."""
     idle = [connect(server.grpc_address) for _ in range(IDLE)]
     asked = _health(server.http_address)
     inferred = classifier_answers(server.http_address)
@@ -190,7 +190,7 @@ def damaged_payloads(server: ServerProcess, bundle: Bundle, seed: int) -> Tried:
 
 
 def other_hosts(server: ServerProcess, _: Bundle, __: int) -> Tried:
-    """What a browser sends for a page whose name was rebound."""
+    """Requests that a browser sends for a page with a rebound host name."""
     names = [b"evil.example", b"evil.example:8080", b"localhost.evil.example", b"10.0.0.1", b"[fe80::1]"]
     requests = [
         LIVE.replace(b"Host: localhost", b"Host: " + name).replace(b"/v2/health/live", path)
@@ -204,7 +204,7 @@ def other_hosts(server: ServerProcess, _: Bundle, __: int) -> Tried:
 
 
 def hang_ups(server: ServerProcess, _: Bundle, __: int) -> Tried:
-    """Clients that go away amid a body, or before they read the answer."""
+    """Clients that disconnect within a body, or before they read the response."""
     for number in range(500):
         with connect(server.http_address) as connection:
             connection.sendall(
@@ -228,7 +228,7 @@ ATTACKS: tuple[Attack, ...] = (
 
 
 def _health(address: str) -> Counter[object]:
-    """How health and metrics were answered for some seconds."""
+    """The responses to health and metrics requests during some seconds."""
     asked: Counter[object] = Counter()
     deadline = time.monotonic() + HEALTH_SECONDS
     while time.monotonic() < deadline:

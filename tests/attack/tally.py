@@ -1,4 +1,4 @@
-"""One try of an attack, and what came of all of them."""
+"""One try of an attack, and the results of all tries."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MOST_SECONDS = 20
 """Of processor time."""
 
 LONGEST_WAIT = 300
-"""In seconds, after which a command is taken to wait for something."""
+"""In seconds; a command that takes longer is considered to be waiting."""
 
 MOST_MEBIBYTES = 600
 
 
 @dataclass
 class Tally:
-    """What came of one kind of attack."""
+    """The results of one kind of attack."""
 
     name: str
     tried: int = 0
@@ -43,7 +43,7 @@ class Tally:
 
 
 class TookTooLongError(BaseException):
-    """Raised by the alarm; nothing in the program may take it for an error of its own."""
+    """Raised by the alarm; the program must not handle it as one of its errors."""
 
 
 def too_long(*_: object) -> None:
@@ -52,7 +52,7 @@ def too_long(*_: object) -> None:
 
 
 def attempt(*arguments: object) -> tuple[Outcome, str | None]:
-    """Run a command in this process, and say what did not hold."""
+    """Run a command in this process, and return the property that did not hold."""
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     processor = time.process_time()
     signal.alarm(LONGEST_WAIT)

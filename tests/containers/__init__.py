@@ -1,1 +1,1 @@
-"""The images, built and run by podman as production builds and runs them: ``make test-containers``."""
+"""The images, built and run with podman as in production: ``make test-containers``."""

@@ -1,4 +1,4 @@
-"""One podman for all of these tests, its bases, the images, and a bundle to put into them."""
+"""Fixtures of these tests: podman, base images, the images, and their bundle."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def debian(podman: Podman) -> str:
 
 @pytest.fixture(scope="session")
 def system_tensorrt(podman: Podman, debian: str) -> str:
-    """A base image whose system brings TensorRT-RTX, as NVIDIA's images bring TensorRT."""
+    """A base image whose system has TensorRT-RTX, as NVIDIA's images have TensorRT."""
     import_system_tensorrt(podman, debian, "localhost/system-tensorrt")
     return "localhost/system-tensorrt"
 
@@ -84,7 +84,7 @@ def jetson_image(podman: Podman, debian: str, system_tensorrt: str, context: Pat
 
 @pytest.fixture(scope="session")
 def bundle(calibrated_demo: CalibratedDemo) -> Bundle:
-    """The bundle that the images hold."""
+    """The bundle in the images."""
     return calibrated_demo.bundle
 
 
@@ -92,7 +92,7 @@ def bundle(calibrated_demo: CalibratedDemo) -> Bundle:
 def answers(
     bundle: Bundle, calibrated_demo: CalibratedDemo, tmp_path_factory: pytest.TempPathFactory
 ) -> LibraryAnswers:
-    """The library's on the target cpu, to compare a server's with."""
+    """The results of the library on the target cpu, to compare a server's with."""
     return library_answers(
         bundle, "cpu", calibrated_demo.folder / "images", tmp_path_factory.mktemp("engines")
     )

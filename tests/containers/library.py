@@ -1,4 +1,4 @@
-"""What the library answers on real images, for servers in containers to be compared with."""
+"""The results of the library for real images, to compare those of servers in containers with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASKED = 8
 
 @dataclass(frozen=True)
 class LibraryAnswers:
-    """Images, and what the library makes of them on a target."""
+    """Images, and the library's results for them on a target."""
 
     contract: CodeContract
     paths: list[Path]
@@ -36,10 +36,10 @@ class LibraryAnswers:
     labels: list[tuple[int, str]]
 
     def check(self, address: str, protocol: str) -> None:
-        """Ask a local server about the images, and compare.
+        """Send the images to a server, and compare the results.
 
         Args:
-            address: The server's host and port.
+            address: the server's host and port.
             protocol: ``http`` or ``grpc``.
         """
         found = ask(address, self.images, protocol)
@@ -48,13 +48,13 @@ class LibraryAnswers:
 
 
 def library_answers(bundle: Bundle, target: str, folder: Path, engines: Path) -> LibraryAnswers:
-    """Return what `ccr_deploy.runtime` answers.
+    """Return the results of `ccr_deploy.runtime`.
 
     Args:
-        bundle: The model.
-        target: The name of what executes it.
-        folder: Image files in sub-folders; some from all over it are taken.
-        engines: A folder for the engines that are built.
+        bundle: the bundle.
+        target: the name of the target.
+        folder: image files in sub-folders; some are selected evenly.
+        engines: a folder for the engines.
     """
     store = EngineStore(engines)
     factory = EngineFactory(bundle, target, store)

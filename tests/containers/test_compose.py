@@ -1,4 +1,4 @@
-"""``deploy/compose.yaml`` by podman-compose: built, served, asked, stopped, started again, and removed."""
+"""``deploy/compose.yaml`` with podman-compose: build, serve, send requests, stop, start again, remove."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Compose:
         return Container(self.podman, "ccr-deploy_server-cpu_1")
 
     def left(self) -> dict[str, list[str]]:
-        """Return the names of what there is of the project, by kind."""
+        """Return the names of the project's containers, volumes and networks, by kind."""
         asked = {
             "containers": ("ps", "--all", "--format", "{{.Names}}"),
             "pods": ("pod", "ps", "--format", "{{.Name}}"),
@@ -121,6 +121,6 @@ def test_up_builds_and_serves_and_a_second_up_builds_nothing_again(
     assert compose.left() == {"containers": [], "pods": [], "volumes": [], "networks": []}
 
 
-def test_an_image_that_nobody_named_ends_with_one_clear_line(podman: Podman) -> None:
+def test_a_missing_image_name_is_an_error_of_one_line(podman: Podman) -> None:
     printed = Compose(podman, {"CCR_DEPLOY_IMAGE": ""})("up", "--detach", expected=1)
     assert "set it to the image that contains ccr-deploy and the bundle" in printed

@@ -1,4 +1,4 @@
-"""What every stage of the Dockerfile makes, and how far it goes without a GPU.
+"""The images of every stage of the Dockerfile, as far as they run without a GPU.
 
 The bases of `server` and `jetson` are stand-ins for NVIDIA's images: Debian with TensorRT-RTX, and an older
 NumPy, among the system's own Python packages.
@@ -51,7 +51,7 @@ def idle(podman: Podman, image: str) -> Iterator[Container]:
         yield container
 
 
-def test_it_is_unprivileged_and_checked(podman: Podman, image: str) -> None:
+def test_the_image_is_unprivileged_and_has_a_health_check(podman: Podman, image: str) -> None:
     (configuration,) = json.loads(podman("inspect", image).stdout)
     settings = configuration["Config"]
     assert settings["User"] == "10001:10001"
@@ -62,17 +62,17 @@ def test_it_is_unprivileged_and_checked(podman: Podman, image: str) -> None:
     assert configuration["Healthcheck"]["Test"] == ["CMD", "start.sh", "healthy"]
 
 
-def test_it_holds_the_bundle_for_everybody_to_read(idle: Container) -> None:
+def test_every_user_can_read_the_bundle_in_the_image(idle: Container) -> None:
     assert idle.execute("sh", "-c", "ls /bundle && cat /bundle/* >/dev/null").returncode == 0
     assert idle.execute("find", "/bundle", "-perm", "/022").stdout == ""
     assert idle.execute("find", "/bundle", "!", "-user", "root").stdout == ""
 
 
-def test_it_holds_no_engine(idle: Container) -> None:
+def test_the_image_contains_no_engine(idle: Container) -> None:
     assert idle.execute("find", "/engines", "-mindepth", "1").stdout == ""
 
 
-def test_it_holds_what_is_needed_and_no_more(idle: Container, stage: str) -> None:
+def test_the_image_contains_only_the_required_packages(idle: Container, stage: str) -> None:
     found = json.loads(idle.execute("python3", "-c", PACKAGES, *UNWANTED).stdout)
     assert found["python"] == "/opt/ccr-deploy"
     # pip is the base's own, which the environment sees in every stage but cannot be used for it.
@@ -80,7 +80,7 @@ def test_it_holds_what_is_needed_and_no_more(idle: Container, stage: str) -> Non
     assert found["numpy"].startswith("/opt/ccr-deploy/")
 
 
-def test_its_versions_are_the_locked_ones(idle: Container, stage: str) -> None:
+def test_the_image_has_the_locked_versions(idle: Container, stage: str) -> None:
     lock = "cpu" if stage == "cpu" else "tensorrt"
     program = (
         "import importlib.metadata as m\n"
@@ -103,7 +103,7 @@ def test_no_target_without_a_gpu_but_the_cpus(podman: Podman, server_image: str,
             assert len(errors) == 1, errors
 
 
-def test_the_systems_tensorrt_builds_for_gpus_that_are_not_there(podman: Podman, server_image: str) -> None:
+def test_the_systems_tensorrt_builds_for_absent_gpus(podman: Podman, server_image: str) -> None:
     with podman.volume() as engines:
         options = [*ROOM, "--volume", f"{engines}:/engines", "--env", "CCR_DEPLOY_TARGET=rtx"]
         with podman.container(server_image, "build", options=options) as builder:

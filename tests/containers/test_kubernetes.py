@@ -9,7 +9,7 @@ probes (of the liveness probe it makes a health check by curl on port 0, which n
 - It makes an emptyDir as the image's folder of that name is. Kubernetes' belongs to root and the group that
   `fsGroup` names, and everyone may write to it: the volumes are there before, made so.
 - It removes an init container that ended: an annotation of podman's own keeps it, to be looked at.
-- Nobody asks the probes: the test does.
+- Podman does not run the probes: the test does.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def test_a_probe_is_answered(ready: Played, probe: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["build-engines", "server"])
-def test_a_container_is_confined_and_limited_as_its_manifest_says(ready: Played, name: str) -> None:
+def test_a_container_has_the_confinement_and_limits_of_its_manifest(ready: Played, name: str) -> None:
     container = ready.container(name)
     (wanted,) = (
         each for each in (*ready.pod["initContainers"], *ready.pod["containers"]) if each["name"] == name
@@ -163,7 +163,7 @@ def test_a_container_is_confined_and_limited_as_its_manifest_says(ready: Played,
     assert container.inspect("{{.HostConfig.NanoCpus}}") == str(int(limits["cpu"]) * 10**9)
 
 
-def test_the_server_writes_to_its_volumes_alone(ready: Played) -> None:
+def test_the_server_writes_only_to_its_volumes(ready: Played) -> None:
     server = ready.container("server")
     status = server.execute("cat", "/proc/1/status").stdout
     assert "CapBnd:\t0000000000000000" in status

@@ -1,4 +1,4 @@
-"""The cpu image as production runs it: unprivileged, read-only, without a network, one CPU and 512 MiB."""
+"""The cpu image as in production: unprivileged, read-only, without a network, one CPU and 512 MiB."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ print(json.dumps({
 def expected(
     bundle: Bundle, calibrated_demo: CalibratedDemo, tmp_path_factory: pytest.TempPathFactory
 ) -> LibraryAnswers:
-    """What the library answers outside of a container, on the target of the image."""
+    """The library's results outside of a container, on the target of the image."""
     images, engines = calibrated_demo.folder / "images", tmp_path_factory.mktemp("engines")
     return library_answers(bundle, "cpu-openvino", images, engines)
 
@@ -80,7 +80,7 @@ def files(podman: Podman, volume: str) -> dict[str, int]:
     }
 
 
-def test_it_is_confined(server: Container) -> None:
+def test_the_container_is_confined(server: Container) -> None:
     found = json.loads(server.execute("python3", "-c", INSIDE).stdout)
     assert found == {
         "user": [10001, 10001],
@@ -94,13 +94,13 @@ def test_it_is_confined(server: Container) -> None:
 
 
 @pytest.mark.parametrize(("protocol", "port"), [("http", 8080), ("grpc", 9000)])
-def test_it_answers_as_the_library_does(
+def test_the_server_gives_the_results_of_the_library(
     server: Container, expected: LibraryAnswers, protocol: str, port: int
 ) -> None:
     expected.check(f"{server.address}:{port}", protocol)
 
 
-def test_it_says_what_it_does_and_nothing_else(server: Container) -> None:
+def test_the_log_has_only_the_expected_lines(server: Container) -> None:
     lines = server.logs.splitlines()
     assert [line.partition(":")[0] for line in lines if line.startswith(("listening", "ready"))] == [
         "listening",
@@ -128,7 +128,7 @@ def test_the_first_start_builds_and_the_second_does_not(podman: Podman, cpu_imag
     }
 
 
-def test_a_first_start_that_is_killed_leaves_nothing_that_hurts(
+def test_a_killed_first_start_does_not_affect_the_next(
     podman: Podman, cpu_image: str, engines: str, expected: LibraryAnswers
 ) -> None:
     with podman.container(cpu_image, options=on(engines)) as killed:
@@ -167,7 +167,7 @@ def test_the_health_check_turns_healthy_and_unhealthy(podman: Podman, cpu_image:
         server.wait_until_healthy()
 
 
-def test_what_is_in_flight_is_answered_after_sigterm(
+def test_requests_in_flight_are_answered_after_sigterm(
     podman: Podman, cpu_image: str, engines: str, bundle: Bundle
 ) -> None:
     contract = bundle.manifest.contract
@@ -237,8 +237,8 @@ def ends_with_one_line(podman: Podman, image: str, options: list[str], status: i
         assert message in errors[0]
 
 
-def test_too_little_memory_for_the_build_is_said(podman: Podman, cpu_image: str, engines: str) -> None:
+def test_too_little_memory_for_the_build_is_reported(podman: Podman, cpu_image: str, engines: str) -> None:
     options = [*on(engines), "--memory", "24m", "--memory-swap", "24m"]
     with podman.container(cpu_image, options=options) as server:
         assert server.wait() == 137
-        assert "the container may use 24 MiB, and needs more" in server.logs
+        assert "the container may use 24 MiB: give it more memory" in server.logs

@@ -57,10 +57,10 @@ def ccr_deploy(podman: Podman, image: str, *arguments: str, volumes: dict[str, s
     """Run ``ccr-deploy ARGUMENTS`` in a container to its end.
 
     Args:
-        podman: Who runs it.
-        image: The image with ccr-deploy.
-        arguments: The command's.
-        volumes: Where they are mounted, by name.
+        podman: podman.
+        image: the image with ccr-deploy.
+        arguments: the arguments of the command.
+        volumes: the mount point of each volume, by name.
     """
     mounts = [word for name, path in volumes.items() for word in ("--volume", f"{name}:{path}")]
     options = (*mounts, "--env", "HOME=/tmp", "--entrypoint", "ccr-deploy")
@@ -95,8 +95,8 @@ def environment(packages: Path, folder: Path) -> Path:
     """Make the server's environment anew for the places where its parts are in the container.
 
     Args:
-        packages: Where the environment's packages are there.
-        folder: Where it goes to.
+        packages: the folder of the environment's packages in the container.
+        folder: the folder to write to.
     """
     made = folder / "environment"
     (made / "bin").mkdir(parents=True)
@@ -202,7 +202,7 @@ def test_payloads_of_a_container_get_the_librarys_labels(
     assert [(int(label), name) for _, label, name in cells] == answers.labels
 
 
-def test_the_server_may_change_nothing(server: Container) -> None:
+def test_the_server_cannot_change_files(server: Container) -> None:
     assert server.inspect("{{.Config.User}} {{.HostConfig.ReadonlyRootfs}}") == "10001:10001 true"
     assert server.inspect("{{.EffectiveCaps}} {{.BoundingCaps}}") == "[] []"
     assert "Read-only file system" in server.execute("touch", f"{REPOSITORY}/file").stderr

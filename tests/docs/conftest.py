@@ -1,4 +1,4 @@
-"""A folder as the pages' reader has it: a small model, its bundle, engines and images."""
+"""The folder of a reader of the pages: a small model, its bundle, engines and images."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def workspace(shared: Shared) -> Workspace:
 
 @pytest.fixture
 def reader_folder(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the workspace as the current folder, with an engine store of its own."""
+    """A copy of the workspace as the current folder, with a separate engine store."""
     folder = tmp_path / "reader"
     shutil.copytree(workspace.folder, folder)
     monkeypatch.chdir(folder)

@@ -1,4 +1,4 @@
-"""What the tests of the pages have in common: the reader's folder, and commands that must succeed."""
+"""Shared parts of the tests of the pages: the reader's folder, and commands that must succeed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder, and what the tutorial's commands that made its bundle printed."""
+    """The folder, and the output of the tutorial's commands that created its bundle."""
 
     folder: Path
     outcomes: dict[str, Outcome]

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: its picture, tables and recipes are true of the code. Recipes are followed as written."""
+"""CONTRIBUTING.md: its diagram and tables match the code, and its recipes are followed as written."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def value(text: str, **known: Any) -> Any:
     return eval(text.strip().rstrip(","), dict(known))  # noqa: S307 -- our own document
 
 
-def test_the_picture_is_drawn_from_the_contract() -> None:
+def test_the_diagram_is_drawn_from_the_contract() -> None:
     assert PICTURE.read_text(encoding="utf-8") == svg()
     assert list(WORDS) == [names[0] for names in layers()]
 

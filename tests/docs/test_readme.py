@@ -1,4 +1,4 @@
-"""The README: short, complete, and with a picture that every reader can read."""
+"""The README: short, complete, and with a legible diagram."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PICTURES = sorted((ROOT / "docs" / "images").glob("*.svg"))
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_it_fits_two_screens() -> None:
+def test_the_readme_fits_two_screens() -> None:
     lines = [line for line in README.splitlines() if line.strip() and not line.startswith("<!--")]
     assert sum(1 + len(line) // 130 for line in lines) <= 90
 
 
-def test_it_lists_every_command_in_the_order_of_the_help() -> None:
+def test_the_readme_lists_every_command_in_the_order_of_the_help() -> None:
     assert re.findall(r"^\| `([a-z-]+)` \| [A-Z]", README, flags=re.MULTILINE) == list(cli.commands)
 
 
@@ -42,11 +42,11 @@ def test_every_make_target_exists() -> None:
     assert {"demo", "test", "docs"} <= named <= make_targets()
 
 
-def test_the_data_flow_picture_names_commands_that_exist() -> None:
-    picture = ET.parse(ROOT / "docs" / "images" / "data-flow.svg")  # noqa: S314 -- our own file
+def test_the_data_flow_diagram_names_commands_that_exist() -> None:
+    diagram = ET.parse(ROOT / "docs" / "images" / "data-flow.svg")  # noqa: S314 -- our own file
     named = {
         name
-        for text in picture.iter(f"{SVG}text")
+        for text in diagram.iter(f"{SVG}text")
         if text.get("class") == "command" and text.text
         for name in text.text.split(", ")
     }
@@ -54,14 +54,14 @@ def test_the_data_flow_picture_names_commands_that_exist() -> None:
 
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.name)
-def test_a_picture_is_self_contained_and_has_a_dark_scheme(path: Path) -> None:
+def test_a_diagram_is_self_contained_and_has_a_dark_scheme(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert "prefers-color-scheme: dark" in text
     assert not re.findall(r"<script|<image|@import|url\((?!#)|href=|https?://(?!www\.w3\.org/2000/svg)", text)
 
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.name)
-def test_a_picture_is_legible_at_400_pixels(path: Path) -> None:
+def test_a_diagram_is_legible_at_400_pixels(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     width = float(ET.fromstring(text).attrib["viewBox"].split()[2])  # noqa: S314 -- our own file
     sizes = [float(size) for size in re.findall(r"font-size: ?([\d.]+)px", text)]

@@ -47,14 +47,14 @@ def test_every_command_has_recorded_output() -> None:
     assert all(output.strip() for output in recorded().values()), REMEDY
 
 
-def test_recorded_tables_have_todays_columns(workspace: Workspace, reader_folder: Path) -> None:
+def test_recorded_tables_have_the_current_columns(workspace: Workspace, reader_folder: Path) -> None:
     for command, output in recorded().items():
         if not command.startswith(RECORDED_ONLY):
             outcome = workspace.outcomes.get(command) or succeeded(command)
             assert headings(outcome.stdout) == headings(output), f"{command}: {REMEDY}"
 
 
-def test_recorded_lines_of_export_and_encode_are_todays(workspace: Workspace, reader_folder: Path) -> None:
+def test_recorded_lines_of_export_and_encode_are_current(workspace: Workspace, reader_folder: Path) -> None:
     for command, output in recorded().items():
         if command.startswith(("ccr-deploy export", "ccr-deploy encode")):
             outcome = workspace.outcomes.get(command) or succeeded(command)

@@ -61,7 +61,7 @@ def engine_file(bundle: Path, engines: Path, stage: str) -> Path:
 def test_a_missing_checkpoint(tmp_path: Path) -> None:
     outcome = run("export", "--checkpoint", tmp_path / "none.pt", tmp_path / "bundle")
     assert outcome.status == WRONG_USAGE
-    assert "none.pt: no such checkpoint" in outcome.error_line
+    assert "none.pt: no such file" in outcome.error_line
     assert not (tmp_path / "bundle").exists()
 
 
@@ -75,7 +75,7 @@ def test_a_truncated_checkpoint(kept: int, tiny_checkpoint_file: Path, tmp_path:
     assert not (tmp_path / "bundle").exists()
 
 
-def test_a_baseline_where_a_ccr_checkpoint_belongs(tiny_baseline: Checkpoint, tmp_path: Path) -> None:
+def test_a_baseline_given_as_the_checkpoint_is_refused(tiny_baseline: Checkpoint, tmp_path: Path) -> None:
     save_checkpoint(tiny_baseline, tmp_path / "baseline.pt")
     outcome = run("export", "--checkpoint", tmp_path / "baseline.pt", tmp_path / "bundle")
     assert outcome.status == WRONG_USAGE
@@ -102,7 +102,7 @@ def test_impossible_sizes(
 
 
 @pytest.mark.parametrize("given", ["", ",", "0", "33", "-1", "3,x", "3,", "2.5", "3,3"])
-def test_trained_iterations_that_are_no_list_of_numbers(
+def test_trained_iterations_that_are_not_a_list_of_numbers(
     given: str, tiny_checkpoint_file: Path, tmp_path: Path
 ) -> None:
     outcome = run(
@@ -112,7 +112,7 @@ def test_trained_iterations_that_are_no_list_of_numbers(
     assert f"--trained-iterations '{given}': give different whole numbers from 1 to 32" in outcome.error_line
 
 
-def test_an_output_folder_that_holds_something_else(tiny_checkpoint_file: Path, tmp_path: Path) -> None:
+def test_an_output_folder_with_other_files(tiny_checkpoint_file: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     outcome = run("export", "--checkpoint", tiny_checkpoint_file, tmp_path)
     assert outcome.status == WRONG_USAGE
@@ -190,11 +190,11 @@ def test_an_engine_changed_by_one_byte_is_refused(bundle: Path, engines: Path) -
     path.write_bytes(content)
     outcome = run("verify", bundle, "--engines", engines)
     assert outcome.status == BROKE
-    assert "changed since it was built" in outcome.error_line
+    assert "damaged or changed" in outcome.error_line
 
 
 def test_a_damaged_engine_with_a_fitting_sidecar_fails_the_gates(bundle: Path, engines: Path) -> None:
-    """The engine of other weights, passed off as this one: only what it computes gives it away."""
+    """The engine has other weights, and its sidecar fits: only its results differ."""
     import onnx
     from onnx import numpy_helper
 
@@ -227,7 +227,7 @@ def test_a_gate_that_does_not_exist(bundle: Path) -> None:
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "image.png"),
     ],
 )
-def test_a_file_that_is_no_image(
+def test_a_file_that_is_not_an_image(
     content: bytes, message: str, bundle: Path, engines: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "image.png").write_bytes(content)
@@ -289,7 +289,7 @@ def files_below_names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_a_full_disk_leaves_no_half_report(bundle: Path, engines: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_incomplete_report(bundle: Path, engines: Path, tmp_path: Path) -> None:
     """A limit on file sizes stands for the full disk: every larger write fails."""
     program = (
         "import resource, signal, sys\n"
@@ -405,7 +405,7 @@ def test_names_in_brackets_are_shown_as_they_are(bundle: Path, engines: Path, tm
 
 
 def test_a_folder_of_some_classes_without_class_names(tmp_path: Path, tiny_checkpoint: Checkpoint) -> None:
-    """Whose labels could only be guessed."""
+    """The labels of the folder are ambiguous."""
     save_checkpoint(replace(tiny_checkpoint, class_names=()), tmp_path / "nameless.pt")
     for name in ("one", "two"):
         (tmp_path / "val" / name).mkdir(parents=True)

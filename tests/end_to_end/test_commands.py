@@ -1,4 +1,4 @@
-"""Every command as a user types it, on a small model: checkpoint to report."""
+"""Every command on a small model, from checkpoint to report."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def report(workplace: Path, image_folder: Path) -> Path:
     return folder
 
 
-def test_verify_finds_what_it_should(report: Path) -> None:
+def test_verify_reports_every_stage_and_passes(report: Path) -> None:
     found = json.loads((report / "verify.json").read_text())
     assert all(gate["passed"] for gate in found["gates"])
     assert {parity["stage"] for parity in found["logits"]} == {"classifier", "chain", "baseline"}
@@ -131,7 +131,7 @@ threads = 1
 def benchmark_beside_other_work(
     workplace: Path, *options: str, program: Sequence[str] = ("-m", "ccr_deploy")
 ) -> subprocess.CompletedProcess[str]:
-    """``ccr-deploy benchmark`` in a process of its own, whose children are not the other work."""
+    """``ccr-deploy benchmark`` in a separate process, whose children are not the other work."""
     target = workplace / "one-thread.toml"
     target.write_text(ONE_THREAD)
     command = [sys.executable, *program, "benchmark", str(workplace / "bundle"), "--target", str(target)]
@@ -167,7 +167,8 @@ def test_an_idle_machine_may_be_required_before_the_start(workplace: Path, tmp_p
     refused = benchmark_beside_other_work(workplace, "--require-idle", "--report", str(tmp_path / "report"))
     assert refused.returncode == CHECK_FAILED
     assert re.fullmatch(
-        r"ccr-deploy: error: nothing was timed: other processes used \d+\.\d of \d+ cores before the start"
+        r"ccr-deploy: error: the benchmark was not started: other processes used \d+\.\d of \d+ cores "
+        r"before the start"
         r".*: stop other work on this machine and run the benchmark again\n",
         refused.stderr,
     )
@@ -251,7 +252,7 @@ def test_a_result_of_another_version_in_a_report_s_folder_is_refused(report: Pat
         add_to_folder(tmp_path / "report", measured)
 
 
-def test_classify_shows_answer_and_bytes(workplace: Path, image_folder: Path) -> None:
+def test_classify_shows_class_and_bytes(workplace: Path, image_folder: Path) -> None:
     images = sorted(image_folder.rglob("*.png"))[:2]
     common = ("classify", *images, "--bundle", workplace / "bundle", "--engines", workplace / "engines")
     answers = json.loads(run(*common, "--json").stdout)
@@ -303,7 +304,7 @@ def test_the_bundle_comes_from_the_environment(workplace: Path, monkeypatch: pyt
     assert run("verify").status == 0
 
 
-def test_nothing_but_the_result_reaches_a_pipe(workplace: Path) -> None:
+def test_only_the_result_is_written_to_a_pipe(workplace: Path) -> None:
     """A real process: no progress, no escape sequences, JSON alone on stdout."""
     command = [sys.executable, "-m", "ccr_deploy", "verify", str(workplace / "bundle"), "--json"]
     environment = {**os.environ, "CCR_DEPLOY_ENGINES": str(workplace / "engines")}

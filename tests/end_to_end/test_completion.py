@@ -1,4 +1,4 @@
-"""Real shells complete the command line after they have read the script of ``ccr-deploy completion``."""
+"""Shells complete the command line after they have loaded the script of ``ccr-deploy completion``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMPLETED = [
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home folder with scripts for all shells, in which somebody starts to type."""
+    """A home folder with the completion scripts of all shells."""
     for shell in SHELLS:
         (tmp_path / f"script.{shell}").write_text(run("completion", shell).stdout)
     (tmp_path / "trained.pt").touch()

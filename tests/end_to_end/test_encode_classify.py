@@ -1,4 +1,4 @@
-"""Images to payload files, and payload files to answers, as a user types it."""
+"""`encode` and `classify`: images to payload files, and payload files to classes."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def test_an_image_becomes_the_named_file(tool: Tool, images: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["one.ccr"]
 
 
-def test_an_image_goes_into_a_folder_that_is_there(tool: Tool, images: Path, tmp_path: Path) -> None:
+def test_an_image_is_written_into_an_existing_folder(tool: Tool, images: Path, tmp_path: Path) -> None:
     assert tool.encode(images / "day" / "000.png", "-o", tmp_path).status == 0
     assert [path.name for path in tmp_path.iterdir()] == ["000.ccr"]
 
 
-def test_a_folder_becomes_a_folder_and_answers_are_those_of_the_images(
+def test_a_folder_is_encoded_to_a_folder_with_the_same_classes(
     tool: Tool, images: Path, tmp_path: Path
 ) -> None:
     encoded = tool.encode(images, "-o", tmp_path / "new" / "payloads", "--json")
@@ -111,7 +111,7 @@ def test_a_folder_becomes_a_folder_and_answers_are_those_of_the_images(
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images or payloads the engines were given, run by run."""
+    """The number of images or payloads in each run of the engines."""
     seen: list[int] = []
     original = OnnxRuntimeRunner.infer
 
@@ -142,7 +142,7 @@ def test_an_engine_never_receives_more_than_a_batch(
     assert [entry["source"] for entry in written] == [entry["image"] for entry in answers]
 
 
-def test_batches_change_neither_payloads_nor_answers_nor_their_order(
+def test_batches_change_neither_payloads_nor_classes_nor_their_order(
     tool: Tool, images: Path, tmp_path: Path
 ) -> None:
     one, many = tmp_path / "one", tmp_path / "many"
@@ -160,7 +160,7 @@ def test_batches_change_neither_payloads_nor_answers_nor_their_order(
 
 
 def test_images_are_read_batch_by_batch(tool: Tool, images: Path, tmp_path: Path) -> None:
-    """What comes before a damaged image's batch is written before that image is opened."""
+    """Payloads of earlier batches are written before a damaged image is opened."""
     shutil.copytree(images / "day", tmp_path / "in")
     last = max((tmp_path / "in").iterdir())
     last.write_bytes(b"no image")
@@ -170,10 +170,10 @@ def test_images_are_read_batch_by_batch(tool: Tool, images: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("command", ["encode", "classify"])
-def test_a_batch_over_what_an_engine_was_built_for(
+def test_a_batch_above_the_engines_maximum_is_refused(
     command: str, tool: Tool, images: Path, tmp_path: Path
 ) -> None:
-    """Nobody can build for a Jetson here: what was built is noted, and not looked for."""
+    """This machine cannot build for a Jetson: the build is only recorded."""
     shutil.copytree(tool.store.path, tmp_path / "engines")
     jetson = load_target("jetson-orin-jp6")
     built = {stage: resolve(jetson, stage) for stage in ("encoder", "classifier")}
@@ -184,11 +184,13 @@ def test_a_batch_over_what_an_engine_was_built_for(
         "--target", "jetson-orin-jp6", "--batch", 2,
     )  # fmt: skip
     assert outcome.status == WRONG_USAGE
-    assert outcome.error_line.endswith("--batch 2: the maximum batch of the encoder engine is 1: use fewer")
+    assert outcome.error_line.endswith(
+        "--batch 2: the maximum batch of the encoder engine is 1: use a smaller --batch"
+    )
     assert not (tmp_path / "out").exists()
 
 
-def test_images_and_payloads_are_answered_in_the_order_named(
+def test_images_and_payloads_are_classified_in_the_given_order(
     tool: Tool, images: Path, tmp_path: Path
 ) -> None:
     day, night = images / "day" / "000.png", images / "night" / "001.png"
@@ -204,7 +206,7 @@ def test_images_and_payloads_are_answered_in_the_order_named(
 
 
 def test_payloads_alone_need_no_encoder(tool: Tool, images: Path, tmp_path: Path) -> None:
-    """A server has the classifier's engine alone."""
+    """A server has only the classifier's engine."""
     tool.encode(images / "day" / "000.png", "-o", tmp_path / "one.ccr")
     shutil.copytree(tool.store.path, tmp_path / "engines")
     for engine in (tmp_path / "engines").glob("*/encoder.*"):
@@ -213,10 +215,10 @@ def test_payloads_alone_need_no_encoder(tool: Tool, images: Path, tmp_path: Path
     assert run("classify", tmp_path / "one.ccr", *options).status == 0
     outcome = run("classify", images, *options)
     assert outcome.status == BROKE
-    assert "encoder.fp32.onnx: not found in its folder" in outcome.error_line
+    assert "encoder.fp32.onnx: no such file" in outcome.error_line
 
 
-def test_a_bundle_s_manifest_is_enough(tool: Tool, images: Path, tmp_path: Path) -> None:
+def test_only_the_bundles_manifest_is_needed(tool: Tool, images: Path, tmp_path: Path) -> None:
     shutil.copy(tool.bundle.path / "manifest.json", tmp_path)
     options = ("--bundle", tmp_path, "--engines", tool.store.path, "--target", "cpu")
     assert run("encode", images / "day" / "000.png", "-o", tmp_path / "one.ccr", *options).status == 0
@@ -232,7 +234,7 @@ def test_a_missing_file(command: str, tool: Tool, images: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_image(tool: Tool, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image(tool: Tool, tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("no image")
     outcome = tool.encode(tmp_path / "notes.png", "-o", tmp_path / "one.ccr")
     assert outcome.status == BROKE
@@ -324,7 +326,7 @@ def test_engines_that_were_not_built(tool: Tool, images: Path, tmp_path: Path) -
 
 
 def command_line(tool: Tool, *arguments: object, limit_bytes: int | None = None) -> list[str]:
-    """``ccr-deploy encode`` in a process of its own, in which no file may become larger than a limit."""
+    """``ccr-deploy encode`` in a separate process with a limit on file sizes."""
     limit = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -335,7 +337,7 @@ def command_line(tool: Tool, *arguments: object, limit_bytes: int | None = None)
     return [sys.executable, "-c", program, "encode", *map(str, (*arguments, *tool.options))]
 
 
-def test_a_full_disk_leaves_no_half_payload(tool: Tool, images: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_incomplete_payload(tool: Tool, images: Path, tmp_path: Path) -> None:
     """A limit on file sizes stands for the full disk: every payload is larger."""
     output = tmp_path / "out"
     done = subprocess.run(

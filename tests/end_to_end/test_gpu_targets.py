@@ -1,4 +1,4 @@
-"""What the command line says about GPUs, targets and engines, on a machine that may have no GPU."""
+"""Output and errors about GPUs, targets and engines, on a machine that may have no GPU."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_without_a_gpu_doctor_prints_the_reason() -> None:
     assert "no GPU found" in found["gpu_obstacle"]
     assert "no GPU found" in fits["rtx"]["run_obstacle"]
     assert "no GPU found" in fits["cuda"]["build_obstacle"]
-    assert "finds no GPU" in fits["pytorch-cuda"]["run_obstacle"]
+    assert "found no GPU" in fits["pytorch-cuda"]["run_obstacle"]
     assert found["default_target"] == "cpu"
 
 
@@ -68,7 +68,7 @@ def test_without_a_gpu_the_default_target_is_cpu_and_is_printed_first(
 @pytest.mark.parametrize(
     "target", ["h200", "l4", "jetson-orin-jp6", "jetson-orin-jp7", "jetson-thor", "cuda"]
 )
-def test_a_gpu_s_target_is_refused_without_one(
+def test_a_gpu_target_is_refused_without_a_gpu(
     calibrated_demo: CalibratedDemo, tmp_path: Path, target: str
 ) -> None:
     bundle = calibrated_demo.bundle.path
@@ -132,7 +132,7 @@ def test_inspect_shows_an_engine(calibrated_demo: CalibratedDemo, tmp_path: Path
     assert engine["engine_sha256"] in outcome.stdout
 
 
-def test_inspect_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+def test_inspect_refuses_other_files(tmp_path: Path) -> None:
     missing = run("inspect", tmp_path / "none.plan")
     assert missing.status == 2
     assert "none.plan: cannot be read (No such file or directory)" in missing.error_line

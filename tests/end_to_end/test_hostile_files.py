@@ -1,4 +1,4 @@
-"""Files that lie: commands refuse them in one line, wait for none, and show no name that a terminal obeys."""
+"""Hostile files: commands refuse them in one line, without waiting, and escape control characters."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_traceback_is_shown_escaped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "command", ["classify", "inspect", "describe", "calibrate", "build-engine", "export"]
 )
-def test_what_is_no_file_is_refused_and_not_waited_for(
+def test_a_path_that_is_not_a_file_is_refused_without_waiting(
     make, command: str, bundle: Path, engines: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "x.toml"
@@ -181,7 +181,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(
     "text",
     ["[" * 100_000, '{"target": "\\ud800"}', "null", '{"target": "cpu", "stages": {"encoder": true}}'],
 )
-def test_a_hostile_note_of_the_last_build_is_no_unexpected_error(
+def test_a_hostile_record_of_the_last_build_is_an_expected_error(
     text: str, bundle: Path, engines: Path, image: Path
 ) -> None:
     next(engines.glob("chosen.*.json")).write_text(text)

@@ -1,4 +1,4 @@
-"""The T that is exported against those that were trained: what is refused, and what every result says."""
+"""The exported T and the trained ones: errors, and warnings in every result."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def workplace(tiny_checkpoint_file: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def test_a_bundle_records_what_was_run_and_what_was_trained(workplace: Path) -> None:
+def test_a_bundle_records_its_iterations_and_the_trained_ones(workplace: Path) -> None:
     found = manifest(workplace / "bundle")
     assert (found["model"]["iterations"], found["contract"]["iterations"]) == (2, 2)
     assert found["trained_iterations"] == [3]
@@ -74,9 +74,7 @@ def test_a_refused_t_leaves_no_bundle(tiny_checkpoint_file: Path, tmp_path: Path
     assert not (tmp_path / "bundle").exists()
 
 
-def test_any_t_that_was_trained_is_exported_without_a_word(
-    tiny_checkpoint: Checkpoint, tmp_path: Path
-) -> None:
+def test_any_trained_t_is_exported_without_a_warning(tiny_checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     save_checkpoint(replace(tiny_checkpoint, trained_iterations=(2, 3, 4)), path)
     for iterations in (2, 4):
@@ -95,7 +93,7 @@ def test_any_t_that_was_trained_is_exported_without_a_word(
         (("--iterations", 1, "--untrained-iterations"), 1, [3]),
     ],
 )
-def test_a_bare_state_dict_was_trained_with_the_presets_t_or_what_is_said(
+def test_a_bare_state_dict_has_the_given_trained_iterations_or_the_presets(
     options: tuple[object, ...], run_with: int, trained: list[int], tmp_path: Path
 ) -> None:
     torch.save(dict(untrained_checkpoint(preset("demo")).state_dict), tmp_path / "bare.pt")
@@ -106,7 +104,7 @@ def test_a_bare_state_dict_was_trained_with_the_presets_t_or_what_is_said(
 
 
 @pytest.mark.parametrize("options", [("--iterations", 2), ("--trained-iterations", "2,4")])
-def test_of_a_bare_state_dict_too_another_t_is_refused(options: tuple[object, ...], tmp_path: Path) -> None:
+def test_another_t_is_refused_for_a_bare_state_dict_too(options: tuple[object, ...], tmp_path: Path) -> None:
     torch.save(dict(untrained_checkpoint(preset("demo")).state_dict), tmp_path / "bare.pt")
     outcome = export("--checkpoint", tmp_path / "bare.pt", "--preset", "demo", *options, tmp_path / "bundle")
     assert outcome.status == 2
@@ -128,9 +126,7 @@ def test_a_baseline_that_was_trained_with_another_t_is_refused_unless_allowed(
     assert manifest(tmp_path / "bundle")["baseline"]["trained_iterations"] == [8]
 
 
-def test_weights_that_were_never_trained_are_exported_and_said_to_be(
-    tiny_checkpoint: Checkpoint, tmp_path: Path
-) -> None:
+def test_untrained_weights_are_exported_with_a_warning(tiny_checkpoint: Checkpoint, tmp_path: Path) -> None:
     save_checkpoint(replace(tiny_checkpoint, trained_iterations=()), tmp_path / "model.pt")
     outcome = export("--checkpoint", tmp_path / "model.pt", "--iterations", 2, tmp_path / "bundle")
     assert outcome.status == 0

@@ -1,4 +1,4 @@
-"""``ccr-deploy package``: a repository appears whole, and whatever goes wrong leaves the old one."""
+"""``ccr-deploy package``: a repository is written completely, and every failure leaves the old one."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def config(repository: Path, model: str) -> ModelConfig:
 
 
 def served_version(repository: Path) -> int:
-    """The version that an ensemble goes through; every one of its steps must have it."""
+    """The version of an ensemble's steps, which must be the same."""
     for name in ("image_to_label", "payload_to_label"):
         for step in config(repository, name).ensemble_scheduling.step:
             assert (repository / step.model_name / str(step.model_version)).is_dir()
@@ -157,8 +157,8 @@ def test_a_second_run_adds_a_version_and_leaves_the_first(tiny_bundle: Bundle, r
     assert [version["version"] for version in record["versions"]] == [1, 2]
 
 
-def test_files_that_did_not_change_are_not_touched(tiny_bundle: Bundle, repository: Path) -> None:
-    """Triton would load every version anew."""
+def test_unchanged_files_are_not_rewritten(tiny_bundle: Bundle, repository: Path) -> None:
+    """Triton would load every version again."""
     kept = [repository / "encoder/config.pbtxt", repository / "classifier/labels.txt"]
     before = [path.stat().st_mtime_ns for path in kept]
     assert package(tiny_bundle, repository).status == 0
@@ -179,7 +179,7 @@ def test_an_empty_folder_becomes_a_repository(tiny_bundle: Bundle, tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "bundle"])
-def test_something_else_is_refused(tiny_bundle: Bundle, tmp_path: Path, kind: str) -> None:
+def test_an_output_with_other_content_is_refused(tiny_bundle: Bundle, tmp_path: Path, kind: str) -> None:
     output = tmp_path / "output"
     if kind == "folder":
         output.mkdir()
@@ -210,7 +210,7 @@ def test_another_models_shapes_are_refused(repository: Path, tmp_path: Path) -> 
     before = files_below(repository)
     outcome = package(bundle, repository)
     assert outcome.status == WRONG_USAGE
-    assert "image_width of this repository is 48, but 64 is required" in outcome.error_line
+    assert "image_width of this repository is 48, the bundle's is 64" in outcome.error_line
     assert files_below(repository) == before
 
 
@@ -258,7 +258,7 @@ def test_ctrl_c_at_any_rename_leaves_the_old_repository(
 
 
 @pytest.mark.parametrize("number", range(1, 9))
-def test_a_killed_run_leaves_ensembles_that_are_whole_and_the_next_mends_it(
+def test_a_killed_run_leaves_complete_ensembles_and_the_next_run_repairs_it(
     tiny_bundle: Bundle, repository: Path, number: int
 ) -> None:
     finished = in_a_process(AT_A_RENAME, tiny_bundle, repository, number, int(signal.SIGKILL))
@@ -288,7 +288,7 @@ def test_two_commands_at_once(tiny_bundle: Bundle, repository: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(tiny_bundle: Bundle, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     outcome = package(tiny_bundle, tmp_path / "repository")
     tmp_path.chmod(0o700)
@@ -296,7 +296,7 @@ def test_a_folder_that_may_not_be_written(tiny_bundle: Bundle, tmp_path: Path) -
     assert "cannot be written" in outcome.error_line
 
 
-def test_packaging_needs_the_core_packages_alone(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_packaging_needs_only_the_core_packages(tiny_bundle: Bundle, tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "for name in ('torch', 'onnx', 'onnxruntime', 'tensorrt', 'google', 'tritonclient'):\n"
@@ -309,6 +309,6 @@ def test_packaging_needs_the_core_packages_alone(tiny_bundle: Bundle, tmp_path: 
     assert served_version(tmp_path / "repository") == 1
 
 
-def test_a_format_that_there_is_not(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_an_unknown_format(tiny_bundle: Bundle, tmp_path: Path) -> None:
     outcome = run("package", tiny_bundle.path, "--format", "zip", "--output", tmp_path / "repository")
     assert outcome.status == WRONG_USAGE

@@ -41,7 +41,7 @@ def test_manifests_are_written_and_listed(tiny_bundle: Bundle, tmp_path: Path) -
     assert set(json.loads(again.stdout)) == written
 
 
-def test_a_gpu_is_asked_for_on_nodes_that_have_it(calibrated_demo, tmp_path: Path) -> None:
+def test_a_gpu_is_requested_on_nodes_that_have_one(calibrated_demo, tmp_path: Path) -> None:
     label = "nvidia.com/gpu.product=NVIDIA-L4"
     outcome = package(
         calibrated_demo.bundle, tmp_path / "gpu", "--target", "l4", "--image", IMAGE, "--node-label", label
@@ -64,7 +64,7 @@ def test_a_gpu_is_asked_for_on_nodes_that_have_it(calibrated_demo, tmp_path: Pat
         (("--image", IMAGE, "--node-label", "gpu"), 2, "expected KEY=VALUE"),
     ],
 )
-def test_what_cannot_be_packaged(
+def test_invalid_options_are_refused_and_write_nothing(
     tiny_bundle: Bundle, tmp_path: Path, options: tuple[str, ...], status: int, message: str
 ) -> None:
     outcome = package(tiny_bundle, tmp_path / "out", "--target", "cpu", *options)
@@ -73,7 +73,7 @@ def test_what_cannot_be_packaged(
     assert not (tmp_path / "out").exists()
 
 
-def test_triton_takes_no_option_of_kubernetes(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_kubernetes_options_are_refused_for_triton(tiny_bundle: Bundle, tmp_path: Path) -> None:
     common = ("--format", "triton", "--output", tmp_path / "out")
     outcome = run("package", tiny_bundle.path, *common, "--image", IMAGE)
     assert outcome.status == 2

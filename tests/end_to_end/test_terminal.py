@@ -1,4 +1,4 @@
-"""What a person sees on a terminal: colours, unless they are unwanted; a pipe gets plain text."""
+"""Output on a terminal: colours, unless they are disabled; a pipe gets plain text."""
 
 from __future__ import annotations
 

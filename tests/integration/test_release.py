@@ -49,7 +49,7 @@ def test_file_names_have_the_version_of_the_package(release: Path) -> None:
     }
 
 
-def test_version_stands_in_one_place() -> None:
+def test_the_version_is_in_one_place() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert 'dynamic = ["version"]' in text
     assert not re.search(r"^version\s*=", text, flags=re.MULTILINE)

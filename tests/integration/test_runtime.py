@@ -160,7 +160,7 @@ def test_a_damaged_engine_is_refused(damage: str, tiny_bundle: Bundle, damageabl
     (engine,) = damageable.path.glob("*/encoder.fp32.onnx")
     if damage == "engine":
         engine.write_bytes(engine.read_bytes()[:-1])
-        message = "changed since it was built"
+        message = "damaged or changed"
     elif damage == "sidecar":
         sidecar_path(engine).write_text("{")
         message = "not JSON"

@@ -1,4 +1,4 @@
-"""What tests ask of documents."""
+"""Properties of documents, for tests."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A real Triton server on loopback: the program that `nvidia-pytriton` ships, in a separate environment.
 
-``make triton-server`` makes that environment. The server has Triton's Python backend alone; the backend
+``make triton-server`` makes that environment. The server has only Triton's Python backend; the backend
 ``onnxruntime`` is the Python model in this folder.
 """
 
@@ -49,7 +49,7 @@ class Installation:
         """Find the server that ``make triton-server`` installed.
 
         Raises:
-            NoServerError: there is none, or its parts do not run here.
+            NoServerError: if it is not installed, or a part of it cannot run on this machine.
         """
         python = ENVIRONMENT / "bin" / "python"
         packages = next(ENVIRONMENT.glob("lib/python*/site-packages"), None)
@@ -65,7 +65,7 @@ class Installation:
             stub=server / "python_backend_stubs" / version / "triton_python_backend_stub",
         )
         if not found.stub.exists():
-            raise NoServerError(f"Triton's Python backend is not built for Python {version}")
+            raise NoServerError(f"Triton's Python backend does not support Python {version}")
         command = ["ldd", str(found.stub)]
         listed = subprocess.run(command, env=found.environment(), capture_output=True, text=True, check=False)
         if missing := re.findall(r"(\S+) => not found", listed.stdout):
@@ -73,7 +73,7 @@ class Installation:
         return found
 
     def environment(self) -> dict[str, str]:
-        """Return the variables by which the backend finds this environment's Python and its libraries."""
+        """Return the variables with which the backend finds this environment's Python and libraries."""
         libraries = (self.libraries, sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH"))
         return {
             **os.environ,
@@ -100,13 +100,13 @@ def serving(repository: Path, folder: Path, *options: str) -> Iterator[TritonSer
     """Start a server for a repository, wait until it is ready, and stop it at the end.
 
     Args:
-        repository: the models that it serves.
-        folder: where its log and its backends go.
-        options: what else the program is told.
+        repository: the model repository.
+        folder: the folder for its log and its backends.
+        options: further arguments of the program.
 
     Raises:
-        NoServerError: there is no server here.
-        RuntimeError: it ended, or was not ready in time; the message is the end of its log.
+        NoServerError: if the server is not installed.
+        RuntimeError: if it exits or is not ready in time; the message is the end of its log.
     """
     installation = Installation.find()
     backends = folder / "backends"
@@ -167,7 +167,7 @@ def _wait_for(
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(
-                f"the server ended or took too long: {log.read_text(errors='replace')[-4000:]}"
+                f"the server exited or was not ready in time: {log.read_text(errors='replace')[-4000:]}"
             )
         time.sleep(0.05)
 

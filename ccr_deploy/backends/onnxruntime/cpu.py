@@ -59,8 +59,8 @@ class OnnxRuntimeBackend(Backend):
         """
         if precision not in {*self.native_precisions(), "fp16"}:
             raise EngineError(
-                f"ONNX Runtime does not support {precision.upper()} on a CPU: use --target cpu-openvino, or "
-                "FP32"
+                f"ONNX Runtime does not support {precision.upper()} on a CPU: choose FP32, or the target "
+                "cpu-openvino"
             )
 
     def native_precisions(self) -> tuple[EnginePrecision, ...]:
@@ -74,7 +74,7 @@ class OnnxRuntimeBackend(Backend):
         optimizers are known to change the results of some graphs.
 
         Raises:
-            EngineError: if ONNX Runtime rejects the graph, or its INT8 engine gives different results.
+            EngineError: if ONNX Runtime rejects the graph, or the results of its INT8 engine differ.
         """
         assert source.graph is not None
         if source.precision == "int8":
@@ -181,7 +181,7 @@ def start_session(onnxruntime: Any, graph: Path | bytes, options: Any, providers
         onnxruntime: the library.
         graph: an ONNX file, or the content of one.
         options: the library's session options.
-        providers: the execution providers, in order of preference, as the library takes them.
+        providers: the execution providers, in order of preference, in the form that the library accepts.
 
     Raises:
         EngineError: if ONNX Runtime cannot run the graph.

@@ -92,7 +92,7 @@ class OpenVinoBackend(Backend):
         which are known to change the results of some graphs.
 
         Raises:
-            EngineError: if OpenVINO rejects the graph, or its INT8 engine gives different results.
+            EngineError: if OpenVINO rejects the graph, or the results of its INT8 engine differ.
         """
         assert source.graph is not None
         try:
@@ -188,7 +188,7 @@ def check_capability(precision: EnginePrecision, capabilities: Collection[str], 
     if precision.upper() not in capabilities:
         known = [name for name in ("FP32", "BF16", "FP16", "INT8") if name in capabilities]
         raise EngineError(
-            f"{processor} has no instructions for {precision.upper()}: choose {' or '.join(known)}"
+            f"OpenVINO does not support {precision.upper()} on {processor}: choose {' or '.join(known)}"
         )
 
 

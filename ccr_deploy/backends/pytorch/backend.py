@@ -52,7 +52,10 @@ class PyTorchBackend(Backend):
             EngineError: if PyTorch finds no GPU.
         """
         if self.options.device == "cuda" and not self._torch.cuda.is_available():
-            raise EngineError(f"PyTorch {self.version} finds no GPU on this machine")
+            raise EngineError(
+                f"PyTorch {self.version} found no GPU on this machine: "
+                "choose the target pytorch, which uses the CPU"
+            )
 
     def check_precision(self, precision: EnginePrecision) -> None:
         """Raise an error for every precision except FP32.
@@ -61,7 +64,7 @@ class PyTorchBackend(Backend):
             EngineError: if the precision is not FP32.
         """
         if precision != "fp32":
-            raise EngineError(f"the PyTorch reference computes only in FP32, not in {precision.upper()}")
+            raise EngineError(f"the PyTorch reference does not support {precision.upper()}: choose FP32")
 
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:
         """Copy the stage's weights from the bundle's weights."""

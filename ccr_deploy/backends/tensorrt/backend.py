@@ -63,7 +63,10 @@ class _AnyTensorRtBackend(Backend):
         """
         gpu = find_gpu()
         if not self._fits(gpu):
-            raise EngineError(f"the target's engines are for {self.device}, this machine has {gpu}")
+            raise EngineError(
+                f"the target's engines are for {self.device}, this machine has {gpu}: choose another target "
+                "(ccr-deploy doctor lists those that fit)"
+            )
 
     def native_precisions(self) -> tuple[EnginePrecision, ...]:
         """Return FP32, FP16 and INT8: the precisions that a bundle has graphs of."""
@@ -104,7 +107,8 @@ class _AnyTensorRtBackend(Backend):
         if version_numbers(engine.library_version or "") > version_numbers(self.version):
             raise EngineError(
                 f"{engine.path}: built by {self.title} {engine.library_version}, this machine has "
-                f"{self.version}: a version-compatible engine runs only in later versions; build it again"
+                f"{self.version}, but a version-compatible engine runs only in later versions: "
+                "run ccr-deploy build-engine on this machine"
             )
         # Compared before TensorRT deserializes it, because an engine contains code that runs in this process.
         plan = engine.read(engine.path)

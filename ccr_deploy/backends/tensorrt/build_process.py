@@ -1,6 +1,6 @@
 """The process of a build: from a graph to an engine's file, with Polygraphy's loaders.
 
-The build has a process of its own, so that a builder that crashes or runs out of memory does not end the
+The build runs in a separate process, so that a builder that crashes or runs out of memory does not end the
 command. The command's process does not import this module.
 """
 
@@ -128,8 +128,8 @@ def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monito
         level = options.hardware_compatibility.upper().replace("-", "_")
         if not hasattr(library.HardwareCompatibilityLevel, level):
             raise EngineError(
-                f"TensorRT {library.__version__} has no hardware compatibility "
-                f"{options.hardware_compatibility}"
+                f"TensorRT {library.__version__} does not support hardware_compatibility = "
+                f'"{options.hardware_compatibility}": choose another value in the target'
             )
         common["hardware_compatibility_level"] = getattr(library.HardwareCompatibilityLevel, level)
     timing_cache = request.timing_cache

@@ -114,7 +114,7 @@ class TensorRtRunner(Runner):
         return frozenset(size for size, entry in self._batch_sizes.items() if entry.is_captured)
 
     def infer(self, feeds: Mapping[str, Any]) -> Outputs:
-        """Run one batch: take the inputs by name, and return the outputs by name, as new arrays on the host.
+        """Run one batch of inputs, by name; return the outputs by name, as new arrays on the host.
 
         A batch over the largest that the engine was built for is run in parts. An array that is on the GPU,
         of any library with DLPack or ``__cuda_array_interface__``, is read in place if its address is a

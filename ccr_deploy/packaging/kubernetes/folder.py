@@ -44,9 +44,9 @@ def write_manifests(bundle: Bundle, folder: Path, settings: DeploymentSettings) 
     """Write the Kubernetes manifests of a bundle's server; return their paths, in order.
 
     Args:
-        bundle: The bundle that the image contains.
-        folder: Where to write; manifests written there before are replaced.
-        settings: The settings of the deployment.
+        bundle: the bundle that the image contains.
+        folder: the folder to write to; older manifests in it are replaced.
+        settings: the settings of the deployment.
 
     Raises:
         WrongUsageError: if the bundle lacks a graph that the target needs, or `folder` has other files.

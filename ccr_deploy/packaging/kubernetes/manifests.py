@@ -72,9 +72,9 @@ class _Server:
 
         Args:
             api: API version and kind, as in ``"apps/v1 Deployment"``.
-            spec: The object's spec.
-            name: The object's name; the server's name by default.
-            annotations: Annotations in addition to the contract id.
+            spec: the object's spec.
+            name: the object's name; the server's name by default.
+            annotations: annotations in addition to the contract id.
         """
         version, kind = api.split()
         metadata = {

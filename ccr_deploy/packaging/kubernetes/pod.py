@@ -22,6 +22,7 @@ PRE_STOP_SECONDS = 5
 DRAIN_SECONDS = 25
 """How long the server may take to finish requests in flight after SIGTERM."""
 _SPARE_SECONDS = 10
+"""Time to close the engines after the last request, before Kubernetes kills the pod."""
 _GPU = "nvidia.com/gpu"
 _TEMPORARY_SIZE = "2Gi"
 
@@ -30,9 +31,9 @@ def pod_spec(settings: DeploymentSettings, labels: Mapping[str, str], server: st
     """Return the spec of a pod.
 
     Args:
-        settings: The settings of the deployment.
-        labels: The labels of all replicas.
-        server: The name of the serving container.
+        settings: the settings of the deployment.
+        labels: the labels of all replicas.
+        server: the name of the serving container.
     """
     return {
         "automountServiceAccountToken": False,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ENGINES = "/engines"
 """The mount path of the engine store's volume."""
-TEMPORARY = "/tmp"  # noqa: S108 -- a volume of the pod's own
+TEMPORARY = "/tmp"  # noqa: S108 -- a volume of the pod alone
 """The mount path of the volume for temporary files; the rest of a container is read-only."""
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,51}[a-z0-9])?")
@@ -39,22 +39,22 @@ class DeploymentSettings:
     """The settings of one server with replicas.
 
     Attributes:
-        name: The name of the server and the prefix of its objects' names.
-        image: The container image, with ccr-deploy and the bundle.
-        target: The name of a target that ccr-deploy ships. If it uses a GPU, every replica takes one.
-        bundle: The path of the bundle in the image.
-        replicas_min: The fewest replicas.
-        replicas_max: The most replicas.
-        cpu_percent: The average use of `cores`, in percent, that the autoscaler aims at.
-        cores: Processor cores of each replica.
-        memory_mib: Memory of each replica, in MiB.
+        name: the name of the server and the prefix of its objects' names.
+        image: the container image, with ccr-deploy and the bundle.
+        target: the name of a target that ccr-deploy ships. If it uses a GPU, every replica takes one.
+        bundle: the path of the bundle in the image.
+        replicas_min: the fewest replicas.
+        replicas_max: the most replicas.
+        cpu_percent: the average use of `cores`, in percent, that the autoscaler aims at.
+        cores: processor cores of each replica.
+        memory_mib: memory of each replica, in MiB.
         engine_store: `pod` for a volume that is deleted with the pod, which builds its engines again, or
             `claim` for a claim that outlives the pod; only one replica can use a claim.
-        engine_store_gib: Size of the engine store, in GiB.
-        storage_class: Storage class of the claim; the cluster's default if None.
-        node_labels: Labels that the pods' nodes must have.
-        http_port: The HTTP port.
-        grpc_port: The gRPC port.
+        engine_store_gib: size of the engine store, in GiB.
+        storage_class: storage class of the claim; the cluster's default if None.
+        node_labels: labels that the pods' nodes must have.
+        http_port: the HTTP port.
+        grpc_port: the gRPC port.
 
     Raises:
         WrongUsageError: if a value is invalid; the message names it.

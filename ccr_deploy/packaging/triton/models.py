@@ -47,10 +47,10 @@ def repository_models(
     """Return the models' configurations, ensembles after their steps.
 
     Args:
-        manifest: The bundle's manifest, for the shapes of inputs and outputs.
-        encoder: What Triton runs as the encoder.
-        classifier: What Triton runs as the classifier.
-        version: The number of the version folders, which the ensembles name.
+        manifest: the bundle's manifest, for the shapes of inputs and outputs.
+        encoder: the files and settings of the encoder.
+        classifier: the files and settings of the classifier.
+        version: the number of the version folders, which the ensembles name.
     """
     image = _tensor("image", "TYPE_UINT8", manifest.input_shapes("encoder")["image"])
     code = _tensor("code", "TYPE_UINT8", manifest.input_shapes("classifier")["code"])

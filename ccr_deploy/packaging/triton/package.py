@@ -50,10 +50,10 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
     """Write a new repository, or add a version to an existing one.
 
     Args:
-        bundle: The bundle to package.
-        target_name: The target whose graphs or engines Triton runs.
-        store: The engine store with the target's engines.
-        output: The repository's folder.
+        bundle: the bundle to package.
+        target_name: the target whose graphs or engines Triton runs.
+        store: the engine store with the target's engines.
+        output: the repository's folder.
 
     Raises:
         TargetError: if the target does not exist.
@@ -112,9 +112,9 @@ def _interface(manifest: Manifest, stage: ServedStage) -> repository.Interface:
 
 def _difference(found: repository.Interface, wanted: repository.Interface) -> str:
     """Describe the first field that differs: all versions of a model must have the same shapes."""
-    here = asdict(wanted)
-    field, value = next((field, value) for field, value in asdict(found).items() if value != here[field])
-    return f"{field} of this repository is {value}, but {here[field]} is required"
+    required = asdict(wanted)
+    field, value = next((field, value) for field, value in asdict(found).items() if value != required[field])
+    return f"{field} of this repository is {value}, the bundle's is {required[field]}"
 
 
 def _write_model(folder: Path, model: Message, version: int, manifest: Manifest) -> None:

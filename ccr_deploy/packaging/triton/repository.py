@@ -120,10 +120,10 @@ def publish(staged: Path, output: Path, version: int, models: Sequence[str]) -> 
     A failure or interruption half-way is undone.
 
     Args:
-        staged: The staged repository, with one version.
-        output: The repository's folder.
-        version: The number of the staged version.
-        models: The names of the models, in the order in which they are added: ensembles after their steps.
+        staged: the staged repository, with one version.
+        output: the repository's folder.
+        version: the number of the staged version.
+        models: the names of the models, in the order in which they are added: ensembles after their steps.
     """
     flush(staged)
     if read_repository(output) is None:

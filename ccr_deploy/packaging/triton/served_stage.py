@@ -41,14 +41,14 @@ class ServedStage:
     """One stage's files and settings for Triton.
 
     Attributes:
-        stage: The stage.
-        backend: The Triton backend that runs it.
-        precision: The engine's precision.
-        max_batch: The largest batch.
+        stage: the stage.
+        backend: the Triton backend that runs it.
+        precision: the engine's precision.
+        max_batch: the largest batch.
         threads: ONNX Runtime's threads; 0 for its default.
-        files: The files of the version's folder, by name.
-        capabilities: The plan for each compute capability; empty if one file serves every device.
-        library_version: The version of TensorRT that the server must have; None for ONNX Runtime.
+        files: the files of the version's folder, by name.
+        capabilities: the plan for each compute capability; empty if one file serves every device.
+        library_version: the version of TensorRT that the server must have; None for ONNX Runtime.
     """
 
     stage: Stage
@@ -72,10 +72,10 @@ def served_stages(bundle: Bundle, name: str, target: Target, store: EngineStore)
     The precision is the one last built for bundle and target, otherwise the target's default.
 
     Args:
-        bundle: The bundle.
-        name: The target's name.
-        target: The target.
-        store: The engine store with the target's engines.
+        bundle: the bundle.
+        name: the target's name.
+        target: the target.
+        store: the engine store with the target's engines.
 
     Raises:
         WrongUsageError: if Triton does not support the target's backend, the bundle lacks a graph, a plan
@@ -142,7 +142,8 @@ def _engines(
             continue
         if path.parent.name != key.digest:
             raise EngineError(
-                f"{path}: the sidecar does not match the engine's folder: build the engine again"
+                f"{path}: the sidecar does not match the engine's folder: "
+                "run ccr-deploy build-engine with --no-cache"
             )
         gpu = _device(path, key.device)["gpu"]
         if gpu is None or target.machine.has_gpu(gpu):
@@ -217,6 +218,7 @@ def _device(path: Path, device: str) -> dict[str, str | None]:
     match = _DEVICE.fullmatch(device)
     if match is None:
         raise EngineError(
-            f"{path}: the sidecar's device, {device}, has no compute capability: build the engine again"
+            f"{path}: the sidecar's device, {device}, has no compute capability: "
+            "run ccr-deploy build-engine with --no-cache"
         )
     return match.groupdict()

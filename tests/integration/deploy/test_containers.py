@@ -1,4 +1,4 @@
-"""The container files, as far as they go without a container engine: their checks, and what they run."""
+"""The container files without a container engine: linters, and the commands that they run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_hadolint_and_shellcheck_find_nothing() -> None:
+def test_hadolint_and_shellcheck_report_no_problem() -> None:
     for command in (["hadolint", "Dockerfile"], ["shellcheck", *map(str, SCRIPTS.glob("*.sh"))]):
         checked = subprocess.run(
             [str(BIN / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
@@ -69,14 +69,14 @@ def test_everything_that_is_copied_is_in_the_context() -> None:
 
 
 def test_modes_are_octal() -> None:
-    """Buildah, Podman and Docker's front ends 1.10 to 1.13 know no others."""
+    """Buildah, Podman and Docker's front ends 1.10 to 1.13 support no others."""
     modes = re.findall(r"--chmod=(\S+)", DOCKERFILE)
     assert modes
     assert [mode for mode in modes if not re.fullmatch(r"0[0-7]{3}", mode)] == []
 
 
 def test_the_bundle_s_layer_is_readable_to_everybody_and_writable_to_nobody(tmp_path: Path) -> None:
-    """Whatever the umask was that the bundle was made under."""
+    """The umask with which the bundle was created does not matter."""
     (command,) = re.findall(r"^RUN (chmod .* /bundle)$", DOCKERFILE, flags=re.MULTILINE)
     for private, file_mode in ((0o700, 0o600), (0o777, 0o666)):
         bundle = tmp_path / f"bundle{private:o}"
@@ -95,7 +95,7 @@ def test_the_bundle_s_layer_is_readable_to_everybody_and_writable_to_nobody(tmp_
 
 @pytest.mark.parametrize("image", ["PYTHON", "SERVER", "JETSON"])
 def test_a_base_s_digest_is_part_of_its_name(image: str) -> None:
-    """Were it an argument of its own, another base would be given this one's."""
+    """If it were a separate argument, another base would inherit it."""
     (name,) = re.findall(rf"^ARG {image}_IMAGE=(\S+)$", DOCKERFILE, flags=re.MULTILINE)
     _, _, digest = name.partition("@")
     assert re.fullmatch(r"(sha256:[0-9a-f]{64})?", digest)
@@ -119,7 +119,7 @@ def test_a_final_stage_is_unprivileged_checked_and_without_build_tools(stage: st
         assert unwanted not in text
 
 
-def test_build_is_the_init_step_into_the_store(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_build_writes_the_engines_to_the_store(tiny_bundle: Bundle, tmp_path: Path) -> None:
     environment = {
         "CCR_DEPLOY_BUNDLE": str(tiny_bundle.path),
         "CCR_DEPLOY_ENGINES": str(tmp_path / "engines"),
@@ -161,7 +161,7 @@ def test_serve_builds_first_then_serves_until_it_is_stopped(tiny_bundle: Bundle,
         assert server.wait(timeout=PATIENCE_SECONDS) == 0
 
 
-def test_the_precision_is_what_the_environment_says(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
+def test_the_precision_comes_from_the_environment(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
     environment = {
         "CCR_DEPLOY_BUNDLE": str(calibrated_demo.bundle.path),
         "CCR_DEPLOY_ENGINES": str(tmp_path / "engines"),
@@ -178,7 +178,7 @@ def test_the_precision_is_what_the_environment_says(calibrated_demo: CalibratedD
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("builder", ["exec sleep 600", "trap 'exit 0' TERM; while :; do sleep 0.01; done"])
-def test_a_build_is_told_to_end_and_nothing_is_served(
+def test_sigterm_ends_the_build_and_nothing_is_served(
     tmp_path: Path, number: signal.Signals, builder: str
 ) -> None:
     """As a container that is stopped during its first start, also if the build ends well at that moment."""
@@ -212,14 +212,17 @@ def test_built_engines_are_verified_with_the_golden_file(tiny_bundle: Bundle, tm
         assert ("gates failed" in built.stderr) == bool(status)
 
 
-def test_a_build_that_was_killed_is_told_of_memory(tmp_path: Path) -> None:
+def test_a_killed_build_reports_the_memory_limit(tmp_path: Path) -> None:
     (tmp_path / "ccr-deploy").write_text("#!/bin/sh\nkill -KILL $$\n")
     (tmp_path / "ccr-deploy").chmod(0o755)
     killed = start("serve", PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert killed.returncode == 128 + signal.SIGKILL
     limit = memory_limit()
     allowed = f"{limit // 2**20} MiB" if limit else "as much memory as the machine has"
-    message = f"start.sh: the build was killed, as when memory runs out: the container may use {allowed}, and"
+    message = (
+        "start.sh: the build was killed, probably because memory ran out: "
+        f"the container may use {allowed}: give it more memory"
+    )
     assert message in killed.stderr
 
 
@@ -233,7 +236,7 @@ def test_a_build_that_was_killed_is_told_of_memory(tmp_path: Path) -> None:
         ("", ("--stage", "encoder"), ["--no-timing", "--stage", "encoder"]),
     ],
 )
-def test_a_start_times_nothing_but_to_choose(
+def test_a_start_times_engines_only_for_auto(
     tmp_path: Path, precision: str, arguments: tuple[str, ...], options: list[str]
 ) -> None:
     (tmp_path / "ccr-deploy").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
@@ -242,13 +245,13 @@ def test_a_start_times_nothing_but_to_choose(
     assert start("build", *arguments, **environment).stdout.split() == ["build-engine", *options]
 
 
-def test_what_is_no_step_is_refused() -> None:
+def test_an_unknown_command_of_the_entry_point_is_refused() -> None:
     refused = start("deploy")
     assert refused.returncode == 2
     assert refused.stderr == "start.sh: deploy: not one of build, serve, healthy\n"
 
 
-def test_nobody_listening_is_not_healthy() -> None:
+def test_the_health_check_fails_without_a_server() -> None:
     assert start("healthy").returncode != 0
 
 

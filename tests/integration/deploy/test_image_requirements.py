@@ -47,7 +47,7 @@ sys.meta_path.insert(0, Hiding)
 
 
 def linux(python: str, machine: str) -> dict[str, str]:
-    """What markers say there."""
+    """The values of environment markers in the image."""
     return {
         "python_version": python,
         "python_full_version": f"{python}.9",
@@ -60,7 +60,7 @@ def linux(python: str, machine: str) -> dict[str, str]:
 
 
 def pins(text: str, environment: dict[str, str]) -> dict[str, str]:
-    """The version of each package there."""
+    """The version of each package in the lock."""
     lines = [line.removesuffix(" \\") for line in text.splitlines() if not line.startswith((" ", "#"))]
     found: dict[str, str] = {}
     for requirement in map(Requirement, lines):
@@ -97,7 +97,7 @@ def test_every_version_has_hashes_and_no_address(lock: Lock) -> None:
 
 
 @pytest.mark.parametrize(("lock", "python", "machine"), MACHINE_OF_EACH)
-def test_a_lock_satisfies_what_pyproject_asks_for(lock: Lock, python: str, machine: str) -> None:
+def test_a_lock_satisfies_the_requirements_of_pyproject(lock: Lock, python: str, machine: str) -> None:
     environment = linux(python, machine)
     locked = pins(text_of(lock), environment)
     for requirement in map(Requirement, lock.requirements()):
@@ -117,7 +117,7 @@ def test_a_lock_has_the_versions_of_the_constraints(lock: Lock, python: str, mac
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.path.stem)
-def test_a_lock_has_what_its_packages_ask_for_but_what_is_left_out(lock: Lock) -> None:
+def test_a_lock_has_all_requirements_of_its_packages_except_the_omitted_ones(lock: Lock) -> None:
     """As far as those are installed here, in these versions."""
     environment = linux(f"{sys.version_info.major}.{sys.version_info.minor}", "x86_64")
     locked = pins(text_of(lock), environment)
@@ -152,7 +152,7 @@ def test_a_constraint_holds_for_the_pythons_that_it_was_resolved_for() -> None:
     ]
 
 
-def test_a_server_needs_nothing_that_is_not_locked(
+def test_every_package_of_the_server_is_locked(
     tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every other package of this environment is hidden from it."""

@@ -1,4 +1,4 @@
-"""The generated repository in a real Triton server, asked by Triton's own client."""
+"""The generated repository in a real Triton server, with Triton's client."""
 
 from __future__ import annotations
 
@@ -129,13 +129,13 @@ def payloads(tiny_bundle: Bundle, built_store: EngineStore, images: npt.NDArray[
 
 @pytest.fixture(scope="module")
 def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The same model, trained otherwise: the same shapes, another language."""
+    """The same model with other weights: the same shapes, another contract."""
     path = tmp_path_factory.mktemp("other") / "bundle"
     return export_bundle(untrained_checkpoint(TINY, seed=1), path, schedules=("iteration-major",))
 
 
 def column(payloads: list[bytes]) -> npt.NDArray[np.object_]:
-    """Payloads as Triton takes them, ``BYTES [N, 1]``."""
+    """Payloads in Triton's form, ``BYTES [N, 1]``."""
     return np.array([[payload] for payload in payloads], dtype=np.object_)
 
 
@@ -158,7 +158,7 @@ def test_the_engines_were_warm_before_the_server_was_ready(repository: Path, tmp
             assert {batch["batch_size"] for batch in batches} == {1, 8}
 
 
-def test_the_encoder_answers_as_the_library(
+def test_the_encoder_gives_the_codes_of_the_library(
     client: Client, tiny_bundle: Bundle, images: npt.NDArray[np.uint8], payloads: list[bytes]
 ) -> None:
     codes = client.infer("encoder", image=images).as_numpy("code")
@@ -166,7 +166,7 @@ def test_the_encoder_answers_as_the_library(
     assert [encode_payload(code, contract) for code in codes] == payloads
 
 
-def test_the_payload_step_reads_what_the_library_reads(
+def test_the_payload_step_decodes_payloads_as_the_library_does(
     client: Client, tiny_bundle: Bundle, payloads: list[bytes]
 ) -> None:
     codes = client.infer("payload", payload=column(payloads)).as_numpy("code")
@@ -187,7 +187,7 @@ def test_a_payload_goes_through_payload_step_and_classifier(client: Client, payl
 
 @pytest.fixture(scope="module")
 def answers(tiny_bundle: Bundle, built_store: EngineStore, payloads: list[bytes]) -> list[tuple[int, str]]:
-    """The library's: for each payload its label and name."""
+    """The library's results: for each payload its label and name."""
     with Classifier.load(tiny_bundle, "cpu", built_store) as classifier:
         return [(answer.label, answer.name) for answer in classifier.classify(payloads)]
 
@@ -242,7 +242,7 @@ def test_a_damaged_payload_is_refused(
 def test_another_contracts_payload_is_refused(
     client: Client, tiny_bundle: Bundle, other_bundle: Bundle
 ) -> None:
-    """Its code has the right shape and its CRC is right: nothing but the contract id tells."""
+    """Its code has the right shape and its CRC is right: only the contract id differs."""
     other = other_bundle.manifest.contract
     payload = encode_payload(np.zeros(other.code_bytes, np.uint8), other)
     status, told = client.refusal("payload_to_label", payload=column([payload]))
@@ -273,7 +273,7 @@ def test_wrong_codes_are_refused(client: Client, code: npt.NDArray[Any]) -> None
 
 
 @pytest.mark.parametrize("body", [b"", b"garbage", b'{"inputs": 3}', b"\0" * 5000])
-def test_what_is_no_request_is_refused_and_the_server_goes_on(server: TritonServer, body: bytes) -> None:
+def test_an_invalid_request_is_refused_and_the_server_continues(server: TritonServer, body: bytes) -> None:
     connection = http.client.HTTPConnection(server.http, timeout=PATIENCE_SECONDS)
     connection.request("POST", "/v2/models/encoder/infer", body)
     assert connection.getresponse().status in {400, 500}
@@ -282,7 +282,7 @@ def test_what_is_no_request_is_refused_and_the_server_goes_on(server: TritonServ
         assert client.raw.is_server_ready()
 
 
-def test_a_client_that_hangs_up_is_nobody_elses_problem(
+def test_a_client_that_disconnects_does_not_affect_others(
     server: TritonServer, images: npt.NDArray[np.uint8]
 ) -> None:
     address, port = server.http.split(":")
@@ -293,8 +293,10 @@ def test_a_client_that_hangs_up_is_nobody_elses_problem(
         assert client.logits("image_to_label", image=images).shape == (6, 5)
 
 
-def test_one_clients_damaged_payload_is_not_anothers(server: TritonServer, payloads: list[bytes]) -> None:
-    """Requests that were batched together are answered each for itself."""
+def test_one_clients_damaged_payload_does_not_affect_others(
+    server: TritonServer, payloads: list[bytes]
+) -> None:
+    """Requests in one batch get separate responses."""
     with Client("grpc", server) as client:
         expected = client.logits("payload_to_label", payload=column(payloads))
 
@@ -311,7 +313,7 @@ def test_one_clients_damaged_payload_is_not_anothers(server: TritonServer, paylo
 
 
 def test_waiting_requests_are_run_as_batches(server: TritonServer, images: npt.NDArray[np.uint8]) -> None:
-    """By Triton's own statistics: every image is counted, in fewer runs, none above the largest batch."""
+    """In Triton's statistics, every image is counted, in fewer runs, none above the largest batch."""
     before = statistics(server, "encoder")
     with Client("grpc", server) as client:
         for burst in range(1, 21):
@@ -328,7 +330,7 @@ def test_waiting_requests_are_run_as_batches(server: TritonServer, images: npt.N
 
 
 def send_at_once(client: Client, image: npt.NDArray[np.uint8], count: int) -> None:
-    """Requests of one image each that do not wait for one another's answers."""
+    """Send requests of one image each, without waiting for responses."""
     errors: SimpleQueue[Any] = SimpleQueue()
     tensor = client.tensor("image", image[None])
     for _ in range(count):
@@ -339,7 +341,7 @@ def send_at_once(client: Client, image: npt.NDArray[np.uint8], count: int) -> No
 def test_more_than_the_server_can_do_is_answered_or_refused(
     server: TritonServer, images: npt.NDArray[np.uint8]
 ) -> None:
-    """2,000 requests of 32 clients that do not wait: none is lost, and what is answered is right."""
+    """2,000 requests of 32 clients that do not wait: none is lost, and all results are right."""
     with Client("grpc", server) as client:
         expected = client.logits("image_to_label", image=images)
 
@@ -377,7 +379,7 @@ def test_metrics_count_the_requests(server: TritonServer, images: npt.NDArray[np
 
 
 class Asking:
-    """Asks both ensembles until it is told to stop; counts what answered."""
+    """Sends requests to both ensembles until it is stopped, and counts the responses."""
 
     def __init__(self, server: TritonServer, image: npt.NDArray[np.uint8], payload: bytes) -> None:
         self._server, self._stop = server, threading.Event()
@@ -409,7 +411,7 @@ class Asking:
                 self.answers[model, answer] += 1
 
     def wait_for(self, version: str) -> None:
-        """Until both ensembles answer in this version."""
+        """Wait until both ensembles serve this version."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not {("image_to_label", version), ("payload_to_label", version)} <= set(self.answers):
             assert time.monotonic() < deadline, self.answers
@@ -435,7 +437,7 @@ def asking_for(images: npt.NDArray[np.uint8], payloads: list[bytes]) -> Callable
     ],
     ids=["poll", "explicit"],
 )
-def test_a_new_version_is_loaded_while_the_old_one_answers(
+def test_a_new_version_is_loaded_while_the_old_one_serves(
     options: tuple[str, ...],
     tiny_bundle: Bundle,
     own_repository: Path,

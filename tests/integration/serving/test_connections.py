@@ -1,4 +1,4 @@
-"""No command connects to another machine, nor writes what a library would into the user's home folder."""
+"""No command connects to another machine or writes into the user's home folder."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ sys.addaudithook(watch)
 
 
 class Watched:
-    """A home folder, and what the processes that run with it ask of the network and of the system."""
+    """A home folder, and the connections and programs that processes with it start."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.home = folder / "home"
@@ -86,7 +86,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 
 def python(*arguments: object) -> str:
-    """Run Python, and return what it says on stderr."""
+    """Run Python, and return its stderr."""
     command = [sys.executable, *map(str, arguments)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert ended.returncode == 0, ended.stderr
@@ -94,7 +94,7 @@ def python(*arguments: object) -> str:
 
 
 def test_openvino_alone_would_connect_and_write(watched: Watched) -> None:
-    """What the other test watches for does happen where nobody prevents it."""
+    """The test above can fail: OpenVINO alone does connect and write."""
     python("-c", "import openvino")
     assert "www.google-analytics.com" in watched.hosts()
     assert (watched.home / "intel" / "openvino_ga_cid").exists()
@@ -124,10 +124,10 @@ def test_no_command_connects_or_writes(watched: Watched, tiny_bundle: Bundle, tm
 
 
 @pytest.mark.parametrize(("chosen", "found"), [(None, "1"), ("0", "0")])
-def test_onnxruntime_is_told_to_send_nothing_unless_somebody_chose(
+def test_onnxruntimes_telemetry_is_disabled_unless_the_user_has_chosen(
     monkeypatch: pytest.MonkeyPatch, chosen: str | None, found: str
 ) -> None:
-    """Its native code opens sockets that Python's audit does not see: the switch is looked at instead."""
+    """Python's audit does not see sockets of native code, so the test checks the environment variable."""
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
     if chosen is not None:
         monkeypatch.setenv("ORT_DISABLE_TELEMETRY", chosen)

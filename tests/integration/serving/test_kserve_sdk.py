@@ -1,4 +1,4 @@
-"""The server imports KServe's SDK without what it does not use of it."""
+"""The server imports KServe's SDK without the parts that it does not use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SDK = "import sys; from ccr_deploy.serving import kserve_sdk as sdk, server; imp
 
 
 def python(program: str) -> str:
-    """What a program prints, in a process of its own."""
+    """Return the output of a program in a separate process."""
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300
     )

@@ -1,4 +1,4 @@
-"""The local server by its real clients: both models over both protocols, and every mistake of a request."""
+"""The local server with real clients: both models, both protocols, and invalid requests of every kind."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def client(request: pytest.FixtureRequest, server: ServerProcess) -> Iterator[Cl
 
 @pytest.fixture(scope="module")
 def expected(tiny_bundle: Bundle, built_store: EngineStore) -> tuple[list[bytes], list[str]]:
-    """Payloads and names of IMAGES as the library finds them."""
+    """The library's payloads and class names of IMAGES."""
     with (
         Encoder.load(tiny_bundle, "cpu", built_store) as encoder,
         Classifier.load(tiny_bundle, "cpu", built_store) as classifier,
@@ -81,7 +81,7 @@ def infer(
     datatype: str = "UINT8",
     outputs: tuple[str, ...] = (),
 ) -> Any:
-    """One request by the client's own library."""
+    """Send one request with the client library."""
     tensor = library(client).InferInput(name, list(values.shape), datatype)
     tensor.set_data_from_numpy(values)
     if shape is not None:
@@ -124,7 +124,7 @@ def test_labels_equal_those_of_the_library(
         np.testing.assert_array_equal(logits, answers[0].as_numpy("logits"))
 
 
-def test_a_request_names_the_outputs_it_wants(client: Client) -> None:
+def test_a_request_selects_its_outputs(client: Client) -> None:
     answer = infer(client, "classifier", "code", np.zeros((1, 12), np.uint8), outputs=("label",))
     assert answer.as_numpy("label").shape == (1,)
     assert answer.as_numpy("logits") is None
@@ -147,7 +147,7 @@ def test_metadata_describe_inputs_and_outputs(client: Client, server: ServerProc
     assert client.get_server_metadata(**as_json)["name"] == "ccr-deploy"
 
 
-def test_health_says_that_it_is_alive_and_ready(client: Client) -> None:
+def test_health_reports_live_and_ready(client: Client) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("encoder")
@@ -213,7 +213,7 @@ def test_allowed_hosts_are_answered(server: ServerProcess) -> None:
         assert ask(server.http_address, LIVE.replace(b"localhost", host.encode())).status == status
 
 
-def test_clients_do_not_unload_models(client: Client) -> None:
+def test_clients_cannot_unload_models(client: Client) -> None:
     for call in (client.load_model, client.unload_model):
         with pytest.raises(InferenceServerException) as raised:
             call("encoder")
@@ -221,10 +221,8 @@ def test_clients_do_not_unload_models(client: Client) -> None:
     assert client.is_model_ready("encoder")
 
 
-def test_grpc_takes_typed_contents_too(
-    server: ServerProcess, expected: tuple[list[bytes], list[str]]
-) -> None:
-    """What clients without raw contents send; tritonclient always sends raw ones."""
+def test_grpc_accepts_typed_contents(server: ServerProcess, expected: tuple[list[bytes], list[str]]) -> None:
+    """Some clients send typed contents; tritonclient always sends raw ones."""
 
     def call(datatype: str, shape: list[int], **contents: Any) -> messages.ModelInferResponse:
         tensor = messages.ModelInferRequest.InferInputTensor(
@@ -280,7 +278,7 @@ def test_json_and_binary_tensors_mix(server: ServerProcess, binary_input: bool, 
 
 
 class RawClient:
-    """HTTP without any client library's help, on one connection."""
+    """Requests over HTTP without a client library, on one connection."""
 
     def __init__(self, server: ServerProcess) -> None:
         self.connection = http.client.HTTPConnection(server.http_address, timeout=PATIENCE_SECONDS)

@@ -47,7 +47,7 @@ def classify(client: Any, codes: np.ndarray[Any, Any]) -> list[bytes]:
 
 
 def until(condition: Any) -> None:
-    """Waits for something that another process is about to do."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
@@ -55,7 +55,7 @@ def until(condition: Any) -> None:
 
 
 def metric(server: ServerProcess, name: str) -> float:
-    """A sample of the classifier's."""
+    """Return one of the classifier's metrics."""
     connection = http.client.HTTPConnection(server.http_address, timeout=PATIENCE_SECONDS)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
@@ -82,7 +82,7 @@ def refuses_connections(address: str) -> bool:
 
 @pytest.fixture(scope="module")
 def labels(tiny_bundle: Bundle, built_store: EngineStore) -> list[bytes]:
-    """What the tiny bundle's classifier says to each of CODES."""
+    """The labels that the tiny bundle's classifier returns for CODES."""
     names = tiny_bundle.manifest.class_names
     with Classifier.load(tiny_bundle, "cpu", built_store) as classifier:
         logits = classifier._runner.infer({"code": CODES})["logits"]
@@ -95,7 +95,7 @@ def labels(tiny_bundle: Bundle, built_store: EngineStore) -> list[bytes]:
 def test_each_request_of_32_clients_is_answered_or_refused(
     tiny_bundle: Bundle, built_store: EngineStore, labels: list[bytes], requests: int, max_waiting: int
 ) -> None:
-    """More than the server can do at once: answers are right, refusals say why, none is lost."""
+    """More requests than can run at once: responses are right, refusals have a reason, none is lost."""
     counts: collections.Counter[str] = collections.Counter()
     counting = threading.Lock()
 
@@ -218,7 +218,7 @@ class HalfSentRequest:
         assert self.socket.recv(64).startswith(b"HTTP/1.1 100 Continue")
 
     def finish(self) -> tuple[int, dict[str, Any]]:
-        """Sends the rest, and returns the answer."""
+        """Send the rest, and return the response."""
         self.socket.sendall(self._body)
         answer = http.client.HTTPResponse(self.socket)
         answer.begin()
@@ -226,7 +226,7 @@ class HalfSentRequest:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_after_the_requests_in_flight(
+def test_a_signal_ends_the_server_after_the_requests_in_flight(
     tiny_bundle: Bundle, built_store: EngineStore, number: signal.Signals
 ) -> None:
     limits = ("--max-batch", "1", "--max-waiting", "1000")
@@ -335,7 +335,7 @@ def test_an_engine_file_that_is_swapped_while_serving_changes_nothing_until_a_re
         other.replace(engine)
         assert classify(client, CODES[4:8]) == labels[4:8]
     status, line = failing(*command(tiny_bundle, own_store))
-    assert (status, "changed since it was built" in line) == (3, True)
+    assert (status, "damaged or changed" in line) == (3, True)
 
 
 def test_an_engine_that_cannot_be_loaded_ends_the_server_with_one_line(
@@ -352,7 +352,7 @@ def test_an_engine_that_cannot_be_loaded_ends_the_server_with_one_line(
     assert "cannot load it" in line
 
 
-def test_a_port_that_is_taken_is_an_error_of_one_line(tiny_bundle: Bundle, built_store: EngineStore) -> None:
+def test_a_port_in_use_is_an_error_of_one_line(tiny_bundle: Bundle, built_store: EngineStore) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for option in ("--http-port", "--grpc-port"):

@@ -1,4 +1,4 @@
-"""The local server and clients that send too much, too slowly, too often, or to the wrong name."""
+"""The local server and clients that send too much, too slowly, too often, or with another Host header."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def open_gates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hasty(tiny_bundle: Bundle, built_store: EngineStore, open_gates: Path) -> Iterator[ServerProcess]:
-    """A server that gives its clients little time."""
+    """A server with short timeouts for its clients."""
     with ServerProcess(tiny_bundle, built_store, gates=open_gates, settings={"times": SHORT}) as server:
         server.wait_for("ready")
         yield server
@@ -69,7 +69,7 @@ def hasty(tiny_bundle: Bundle, built_store: EngineStore, open_gates: Path) -> It
 
 @pytest.fixture(scope="module")
 def small(tiny_bundle: Bundle, built_store: EngineStore, open_gates: Path) -> Iterator[ServerProcess]:
-    """A server that takes few connections."""
+    """A server that accepts few connections."""
     with ServerProcess(tiny_bundle, built_store, gates=open_gates, open_files=OPEN_FILES) as server:
         server.wait_for("ready")
         yield server
@@ -108,7 +108,7 @@ def test_heads_beyond_16_kib_are_refused(hasty: ServerProcess, part: str) -> Non
     [("request line and headers", LIVE[:30]), ("request", INFER + b"Content-Length: 99\r\n\r\n{")],
     ids=["head", "body"],
 )
-def test_a_request_must_arrive_within_a_time(hasty: ServerProcess, kind: str, begun: bytes) -> None:
+def test_a_request_must_arrive_within_a_time_limit(hasty: ServerProcess, kind: str, begun: bytes) -> None:
     with connect(hasty.http_address) as connection:
         connection.sendall(begun)
         answer = read_answer(connection)
@@ -135,8 +135,8 @@ def test_idle_connections_are_closed(hasty: ServerProcess) -> None:
         assert is_closed(silent)
 
 
-def test_an_answer_must_be_taken_within_a_time(hasty: ServerProcess) -> None:
-    """A client that asks and asks, and never reads."""
+def test_a_response_must_be_read_within_a_time_limit(hasty: ServerProcess) -> None:
+    """A client that sends requests and never reads the responses."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     with connect(hasty.http_address) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

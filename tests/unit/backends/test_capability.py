@@ -18,7 +18,7 @@ def test_an_unsupported_precision_is_refused_with_the_choices(precision: str) ->
     with pytest.raises(EngineError) as error:
         check_capability(precision, ["WINOGRAD", "FP32"], "an old CPU (x86_64)")
     assert str(error.value) == (
-        f"an old CPU (x86_64) has no instructions for {precision.upper()}: choose FP32"
+        f"OpenVINO does not support {precision.upper()} on an old CPU (x86_64): choose FP32"
     )
 
 

@@ -1,4 +1,4 @@
-"""What is read of the machine, and what two readings say."""
+"""Counters of the machine, and the contention between two readings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BEFORE = CpuTimes(at=100.0, cores=2, busy=50.0, own=10.0, stolen=1.0, throttled=3.0)
 
 
-def test_others_used_what_was_busy_and_not_ones_own() -> None:
+def test_the_time_of_others_is_the_busy_time_without_own_time() -> None:
     after = CpuTimes(at=110.0, cores=2, busy=69.0, own=16.0, stolen=3.0, throttled=3.5)
     assert contention("chain", BEFORE, after) == Contention("chain", 10.0, 2, 1.3, 0.2, 0.05)
 
@@ -37,7 +37,7 @@ def test_rounding_of_clocks_gives_no_negative_cores() -> None:
     assert contention("encoder", BEFORE, after).other_processes_cores == 0
 
 
-def test_what_one_reading_lacks_is_not_known() -> None:
+def test_a_counter_missing_in_one_reading_is_unknown() -> None:
     after = CpuTimes(at=110.0, cores=2, busy=None, own=None, stolen=None, throttled=None)
     assert contention("encoder", BEFORE, after) == Contention("encoder", 10.0, 2, None, None, None)
 
@@ -54,9 +54,7 @@ def test_a_system_without_counters_is_read_as_unknown(
     assert read_cpu_times().busy is None
 
 
-def test_the_counters_of_the_usable_cores_alone_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_counters_of_usable_cores_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "stat").write_text(
         "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 20 30 4000 500 6 7 80 0 0\ncpu1 7 7 7 7 7 7 7 7 0 0\n"
         "cpu10 1 1 1 1 1 1 1 1 0 0\nintr 1 2 3\n"
@@ -104,7 +102,7 @@ def test_a_trees_time_includes_grandchildren_living_and_reaped() -> None:
     assert process_tree_seconds(os.getpid()) - before >= 0.45
 
 
-def test_another_tree_is_not_ones_own() -> None:
+def test_another_process_tree_is_not_counted_as_own() -> None:
     with (
         subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as idle,
         busy_machine(),

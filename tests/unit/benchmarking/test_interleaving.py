@@ -1,4 +1,4 @@
-"""The statistics of a run_interleaved, on samples that were made up."""
+"""The statistics of an interleaved benchmark, on synthetic samples."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from ccr_deploy.errors import EngineError
 
 
 def moods(rounds: int, seed: int) -> np.ndarray:
-    """How much slower the machine is in each round."""
+    """Return how much slower the machine is in each round."""
     return np.random.default_rng(seed).lognormal(0, 0.3, size=(rounds, 1))
 
 
@@ -48,7 +48,7 @@ def test_a_candidate_against_itself_is_exactly_one():
     assert speedup_interval(taken, taken) == Interval(1.0, 1.0)
 
 
-def test_a_mood_that_both_share_widens_the_interval_less_than_moods_of_their_own():
+def test_a_shared_slowdown_widens_the_interval_less_than_separate_ones():
     mood = moods(30, 0)
     reference = samples(10, mood, 20, 1)
     shared = speedup_interval(reference, samples(4, mood, 20, 2))
@@ -56,7 +56,7 @@ def test_a_mood_that_both_share_widens_the_interval_less_than_moods_of_their_own
     assert width(shared) < width(own) / 2
 
 
-def test_runs_of_one_turn_do_not_count_as_independent():
+def test_runs_of_one_round_do_not_count_as_independent():
     mood, own_mood = moods(10, 0), moods(10, 1)
     few = speedup_interval(samples(10, mood, 5, 1), samples(4, own_mood, 5, 2))
     many = speedup_interval(samples(10, mood, 200, 1), samples(4, own_mood, 200, 2))

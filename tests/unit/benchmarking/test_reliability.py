@@ -1,4 +1,4 @@
-"""When a run may be relied on, from observations of every kind."""
+"""The reasons why a run is unreliable, for every kind of observation."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_a_quiet_machine_with_its_background_noise_is_reliable() -> None:
 
 
 @pytest.mark.parametrize("name", ["demo-benchmark", "cpu-ccr-layer1"])
-def test_what_was_measured_on_idle_machines_does_not_scatter_too_much(name: str) -> None:
+def test_measurements_on_idle_machines_are_within_the_limits(name: str) -> None:
     report = read_result(name, BenchmarkReport)
     assert unreliable_reasons(report.threads, [], report.timings) == ()
 
 
-def test_nor_do_all_precisions_on_an_idle_machine() -> None:
+def test_all_precisions_on_an_idle_machine_are_reliable() -> None:
     result = read_result("int8-ccr-layer1", Int8Benchmark)
     assert unreliable_reasons(2, [], result.timings) == ()
 
@@ -98,7 +98,7 @@ def test_just_before_the_start_twice_as_much_is_tolerated() -> None:
         (2, 64, 30.0, False),
     ],
 )
-def test_how_much_others_may_use_depends_on_cores_and_threads(
+def test_the_contention_limit_depends_on_cores_and_threads(
     threads: int, cores: int, others: float, reliable: bool
 ) -> None:
     observed = replace(QUIET, cores=cores, other_processes_cores=others, stolen_cores=0.0)
@@ -112,7 +112,7 @@ def test_a_limit_that_stops_two_threads_on_a_large_machine_is_a_reason() -> None
     )
 
 
-def test_what_the_system_does_not_tell_is_no_reason() -> None:
+def test_an_unknown_counter_is_not_a_reason() -> None:
     assert unreliable_reasons(2, [Contention("encoder", 12.0, 2, None, None, None)], [TIMING]) == ()
 
 

@@ -1,6 +1,6 @@
-"""No option, default or exit status is lost or changed but by somebody who means it.
+"""No option, default or exit status is lost or changed unintentionally.
 
-``python -m scripts.inventory write tests/golden/inventory.json`` writes down what they are.
+``python -m scripts.inventory write tests/golden/inventory.json`` records them.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def test_unpacking_and_packing_returns_the_bytes(packed):
     ("value", "bit"),
     [(0.0, 1), (-0.0, 1), (1e-45, 1), (-1e-45, 0), (1.0, 1), (-1.0, 0), (np.inf, 1), (-np.inf, 0)],
 )
-def test_a_bit_is_one_exactly_where_the_value_is_at_least_zero(value, bit):
+def test_a_bit_is_one_exactly_if_the_value_is_at_least_zero(value, bit):
     code = np.full((1, 8, 1, 1), value, dtype=np.float32)
     assert pack_code(code).tolist() == [[0xFF if bit else 0x00]]
 

@@ -199,7 +199,7 @@ def test_a_payload_of_another_contract_is_refused_with_both_ids():
 
 def test_another_format_version_is_refused_and_named():
     forged = sealed(GOLDEN[:4] + struct.pack("<H", 2) + GOLDEN[6:-4])
-    with pytest.raises(PayloadError, match="format version 2, this program reads 1"):
+    with pytest.raises(PayloadError, match="format version 2 is not supported, expected 1"):
         decode_payload(forged, CONTRACT)
 
 

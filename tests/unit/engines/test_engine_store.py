@@ -95,7 +95,7 @@ def test_a_built_engine_is_found(tmp_path):
     assert store.find(KEY, ".onnx") == built
 
 
-def test_a_built_engine_holds_what_was_written(tmp_path):
+def test_a_built_engine_has_the_written_content(tmp_path):
     assert build(EngineStore(tmp_path)).path.read_bytes() == b"an engine"
 
 
@@ -164,15 +164,15 @@ def test_an_engine_without_its_sidecar_is_refused(tmp_path):
     path = sidecar_path(build(store).path)
     path.unlink()
     message = refusal(store)
-    assert f"{path}: not found" in message
-    assert "build it again" in message
+    assert f"{path}: no such file" in message
+    assert "run ccr-deploy build-engine with --no-cache" in message
 
 
 def test_a_sidecar_without_its_engine_is_refused(tmp_path):
     store = EngineStore(tmp_path)
     path = build(store).path
     path.unlink()
-    assert f"{path}: not found in its folder" in refusal(store)
+    assert f"{path}: no such file" in refusal(store)
 
 
 @pytest.mark.parametrize("field", ["source_hash", "backend_version", "device", "target_digest", "schedule"])
@@ -207,7 +207,7 @@ def test_every_changed_byte_of_the_engine_is_refused(tmp_path):
         damaged[position] ^= 1
         engine.path.write_bytes(damaged)
         message = refusal(store)
-        assert f"{engine.path}: changed since it was built" in message
+        assert f"{engine.path}: damaged or changed" in message
         assert engine.sidecar.engine_sha256[:12] in message
 
 
@@ -215,7 +215,7 @@ def test_a_truncated_engine_is_refused(tmp_path):
     store = EngineStore(tmp_path)
     engine = build(store)
     engine.path.write_bytes(engine.path.read_bytes()[:-1])
-    assert "changed since it was built" in refusal(store)
+    assert "damaged or changed" in refusal(store)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_an_invalid_sidecar_is_refused(tmp_path, text, message):
 def test_a_sidecar_of_another_schema_version_is_refused(tmp_path):
     store = EngineStore(tmp_path)
     edit(build(store), lambda content: content.update(schema_version=1))
-    assert "schema version 1, this program reads 4" in refusal(store)
+    assert "schema version 1 is not supported, expected 4" in refusal(store)
 
 
 def test_an_unknown_field_of_a_sidecar_is_refused_and_named(tmp_path):

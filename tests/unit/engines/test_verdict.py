@@ -49,7 +49,7 @@ def verdict(*candidates: PrecisionCandidate, budget: float = 1) -> Verdict:
 @pytest.mark.parametrize(
     ("record", "cost"), [(accuracy(0.4), 0.4), (accuracy(-0.4), -0.4), (accuracy(None), 10), (None, None)]
 )
-def test_the_cost_is_the_loss_or_without_labels_the_changed_answers(record, cost) -> None:
+def test_the_cost_is_the_loss_or_without_labels_the_changed_classes(record, cost) -> None:
     found = candidate("int8", 5, record=record).cost_points
     assert found == cost
 

@@ -160,7 +160,7 @@ def test_a_bare_state_dicts_number_of_classes_is_inferred(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "model.module._orig_mod."])
-def test_a_wrappers_prefix_is_taken_off(tmp_path, prefix):
+def test_a_wrappers_prefix_is_removed(tmp_path, prefix):
     weights = demo_weights()
     path = save({prefix + name: tensor for name, tensor in weights.items()}, tmp_path / "wrapped.pt")
     assert_same_weights(load_checkpoint(path, "demo").state_dict, weights)
@@ -253,7 +253,7 @@ def test_the_encoders_digest_changes_with_each_of_its_tensors(name):
 
 
 def test_a_missing_file_is_wrong_usage(tmp_path):
-    with pytest.raises(WrongUsageError, match="no such checkpoint") as caught:
+    with pytest.raises(WrongUsageError, match="no such file") as caught:
         load_checkpoint(tmp_path / "none.pt")
     assert str(tmp_path / "none.pt") in str(caught.value)
 
@@ -267,7 +267,7 @@ def test_a_bare_state_dict_without_a_preset_is_wrong_usage(tmp_path):
 
 def test_an_unknown_preset_is_wrong_usage(tmp_path):
     path = save(demo_weights(), tmp_path / "bare.pt")
-    with pytest.raises(WrongUsageError, match="no preset 'demon'"):
+    with pytest.raises(WrongUsageError, match="unknown preset 'demon'"):
         load_checkpoint(path, "demon")
 
 
@@ -336,7 +336,7 @@ def test_a_dictionary_without_tensors_is_refused(tmp_path, content):
 
 def test_another_version_of_the_format_is_refused(tmp_path):
     path = save(own_format(version=1), tmp_path / "x.pt")
-    assert "checkpoint version 1, this program reads 2: train it again" in refusal(path)
+    assert "checkpoint version 1 is not supported, expected 2: train it again" in refusal(path)
 
 
 @pytest.mark.parametrize("trained", [[0], [33], [-1, 3], [3, 3], [2.5], ["many"], 3, None])
@@ -411,7 +411,7 @@ def test_tensors_of_a_wrong_shape_are_counted_and_shown_with_both_shapes(tmp_pat
 
 def test_another_presets_weights_are_refused(tmp_path):
     path = save(dict(tiny().state_dict), tmp_path / "x.pt")
-    assert "check the preset" in refusal(path, "demo")
+    assert "check --preset" in refusal(path, "demo")
 
 
 def test_a_state_dict_of_a_foreign_model_is_refused(tmp_path):

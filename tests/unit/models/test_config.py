@@ -143,7 +143,8 @@ def test_a_paper_presets_code_takes_784_bytes():
 
 def test_an_unknown_preset_is_refused_and_the_known_ones_listed():
     with pytest.raises(
-        WrongUsageError, match=r"no preset 'layer1': did you mean ccr-layer1.*choose from .*ccr-layer1.*demo"
+        WrongUsageError,
+        match=r"unknown preset 'layer1': did you mean ccr-layer1.*choose from .*ccr-layer1.*demo",
     ):
         preset("layer1")
 

@@ -1,4 +1,4 @@
-"""Records made by hand give the cells and sentences that one expects."""
+"""Tables and lines about precision, from synthetic records."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def verdict(entry: PrecisionCandidate, kept: str = "int8", budget: float = 1) ->
     )
 
 
-def test_a_precisions_cost() -> None:
+def test_the_accuracy_table_shows_bits_payloads_and_classes() -> None:
     file = FileRecord(name="calibration.json", sha256="0" * 64, bytes=1)
     record = CalibrationRecord(
         table=file, high_precision=("stem",), images="val", accuracies=(INT8, UNLABELLED)
@@ -81,7 +81,7 @@ def test_ranges_iteration_by_iteration() -> None:
     assert ("encoder cell1/hidden_state", "0.500", "0.750", "0.750") in rows
 
 
-def test_layers_with_advice() -> None:
+def test_the_sensitivity_table_advises_on_layers() -> None:
     layers = [
         LayerSensitivity("encoder", "stem", 0.01, 0.125, 1.5),
         LayerSensitivity("classifier", "layer4", 0.7, None, 0),
@@ -95,7 +95,7 @@ def test_layers_with_advice() -> None:
     assert "none" in sensitivity_table(layers, []).note
 
 
-def test_disagreements() -> None:
+def test_different_ranges_are_compared() -> None:
     entries = [Disagreement("encoder", "stem", 2, 3), Disagreement("encoder", "cell1/t1", None, 1)]
     assert comparison_table(entries, "a.json", "b.json").rows == (
         ("encoder stem", "2.0000", "3.0000", "1.500"),
@@ -103,7 +103,7 @@ def test_disagreements() -> None:
     )
 
 
-def test_faster_or_not_in_plain_words() -> None:
+def test_the_speed_line_says_whether_an_engine_is_faster() -> None:
     times = "2.00 times as fast as FP32 (95 % interval 1.80 – 2.20; 10.00 ms, FP32 20.00 ms)"
     assert speed_line(verdict(candidate())) == f"INT8 is {times}"
     slower = speed_line(verdict(candidate(low=0.9)))
@@ -114,7 +114,7 @@ def test_faster_or_not_in_plain_words() -> None:
     assert kept == "FP32 is kept: no precision within the accuracy budget is faster (compared: INT8)"
 
 
-def test_what_was_refused_is_named_with_its_reason() -> None:
+def test_refused_precisions_are_named_with_their_reasons() -> None:
     alone = replace(
         verdict(candidate()),
         candidates=(candidate(),),
@@ -142,7 +142,7 @@ def test_the_accuracy_of_a_precision_is_printed_once() -> None:
     ]
 
 
-def test_over_the_budget_unlabelled_and_unknown() -> None:
+def test_costs_over_the_budget_without_labels_and_unknown() -> None:
     (line, _) = cost_lines([verdict(candidate(), budget=0.5)])
     assert line.endswith(
         "OVER THE BUDGET of 0.5 points (find sensitive layers with ccr-deploy calibrate --sensitivity)"

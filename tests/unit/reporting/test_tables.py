@@ -1,4 +1,4 @@
-"""Tables and sentences of results that are made by hand."""
+"""Tables and lines about results, from synthetic records."""
 
 import dataclasses
 
@@ -209,7 +209,7 @@ def test_the_gates_table_shows_limit_found_and_verdict():
     )
 
 
-def test_a_nan_that_was_found_is_shown_as_one():
+def test_a_nan_is_shown_as_nan():
     gates = (GateResult("classifier cosine", "engine", 0.9999, float("nan"), passed=False),)
     table = by_title(verification_tables(replace(VERIFICATION, gates=gates)), "Gates")
     assert table.rows == (("engine: classifier cosine", "0.9999", "nan", "FAIL"),)

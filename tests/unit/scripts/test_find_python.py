@@ -1,4 +1,4 @@
-"""Which Python `make` takes, among some that are there, cannot run or are too old."""
+"""The Python that `make` uses, if some are missing, cannot run or are too old."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if [ "$2" = find ]; then echo "$MANAGED"; fi
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A folder as the whole of PATH, with what the script itself needs."""
+    """A folder that is the whole PATH, with the programs that the script needs."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for command in ("mktemp", "rm"):
@@ -50,7 +50,7 @@ def find_python(path: Path, *arguments: str, **environment: str) -> subprocess.C
     )
 
 
-def test_the_first_that_runs_is_taken_and_named(path: Path) -> None:
+def test_the_first_usable_python_is_used_and_named(path: Path) -> None:
     put(path, "python3.11", SHIM)
     chosen = put(path, "python3.12", WORKS)
     put(path, "python3.13", WORKS)
@@ -60,20 +60,20 @@ def test_the_first_that_runs_is_taken_and_named(path: Path) -> None:
     assert found.stderr == f"Python {version} ({sys.executable})\n"
 
 
-def test_a_plain_python3_is_taken_if_it_is_new_enough(path: Path) -> None:
+def test_a_plain_python3_is_used_if_it_is_new_enough(path: Path) -> None:
     put(path, "python3.11", TOO_OLD)
     chosen = put(path, "python3", WORKS)
     assert find_python(path).stdout == f"{chosen}\n"
 
 
-def test_the_one_that_is_asked_for_is_taken(path: Path) -> None:
+def test_the_requested_python_is_used(path: Path) -> None:
     put(path, "python3.11", WORKS)
     chosen = put(path, "python3.13", WORKS)
     assert find_python(path, "python3.13").stdout == f"{chosen}\n"
 
 
 @pytest.mark.parametrize("content", [SHIM, TOO_OLD, None])
-def test_one_that_is_asked_for_and_does_not_do_is_refused(path: Path, content: str | None) -> None:
+def test_a_requested_python_that_is_not_usable_is_refused(path: Path, content: str | None) -> None:
     put(path, "python3.11", WORKS)
     if content:
         put(path, "python3.12", content)
@@ -82,19 +82,19 @@ def test_one_that_is_asked_for_and_does_not_do_is_refused(path: Path, content: s
     assert refused.stderr.startswith("python3.12: not a Python from 3.11 to 3.13 with venv")
 
 
-def test_uv_brings_one_if_none_does(path: Path) -> None:
+def test_uv_downloads_a_python_if_none_is_usable(path: Path) -> None:
     put(path, "python3", TOO_OLD)
     put(path, "uv", UV)
     managed = put(path.parent, "managed", WORKS)
     log = path.parent / "log"
     found = find_python(path, UV_LOG=str(log), MANAGED=str(managed))
     assert (found.returncode, found.stdout) == (0, f"{managed}\n"), found.stderr
-    assert "uv brings 3.12" in found.stderr
+    assert "uv downloads 3.12" in found.stderr
     assert "python install --no-bin 3.12" in log.read_text(encoding="utf-8")
     assert {left.name for left in path.parent.iterdir()} == {"bin", "log", "managed"}
 
 
-def test_with_neither_python_nor_uv_it_says_what_to_install(path: Path) -> None:
+def test_without_python_and_uv_the_message_says_what_to_install(path: Path) -> None:
     refused = find_python(path)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "no Python from 3.11 to 3.13 with venv is here, nor uv" in refused.stderr
+    assert "found neither a Python from 3.11 to 3.13 with venv nor uv" in refused.stderr

@@ -1,4 +1,4 @@
-"""What is said where the tools of ``make test-arm`` and ``make test-containers`` are missing."""
+"""Messages about missing tools of ``make test-arm`` and ``make test-containers``."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def test_missing_tools_are_one_line_and_a_status_of_their_own(tmp_path: Path, sc
     assert missing in line_of(script, tmp_path)
 
 
-def test_nothing_is_installed_where_it_cannot_be(tmp_path: Path) -> None:
+def test_installing_without_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "id").symlink_to(str(shutil.which("id")))
-    assert "root on Debian or Ubuntu can install podman" in line_of("install_container_tools.sh", tmp_path)
+    assert "needs root on Debian or Ubuntu" in line_of("install_container_tools.sh", tmp_path)
 
 
 def line_of(script: str, path: Path) -> str:
-    """Return the one line that a script says with no other programs than those in a folder."""
+    """Return the one line that a script prints if only the programs in a folder exist."""
     checked = subprocess.run(
         ["/bin/sh", str(SCRIPTS / script)],
         env={"PATH": str(path)},
@@ -43,7 +43,7 @@ def line_of(script: str, path: Path) -> str:
     return line
 
 
-def test_shellcheck_finds_nothing() -> None:
+def test_shellcheck_reports_no_problem() -> None:
     shellcheck = Path(sys.executable).parent / "shellcheck"
     scripts = [*SCRIPTS.glob("*.sh"), *(ROOT / "tests" / "arm").glob("*.sh")]
     checked = subprocess.run(

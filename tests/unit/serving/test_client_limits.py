@@ -1,4 +1,4 @@
-"""What decides who is answered by the local server, without one."""
+"""Which hosts and clients the local server answers, without a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that would run out of memory says so while it warms up, and how much it needs."""
+"""A server with too little memory fails during its warm-up, with an estimate of the memory that it needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin that finds processes which outlive the tests, in test runs of its own."""
+"""The plugin that finds processes that outlive the tests, in separate test runs."""
 
 from __future__ import annotations
 

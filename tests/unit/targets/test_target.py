@@ -125,7 +125,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path):
 
 
 def test_an_unknown_name_is_refused_and_the_known_ones_listed():
-    with pytest.raises(TargetError, match=r"no target 'jetsn': .*choose from .*cpu.*pytorch"):
+    with pytest.raises(TargetError, match=r"unknown target 'jetsn': .*choose from .*cpu.*pytorch"):
         load_target("jetsn")
 
 
@@ -284,7 +284,7 @@ def test_machine_and_description_do_not_change_the_digest(tmp_path):
         assert resolve(load_target(write(tmp_path, GPU.replace(old, new))), "classifier").digest == before
 
 
-def test_a_resolved_target_survives_json(tmp_path):
+def test_a_resolved_target_round_trips_through_json(tmp_path):
     for text in (GOOD, GPU, RTX):
         resolved = resolve(load_target(write(tmp_path, text)), "encoder")
         assert convert(ResolvedTarget, json.loads(to_json(resolved))) == resolved

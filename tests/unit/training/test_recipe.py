@@ -1,4 +1,4 @@
-"""Both training steps, with a tiny model, real crops and few optimiser steps."""
+"""Both training steps, with a tiny model, real crops and few optimizer steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many images engines are given at once, for every kind of target."""
+"""The batch size of commands, for every kind of target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was built last for a bundle and target is remembered."""
+"""The last build for a bundle and target is recorded and used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def empty(tmp_path: Path) -> EngineStore:
 
 
 def built(precision: EnginePrecision) -> dict[Stage, ResolvedTarget]:
-    """What a build for the target cpu in one precision would be noted as."""
+    """Return the record of a build for the target cpu in one precision."""
     target = load_target("cpu")
     return {stage: resolve(target, stage, None, precision) for stage in ("encoder", "classifier")}
 
@@ -36,9 +36,7 @@ def test_a_new_store_has_no_last_build(empty: EngineStore, tiny_bundle: Bundle) 
     assert EngineFactory.of_last_build(tiny_bundle, "cpu", empty).precision("encoder") == "fp32"
 
 
-def test_a_choice_is_kept_stage_by_stage_and_for_its_target_alone(
-    empty: EngineStore, tiny_bundle: Bundle
-) -> None:
+def test_the_last_build_is_recorded_by_stage_and_target(empty: EngineStore, tiny_bundle: Bundle) -> None:
     empty.path.mkdir()
     int8, fp16, fp32 = (built(precision) for precision in ("int8", "fp16", "fp32"))
     empty.choose(tiny_bundle, "cpu", {"encoder": int8["encoder"], "classifier": fp16["classifier"]})
@@ -51,14 +49,14 @@ def test_a_choice_is_kept_stage_by_stage_and_for_its_target_alone(
     assert factory.precision("baseline") == "fp32"
 
 
-def test_a_named_precision_goes_over_what_was_chosen(empty: EngineStore, tiny_bundle: Bundle) -> None:
+def test_a_given_precision_overrides_the_last_build(empty: EngineStore, tiny_bundle: Bundle) -> None:
     empty.path.mkdir()
     empty.choose(tiny_bundle, "cpu", built("int8"))
     factory = EngineFactory.of_last_build(tiny_bundle, "cpu", empty, "fp16")
     assert factory.precision("classifier") == "fp16"
 
 
-def test_a_damaged_note_is_an_error_that_names_it(empty: EngineStore, tiny_bundle: Bundle) -> None:
+def test_a_damaged_record_of_the_last_build_is_named(empty: EngineStore, tiny_bundle: Bundle) -> None:
     empty.path.mkdir()
     empty.choose(tiny_bundle, "cpu", built("int8"))
     (note,) = empty.path.glob("chosen.*.json")

@@ -64,7 +64,7 @@ def test_the_extra_of_tensorrt_depends_on_the_driver(
     assert extra_of(RTX) == "rtx"
 
 
-def test_only_8_6_takes_precision_as_builder_flags() -> None:
+def test_only_8_6_has_builder_flags_for_precision() -> None:
     assert not is_strongly_typed(TENSORRT, "8.6.2")
     assert is_strongly_typed(TENSORRT, "10.3.0")
     assert is_strongly_typed(TENSORRT, "11.4")

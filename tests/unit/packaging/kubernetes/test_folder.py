@@ -1,4 +1,4 @@
-"""The folder of manifests appears whole, replaces what was written before, and nothing else."""
+"""The folder of manifests is written completely, and replaces only older manifests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_paths_that_are_returned_are_all_that_is_written(tiny_bundle, tmp_path) -> None:
+def test_the_returned_paths_are_all_written_files(tiny_bundle, tmp_path) -> None:
     paths = write_manifests(tiny_bundle, tmp_path / "new" / "manifests", CPU)
     assert {path.relative_to(tmp_path / "new" / "manifests").as_posix() for path in paths} == FILES
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(paths)
@@ -84,7 +84,7 @@ def test_an_empty_folder_is_filled(tiny_bundle, tmp_path) -> None:
         ("deployment/extra.yaml", f"# Written by ccr-deploy {__version__}"),
     ],
 )
-def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(
+def test_a_folder_with_foreign_files_is_refused_and_unchanged(
     tiny_bundle, tmp_path, name: str, text: str
 ) -> None:
     folder = tmp_path / "manifests"
@@ -118,7 +118,7 @@ def test_unwritable_folder_is_named(tiny_bundle, tmp_path) -> None:
         write_manifests(tiny_bundle, tmp_path / "file" / "manifests", CPU)
 
 
-def test_a_full_disk_leaves_what_was_there(tiny_bundle, tmp_path) -> None:
+def test_a_full_disk_leaves_the_old_content(tiny_bundle, tmp_path) -> None:
     write_manifests(tiny_bundle, tmp_path / "manifests", FIXED)
     before = contents(tmp_path)
     script = textwrap.dedent("""
@@ -189,7 +189,7 @@ def test_a_killed_writer_leaves_the_old_folder(tmp_path) -> None:
 
 def test_a_bundle_without_the_targets_graphs_is_refused(tiny_bundle, tmp_path) -> None:
     gpu = DeploymentSettings(name="ccr", image="ccr-deploy:1.0.0", target="l4")
-    with pytest.raises(WrongUsageError, match=r"no int8 iteration-major encoder graph in it: .*calibrate"):
+    with pytest.raises(WrongUsageError, match=r"has no int8 iteration-major encoder graph: .*calibrate"):
         write_manifests(tiny_bundle, tmp_path / "manifests", gpu)
     assert list(tmp_path.iterdir()) == []
 

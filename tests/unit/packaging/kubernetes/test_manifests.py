@@ -1,4 +1,4 @@
-"""Kubernetes' manifests: every object as its API reads it, and in agreement with the others."""
+"""Kubernetes manifests: every object is valid for its API and consistent with the others."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def any_settings(draw: st.DrawFn) -> DeploymentSettings:
 
 
 def manifests(of: DeploymentSettings) -> dict[str, dict[str, Any]]:
-    """The objects that the YAML files hold, by the files' names."""
+    """The objects in the YAML files, by file name."""
     return {name: yaml.safe_load(text) for name, text in manifest_texts(of, CONTRACT_ID).items()}
 
 
 def pods(of: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The Deployment's pod, and the one that KServe makes of the InferenceService."""
+    """The Deployment's pod, and the pod that KServe creates for the InferenceService."""
     predictor = of["kserve/inference-service.yaml"]["spec"]["predictor"]
     extensions = {
         "minReplicas",
@@ -197,7 +197,7 @@ def planted(content: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_a_field_that_an_api_does_not_know_is_found_wherever_it_is(example: str) -> None:
+def test_a_field_unknown_to_an_api_is_found_at_any_depth(example: str) -> None:
     made = manifests(EXAMPLES[example])
     count = 0
     for changed in planted(made["kserve/inference-service.yaml"]):
@@ -223,7 +223,7 @@ def test_a_missing_or_wrong_field_of_an_inference_service_is_found() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_pods_keep_to_the_restricted_pod_security_standard(example: str) -> None:
+def test_pods_meet_the_restricted_pod_security_standard(example: str) -> None:
     for pod in pods(manifests(EXAMPLES[example])):
         spec = pod["spec"]
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
@@ -254,7 +254,7 @@ def test_only_volumes_are_writable(example: str) -> None:
             assert {value for value in values if value.startswith("/")} <= set(mounted)
 
 
-def test_probes_ask_the_open_inference_protocol() -> None:
+def test_probes_use_the_open_inference_protocol() -> None:
     for pod in pods(manifests(EXAMPLES["cpu"])):
         (server,) = pod["spec"]["containers"]
         probes = {name: server[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
@@ -265,7 +265,7 @@ def test_probes_ask_the_open_inference_protocol() -> None:
         }
 
 
-def test_a_server_has_time_to_answer_what_is_in_flight() -> None:
+def test_a_server_has_time_to_finish_requests_in_flight() -> None:
     for pod in pods(manifests(EXAMPLES["cpu"])):
         (server,) = pod["spec"]["containers"]
         assert server["lifecycle"]["preStop"] == {"sleep": {"seconds": PRE_STOP_SECONDS}}
@@ -286,7 +286,7 @@ def test_rollout_does_not_wait_for_resources_of_the_old_pod(example: str, strate
     assert made["kserve/inference-service.yaml"]["spec"]["predictor"]["deploymentStrategy"] == strategy
 
 
-def test_kserve_makes_a_deployment_of_it_not_a_knative_service() -> None:
+def test_kserve_creates_a_deployment_and_no_knative_service() -> None:
     service = manifests(EXAMPLES["cpu"])["kserve/inference-service.yaml"]
     annotations = service["metadata"]["annotations"]
     assert annotations["serving.kserve.io/deploymentMode"] == "Standard"
@@ -295,7 +295,7 @@ def test_kserve_makes_a_deployment_of_it_not_a_knative_service() -> None:
     assert container["ports"][0]["name"] == "http"  # the one behind KServe's Service
 
 
-def test_the_init_containers_command_builds_what_it_says(tiny_bundle, tmp_path) -> None:
+def test_the_init_containers_command_builds_the_engines(tiny_bundle, tmp_path) -> None:
     builder = pods(manifests(EXAMPLES["cpu"]))[0]["spec"]["initContainers"][0]
     assert builder["command"] == ["ccr-deploy"]
     here = {"/bundle": tiny_bundle.path, "/engines": tmp_path / "engines"}
@@ -342,8 +342,8 @@ def test_committed_examples_are_up_to_date() -> None:
     assert committed == made, "write them anew: python -m deploy.example"
 
 
-def test_a_pod_gives_the_server_the_time_that_it_takes_to_end() -> None:
-    """Asked in a process of its own, since the server imports KServe's SDK."""
+def test_a_pods_grace_period_covers_the_servers_shutdown() -> None:
+    """Read in a separate process, since the server imports KServe's SDK."""
     program = "from ccr_deploy.serving import server; print(server.GRACE_SECONDS)"
     asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(asked.stdout) < DRAIN_SECONDS

@@ -1,4 +1,4 @@
-"""What a deployment cannot be made from is refused in one line that names it."""
+"""Invalid settings of a deployment are refused in one line that names the setting."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_pinned_image_is_accepted(image: str) -> None:
 
 
 @pytest.mark.parametrize("image", ["ccr-deploy", "ccr-deploy:latest", "localhost:5000/ccr"])
-def test_an_image_that_may_change_under_the_pods_is_refused(image: str) -> None:
+def test_an_image_without_a_fixed_version_is_refused(image: str) -> None:
     assert "name a tag other than latest" in refusal(image=image)
 
 
@@ -84,10 +84,10 @@ def test_invalid_image_name_is_refused(image: str) -> None:
 
 @pytest.mark.parametrize("target", ["nonsense", "l4.tom", ""])
 def test_an_unknown_target_is_refused(target: str) -> None:
-    assert refusal(target=target).startswith(f"there is no target {target!r}: ")
+    assert refusal(target=target).startswith(f"unknown target {target!r}: ")
 
 
-def test_a_target_that_is_a_file_here_is_refused() -> None:
+def test_a_target_file_is_refused() -> None:
     assert "target files are not in the image" in refusal(target="engines/l4.toml")
 
 

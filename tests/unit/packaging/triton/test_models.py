@@ -1,4 +1,4 @@
-"""The configurations, read with the classes that Triton's own client has of them."""
+"""The configurations, parsed with the classes of Triton's client."""
 
 import pytest
 from google.protobuf import text_format

@@ -1,4 +1,4 @@
-"""Triton's payload step as it lies in a repository, with a stand-in for the library that Triton gives it."""
+"""Triton's payload step in a repository, with a replacement for the library that Triton provides."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def request_of(array: npt.NDArray[Any]) -> Request:
     return {"payload": tensor("payload", array)}
 
 
-def test_a_request_that_is_wrong_fails_alone(step: Any, tiny_bundle: Bundle) -> None:
+def test_an_invalid_request_fails_alone(step: Any, tiny_bundle: Bundle) -> None:
     contract = tiny_bundle.manifest.contract
     code = np.arange(contract.code_bytes, dtype=np.uint8)
     payload = encode_payload(code, contract)
@@ -113,7 +113,7 @@ def test_a_request_that_is_wrong_fails_alone(step: Any, tiny_bundle: Bundle) -> 
         assert found in str(answer.error)
 
 
-def test_the_step_needs_numpy_and_what_lies_beside_it_alone(folder: Path) -> None:
+def test_the_payload_step_needs_only_numpy_and_the_files_beside_it(folder: Path) -> None:
     program = [sys.executable, "-B", "-c", INITIALIZED_ALONE, str(folder)]
     finished = subprocess.run(program, capture_output=True, text=True, check=True)
     package, imported = json.loads(finished.stdout)

@@ -1,4 +1,4 @@
-"""What is written as protobuf text, protobuf reads back."""
+"""Protobuf text is read back by protobuf as it was written."""
 
 import pytest
 from google.protobuf import text_format
@@ -16,17 +16,17 @@ def parsed(message):
 
 
 @given(TEXT)
-def test_any_text_survives(text):
+def test_any_text_round_trips(text):
     assert parsed({"name": text}).name == text
 
 
 @given(st.dictionaries(TEXT, TEXT))
-def test_any_map_survives(mapping):
+def test_any_map_round_trips(mapping):
     assert dict(parsed({"cc_model_filenames": entries(mapping)}).cc_model_filenames) == mapping
 
 
 @given(st.dictionaries(TEXT, TEXT))
-def test_a_map_of_messages_survives(mapping):
+def test_a_map_of_messages_round_trips(mapping):
     parameters = {key: {"string_value": value} for key, value in mapping.items()}
     found = parsed({"parameters": entries(parameters)}).parameters
     assert {key: value.string_value for key, value in found.items()} == mapping
@@ -44,7 +44,7 @@ def test_a_map_of_messages_survives(mapping):
         )
     )
 )
-def test_repeated_messages_numbers_symbols_and_truths_survive(inputs):
+def test_repeated_messages_numbers_symbols_and_booleans_round_trip(inputs):
     found = parsed({"input": inputs}).input
     assert [
         {

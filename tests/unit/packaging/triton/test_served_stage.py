@@ -1,4 +1,4 @@
-"""Which graphs and plans Triton gets, and which are refused."""
+"""The graphs and plans that Triton serves, and those that are refused."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def test_onnx_runtime_gets_the_bundles_graphs(tiny_bundle, plans):
     assert encoder.capabilities == {}
 
 
-def test_the_precision_is_what_was_built_last(tiny_bundle, plans):
+def test_the_precision_is_that_of_the_last_build(tiny_bundle, plans):
     plans.choose(tiny_bundle, "cpu", {"classifier": resolve(load_target("cpu"), "classifier", None, "fp16")})
     message = refusal(WrongUsageError, tiny_bundle, "cpu", plans)
     assert "no fp16 classifier graph" in message
@@ -72,7 +72,7 @@ def test_unsupported_backend_is_refused(tiny_bundle, plans, target):
     assert f"target {target}: Triton does not support" in refusal(WrongUsageError, tiny_bundle, target, plans)
 
 
-def test_plans_of_several_gpus_go_by_compute_capability(tiny_bundle, plans, tmp_path):
+def test_plans_of_several_gpus_are_selected_by_compute_capability(tiny_bundle, plans, tmp_path):
     target = fleet_target(tmp_path)
     for device in (H200, L4):
         put_plans(tiny_bundle, target, plans, device)
@@ -132,7 +132,7 @@ def test_missing_plans_are_named(tiny_bundle, plans, tmp_path):
     assert "no plans of both stages for one version" in refusal(WrongUsageError, tiny_bundle, target, plans)
 
 
-def test_a_gpu_with_one_stage_alone(tiny_bundle, plans, tmp_path):
+def test_a_gpu_with_only_one_stage(tiny_bundle, plans, tmp_path):
     target = fleet_target(tmp_path)
     put_plans(tiny_bundle, target, plans, H200)
     put_plan(tiny_bundle, target, plans, "encoder", L4)
@@ -159,7 +159,7 @@ def test_changed_plan_is_refused(tiny_bundle, plans, tmp_path):
     put_plans(tiny_bundle, target, plans, H200)
     (path,) = plans.path.glob("*/encoder.fp32.plan")
     path.write_bytes(path.read_bytes() + b"!")
-    assert f"{path}: changed since it was built" in refusal(EngineError, tiny_bundle, target, plans)
+    assert f"{path}: damaged or changed" in refusal(EngineError, tiny_bundle, target, plans)
 
 
 def test_plan_without_sidecar_is_refused(tiny_bundle, plans, tmp_path):
@@ -167,7 +167,7 @@ def test_plan_without_sidecar_is_refused(tiny_bundle, plans, tmp_path):
     put_plans(tiny_bundle, target, plans, H200)
     (path,) = plans.path.glob("*/encoder.fp32.plan")
     sidecar_path(path).unlink()
-    assert f"{sidecar_path(path)}: not found" in refusal(EngineError, tiny_bundle, target, plans)
+    assert f"{sidecar_path(path)}: no such file" in refusal(EngineError, tiny_bundle, target, plans)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Triton's backend ``onnxruntime`` in Python, for a server that was built without the real one.
 
-It reads what the real one reads of a model: the graph in the version's folder, the inputs and outputs and
-`intra_op_thread_count` of its configuration. Every call of `execute` is one run of the graph, of all the
-requests that Triton's dynamic batching put together.
+Like the real one, it reads the graph in the version's folder, and the inputs, outputs and
+`intra_op_thread_count` in the model's configuration. Each call of `execute` runs the graph once, on all
+requests that Triton's dynamic batching combined.
 """
 
 import json
@@ -16,7 +16,7 @@ import triton_python_backend_utils as triton
 
 
 class TritonPythonModel:
-    """One model, as Triton's Python backend wants it."""
+    """One model, with the interface that Triton's Python backend requires."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the graph."""
@@ -31,7 +31,7 @@ class TritonPythonModel:
         self._input, self._output = config["input"][0]["name"], config["output"][0]["name"]
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer all the requests by one run."""
+        """Run the requests as one batch, and return a response to each."""
         arrays = [triton.get_input_tensor_by_name(request, self._input).as_numpy() for request in requests]
         (results,) = self._session.run([self._output], {self._input: np.concatenate(arrays)})
         ends = np.cumsum([len(array) for array in arrays])[:-1]
