@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,13 +13,12 @@ from ccr_deploy.core.progress import SILENT, Progress
 from ccr_deploy.verification.results import REFERENCE, Level, LogitStage, Way
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
     from ccr_deploy.backends.runner import Runner
     from ccr_deploy.core.stages import Stage
-    from ccr_deploy.verification.reference import Reference
 
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
@@ -36,6 +36,27 @@ class Answers:
 
     codes: Bytes
     logits: Mapping[LogitStage, Floats]
+
+
+class Reference(ABC):
+    """The answers of the checkpoint, image by image in the order of the image set.
+
+    `runners` are opened before the first image and closed after the last.
+    """
+
+    runners: Collection[Runner] = ()
+
+    @abstractmethod
+    def answer(self, images: Bytes) -> tuple[Answers, Floats]:
+        """Return the answers for the next images, and their pre-binarization activations.
+
+        Args:
+            images: ``uint8 [N, H, W, 3]``.
+
+        Returns:
+            The answers, and activations ``float32 [N, code bits]``, in any unit: they are only compared with
+            their own standard deviation.
+        """
 
 
 def collect(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ccr_deploy.codec.contract import pack_code
-from ccr_deploy.verification.answers import Answers, logits_of
+from ccr_deploy.verification.answers import Answers, Reference, logits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
@@ -20,27 +19,6 @@ if TYPE_CHECKING:
     from ccr_deploy.verification.answers import Bytes, Floats
     from ccr_deploy.verification.golden import Golden
     from ccr_deploy.verification.results import LogitStage
-
-
-class Reference(ABC):
-    """The answers of the checkpoint, image by image in the order of the image set.
-
-    `runners` are opened before the first image and closed after the last.
-    """
-
-    runners: Collection[Runner] = ()
-
-    @abstractmethod
-    def answer(self, images: Bytes) -> tuple[Answers, Floats]:
-        """Return the answers for the next images, and their pre-binarization activations.
-
-        Args:
-            images: ``uint8 [N, H, W, 3]``.
-
-        Returns:
-            The answers, and activations ``float32 [N, code bits]``, in any unit: they are only compared with
-            their own standard deviation.
-        """
 
 
 class PyTorchReference(Reference):

@@ -25,7 +25,7 @@ from ccr_deploy.core.metrics import (
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT, Progress
 from ccr_deploy.data.images import jpeg_bytes
-from ccr_deploy.verification.answers import Answers, collect
+from ccr_deploy.verification.answers import Answers, Reference, collect
 from ccr_deploy.verification.gates import GateLimits, check_gates
 from ccr_deploy.verification.results import (
     REFERENCE,
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import Engine
-    from ccr_deploy.verification.reference import Reference
 
 TIE_MARGIN = 1e-5
 """A bit may flip if its pre-binarization activation is within this many standard deviations of 0."""

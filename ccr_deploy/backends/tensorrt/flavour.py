@@ -81,7 +81,7 @@ def check_version(flavour: Flavour, version: str) -> None:
         raise EngineError(f"TensorRT {version} is not supported yet: pip install 'tensorrt<12'")
     elif found < (10, 3) and found != _WEAKLY_TYPED:
         raise EngineError(
-            f"TensorRT {version} is not supported: use 10.3 to 11: on a Jetson update JetPack "
+            f"TensorRT {version} is not supported: use 10.3 to 11; on a Jetson update JetPack "
             f"({_JETPACKS}), elsewhere pip install --upgrade 'ccr-deploy[{extra_of(flavour)}]'"
         )
 

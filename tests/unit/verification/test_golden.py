@@ -140,7 +140,7 @@ def npy(array) -> bytes:
         ({"images_npy": None}, r"images\.npy is missing"),
         ({"record_json": None}, r"record\.json is missing"),
         ({"record_json": b"{"}, "not JSON"),
-        ({"record_json": b'{"schema_version": 99}'}, "schema version 99, this program reads 1"),
+        ({"record_json": b'{"schema_version": 99}'}, "schema version 99 is not supported, expected 1"),
         (
             {"images_npy": npy(np.zeros((COUNT, 32, 32, 3), np.uint8))},
             r"images\.npy: uint8 \[3, 32, 32, 3\], expected",
