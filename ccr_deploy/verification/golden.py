@@ -49,6 +49,8 @@ RECORD = "record.json"
 REMEDY = "write it again with ccr-deploy verify BUNDLE --export-golden FILE"
 MAX_IMAGES = 4096
 """A golden file is for a device's own check; thousands of images belong in a data set."""
+MAX_ARRAY_BYTES = 1 << 30
+"""Each array is held in memory, and a compressed file can claim a thousand times its own size."""
 
 
 class GoldenRecord(Record, frozen=True):
@@ -77,6 +79,12 @@ class GoldenRecord(Record, frozen=True):
         counts = {len(self.image_names), len(self.labels), len(self.groups)}
         if len(counts) != 1:
             raise ValueError(f"image names, labels and groups are of different lengths: {sorted(counts)}")
+        pixels = self.contract.image_height * self.contract.image_width
+        if 3 * pixels * len(self.image_names) > MAX_ARRAY_BYTES:
+            raise ValueError(
+                f"{len(self.image_names)} images of {pixels} pixels are over the limit of "
+                f"{MAX_ARRAY_BYTES >> 20} MiB"
+            )
         if (self.baseline_sha256 is None) != (self.baseline_classes is None):
             raise ValueError("baseline_sha256 and baseline_classes must both be given or both be null")
 
@@ -96,7 +104,7 @@ def write_golden(path: Path, golden: Golden) -> None:
     """Write a golden file; it appears complete or not at all, and two of equal content are equal bytes.
 
     Raises:
-        GoldenError: `path` cannot be written.
+        GoldenError: if `path` cannot be written.
     """
     arrays: dict[str, npt.NDArray[np.generic]] = {
         "images": golden.images,
@@ -119,8 +127,8 @@ def read_golden(path: Path) -> Golden:
     """Read a golden file and check that its parts fit together.
 
     Raises:
-        GoldenError: the file is missing, truncated, damaged, of another schema version, or its arrays are
-            not those that its record describes.
+        GoldenError: if the file is missing, truncated, damaged or of another schema version, or its arrays
+            are not those that its record describes.
     """
     with reading(path, GoldenError, f": {REMEDY}"):
         try:
@@ -149,7 +157,7 @@ def check_same_model(golden: GoldenRecord, manifest: Manifest, path: Path) -> No
         path: the golden file, for messages.
 
     Raises:
-        GoldenError: the contract or the weights differ; the message names the field and both values.
+        GoldenError: if the contract or the weights differ; the message names the field and both values.
     """
     baseline = manifest.baseline
     own = (
@@ -217,6 +225,8 @@ def _read_array(
                 f"{name}.npy: {dtype} {list(found)}, expected {np.dtype(kind)} {list(shape)} by its record"
             )
         expected = math.prod(shape) * dtype.itemsize
+        if expected > MAX_ARRAY_BYTES:
+            raise ValueError(f"{name}.npy: over the limit of {MAX_ARRAY_BYTES >> 20} MiB")
         content = member.read(expected)
         # Reading to the end makes zipfile compare the member's CRC-32.
         if len(content) != expected or member.read(1):

@@ -16,6 +16,7 @@ from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.verification.answers import BATCH, collect
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.golden import (
+    MAX_ARRAY_BYTES,
     MAX_IMAGES,
     SCHEMA_VERSION,
     Golden,
@@ -73,15 +74,17 @@ def export_golden(
         The record that was written.
 
     Raises:
-        WrongUsageError: if a gate does not exist, or `samples` is above `MAX_IMAGES`.
+        WrongUsageError: if a gate does not exist, or there are too many samples.
         GoldenError: if the file cannot be written.
         BundleError: if the bundle is damaged.
         ImageError: if the folder has no images, or an image cannot be used.
         MissingExtraError: if PyTorch is not installed.
     """
     count = samples or GOLDEN_SAMPLES
-    if count > MAX_IMAGES:
-        raise WrongUsageError(f"--samples {count}: a golden file holds up to {MAX_IMAGES} images")
+    contract = bundle.manifest.contract
+    most = min(MAX_IMAGES, MAX_ARRAY_BYTES // (3 * contract.image_height * contract.image_width))
+    if count > most:
+        raise WrongUsageError(f"--samples {count}: a golden file holds up to {most} images of this size")
     limits = {
         row.name: dict(GateLimits.of([row.name], bundle).changed(changed_gates).by_name)
         for row in PRECISIONS.values()

@@ -165,6 +165,14 @@ def test_options_that_exclude_each_other_are_refused(golden_file, verify, tmp_pa
     assert "--export-golden runs no engines" in outcome.stderr
 
 
+def test_too_many_samples_are_refused(tiny_bundle, built_store, tmp_path) -> None:
+    options = ("--samples", 4097, "--engines", built_store.path)
+    outcome = run("verify", tiny_bundle.path, "--export-golden", tmp_path / "x", *options)
+    assert outcome.status == WRONG_USAGE
+    assert "--samples 4097: a golden file holds up to 4096 images of this size" in outcome.error_line
+    assert not (tmp_path / "x").exists()
+
+
 def test_samples_are_evenly_spaced(tiny_bundle, built_store, tmp_path) -> None:
     path = tmp_path / "two.golden"
     options = ("--samples", 2, "--engines", built_store.path, "--json")

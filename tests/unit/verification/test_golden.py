@@ -173,6 +173,30 @@ def test_an_array_of_claimed_size_is_refused_before_memory_is_reserved(path):
         read_golden(path)
 
 
+def test_logits_of_a_claimed_size_are_refused(path):
+    whole = golden()
+    write_golden(path, Golden(replace(whole.record, classes=10**9), *_arrays(whole)))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (COUNT, 10**9)}
+    )
+    rewritten(path, classifier_logits_npy=header.getvalue())
+    with pytest.raises(GoldenError, match=r"classifier_logits\.npy: over the limit of 1024 MiB"):
+        read_golden(path)
+
+
+def _arrays(whole: Golden):
+    return whole.images, whole.codes, whole.margins, whole.logits
+
+
+def test_images_that_do_not_fit_into_memory_are_refused_by_the_record(path):
+    record = golden().record
+    large = replace(record.contract, image_height=4096, image_width=4096)
+    names = tuple(map(str, range(100)))
+    with pytest.raises(ValueError, match="100 images of 16777216 pixels are over the limit of 1024 MiB"):
+        replace(record, contract=large, image_names=names, labels=(None,) * 100, groups=names)
+
+
 def test_a_missing_file_is_named_with_the_command_that_writes_one(tmp_path):
     with pytest.raises(
         GoldenError, match=r"none\.golden: no such file: write it again with ccr-deploy verify"
