@@ -73,6 +73,8 @@ def reading(path: Path, error: type[CcrDeployError], remedy: str = "") -> Iterat
     """
     try:
         yield
+    except FileNotFoundError as refusal:
+        raise error(f"{path}: no such file{remedy}") from refusal
     except OSError as refusal:
         raise error(f"{path}: cannot be read ({refusal.strerror}){remedy}") from refusal
 

@@ -134,8 +134,6 @@ def read_golden(path: Path) -> Golden:
         try:
             with open_regular(path) as file, zipfile.ZipFile(file) as archive:
                 return _read(archive, path)
-        except FileNotFoundError:
-            raise GoldenError(f"{path}: no such file: {REMEDY}") from None
         # What zipfile and zlib raise for damaged archives is a matter of where the damage is.
         except (
             zipfile.BadZipFile,
