@@ -115,6 +115,10 @@ def _end(_: int, __: FrameType | None) -> NoReturn:
 
 
 def _show_usage(error: click.ClickException) -> None:
+    # Its message is the help. click before 8.2 does not have it: it prints the help by itself.
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        error.show()
+        return
     if isinstance(error, click.UsageError) and error.ctx:
         click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)
     # Some messages of click have several lines, for example the choices of a missing option.

@@ -182,9 +182,7 @@ def _print_result(result: Calibration, as_json: bool) -> None:
     if calibration.accuracies:
         print_table(console, accuracy_table(calibration))
     else:
-        print_lines(
-            "accuracy was not measured: no images are left for it: pass other images with --held-out DIR"
-        )
+        print_lines("accuracy was not measured: no other images were given: pass some with --held-out DIR")
     print_lines(
         f"layers in high precision: {', '.join(calibration.high_precision) or 'none'}",
         *graph_lines(graph for graph in result.bundle.manifest.graphs if graph.precision in CALIBRATED),

@@ -181,7 +181,8 @@ def list_images(folder: Path, class_names: Sequence[str], classes: int | None = 
         ImageError: if the folder does not exist or has no images, or a sub-folder is not a class.
     """
     if not folder.is_dir():
-        raise ImageError(f"{folder}: no such folder")
+        is_file = folder.exists()
+        raise ImageError(f"{folder}: {'is a file: give a folder of images' if is_file else 'no such folder'}")
     # Sorted, since the order of rglob depends on the file system, and results must not.
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:

@@ -67,7 +67,10 @@ def read_checkpoint(path: Path) -> dict[Any, Any]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or _first_line(error)})") from error
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
-        raise CheckpointError(f"{path}: cannot be read, perhaps truncated ({_first_line(error)})") from error
+        raise CheckpointError(
+            f"{path}: cannot be read as a PyTorch checkpoint ({_first_line(error)}): "
+            "give a complete file that torch.save wrote"
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a checkpoint or state dict but a {type(content).__name__}")
     return content

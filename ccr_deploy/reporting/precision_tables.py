@@ -141,7 +141,8 @@ def cost_lines(verdicts: Sequence[Verdict]) -> list[str]:
             lines.append(f"{name} accuracy: {_cost(own.accuracy)}: {_budget(verdict)}")
         elif own.precision != "fp32":
             lines.append(
-                f"{name} accuracy: not recorded in the bundle: run ccr-deploy calibrate with --held-out DIR"
+                f"{name} accuracy: not recorded in the bundle: run ccr-deploy calibrate BUNDLE --images DIR "
+                "--held-out DIR"
             )
         if verdict.high_precision:
             lines.append(f"layers in high precision: {', '.join(verdict.high_precision)}")

@@ -264,8 +264,9 @@ def _listener(host: str, port: int, option: str) -> socket.socket:
     except OSError as error:
         # Python appends the address to the reason: "Address in use (while attempting to bind on address …)".
         reason = (error.strerror or str(error)).partition(" (while")[0]
-        raise _closed(host, port, option, reason) from error
+        raise _closed(host, port, option, reason, is_host=isinstance(error, socket.gaierror)) from error
 
 
-def _closed(host: str, port: int, option: str, reason: str) -> ServingError:
-    return ServingError(f"{host}:{port}: cannot listen ({reason}): choose another port with {option}")
+def _closed(host: str, port: int, option: str, reason: str, *, is_host: bool = False) -> ServingError:
+    remedy = "check --host" if is_host else f"choose another port with {option}"
+    return ServingError(f"{host}:{port}: cannot listen ({reason}): {remedy}")

@@ -46,7 +46,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 SCHEMA_VERSION = 1
 RECORD = "record.json"
-REMEDY = "write it again with ccr-deploy verify BUNDLE --export-golden FILE"
+REMEDY = "write it with ccr-deploy verify BUNDLE --export-golden FILE"
 MAX_IMAGES = 4096
 """A golden file is for a device's own check; thousands of images belong in a data set."""
 MAX_ARRAY_BYTES = 1 << 30

@@ -150,3 +150,20 @@ def test_a_port_that_is_in_use(folder: Path) -> None:
         f"ccr-deploy: error: 127.0.0.1:{port}: cannot listen (Address already in use): "
         "choose another port with --http-port\n"
     )
+
+
+def test_no_arguments_show_the_help() -> None:
+    outcome = run()
+    assert outcome.status == WRONG_USAGE
+    assert "\nCommands:\n  describe " in outcome.stdout + outcome.stderr
+
+
+def test_a_file_in_place_of_an_image_folder(folder: Path) -> None:
+    outcome = run("verify", "--images", folder / "photos" / "0.png", "--target", "cpu")
+    assert "0.png: is a file: give a folder of images" in outcome.error_line
+
+
+def test_an_image_in_place_of_a_checkpoint(folder: Path) -> None:
+    outcome = run("export", "--checkpoint", folder / "photos" / "0.png")
+    assert "0.png: cannot be read as a PyTorch checkpoint (" in outcome.error_line
+    assert outcome.error_line.endswith("): give a complete file that torch.save wrote")

@@ -365,7 +365,7 @@ def test_a_missing_folder_is_refused(tmp_path):
 
 def test_a_file_instead_of_a_folder_is_refused(tmp_path):
     put(tmp_path, "a.png")
-    with pytest.raises(ImageError, match="no such folder"):
+    with pytest.raises(ImageError, match="is a file: give a folder of images"):
         list_images(tmp_path / "a.png", ())
 
 

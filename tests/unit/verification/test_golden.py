@@ -198,9 +198,7 @@ def test_images_that_do_not_fit_into_memory_are_refused_by_the_record(path):
 
 
 def test_a_missing_file_is_named_with_the_command_that_writes_one(tmp_path):
-    with pytest.raises(
-        GoldenError, match=r"none\.golden: no such file: write it again with ccr-deploy verify"
-    ):
+    with pytest.raises(GoldenError, match=r"none\.golden: no such file: write it with ccr-deploy verify"):
         read_golden(tmp_path / "none.golden")
 
 
