@@ -6,6 +6,7 @@ product that uses `ccr_deploy.runtime` only reads.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
@@ -25,9 +26,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     On an error or Ctrl-C the temporary file is removed and the old content of `path` stays. A killed process
     leaves at most a `.tmp` file, never a partial `path`.
+
+    Raises:
+        OSError: if the file cannot be written, or `path` is a FIFO, socket or device.
     """
     import tempfile
 
+    # Renaming replaces a device too: as root, in a container, /dev/null would become a file.
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "a FIFO, socket or device, not a regular file", str(path))
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)

@@ -237,7 +237,7 @@ def devices_table(devices: Sequence[DeviceResult]) -> Table:
             ("payloads equal", lambda device: f"{device.equal_payloads} of {device.images}"),
             ("classes equal", lambda device: f"{device.same_top1} of {device.images}"),
             ("max probability difference", lambda device: f"{device.max_probability_difference:.2g}"),
-            ("gates", lambda device: "passed" if device.passed else "FAILED"),
+            ("gates", lambda device: "pass" if device.passed else "FAIL"),
         ],
         note=f"compared with {devices[0].path}"
         + (f"; other class: {', '.join(others[:SHOWN_IMAGES])}" if others else "")

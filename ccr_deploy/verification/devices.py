@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ccr_deploy.core.records import parse_versioned_json
 from ccr_deploy.core.untrusted import read_bytes, reading
 from ccr_deploy.errors import GoldenError
@@ -63,6 +65,8 @@ def compare_devices(paths: Sequence[Path]) -> list[DeviceResult]:
                 f"{path}: result of another golden file: its SHA-256 begins {golden.sha256[:12]}, that of "
                 f"{first_path} {first.sha256[:12]}: verify both with the same file"
             )
+        if [answer.image for answer in golden.answers] != [answer.image for answer in first.answers]:
+            raise GoldenError(f"{path}: damaged: its images are not those of {first_path}: {REMEDY}")
         pairs = list(zip(golden.answers, first.answers, strict=True))
         differences = [abs(own.probability - other.probability) for own, other in pairs]
         compared.append(
@@ -76,7 +80,7 @@ def compare_devices(paths: Sequence[Path]) -> list[DeviceResult]:
                 images=len(pairs),
                 equal_payloads=sum(own.payload_sha256 == other.payload_sha256 for own, other in pairs),
                 same_top1=sum(own.top1 == other.top1 for own, other in pairs),
-                max_probability_difference=max(differences),
+                max_probability_difference=float(np.max(differences)),
                 passed=report.passed,
                 other_class=tuple(own.image for own, other in pairs if own.top1 != other.top1),
             )

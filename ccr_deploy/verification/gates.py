@@ -15,6 +15,7 @@ from ccr_deploy.errors import GoldenError, WrongUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.verification.results import ChainAccuracy, CodeParity, GateResult, Level, LogitParity
@@ -136,22 +137,30 @@ class GateLimits:
 
     @classmethod
     def recorded(
-        cls, limits: Mapping[EnginePrecision, Mapping[str, float]], precisions: Iterable[EnginePrecision]
+        cls,
+        limits: Mapping[EnginePrecision, Mapping[str, float]],
+        precisions: Iterable[EnginePrecision],
+        path: Path,
     ) -> GateLimits:
         """Return the limits that a golden file records for a chain of engines.
 
         Args:
             limits: limits by precision and name of gate. Gates that this version does not have are ignored.
             precisions: precisions of the engines.
+            path: the golden file, for the message.
 
         Raises:
             GoldenError: if the golden file has no limits for the lowest precision among them.
         """
         row = lowest_precision(list(precisions))
-        if row.name not in limits:
-            raise GoldenError(f"the golden file has no gate limits for {row.label} engines: write it again")
-        known = {gate.name for gate in GATES}
-        return cls({name: limit for name, limit in limits[row.name].items() if name in known})
+        names = {gate.name for gate in GATES}
+        known = {name: limit for name, limit in limits.get(row.name, {}).items() if name in names}
+        if not known:  # a verification without gates would pass
+            raise GoldenError(
+                f"{path}: no gate limits for {row.label} engines: write it again with "
+                "ccr-deploy verify BUNDLE --export-golden FILE"
+            )
+        return cls(known)
 
     def changed(self, changes: Iterable[str]) -> GateLimits:
         """Return the limits after changes, each ``name=value``; names may have underscores for dashes.

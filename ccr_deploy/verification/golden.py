@@ -85,6 +85,9 @@ class GoldenRecord(Record, frozen=True):
                 f"{len(self.image_names)} images of {pixels} pixels are over the limit of "
                 f"{MAX_ARRAY_BYTES >> 20} MiB"
             )
+        for label in self.labels:
+            if label is not None and not 0 <= label < self.classes:
+                raise ValueError(f"an image has label {label}, but there are {self.classes} classes")
         if (self.baseline_sha256 is None) != (self.baseline_classes is None):
             raise ValueError("baseline_sha256 and baseline_classes must both be given or both be null")
 
@@ -100,12 +103,33 @@ class Golden:
     logits: Mapping[Stage, npt.NDArray[np.float32]]
 
 
+def most_images(contract: CodeContract, classes: int) -> int:
+    """Return how many images a golden file can hold.
+
+    Args:
+        contract: contract of the bundle.
+        classes: number of classes of the classifier or the baseline, whichever has more.
+    """
+    pixels = contract.image_height * contract.image_width
+    bytes_per_image = max(3 * pixels, 2 * 8 * contract.code_bytes, 4 * classes)
+    return min(MAX_IMAGES, MAX_ARRAY_BYTES // bytes_per_image)
+
+
 def write_golden(path: Path, golden: Golden) -> None:
     """Write a golden file; it appears complete or not at all, and two of equal content are equal bytes.
 
     Raises:
-        GoldenError: if `path` cannot be written.
+        GoldenError: if `path` cannot be written, or activations or logits are NaN or infinite.
     """
+    floats: list[npt.NDArray[np.floating]] = [golden.margins, *golden.logits.values()]
+    for values in floats:
+        finite = np.isfinite(values).all(axis=1)
+        if not finite.all():
+            name = golden.record.image_names[int(finite.argmin())]
+            raise GoldenError(
+                f"{path}: not written: the checkpoint's activations or logits for {name} are NaN or "
+                "infinite: check its weights"
+            )
     arrays: dict[str, npt.NDArray[np.generic]] = {
         "images": golden.images,
         "payloads": _payloads(golden.codes, golden.record.contract),
@@ -155,13 +179,19 @@ def check_same_model(golden: GoldenRecord, manifest: Manifest, path: Path) -> No
         path: the golden file, for messages.
 
     Raises:
-        GoldenError: if the contract or the weights differ; the message names the field and both values.
+        GoldenError: if contract, weights or classes differ; the message names the field and both values.
     """
     baseline = manifest.baseline
     own = (
         ("", golden.contract, manifest.contract),
         ("weights_sha256", golden.weights_sha256, manifest.weights.sha256),
         ("baseline_sha256", golden.baseline_sha256, baseline.weights.sha256 if baseline else None),
+        ("classes", golden.classes, manifest.model.classifier.classes),
+        (
+            "baseline_classes",
+            golden.baseline_classes,
+            baseline.model.classifier.classes if baseline else None,
+        ),
     )
     for name, found, expected in own:
         if difference := first_difference(found, expected, name):
@@ -185,8 +215,13 @@ def _read(archive: zipfile.ZipFile, path: Path) -> Golden:
     if record.baseline_classes is not None:
         shape = (count, record.baseline_classes)
         logits["baseline"] = _read_array(archive, "baseline_logits", shape, np.float32)
-    if not np.isfinite(margins).all():
-        raise ValueError("margins.npy holds NaN or infinity")
+    floats: dict[str, npt.NDArray[np.floating]] = {
+        "margins": margins,
+        **{f"{stage}_logits": values for stage, values in logits.items()},
+    }
+    for name, values in floats.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}.npy holds NaN or infinity")
     codes = _codes(payloads, contract)
     if not np.array_equal(pack_code(margins), codes):
         raise ValueError("the signs in margins.npy are not the bits in payloads.npy")
@@ -234,9 +269,13 @@ def _read_array(
 
 def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipExtFile:
     try:
-        return archive.open(name)  # type: ignore[return-value] # reading gives this kind
+        entry = archive.getinfo(name)
     except KeyError:
         raise ValueError(f"{name} is missing") from None
+    # LZMA and bzip2 are never written, and raise errors of their own for damaged data.
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name}: compression method {entry.compress_type} is not supported")
+    return archive.open(entry)  # type: ignore[return-value] # reading gives this kind
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +17,11 @@ from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.verification.answers import BATCH, collect
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.golden import (
-    MAX_ARRAY_BYTES,
-    MAX_IMAGES,
     SCHEMA_VERSION,
     Golden,
     GoldenRecord,
     check_same_model,
+    most_images,
     read_golden,
     write_golden,
 )
@@ -74,21 +74,27 @@ def export_golden(
         The record that was written.
 
     Raises:
-        WrongUsageError: if a gate does not exist, or there are too many samples.
-        GoldenError: if the file cannot be written.
+        WrongUsageError: if a gate does not exist, its limit is not finite, or there are too many samples.
+        GoldenError: if the file cannot be written, or activations or logits are NaN or infinite.
         BundleError: if the bundle is damaged.
         ImageError: if the folder has no images, or an image cannot be used.
         MissingExtraError: if PyTorch is not installed.
     """
-    count = samples or GOLDEN_SAMPLES
-    contract = bundle.manifest.contract
-    most = min(MAX_IMAGES, MAX_ARRAY_BYTES // (3 * contract.image_height * contract.image_width))
+    manifest = bundle.manifest
+    models = (manifest.model, manifest.baseline.model) if manifest.baseline else (manifest.model,)
+    most = most_images(manifest.contract, max(model.classifier.classes for model in models))
+    count = samples or min(GOLDEN_SAMPLES, most)
     if count > most:
         raise WrongUsageError(f"--samples {count}: a golden file holds up to {most} images of this size")
     limits = {
         row.name: dict(GateLimits.of([row.name], bundle).changed(changed_gates).by_name)
         for row in PRECISIONS.values()
     }
+    for name, limit in limits["fp32"].items():
+        if not math.isfinite(limit):
+            raise WrongUsageError(
+                f"gate {name}: a golden file cannot hold the limit {limit}: use a finite number"
+            )
     chosen = image_set(bundle, images, count)
     kept: list[npt.NDArray[np.uint8]] = []
 
@@ -99,7 +105,7 @@ def export_golden(
 
     reference = pytorch_reference(bundle, store)
     answers, activations = collect(batches(), reference, {}, total=len(chosen.names), progress=progress)
-    expected, manifest = answers[REFERENCE], bundle.manifest
+    expected = answers[REFERENCE]
     logits: dict[Stage, npt.NDArray[np.float32]] = {"classifier": expected.logits["classifier"]}
     if "baseline" in expected.logits:
         logits["baseline"] = expected.logits["baseline"]
@@ -153,7 +159,7 @@ def verify_golden(
         progress: advances by images.
 
     Raises:
-        GoldenError: if the file is damaged or was written for another model.
+        GoldenError: if the file is damaged, was written for another model, or has no limits for the engines.
         WrongUsageError: if an engine was not built, or a gate does not exist.
         EngineError: if an engine cannot be loaded or run.
         MissingExtraError: if a package is not installed.
@@ -166,8 +172,9 @@ def verify_golden(
         # Not `factory.find`, which reads the graph: a container may hold only the manifest and the engines.
         key = engine_key(bundle, stage, factory.resolved(stage), factory.backend)
         engines[stage] = find_engine(store, bundle, target, key, factory.backend.suffix)
-    limits = GateLimits.recorded(golden.record.limits, map(factory.precision, engines)).changed(changed_gates)
     record = golden.record
+    recorded = GateLimits.recorded(record.limits, map(factory.precision, engines), path)
+    limits = recorded.changed(changed_gates)
     images = ImageSet(
         description=f"golden file {printable(str(path))}, from {record.images}",
         batches=(golden.images[first : first + BATCH] for first in range(0, len(golden.images), BATCH)),

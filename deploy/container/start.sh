@@ -1,6 +1,7 @@
 #!/bin/sh
 # The entry point of the images.
-#   start.sh build       builds the engines that are missing in the store, and exits
+#   start.sh build …     builds the engines that are missing in the store, and exits; passes further options
+#                        to ccr-deploy build-engine
 #   start.sh serve …     builds them, then serves; passes further options to ccr-deploy serve
 #   start.sh healthy     checks that the server is ready
 # $CCR_DEPLOY_TARGET: the target. Default: the target that fits this machine.
@@ -9,8 +10,15 @@
 set -eu
 
 # As a container's first process, a shell ignores SIGTERM unless it has a handler.
-stopped='' builder=''
-trap 'stopped=1; [ -z "$builder" ] || kill -TERM "$builder" 2>/dev/null || :' TERM INT
+stopped='' running=''
+trap 'stopped=1; [ -n "$running" ] || exit 143; stop_command' TERM INT
+
+# End the command that `run` started last, if any; twice, because a child that was just forked may lose a signal.
+stop_command() {
+  kill -TERM "${!:-}" 2>/dev/null || return 0
+  sleep 0.2
+  kill -TERM "$!" 2>/dev/null || :
+}
 
 build() {
   case "${CCR_DEPLOY_PRECISION:+--$CCR_DEPLOY_PRECISION} $* " in *'--auto '*) ;; *) set -- --no-timing "$@" ;; esac
@@ -22,16 +30,18 @@ build() {
 
 # Run a command that SIGTERM ends too; exit if it fails.
 run() {
+  running=1
   "$@" &
-  builder=$!
+  [ -z "$stopped" ] || stop_command # the signal came before the command was started
   status=0
-  wait "$builder" || status=$?
-  while kill -0 "$builder" 2>/dev/null; do # the signal ended the wait, not the command
+  wait "$!" || status=$?
+  while kill -0 "$!" 2>/dev/null; do # the signal ended the wait, not the command
     status=0
-    wait "$builder" || status=$?
+    wait "$!" || status=$?
   done
+  running=''
   [ -z "$stopped" ] || exit 143
-  [ "$status" -ne 137 ] || report_memory
+  [ "$status" -ne 137 ] || report_memory "$1 $2"
   [ "$status" -eq 0 ] || exit "$status"
 }
 
@@ -41,7 +51,7 @@ report_memory() {
     '' | *[!0-9]* | ????????????????*) limit='as much memory as the machine has' ;; # no limit, in either version of control groups
     *) limit="$((limit / 1048576)) MiB" ;;
   esac
-  echo "start.sh: the build was killed, probably because memory ran out: the container may use $limit: give it more memory" >&2
+  echo "start.sh: $1 was killed, probably because memory ran out: the container may use $limit: give it more memory" >&2
 }
 
 what=${1:-serve}

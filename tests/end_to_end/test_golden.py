@@ -137,6 +137,10 @@ def test_a_recorded_limit_is_the_devices_limit(
             ),
             "preprocessing.resize_filter is box, the bundle's is bilinear",
         ),
+        (
+            lambda record: replace(record, limits={**record.limits, "fp32": {}}),
+            "other.golden: no gate limits for FP32 engines: ",
+        ),
     ],
 )
 def test_a_golden_file_of_another_model_is_refused_with_the_field(
@@ -148,6 +152,24 @@ def test_a_golden_file_of_another_model_is_refused_with_the_field(
     assert outcome.status == BROKE
     assert message in outcome.error_line
     assert "--export-golden" in outcome.error_line
+
+
+def test_more_classes_than_the_bundle_has_are_refused(golden_file, verify, tmp_path) -> None:
+    golden = read_golden(golden_file)
+    logits = {**golden.logits, "classifier": np.pad(golden.logits["classifier"], ((0, 0), (0, 1)))}
+    record = replace(golden.record, classes=golden.record.classes + 1)
+    write_golden(tmp_path / "more.golden", replace_field(golden, record=record, logits=logits))
+    outcome = verify(tmp_path / "more.golden")
+    assert outcome.status == BROKE
+    assert f"classes is {record.classes}, the bundle's is {record.classes - 1}" in outcome.error_line
+
+
+@pytest.mark.parametrize("limit", ["inf", "nan"])
+def test_a_limit_that_is_not_finite_is_not_recorded(tiny_bundle, built_store, tmp_path, limit) -> None:
+    options = ("--gate", f"max_flipped_percent={limit}", "--engines", built_store.path)
+    outcome = run("verify", tiny_bundle.path, "--export-golden", tmp_path / "x", *options)
+    assert outcome.status == WRONG_USAGE
+    assert f"gate max-flipped-percent: a golden file cannot hold the limit {limit}" in outcome.error_line
 
 
 def test_a_truncated_golden_file_is_refused(golden_file, verify, tmp_path) -> None:
@@ -242,6 +264,20 @@ def test_results_of_two_golden_files_are_not_compared(results) -> None:
     outcome = run("verify", "--compare", *results)
     assert outcome.status == BROKE
     assert "two.json: result of another golden file: its SHA-256 begins 000000000000" in outcome.error_line
+
+
+def test_a_result_that_lacks_an_image_is_refused(results) -> None:
+    changed(results[1], lambda report: report["golden"]["answers"].pop())
+    outcome = run("verify", "--compare", *results)
+    assert outcome.status == BROKE
+    assert "two.json: damaged: its images are not those of " in outcome.error_line
+
+
+@pytest.mark.parametrize("index", [0, -1])
+def test_nan_of_a_device_is_shown(results, index) -> None:
+    changed(results[1], lambda report: report["golden"]["answers"][index].update(probability=float("nan")))
+    _, device = json.loads(run("verify", "--compare", *results, "--json").stdout)
+    assert device["max_probability_difference"] != device["max_probability_difference"]
 
 
 def test_a_result_without_a_golden_file_is_refused(results) -> None:

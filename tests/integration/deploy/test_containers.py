@@ -194,6 +194,33 @@ def test_sigterm_ends_the_build_and_nothing_is_served(
         assert container.stdout.read() == ""
 
 
+def test_sigterm_ends_the_verification_and_nothing_is_served(tmp_path: Path) -> None:
+    (tmp_path / "ccr-deploy").write_text('#!/bin/sh\necho "$1"\n[ "$1" = build-engine ] || exec sleep 600\n')
+    (tmp_path / "ccr-deploy").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CCR_DEPLOY_GOLDEN": "a.golden"}
+    command = ["/bin/sh", SCRIPTS / "start.sh", "serve"]
+    with started(command, env=environment, stdout=subprocess.PIPE) as container:
+        assert container.stdout
+        assert [container.stdout.readline() for _ in range(2)] == ["build-engine\n", "verify\n"]
+        container.send_signal(signal.SIGTERM)
+        assert container.wait(timeout=PATIENCE_SECONDS) == 128 + signal.SIGTERM
+        assert container.stdout.read() == ""
+
+
+@pytest.mark.parametrize("command", ["build-engine", "verify"])
+def test_sigterm_before_a_command_starts_is_not_lost(tmp_path: Path, command: str) -> None:
+    """The signal comes when `run` has begun but its command has not."""
+    text = (SCRIPTS / "start.sh").read_text()
+    early = text.replace("  running=1\n", f'  running=1\n  [ "$2" != {command} ] || kill -TERM $$\n')
+    assert early != text
+    (tmp_path / "start.sh").write_text(early)
+    (tmp_path / "ccr-deploy").write_text(f'#!/bin/sh\n[ "$1" != {command} ] || exec sleep 600\n')
+    (tmp_path / "ccr-deploy").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CCR_DEPLOY_GOLDEN": "a.golden"}
+    with started(["/bin/sh", tmp_path / "start.sh", "serve"], env=environment) as container:
+        assert container.wait(timeout=PATIENCE_SECONDS) == 128 + signal.SIGTERM
+
+
 def test_built_engines_are_verified_with_the_golden_file(tiny_bundle: Bundle, tmp_path: Path) -> None:
     environment = {
         "CCR_DEPLOY_BUNDLE": str(tiny_bundle.path),
@@ -220,7 +247,7 @@ def test_a_killed_build_reports_the_memory_limit(tmp_path: Path) -> None:
     limit = memory_limit()
     allowed = f"{limit // 2**20} MiB" if limit else "as much memory as the machine has"
     message = (
-        "start.sh: the build was killed, probably because memory ran out: "
+        "start.sh: ccr-deploy build-engine was killed, probably because memory ran out: "
         f"the container may use {allowed}: give it more memory"
     )
     assert message in killed.stderr

@@ -1,5 +1,6 @@
 """Atomic writes of files and folders, and folder locks."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -137,3 +138,12 @@ def test_an_abandoned_folder_is_removed_and_the_old_content_restored(tmp_path):
         (first / "file").write_text("first")
         (second / "file").write_text("second")
     assert (path / "file").read_text() == "first"
+
+
+def test_a_fifo_is_not_replaced(tmp_path):
+    """As root, devices would be replaced in the same way."""
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="a FIFO, socket or device, not a regular file"):
+        write_atomically(tmp_path / "fifo", b"content")
+    assert (tmp_path / "fifo").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]

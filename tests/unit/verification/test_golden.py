@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -12,9 +14,11 @@ from msgspec.structs import replace
 from ccr_deploy.codec.contract import CodeContract, Preprocessing, pack_code
 from ccr_deploy.errors import GoldenError
 from ccr_deploy.verification.golden import (
+    MAX_IMAGES,
     SCHEMA_VERSION,
     Golden,
     GoldenRecord,
+    most_images,
     read_golden,
     write_golden,
 )
@@ -153,6 +157,10 @@ def npy(array) -> bytes:
         ),
         ({"images_npy": npy(np.array([{}], object))}, r"images\.npy: object"),
         ({"margins_npy": npy(np.full((COUNT, 96), np.nan, np.float16))}, r"margins\.npy holds NaN"),
+        (
+            {"classifier_logits_npy": npy(np.full((COUNT, CLASSES), np.inf, np.float32))},
+            r"classifier_logits\.npy holds NaN or infinity",
+        ),
         ({"margins_npy": npy(np.ones((COUNT, 96), np.float16))}, r"signs in margins\.npy are not the bits"),
         ({"payloads_npy": npy(np.zeros((COUNT, 36), np.uint8))}, r"payloads\.npy: "),
     ],
@@ -161,6 +169,54 @@ def test_parts_that_do_not_fit_are_refused_and_named(path, changed, message):
     rewritten(path, **changed)
     with pytest.raises(GoldenError, match=message):
         read_golden(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compression_methods_are_refused(path, method):
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(GoldenError, match=rf"record\.json: compression method {method} is not supported"):
+        read_golden(path)
+
+
+@pytest.mark.parametrize("label", [-1, CLASSES])
+def test_a_label_that_is_not_a_class_is_refused(label):
+    with pytest.raises(ValueError, match=f"an image has label {label}, but there are 5 classes"):
+        replace(golden().record, labels=(0, label, None))
+
+
+@pytest.mark.parametrize("part", ["margins", "logits"])
+def test_nan_is_not_written(tmp_path, part):
+    whole = golden()
+    (whole.margins if part == "margins" else whole.logits["classifier"])[1, 2] = np.nan
+    with pytest.raises(GoldenError, match=r"not written: .* for b\.png are NaN or infinite"):
+        write_golden(tmp_path / "nan.golden", whole)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
+    before = path.read_bytes()
+
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    with pytest.raises(GoldenError, match=r"the golden file cannot be written \(No space left on device\)"):
+        write_golden(path, golden(1))
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "classes", "most"),
+    [(224, 32, 1000, MAX_IMAGES), (4096, 32, 1000, 21), (224, 4096, 10, 668), (32, 32, 1 << 20, 256)],
+)
+def test_what_can_be_written_can_be_read(size, channels, classes, most):
+    contract = replace(CONTRACT, image_height=size, image_width=size, code_channels=channels)
+    assert most_images(contract, classes) == most
 
 
 def test_an_array_of_claimed_size_is_refused_before_memory_is_reserved(path):
