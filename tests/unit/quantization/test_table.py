@@ -104,7 +104,7 @@ def test_a_wrong_table_is_refused_with_its_field(tmp_path: Path, change, message
 
 
 def test_a_missing_table_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WrongUsageError, match=r"none\.json: cannot be read"):
+    with pytest.raises(WrongUsageError, match=r"none\.json: no such file"):
         read_table(tmp_path / "none.json")
 
 
