@@ -18,11 +18,22 @@ from ccr_deploy.cli.common import (
 from ccr_deploy.core.records import to_builtins
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+    from typing import Any
 
     from ccr_deploy.serving.server import Event
 
-_PORT = click.IntRange(0, 65535)
+
+def _port_option(protocol: str, default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        f"--{protocol.lower()}-port",
+        type=click.IntRange(0, 65535),
+        metavar="PORT",
+        default=default,
+        show_default=True,
+        help=f"{protocol} port; 0 for any free port.",
+    )
 
 
 @click.command(short_help="Serve the engines of a bundle over HTTP and gRPC.")
@@ -30,22 +41,8 @@ _PORT = click.IntRange(0, 65535)
 @target_option
 @engines_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--http-port",
-    type=_PORT,
-    metavar="PORT",
-    default=8080,
-    show_default=True,
-    help="HTTP port; 0 for any free port.",
-)
-@click.option(
-    "--grpc-port",
-    type=_PORT,
-    metavar="PORT",
-    default=9000,
-    show_default=True,
-    help="gRPC port; 0 for any free port.",
-)
+@_port_option("HTTP", 8080)
+@_port_option("gRPC", 9000)
 @click.option(
     "--max-batch",
     type=click.IntRange(1, 1024),

@@ -104,7 +104,7 @@ def verify(
     from ccr_deploy.workflow.report_folder import check_report_folder
 
     if compare:
-        # The first result stands where otherwise the bundle does.
+        # With --compare, the first argument is a result instead of the bundle.
         if not _compare(ctx, (bundle, *results), as_json=as_json):
             ctx.exit(GATE_FAILED)
         return

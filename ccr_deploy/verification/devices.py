@@ -1,4 +1,4 @@
-"""Comparison of what several devices answered for one golden file."""
+"""Comparison of the results of several devices for one golden file."""
 
 from __future__ import annotations
 

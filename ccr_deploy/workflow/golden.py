@@ -59,7 +59,7 @@ def export_golden(
     changed_gates: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> GoldenRecord:
-    """Run the checkpoint in PyTorch and write what it answers to a golden file.
+    """Run the checkpoint in PyTorch and write its results to a golden file.
 
     Args:
         bundle: bundle of the checkpoint.

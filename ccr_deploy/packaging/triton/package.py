@@ -8,12 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec.structs import asdict
-
 from ccr_deploy import __version__
 from ccr_deploy.codec.payload import PayloadHeader
 from ccr_deploy.core.atomic import writing
-from ccr_deploy.core.records import to_json
+from ccr_deploy.core.records import first_difference, to_json
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import RepositoryError, WrongUsageError
 from ccr_deploy.packaging.triton import repository
@@ -68,9 +66,12 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
     with writing(output, RepositoryError), repository.staging_folder(output) as staging:
         found = repository.read_repository(output)
         interface = _interface(bundle.manifest, encoder)
-        if found and found.interface != interface:
+        # All versions of a model must have the same backend and shapes.
+        if found and (difference := first_difference(found.interface, interface)):
+            field, value, required = difference
             raise WrongUsageError(
-                f"{output}: {_difference(found.interface, interface)}: choose another folder"
+                f"{output}: {field} of this repository is {value}, the bundle's is {required}: "
+                "choose another folder"
             )
         number = repository.next_version(output, found)
         version = repository.VersionRecord(
@@ -108,13 +109,6 @@ def _interface(manifest: Manifest, stage: ServedStage) -> repository.Interface:
         code_bytes=contract.code_bytes,
         classes=manifest.model.classifier.classes,
     )
-
-
-def _difference(found: repository.Interface, wanted: repository.Interface) -> str:
-    """Describe the first field that differs: all versions of a model must have the same shapes."""
-    required = asdict(wanted)
-    field, value = next((field, value) for field, value in asdict(found).items() if value != required[field])
-    return f"{field} of this repository is {value}, the bundle's is {required[field]}"
 
 
 def _write_model(folder: Path, model: Message, version: int, manifest: Manifest) -> None:

@@ -245,14 +245,6 @@ def _arrays(whole: Golden):
     return whole.images, whole.codes, whole.margins, whole.logits
 
 
-def test_images_that_do_not_fit_into_memory_are_refused_by_the_record(path):
-    record = golden().record
-    large = replace(record.contract, image_height=4096, image_width=4096)
-    names = tuple(map(str, range(100)))
-    with pytest.raises(ValueError, match="100 images of 16777216 pixels are over the limit of 1024 MiB"):
-        replace(record, contract=large, image_names=names, labels=(None,) * 100, groups=names)
-
-
 def test_a_missing_file_is_named_with_the_command_that_writes_one(tmp_path):
     with pytest.raises(GoldenError, match=r"none\.golden: no such file: write it with ccr-deploy verify"):
         read_golden(tmp_path / "none.golden")
