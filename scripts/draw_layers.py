@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
-PICTURE = ROOT / "docs" / "images" / "layers.svg"
+DRAWING = ROOT / "docs" / "images" / "layers.svg"
 
 WORDS = {
     "cli": "commands: parse, call, print",
@@ -104,4 +104,4 @@ def boxes(names: list[str], top: int) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    write_atomically(PICTURE, svg().encode())
+    write_atomically(DRAWING, svg().encode())

@@ -166,4 +166,4 @@ async def _not_routed(_: Request, error: Exception) -> Response:
 
 
 async def _disconnected(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # nobody reads it; without a handler the error would be logged
+    return Response(status_code=400)  # it is not read; without a handler the error would be logged

@@ -15,7 +15,7 @@ from ccr_deploy.core.precisions import PRECISIONS, PrecisionRow
 from ccr_deploy.core.stages import CHAIN_STAGES, SCHEDULES
 from ccr_deploy.targets.schema import load_target, resolve
 from ccr_deploy.verification import gates
-from scripts.draw_layers import PICTURE, WORDS, layers, svg
+from scripts.draw_layers import DRAWING, WORDS, layers, svg
 from tests.support.cli_runner import run
 from tests.support.documents import make_targets, missing_links
 
@@ -55,7 +55,7 @@ def value(text: str, **known: Any) -> Any:
 
 
 def test_the_diagram_is_drawn_from_the_contract() -> None:
-    assert PICTURE.read_text(encoding="utf-8") == svg()
+    assert DRAWING.read_text(encoding="utf-8") == svg()
     assert list(WORDS) == [names[0] for names in layers()]
 
 
