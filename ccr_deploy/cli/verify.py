@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,17 +30,11 @@ if TYPE_CHECKING:
     from ccr_deploy.core.precisions import EnginePrecision
 
 GATE_FAILED = 1
+LIST_GATES = "list"
+"""The value of --gate that prints the gates."""
 
 
-class _VerifyCommand(click.Command):
-    """Lists the gates with their limits in its help."""
-
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        self.help = cleandoc(self.help or "").replace("GATES", _gate_lines())
-        super().format_help_text(ctx, formatter)
-
-
-@click.command(cls=_VerifyCommand, short_help="Compare the engines of a target with the checkpoint.")
+@click.command(short_help="Compare the engines of a target with the checkpoint.")
 @bundle_argument
 @click.argument("results", type=PATH, nargs=-1, metavar="")
 @target_option
@@ -52,7 +45,7 @@ class _VerifyCommand(click.Command):
     "gates",
     multiple=True,
     metavar="NAME=LIMIT",
-    help="Set the limit of a gate; repeatable.",
+    help="Set the limit of a gate; repeatable.  list: print the gates and their limits.",
 )
 @click.option(
     "--samples",
@@ -88,10 +81,7 @@ def verify(
     PyTorch, the ONNX graphs and the engines run on the same images. Codes, logits and top-1 classes are
     compared, and accuracies if the images have labels. Without a precision option, the engines are those
     that build-engine built last. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle. The exit status is
-    1 if a gate fails. The gates and their limits:
-
-    \b
-    GATES
+    1 if a gate fails.
 
     \b
     Examples:
@@ -103,6 +93,9 @@ def verify(
     from ccr_deploy.reporting.tables import verification_tables
     from ccr_deploy.workflow.report_folder import check_report_folder
 
+    if gates == (LIST_GATES,):
+        _print_gates()
+        return
     if compare:
         # With --compare, the first argument is a result instead of the bundle.
         if not _compare(ctx, (bundle, *results), as_json=as_json):
@@ -199,15 +192,10 @@ def _export_golden(
     )
 
 
-def _gate_lines() -> str:
-    """Return the gates with their limits, one line each, in columns."""
-    from ccr_deploy.core.precisions import PRECISIONS
+def _print_gates() -> None:
+    """Print the gates with their limits for each precision."""
+    from ccr_deploy.reporting.tables import gate_table
+    from ccr_deploy.reporting.terminal import print_table
     from ccr_deploy.verification.gates import GATES
 
-    rows = [
-        ["", *(row.label for row in PRECISIONS.values()), ""],
-        *([gate.name, *map(gate.limit_text, PRECISIONS), gate.help] for gate in GATES),
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(f"  {line}" for line in lines)
+    print_table(stdout_console(), gate_table(GATES))

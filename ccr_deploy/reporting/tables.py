@@ -73,11 +73,12 @@ def verification_tables(report: VerificationReport) -> list[Table]:
 
 
 def gate_table(gates: Sequence[Gate[Any]]) -> Table:
-    """Return a row for each gate: its name and description, and its limit for each precision."""
+    """Return a row for each gate: its name, its limit for each precision, and its description."""
     return Table(
         title="Gates",
-        columns=("gate (`verify --gate NAME=LIMIT`)", *(row.label for row in PRECISIONS.values())),
-        rows=tuple((f"`{gate.name}`: {gate.help}", *map(gate.limit_text, PRECISIONS)) for gate in gates),
+        columns=("gate", *(row.label for row in PRECISIONS.values()), "meaning"),
+        rows=tuple((gate.name, *map(gate.limit_text, PRECISIONS), gate.help) for gate in gates),
+        note="Change a limit with ccr-deploy verify --gate NAME=LIMIT",
     )
 
 
