@@ -26,7 +26,8 @@ from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.reporting.markdown import markdown_table
 from ccr_deploy.reporting.precision_tables import accuracy_table
-from ccr_deploy.reporting.tables import benchmark_tables, gate_table, summary_table
+from ccr_deploy.reporting.tables import benchmark_tables, summary_table
+from ccr_deploy.reporting.verification_tables import gate_table
 from ccr_deploy.verification.gates import GATES
 from ccr_deploy.verification.results import VerificationReport
 

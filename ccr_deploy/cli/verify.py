@@ -90,7 +90,7 @@ def verify(
       ccr-deploy verify bundle --golden model.golden                         on the device
       ccr-deploy verify --compare orin-1.json orin-2.json server.json
     """
-    from ccr_deploy.reporting.tables import verification_tables
+    from ccr_deploy.reporting.verification_tables import verification_tables
     from ccr_deploy.workflow.report_folder import check_report_folder
 
     if gates == (LIST_GATES,):
@@ -141,8 +141,8 @@ def verify(
 
 def _compare(ctx: click.Context, paths: tuple[Path, ...], *, as_json: bool) -> bool:
     """Print how the results of several devices agree; return whether they do."""
-    from ccr_deploy.reporting.tables import devices_table
     from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.reporting.verification_tables import devices_table
     from ccr_deploy.verification.devices import compare_devices
 
     typed = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
@@ -194,8 +194,8 @@ def _export_golden(
 
 def _print_gates() -> None:
     """Print the gates with their limits for each precision."""
-    from ccr_deploy.reporting.tables import gate_table
     from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.reporting.verification_tables import gate_table
     from ccr_deploy.verification.gates import GATES
 
     print_table(stdout_console(), gate_table(GATES))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,8 +56,7 @@ def top_k_hits(logits: Floats, labels: npt.NDArray[np.integer], k: int) -> npt.N
     Returns:
         ``bool [N]``. Of equal logits the one of the lower class counts as larger.
     """
-    # Stable, so that the order of equal logits is defined.
-    return (np.argsort(-logits, axis=1, kind="stable")[:, :k] == labels[:, None]).any(axis=1)
+    return (top_k_classes(logits, k) == labels[:, None]).any(axis=1)
 
 
 def softmax(logits: Floats) -> Floats:
@@ -63,6 +64,48 @@ def softmax(logits: Floats) -> Floats:
     # Subtracting the maximum changes no probability and keeps the exponential from overflowing.
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def kl_divergences(logits: Floats, other: Floats) -> Floats:
+    """Compute the Kullback-Leibler divergence of the classes' probabilities, in nats: ``float64 [N]``.
+
+    sum p log(p / q), p from `logits` and q from `other`, both ``[N, classes]``.
+    """
+    log_p, log_q = (_log_softmax(values.astype(np.float64)) for values in (logits, other))
+    # Rounding can make the divergence of equal distributions slightly negative.
+    return np.maximum((np.exp(log_p) * (log_p - log_q)).sum(axis=1), 0)
+
+
+def _log_softmax(logits: Floats) -> Floats:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def top_k_classes(logits: Floats, k: int) -> npt.NDArray[np.intp]:
+    """Return the classes of the `k` largest logits of each row, the largest first: ``int [N, k]``.
+
+    Of equal logits the one of the lower class counts as larger.
+    """
+    # Stable, so that the order of equal logits is defined.
+    return np.argsort(-logits, axis=1, kind="stable")[:, :k]
+
+
+def mcnemar_p_value(lost: int, gained: int) -> float:
+    """Return the two-sided p-value of the exact McNemar test.
+
+    The p-value is the probability of a split at least this uneven if both answers were equally often the
+    only right one: twice the binomial tail. McNemar, "Note on the sampling error of the difference between
+    correlated proportions or percentages", Psychometrika 12, 1947; exact form: Fagerland, Lydersen and Laake,
+    BMC Medical Research Methodology 13:91, 2013.
+
+    Args:
+        lost: images that the first classifies correctly and the second does not.
+        gained: images that the second classifies correctly and the first does not.
+    """
+    total = lost + gained
+    tail = sum(math.comb(total, count) for count in range(min(lost, gained) + 1))
+    # Whole numbers until the last division: 2 ** total overflows a float at 1,024 images.
+    return min(1.0, float(Fraction(2 * tail, 2**total)))
 
 
 def grouped_bootstrap_interval(values: npt.ArrayLike, groups: Sequence[str], seed: int = 0) -> Interval:

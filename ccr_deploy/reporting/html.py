@@ -14,7 +14,8 @@ except ImportError:
 
 from ccr_deploy.core.printable import printable
 from ccr_deploy.reporting.plots import accuracy_plot, speedup_plot
-from ccr_deploy.reporting.tables import benchmark_tables, summary_table, unreliable_line, verification_tables
+from ccr_deploy.reporting.tables import benchmark_tables, summary_table, unreliable_line
+from ccr_deploy.reporting.verification_tables import verification_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,85 +1,20 @@
-"""Tables of results and of models."""
+"""Tables of benchmarks and of models, and the summary of both results."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.models.iterations import named_iterations
-from ccr_deploy.reporting.precision_tables import accuracy_table
 from ccr_deploy.reporting.table import Table, interval_text, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from ccr_deploy.benchmarking.results import BenchmarkReport, Subject, Timing
     from ccr_deploy.export.description import ModelDescription
-    from ccr_deploy.verification.devices import DeviceResult
-    from ccr_deploy.verification.gates import Gate
-    from ccr_deploy.verification.results import CodeParity, LogitParity, VerificationReport
+    from ccr_deploy.verification.results import VerificationReport
 
 _NO_RESULT = "–"
-SHOWN_IMAGES = 10
-
-
-def verification_tables(report: VerificationReport) -> list[Table]:
-    """Return the tables of a verification: parity, accuracy and gates."""
-    tables = [
-        Table(
-            title="Parity with PyTorch" + (", recorded in a golden file" if report.golden else ""),
-            columns=(
-                "stage",
-                "images",
-                "payloads equal",
-                "bits flipped",
-                "max logit difference",
-                "min cosine",
-                "same top-1",
-            ),
-            rows=(*map(_code_row, report.codes), *map(_logit_row, report.logits)),
-            note="graph: the ONNX graph, run node by node, not optimized; engine: the target's engine; "
-            "classifier: reads PyTorch's codes; chain: reads the codes of its own encoder",
-        )
-    ]
-    if report.accuracies:
-        tables.append(
-            Table.of(
-                "Accuracy",
-                report.accuracies,
-                [
-                    ("chain", lambda accuracy: accuracy.chain),
-                    ("images", lambda accuracy: str(accuracy.images)),
-                    ("top-1", lambda accuracy: number(accuracy.top1_percent, 1, " %")),
-                    ("95 % interval", lambda accuracy: interval_text(accuracy.top1_interval_percent, 1)),
-                    ("top-5", lambda accuracy: number(accuracy.top5_percent, 1, " %")),
-                ],
-                note=f"95 % intervals are bootstrapped over {report.accuracies[0].groups} groups of images",
-            )
-        )
-    if report.calibration and report.calibration.accuracies:
-        tables.append(accuracy_table(report.calibration))
-    gates = Table.of(
-        "Gates",
-        report.gates,
-        [
-            ("gate", lambda gate: f"{gate.level}: {gate.gate}"),
-            ("limit", lambda gate: f"{gate.limit:g}"),
-            ("value", lambda gate: f"{gate.found:.6g}"),
-            ("result", lambda gate: "pass" if gate.passed else "FAIL"),
-        ],
-    )
-    return [*tables, gates]
-
-
-def gate_table(gates: Sequence[Gate[Any]]) -> Table:
-    """Return a row for each gate: its name, its limit for each precision, and its description."""
-    return Table(
-        title="Gates",
-        columns=("gate", *(row.label for row in PRECISIONS.values()), "meaning"),
-        rows=tuple((gate.name, *map(gate.limit_text, PRECISIONS), gate.help) for gate in gates),
-        note="Change a limit with ccr-deploy verify --gate NAME=LIMIT",
-    )
 
 
 def benchmark_tables(report: BenchmarkReport) -> list[Table]:
@@ -120,8 +55,11 @@ def unreliable_line(reasons: Sequence[str]) -> str:
 
 def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) -> Table:
     """Return a row for each stage: parity, accuracy and speed-up of the target's engines."""
-    code = next(parity for parity in verification.codes if parity.level == "engine")
-    logits = {parity.stage: parity for parity in verification.logits if parity.level == "engine"}
+    compared = ("engine", "pytorch")
+    code = next(parity for parity in verification.codes if (parity.level, parity.against) == compared)
+    logits = {
+        parity.stage: parity for parity in verification.logits if (parity.level, parity.against) == compared
+    }
     precisions = {engine.stage: engine.precision.upper() for engine in verification.engines}
     timings = {timing.subject: timing for timing in benchmark.timings if timing.is_target}
     chain = logits["chain"]
@@ -150,23 +88,6 @@ def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) 
         note=f"{verification.image_count} images; target {verification.target}; "
         f"parity: {'all gates passed' if verification.passed else 'A GATE FAILED'}",
         warning=f"speed: {line}" if (line := unreliable_line(benchmark.unreliable_reasons)) else "",
-    )
-
-
-def _code_row(parity: CodeParity) -> tuple[str, ...]:
-    flipped = f"{parity.flipped_bits} of {parity.bits}"
-    return (f"encoder {parity.level}", str(parity.images), str(parity.equal_payloads), flipped, "", "", "")
-
-
-def _logit_row(parity: LogitParity) -> tuple[str, ...]:
-    return (
-        f"{parity.stage} {parity.level}",
-        str(parity.images),
-        "",
-        "",
-        f"{parity.max_difference:.2g}",
-        f"{parity.min_cosine:.6f}",
-        str(parity.same_top1),
     )
 
 
@@ -222,25 +143,4 @@ def layer_table(model: ModelDescription) -> Table:
             ("MMAC", lambda layer: f"{layer.macs / 1e6:,.1f}" if layer.macs else "–"),
         ],
         note="MMAC: millions of multiply-accumulates of one image over all T iterations, hoisted",
-    )
-
-
-def devices_table(devices: Sequence[DeviceResult]) -> Table:
-    """Return one row per device: its agreement with the first on the same golden file."""
-    others = [f"{device.path}: {name}" for device in devices for name in device.other_class]
-    return Table.of(
-        "Agreement of devices",
-        devices,
-        [
-            ("result", lambda device: str(device.path)),
-            ("target", lambda device: device.target),
-            ("engines", lambda device: device.engines),
-            ("payloads equal", lambda device: f"{device.equal_payloads} of {device.images}"),
-            ("classes equal", lambda device: f"{device.same_top1} of {device.images}"),
-            ("max probability difference", lambda device: f"{device.max_probability_difference:.2g}"),
-            ("gates", lambda device: "pass" if device.passed else "FAIL"),
-        ],
-        note=f"compared with {devices[0].path}"
-        + (f"; other class: {', '.join(others[:SHOWN_IMAGES])}" if others else "")
-        + (f" and {len(others) - SHOWN_IMAGES} more" if len(others) > SHOWN_IMAGES else ""),
     )

@@ -13,7 +13,7 @@ from ccr_deploy.core.progress import SILENT, Progress
 from ccr_deploy.verification.results import REFERENCE, Level, LogitStage, Way
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
 
-BATCH = 32
+BATCH = 8
+"""Images per batch. Larger batches use more memory without being faster at 224x224."""
 
 
 @dataclass(frozen=True)
@@ -48,50 +49,72 @@ class Reference(ABC):
 
     @abstractmethod
     def answer(self, images: Bytes) -> tuple[Answers, Floats]:
-        """Return the answers for the next images, and their pre-binarization activations.
+        """Return the answers for the next images, and the margins of their bits.
 
         Args:
             images: ``uint8 [N, H, W, 3]``.
 
         Returns:
-            The answers, and activations ``float32 [N, code bits]``, in any unit: they are only compared with
-            their own standard deviation.
+            The answers, and the margins ``float32 [N, code bits]``: pre-binarization activations over the
+            standard deviation of their image's. The sign of a margin is the bit; its size says how far
+            rounding must reach to flip it.
         """
 
 
-def collect(
-    batches: Iterable[Bytes],
-    reference: Reference,
-    ways: Mapping[Level, Mapping[Stage, Runner]],
-    *,
-    total: int,
-    progress: Progress = SILENT,
-) -> tuple[dict[Way, Answers], Floats]:
+@dataclass(frozen=True)
+class BatchAnswers:
+    """What the reference and the other ways returned for one batch.
+
+    `images` are ``uint8 [N, H, W, 3]``, `margins` the reference's, ``float32 [N, code bits]``.
+    """
+
+    images: Bytes
+    margins: Floats
+    answers: Mapping[Way, Answers]
+
+
+def answered(
+    batches: Iterable[Bytes], reference: Reference, ways: Mapping[Level, Mapping[Stage, Runner]]
+) -> Iterator[BatchAnswers]:
     """Run images through the reference and in every other way, batch by batch.
 
     Args:
         batches: images, each batch ``uint8 [N, H, W, 3]``.
         reference: what the others are compared with.
         ways: the runners of each stage, by the way they run.
+    """
+    with ExitStack() as stack:
+        for runner in (*reference.runners, *(runner for way in ways.values() for runner in way.values())):
+            stack.enter_context(runner)
+        for images in batches:
+            expected, margins = reference.answer(images)
+            answers: dict[Way, Answers] = {REFERENCE: expected}
+            answers |= {name: _answers(way, images, expected.codes) for name, way in ways.items()}
+            yield BatchAnswers(images, margins, answers)
+
+
+def collect(
+    batches: Iterable[Bytes], reference: Reference, *, total: int, progress: Progress = SILENT
+) -> tuple[Answers, Floats]:
+    """Run images through the reference.
+
+    Args:
+        batches: images, each batch ``uint8 [N, H, W, 3]``.
+        reference: runs them.
         total: number of images, for the progress.
         progress: advances by images.
 
     Returns:
-        The outputs by way, and the reference's pre-binarization activations ``float32 [N, 8 * bytes]``.
+        The outputs, and the margins ``float32 [N, code bits]``.
     """
-    parts: dict[Way, list[Answers]] = {name: [] for name in (REFERENCE, *ways)}
-    activations: list[Floats] = []
-    with ExitStack() as stack, progress.task("verifying", total) as advance:
-        for runner in (*reference.runners, *(runner for way in ways.values() for runner in way.values())):
-            stack.enter_context(runner)
-        for images in batches:
-            expected, values = reference.answer(images)
-            parts[REFERENCE].append(expected)
-            activations.append(values)
-            for name, way in ways.items():
-                parts[name].append(_answers(way, images, expected.codes))
-            advance(len(images))
-    return {name: _joined(answers) for name, answers in parts.items()}, np.concatenate(activations)
+    answers: list[Answers] = []
+    margins: list[Floats] = []
+    with progress.task("running PyTorch", total) as advance:
+        for batch in answered(batches, reference, {}):
+            answers.append(batch.answers[REFERENCE])
+            margins.append(batch.margins)
+            advance(len(batch.images))
+    return _joined(answers), np.concatenate(margins)
 
 
 def _answers(way: Mapping[Stage, Runner], images: Bytes, reference_codes: Bytes) -> Answers:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, 
 from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision, lowest_precision
 from ccr_deploy.core.suggestions import choose_from
 from ccr_deploy.errors import GoldenError, WrongUsageError
+from ccr_deploy.verification.results import REFERENCE, GateResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.verification.results import ChainAccuracy, CodeParity, GateResult, Level, LogitParity
+    from ccr_deploy.verification.results import ChainAccuracy, CodeParity, Level, LogitParity, NonFinite
 
     Limit: TypeAlias = float | Callable[[Bundle], float]
     """A number, or a function that returns the number for a bundle."""
@@ -39,7 +40,8 @@ class AccuracyPair(NamedTuple):
 class Gate(Generic[_Measured]):
     """A limit on a measured value of a graph or an engine.
 
-    `name` is its name on the command line, `label` its name in reports, `help` a description. `measure`
+    `name` is its name on the command line, `label` its name in reports, `help` a description,
+    `protects_from` what goes unnoticed without it. `measure`
     returns the value to compare, or None if the gate does not apply. `limits` are by precision; the gate
     does not exist for precisions without a limit.
     """
@@ -47,6 +49,7 @@ class Gate(Generic[_Measured]):
     name: str
     label: str
     help: str
+    protects_from: str
     measure: Callable[[_Measured], float | None]
     direction: Literal["at most", "at least"]
     limits: Mapping[EnginePrecision, Limit]
@@ -66,6 +69,7 @@ CODE_GATES: tuple[Gate[CodeParity], ...] = (
         name="max-unexplained-flips",
         label="unexplained flips",
         help="bits that rounding does not explain",
+        protects_from="a changed weight, bit order or normalisation",
         measure=lambda parity: parity.unexplained_flips,
         direction="at most",
         limits={"fp32": 0},
@@ -74,7 +78,8 @@ CODE_GATES: tuple[Gate[CodeParity], ...] = (
         name="max-flipped-percent",
         label="flipped bits (%)",
         help="bits that differ",
-        measure=lambda parity: 100 * parity.flipped_bits / parity.bits,
+        protects_from="codes that the classifier was not trained on",
+        measure=lambda parity: parity.flipped_percent,
         direction="at most",
         limits={"fp32": 0.1, "fp16": 0.2, "bf16": 2, "int8": 2},
     ),
@@ -86,6 +91,7 @@ LOGIT_GATES: tuple[Gate[LogitParity], ...] = (
         name="min-cosine",
         label="cosine",
         help="logits of the worst image",
+        protects_from="another classifier, or a layer that computes something else",
         # A flipped bit may change a chain's logits without changing its top-1 class, which counts.
         measure=lambda parity: None if parity.stage == "chain" else parity.min_cosine,
         direction="at least",
@@ -95,6 +101,7 @@ LOGIT_GATES: tuple[Gate[LogitParity], ...] = (
         name="min-same-top1-percent",
         label="same top-1 (%)",
         help="classes equal to PyTorch's",
+        protects_from="changed answers, if images have no labels",
         measure=lambda parity: 100 * parity.same_top1 / parity.images,
         direction="at least",
         limits={"fp32": 99, "fp16": 99, "bf16": 95, "int8": 95},
@@ -107,6 +114,7 @@ ACCURACY_GATES: tuple[Gate[AccuracyPair], ...] = (
         name="max-top1-loss-points",
         label="top-1 loss (points)",
         help="accuracy, if images are labelled",
+        protects_from="lost accuracy",
         measure=lambda pair: pair.reference.top1_percent - pair.found.top1_percent,
         direction="at most",
         limits={"fp32": 0.5, "fp16": 0.3, "bf16": 1, "int8": 1},
@@ -114,7 +122,20 @@ ACCURACY_GATES: tuple[Gate[AccuracyPair], ...] = (
 )
 """Gates on the accuracy of the chain."""
 
-GATES: tuple[Gate[Any], ...] = (*CODE_GATES, *LOGIT_GATES, *ACCURACY_GATES)
+VALUE_GATES: tuple[Gate[Sequence[NonFinite]], ...] = (
+    Gate(
+        name="max-nan-values",
+        label="NaN or infinity",
+        help="activations and logits",
+        protects_from="overflow in FP16, and damaged weights",
+        measure=lambda found: sum(entry.values for entry in found),
+        direction="at most",
+        limits={"fp32": 0, "fp16": 0, "bf16": 0, "int8": 0},
+    ),
+)
+"""Gates on the values that a way computed."""
+
+GATES: tuple[Gate[Any], ...] = (*CODE_GATES, *LOGIT_GATES, *ACCURACY_GATES, *VALUE_GATES)
 
 
 @dataclass(frozen=True)
@@ -184,39 +205,52 @@ class GateLimits:
 
 
 def check_gates(
-    limits: GateLimits,
+    limits: Mapping[Level, GateLimits],
     codes: Iterable[CodeParity],
     logits: Iterable[LogitParity],
     accuracies: Iterable[ChainAccuracy],
+    non_finite: Sequence[NonFinite],
 ) -> tuple[GateResult, ...]:
-    """Check every gate on graphs and engines.
+    """Check every gate on each way, compared with the reference.
 
     Args:
-        limits: limits of the gates.
-        codes: parity of the codes of graph and engine.
-        logits: parity of the logits of graph and engine, for each stage.
-        accuracies: accuracies of reference, graph and engine; none if no image has a label.
+        limits: limits of the gates for each way.
+        codes: parity of the codes.
+        logits: parity of the logits, for each stage.
+        accuracies: accuracies of the reference and of each way; none if no image has a label.
+        non_finite: outputs that hold NaN or infinity, of the reference too.
     """
     results: list[GateResult] = []
     for code in codes:
-        results += _results(CODE_GATES, limits, code.level, code)
+        if code.against == REFERENCE:
+            results += _results(CODE_GATES, limits[code.level], code.level, code)
     for logit in logits:
-        results += _results(LOGIT_GATES, limits, logit.level, logit, f"{logit.stage} ")
+        if logit.against == REFERENCE:
+            results += _results(LOGIT_GATES, limits[logit.level], logit.level, logit, f"{logit.stage} ")
     chains = {accuracy.chain: accuracy for accuracy in accuracies}
-    for chain, accuracy in chains.items():
-        if chain != "pytorch":
-            pair = AccuracyPair(chains["pytorch"], accuracy)
-            results += _results(ACCURACY_GATES, limits, chain, pair)
+    for level, own in limits.items():
+        if level in chains:
+            pair = AccuracyPair(chains[REFERENCE], chains[level])
+            results += _results(ACCURACY_GATES, own, level, pair)
+        # What the reference computed itself is the fault of no other way, but nothing can be verified by it.
+        found = [entry for entry in non_finite if entry.way in {level, REFERENCE}]
+        results += _results(VALUE_GATES, own, level, found)
     return tuple(results)
 
 
 def _results(
     gates: Sequence[Gate[_Measured]], limits: GateLimits, level: Level, measured: _Measured, about: str = ""
 ) -> Iterator[GateResult]:
-    # Imported here, because the help of `verify` imports this module and must be fast.
-    from ccr_deploy.verification.results import GateResult
-
     for gate in gates:
         limit, found = limits.by_name.get(gate.name), gate.measure(measured)
         if limit is not None and found is not None:
-            yield GateResult(f"{about}{gate.label}", level, limit, found, passed=gate.holds(found, limit))
+            yield GateResult(
+                name=gate.name,
+                gate=f"{about}{gate.label}",
+                level=level,
+                direction=gate.direction,
+                protects_from=gate.protects_from,
+                limit=limit,
+                found=found,
+                passed=gate.holds(found, limit),
+            )

@@ -43,7 +43,8 @@ class PyTorchReference(Reference):
         logits: dict[LogitStage, Floats] = {"classifier": classifier, "chain": classifier}
         if "baseline" in self._networks:
             logits["baseline"] = logits_of(self._networks["baseline"], "image", images)
-        return Answers(codes, logits), activations
+        # In the precision of a golden file, so that both references count the same flips.
+        return Answers(codes, logits), as_margins(activations).astype(np.float32)
 
 
 class GoldenReference(Reference):
@@ -66,20 +67,23 @@ class GoldenReference(Reference):
 
 
 def as_margins(activations: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
-    """Return pre-binarization activations over their standard deviation, with the signs of the bits.
+    """Return pre-binarization activations over the standard deviation of their image's.
 
-    A negative value that is too small for float16 becomes the smallest negative one: as -0.0 it would be the
-    bit 1. Values beyond float16 become its largest. Near `verify.TIE_MARGIN`, float16 has steps of 0.6 %:
-    with a golden file, flips between 0.9984 and 1 of that margin count as unexplained.
+    The signs stay: a negative value that is too small for float16 becomes the smallest negative one, since
+    as -0.0 it would be the bit 1. Values beyond float16 become its largest. Near `measures.TIE_MARGIN`,
+    float16 has steps of 0.6 %: flips between 0.9984 and 1 of that margin may count as unexplained.
 
     Args:
         activations: ``float32 [N, code bits]``.
 
     Returns:
-        ``float16 [N, code bits]``.
+        ``float16 [N, code bits]``; NaN for an image whose activations are NaN or infinite.
     """
-    scale = float(activations.std()) or 1.0
+    with np.errstate(invalid="ignore"):  # an infinite activation has no standard deviation
+        # Per image, so that it does not matter which images are verified together.
+        scales = activations.std(axis=1, keepdims=True)
+    scales[scales == 0] = 1
     limits = np.finfo(np.float16)
-    margins = np.clip(activations / scale, limits.min, limits.max).astype(np.float16)
+    margins = np.clip(activations / scales, limits.min, limits.max).astype(np.float16)
     margins[(activations < 0) & (margins >= 0)] = -limits.smallest_subnormal
     return margins

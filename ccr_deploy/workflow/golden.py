@@ -25,9 +25,9 @@ from ccr_deploy.verification.golden import (
     read_golden,
     write_golden,
 )
-from ccr_deploy.verification.reference import GoldenReference, as_margins
-from ccr_deploy.verification.results import REFERENCE
-from ccr_deploy.verification.verify import ImageSet, verify
+from ccr_deploy.verification.image_set import ImageSet
+from ccr_deploy.verification.reference import GoldenReference
+from ccr_deploy.verification.verify import verify
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
 from ccr_deploy.workflow.images import image_set
 from ccr_deploy.workflow.reference import pytorch_reference
@@ -104,8 +104,7 @@ def export_golden(
             yield batch
 
     reference = pytorch_reference(bundle, store)
-    answers, activations = collect(batches(), reference, {}, total=len(chosen.names), progress=progress)
-    expected = answers[REFERENCE]
+    expected, margins = collect(batches(), reference, total=len(chosen.names), progress=progress)
     logits: dict[Stage, npt.NDArray[np.float32]] = {"classifier": expected.logits["classifier"]}
     if "baseline" in expected.logits:
         logits["baseline"] = expected.logits["baseline"]
@@ -128,7 +127,7 @@ def export_golden(
         record=record,
         images=np.concatenate(kept),
         codes=expected.codes,
-        margins=as_margins(activations),
+        margins=margins.astype(np.float16),
         logits=logits,
     )
     write_golden(path, golden)
@@ -189,7 +188,7 @@ def verify_golden(
         ways={"engine": {stage: factory.load(engine) for stage, engine in engines.items()}},
         engines=list(engines.values()),
         target=target,
-        limits=limits,
+        limits={"engine": limits},
         golden_sha256=sha256_of(path),
         progress=progress,
     )

@@ -11,7 +11,7 @@ from ccr_deploy.core.printable import printable
 from ccr_deploy.data.images import ImageItem, list_images
 from ccr_deploy.errors import CalibrationError, ImageError
 from ccr_deploy.verification.answers import BATCH
-from ccr_deploy.verification.verify import ImageSet
+from ccr_deploy.verification.image_set import ImageSet
 from ccr_deploy.workflow.batches import in_batches
 from ccr_deploy.workflow.sources import contract_image
 

@@ -57,7 +57,8 @@ def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) ->
     """
     from ccr_deploy.reporting.html import html
     from ccr_deploy.reporting.markdown import markdown
-    from ccr_deploy.reporting.tables import benchmark_tables, summary_table, verification_tables
+    from ccr_deploy.reporting.tables import benchmark_tables, summary_table
+    from ccr_deploy.reporting.verification_tables import verification_tables
 
     try:
         check_report_folder(folder)

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import EngineStore
-    from ccr_deploy.verification.results import VerificationReport
+    from ccr_deploy.verification.results import Level, VerificationReport
 
 
 def verify_bundle(
@@ -36,7 +38,7 @@ def verify_bundle(
 ) -> VerificationReport:
     """Compare PyTorch, graphs and the target's engines on the same images.
 
-    The limits of the gates are those of the engines' lowest precision.
+    The limits of the gates are those of the engines' lowest precision; for the FP32 graphs those of FP32.
 
     Args:
         bundle: bundle that the engines were built from.
@@ -56,17 +58,27 @@ def verify_bundle(
         MissingExtraError: if a package is not installed.
     """
     factory = compared_factory(bundle, target, store, precision)
-    precisions = [factory.precision(stage) for stage in bundle_stages(bundle)]
-    limits = GateLimits.of(precisions, bundle).changed(changed_gates)
-    engines = {stage: factory.find(stage) for stage in bundle_stages(bundle)}
+    stages = bundle_stages(bundle)
+    engines = {stage: factory.find(stage) for stage in stages}
+    graphs = {stage: factory.graph_record(stage) for stage in stages}
+    fp32_graphs = {stage: bundle.graph(stage, "fp32", graph.schedule) for stage, graph in graphs.items()}
+    own = GateLimits.of([factory.precision(stage) for stage in stages], bundle).changed(changed_gates)
+    limits: dict[Level, GateLimits] = {"graph": own, "engine": own}
+    ways: dict[Level, dict[Stage, Runner]] = {
+        "graph": {stage: graph_runner(bundle, graph) for stage, graph in graphs.items()},
+        "engine": {stage: factory.load(engine) for stage, engine in engines.items()},
+    }
+    if fp32_graphs != graphs:
+        limits = {"fp32-graph": GateLimits.of(["fp32"], bundle).changed(changed_gates), **limits}
+        first: dict[Stage, Runner] = {
+            stage: graph_runner(bundle, graph) for stage, graph in fp32_graphs.items()
+        }
+        ways = {"fp32-graph": first, **ways}
     return verify(
         bundle,
         image_set(bundle, images, samples),
         reference=pytorch_reference(bundle, store),
-        ways={
-            "graph": {stage: graph_runner(bundle, factory.graph_record(stage)) for stage in engines},
-            "engine": {stage: factory.load(engine) for stage, engine in engines.items()},
-        },
+        ways=ways,
         engines=list(engines.values()),
         target=target,
         limits=limits,

@@ -14,7 +14,7 @@ import pytest
 
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.verification.gates import GateLimits
-from ccr_deploy.verification.verify import TIE_MARGIN
+from ccr_deploy.verification.measures import TIE_MARGIN
 from tests.arm.differences import differences
 from tests.arm.processors import CORTEX_A76, PROCESSORS
 from tests.arm.sides import Arm, run, run_chain

@@ -22,7 +22,7 @@ from ccr_deploy.models.chain import BaselineChain, CcrChain, normalise
 from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
 from ccr_deploy.models.config import ClassifierConfig, EncoderConfig, ModelConfig
 from ccr_deploy.models.presets import preset
-from ccr_deploy.verification.verify import TIE_MARGIN
+from ccr_deploy.verification.measures import TIE_MARGIN
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,23 @@
+"""A set of images to verify with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images in batches ``uint8 [N, H, W, 3]``, and the name, label and group of each image."""
+
+    description: str
+    batches: Iterable[npt.NDArray[np.uint8]]
+    names: tuple[str, ...]
+    labels: tuple[int | None, ...]
+    groups: tuple[str, ...]
