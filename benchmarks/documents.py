@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+from msgspec import structs
 
 from benchmarks.containers import ContainerBenchmark, image_table, start_table
 from benchmarks.int8 import Int8Benchmark, int8_table
@@ -29,10 +30,12 @@ from ccr_deploy.reporting.precision_tables import accuracy_table
 from ccr_deploy.reporting.tables import benchmark_tables, summary_table
 from ccr_deploy.reporting.verification_tables import gate_table
 from ccr_deploy.verification.gates import GATES
-from ccr_deploy.verification.results import VerificationReport
+from ccr_deploy.verification.results import ChangedAnswer, SampleAnswer, VerificationReport
 
 if TYPE_CHECKING:
     from ccr_deploy.reporting.table import Table
+
+_Image = TypeVar("_Image", SampleAnswer, ChangedAnswer)
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -91,14 +94,21 @@ def main(demo: Path | None) -> None:
     """Write the tables into the documents."""
     if demo:
         verification = from_json((demo / "verify.json").read_bytes(), VerificationReport)
-        # Without the sample images: the photos are not part of this project.
-        samples = tuple(replace(sample, thumbnail_png_base64="") for sample in verification.samples)
-        verification = replace(verification, samples=samples)
+        # Without the images themselves: the photos are not part of this project.
+        verification = structs.replace(
+            verification,
+            samples=_without_thumbnails(verification.samples),
+            changed_answers=_without_thumbnails(verification.changed_answers),
+        )
         write_atomically(result_path("demo-verify"), to_json(verification))
         benchmark = from_json((demo / "benchmark.json").read_bytes(), BenchmarkReport)
         write_atomically(result_path("demo-benchmark"), to_json(benchmark))
     for document in DOCUMENTS:
         write_atomically(document, filled(document.read_text(encoding="utf-8")).encode())
+
+
+def _without_thumbnails(images: tuple[_Image, ...]) -> tuple[_Image, ...]:
+    return tuple(structs.replace(image, thumbnail_png_base64="") for image in images)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,13 @@ def _median(histogram: Ints) -> float | None:
 
 
 def logit_parity(stage: LogitStage, pair: Comparison, measures: LogitMeasures) -> LogitParity:
-    """Return the parity of the logits of two ways."""
+    """Return the parity of the logits of two ways.
+
+    Args:
+        stage: source of the logits.
+        pair: the two ways.
+        measures: measurements of the images.
+    """
     return LogitParity(
         stage=stage,
         level=cast("Level", pair.level),

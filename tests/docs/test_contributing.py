@@ -144,15 +144,16 @@ def test_a_backend_as_in_the_recipe_builds_and_runs_both_stages(
 
 def test_a_gate_as_in_the_recipe_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = value(code("Add a gate", "In `CODE_GATES`"), **vars(gates))
-    flips = np.array([[True, True, False], [True, False, False]])
-    call = code("Add a gate", "In `_code_parity`").strip()
+    flips = np.array([2, 1])
+    call = code("Add a gate", "In `code_parity`").strip()
     measured = value(f"dict({call})", flips=flips)
     field = code("Add a gate", "In `CodeParity`").strip()
     assert [*measured] == [field.partition(":")[0]]
     monkeypatch.setattr(gates, "CODE_GATES", (gate,))
     for limit, passed in ((2, True), (1, False)):
         limits = gates.GateLimits({gate.name: limit})
-        (result,) = gates.check_gates(limits, [SimpleNamespace(level="engine", **measured)], [], [])
+        parity = SimpleNamespace(level="engine", against="pytorch", **measured)
+        (result,) = gates.check_gates({"engine": limits}, [parity], [], [], [])
         assert (result.found, result.passed) == (2, passed)
     assert set(gate.limits) == set(PRECISIONS)
 

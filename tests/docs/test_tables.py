@@ -20,13 +20,17 @@ from ccr_deploy.export.to_onnx import OPSET
 from ccr_deploy.targets.schema import target_files
 from ccr_deploy.verification.gates import GATES
 from ccr_deploy.verification.results import (
+    AccuracyChange,
     ChainAccuracy,
+    ChangedAnswer,
     CodeParity,
     EngineSummary,
     GateResult,
     GoldenAnswer,
     GoldenAnswers,
     LogitParity,
+    MarginCount,
+    NonFinite,
     SampleAnswer,
     VerificationReport,
 )
@@ -39,11 +43,15 @@ if TYPE_CHECKING:
 RECORDS = (
     VerificationReport,
     CodeParity,
+    MarginCount,
     LogitParity,
     ChainAccuracy,
+    AccuracyChange,
+    NonFinite,
     GateResult,
     EngineSummary,
     SampleAnswer,
+    ChangedAnswer,
     GoldenAnswers,
     GoldenAnswer,
     BenchmarkReport,

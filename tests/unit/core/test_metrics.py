@@ -8,6 +8,8 @@ from ccr_deploy.core.metrics import (
     cosine_similarities,
     flipped_bits,
     grouped_bootstrap_interval,
+    kl_divergences,
+    mcnemar_p_value,
     percentile_interval,
     softmax,
     top_k_hits,
@@ -137,3 +139,28 @@ def test_the_interval_does_not_depend_on_the_order_of_the_values():
 
 def test_the_percentile_interval_leaves_two_and_a_half_percent_on_each_side():
     assert percentile_interval(np.arange(1001.0)) == Interval(pytest.approx(25.0), pytest.approx(975.0))
+
+
+def test_the_divergence_of_equal_distributions_is_zero() -> None:
+    logits = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+    assert kl_divergences(logits, logits + 5).tolist() == pytest.approx([0, 0], abs=1e-12)
+
+
+def test_the_divergence_is_that_of_its_definition() -> None:
+    p, q = np.array([0.5, 0.25, 0.25]), np.array([0.125, 0.5, 0.375])
+    found = kl_divergences(np.log(p)[None], np.log(q)[None])
+    assert found.tolist() == pytest.approx([float((p * np.log(p / q)).sum())])
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "expected"),
+    # scipy.stats.binomtest(lost, lost + gained).pvalue
+    [(0, 0, 1.0), (5, 5, 1.0), (0, 5, 0.0625), (1, 9, 0.021484375), (10, 25, 0.016673847800120715)],
+)
+def test_mcnemar_is_the_exact_test(lost, gained, expected) -> None:
+    assert mcnemar_p_value(lost, gained) == pytest.approx(expected)
+    assert mcnemar_p_value(gained, lost) == mcnemar_p_value(lost, gained)
+
+
+def test_mcnemar_of_many_images_does_not_overflow() -> None:
+    assert 0 < mcnemar_p_value(2_000, 2_100) < 1

@@ -18,38 +18,44 @@ from ccr_deploy.reporting.tables import (
     description_table,
     layer_table,
     summary_table,
-    verification_tables,
 )
+from ccr_deploy.reporting.verification_tables import verification_tables
 from ccr_deploy.verification.results import (
+    AccuracyChange,
     ChainAccuracy,
     CodeParity,
     EngineSummary,
-    GateResult,
     LogitParity,
     VerificationReport,
 )
+from tests.support.results import chain_accuracy, code_parity, gate_result, logit_parity
 
 
 def logits(stage: str, level: str, same: int) -> LogitParity:
-    return LogitParity(
-        stage=stage, level=level, images=40, max_difference=1.3e-6, min_cosine=0.99999949, same_top1=same
-    )
+    return logit_parity(stage, level, images=40, max_difference=1.3e-6, min_cosine=0.99999949, same_top1=same)
 
 
-def code(level: str, flipped: int, equal: int) -> CodeParity:
-    return CodeParity(
-        level=level, images=40, bits=320, flipped_bits=flipped, unexplained_flips=0, equal_payloads=equal
+def code(level: str, flipped: int, equal: int, against: str = "pytorch") -> CodeParity:
+    return code_parity(
+        level,
+        against,
+        images=40,
+        bits=320,
+        flipped_bits=flipped,
+        equal_payloads=equal,
+        median_flipped_margin=0.01 if flipped else None,
     )
 
 
 def accuracy(chain: str, top1: float) -> ChainAccuracy:
-    return ChainAccuracy(
-        chain=chain,
+    return chain_accuracy(
+        chain,
+        top1,
         images=40,
         groups=8,
-        top1_percent=top1,
         top1_interval_percent=Interval(61.234, 88.0),
         top5_percent=95.04,
+        top5_interval_percent=Interval(90.0, 99.0),
     )
 
 
@@ -76,8 +82,9 @@ VERIFICATION = VerificationReport(
     warnings=(),
     target="cpu",
     images="40 images",
+    images_sha256="1" * 64,
     image_count=40,
-    codes=(code("graph", 0, 40), code("engine", 2, 38)),
+    codes=(code("graph", 0, 40), code("engine", 2, 38), code("engine", 3, 37, against="graph")),
     logits=(
         logits("classifier", "graph", 40),
         logits("chain", "graph", 40),
@@ -85,12 +92,16 @@ VERIFICATION = VerificationReport(
         logits("chain", "engine", 39),
     ),
     accuracies=(accuracy("pytorch", 75.0), accuracy("graph", 75.0), accuracy("engine", 72.54)),
+    accuracy_changes=(AccuracyChange("engine", 40, 2, 1, 1.0, 2.46, Interval(-1.0, 6.0)),),
+    non_finite=(),
     gates=(
-        GateResult("unexplained flips", "graph", 0, 0, passed=True),
-        GateResult("chain same top-1 (%)", "engine", 99.0, 97.5, passed=False),
+        gate_result("unexplained flips", "graph", 0, 0, passed=True),
+        gate_result("unexplained flips", "engine", 0, 0, passed=True),
+        gate_result("chain same top-1 (%)", "engine", 99.0, 97.5, passed=False, direction="at least"),
     ),
     engines=(engine("encoder"), engine("classifier")),
     samples=(),
+    changed_answers=(),
     calibration=None,
 )
 
@@ -174,22 +185,36 @@ def test_every_row_has_a_cell_for_every_column(table):
     assert {len(row) for row in table.rows} == {len(table.columns)}
 
 
-def test_the_parity_table_shows_codes_then_logits():
-    assert by_title(verification_tables(VERIFICATION), "Parity with PyTorch").rows == (
-        ("encoder graph", "40", "40", "0 of 320", "", "", ""),
-        ("encoder engine", "40", "38", "2 of 320", "", "", ""),
-        ("classifier graph", "40", "", "", "1.3e-06", "0.999999", "40"),
-        ("chain graph", "40", "", "", "1.3e-06", "0.999999", "40"),
-        ("classifier engine", "40", "", "", "1.3e-06", "0.999999", "40"),
-        ("chain engine", "40", "", "", "1.3e-06", "0.999999", "39"),
+def test_the_table_of_codes_compares_with_pytorch_and_with_the_step_before():
+    assert by_title(verification_tables(VERIFICATION), "Codes compared with PyTorch").rows == (
+        ("graph", "40 of 40", "0 of 320", "none", "", ""),
+        ("engine", "38 of 40", "2 of 320 (0.62 %)", "rounding", "0.0100", "3 of 320 (0.94 %)"),
     )
 
 
+def test_flips_as_far_from_zero_as_all_bits_are_not_rounding():
+    far = replace(code("engine", 2, 38), median_flipped_margin=0.5)
+    table = by_title(verification_tables(replace(VERIFICATION, codes=(far,))), "Codes compared with PyTorch")
+    assert table.rows == (("engine", "38 of 40", "2 of 320 (0.62 %)", "not rounding", "0.5000", ""),)
+
+
+def test_the_table_of_logits_shows_every_stage_and_way():
+    table = by_title(verification_tables(VERIFICATION), "Logits compared with PyTorch")
+    assert [row[0] for row in table.rows] == [
+        "classifier graph",
+        "chain graph",
+        "classifier engine",
+        "chain engine",
+    ]
+    assert table.rows[-1][1:] == ("1.3e-06", "1e-07", "0.999999", "", "0.0e+00", "39 of 40", "100.0 %")
+
+
 def test_the_accuracy_table_shows_every_chain_with_its_interval():
+    usual = ("40", "75.0 %", "61.2 – 88.0", "95.0 %", "90.0 – 99.0")
     assert by_title(verification_tables(VERIFICATION), "Accuracy").rows == (
-        ("pytorch", "40", "75.0 %", "61.2 – 88.0", "95.0 %"),
-        ("graph", "40", "75.0 %", "61.2 – 88.0", "95.0 %"),
-        ("engine", "40", "72.5 %", "61.2 – 88.0", "95.0 %"),
+        ("PyTorch", *usual, "", ""),
+        ("graph", *usual, "", ""),
+        ("engine", "40", "72.5 %", *usual[2:], "2 / 1", "1"),
     )
 
 
@@ -199,20 +224,25 @@ def test_the_note_of_the_accuracy_table_has_the_number_of_groups():
 
 def test_without_labels_there_is_no_accuracy_table():
     tables = verification_tables(replace(VERIFICATION, accuracies=()))
-    assert [table.title for table in tables] == ["Parity with PyTorch", "Gates"]
+    assert [table.title for table in tables] == [
+        "Codes compared with PyTorch",
+        "Logits compared with PyTorch",
+        "Gates",
+    ]
 
 
 def test_the_gates_table_shows_limit_found_and_verdict():
     assert by_title(verification_tables(VERIFICATION), "Gates").rows == (
-        ("graph: unexplained flips", "0", "0", "pass"),
-        ("engine: chain same top-1 (%)", "99", "97.5", "FAIL"),
+        ("unexplained flips", "0 ≤ 0", "0 ≤ 0", "pass"),
+        ("chain same top-1 (%)", "–", "97.5 ≥ 99 FAIL", "FAIL"),
     )
 
 
 def test_a_nan_is_shown_as_nan():
-    gates = (GateResult("classifier cosine", "engine", 0.9999, float("nan"), passed=False),)
+    nan = float("nan")
+    gates = (gate_result("classifier cosine", "engine", 0.9999, nan, passed=False, direction="at least"),)
     table = by_title(verification_tables(replace(VERIFICATION, gates=gates)), "Gates")
-    assert table.rows == (("engine: classifier cosine", "0.9999", "nan", "FAIL"),)
+    assert table.rows == (("classifier cosine", "nan ≥ 0.9999 FAIL", "FAIL"),)
 
 
 def test_the_benchmark_table_shows_a_row_for_every_candidate():

@@ -6,33 +6,22 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.verification import gates
 from ccr_deploy.verification.gates import CODE_GATES, GATES, GateLimits, check_gates
-from ccr_deploy.verification.results import ChainAccuracy, CodeParity, GateResult, LogitParity
+from ccr_deploy.verification.results import GateResult, NonFinite
+from tests.support.results import chain_accuracy, code_parity, logit_parity
 
-CODE = CodeParity(
-    level="engine", images=10, bits=10_000, flipped_bits=0, unexplained_flips=0, equal_payloads=10
-)
-LOGITS = LogitParity(
-    stage="classifier", level="engine", images=200, max_difference=1e-6, min_cosine=1.0, same_top1=200
-)
+CODE = code_parity()
+LOGITS = logit_parity()
 NAN = float("nan")
 BUNDLE: Any = None  # no limit depends on it
 FP32 = GateLimits.of(["fp32"], BUNDLE)
 
 
-def accuracy(chain: str, top1: float) -> ChainAccuracy:
-    return ChainAccuracy(
-        chain=chain,
-        images=100,
-        groups=10,
-        top1_percent=top1,
-        top1_interval_percent=Interval(0, 100),
-        top5_percent=100,
-    )
+def check(limits: GateLimits, codes=(), logits=(), accuracies=(), non_finite=()) -> tuple[GateResult, ...]:
+    return check_gates({"engine": limits}, codes, logits, accuracies, non_finite)
 
 
 def named(results: tuple[GateResult, ...], gate: str) -> GateResult:
@@ -41,20 +30,20 @@ def named(results: tuple[GateResult, ...], gate: str) -> GateResult:
 
 
 def judge_code(limits: GateLimits = FP32, **changes) -> tuple[GateResult, ...]:
-    return check_gates(limits, [replace(CODE, **changes)], [], [])
+    return check(limits, [replace(CODE, **changes)])
 
 
 def judge_logits(limits: GateLimits = FP32, **changes) -> tuple[GateResult, ...]:
-    return check_gates(limits, [], [replace(LOGITS, **changes)], [])
+    return check(limits, [], [replace(LOGITS, **changes)])
 
 
 def judge_accuracy(reference: float, engine: float) -> GateResult:
-    results = check_gates(FP32, [], [], [accuracy("pytorch", reference), accuracy("engine", engine)])
+    results = check(FP32, [], [], [chain_accuracy("pytorch", reference), chain_accuracy("engine", engine)])
     return named(results, "top-1 loss (points)")
 
 
 def test_equal_codes_and_logits_pass_every_gate():
-    assert all(result.passed for result in check_gates(FP32, [CODE], [LOGITS], []))
+    assert all(result.passed for result in check(FP32, [CODE], [LOGITS]))
 
 
 def test_one_unexplained_flip_fails():
@@ -93,7 +82,7 @@ def test_99_percent_of_the_top1_classes_must_be_equal(same, passed):
 
 def test_a_chain_has_a_top1_gate_but_no_cosine_gate():
     results = judge_logits(stage="chain", min_cosine=0.1)
-    assert [result.gate for result in results] == ["chain same top-1 (%)"]
+    assert [result.gate for result in results] == ["chain same top-1 (%)", "NaN or infinity"]
 
 
 def test_a_baseline_has_a_cosine_gate():
@@ -110,20 +99,31 @@ def test_the_loss_is_the_reference_s_accuracy_less_the_engine_s():
 
 
 def test_without_labels_there_is_no_gate_of_accuracy():
-    assert check_gates(FP32, [], [], []) == ()
+    assert [result.gate for result in check(FP32)] == ["NaN or infinity"]
 
 
 def test_graph_and_engine_have_separate_gates():
     bad_engine = replace(CODE, unexplained_flips=1)
-    results = check_gates(FP32, [replace(CODE, level="graph"), bad_engine], [], [])
+    results = check_gates(
+        {"graph": FP32, "engine": FP32}, [replace(CODE, level="graph"), bad_engine], [], [], []
+    )
     verdicts = {result.level: result.passed for result in results if result.gate == "unexplained flips"}
     assert verdicts == {"graph": True, "engine": False}
 
 
 def test_graph_and_engine_have_separate_accuracy_gates():
-    accuracies = [accuracy("pytorch", 70), accuracy("graph", 70), accuracy("engine", 60)]
-    results = check_gates(FP32, [], [], accuracies)
-    assert [(result.level, result.passed) for result in results] == [("graph", True), ("engine", False)]
+    accuracies = [chain_accuracy("pytorch", 70), chain_accuracy("graph", 70), chain_accuracy("engine", 60)]
+    results = check_gates({"graph": FP32, "engine": FP32}, [], [], accuracies, [])
+    verdicts = {result.level: result.passed for result in results if result.gate == "top-1 loss (points)"}
+    assert verdicts == {"graph": True, "engine": False}
+
+
+def test_each_way_has_limits_of_its_own():
+    limits = {"graph": FP32, "engine": FP32.changed(["max-flipped-percent=50"])}
+    flips = [replace(CODE, level=level, flipped_bits=1_000) for level in ("graph", "engine")]
+    results = check_gates(limits, flips, [], [], [])
+    verdicts = {result.level: result.passed for result in results if result.gate == "flipped bits (%)"}
+    assert verdicts == {"graph": False, "engine": True}
 
 
 @pytest.mark.parametrize("name", [gate.name.replace("-", "_") for gate in GATES])
@@ -171,11 +171,11 @@ def test_a_chain_has_the_limits_of_its_lowest_precision() -> None:
 
 def test_unexplained_flips_are_a_gate_in_fp32_only() -> None:
     flips = replace(CODE, unexplained_flips=1)
-    assert not all(result.passed for result in check_gates(FP32, [flips], [], []))
-    results = check_gates(GateLimits.of(["int8"], BUNDLE), [flips], [], [])
-    assert [result.gate for result in results] == ["flipped bits (%)"]
+    assert not all(result.passed for result in check(FP32, [flips]))
+    results = check(GateLimits.of(["int8"], BUNDLE), [flips])
+    assert [result.gate for result in results] == ["flipped bits (%)", "NaN or infinity"]
     strict = GateLimits.of(["int8"], BUNDLE).changed(["max-unexplained-flips=0"])
-    assert not all(result.passed for result in check_gates(strict, [flips], [], []))
+    assert not all(result.passed for result in check(strict, [flips]))
 
 
 def test_a_limit_may_come_from_the_bundle(monkeypatch) -> None:
@@ -195,3 +195,15 @@ def test_every_precision_has_every_gate_but_that_of_unexplained_flips() -> None:
     for gate in GATES[1:]:
         assert "-" not in map(gate.limit_text, PRECISIONS)
     assert [name for name in PRECISIONS if GATES[0].limit_text(name) != "-"] == ["fp32"]
+
+
+@pytest.mark.parametrize(("way", "passed"), [("engine", False), ("pytorch", False), ("graph", True)])
+def test_nan_in_a_way_or_in_the_reference_fails(way, passed) -> None:
+    found = [NonFinite(way, "chain", values=3, images=1, first_image="a.png")]
+    result = named(check(FP32, non_finite=found), "NaN or infinity")
+    assert (result.passed, result.found) == (passed, 0 if passed else 3)
+
+
+def test_only_comparisons_with_the_reference_are_gates() -> None:
+    broken = [code_parity("engine", "graph", flipped_bits=5_000)]
+    assert all(result.passed for result in check(FP32, [CODE, *broken]))
