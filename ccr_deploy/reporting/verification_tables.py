@@ -89,6 +89,8 @@ def gate_results_table(report: VerificationReport) -> Table:
     for result in report.gates:
         by_gate.setdefault(result.gate, {})[result.level] = result
 
+    failed = sum(not result.passed for result in report.gates)
+
     def cell(result: GateResult | None) -> str:
         if result is None:
             return _NO_RESULT
@@ -106,6 +108,8 @@ def gate_results_table(report: VerificationReport) -> Table:
             )
             for gate, results in by_gate.items()
         ),
+        note="" if failed else f"all {len(report.gates)} gates passed",
+        warning=f"{failed} of {len(report.gates)} gates failed" if failed else "",
     )
 
 
