@@ -116,6 +116,7 @@ def verify(
         changed_answers=tuple(shown.changed_answers),
         calibration=manifest.calibration,
         golden=GoldenAnswers(golden_sha256, tuple(golden_answers)) if golden_sha256 else None,
+        tolerance=manifest.tolerance,
     )
 
 
