@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from ccr_deploy.bundle.accuracy import PrecisionAccuracy
+from ccr_deploy.bundle.tolerance import FlipTolerance
 from ccr_deploy.codec.contract import CodeContract
 from ccr_deploy.core.precisions import Precision
 from ccr_deploy.core.records import Record, canonical_json, parse_versioned_json
@@ -81,7 +82,11 @@ class CalibrationRecord(Record, frozen=True):
 
 
 class Manifest(Record, frozen=True):
-    """The content of ``manifest.json``; `trained_iterations` lists every T of the weights' training."""
+    """The content of ``manifest.json``.
+
+    `trained_iterations` lists every T of the weights' training. `tolerance` is the flip tolerance, None if
+    it was not measured.
+    """
 
     schema_version: int
     created_by: str
@@ -96,6 +101,7 @@ class Manifest(Record, frozen=True):
     samples: Annotated[tuple[SampleRecord, ...], Meta(min_length=1)]
     baseline: BaselineRecord | None
     calibration: CalibrationRecord | None
+    tolerance: FlipTolerance | None = None
 
     def __post_init__(self) -> None:
         checked_iterations(self.trained_iterations)

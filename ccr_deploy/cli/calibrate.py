@@ -162,13 +162,15 @@ def _print_result(result: Calibration, as_json: bool) -> None:
     from ccr_deploy.core.precisions import CALIBRATED
     from ccr_deploy.reporting.precision_tables import accuracy_table, ranges_table, sensitivity_table
     from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.reporting.tolerance_tables import tolerance_table
 
-    calibration = result.bundle.manifest.calibration
+    calibration, tolerance = result.bundle.manifest.calibration, result.bundle.manifest.tolerance
     assert calibration is not None
     if as_json:
         echo_json(
             {
                 "calibration": calibration,
+                "tolerance": tolerance,
                 "sensitivity": result.sensitivity,
                 "proposed_high_precision": result.proposal,
                 "skipped": result.unreadable,
@@ -181,6 +183,8 @@ def _print_result(result: Calibration, as_json: bool) -> None:
         print_table(console, sensitivity_table(result.sensitivity, result.proposal))
     if calibration.accuracies:
         print_table(console, accuracy_table(calibration))
+        if tolerance:
+            print_table(console, tolerance_table(tolerance))
     else:
         print_lines("accuracy was not measured: no other images were given: pass some with --held-out DIR")
     print_lines(

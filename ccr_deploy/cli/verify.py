@@ -55,6 +55,9 @@ LIST_GATES = "list"
 )
 @path_option("--golden", "FILE", "Compare with a golden file instead; needs no PyTorch and no images.")
 @path_option("--export-golden", "FILE", "Only write a golden file; needs no engines.")
+@click.option(
+    "--tolerance", is_flag=True, help="Only measure how many flipped bits --images tolerate, into BUNDLE."
+)
 @click.option("--compare", is_flag=True, help="Only compare the --golden --json results of several devices.")
 @click.option(
     "--matrix", is_flag=True, help="Also run every encoder precision with every classifier precision."
@@ -74,6 +77,7 @@ def verify(
     samples: int | None,
     golden: Path | None,
     export_golden: Path | None,
+    tolerance: bool,
     compare: bool,
     matrix: bool,
     engines: Path | None,
@@ -118,6 +122,9 @@ def verify(
             )
         _export_golden(bundle, export_golden, images, samples, gates, engines, as_json=as_json)
         return
+    if tolerance:
+        _measure_tolerance(ctx, bundle, images, samples, engines, as_json=as_json)
+        return
     if report:
         check_report_folder(report)
     chosen = opened(bundle, target, engines, as_json=as_json, whole=not golden)
@@ -154,8 +161,7 @@ def _compare(ctx: click.Context, paths: tuple[Path, ...], *, as_json: bool) -> b
     from ccr_deploy.reporting.verification_tables import devices_table
     from ccr_deploy.verification.devices import compare_devices
 
-    typed = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    if typed - {"compare", "bundle", "results", "as_json"} or len(paths) < 2:
+    if _typed(ctx) - {"compare", "bundle", "results", "as_json"} or len(paths) < 2:
         raise click.UsageError("--compare accepts only two or more results of verify --golden FILE --json")
     devices = compare_devices(paths)
     if as_json:
@@ -199,6 +205,43 @@ def _export_golden(
         f"{path}: {len(record.image_names)} images of {record.images}, contract {record.contract_id}, "
         f"{mib:.1f} MiB; on a device, run ccr-deploy verify BUNDLE --golden {path.name}"
     )
+
+
+def _typed(ctx: click.Context) -> set[str]:
+    """Return the names of the arguments and options that were typed."""
+    return {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+
+
+def _measure_tolerance(
+    ctx: click.Context,
+    bundle: Path,
+    images: Path | None,
+    samples: int | None,
+    engines: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Measure the flip tolerance of a bundle, write it into the bundle, and print it."""
+    from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.reporting.tolerance_tables import tolerance_table
+    from ccr_deploy.workflow.flip_tolerance import add_flip_tolerance
+
+    if _typed(ctx) - {"tolerance", "bundle", "images", "samples", "engines", "as_json"}:
+        raise click.UsageError("--tolerance runs no engines: use it only with --images, --samples, --engines")
+    if not images:
+        raise click.UsageError("--tolerance needs labelled images: add --images DIR")
+    measured = add_flip_tolerance(
+        open_bundle(bundle),
+        EngineStore.default(engines),
+        images,
+        samples=samples,
+        progress=TerminalProgress(),
+    )
+    if as_json:
+        echo_json(measured)
+    else:
+        print_table(stdout_console(), tolerance_table(measured))
 
 
 def _print_gates() -> None:

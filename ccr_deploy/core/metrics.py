@@ -120,13 +120,33 @@ def grouped_bootstrap_interval(values: npt.ArrayLike, groups: Sequence[str], see
         groups: the group of each value, by name.
         seed: seed of the resampling; the same seed gives the same interval.
     """
-    numbers = np.asarray(values, dtype=np.float64)
-    # Sums and sizes of groups are enough: the mean of a resample is the ratio of their totals.
+    return percentile_interval(bootstrap_means(np.asarray(values, dtype=np.float64), groups, seed))
+
+
+def bootstrap_means(
+    values: npt.NDArray[np.float64], groups: Sequence[str], seed: int = 0
+) -> npt.NDArray[np.float64]:
+    """Compute the means of resamples of whole groups; see `grouped_bootstrap_interval`.
+
+    Args:
+        values: ``float64 [N, ...]``; all values of one row are resampled together.
+        groups: the group of each row, by name.
+        seed: seed of the resampling; the same seed gives the same resamples.
+
+    Returns:
+        ``float64 [samples, ...]``.
+    """
     _, membership = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.bincount(membership, weights=numbers)
+    # Sums and sizes of groups are enough: the mean of a resample is the ratio of their totals.
     sizes = np.bincount(membership)
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(BOOTSTRAP_SAMPLES, len(sums)))
-    return percentile_interval(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    sums = np.zeros((len(sizes), *values.shape[1:]))
+    np.add.at(sums, membership, values)
+    generator = np.random.default_rng(seed)
+    means = np.empty((BOOTSTRAP_SAMPLES, *values.shape[1:]))
+    for index in range(BOOTSTRAP_SAMPLES):  # one by one: all together would not fit in memory
+        drawn = np.bincount(generator.integers(len(sizes), size=len(sizes)), minlength=len(sizes))
+        means[index] = np.tensordot(drawn, sums, axes=1) / (drawn @ sizes)
+    return means
 
 
 def percentile_interval(samples: Floats) -> Interval:

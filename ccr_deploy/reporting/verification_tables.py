@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.reporting.precision_tables import accuracy_table
 from ccr_deploy.reporting.table import Table, interval_text, number
+from ccr_deploy.reporting.tolerance_tables import flip_limits_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,8 @@ def verification_tables(report: VerificationReport) -> list[Table]:
         tables.append(matrix_table(report.matrix))
     if report.calibration and report.calibration.accuracies:
         tables.append(accuracy_table(report.calibration))
+    if any(gate.limit_reason for gate in report.gates):
+        tables.append(flip_limits_table(report))
     return [*tables, gate_results_table(report)]
 
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 TIE_MARGIN = 1e-5
 """Rounding explains the flip of a bit if its margin is at most this far from 0."""
 
+FAR_MARGIN = 0.5
+"""A flipped bit is far from 0 if its margin is further: rounding in no precision reaches there."""
+
 MARGIN_EDGES = tuple(10.0 ** (quarter / 4) for quarter in range(-20, 5))
 """Edges of the histogram of margins, four per decade: below 1e-5, 1e-5 to 1.8e-5, ..., over 10."""
 
@@ -71,7 +74,7 @@ def comparisons(ways: Sequence[Way]) -> list[Comparison]:
 class CodeMeasures:
     """Codes of one way compared with those of another, for N images.
 
-    `flips` and `unexplained_flips` are bits of each image ``int [N]``, `bits` counts all bits.
+    `flips`, `unexplained_flips` and `far_flips` are bits of each image ``int [N]``, `bits` counts all bits.
     `channel_flips` and `channel_ones` count flips, and ones of the first way, per code channel ``int [C]``.
     `margins` and `flipped_margins` are histograms of the sizes of all margins and of those of the flipped
     bits, by `MARGIN_EDGES`.
@@ -79,6 +82,7 @@ class CodeMeasures:
 
     flips: Ints
     unexplained_flips: Ints
+    far_flips: Ints
     bits: Ints
     channel_flips: Ints
     channel_ones: Ints
@@ -192,7 +196,9 @@ def _compare_codes(
     ones = np.unpackbits(answers.codes, axis=1)
     return CodeMeasures(
         flips=flips.sum(axis=1),
+        # Negated, so that flips with a margin of NaN count.
         unexplained_flips=(flips & ~(sizes <= TIE_MARGIN)).sum(axis=1),
+        far_flips=(flips & ~(sizes <= FAR_MARGIN)).sum(axis=1),
         bits=np.asarray(flips.size),
         channel_flips=flips.reshape(len(flips), channels, -1).sum(axis=(0, 2)),
         channel_ones=ones.reshape(len(ones), channels, -1).sum(axis=(0, 2), dtype=np.int64),

@@ -47,6 +47,7 @@ def code_parity(pair: Comparison, measures: CodeMeasures) -> CodeParity:
         bits=int(measures.bits),
         flipped_bits=int(flips.sum()),
         unexplained_flips=int(measures.unexplained_flips.sum()),
+        far_flips=int(measures.far_flips.sum()),
         equal_payloads=int((flips == 0).sum()),
         channel_flips=tuple(measures.channel_flips.tolist()),
         channel_ones=tuple(measures.channel_ones.tolist()),

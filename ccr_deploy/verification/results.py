@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from msgspec import Meta
 
 from ccr_deploy.bundle.manifest import CalibrationRecord
+from ccr_deploy.bundle.tolerance import FlipTolerance
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
@@ -47,10 +48,11 @@ class CodeParity(Record, frozen=True):
 
     A bit's margin is its pre-binarization activation in the reference over the standard deviation of its
     image's activations. `unexplained_flips` counts flipped bits whose margin is further from 0 than
-    `measures.TIE_MARGIN`: even FP32 rounding does not explain them. `channel_flips` and `channel_ones` count
-    the flips, and the ones of `level`, in each channel of the code. `median_margin` is that of all bits,
-    `median_flipped_margin` that of the flipped bits, in absolute value, both from the histogram `margins`;
-    None without such bits.
+    `measures.TIE_MARGIN`: even FP32 rounding does not explain them. `far_flips` are those further than
+    `measures.FAR_MARGIN`, where rounding in no precision reaches; None in older reports. `channel_flips` and
+    `channel_ones` count the flips, and the ones of `level`, in each channel of the code. `median_margin` is
+    that of all bits, `median_flipped_margin` that of the flipped bits, in absolute value, both from the
+    histogram `margins`; None without such bits.
     """
 
     level: Level
@@ -65,11 +67,17 @@ class CodeParity(Record, frozen=True):
     margins: tuple[MarginCount, ...]
     median_margin: float | None
     median_flipped_margin: float | None
+    far_flips: int | None = None
 
     @property
     def flipped_percent(self) -> float:
         """The share of flipped bits, in percent."""
         return 100 * self.flipped_bits / self.bits
+
+    @property
+    def far_flipped_percent(self) -> float | None:
+        """The share of bits that are flipped and far from 0, in percent."""
+        return None if self.far_flips is None else 100 * self.far_flips / self.bits
 
     @property
     def flip_kind(self) -> FlipKind:
@@ -171,7 +179,8 @@ class GateResult(Record, frozen=True):
     """A gate with its limit, the measured value, and whether the gate passed.
 
     `name` is the gate's name on the command line; `gate` is its label, with the stage before it if it was
-    checked for several stages.
+    checked for several stages. `limit_reason` says where the limit comes from; empty if it is the same for
+    every model.
     """
 
     name: str
@@ -182,6 +191,7 @@ class GateResult(Record, frozen=True):
     limit: float
     found: float
     passed: bool
+    limit_reason: str = ""
 
 
 class EngineSummary(Record, frozen=True):
@@ -248,11 +258,11 @@ class VerificationReport(Record, frozen=True):
     """All results of one run of `verify`.
 
     `iterations` is the T of the bundle. `warnings` are those of the bundle, for example that T is not among
-    the `trained_iterations`. `calibration` is the bundle's record of accuracy per precision. `golden` is
-    set if the engines were compared with a golden file. `images_sha256` is the digest of the decoded images
-    in their order. `changed_answers` are the first `changes.SHOWN_CHANGES` images whose class differs between
-    engine and reference. `matrix` has every encoder precision with every classifier precision, if it was
-    requested.
+    the `trained_iterations`. `calibration` is the bundle's record of accuracy per precision, `tolerance` its
+    flip tolerance. `golden` is set if the engines were compared with a golden file. `images_sha256` is the
+    digest of the decoded images in their order. `changed_answers` are the first `changes.SHOWN_CHANGES`
+    images whose class differs between engine and reference. `matrix` has every encoder precision with every
+    classifier precision, if it was requested.
     """
 
     schema_version: int
@@ -279,6 +289,7 @@ class VerificationReport(Record, frozen=True):
     calibration: CalibrationRecord | None
     golden: GoldenAnswers | None = None
     matrix: tuple[MatrixCell, ...] = ()
+    tolerance: FlipTolerance | None = None
 
     @property
     def passed(self) -> bool:

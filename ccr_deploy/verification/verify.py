@@ -125,6 +125,7 @@ def verify(
         calibration=manifest.calibration,
         golden=GoldenAnswers(golden_sha256, tuple(golden_answers)) if golden_sha256 else None,
         matrix=matrix_cells(measures, images.labels, images.groups),
+        tolerance=manifest.tolerance,
     )
 
 

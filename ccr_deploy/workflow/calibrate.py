@@ -34,6 +34,7 @@ from ccr_deploy.quantization.table import (
     parse_table,
 )
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
+from ccr_deploy.workflow.flip_tolerance import flip_tolerance_of_graphs
 from ccr_deploy.workflow.graphs import graph_runner, load_model
 from ccr_deploy.workflow.images import ReadableImages, evenly_spaced, list_folder
 from ccr_deploy.workflow.precision_cost import BATCH, measure_accuracies, measure_sensitivity
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ccr_deploy.bundle.accuracy import PrecisionAccuracy
     from ccr_deploy.bundle.manifest import GraphRecord
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import ChainStage
@@ -256,7 +258,14 @@ def _add_calibrated(
                     table.high_precision,
                 )
                 advance(1)
-    accuracies = measure_accuracies(graphs, models, held_out, progress) if held_out.items else ()
+    accuracies: tuple[PrecisionAccuracy, ...] = ()
+    tolerance = bundle.manifest.tolerance
+    if held_out.items:
+        accuracies = measure_accuracies(graphs, models, held_out, progress)
+        measured = flip_tolerance_of_graphs(graphs, held_out.read, printable(description), progress)
+        # One that no limit can be derived from does not replace one that has limits.
+        if tolerance is None or tolerance.too_few_labels or not measured.too_few_labels:
+            tolerance = measured
     with writing_bundle(bundle.path) as writer:
         if (bundle.path / MANIFEST).read_bytes() != graphs.manifest_file:
             raise BundleError(
@@ -278,7 +287,9 @@ def _add_calibrated(
             accuracies=accuracies,
         )
         others = [graph for graph in bundle.manifest.graphs if graph.precision not in CALIBRATED]
-        manifest = replace(bundle.manifest, graphs=(*others, *records), calibration=calibration)
+        manifest = replace(
+            bundle.manifest, graphs=(*others, *records), calibration=calibration, tolerance=tolerance
+        )
         writer.commit(manifest)
     return Bundle(bundle.path, manifest)
 

@@ -18,6 +18,7 @@ def code_parity(level: str = "engine", against: str = "pytorch", **values) -> Co
         "margins": (MarginCount(0.0, 10_000, 0),),
         "median_margin": 0.7,
         "median_flipped_margin": None,
+        "far_flips": 0,
     }
     return CodeParity(level=level, against=against, **{**usual, **values})
 

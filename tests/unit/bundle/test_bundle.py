@@ -182,7 +182,12 @@ def test_an_unknown_field_is_refused_and_named(tmp_path, change, field):
     assert f"{path}: field {field}: " in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("field", sorted(Manifest.__struct_fields__))
+def test_a_bundle_without_a_flip_tolerance_can_be_read(tmp_path):
+    edit(make(tmp_path), lambda content: content.pop("tolerance"))
+    assert Bundle.open(tmp_path).manifest.tolerance is None
+
+
+@pytest.mark.parametrize("field", sorted({*Manifest.__struct_fields__} - {"tolerance"}))
 def test_a_missing_field_is_refused_and_named(tmp_path, field):
     edit(make(tmp_path), lambda content: content.pop(field))
     if field == "schema_version":

@@ -1,6 +1,7 @@
 """Gates: what passes, what fails, and that nothing undefined passes."""
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from msgspec.structs import replace
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.verification import gates
+from ccr_deploy.verification.flip_limits import ModelLimit
 from ccr_deploy.verification.gates import CODE_GATES, GATES, GateLimits, check_gates
 from ccr_deploy.verification.results import GateResult, NonFinite
 from tests.support.results import chain_accuracy, code_parity, logit_parity
@@ -16,7 +18,7 @@ from tests.support.results import chain_accuracy, code_parity, logit_parity
 CODE = code_parity()
 LOGITS = logit_parity()
 NAN = float("nan")
-BUNDLE: Any = None  # no limit depends on it
+BUNDLE: Any = SimpleNamespace(manifest=SimpleNamespace(tolerance=None))  # has only the fixed limits
 FP32 = GateLimits.of(["fp32"], BUNDLE)
 
 
@@ -173,16 +175,21 @@ def test_unexplained_flips_are_a_gate_in_fp32_only() -> None:
     flips = replace(CODE, unexplained_flips=1)
     assert not all(result.passed for result in check(FP32, [flips]))
     results = check(GateLimits.of(["int8"], BUNDLE), [flips])
-    assert [result.gate for result in results] == ["flipped bits (%)", "NaN or infinity"]
+    gates_of_flips = ["flipped bits (%)", "flipped bits far from 0 (%)"]
+    assert [result.gate for result in results] == [*gates_of_flips, "NaN or infinity"]
     strict = GateLimits.of(["int8"], BUNDLE).changed(["max-unexplained-flips=0"])
     assert not all(result.passed for result in check(strict, [flips]))
 
 
 def test_a_limit_may_come_from_the_bundle(monkeypatch) -> None:
-    gate = dataclasses.replace(CODE_GATES[1], limits={"fp32": lambda bundle: bundle / 2})
+    gate = dataclasses.replace(CODE_GATES[1], limits={"fp32": lambda bundle: ModelLimit(bundle / 2, "half")})
     monkeypatch.setattr(gates, "GATES", (gate,))
     bundle: Any = 3
-    assert GateLimits.of(["fp32"], bundle).by_name == {"max-flipped-percent": 1.5}
+    limits = GateLimits.of(["fp32"], bundle)
+    assert limits == GateLimits({"max-flipped-percent": 1.5}, {"max-flipped-percent": "half"})
+    assert check(limits, [CODE])[0].limit_reason == "half"
+    changed = limits.changed(["max-flipped-percent=7"])
+    assert changed == GateLimits({"max-flipped-percent": 7}, {"max-flipped-percent": "--gate"})
     assert gate.limit_text("fp32") == "by model"
 
 
@@ -202,6 +209,21 @@ def test_nan_in_a_way_or_in_the_reference_fails(way, passed) -> None:
     found = [NonFinite(way, "chain", values=3, images=1, first_image="a.png")]
     result = named(check(FP32, non_finite=found), "NaN or infinity")
     assert (result.passed, result.found) == (passed, 0 if passed else 3)
+
+
+@pytest.mark.parametrize(
+    ("precision", "far", "passed"),
+    [("fp32", 1, False), ("fp16", 1, True), ("fp16", 2, False), ("int8", 10, True), ("int8", 11, False)],
+)
+def test_hardly_any_flip_may_be_far_from_zero(precision, far, passed) -> None:
+    limits = GateLimits.of([precision], BUNDLE)
+    result = named(judge_code(limits, flipped_bits=20, far_flips=far), "flipped bits far from 0 (%)")
+    assert result.found == pytest.approx(far / 100)
+    assert result.passed is passed
+
+
+def test_a_report_without_far_flips_has_no_gate_of_them() -> None:
+    assert "flipped bits far from 0 (%)" not in [result.gate for result in judge_code(far_flips=None)]
 
 
 def test_only_comparisons_with_the_reference_are_gates() -> None:

@@ -8,6 +8,7 @@ import pytest
 from ccr_deploy.codec.contract import pack_code
 from ccr_deploy.verification.answers import Answers, BatchAnswers
 from ccr_deploy.verification.measures import (
+    FAR_MARGIN,
     NO_ANSWER,
     TIE_MARGIN,
     Comparison,
@@ -105,6 +106,16 @@ def test_only_flips_within_rounding_are_explained(margins, logits, margin, unexp
     other[2, 5] = -1
     parity = code_parity(ENGINE, measured(margins, logits, answers(other, logits)).codes[ENGINE])
     assert (parity.flipped_bits, parity.unexplained_flips) == (1, unexplained)
+
+
+@pytest.mark.parametrize(("margin", "far"), [(FAR_MARGIN * 0.99, 0), (-FAR_MARGIN * 1.01, 1), (np.nan, 1)])
+def test_flips_far_from_zero_are_counted(margins, logits, margin, far) -> None:
+    margins[2, 5] = margin
+    other = margins.copy()
+    other[2, 5] = -1.0 if margin >= 0 else 1.0  # the bit of NaN is 0
+    parity = code_parity(ENGINE, measured(margins, logits, answers(other, logits)).codes[ENGINE])
+    assert (parity.flipped_bits, parity.far_flips) == (1, far)
+    assert parity.far_flipped_percent == 100 * far / parity.bits
 
 
 def test_equal_logits_have_no_distance(margins, logits) -> None:
