@@ -31,27 +31,9 @@ SHOWN_IMAGES = 10
 
 def verification_tables(report: VerificationReport) -> list[Table]:
     """Return the tables of a verification: parity, accuracy and gates."""
-    tables = [_codes_table(report), _logits_table(report)]
+    tables = [codes_table(report), logits_table(report)]
     if report.accuracies:
-        tables.append(
-            Table.of(
-                "Accuracy",
-                report.accuracies,
-                [
-                    ("chain", lambda accuracy: way_label(accuracy.chain)),
-                    ("images", lambda accuracy: str(accuracy.images)),
-                    ("top-1", lambda accuracy: number(accuracy.top1_percent, 1, " %")),
-                    ("95 % interval", lambda accuracy: interval_text(accuracy.top1_interval_percent, 1)),
-                    ("top-5", lambda accuracy: number(accuracy.top5_percent, 1, " %")),
-                    ("95 % interval", lambda accuracy: interval_text(accuracy.top5_interval_percent, 1)),
-                    ("lost / gained", lambda accuracy: _change(report, accuracy)[0]),
-                    ("p", lambda accuracy: _change(report, accuracy)[1]),
-                ],
-                note=f"95 % intervals are bootstrapped over {report.accuracies[0].groups} groups of images; "
-                "lost / gained: images that only PyTorch / only this chain classifies correctly; p: "
-                "McNemar's exact test that both are equally probable",
-            )
-        )
+        tables.append(accuracies_table(report))
     if report.matrix:
         tables.append(matrix_table(report.matrix))
     if report.calibration and report.calibration.accuracies:
@@ -59,6 +41,27 @@ def verification_tables(report: VerificationReport) -> list[Table]:
     if any(gate.limit_reason for gate in report.gates):
         tables.append(flip_limits_table(report))
     return [*tables, gate_results_table(report)]
+
+
+def accuracies_table(report: VerificationReport) -> Table:
+    """Return a row for each chain: its accuracy, and its change from the reference."""
+    return Table.of(
+        "Accuracy",
+        report.accuracies,
+        [
+            ("chain", lambda accuracy: way_label(accuracy.chain)),
+            ("images", lambda accuracy: str(accuracy.images)),
+            ("top-1", lambda accuracy: number(accuracy.top1_percent, 1, " %")),
+            ("95 % interval", lambda accuracy: interval_text(accuracy.top1_interval_percent, 1)),
+            ("top-5", lambda accuracy: number(accuracy.top5_percent, 1, " %")),
+            ("95 % interval", lambda accuracy: interval_text(accuracy.top5_interval_percent, 1)),
+            ("lost / gained", lambda accuracy: _change(report, accuracy)[0]),
+            ("p", lambda accuracy: _change(report, accuracy)[1]),
+        ],
+        note=f"95 % intervals are bootstrapped over {report.accuracies[0].groups} groups of images; "
+        "lost / gained: images that only PyTorch / only this chain classifies correctly; p: "
+        "McNemar's exact test that both are equally probable",
+    )
 
 
 def matrix_table(cells: Sequence[MatrixCell]) -> Table:
@@ -124,7 +127,7 @@ def _change(report: VerificationReport, accuracy: ChainAccuracy) -> tuple[str, s
     return "", ""
 
 
-def _codes_table(report: VerificationReport) -> Table:
+def codes_table(report: VerificationReport) -> Table:
     """Return a row for each way: the parity of its codes with the reference, and with the step before."""
     compared = [parity for parity in report.codes if parity.against == "pytorch"]
     before = {parity.level: parity for parity in report.codes if parity.against != "pytorch"}
@@ -152,7 +155,7 @@ def _flips(parity: CodeParity | None) -> str:
     return f"{parity.flipped_bits} of {parity.bits}{share}"
 
 
-def _logits_table(report: VerificationReport) -> Table:
+def logits_table(report: VerificationReport) -> Table:
     """Return a row for each stage and way: the parity of its logits with the reference."""
     before = {
         (parity.stage, parity.level): number(parity.min_cosine, 6)

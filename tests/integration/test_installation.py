@@ -33,9 +33,9 @@ def test_wheel_contains_the_targets_and_the_report_template(tmp_path: Path) -> N
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-        names = archive.namelist()
+        names = set(archive.namelist())
     assert "ccr_deploy/py.typed" in names
-    assert "ccr_deploy/reporting/report.html.j2" in names
+    assert {"ccr_deploy/reporting/report.html.j2", "ccr_deploy/reporting/report.css"} <= names
     targets = {name for name in names if name.endswith(".toml")}
     assert targets == {f"ccr_deploy/targets/shipped/{name}.toml" for name in target_files()}
     assert not [name for name in names if name.startswith(("training", "tests", "benchmarks"))]
