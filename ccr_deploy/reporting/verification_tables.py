@@ -9,14 +9,16 @@ from ccr_deploy.reporting.precision_tables import accuracy_table
 from ccr_deploy.reporting.table import Table, interval_text, number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from ccr_deploy.verification.devices import DeviceResult
     from ccr_deploy.verification.gates import Gate
     from ccr_deploy.verification.results import (
+        Cause,
         ChainAccuracy,
         CodeParity,
+        Finding,
         GateResult,
         Level,
         VerificationReport,
@@ -25,11 +27,29 @@ if TYPE_CHECKING:
 
 _NO_RESULT = "–"
 SHOWN_IMAGES = 10
+CAUSES: Mapping[Cause, str] = {
+    "swapped-channels": "swapped channels",
+    "bit-order": "wrong bit order",
+    "bgr": "BGR instead of RGB",
+    "normalisation": "wrong normalisation",
+    "iterations": "wrong number of iterations T",
+    "changed-weight": "changed weight",
+    "other-weights": "weights of another model",
+    "other-cut": "classifier of another cut",
+    "dead-channel": "dead channel",
+    "clipped-range": "clipped calibration range",
+    "int8-saturation": "saturated INT8 sums",
+    "shuffled-classes": "shuffled classes",
+    "non-finite": "NaN or infinity",
+    "unknown": "not known",
+}
+"""The causes of findings, as tables show them."""
 
 
 def verification_tables(report: VerificationReport) -> list[Table]:
-    """Return the tables of a verification: parity, accuracy and gates."""
-    tables = [_codes_table(report), _logits_table(report)]
+    """Return the tables of a verification: findings if there are any, parity, accuracy and gates."""
+    tables = [findings_table(report.findings)] if report.findings else []
+    tables += [_codes_table(report), _logits_table(report)]
     if report.accuracies:
         tables.append(
             Table.of(
@@ -53,6 +73,21 @@ def verification_tables(report: VerificationReport) -> list[Table]:
     if report.calibration and report.calibration.accuracies:
         tables.append(accuracy_table(report.calibration))
     return [*tables, gate_results_table(report)]
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Return a row for each finding of a verification."""
+    return Table.of(
+        "Findings",
+        findings,
+        [
+            ("step", lambda finding: way_label(finding.step)),
+            ("stage", lambda finding: finding.stage),
+            ("cause", lambda finding: CAUSES[finding.cause]),
+            ("evidence", lambda finding: finding.evidence),
+        ],
+        note="step: the first that differs from the one before; it introduces the fault",
+    )
 
 
 def gate_results_table(report: VerificationReport) -> Table:

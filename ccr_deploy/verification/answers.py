@@ -87,10 +87,23 @@ def answered(
         for runner in (*reference.runners, *(runner for way in ways.values() for runner in way.values())):
             stack.enter_context(runner)
         for images in batches:
-            expected, margins = reference.answer(images)
-            answers: dict[Way, Answers] = {REFERENCE: expected}
-            answers |= {name: _answers(way, images, expected.codes) for name, way in ways.items()}
-            yield BatchAnswers(images, margins, answers)
+            yield answers_to(images, reference, ways)
+
+
+def answers_to(
+    images: Bytes, reference: Reference, ways: Mapping[Level, Mapping[Stage, Runner]]
+) -> BatchAnswers:
+    """Run one batch through the reference and in every other way.
+
+    Args:
+        images: ``uint8 [N, H, W, 3]``.
+        reference: what the others are compared with.
+        ways: the open runners of each stage, by the way they run.
+    """
+    expected, margins = reference.answer(images)
+    answers: dict[Way, Answers] = {REFERENCE: expected}
+    answers |= {name: _answers(way, images, expected.codes) for name, way in ways.items()}
+    return BatchAnswers(images, margins, answers)
 
 
 def collect(
@@ -118,7 +131,7 @@ def collect(
 
 
 def _answers(way: Mapping[Stage, Runner], images: Bytes, reference_codes: Bytes) -> Answers:
-    codes = _codes(way["encoder"], images)
+    codes = codes_of(way["encoder"], images)
     logits: dict[LogitStage, Floats] = {"classifier": logits_of(way["classifier"], "code", reference_codes)}
     same = np.array_equal(codes, reference_codes)
     logits["chain"] = logits["classifier"] if same else logits_of(way["classifier"], "code", codes)
@@ -127,7 +140,8 @@ def _answers(way: Mapping[Stage, Runner], images: Bytes, reference_codes: Bytes)
     return Answers(codes, logits)
 
 
-def _codes(runner: Runner, images: Bytes) -> Bytes:
+def codes_of(runner: Runner, images: Bytes) -> Bytes:
+    """Run an encoder on images ``uint8 [N, H, W, 3]``; return its codes ``uint8 [N, bytes]``."""
     return runner.infer({"image": images})["code"].astype(np.uint8, copy=False)
 
 

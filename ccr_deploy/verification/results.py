@@ -32,6 +32,27 @@ Output = Literal["activations", "classifier", "chain", "baseline"]
 
 FlipKind = Literal["none", "rounding", "not rounding"]
 
+FaultyStage = Literal["encoder", "classifier", "baseline", "chain", "class names"]
+"""Where a fault is. "chain" is not known more closely; "class names" are those of bundle or images."""
+
+Cause = Literal[
+    "swapped-channels",
+    "bit-order",
+    "bgr",
+    "normalisation",
+    "iterations",
+    "changed-weight",
+    "other-weights",
+    "other-cut",
+    "dead-channel",
+    "clipped-range",
+    "int8-saturation",
+    "shuffled-classes",
+    "non-finite",
+    "unknown",
+]
+"""What a diagnosis can find; "unknown" if nothing that it tests explains the difference."""
+
 
 class MarginCount(Record, frozen=True):
     """One bar of the histogram of margins: bits with a margin from `low` up to the next bar's."""
@@ -227,6 +248,15 @@ class GoldenAnswers(Record, frozen=True):
     answers: Annotated[tuple[GoldenAnswer, ...], Meta(min_length=1)]
 
 
+class Finding(Record, frozen=True):
+    """What a diagnosis found: the step that introduces a fault, its stage, its cause, and the evidence."""
+
+    step: Way
+    stage: FaultyStage
+    cause: Cause
+    evidence: str
+
+
 class VerificationReport(Record, frozen=True):
     """All results of one run of `verify`.
 
@@ -234,7 +264,7 @@ class VerificationReport(Record, frozen=True):
     the `trained_iterations`. `calibration` is the bundle's record of accuracy per precision. `golden` is
     set if the engines were compared with a golden file. `images_sha256` is the digest of the decoded images
     in their order. `changed_answers` are the first `changes.SHOWN_CHANGES` images whose class differs between
-    engine and reference.
+    engine and reference. `findings` name the faults; empty if nothing is wrong.
     """
 
     schema_version: int
@@ -260,6 +290,7 @@ class VerificationReport(Record, frozen=True):
     changed_answers: tuple[ChangedAnswer, ...]
     calibration: CalibrationRecord | None
     golden: GoldenAnswers | None = None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def passed(self) -> bool:
