@@ -76,7 +76,7 @@ def explain_codes(question: CodeQuestion) -> Explanation | None:
     best = min(found, key=lambda explanation: explanation.remaining, default=None)
     if best is None or best.remaining > EXPLAINED * observed:
         return None
-    remaining = f"{100 * best.remaining:.2g} % of the bits differ from that, {100 * observed:.2g} % otherwise"
+    remaining = f"{100 * best.remaining:.3g} % of the bits differ from that, {100 * observed:.3g} % otherwise"
     return Explanation(best.cause, f"{best.evidence}: {remaining}", best.remaining)
 
 

@@ -22,7 +22,7 @@ FP16_TOLERANCE = 2**-10
 """Relative difference of two weights that FP16 rounding explains, twice over."""
 FP16_SMALLEST = 2**-24
 """Absolute difference that FP16 rounding explains near 0."""
-CLIPPED_PERCENT = 5.0
+CLIPPED_PERCENT = 2.0
 """The share of clipped values from which a range is reported; entropy clips outliers on purpose."""
 
 
@@ -85,7 +85,11 @@ def explain_int8_engine(weight_bits: int | None, here: Int8Weights) -> Explanati
     """
     if weight_bits is None or weight_bits <= here.bits:
         return None
-    return Explanation("int8-saturation", f"the engine has {weight_bits}-bit weights, but {here.reason}", 0.0)
+    return Explanation(
+        "int8-saturation",
+        f"the engine has {weight_bits}-bit weights, but {here.reason}: sums saturate; build it again here",
+        0.0,
+    )
 
 
 def _cut(found: GraphParts, expected: GraphParts) -> Explanation | None:
@@ -115,7 +119,7 @@ def _weights(found: GraphParts, expected: GraphParts) -> Iterator[Explanation]:
     if first.startswith("normalise/"):
         values, others = (parts.weights.get(first) for parts in (found, expected))
         yield Explanation("normalisation", f"{first}: {_numbers(values)} instead of {_numbers(others)}", 0.0)
-    counted = f"{len(different)} of {len(expected.weights)} weights differ from the checkpoint's"
+    counted = f"{len(different)} of {len(expected.weights)} weights differ"
     if 2 * len(different) > len(expected.weights):
         yield Explanation("other-weights", counted, 0.0)
     yield from _one_weight(first, found.weights.get(first), expected.weights[first], counted)

@@ -52,7 +52,7 @@ def explain_logits(
     if best is None or best.remaining > EXPLAINED * observed:
         return None
     remaining = (
-        f"logits differ from that by {100 * best.remaining:.2g} %, by {100 * observed:.2g} % otherwise"
+        f"logits differ from that by {100 * best.remaining:.3g} %, by {100 * observed:.3g} % otherwise"
     )
     return Explanation(best.cause, f"{best.evidence}: {remaining}", best.remaining)
 
