@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
+from ccr_deploy.core.printable import reason_of
+from ccr_deploy.core.progress import SILENT
 from ccr_deploy.verification.answers import answers_to
 from ccr_deploy.verification.diagnosis import Alternatives, Evidence, diagnose, other_findings, suspects
 from ccr_deploy.verification.graph_faults import explain_graph, explain_int8_engine, explain_ranges
-from ccr_deploy.verification.results import REFERENCE
+from ccr_deploy.verification.results import REFERENCE, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.manifest import GraphRecord
     from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import ChainStage, Stage
     from ccr_deploy.engines.store import Engine
     from ccr_deploy.quantization.table import StageTable
@@ -57,37 +60,53 @@ def diagnosed(
     verified: Verified,
     images: Callable[[], Bytes],
     reference: Callable[[], tuple[answers.Reference, PyTorchRunner | None]],
+    progress: Progress = SILENT,
 ) -> VerificationReport:
     """Return the report with findings: the step, stage and cause of what is wrong, if anything is.
+
+    If the diagnosis itself fails, the finding says so: the verification has its result already.
 
     Args:
         report: the verification.
         verified: what was verified.
         images: returns a few of the images, ``uint8 [N, H, W, 3]``.
         reference: returns the reference for those images, and PyTorch's encoder if it is PyTorch.
+        progress: shows that the diagnosis runs.
     """
     found = list(report.findings)
     if suspected := suspects(report, verified.limits):
-        with ExitStack() as stack:
-            runners = verified.load()
-            expected, encoder = reference()
-            for runner in (*expected.runners, *(one for way in runners.values() for one in way.values())):
-                stack.enter_context(runner)
-            batch = answers_to(images(), expected, runners)
-            evidence = Evidence(
-                batch=batch,
-                runners=runners,
-                contract=verified.bundle.manifest.contract,
-                alternatives=_alternatives(encoder),
-                explain_artifact=lambda suspect: _explain_artifact(suspect, verified, batch),
-            )
-            found += diagnose(suspected, evidence)
+        with progress.task("diagnosing", 1) as advance:
+            try:
+                found += _diagnose(suspected, verified, images, reference)
+            except Exception as error:  # of any library: engines, graphs and PyTorch run again
+                reason = f"the diagnosis failed: {reason_of(error)}"
+                found += [Finding(one.step, one.stage, "unknown", reason) for one in suspected]
+            advance(1)
     found += other_findings(report, found)
     return structs.replace(report, findings=tuple(found))
 
 
-def _alternatives(encoder: PyTorchRunner | None) -> Alternatives | None:
-    return Alternatives(encoder.codes_of_iterations, encoder.codes_normalised_by) if encoder else None
+def _diagnose(
+    suspected: list[Suspect],
+    verified: Verified,
+    images: Callable[[], Bytes],
+    reference: Callable[[], tuple[answers.Reference, PyTorchRunner | None]],
+) -> tuple[Finding, ...]:
+    with ExitStack() as stack:
+        runners = verified.load()
+        expected, encoder = reference()
+        for runner in (*expected.runners, *(one for way in runners.values() for one in way.values())):
+            stack.enter_context(runner)
+        batch = answers_to(images(), expected, runners)
+        other = Alternatives(encoder.codes_of_iterations, encoder.codes_normalised_by) if encoder else None
+        evidence = Evidence(
+            batch=batch,
+            runners=runners,
+            contract=verified.bundle.manifest.contract,
+            alternatives=other,
+            explain_artifact=lambda suspect: _explain_artifact(suspect, verified, batch),
+        )
+        return diagnose(suspected, evidence)
 
 
 def _explain_artifact(suspect: Suspect, verified: Verified, batch: BatchAnswers) -> Explanation | None:

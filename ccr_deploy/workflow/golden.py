@@ -204,4 +204,5 @@ def verify_golden(
         Verified(bundle, engines, {}, {"engine": limits}, load_ways),
         lambda: golden.images[:DIAGNOSED_IMAGES],
         lambda: (GoldenReference(golden), None),
+        progress,
     )

@@ -98,4 +98,5 @@ def verify_bundle(
         Verified(bundle, engines, graphs, limits, load_ways),
         lambda: np.concatenate(list(image_set(bundle, images, DIAGNOSED_IMAGES).batches)),
         lambda: pytorch_reference_and_encoder(bundle, store),
+        progress,
     )
