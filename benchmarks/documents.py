@@ -18,6 +18,7 @@ from benchmarks.containers import ContainerBenchmark, image_table, start_table
 from benchmarks.int8 import Int8Benchmark, int8_table
 from benchmarks.int8_saturation import SaturationBenchmark, saturation_table
 from benchmarks.payload import PayloadBenchmark, payload_table
+from benchmarks.planted_faults import PlantedFaults, faults_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.scaffold import from_json, read_result, result_path, to_json
 from benchmarks.serving import ServingBenchmark, serving_table
@@ -60,6 +61,7 @@ def tables() -> dict[str, str]:
         "speed": benchmark_tables(speed)[0],
         "payload": payload_table(read_result("payload", PayloadBenchmark)),
         "rtx": builds_table(read_result("tensorrt-rtx-builds", TensorRtBuilds)),
+        "faults": faults_table(read_result("planted-faults", PlantedFaults)),
         "serving": serving_table(read_result("serving-ccr-layer1", ServingBenchmark)),
         "triton": triton_table(read_result("triton-ccr-layer1", TritonBenchmark)),
     }

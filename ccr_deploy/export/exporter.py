@@ -29,9 +29,9 @@ from ccr_deploy.core.progress import SILENT, Progress
 from ccr_deploy.core.records import convert, to_builtins
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.export.samples import folder_samples, pattern_samples
-from ccr_deploy.export.to_onnx import to_onnx
-from ccr_deploy.export.uint8_io import BaselineGraph, ClassifierGraph, EncoderGraph
-from ccr_deploy.export.unroll import UnrolledBaseline, unroll
+from ccr_deploy.export.stage_graph import stage_graph
+from ccr_deploy.export.uint8_io import EncoderGraph
+from ccr_deploy.export.unroll import unroll
 from ccr_deploy.models.chain import BaselineChain, CcrChain
 from ccr_deploy.models.checkpoint import Checkpoint, build_model, encoder_digest
 from ccr_deploy.models.config import ModelConfig
@@ -103,9 +103,6 @@ def export_bundle(
         code_channels=config.encoder.code_channels,
         encoder_digest=encoder_digest(checkpoint.state_dict),
     )
-    # Batch 2: torch's exporter treats a dimension of size 1 in an example as fixed.
-    image = torch.zeros(2, config.image_height, config.image_width, 3, dtype=torch.uint8)
-    code = torch.zeros(2, config.code_bytes, dtype=torch.uint8)
     # Also the inputs on which AutoCast checks the range of values for FP16.
     sample_feed = np.stack([pixels for pixels, _ in samples])
 
@@ -122,16 +119,14 @@ def export_bundle(
             advance(1)
 
         for schedule in schedules:
-            unrolled = unroll(chain.encoder, config.iterations, schedule)
-            module = EncoderGraph(unrolled, preprocessing)
-            model = to_onnx(module, image, "image", "code", share_repeated_work=unrolled.shares_repeated_work)
+            model = stage_graph(chain.encoder, config, preprocessing, schedule)
             _add("encoder", schedule, model, {"image": sample_feed})
-        model = to_onnx(ClassifierGraph(chain.classifier, config.code_shape), code, "code", "logits")
+        module = EncoderGraph(unroll(chain.encoder, config.iterations, schedules[-1]), preprocessing)
+        model = stage_graph(chain.classifier, config, preprocessing, None)
         _add("classifier", None, model, {"code": _sample_codes(module, sample_feed)})
         baseline_record = None
         if baseline is not None and conventional is not None:
-            whole = BaselineGraph(UnrolledBaseline(conventional), preprocessing)
-            model = to_onnx(whole, image, "image", "logits")
+            model = stage_graph(conventional, conventional.config, preprocessing, None)
             graphs.append(add_graph(writer, model, "baseline", "fp32", None))
             weights = _add_weights(writer, "baseline", conventional.state_dict())
             baseline_record = BaselineRecord(

@@ -13,6 +13,8 @@ from ccr_deploy.models.binarizer import Binarizer
 from ccr_deploy.models.conv_lstm import ConvLstmCells, State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ccr_deploy.models.config import EncoderConfig
 
 
@@ -48,6 +50,13 @@ class RecurrentEncoder(nn.Module):
     def pre_binarization(self, image: Tensor, iterations: int) -> Tensor:
         """Return the pre-binarization activations ``[N, code_channels, H/16, W/16]`` after T iterations."""
         return self.binarizer.conv(self.features(image, iterations))
+
+    def each_pre_binarization(self, image: Tensor, iterations: int) -> Iterator[Tensor]:
+        """Yield the pre-binarization activations after each iteration, as if it were the last."""
+        states: list[State | None] = [None] * len(self.cells)
+        for _ in range(iterations):
+            features, states = self.step(image, states)
+            yield self.binarizer.conv(features)
 
     def features(self, image: Tensor, iterations: int) -> Tensor:
         """Return the last cell's hidden state ``[N, cell_channels[-1], H/16, W/16]`` after T iterations."""

@@ -10,14 +10,16 @@ from ccr_deploy.reporting.table import Table, interval_text, number
 from ccr_deploy.reporting.tolerance_tables import flip_limits_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from ccr_deploy.verification.devices import DeviceResult
     from ccr_deploy.verification.gates import Gate
     from ccr_deploy.verification.results import (
+        Cause,
         ChainAccuracy,
         CodeParity,
+        Finding,
         GateResult,
         Level,
         MatrixCell,
@@ -27,11 +29,29 @@ if TYPE_CHECKING:
 
 _NO_RESULT = "–"
 SHOWN_IMAGES = 10
+CAUSES: Mapping[Cause, str] = {
+    "swapped-channels": "swapped channels",
+    "bit-order": "wrong bit order",
+    "bgr": "BGR instead of RGB",
+    "normalisation": "wrong normalisation",
+    "iterations": "wrong number of iterations T",
+    "changed-weight": "changed weight",
+    "other-weights": "weights of another model",
+    "other-cut": "classifier of another cut",
+    "dead-channel": "dead channel",
+    "clipped-range": "clipped calibration range",
+    "int8-saturation": "saturated INT8 sums",
+    "shuffled-classes": "shuffled classes",
+    "non-finite": "NaN or infinity",
+    "unknown": "not known",
+}
+"""The causes of findings, as tables show them."""
 
 
 def verification_tables(report: VerificationReport) -> list[Table]:
-    """Return the tables of a verification: parity, accuracy and gates."""
-    tables = [codes_table(report), logits_table(report)]
+    """Return the tables of a verification: findings if there are any, parity, accuracy and gates."""
+    tables = [findings_table(report.findings)] if report.findings else []
+    tables += [codes_table(report), logits_table(report)]
     if report.accuracies:
         tables.append(accuracies_table(report))
     if report.matrix:
@@ -86,6 +106,21 @@ def _matrix_cell(cell: MatrixCell) -> str:
     if cell.top1_percent is None:
         return f"{100 * cell.same_top1 / cell.images:.1f} %"
     return f"{cell.top1_percent:.1f} % ({number(cell.top1_loss_points, 2)})"
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Return a row for each finding of a verification."""
+    return Table.of(
+        "Findings",
+        findings,
+        [
+            ("step", lambda finding: way_label(finding.step)),
+            ("stage", lambda finding: finding.stage),
+            ("cause", lambda finding: CAUSES[finding.cause]),
+            ("evidence", lambda finding: finding.evidence),
+        ],
+        note="step: the first that differs from the one before; it introduces the fault",
+    )
 
 
 def gate_results_table(report: VerificationReport) -> Table:

@@ -87,7 +87,7 @@ class PrecisionRunners:
 
     def logits(self, images: Bytes) -> dict[Precisions, Floats]:
         """Run every encoder with every classifier; return the logits ``float32 [N, classes]`` by pair."""
-        codes = {precision: _codes(encoder, images) for precision, encoder in self.encoders.items()}
+        codes = {precision: codes_of(encoder, images) for precision, encoder in self.encoders.items()}
         return {
             (encoder, classifier): logits_of(runner, "code", code)
             for encoder, code in codes.items()
@@ -122,10 +122,27 @@ def answered(
             for runner in runners:
                 stack.enter_context(runner)
         for images in batches:
-            expected, margins = reference.answer(images)
-            answers: dict[Way, Answers] = {REFERENCE: expected}
-            answers |= {name: _answers(way, images, expected.codes) for name, way in ways.items()}
-            yield BatchAnswers(images, margins, answers, matrix.logits(images))
+            yield answers_to(images, reference, ways, matrix)
+
+
+def answers_to(
+    images: Bytes,
+    reference: Reference,
+    ways: Mapping[Level, Mapping[Stage, Runner]],
+    matrix: PrecisionRunners = NO_MATRIX,
+) -> BatchAnswers:
+    """Run one batch through the reference and in every other way.
+
+    Args:
+        images: ``uint8 [N, H, W, 3]``.
+        reference: what the others are compared with.
+        ways: the open runners of each stage, by the way they run.
+        matrix: the open runners of each precision, which are run in every combination.
+    """
+    expected, margins = reference.answer(images)
+    answers: dict[Way, Answers] = {REFERENCE: expected}
+    answers |= {name: _answers(way, images, expected.codes) for name, way in ways.items()}
+    return BatchAnswers(images, margins, answers, matrix.logits(images))
 
 
 def collect(
@@ -153,7 +170,7 @@ def collect(
 
 
 def _answers(way: Mapping[Stage, Runner], images: Bytes, reference_codes: Bytes) -> Answers:
-    codes = _codes(way["encoder"], images)
+    codes = codes_of(way["encoder"], images)
     logits: dict[LogitStage, Floats] = {"classifier": logits_of(way["classifier"], "code", reference_codes)}
     same = np.array_equal(codes, reference_codes)
     logits["chain"] = logits["classifier"] if same else logits_of(way["classifier"], "code", codes)
@@ -162,7 +179,8 @@ def _answers(way: Mapping[Stage, Runner], images: Bytes, reference_codes: Bytes)
     return Answers(codes, logits)
 
 
-def _codes(runner: Runner, images: Bytes) -> Bytes:
+def codes_of(runner: Runner, images: Bytes) -> Bytes:
+    """Run an encoder on images ``uint8 [N, H, W, 3]``; return its codes ``uint8 [N, bytes]``."""
     return runner.infer({"image": images})["code"].astype(np.uint8, copy=False)
 
 

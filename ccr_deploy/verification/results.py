@@ -34,6 +34,27 @@ Output = Literal["activations", "classifier", "chain", "baseline"]
 
 FlipKind = Literal["none", "rounding", "not rounding"]
 
+FaultyStage = Literal["encoder", "classifier", "baseline", "chain", "class names"]
+"""Where a fault is. "chain" is not known more closely; "class names" are those of bundle or images."""
+
+Cause = Literal[
+    "swapped-channels",
+    "bit-order",
+    "bgr",
+    "normalisation",
+    "iterations",
+    "changed-weight",
+    "other-weights",
+    "other-cut",
+    "dead-channel",
+    "clipped-range",
+    "int8-saturation",
+    "shuffled-classes",
+    "non-finite",
+    "unknown",
+]
+"""What a diagnosis can find; "unknown" if nothing that it tests explains the difference."""
+
 
 class MarginCount(Record, frozen=True):
     """One bar of the histogram of margins: bits with a margin from `low` up to the next bar's."""
@@ -254,6 +275,15 @@ class GoldenAnswers(Record, frozen=True):
     answers: Annotated[tuple[GoldenAnswer, ...], Meta(min_length=1)]
 
 
+class Finding(Record, frozen=True):
+    """What a diagnosis found: the step that introduces a fault, its stage, its cause, and the evidence."""
+
+    step: Way
+    stage: FaultyStage
+    cause: Cause
+    evidence: str
+
+
 class VerificationReport(Record, frozen=True):
     """All results of one run of `verify`.
 
@@ -262,7 +292,7 @@ class VerificationReport(Record, frozen=True):
     flip tolerance. `golden` is set if the engines were compared with a golden file. `images_sha256` is the
     digest of the decoded images in their order. `changed_answers` are the first `shown.SHOWN_CHANGES`
     images whose class differs between engine and reference. `matrix` has every encoder precision with every
-    classifier precision, if it was requested.
+    classifier precision, if it was requested. `findings` name the faults; empty if nothing is wrong.
     """
 
     schema_version: int
@@ -290,6 +320,7 @@ class VerificationReport(Record, frozen=True):
     golden: GoldenAnswers | None = None
     matrix: tuple[MatrixCell, ...] = ()
     tolerance: FlipTolerance | None = None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def passed(self) -> bool:

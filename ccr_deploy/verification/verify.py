@@ -14,6 +14,7 @@ from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT, Progress
 from ccr_deploy.verification.answers import NO_MATRIX, Answers, PrecisionRunners, Reference, answered
 from ccr_deploy.verification.gates import GateLimits, check_gates
+from ccr_deploy.verification.logit_faults import shuffled_classes
 from ccr_deploy.verification.measures import Measures, join, measure
 from ccr_deploy.verification.parity import (
     chain_accuracies,
@@ -23,6 +24,7 @@ from ccr_deploy.verification.parity import (
     non_finite_values,
 )
 from ccr_deploy.verification.results import (
+    REFERENCE,
     SCHEMA_VERSION,
     EngineSummary,
     GoldenAnswer,
@@ -100,6 +102,7 @@ def verify(
     logits = tuple(logit_parity(stage, pair, found) for (stage, pair), found in measures.logits.items())
     accuracies, changes = chain_accuracies(measures, images.labels, images.groups)
     non_finite = non_finite_values(measures, images.names)
+    mixed_up = shuffled_classes(measures.answers[REFERENCE].top1, images.labels, manifest.class_name)
     return VerificationReport(
         schema_version=SCHEMA_VERSION,
         created_by=f"ccr-deploy {__version__}",
@@ -126,6 +129,7 @@ def verify(
         golden=GoldenAnswers(golden_sha256, tuple(golden_answers)) if golden_sha256 else None,
         matrix=matrix_cells(measures, images.labels, images.groups),
         tolerance=manifest.tolerance,
+        findings=(mixed_up,) if mixed_up else (),
     )
 
 

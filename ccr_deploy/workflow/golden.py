@@ -15,6 +15,7 @@ from ccr_deploy.core.progress import SILENT
 from ccr_deploy.engines.lookup import engine_key, find_engine
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.verification.answers import BATCH, collect
+from ccr_deploy.verification.diagnosis import DIAGNOSED_IMAGES
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.golden import (
     SCHEMA_VERSION,
@@ -28,6 +29,7 @@ from ccr_deploy.verification.golden import (
 from ccr_deploy.verification.image_set import ImageSet
 from ccr_deploy.verification.reference import GoldenReference
 from ccr_deploy.verification.verify import verify
+from ccr_deploy.workflow.diagnosis import Verified, diagnosed
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
 from ccr_deploy.workflow.images import image_set
 from ccr_deploy.workflow.reference import pytorch_reference
@@ -38,12 +40,13 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import EngineStore
-    from ccr_deploy.verification.results import VerificationReport
+    from ccr_deploy.verification.results import Level, VerificationReport
 
 GOLDEN_SAMPLES = 64
 """Images of a golden file by default: seconds on a device, and 10 MB at 224x224."""
@@ -181,14 +184,25 @@ def verify_golden(
         labels=record.labels,
         groups=record.groups,
     )
-    return verify(
+
+    def load_ways() -> dict[Level, dict[Stage, Runner]]:
+        return {"engine": {stage: factory.load(engine) for stage, engine in engines.items()}}
+
+    report = verify(
         bundle,
         images,
         reference=GoldenReference(golden),
-        ways={"engine": {stage: factory.load(engine) for stage, engine in engines.items()}},
+        ways=load_ways(),
         engines=list(engines.values()),
         target=target,
         limits={"engine": limits},
         golden_sha256=sha256_of(path),
         progress=progress,
+    )
+    return diagnosed(
+        report,
+        Verified(bundle, engines, {}, {"engine": limits}, load_ways),
+        lambda: golden.images[:DIAGNOSED_IMAGES],
+        lambda: (GoldenReference(golden), None),
+        progress,
     )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.verification.answers import NO_MATRIX, PrecisionRunners
+from ccr_deploy.verification.diagnosis import DIAGNOSED_IMAGES
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.verify import verify
+from ccr_deploy.workflow.diagnosis import Verified, diagnosed
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
 from ccr_deploy.workflow.graphs import graph_runner
 from ccr_deploy.workflow.images import image_set
-from ccr_deploy.workflow.reference import pytorch_reference
+from ccr_deploy.workflow.reference import pytorch_reference, pytorch_reference_and_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,26 +72,38 @@ def verify_bundle(
     fp32_graphs = {stage: bundle.graph(stage, "fp32", graph.schedule) for stage, graph in graphs.items()}
     own = GateLimits.of([factory.precision(stage) for stage in stages], bundle).changed(changed_gates)
     limits: dict[Level, GateLimits] = {"graph": own, "engine": own}
-    ways: dict[Level, dict[Stage, Runner]] = {
-        "graph": {stage: graph_runner(bundle, graph) for stage, graph in graphs.items()},
-        "engine": {stage: factory.load(engine) for stage, engine in engines.items()},
-    }
     if fp32_graphs != graphs:
         limits = {"fp32-graph": GateLimits.of(["fp32"], bundle).changed(changed_gates), **limits}
+
+    def load_ways() -> dict[Level, dict[Stage, Runner]]:
+        ways: dict[Level, dict[Stage, Runner]] = {
+            "graph": {stage: graph_runner(bundle, graph) for stage, graph in graphs.items()},
+            "engine": {stage: factory.load(engine) for stage, engine in engines.items()},
+        }
+        if fp32_graphs == graphs:
+            return ways
         first: dict[Stage, Runner] = {
             stage: graph_runner(bundle, graph) for stage, graph in fp32_graphs.items()
         }
-        ways = {"fp32-graph": first, **ways}
-    return verify(
+        return {"fp32-graph": first, **ways}
+
+    report = verify(
         bundle,
         image_set(bundle, images, samples),
         reference=pytorch_reference(bundle, store),
-        ways=ways,
+        ways=load_ways(),
         engines=list(engines.values()),
         target=target,
         limits=limits,
         matrix=_precision_runners(bundle, graphs["encoder"].schedule) if with_matrix else NO_MATRIX,
         progress=progress,
+    )
+    return diagnosed(
+        report,
+        Verified(bundle, engines, graphs, limits, load_ways),
+        lambda: np.concatenate(list(image_set(bundle, images, DIAGNOSED_IMAGES).batches)),
+        lambda: pytorch_reference_and_encoder(bundle, store),
+        progress,
     )
 
 

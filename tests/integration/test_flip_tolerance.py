@@ -1,4 +1,4 @@
-"""The flip tolerance of a trained model predicts what flips cost on other images; commands that measure it."""
+"""The flip tolerance of a trained model predicts what flips cost on other images."""
 
 from __future__ import annotations
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from ccr_deploy.core.metrics import Interval
-from ccr_deploy.verification.results import ChainAccuracy, CodeParity, GateResult, LogitParity, MarginCount
+from ccr_deploy.verification.results import (
+    ChainAccuracy,
+    CodeParity,
+    GateResult,
+    LogitParity,
+    MarginCount,
+    VerificationReport,
+)
 
 
 def code_parity(level: str = "engine", against: str = "pytorch", **values) -> CodeParity:
@@ -53,3 +60,31 @@ def chain_accuracy(chain: str, top1_percent: float, **values) -> ChainAccuracy:
 def gate_result(gate: str, level: str, limit: float, found: float, *, passed: bool, **values) -> GateResult:
     usual = {"name": "max-flipped-percent", "direction": "at most", "protects_from": "anything"}
     return GateResult(gate=gate, level=level, limit=limit, found=found, passed=passed, **{**usual, **values})
+
+
+def verification_report(**values) -> VerificationReport:
+    usual = {
+        "schema_version": 4,
+        "created_by": "test",
+        "bundle": "bundle",
+        "contract_id": "0123456789abcdef",
+        "weights_sha256": "0" * 64,
+        "iterations": 8,
+        "trained_iterations": (8,),
+        "warnings": (),
+        "target": "cpu",
+        "images": "40 images",
+        "images_sha256": "1" * 64,
+        "image_count": 40,
+        "codes": (),
+        "logits": (),
+        "accuracies": (),
+        "accuracy_changes": (),
+        "non_finite": (),
+        "gates": (),
+        "engines": (),
+        "samples": (),
+        "changed_answers": (),
+        "calibration": None,
+    }
+    return VerificationReport(**{**usual, **values})

@@ -75,6 +75,26 @@ class PyTorchRunner(Runner):
             activations = self._network.pre_binarization(self._normalised(image), self._model.iterations)
             return np.asarray(activations.cpu().numpy(), np.float32)
 
+    def codes_of_iterations(
+        self, image: npt.NDArray[np.uint8], iterations: int
+    ) -> list[npt.NDArray[np.uint8]]:
+        """Return the codes ``uint8 [N, bytes]`` of images ``uint8 [N, H, W, 3]`` for each T up to one."""
+        assert isinstance(self._network, RecurrentEncoder)
+        with torch.inference_mode():
+            each = self._network.each_pre_binarization(self._normalised(image), iterations)
+            return [pack_code(activations.cpu().numpy()) for activations in each]
+
+    def codes_normalised_by(
+        self, image: npt.NDArray[np.uint8], preprocessing: Preprocessing
+    ) -> npt.NDArray[np.uint8]:
+        """Return the codes ``uint8 [N, bytes]`` of images ``uint8 [N, H, W, 3]`` in another normalisation."""
+        assert isinstance(self._network, RecurrentEncoder)
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
+        with torch.inference_mode():
+            normalised = normalise(pixels, preprocessing)
+            activations = self._network.pre_binarization(normalised, self._model.iterations)
+            return pack_code(activations.cpu().numpy())
+
     def _run(self, feeds: Arrays) -> Outputs:
         assert self._network is not None
         with torch.inference_mode():
