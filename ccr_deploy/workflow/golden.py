@@ -31,6 +31,7 @@ from ccr_deploy.verification.verify import verify
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
 from ccr_deploy.workflow.images import image_set
 from ccr_deploy.workflow.reference import pytorch_reference
+from ccr_deploy.workflow.verified_engines import record_verification
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -146,7 +147,8 @@ def verify_golden(
 ) -> VerificationReport:
     """Compare the target's engines with a golden file, without PyTorch and without a data set.
 
-    The limits of the gates are the golden file's, for the engines' lowest precision.
+    The limits of the gates are the golden file's, for the engines' lowest precision. The outcome is recorded
+    in the engines' sidecars.
 
     Args:
         bundle: bundle that the engines were built from.
@@ -181,7 +183,7 @@ def verify_golden(
         labels=record.labels,
         groups=record.groups,
     )
-    return verify(
+    report = verify(
         bundle,
         images,
         reference=GoldenReference(golden),
@@ -192,3 +194,4 @@ def verify_golden(
         golden_sha256=sha256_of(path),
         progress=progress,
     )
+    return record_verification(report, store, engines.values(), changed_gates)

@@ -11,6 +11,7 @@ from ccr_deploy.workflow.engines import bundle_stages, compared_factory
 from ccr_deploy.workflow.graphs import graph_runner
 from ccr_deploy.workflow.images import image_set
 from ccr_deploy.workflow.reference import pytorch_reference
+from ccr_deploy.workflow.verified_engines import record_verification
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,8 @@ def verify_bundle(
 ) -> VerificationReport:
     """Compare PyTorch, graphs and the target's engines on the same images.
 
-    The limits of the gates are those of the engines' lowest precision; for the FP32 graphs those of FP32.
+    The limits of the gates are those of the engines' lowest precision; for the FP32 graphs those of FP32. The
+    outcome is recorded in the engines' sidecars.
 
     Args:
         bundle: bundle that the engines were built from.
@@ -74,7 +76,7 @@ def verify_bundle(
             stage: graph_runner(bundle, graph) for stage, graph in fp32_graphs.items()
         }
         ways = {"fp32-graph": first, **ways}
-    return verify(
+    report = verify(
         bundle,
         image_set(bundle, images, samples),
         reference=pytorch_reference(bundle, store),
@@ -84,3 +86,4 @@ def verify_bundle(
         limits=limits,
         progress=progress,
     )
+    return record_verification(report, store, engines.values(), changed_gates)
