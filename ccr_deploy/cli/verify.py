@@ -27,7 +27,9 @@ from ccr_deploy.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.engines.store import EngineStore
 
 GATE_FAILED = 1
 LIST_GATES = "list"
@@ -56,6 +58,12 @@ LIST_GATES = "list"
 @path_option("--golden", "FILE", "Compare with a golden file instead; needs no PyTorch and no images.")
 @path_option("--export-golden", "FILE", "Only write a golden file; needs no engines.")
 @click.option("--compare", is_flag=True, help="Only compare the --golden --json results of several devices.")
+@click.option(
+    "--rebuild",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Only build the engines N times, and compare codes, classes and speed of the builds.",
+)
 @engines_option
 @report_option
 @output_options
@@ -72,6 +80,7 @@ def verify(
     golden: Path | None,
     export_golden: Path | None,
     compare: bool,
+    rebuild: int | None,
     engines: Path | None,
     report: Path | None,
     as_json: bool,
@@ -106,9 +115,16 @@ def verify(
     if golden and (images or samples or export_golden):
         raise click.UsageError("--golden has its own images: omit --images, --samples and --export-golden")
     if export_golden:
-        if target or precision or report:
-            raise click.UsageError("--export-golden runs no engines: omit --target, precision and --report")
+        if target or precision or report or rebuild:
+            raise click.UsageError(
+                "--export-golden runs no engines: omit --target, precision, --report and --rebuild"
+            )
         _export_golden(bundle, export_golden, images, samples, gates, engines, as_json=as_json)
+        return
+    if rebuild:
+        _refuse_with_rebuild(gates, report)
+        place = opened(bundle, target, engines, as_json=as_json)
+        _rebuild(place, rebuild, precision, images, samples, golden, as_json=as_json)
         return
     if report:
         check_report_folder(report)
@@ -158,6 +174,41 @@ def _compare(ctx: click.Context, paths: tuple[Path, ...], *, as_json: bool) -> b
         names = ", ".join(different)
         echo_line(f"ccr-deploy: {len(different)} of {len(devices)} results do not agree: {names}", err=True)
     return not different
+
+
+def _refuse_with_rebuild(gates: tuple[str, ...], report: Path | None) -> None:
+    if gates or report:
+        raise click.UsageError("--rebuild checks no gates and writes no report: omit --gate and --report")
+
+
+def _rebuild(
+    place: tuple[Bundle, str, EngineStore],
+    builds: int,
+    precision: EnginePrecision | None,
+    images: Path | None,
+    samples: int | None,
+    golden: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print how several builds of the engines differ."""
+    from ccr_deploy.reporting.rebuild_table import rebuild_table
+    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.workflow.rebuild import rebuild_and_compare
+
+    result = rebuild_and_compare(
+        *place,
+        builds,
+        precision=precision,
+        images=images,
+        samples=samples,
+        golden=golden,
+        progress=TerminalProgress(),
+    )
+    if as_json:
+        echo_json(result)
+    else:
+        print_table(stdout_console(), rebuild_table(result))
 
 
 def _export_golden(

@@ -176,16 +176,9 @@ def verify_golden(
     record = golden.record
     recorded = GateLimits.recorded(record.limits, map(factory.precision, engines), path)
     limits = recorded.changed(changed_gates)
-    images = ImageSet(
-        description=f"golden file {printable(str(path))}, from {record.images}",
-        batches=(golden.images[first : first + BATCH] for first in range(0, len(golden.images), BATCH)),
-        names=record.image_names,
-        labels=record.labels,
-        groups=record.groups,
-    )
     report = verify(
         bundle,
-        images,
+        golden_images(golden, path),
         reference=GoldenReference(golden),
         ways={"engine": {stage: factory.load(engine) for stage, engine in engines.items()}},
         engines=list(engines.values()),
@@ -195,3 +188,15 @@ def verify_golden(
         progress=progress,
     )
     return record_verification(report, store, engines.values(), changed_gates)
+
+
+def golden_images(golden: Golden, path: Path) -> ImageSet:
+    """Return the images of a golden file; `path` is the file, for the description."""
+    record = golden.record
+    return ImageSet(
+        description=f"golden file {printable(str(path))}, from {record.images}",
+        batches=(golden.images[first : first + BATCH] for first in range(0, len(golden.images), BATCH)),
+        names=record.image_names,
+        labels=record.labels,
+        groups=record.groups,
+    )
