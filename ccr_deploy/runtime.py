@@ -68,18 +68,27 @@ class _EngineUser:
         self._runner = runner
 
     @classmethod
-    def load(cls, bundle: Bundle | Path | str, target: str, store: EngineStore | None = None) -> Self:
+    def load(
+        cls,
+        bundle: Bundle | Path | str,
+        target: str,
+        store: EngineStore | None = None,
+        *,
+        require_verified: bool = False,
+    ) -> Self:
         """Load the last engine built for a bundle and a target, after checking it against its sidecar.
 
         Args:
             bundle: the bundle, or the path of its folder.
             target: the target as given to ``ccr-deploy build-engine``: a name, or the path of a TOML file.
             store: the engine store; None for the default, ``$CCR_DEPLOY_ENGINES`` or the user's cache.
+            require_verified: whether to refuse an engine that has not passed ``ccr-deploy verify``.
 
         Raises:
             WrongUsageError: if the bundle does not exist, or no engine was built for it and the target.
             BundleError: if the bundle's manifest is damaged.
-            EngineError: if the engine is damaged or cannot be loaded.
+            EngineError: if the engine is damaged or cannot be loaded, or is not verified although this is
+                required.
             MissingExtraError: if the packages of its backend are not installed.
         """
         bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(Path(bundle))
@@ -89,7 +98,7 @@ class _EngineUser:
             raise not_built(store, bundle, target, cls._stage)
         backend = make_backend(resolved.options)
         key = engine_key(bundle, cls._stage, resolved, backend)
-        engine = find_engine(store, bundle, target, key, backend.suffix)
+        engine = find_engine(store, bundle, target, key, backend.suffix, require_verified=require_verified)
         return cls(bundle, load_engine(backend, engine.path, resolved.precision))
 
     @property

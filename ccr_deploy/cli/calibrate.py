@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import click
+from click.core import ParameterSource
 from msgspec.structs import replace
 
 from ccr_deploy.cli.common import (
@@ -21,14 +22,16 @@ from ccr_deploy.cli.common import (
 )
 from ccr_deploy.core.records import to_builtins
 from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
-from ccr_deploy.quantization.recipe import METHODS
+from ccr_deploy.quantization.recipe import METHODS, CalibrationRecipe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ccr_deploy.workflow.calibrate import Calibration
 
 SHOWN_UNREADABLE = 5
+CHECK_FAILED = 1
 
 
 @click.command(short_help="Add INT8 graphs to a bundle and measure their accuracy.")
@@ -70,8 +73,11 @@ SHOWN_UNREADABLE = 5
 @path_option("--table", "FILE", "Use a calibration table instead of images.")
 @path_option("--save-table", "FILE", "Also write the calibration table to FILE.")
 @path_option("--compare", "A B", "Only print the differences between two calibration tables.", nargs=2)
+@path_option("--check", "DIR", "Only check whether the ranges fit the images in DIR, such as production's.")
 @output_options
+@click.pass_context
 def calibrate(
+    ctx: click.Context,
     bundle: Path,
     images: Path | None,
     held_out: Path | None,
@@ -85,6 +91,7 @@ def calibrate(
     table: Path | None,
     save_table: Path | None,
     compare: tuple[Path, Path] | None,
+    check: Path | None,
     as_json: bool,
 ) -> None:
     """Calibrate a bundle on images: add INT8 graphs to it and measure the accuracy of every precision.
@@ -97,9 +104,14 @@ def calibrate(
       ccr-deploy calibrate bundle --images train/ --held-out val/ --save-table ranges.json
       ccr-deploy calibrate bundle --table ranges.json
       ccr-deploy calibrate --compare ranges.json other.json
+      ccr-deploy calibrate bundle --check production/
     """
     if compare:
         _print_comparison(*compare, as_json=as_json)
+        return
+    if check:
+        if not _check(ctx, bundle, check, samples or CalibrationRecipe().samples, as_json=as_json):
+            ctx.exit(CHECK_FAILED)
         return
     changes = {
         "samples": samples,
@@ -121,7 +133,7 @@ def calibrate(
         )
     from ccr_deploy.core.atomic import write_atomically, writing
     from ccr_deploy.errors import WrongUsageError
-    from ccr_deploy.quantization.recipe import CalibrationRecipe, read_recipe
+    from ccr_deploy.quantization.recipe import read_recipe
     from ccr_deploy.quantization.table import read_table
     from ccr_deploy.workflow.calibrate import calibrate_bundle, calibrate_from_table
 
@@ -141,15 +153,45 @@ def calibrate(
             with_sensitivity=sensitivity,
             progress=progress,
         )
-    for reason in result.unreadable[:SHOWN_UNREADABLE]:
-        echo_line(f"ccr-deploy: skipped: {reason}", err=True)
-    if len(result.unreadable) > SHOWN_UNREADABLE:
-        more = len(result.unreadable) - SHOWN_UNREADABLE
-        click.echo(f"ccr-deploy: skipped {more} more images", err=True)
+    _echo_skipped(result.unreadable)
     if save_table:
         with writing(save_table, WrongUsageError):
             write_atomically(save_table, result.table.to_json().encode())
     _print_result(result, as_json)
+
+
+def _echo_skipped(unreadable: Sequence[str]) -> None:
+    for reason in unreadable[:SHOWN_UNREADABLE]:
+        echo_line(f"ccr-deploy: skipped: {reason}", err=True)
+    if len(unreadable) > SHOWN_UNREADABLE:
+        click.echo(f"ccr-deploy: skipped {len(unreadable) - SHOWN_UNREADABLE} more images", err=True)
+
+
+def _check(ctx: click.Context, bundle: Path, folder: Path, samples: int, *, as_json: bool) -> bool:
+    """Print which share of the activations is clipped; return whether the calibration still fits."""
+    from ccr_deploy.reporting.precision_tables import clipping_table
+    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.workflow.calibration_check import check_calibration
+
+    typed = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if typed - {"bundle", "check", "samples", "as_json"}:
+        raise click.UsageError("--check only reads the bundle: it accepts --samples and --json alone")
+    report, unreadable = check_calibration(open_bundle(bundle), folder, samples, progress=TerminalProgress())
+    _echo_skipped(unreadable)
+    if as_json:
+        tensors = [{**to_builtins(entry), "is_over": entry.is_over} for entry in report.tensors]
+        echo_json({**to_builtins(report), "tensors": tensors, "passed": not report.over})
+    else:
+        print_table(stdout_console(), clipping_table(report))
+    if report.over:
+        worst = report.over[0]
+        echo_line(
+            f"ccr-deploy: {len(report.over)} of {len(report.tensors)} tensors clip more than their limit, "
+            f"first {worst.stage} {worst.tensor} ({worst.clipped_percent:.2f} %): calibrate again on images "
+            f"like these: run ccr-deploy calibrate {bundle} --images DIR",
+            err=True,
+        )
+    return not report.over
 
 
 def _layers(text: str | None) -> tuple[str, ...] | Literal["auto"] | None:

@@ -25,6 +25,7 @@ def classify(
     bundle: Path,
     target: str | None,
     engines: Path | None,
+    require_verified: bool,
     as_json: bool,
 ) -> None:
     """Classify payloads or images.
@@ -42,7 +43,8 @@ def classify(
     from ccr_deploy.workflow.sources import list_sources
 
     read, name, store = opened(bundle, target, engines, as_json=as_json, whole=False)
-    answers = classify_files(read, name, store, list_sources(files, with_payloads=True), batch)
+    sources = list_sources(files, with_payloads=True)
+    answers = classify_files(read, name, store, sources, batch, require_verified=require_verified)
     if as_json:
         echo_json([_content(answer) for answer in answers])
     else:

@@ -128,6 +128,10 @@ batch_option = click.option(
     help="Images or payloads per run of an engine.  [default: the target's optimal batch, else 4]",
 )
 
+require_verified_option = click.option(
+    "--require-verified", is_flag=True, help="Refuse engines that have not passed ccr-deploy verify."
+)
+
 precision_options = combined(
     *(
         click.option(
@@ -141,7 +145,9 @@ precision_options = combined(
 )
 """An option for each precision, such as ``--fp32``: one precision for encoder and classifier."""
 
-on_files_options = combined(batch_option, bundle_option, target_option, engines_option, output_options)
+on_files_options = combined(
+    batch_option, bundle_option, target_option, engines_option, require_verified_option, output_options
+)
 """Options of commands that run built engines on files."""
 
 report_option = path_option(

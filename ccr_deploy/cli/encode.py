@@ -47,6 +47,7 @@ def encode(
     bundle: Path,
     target: str | None,
     engines: Path | None,
+    require_verified: bool,
     as_json: bool,
 ) -> None:
     """Compress images or video frames to payload files.
@@ -80,7 +81,7 @@ def encode(
     source = Video(video, every, frames) if video else None
     asked = batch or (1 if source and source.is_camera else None)
     at_once = batch_size(asked, store.chosen(read, name), ["encoder"])
-    with Encoder.load(read, name, store) as encoder:
+    with Encoder.load(read, name, store, require_verified=require_verified) as encoder:
         if source:
             written = encode_video(encoder, source, output, at_once)
         else:

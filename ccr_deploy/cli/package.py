@@ -14,6 +14,7 @@ from ccr_deploy.cli.common import (
     output_options,
     path_option,
     print_lines,
+    require_verified_option,
     target_option,
 )
 from ccr_deploy.core.records import to_builtins
@@ -56,6 +57,10 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="kubernetes: label of the nodes to schedule on; repeatable.",
 )
+@require_verified_option
+@click.option(
+    "--golden", metavar="PATH", help="kubernetes: golden file in the image to verify the engines with."
+)
 @output_options
 def package(
     bundle: Path,
@@ -67,6 +72,8 @@ def package(
     name: str | None,
     replicas: tuple[int, int] | None,
     node_labels: tuple[str, ...],
+    require_verified: bool,
+    golden: str | None,
     as_json: bool,
 ) -> None:
     """Write a Triton model repository or Kubernetes manifests for a bundle.
@@ -94,13 +101,19 @@ def package(
         "--name": name,
         "--replicas": replicas,
         "--node-label": node_labels or None,
+        "--golden": golden,
     }
     given = [option for option, value in only_kubernetes.items() if value is not None]
     if kind == "triton" and given:
         raise click.UsageError(f"{given[0]} needs --format kubernetes")
+    if kind == "kubernetes" and require_verified != bool(golden):
+        raise click.UsageError(
+            "--format kubernetes: pods verify the engines that they build: pass both --require-verified and "
+            "--golden PATH, a golden file in the image"
+        )
     read, chosen, store = opened(bundle, target, engines, as_json=as_json)
     if kind == "triton":
-        packaged = package_triton(read, chosen, store, output)
+        packaged = package_triton(read, chosen, store, output, require_verified=require_verified)
         content, lines = _as_json(packaged), _lines(packaged)
     elif image is None:
         raise click.UsageError(
@@ -115,6 +128,7 @@ def package(
             replicas_min=least,
             replicas_max=most,
             node_labels=_labels(node_labels),
+            golden=golden,
         )
         lines = [str(path) for path in write_manifests(read, output, settings)]
         content = lines

@@ -13,6 +13,7 @@ from ccr_deploy.cli.common import (
     engines_option,
     opened,
     output_options,
+    require_verified_option,
     target_option,
 )
 from ccr_deploy.core.records import to_builtins
@@ -64,6 +65,7 @@ def _port_option(protocol: str, default: int) -> Callable[[Callable[..., Any]], 
     help="Accept requests with this Host header, besides the names of loopback; repeatable.  [default: any "
     "host; on a loopback address, only the names of loopback]",
 )
+@require_verified_option
 @output_options
 def serve(
     bundle: Path,
@@ -75,6 +77,7 @@ def serve(
     max_batch: int | None,
     max_waiting: int | None,
     allowed_hosts: tuple[str, ...],
+    require_verified: bool,
     as_json: bool,
 ) -> None:
     """Serve the engines of a bundle over HTTP and gRPC by the Open Inference Protocol V2.
@@ -102,7 +105,15 @@ def serve(
 
     factory = EngineFactory.of_last_build(*opened(bundle, target, engines, as_json=as_json))
     limits = Limits.of(factory.target, max_batch, max_waiting)
-    server = LocalServer(factory, limits, host, http_port, grpc_port, allowed_hosts=allowed_hosts)
+    server = LocalServer(
+        factory,
+        limits,
+        host,
+        http_port,
+        grpc_port,
+        allowed_hosts=allowed_hosts,
+        require_verified=require_verified,
+    )
     asyncio.run(server.run(tell_json if as_json else tell))
 
 

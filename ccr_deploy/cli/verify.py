@@ -27,7 +27,9 @@ from ccr_deploy.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.engines.store import EngineStore
 
 GATE_FAILED = 1
 LIST_GATES = "list"
@@ -62,6 +64,12 @@ LIST_GATES = "list"
 @click.option(
     "--matrix", is_flag=True, help="Also run every encoder precision with every classifier precision."
 )
+@click.option(
+    "--rebuild",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Only build the engines N times, and compare codes, classes and speed of the builds.",
+)
 @engines_option
 @report_option
 @output_options
@@ -80,6 +88,7 @@ def verify(
     tolerance: bool,
     compare: bool,
     matrix: bool,
+    rebuild: int | None,
     engines: Path | None,
     report: Path | None,
     as_json: bool,
@@ -116,14 +125,19 @@ def verify(
     if golden and matrix:
         raise click.UsageError("--matrix runs the bundle's graphs: omit --golden")
     if export_golden:
-        if target or precision or report or matrix:
+        if target or precision or report or matrix or rebuild:
             raise click.UsageError(
-                "--export-golden runs no engines: omit --target, precision, --report and --matrix"
+                "--export-golden runs no engines: omit --target, precision, --report, --matrix and --rebuild"
             )
         _export_golden(bundle, export_golden, images, samples, gates, engines, as_json=as_json)
         return
     if tolerance:
         _measure_tolerance(ctx, bundle, images, samples, engines, as_json=as_json)
+        return
+    if rebuild:
+        _refuse_with_rebuild(gates, report)
+        place = opened(bundle, target, engines, as_json=as_json)
+        _rebuild(place, rebuild, precision, images, samples, golden, as_json=as_json)
         return
     if report:
         check_report_folder(report)
@@ -173,6 +187,41 @@ def _compare(ctx: click.Context, paths: tuple[Path, ...], *, as_json: bool) -> b
         names = ", ".join(different)
         echo_line(f"ccr-deploy: {len(different)} of {len(devices)} results do not agree: {names}", err=True)
     return not different
+
+
+def _refuse_with_rebuild(gates: tuple[str, ...], report: Path | None) -> None:
+    if gates or report:
+        raise click.UsageError("--rebuild checks no gates and writes no report: omit --gate and --report")
+
+
+def _rebuild(
+    place: tuple[Bundle, str, EngineStore],
+    builds: int,
+    precision: EnginePrecision | None,
+    images: Path | None,
+    samples: int | None,
+    golden: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print how several builds of the engines differ."""
+    from ccr_deploy.reporting.rebuild_table import rebuild_table
+    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.workflow.rebuild import rebuild_and_compare
+
+    result = rebuild_and_compare(
+        *place,
+        builds,
+        precision=precision,
+        images=images,
+        samples=samples,
+        golden=golden,
+        progress=TerminalProgress(),
+    )
+    if as_json:
+        echo_json(result)
+    else:
+        print_table(stdout_console(), rebuild_table(result))
 
 
 def _export_golden(

@@ -146,16 +146,30 @@ class EngineFactory:
             write = partial(self.backend.build, source)
             return self.store.build(key, self.backend.suffix, origin, write), True
 
-    def find(self, stage: Stage, schedule: Schedule | None = None) -> Engine:
+    def find(
+        self, stage: Stage, schedule: Schedule | None = None, *, require_verified: bool = False
+    ) -> Engine:
         """Find a stage's engine in the store, and compare it with its sidecar.
+
+        Args:
+            stage: the stage.
+            schedule: the unroll schedule of an encoder; None for the target's.
+            require_verified: whether to refuse an engine that has not passed `ccr-deploy verify`.
 
         Raises:
             WrongUsageError: if it has not been built; the message has the command that builds it.
             BundleError: if the graph's file is damaged.
-            EngineError: if the stored engine is damaged.
+            EngineError: if the stored engine is damaged, or not verified although this is required.
         """
         _, key, _, _ = self._plan(stage, schedule)
-        return find_engine(self.store, self.bundle, self.target_name, key, self.backend.suffix)
+        return find_engine(
+            self.store,
+            self.bundle,
+            self.target_name,
+            key,
+            self.backend.suffix,
+            require_verified=require_verified,
+        )
 
     def graph_record(self, stage: Stage, schedule: Schedule | None = None) -> GraphRecord:
         """Return the record of the graph that a stage's engine is built from.

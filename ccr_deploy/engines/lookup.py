@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.engines.sidecar import EngineKey
+from ccr_deploy.engines.verified import check_verified
 from ccr_deploy.errors import WrongUsageError
 
 if TYPE_CHECKING:
@@ -49,21 +50,32 @@ def engine_key(bundle: Bundle, stage: Stage, resolved: ResolvedTarget, backend: 
     )
 
 
-def find_engine(store: EngineStore, bundle: Bundle, target: str, key: EngineKey, suffix: str) -> Engine:
+def find_engine(
+    store: EngineStore,
+    bundle: Bundle,
+    target: str,
+    key: EngineKey,
+    suffix: str,
+    *,
+    require_verified: bool = False,
+) -> Engine:
     """Find the engine of a key, and compare it with its sidecar.
 
     Args:
         store: the engine store.
-        bundle: the bundle, for the message.
+        bundle: the bundle that the engine is used with.
         target: the name of the target, for the message.
         key: the key of the engine.
         suffix: the suffix of the backend's engine files.
+        require_verified: whether to refuse an engine that has not passed `ccr-deploy verify`.
 
     Raises:
         WrongUsageError: if it has not been built; the message has the command that builds it.
-        EngineError: if the stored engine is damaged.
+        EngineError: if the stored engine is damaged, or not verified although this is required.
     """
     if engine := store.find(key, suffix):
+        if require_verified:
+            check_verified(engine, bundle, target)
         return engine
     raise not_built(store, bundle, target, key.stage, key)
 

@@ -11,6 +11,7 @@ from ccr_deploy.core.records import Record, canonical_json, parse_versioned_json
 from ccr_deploy.core.stages import Schedule, Stage
 from ccr_deploy.core.untrusted import read_bytes, reading
 from ccr_deploy.engines.verdict import Verdict
+from ccr_deploy.engines.verified import Verification
 from ccr_deploy.errors import EngineError
 from ccr_deploy.targets.resolved import ResolvedTarget
 
@@ -67,7 +68,10 @@ class EngineOrigin(Record, frozen=True):
 
 
 class Sidecar(Record, frozen=True):
-    """The content of a sidecar."""
+    """The content of a sidecar.
+
+    `verdict` and `verification` are added by later commands; a new build has neither.
+    """
 
     schema_version: int
     key: EngineKey
@@ -77,6 +81,7 @@ class Sidecar(Record, frozen=True):
     engine_bytes: int
     engine_sha256: str
     verdict: Verdict | None = None
+    verification: Verification | None = None
 
 
 def sidecar_path(engine: Path) -> Path:

@@ -46,6 +46,7 @@ from ccr_deploy.engines.sidecar import (
     sidecar_path,
 )
 from ccr_deploy.engines.verdict import Verdict
+from ccr_deploy.engines.verified import Verification
 from ccr_deploy.errors import EngineError
 from ccr_deploy.targets.resolved import ResolvedTarget
 
@@ -174,11 +175,19 @@ class EngineStore:
         """Add to an engine's sidecar how it compares with other precisions.
 
         Raises:
-            EngineError: if the store cannot be written.
+            EngineError: if the store cannot be written, or the engine was replaced in the meantime.
         """
-        sidecar = replace(engine.sidecar, verdict=verdict)
-        self._write(sidecar_path(engine.path), to_json(sidecar))
-        return Engine(engine.path, sidecar)
+        return self._amend(engine, verdict=verdict)
+
+    def add_verification(self, engine: Engine, verification: Verification) -> Engine:
+        """Add to an engine's sidecar that it was verified, after comparing the engine with it once more.
+
+        Raises:
+            EngineError: if the store cannot be written, or the engine was replaced or changed in the
+                meantime.
+        """
+        check_hash(engine.path, engine.sidecar, sha256_of(engine.path))
+        return self._amend(engine, verification=verification)
 
     def choose(self, bundle: Bundle, target: str, stages: Mapping[Stage, ResolvedTarget]) -> None:
         """Record what was last built for a bundle and target, which later commands use by default.
@@ -235,6 +244,17 @@ class EngineStore:
 
     def _failed_log(self, key: EngineKey) -> Path:
         return self.path / f"{key.digest}.failed.log"
+
+    def _amend(self, engine: Engine, **fields: Verdict | Verification) -> Engine:
+        """Replace fields of an engine's sidecar, and keep what other commands wrote to the other fields."""
+        path = sidecar_path(engine.path)
+        with writing(path, EngineError), folder_lock(self.path):
+            sidecar = read_sidecar(engine.path)
+            if sidecar.engine_sha256 != engine.sidecar.engine_sha256:
+                raise EngineError(f"{engine.path}: another command built it again: run this command again")
+            amended = replace(sidecar, **fields)
+            write_atomically(path, f"{to_json(amended)}\n".encode())
+        return Engine(engine.path, amended)
 
     def _write(self, path: Path, text: str) -> None:
         with writing(path, EngineError), folder_lock(self.path):

@@ -14,7 +14,7 @@ from ccr_deploy.graphs.convolutions import convolutions
 from ccr_deploy.models.family import is_in_residual_stage, layer_of, signal_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     import onnx_ir as ir
 
@@ -48,15 +48,19 @@ def is_quantizable(conv: ir.Node) -> bool:
     return is_square and max(channels) >= MIN_CHANNELS and any(size % 8 == 0 for size in channels)
 
 
-def quantized_activations(model: ir.Model) -> dict[str, set[str]]:
+def quantized_activations(model: ir.Model, high_precision: Collection[str] = ()) -> dict[str, set[str]]:
     """Return the activations that an INT8 graph quantizes, each with its signals.
 
     These are the inputs of quantizable convolutions, and the second summand of residual additions: TensorRT
     fuses an addition with the convolution before it only if the other summand is quantized. A concatenation
     has the signals of all its inputs.
+
+    Args:
+        model: the graph.
+        high_precision: layers that are not quantized.
     """
     found: dict[str, set[str]] = {}
-    for value in _quantized_values(model):
+    for value in _quantized_values(model, high_precision):
         found.setdefault(value.name or "", set()).update(_signals(value))
     return found
 
@@ -70,8 +74,10 @@ def _layers_of(nodes: Iterable[ir.Node]) -> list[str]:
     return list(dict.fromkeys(layer_of(node.name or "") for node in nodes))
 
 
-def _quantized_values(model: ir.Model) -> Iterator[ir.Value]:
+def _quantized_values(model: ir.Model, high_precision: Collection[str]) -> Iterator[ir.Value]:
     for node in model.graph:
+        if layer_of(node.name or "") in high_precision:
+            continue
         if node.op_type == "Conv" and node.inputs[0] is not None and is_quantizable(node):
             yield node.inputs[0]
         elif is_residual_addition(node) and node.inputs[1] is not None:

@@ -18,7 +18,7 @@ from ccr_deploy.quantization.quantizers import quantized_activations
 from ccr_deploy.quantization.table import has_scale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
@@ -75,6 +75,7 @@ class RangeCollector(AbstractContextManager["RangeCollector"]):
             calibrator.create_inference_session()
         calibrator.infer_session = _FiniteSession(calibrator.infer_session, self._names)
         self._calibrator: Any = calibrator
+        self._with_histograms = calibrate.HistogramCalibrater
 
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
@@ -111,6 +112,31 @@ class RangeCollector(AbstractContextManager["RangeCollector"]):
                 )
             ranges[name] = Range(low, high)
         return ranges
+
+    def clipped_percent(self, limits: Mapping[str, float]) -> dict[str, float]:
+        """Return the share of each tensor's values with an absolute value above a limit, in percent.
+
+        It is read from the histograms, linearly within a bin. Ranges of the method minmax clip nothing.
+
+        Args:
+            limits: the largest absolute value that is not clipped, by tensor.
+        """
+        if not isinstance(self._calibrator, self._with_histograms):
+            return dict.fromkeys(limits, 0.0)
+        histograms = self._calibrator.collector.get_histogram_dict()
+        return {
+            name: _percent_outside(histograms[name][0], histograms[name][1], limit)
+            for name, limit in limits.items()
+        }
+
+
+def _percent_outside(
+    counts: npt.NDArray[np.int64], edges: npt.NDArray[np.floating[Any]], limit: float
+) -> float:
+    """Return the share of a histogram's values below -limit and above limit, in percent."""
+    below = np.concatenate([[0], np.cumsum(counts)])  # the number of values below each edge
+    low, high = np.interp([-limit, limit], edges, below)
+    return float(max(0.0, 100 * (1 - (high - low) / below[-1])))
 
 
 class _FiniteSession:

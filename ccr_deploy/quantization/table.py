@@ -14,7 +14,7 @@
       "stages": {
         "encoder": {
           "tensors": {
-            "cell1/t1/hidden_state": {"low": -0.71, "high": 0.74, "method": "entropy"},
+            "cell1/t1/hidden_state": {"low": -0.71, "high": 0.74, "method": "entropy", …},
     …
 """
 
@@ -50,11 +50,16 @@ def has_scale(magnitude: float) -> bool:
 
 
 class TensorRange(Record, frozen=True):
-    """The range of one tensor, and its method: ``minmax``, ``entropy``, ``percentile 99.99``."""
+    """The range of one tensor, and its method: ``minmax``, ``entropy``, ``percentile 99.99``.
+
+    `clipped_percent` is the share of the tensor's values on the calibration images that INT8 clips, beyond
+    the scale that all iterations share; None in tables of earlier versions.
+    """
 
     low: float
     high: float
     method: str
+    clipped_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
 
     def __post_init__(self) -> None:
         if self.low >= self.high:
@@ -201,10 +206,14 @@ def compare_tables(first: CalibrationTable, second: CalibrationTable) -> list[Di
         tensors, others = first.stages[stage].tensors, second.stages[stage].tensors
         for name in sorted(tensors.keys() | others.keys()):
             one, other = tensors.get(name), others.get(name)
-            if one != other:
+            if _range(one) != _range(other):
                 magnitudes = (entry.magnitude if entry else None for entry in (one, other))
                 found.append(Disagreement(stage, name, *magnitudes))
     return sorted(found, key=_distance, reverse=True)
+
+
+def _range(entry: TensorRange | None) -> tuple[float, float, str] | None:
+    return (entry.low, entry.high, entry.method) if entry else None
 
 
 def _distance(entry: Disagreement) -> float:

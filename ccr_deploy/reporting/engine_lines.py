@@ -29,7 +29,27 @@ def engine_lines(sidecar: Sidecar) -> list[str]:
         *([sidecar.build.int8_weights] if sidecar.build.int8_weights else []),
         f"graph: {sidecar.origin.graph_file or 'none (PyTorch weights)'}, hash {key.source_hash[:12]}",
         f"engine: SHA-256 {sidecar.engine_sha256}, matches the sidecar",
+        f"verification: {verification_line(sidecar)}",
     ]
+
+
+def verification_line(sidecar: Sidecar) -> str:
+    """Return when, with what and with which outcome an engine was last verified, as text."""
+    found = sidecar.verification
+    if found is None:
+        return "none"
+    reference = "a golden file" if found.reference == "golden" else "PyTorch"
+    parts = [
+        f"{'passed' if found.passed else 'FAILED'} at {found.verified_at}",
+        f"{found.image_count} images ({found.images}; digest {found.images_sha256[:12]}) against {reference}",
+        f"contract {found.contract_id}",
+        f"by {found.created_by}",
+    ]
+    if found.changed_gates:
+        parts.append(f"CHANGED GATES: {', '.join(found.changed_gates)}")
+    if found.engine_sha256 != sidecar.engine_sha256:
+        parts.append(f"OF OTHER BYTES: SHA-256 {found.engine_sha256[:12]}…")
+    return ", ".join(parts)
 
 
 def build_line(seconds: float, facts: BuildFacts) -> str:

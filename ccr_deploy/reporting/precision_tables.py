@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.accuracy import PrecisionAccuracy
     from ccr_deploy.bundle.manifest import CalibrationRecord
     from ccr_deploy.engines.verdict import Verdict
+    from ccr_deploy.quantization.clipping import ClippingReport
     from ccr_deploy.quantization.sensitivity import LayerSensitivity
     from ccr_deploy.quantization.table import CalibrationTable, Disagreement
 
@@ -99,6 +100,28 @@ def comparison_table(entries: Sequence[Disagreement], first: str, second: str) -
             ("B / A", lambda entry: number(entry.ratio, 3)),
         ],
         note=f"A: {first}; B: {second}",
+    )
+
+
+SHOWN_TENSORS = 15
+
+
+def clipping_table(report: ClippingReport) -> Table:
+    """Return a row for each of the tensors that are the furthest over their limit, or the nearest to it."""
+    more = len(report.tensors) - SHOWN_TENSORS
+    return Table.of(
+        f"Clipped activations on {report.image_count} images",
+        report.tensors[:SHOWN_TENSORS],
+        [
+            ("tensor", lambda entry: f"{entry.stage} {entry.tensor}"),
+            ("clipped", lambda entry: number(entry.clipped_percent, 3, " %")),
+            ("calibration images", lambda entry: number(entry.calibration_clipped_percent, 3, " %") or "?"),
+            ("limit", lambda entry: number(entry.limit_percent, 2, " %")),
+            ("result", lambda entry: "FAIL" if entry.is_over else "pass"),
+        ],
+        note="clipped: values beyond the INT8 range; calibration images: the same share on the "
+        f"{report.calibration_image_count} images of the calibration"
+        + (f"; {more} more tensors are further below their limits" if more > 0 else ""),
     )
 
 

@@ -110,6 +110,7 @@ class LocalServer:
         grpc_port: int,
         *,
         allowed_hosts: Sequence[str] = (),
+        require_verified: bool = False,
         times: Times = DEFAULT_TIMES,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
@@ -122,19 +123,21 @@ class LocalServer:
             http_port: the HTTP port; 0 for any free port.
             grpc_port: the gRPC port; 0 for any free port.
             allowed_hosts: host headers that are allowed in addition to loopback names.
+            require_verified: whether to refuse engines that have not passed `ccr-deploy verify`.
             times: timeouts for clients, in seconds.
             grace_seconds: how long requests in flight may take after the signal.
 
         Raises:
             WrongUsageError: if an engine is not built.
-            EngineError: if a stored engine is damaged.
+            EngineError: if a stored engine is damaged, or not verified although this is required.
         """
         bundle = engines.bundle
         self._address = (host, http_port, grpc_port)
         self._times = times
         self._grace_seconds = grace_seconds
+        found = {stage: engines.find(stage, require_verified=require_verified) for stage in CHAIN_STAGES}
         self._queues = [
-            EngineQueue(stage, partial(engines.load, engines.find(stage)), limits) for stage in CHAIN_STAGES
+            EngineQueue(stage, partial(engines.load, engine), limits) for stage, engine in found.items()
         ]
         self._dataplane = _DataPlane(self._queues)
         for model, queue in zip((EncoderModel, ClassifierModel), self._queues, strict=True):

@@ -288,11 +288,12 @@ class VerificationReport(Record, frozen=True):
     """All results of one run of `verify`.
 
     `iterations` is the T of the bundle. `warnings` are those of the bundle, for example that T is not among
-    the `trained_iterations`. `calibration` is the bundle's record of accuracy per precision, `tolerance` its
-    flip tolerance. `golden` is set if the engines were compared with a golden file. `images_sha256` is the
-    digest of the decoded images in their order. `changed_answers` are the first `shown.SHOWN_CHANGES`
-    images whose class differs between engine and reference. `matrix` has every encoder precision with every
-    classifier precision, if it was requested. `findings` name the faults; empty if nothing is wrong.
+    the `trained_iterations`, and one if the outcome could not be recorded. `calibration` is the bundle's
+    record of accuracy per precision, `tolerance` its flip tolerance. `golden` is set if the engines were
+    compared with a golden file. `images_sha256` is the digest of the decoded images in their order.
+    `changed_answers` are the first `shown.SHOWN_CHANGES` images whose class differs between engine and
+    reference. `matrix` has every encoder precision with every classifier precision, if it was requested.
+    `findings` name the faults; empty if nothing is wrong.
     """
 
     schema_version: int

@@ -22,6 +22,7 @@ from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.errors import BundleError, CalibrationError
 from ccr_deploy.models.family import HIGH_PRECISION_LAYERS
 from ccr_deploy.quantization import model_optimizer
+from ccr_deploy.quantization.clipping import clipping_limits
 from ccr_deploy.quantization.converters import CALIBRATED_CONVERTERS
 from ccr_deploy.quantization.ranges import RangeCollector
 from ccr_deploy.quantization.sensitivity import LayerSensitivity, proposal, ranked
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+    import onnx_ir as ir
 
     from ccr_deploy.bundle.accuracy import PrecisionAccuracy
     from ccr_deploy.bundle.manifest import GraphRecord
@@ -209,12 +211,11 @@ def _find_ranges(
     seen: list[npt.NDArray[np.uint8]] = []
     every = -(-len(images.items) // SENSITIVITY_IMAGES)
     records = {stage: graphs.calibration_graph(stage) for stage in CHAIN_STAGES}
+    models = {stage: load_model(graphs.bundle, record) for stage, record in records.items()}
     with ExitStack() as stack, progress.task("calibrating", len(images.items)) as advance:
         collectors = {
-            stage: stack.enter_context(
-                RangeCollector(load_model(graphs.bundle, record), recipe.method, recipe.percentile)
-            )
-            for stage, record in records.items()
+            stage: stack.enter_context(RangeCollector(model, recipe.method, recipe.percentile))
+            for stage, model in models.items()
         }
         encoder = stack.enter_context(graph_runner(graphs.bundle, records["encoder"]))
         for batch in images.batches(BATCH):
@@ -224,16 +225,21 @@ def _find_ranges(
             first = len(images.read) - len(batch)
             seen.append(batch[-first % every :: every])
             advance(len(batch))
-        stages = {
-            stage: StageTable(
-                tensors={
-                    name: TensorRange(low=found.low, high=found.high, method=recipe.method_name)
-                    for name, found in collectors[stage].ranges().items()
-                },
-            )
-            for stage in CHAIN_STAGES
-        }
+        stages = {stage: _stage_table(collectors[stage], models[stage], recipe) for stage in CHAIN_STAGES}
     return stages, digest.hexdigest(), np.concatenate(seen)
+
+
+def _stage_table(collector: RangeCollector, model: ir.Model, recipe: CalibrationRecipe) -> StageTable:
+    """Return a stage's ranges, each with the share of the calibration images' values that it clips."""
+    table = StageTable(
+        tensors={
+            name: TensorRange(low=found.low, high=found.high, method=recipe.method_name)
+            for name, found in collector.ranges().items()
+        }
+    )
+    clipped = collector.clipped_percent(clipping_limits(model, table))
+    tensors = {name: replace(entry, clipped_percent=clipped[name]) for name, entry in table.tensors.items()}
+    return StageTable(tensors=tensors)
 
 
 def _add_calibrated(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +51,8 @@ def classify_files(
     store: EngineStore,
     files: Sequence[SourceFile],
     batch: int | None = None,
+    *,
+    require_verified: bool = False,
 ) -> Iterator[Answer]:
     """Classify images and payloads, batch by batch; the encoder is loaded only if there is an image.
 
@@ -59,10 +62,11 @@ def classify_files(
         store: engine store.
         files: image and payload files.
         batch: images or payloads per run of an engine; None for the target's optimal batch.
+        require_verified: whether to refuse engines that have not passed `ccr-deploy verify`.
 
     Raises:
         WrongUsageError: if an engine was not built, or its maximum batch is smaller than `batch`.
-        EngineError: if an engine cannot be loaded or run.
+        EngineError: if an engine cannot be loaded or run, or is not verified although this is required.
         MissingExtraError: if the backend's package is not installed.
         ImageError: if an image cannot be read or is too small.
         PayloadError: if a payload is damaged or has another contract; the message names the file.
@@ -73,8 +77,10 @@ def classify_files(
     stages: list[Stage] = ["encoder", "classifier"] if needs_encoder else ["classifier"]
     at_once = batch_size(batch, store.chosen(bundle, target), stages)
     with ExitStack() as stack:
-        classifier = stack.enter_context(Classifier.load(bundle, target, store))
-        encoder = stack.enter_context(Encoder.load(bundle, target, store)) if needs_encoder else None
+        load_classifier = partial(Classifier.load, require_verified=require_verified)
+        load_encoder = partial(Encoder.load, require_verified=require_verified)
+        classifier = stack.enter_context(load_classifier(bundle, target, store))
+        encoder = stack.enter_context(load_encoder(bundle, target, store)) if needs_encoder else None
         for paths in in_batches([file.path for file in files], at_once):
             images = {path: contract_image(path, contract) for path in paths if path not in payload_files}
             made: dict[Path, bytes] = {}

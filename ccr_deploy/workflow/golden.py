@@ -33,6 +33,7 @@ from ccr_deploy.workflow.diagnosis import Verified, diagnosed
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
 from ccr_deploy.workflow.images import image_set
 from ccr_deploy.workflow.reference import pytorch_reference
+from ccr_deploy.workflow.verified_engines import record_verification
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -149,7 +150,8 @@ def verify_golden(
 ) -> VerificationReport:
     """Compare the target's engines with a golden file, without PyTorch and without a data set.
 
-    The limits of the gates are the golden file's, for the engines' lowest precision.
+    The limits of the gates are the golden file's, for the engines' lowest precision. The outcome is recorded
+    in the engines' sidecars.
 
     Args:
         bundle: bundle that the engines were built from.
@@ -177,20 +179,13 @@ def verify_golden(
     record = golden.record
     recorded = GateLimits.recorded(record.limits, map(factory.precision, engines), path)
     limits = recorded.changed(changed_gates)
-    images = ImageSet(
-        description=f"golden file {printable(str(path))}, from {record.images}",
-        batches=(golden.images[first : first + BATCH] for first in range(0, len(golden.images), BATCH)),
-        names=record.image_names,
-        labels=record.labels,
-        groups=record.groups,
-    )
 
     def load_ways() -> dict[Level, dict[Stage, Runner]]:
         return {"engine": {stage: factory.load(engine) for stage, engine in engines.items()}}
 
     report = verify(
         bundle,
-        images,
+        golden_images(golden, path),
         reference=GoldenReference(golden),
         ways=load_ways(),
         engines=list(engines.values()),
@@ -199,10 +194,23 @@ def verify_golden(
         golden_sha256=sha256_of(path),
         progress=progress,
     )
-    return diagnosed(
+    report = diagnosed(
         report,
         Verified(bundle, engines, {}, {"engine": limits}, load_ways),
         lambda: golden.images[:DIAGNOSED_IMAGES],
         lambda: (GoldenReference(golden), None),
         progress,
+    )
+    return record_verification(report, store, engines.values(), changed_gates)
+
+
+def golden_images(golden: Golden, path: Path) -> ImageSet:
+    """Return the images of a golden file; `path` is the file, for the description."""
+    record = golden.record
+    return ImageSet(
+        description=f"golden file {printable(str(path))}, from {record.images}",
+        batches=(golden.images[first : first + BATCH] for first in range(0, len(golden.images), BATCH)),
+        names=record.image_names,
+        labels=record.labels,
+        groups=record.groups,
     )

@@ -17,6 +17,7 @@ from ccr_deploy.workflow.engines import bundle_stages, compared_factory
 from ccr_deploy.workflow.graphs import graph_runner
 from ccr_deploy.workflow.images import image_set
 from ccr_deploy.workflow.reference import pytorch_reference, pytorch_reference_and_encoder
+from ccr_deploy.workflow.verified_engines import record_verification
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,8 @@ def verify_bundle(
 ) -> VerificationReport:
     """Compare PyTorch, graphs and the target's engines on the same images.
 
-    The limits of the gates are those of the engines' lowest precision; for the FP32 graphs those of FP32.
+    The limits of the gates are those of the engines' lowest precision; for the FP32 graphs those of FP32. The
+    outcome is recorded in the engines' sidecars.
 
     Args:
         bundle: bundle that the engines were built from.
@@ -98,13 +100,14 @@ def verify_bundle(
         matrix=_precision_runners(bundle, graphs["encoder"].schedule) if with_matrix else NO_MATRIX,
         progress=progress,
     )
-    return diagnosed(
+    report = diagnosed(
         report,
         Verified(bundle, engines, graphs, limits, load_ways),
         lambda: np.concatenate(list(image_set(bundle, images, DIAGNOSED_IMAGES).batches)),
         lambda: pytorch_reference_and_encoder(bundle, store),
         progress,
     )
+    return record_verification(report, store, engines.values(), changed_gates)
 
 
 def _precision_runners(bundle: Bundle, schedule: Schedule | None) -> PrecisionRunners:

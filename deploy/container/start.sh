@@ -7,6 +7,7 @@
 # $CCR_DEPLOY_TARGET: the target. Default: the target that fits this machine.
 # $CCR_DEPLOY_PRECISION: fp32, fp16, bf16, int8 or auto. Default: the target's precision.
 # $CCR_DEPLOY_GOLDEN: a golden file to verify the engines with after building. Default: no verification.
+# $CCR_DEPLOY_REQUIRE_VERIFIED: 1 serves only engines that have passed a verification.
 set -eu
 
 # As a container's first process, a shell ignores SIGTERM unless it has a handler.
@@ -63,13 +64,21 @@ case ${CCR_DEPLOY_PRECISION:-auto} in
     exit 2
     ;;
 esac
+case ${CCR_DEPLOY_REQUIRE_VERIFIED:-0} in
+  0) require_verified='' ;;
+  1) require_verified=--require-verified ;;
+  *)
+    echo "start.sh: CCR_DEPLOY_REQUIRE_VERIFIED=$CCR_DEPLOY_REQUIRE_VERIFIED: not 0 or 1" >&2
+    exit 2
+    ;;
+esac
 case $what in
   build)
     build "$@"
     ;;
   serve)
     build
-    exec ccr-deploy serve ${CCR_DEPLOY_TARGET:+--target "$CCR_DEPLOY_TARGET"} --host 0.0.0.0 --http-port 8080 --grpc-port 9000 "$@"
+    exec ccr-deploy serve ${CCR_DEPLOY_TARGET:+--target "$CCR_DEPLOY_TARGET"} ${require_verified:+"$require_verified"} --host 0.0.0.0 --http-port 8080 --grpc-port 9000 "$@"
     ;;
   healthy)
     exec python3 -c 'import urllib.request as r; r.urlopen("http://127.0.0.1:8080/v2/health/ready", timeout=2)'

@@ -16,9 +16,12 @@ from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, MachineState, Timing
 from ccr_deploy.bundle.manifest import Manifest
 from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.engines.verified import Verification
 from ccr_deploy.export.to_onnx import OPSET
+from ccr_deploy.quantization.clipping import ClippingReport, TensorClipping
 from ccr_deploy.targets.schema import target_files
 from ccr_deploy.verification.gates import GATES
+from ccr_deploy.verification.rebuilds import Build, RebuildReport
 from ccr_deploy.verification.results import (
     AccuracyChange,
     ChainAccuracy,
@@ -58,6 +61,11 @@ RECORDS = (
     ChangedAnswer,
     GoldenAnswers,
     GoldenAnswer,
+    RebuildReport,
+    Build,
+    Verification,
+    ClippingReport,
+    TensorClipping,
     BenchmarkReport,
     Timing,
     MachineState,

@@ -62,6 +62,10 @@ def test_a_gpu_is_requested_on_nodes_that_have_one(calibrated_demo, tmp_path: Pa
         (("--image", IMAGE, "--name", "No_Label"), 2, "not a DNS label"),
         (("--image", IMAGE, "--replicas", "3", "1"), 2, "replicas_max 1: must be 3 to 1000"),
         (("--image", IMAGE, "--node-label", "gpu"), 2, "expected KEY=VALUE"),
+        (("--image", IMAGE, "--require-verified"), 2, "pass both --require-verified and --golden PATH"),
+        (("--image", IMAGE, "--golden", "/model.golden"), 2, "pass both --require-verified and --golden"),
+        (("--image", IMAGE, "--require-verified", "--golden", "a"), 2, "not an absolute path in the image"),
+        (("--image", IMAGE, "--require-verified", "--golden", "/engines/a"), 2, "hidden by the volume"),
     ],
 )
 def test_invalid_options_are_refused_and_write_nothing(

@@ -59,7 +59,7 @@ def pod_spec(settings: DeploymentSettings, labels: Mapping[str, str], server: st
                 "labelSelector": {"matchLabels": labels},
             }
         ],
-        "initContainers": [_builder(settings)],
+        "initContainers": [_builder(settings), *_verifier(settings)],
         "containers": [_server(settings, server)],
         "volumes": [
             {"name": "engines", **_engine_store(settings)},
@@ -79,9 +79,18 @@ def given(**fields: object) -> Fields:
 
 
 def _builder(settings: DeploymentSettings) -> Fields:
-    """Return the init container that builds the engines."""
-    options = ("--stage", "encoder", "--stage", "classifier", "--engines", ENGINES, "--no-timing")
+    """Return the init container that builds the engines; only a verification needs those of the baseline."""
+    stages = () if settings.golden else ("--stage", "encoder", "--stage", "classifier")
+    options = (*stages, "--engines", ENGINES, "--no-timing")
     return _container(settings, "build-engines", "build-engine", options, {})
+
+
+def _verifier(settings: DeploymentSettings) -> list[Fields]:
+    """Return the init container that verifies the engines, if there is a golden file."""
+    if settings.golden is None:
+        return []
+    options = ("--golden", settings.golden, "--engines", ENGINES)
+    return [_container(settings, "verify-engines", "verify", options, {})]
 
 
 def _server(settings: DeploymentSettings, name: str) -> Fields:
@@ -99,7 +108,8 @@ def _server(settings: DeploymentSettings, name: str) -> Fields:
         "livenessProbe": _probe("live", period_seconds=10, failure_threshold=6),
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
     }
-    return _container(settings, name, "serve", ("--engines", ENGINES, *ports), serving)
+    required = ("--require-verified",) if settings.golden else ()
+    return _container(settings, name, "serve", ("--engines", ENGINES, *ports, *required), serving)
 
 
 def _container(

@@ -43,6 +43,8 @@ class DeploymentSettings:
         image: the container image, with ccr-deploy and the bundle.
         target: the name of a target that ccr-deploy ships. If it uses a GPU, every replica takes one.
         bundle: the path of the bundle in the image.
+        golden: the path of a golden file in the image. Each pod verifies its engines with it, and its server
+            requires verified engines. None for pods that do not verify.
         replicas_min: the fewest replicas.
         replicas_max: the most replicas.
         cpu_percent: the average use of `cores`, in percent, that the autoscaler aims at.
@@ -65,6 +67,7 @@ class DeploymentSettings:
     image: str
     target: str
     bundle: str = "/bundle"
+    golden: str | None = None
     replicas_min: int = 2
     replicas_max: int = 4
     cpu_percent: int = 70
@@ -78,7 +81,7 @@ class DeploymentSettings:
     grpc_port: int = 9000
 
     def __post_init__(self) -> None:
-        problems = chain(self._names(), self._target(), self._bundle(), self._numbers(), self._store())
+        problems = chain(self._names(), self._target(), self._files(), self._numbers(), self._store())
         if first := next(problems, None):
             raise WrongUsageError(first)
 
@@ -122,14 +125,20 @@ class DeploymentSettings:
         if self.loaded_target.is_reference:
             yield f"target {self.target}: needs PyTorch, which the images do not contain: use another target"
 
-    def _bundle(self) -> Iterator[str]:
-        path = PurePosixPath(self.bundle)
-        plain = self.bundle == str(path) and path.is_absolute() and len(path.parts) > 1
-        if not plain or ".." in path.parts or not self.bundle.isprintable():
-            yield f"bundle {self.bundle!r}: not an absolute path in the image, such as /bundle"
-        for mounted in (ENGINES, TEMPORARY):
-            if PurePosixPath(mounted) in (path, *path.parents):
-                yield f"bundle {self.bundle!r}: hidden by the volume at {mounted}: use another path"
+    def _files(self) -> Iterator[str]:
+        for name, text, example in (
+            ("bundle", self.bundle, "/bundle"),
+            ("golden", self.golden, "/model.golden"),
+        ):
+            if text is None:
+                continue
+            path = PurePosixPath(text)
+            plain = text == str(path) and path.is_absolute() and len(path.parts) > 1
+            if not plain or ".." in path.parts or not text.isprintable():
+                yield f"{name} {text!r}: not an absolute path in the image, such as {example}"
+            for mounted in (ENGINES, TEMPORARY):
+                if PurePosixPath(mounted) in (path, *path.parents):
+                    yield f"{name} {text!r}: hidden by the volume at {mounted}: use another path"
 
     def _numbers(self) -> Iterator[str]:
         for name, least, most in (

@@ -44,7 +44,9 @@ class PackagedRepository:
     models: tuple[str, ...]
 
 
-def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output: Path) -> PackagedRepository:
+def package_triton(
+    bundle: Bundle, target_name: str, store: EngineStore, output: Path, *, require_verified: bool = False
+) -> PackagedRepository:
     """Write a new repository, or add a version to an existing one.
 
     Args:
@@ -52,16 +54,18 @@ def package_triton(bundle: Bundle, target_name: str, store: EngineStore, output:
         target_name: the target whose graphs or engines Triton runs.
         store: the engine store with the target's engines.
         output: the repository's folder.
+        require_verified: whether to refuse plans that have not passed `ccr-deploy verify`.
 
     Raises:
         TargetError: if the target does not exist.
         WrongUsageError: if Triton does not support the target, its engines are not built, or `output` has
             other files, or a repository with other shapes or another backend.
         BundleError: if a graph is damaged.
-        EngineError: if a plan is damaged.
+        EngineError: if a plan is damaged, or not verified although this is required.
         RepositoryError: if the repository is damaged or cannot be written.
     """
-    encoder, classifier = served_stages(bundle, target_name, load_target(target_name), store)
+    target = load_target(target_name)
+    encoder, classifier = served_stages(bundle, target_name, target, store, require_verified=require_verified)
     output = output.resolve()
     with writing(output, RepositoryError), repository.staging_folder(output) as staging:
         found = repository.read_repository(output)

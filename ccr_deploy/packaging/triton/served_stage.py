@@ -13,6 +13,7 @@ from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.engines.sidecar import check_hash, read_sidecar, sidecar_path
 from ccr_deploy.engines.store import Engine
+from ccr_deploy.engines.verified import check_verified
 from ccr_deploy.errors import EngineError, WrongUsageError
 from ccr_deploy.targets.schema import resolve
 
@@ -66,7 +67,9 @@ class ServedStage:
         return PLAN_FILE if self.backend == "tensorrt" else GRAPH_FILE
 
 
-def served_stages(bundle: Bundle, name: str, target: Target, store: EngineStore) -> tuple[ServedStage, ...]:
+def served_stages(
+    bundle: Bundle, name: str, target: Target, store: EngineStore, *, require_verified: bool = False
+) -> tuple[ServedStage, ...]:
     """Return encoder and classifier of a bundle as Triton runs them.
 
     The precision is the one last built for bundle and target, otherwise the target's default.
@@ -76,21 +79,32 @@ def served_stages(bundle: Bundle, name: str, target: Target, store: EngineStore)
         name: the target's name.
         target: the target.
         store: the engine store with the target's engines.
+        require_verified: whether to refuse plans that have not passed `ccr-deploy verify`.
 
     Raises:
         WrongUsageError: if Triton does not support the target's backend, the bundle lacks a graph, a plan
-            is not built, or the target's smallest batch is not 1.
+            is not built, the target's smallest batch is not 1, or verified engines are required of ONNX
+            Runtime.
         BundleError: if a graph is damaged.
-        EngineError: if a plan is damaged, or two plans are for the same compute capability.
+        EngineError: if a plan is damaged, or not verified although this is required, or two plans are for the
+            same compute capability.
     """
     chosen = {stage: built.precision for stage, built in store.chosen(bundle, name).items()}
     stages = {stage: resolve(target, stage, None, chosen.get(stage)) for stage in CHAIN_STAGES}
     if target.backend == "onnxruntime":
+        if require_verified:
+            raise WrongUsageError(
+                f"--require-verified: target {name}: the repository gets graphs, which Triton optimizes when "
+                "it loads them, not verified engines: omit the option, or choose a target for TensorRT"
+            )
         threads = target.options.threads
         return tuple(_graph(bundle, stage, resolved, threads) for stage, resolved in stages.items())
     if target.backend == "tensorrt":
         found = {stage: _engines(bundle, stage, own, target, store) for stage, own in stages.items()}
         version = _common_version(bundle, name, store, found)
+        if require_verified:
+            for engine in (engine for versions in found.values() for engine in versions[version]):
+                check_verified(engine, bundle, name)
         return tuple(_plans(stage, own, version, found[stage][version]) for stage, own in stages.items())
     raise WrongUsageError(
         f"target {name}: Triton does not support its backend, {target.backend}: "

@@ -235,8 +235,22 @@ def test_built_engines_are_verified_with_the_golden_file(tiny_bundle: Bundle, tm
         assert written.status == 0
         built = start("build", **environment)
         assert built.returncode == status, built.stderr
-        assert "Parity with PyTorch, recorded in a golden file" in built.stdout
+        assert "Codes compared with PyTorch, recorded in a golden file" in built.stdout
         assert ("gates failed" in built.stderr) == bool(status)
+
+
+@pytest.mark.parametrize(("value", "options"), [("1", ["--require-verified"]), ("0", [])])
+def test_verified_engines_are_required_by_the_environment(
+    tmp_path: Path, value: str, options: list[str]
+) -> None:
+    (tmp_path / "ccr-deploy").write_text('#!/bin/sh\n[ "$1" = build-engine ] || echo "$@"\n')
+    (tmp_path / "ccr-deploy").chmod(0o755)
+    where = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CCR_DEPLOY_TARGET": "cpu"}
+    served = start("serve", **where, CCR_DEPLOY_REQUIRE_VERIFIED=value)
+    assert [word for word in served.stdout.split() if word == "--require-verified"] == options
+    refused = start("serve", **where, CCR_DEPLOY_REQUIRE_VERIFIED="yes")
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("CCR_DEPLOY_REQUIRE_VERIFIED=yes: not 0 or 1\n")
 
 
 def test_a_killed_build_reports_the_memory_limit(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -303,6 +304,23 @@ def test_the_init_containers_command_builds_the_engines(tiny_bundle, tmp_path) -
     assert (outcome.status, outcome.stderr) == (0, "")
     built = {path.name for path in (tmp_path / "engines").glob("*/*.onnx")}
     assert built == {"encoder.fp32.onnx", "classifier.fp32.onnx"}
+
+
+def test_with_a_golden_file_pods_verify_their_engines_and_serve_no_others() -> None:
+    of = replace(EXAMPLES["cpu"], golden="/model.golden")
+    check_against_the_apis(manifests(of), VERSIONS[-1])
+    for pod in pods(manifests(of)):
+        builder, verifier, server = containers(pod)
+        assert "--stage" not in builder["args"]  # a verification runs all engines of the bundle
+        assert verifier["args"] == [
+            *("verify", of.bundle, "--target", of.target),
+            *("--golden", "/model.golden", "--engines", "/engines"),
+        ]
+        assert "--require-verified" in server["args"]
+    assert all(
+        "--require-verified" not in container["args"]
+        for container in containers(pods(manifests(EXAMPLES["cpu"]))[0])
+    )
 
 
 def test_compose_runs_the_same_commands_as_safely() -> None:

@@ -9,6 +9,7 @@ from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.gpu import Gpu
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.engines.store import EngineStore
+from ccr_deploy.engines.verified import Verification
 from ccr_deploy.errors import BundleError, EngineError, WrongUsageError
 from ccr_deploy.packaging.triton.served_stage import served_stages
 from ccr_deploy.targets.schema import load_target, resolve
@@ -21,13 +22,14 @@ def plans(tmp_path):
     return EngineStore(tmp_path / "plans")
 
 
-def served(bundle, target, store):
-    return served_stages(bundle, str(target), load_target(str(target)), store)
+def served(bundle, target, store, *, require_verified=False):
+    loaded = load_target(str(target))
+    return served_stages(bundle, str(target), loaded, store, require_verified=require_verified)
 
 
-def refusal(kind, bundle, target, store):
+def refusal(kind, bundle, target, store, **options):
     with pytest.raises(kind) as caught:
-        served(bundle, target, store)
+        served(bundle, target, store, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -188,3 +190,27 @@ def test_a_device_without_a_compute_capability(tiny_bundle, plans, tmp_path):
     target = fleet_target(tmp_path)
     put_plans(tiny_bundle, target, plans, "some GPU")
     assert "has no compute capability" in refusal(EngineError, tiny_bundle, target, plans)
+
+
+def test_plans_that_were_not_verified_are_refused_if_this_is_required(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path)
+    engines = [put_plan(tiny_bundle, target, plans, stage, L4) for stage in ("encoder", "classifier")]
+    manifest = tiny_bundle.manifest
+    for engine in engines:
+        message = refusal(EngineError, tiny_bundle, target, plans, require_verified=True)
+        assert f"{engine.path}: was not verified: run ccr-deploy verify" in message
+        record = Verification(
+            engine_sha256=engine.sidecar.engine_sha256,
+            verified_at="2026-01-02T03:04:05Z",
+            passed=True,
+            reference="golden",
+            images="a golden file",
+            images_sha256="0" * 64,
+            image_count=64,
+            changed_gates=(),
+            contract_id=manifest.contract_id,
+            weights_sha256=manifest.weights.sha256,
+            created_by="test",
+        )
+        plans.add_verification(engine, record)
+    assert len(served(tiny_bundle, target, plans, require_verified=True)) == len(engines)
