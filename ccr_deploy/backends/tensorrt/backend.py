@@ -124,6 +124,17 @@ class _AnyTensorRtBackend(Backend):
             allow_host_code=self._allows_host_code,
         )
 
+    def standalone(self, graph: Path, precision: EnginePrecision) -> Standalone:  # noqa: ARG002
+        """Refuse: Polygraphy reduces graphs for TensorRT.
+
+        Raises:
+            WrongUsageError: always; the message names Polygraphy's command.
+        """
+        raise WrongUsageError(
+            f"--reduce does not support {self.title}: run polygraphy debug reduce, with the polygraphy run "
+            "command that ccr-deploy inspect ENGINE --reproduce prints as its check"
+        )
+
     @classmethod
     def reproduction(cls, engine: Path, built: BuiltFrom) -> list[str]:
         """Return commands of trtexec and Polygraphy that rebuild and run an engine."""
