@@ -85,9 +85,9 @@ class EngineFile:
 class Standalone:
     """A graph that a script runs with the backend's library alone.
 
-    `graph` is the content of an ONNX file. `source` defines ``run(graph, inputs)``, which takes the path of that
-    file and the inputs by name, and returns the outputs by name. `packages` are the distributions that it
-    imports.
+    `graph` is the content of an ONNX file. `source` defines ``run(graph, inputs)``, which takes the path of
+    that file and the inputs by name, and returns the outputs by name. `packages` are the distributions that
+    it imports.
     """
 
     graph: bytes

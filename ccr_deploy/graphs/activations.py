@@ -20,8 +20,8 @@ class Activation:
     """A tensor of a graph that depends on the graph's inputs.
 
     `name` is its logical name, the same in all precisions; for the output of a Q/DQ pair it is that of the
-    pair's input and `DEQUANTIZED`. `tensor` is its name in the graph, `operator` its node's operator. `inputs`
-    are the logical names that its node reads.
+    pair's input and `DEQUANTIZED`. `tensor` is its name in the graph, `operator` its node's operator, and
+    `inputs` are the logical names that its node reads.
     """
 
     name: str
@@ -82,9 +82,7 @@ def subgraph(
     return result
 
 
-def cut(
-    found: Mapping[str, Activation], name: str, depth: int, cuttable: Collection[str]
-) -> tuple[str, ...]:
+def cut(found: Mapping[str, Activation], name: str, depth: int, cuttable: Collection[str]) -> tuple[str, ...]:
     """Return the names of the tensors that separate an activation from what is computed further before it.
 
     Args:

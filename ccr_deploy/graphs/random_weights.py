@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
+
+    Arrays: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
 
 _PASSED = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
 
@@ -40,7 +44,7 @@ def with_random_weights(model: ir.Model, seed: int) -> ir.Model:
 
 
 def random_inputs(
-    feeds: dict[str, npt.NDArray[np.generic]], seed: int
+    feeds: Mapping[str, npt.NDArray[np.generic]], seed: int
 ) -> dict[str, npt.NDArray[np.generic]]:
     """Return random inputs of the same shapes, types, ranges and, if they are floating-point, deviations.
 
@@ -52,7 +56,7 @@ def random_inputs(
 
 
 def _source(value: ir.Value | None) -> ir.Value | None:
-    """Return the initializer that a value comes from, past its Q/DQ pair and casts; None for an activation."""
+    """Return the initializer that a value comes from, past Q/DQ and Cast nodes; None for an activation."""
     while value is not None and (producer := value.producer()) is not None:
         if producer.op_type not in _PASSED:
             return None

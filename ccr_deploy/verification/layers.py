@@ -1,8 +1,8 @@
 """Comparison of the intermediate tensors of two ways to run a stage, and the first that is over tolerance.
 
-An error is relative, and that of the worst channel: the root mean square of the difference in the channel over
-the root mean square of the expected values, in the channel or in the whole tensor, whichever is larger. So one
-wrong channel of many is visible, and a channel that is almost zero is not.
+An error is relative, and that of the worst channel: the root mean square of the difference in the channel
+over the root mean square of the expected values, in the channel or in the whole tensor, whichever is larger.
+So one wrong channel of many is visible, and rounding in a channel that is almost zero is not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ccr_deploy.core.metrics import flipped_bits
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
 from ccr_deploy.core.stages import ChainStage
@@ -123,8 +122,26 @@ class LayerComparison(Record, frozen=True):
         return next((flips.iteration for flips in self.iterations if flips.flipped_bits), None)
 
 
+class ReducedGraph(Record, frozen=True):
+    """The smallest part of a graph that is over tolerance, which was written to a folder.
+
+    `tensor` is its output, `nodes` the number of its operators. `has_random_weights` tells whether its
+    weights and inputs are random.
+    """
+
+    folder: str
+    stage: ChainStage
+    level: Level
+    against: Level
+    tensor: str
+    nodes: int
+    error: float
+    tolerance: float
+    has_random_weights: bool
+
+
 class LayerReport(Record, frozen=True):
-    """All results of one run of ``verify --layers``."""
+    """All results of one run of ``verify --layers``; `reduced` is set by ``--reduce`` if it wrote a graph."""
 
     schema_version: int
     created_by: str
@@ -136,6 +153,7 @@ class LayerReport(Record, frozen=True):
     image_count: int
     comparisons: tuple[LayerComparison, ...]
     non_finite: tuple[FirstNonFinite, ...]
+    reduced: ReducedGraph | None = None
 
     @property
     def passed(self) -> bool:
@@ -143,7 +161,9 @@ class LayerReport(Record, frozen=True):
         return not self.non_finite and all(comparison.passed for comparison in self.comparisons)
 
 
-def channel_errors(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+def channel_errors(
+    found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]
+) -> npt.NDArray[np.float64]:
     """Return the relative error of each channel: ``float64 [C]``; infinite if only one array is finite.
 
     Args:
@@ -158,8 +178,8 @@ def channel_squares(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the mean squares of the difference and of the expected values in each channel: ``float64 [C]``.
 
-    A channel is an entry of the third-last dimension, or of the last one if there are fewer than three. Values
-    that are not finite in both arrays count as zero.
+    A channel is an entry of the third-last dimension, or of the last one if there are fewer than three.
+    Values that are not finite in both arrays count as zero.
 
     Args:
         found: floating-point values, ``[…, C, rows, columns]`` or ``[N, C]``.
@@ -192,7 +212,7 @@ def relative_errors(
 def iteration_bits(
     hidden_state: npt.NDArray[np.generic], weight: npt.NDArray[np.generic]
 ) -> npt.NDArray[np.bool_]:
-    """Return the bits that the binarizer would give for a hidden state of the last cell: ``bool [N, K, h, w]``.
+    """Return the bits that the binarizer gives for a hidden state of the last cell: ``bool [N, K, h, w]``.
 
     Args:
         hidden_state: ``float [N, C, h, w]``.
@@ -251,7 +271,7 @@ class TensorDifferences:
         )
 
     def not_comparable(self, other: Iterable[str]) -> tuple[str, ...]:
-        """Return the tensors that only one way has; `other` are the names of the way that it is compared with."""
+        """Return the tensors that only one way has; `other` are those of the way it is compared with."""
         partners = {partner for name, partner in self._partners.items() if name in self._squares}
         alone = [name for name in self._activations if name not in self._squares]
         missing = [name for name in other if name not in partners]

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +12,6 @@ from ccr_deploy.core.metrics import flipped_bits
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
-from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.family import BINARIZER_WEIGHT, last_hidden_states
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.layers import (
@@ -33,16 +28,17 @@ from ccr_deploy.verification.layers import (
     iteration_bits,
 )
 from ccr_deploy.workflow.engines import compared_factory
-from ccr_deploy.workflow.graphs import graph_runner, model_runner
+from ccr_deploy.workflow.graphs import graph_runner
 from ccr_deploy.workflow.images import image_set
-from ccr_deploy.workflow.observed import EngineCompiler, ObservedGraph, observed_graph, written_graph
+from ccr_deploy.workflow.observed import stage_ways
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
-    from ccr_deploy.backends.runner import Arrays, Outputs, Runner
+    from ccr_deploy.backends.runner import Arrays, Outputs
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
@@ -51,34 +47,11 @@ if TYPE_CHECKING:
     from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.verification.image_set import ImageSet
     from ccr_deploy.verification.results import Level
+    from ccr_deploy.workflow.observed import ObservedWay, StageWays
 
 DEFAULT_SAMPLES = 4
 """Images to compare layers on: a wrong layer is wrong on every image."""
 OUTPUTS: Mapping[ChainStage, str] = {"encoder": "code", "classifier": "logits"}
-
-
-@dataclass(frozen=True)
-class ObservedWay:
-    """One way to run a stage: with all activations as outputs, and as it is."""
-
-    level: Level
-    graph: ObservedGraph
-    observed: Runner
-    plain: Runner
-
-
-@dataclass(frozen=True)
-class StageWays:
-    """The ways to run a stage, in the order in which they are made from each other."""
-
-    stage: ChainStage
-    precision: EnginePrecision
-    compiler: EngineCompiler
-    ways: tuple[ObservedWay, ...]
-
-    def pair(self, level: Level) -> tuple[ObservedWay, ObservedWay]:
-        """Return the way before a level, and the way of that level."""
-        return next((before, way) for before, way in pairwise(self.ways) if way.level == level)
 
 
 def compare_layers(
@@ -91,7 +64,7 @@ def compare_layers(
     samples: int | None = None,
     progress: Progress = SILENT,
 ) -> LayerReport:
-    """Compare the intermediate tensors of FP32 graphs, precision graphs and engines, each with the one before.
+    """Compare the tensors of FP32 graphs, precision graphs and engines, each with the one before.
 
     The engines are built again with all activations as outputs, which changes what the backend fuses. So
     the outputs of the stage are also compared without them.
@@ -171,42 +144,6 @@ def fp32_codes(bundle: Bundle, factory: EngineFactory, feeds: Sequence[Arrays]) 
         return [runner.infer(images) for images in feeds]
 
 
-@contextmanager
-def stage_ways(bundle: Bundle, factory: EngineFactory, stage: ChainStage) -> Iterator[StageWays]:
-    """Yield the ways to run a stage; they are closed afterwards.
-
-    Raises:
-        EngineError: if an engine cannot be built or run on this machine.
-    """
-    factory.backend.check_runs_here()
-    record = factory.graph_record(stage)
-    fp32 = bundle.graph(stage, "fp32", record.schedule)
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ccr-deploy-"))
-        compiler = EngineCompiler(factory, stage, Path(folder))
-        ways: list[ObservedWay] = []
-        levels: dict[Level, object] = {"fp32-graph": fp32, "graph": record}
-        if fp32 == record:
-            del levels["fp32-graph"]
-        for level in levels:
-            graph = fp32 if level == "fp32-graph" else record
-            observed = observed_graph(bundle, graph)
-            runners = model_runner(observed.with_all_outputs()), graph_runner(bundle, graph)
-            ways.append(ObservedWay(level, observed, *map(stack.enter_context, runners)))
-        written = written_graph(bundle, record)
-        runners = compiler.compile(written.with_all_outputs()), _plain_engine(factory, compiler, written)
-        ways.append(ObservedWay("engine", written, *map(stack.enter_context, runners)))
-        yield StageWays(stage, compiler.precision, compiler, tuple(ways))
-
-
-def _plain_engine(factory: EngineFactory, compiler: EngineCompiler, written: ObservedGraph) -> Runner:
-    """Load the engine in the store; if it was not built, compile one."""
-    try:
-        return factory.load(factory.find(compiler.stage))
-    except WrongUsageError:
-        return compiler.compile(written.model)
-
-
 class _StageComparison:
     """Compares each way to run a stage with the one before, image by image."""
 
@@ -236,10 +173,10 @@ class _StageComparison:
         if self._binarizer is not None and self._binarizer.const_value is not None:
             weight = self._binarizer.const_value.numpy()
         for pair in self._pairs:
-            way, before = pair.way.level, pair.before.level
-            one, two = found[way], found[before]
+            level, before = pair.way.level, pair.before.level
+            one, two = found[level], found[before]
             pair.differences.add(one, two)
-            pair.outputs.append((observed[way], observed[before], plain[way], plain[before]))
+            pair.outputs.append((observed[level], observed[before], plain[level], plain[before]))
             if weight is not None:
                 pair.add_iterations(one, two, weight)
 

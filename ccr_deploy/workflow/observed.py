@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.engines.build_source import build_source
+from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.graphs.activations import DEQUANTIZED, activations, with_outputs
 from ccr_deploy.quantization.emulation import emulate
-from ccr_deploy.workflow.graphs import load_model
+from ccr_deploy.workflow.graphs import graph_runner, load_model, model_runner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from ccr_deploy.backends.base import BuildSource
     from ccr_deploy.backends.runner import Outputs, Runner
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from ccr_deploy.core.stages import ChainStage
     from ccr_deploy.engines.factory import EngineFactory
     from ccr_deploy.graphs.activations import Activation
+    from ccr_deploy.verification.results import Level
 
 
 @dataclass(frozen=True)
@@ -121,3 +126,64 @@ class EngineCompiler:
         return build_source(
             self.factory.bundle, self.stage, resolved, None, caches=self.folder, advance=lambda _: None
         )
+
+
+@dataclass(frozen=True)
+class ObservedWay:
+    """One way to run a stage: with all activations as outputs, and as it is."""
+
+    level: Level
+    graph: ObservedGraph
+    observed: Runner
+    plain: Runner
+
+
+@dataclass(frozen=True)
+class StageWays:
+    """The ways to run a stage, in the order in which they are made from each other."""
+
+    stage: ChainStage
+    precision: EnginePrecision
+    compiler: EngineCompiler
+    ways: tuple[ObservedWay, ...]
+
+    def pair(self, level: Level) -> tuple[ObservedWay, ObservedWay]:
+        """Return the way before a level, and the way of that level."""
+        return next((before, way) for before, way in pairwise(self.ways) if way.level == level)
+
+
+@contextmanager
+def stage_ways(bundle: Bundle, factory: EngineFactory, stage: ChainStage) -> Iterator[StageWays]:
+    """Yield the ways to run a stage; they are closed afterwards.
+
+    Raises:
+        EngineError: if an engine cannot be built or run on this machine.
+    """
+    factory.backend.check_runs_here()
+    record = factory.graph_record(stage)
+    fp32 = bundle.graph(stage, "fp32", record.schedule)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ccr-deploy-"))
+        compiler = EngineCompiler(factory, stage, Path(folder))
+        ways: list[ObservedWay] = []
+        levels: dict[Level, object] = {"fp32-graph": fp32, "graph": record}
+        if fp32 == record:
+            del levels["fp32-graph"]
+        for level in levels:
+            graph = fp32 if level == "fp32-graph" else record
+            observed = observed_graph(bundle, graph)
+            marked, plain = model_runner(observed.with_all_outputs()), graph_runner(bundle, graph)
+            ways.append(ObservedWay(level, observed, stack.enter_context(marked), stack.enter_context(plain)))
+        written = written_graph(bundle, record)
+        engine = stack.enter_context(compiler.compile(written.with_all_outputs()))
+        in_use = stack.enter_context(_plain_engine(factory, compiler, written))
+        ways.append(ObservedWay("engine", written, engine, in_use))
+        yield StageWays(stage, compiler.precision, compiler, tuple(ways))
+
+
+def _plain_engine(factory: EngineFactory, compiler: EngineCompiler, written: ObservedGraph) -> Runner:
+    """Load the engine in the store; if it was not built, compile one."""
+    try:
+        return factory.load(factory.find(compiler.stage))
+    except WrongUsageError:
+        return compiler.compile(written.model)

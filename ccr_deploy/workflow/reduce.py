@@ -1,8 +1,8 @@
 """Search for the smallest part of a graph that still fails: ``verify --reduce``.
 
 Polygraphy's ``debug reduce`` is not used: it belongs to the extras of TensorRT, compares TensorRT with ONNX
-Runtime only, starts a process for each step, and feeds sub-graphs with random inputs. Here the tensors of real
-images are known, and a step is one run of two small graphs.
+Runtime only, starts a process for each step, and feeds sub-graphs with random inputs. Here the tensors of
+real images are known, and a step is one run of two small graphs.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.base import Standalone
 from ccr_deploy.backends.onnxruntime.standalone import NODE_BY_NODE
-from ccr_deploy.core.records import Record
-from ccr_deploy.core.stages import ChainStage
 from ccr_deploy.errors import EngineError
 from ccr_deploy.graphs.activations import DEQUANTIZED, cut, subgraph
 from ccr_deploy.graphs.random_weights import random_inputs, with_random_weights
-from ccr_deploy.verification.layers import channel_errors
-from ccr_deploy.verification.results import Level
+from ccr_deploy.verification.layers import ReducedGraph, channel_errors
 from ccr_deploy.workflow.engines import compared_factory
 from ccr_deploy.workflow.graphs import model_runner
 from ccr_deploy.workflow.images import image_set
-from ccr_deploy.workflow.layers import DEFAULT_SAMPLES, stage_feeds, stage_ways
+from ccr_deploy.workflow.layers import DEFAULT_SAMPLES, stage_feeds
+from ccr_deploy.workflow.observed import stage_ways
 from ccr_deploy.workflow.reproduction import Reproduction, write_reproduction
 
 if TYPE_CHECKING:
@@ -40,29 +38,11 @@ if TYPE_CHECKING:
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.verification.layers import LayerComparison, LayerReport
-    from ccr_deploy.workflow.layers import StageWays
+    from ccr_deploy.workflow.observed import StageWays
 
 TRIED_TENSORS = 3
 """Tensors over tolerance that are tried: the first one may fail only with the extra outputs."""
 TRIED_SEEDS = 5
-
-
-class ReducedGraph(Record, frozen=True):
-    """The smallest failing part of a graph, which was written to a folder.
-
-    `tensor` is its output, `nodes` the number of its operators. `has_random_weights` tells whether weights
-    and inputs are random.
-    """
-
-    folder: str
-    stage: ChainStage
-    level: Level
-    against: Level
-    tensor: str
-    nodes: int
-    error: float
-    tolerance: float
-    has_random_weights: bool
 
 
 def reduce_failure(
@@ -149,7 +129,9 @@ class _Search:
         self._feeds = feeds
         self._before, self._way = ways.pair(failed.level)
         known = self._before.graph.tensors
-        self._cuttable = {name for name in self._way.graph.tensors if name in known and DEQUANTIZED not in name}
+        self._cuttable = {
+            name for name in self._way.graph.tensors if name in known and DEQUANTIZED not in name
+        }
         if failed.level == "engine":  # fails at once if the backend has no reproduction
             self._standalone(self._way.graph.model)
 
@@ -187,7 +169,7 @@ class _Search:
             if not found.error <= self._failed.tolerance:
                 return found
         raise EngineError(
-            f"{part.tensor}: not over tolerance with random weights: the difference needs the trained weights: "
+            f"{part.tensor}: within tolerance with random weights: the difference needs the trained weights: "
             "omit --random-weights"
         )
 

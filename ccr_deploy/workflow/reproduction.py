@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,7 +64,8 @@ if __name__ == "__main__":
     found = run(folder / "reduced.onnx", dict(np.load(folder / "inputs.npz")))
     ((name, expected),) = np.load(folder / "expected.npz").items()
     errors = channel_errors(found[name], expected)
-    print(f"{{name}}: largest error {{errors.max():.4g}} in channel {{errors.argmax()}}, tolerance {{TOLERANCE:g}}")
+    worst = f"error {{errors.max():.4g}} in channel {{errors.argmax()}}"
+    print(f"{{name}}: {{worst}}, tolerance {{TOLERANCE:g}}")
     sys.exit(0 if errors.max() <= TOLERANCE else {differs})
 '''
 
@@ -77,8 +78,8 @@ Show it:    python reproduce.py
 Needs:      {packages}
 Found with: {versions}, Python {python}
 
-reduced.onnx is the graph, inputs.npz its inputs, expected.npz the expected output: that of reference.onnx, run
-node by node in ONNX Runtime (graph_optimization_level ORT_DISABLE_ALL).
+reduced.onnx is the graph, inputs.npz its inputs, expected.npz the expected output: that of reference.onnx,
+run node by node in ONNX Runtime (graph_optimization_level ORT_DISABLE_ALL).
 """
 
 
@@ -86,8 +87,8 @@ node by node in ONNX Runtime (graph_optimization_level ORT_DISABLE_ALL).
 class Reproduction:
     """What the folder is written from.
 
-    `inputs` and `expected` are by the names of tensors in `reduced`; `standalone` has its content and the source
-    that runs it.
+    `inputs` and `expected` are by the names of tensors in `reduced`; `standalone` has its content and the
+    source that runs it.
     """
 
     title: str
@@ -111,7 +112,9 @@ def check_reproduction_folder(folder: Path) -> None:
     readme = folder / "README.txt"
     is_ours = readme.is_file() and readme.read_bytes().startswith(MARK.encode())
     if any(folder.iterdir()) and not is_ours:
-        raise WrongUsageError(f"{folder}: contains files that ccr-deploy did not write: choose another folder")
+        raise WrongUsageError(
+            f"{folder}: contains files that ccr-deploy did not write: choose another folder"
+        )
 
 
 def write_reproduction(folder: Path, reproduction: Reproduction) -> None:
@@ -169,21 +172,16 @@ def _readme(reproduction: Reproduction) -> str:
 
 
 def _versions() -> list[str]:
-    found = []
-    for package in _PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return found
+    installed = {found.name: found.version for found in distributions()}
+    return [f"{package} {installed[package]}" for package in _PACKAGES if package in installed]
 
 
 def _check_script(folder: Path) -> None:
     command = [sys.executable, "-I", str(folder / "reproduce.py")]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode != DIFFERS or finished.stderr:
-        lines = (finished.stderr or finished.stdout).strip().splitlines()
+        printed = (finished.stderr or finished.stdout).strip().splitlines()[-1:]
         raise EngineError(
-            f"the reduced graph does not show the difference in a process of its own ({lines[-1:] or 'no output'}): "
+            f"the reduced graph shows no difference outside ccr-deploy ({', '.join(printed)}): "
             "report it with the bundle and the output of verify --layers"
         )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import os
 from typing import TYPE_CHECKING, Literal
 
+from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
 from ccr_deploy.backends.openvino import int8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SOURCE = '''\
+import os
 import sys
 
+os.environ["{variable}"] = "{max_isa}"  # the instruction sets that oneDNN may use; empty: all
 sys.modules.setdefault("openvino_telemetry", None)  # telemetry sends a message on every import
 
 import numpy as np
@@ -27,7 +31,7 @@ def run(graph, inputs):
     return {{output.any_name: results[output] for output in compiled.outputs}}
 '''
 _CLAMPS = (int8.separate_shared_scales,)
-_SEVEN_BITS = (int8.limit_weights_to_7_bits, int8._weight_quantizers, int8._dequantizations)  # noqa: SLF001
+_SEVEN_BITS = (int8.limit_weights_to_7_bits, int8._weight_quantizers, int8._dequantizations)
 
 
 def compile_source(config: Mapping[str, object], int8_weight_bits: Literal[7, 8] | None) -> str:
@@ -45,6 +49,8 @@ def compile_source(config: Mapping[str, object], int8_weight_bits: Literal[7, 8]
     if functions:
         sources.insert(0, f"LARGE = {int8.LARGE!r}\n\n")
     return _SOURCE.format(
+        variable=MAX_ISA_VARIABLE,
+        max_isa=os.environ.get(MAX_ISA_VARIABLE, ""),
         functions="".join(sources),
         changes="".join(f"    {change.__name__}(model)\n" for change in changes),
         config=dict(config),

@@ -7,13 +7,13 @@ import re
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from ccr_deploy.backends.base import Backend, BuildSource, BuiltFrom, EngineFile
+from ccr_deploy.backends.base import Backend, BuildSource, BuiltFrom, EngineFile, Standalone
 from ccr_deploy.backends.tensorrt.flavour import RTX, TENSORRT, Flavour, extra_of, import_library
 from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.backends.tensorrt.reproduce import reproduction
 from ccr_deploy.core.gpu import Gpu, find_gpu
 from ccr_deploy.core.versions import version_numbers
-from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
+from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError, WrongUsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
