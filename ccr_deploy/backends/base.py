@@ -82,6 +82,20 @@ class EngineFile:
 
 
 @dataclass(frozen=True)
+class Standalone:
+    """A graph that a script runs with the backend's library alone.
+
+    `graph` is the content of an ONNX file. `source` defines ``run(graph, inputs)``, which takes the path of
+    that file and the inputs by name, and returns the outputs by name. `packages` are the distributions that
+    it imports.
+    """
+
+    graph: bytes
+    source: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class BuiltFrom:
     """The inputs and settings that an engine was built from, according to its sidecar and its bundle.
 
@@ -151,6 +165,35 @@ class Backend(ABC):
         Raises:
             EngineError: if the file is not an engine of this backend.
         """
+
+    def compile(self, source: BuildSource, folder: Path) -> Runner:
+        """Build an engine for diagnosis, from a graph that may have other outputs, and load it.
+
+        A backend whose `build` compares the engine with its graph overrides this to omit the comparison, so
+        that a wrong engine can be examined.
+
+        Args:
+            source: the inputs of the build.
+            folder: a temporary folder, for an engine that has to be a file.
+
+        Raises:
+            EngineError: if the graph cannot be built or run.
+        """
+        engine = folder / f"engine{self.suffix}"
+        facts = self.build(source, engine)
+        return self.load(EngineFile(engine, source.precision, facts.library_version))
+
+    def standalone(self, graph: Path, precision: EnginePrecision) -> Standalone:  # noqa: ARG002
+        """Return a graph and the Python source that runs it as `compile` does, without this project.
+
+        Args:
+            graph: the graph.
+            precision: the precision of the engine.
+
+        Raises:
+            WrongUsageError: if the backend has no such source.
+        """
+        raise WrongUsageError(f"--reduce does not support {self.title}: choose a target for a CPU")
 
     @property
     def name(self) -> str:

@@ -102,6 +102,6 @@ def check_feeds(feeds: Arrays, inputs: tuple[TensorSpec, ...]) -> None:
     for spec in inputs:
         spec.check(feeds[spec.name])
     # Libraries report this less clearly, or not at all.
-    sizes = {len(array) for array in feeds.values()}
+    sizes = {len(feeds[spec.name]) for spec in inputs if spec.shape[:1] == (None,)}
     if len(sizes) > 1:
         raise EngineError(f"the inputs are batches of different sizes: {sorted(sizes)}")

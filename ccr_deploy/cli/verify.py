@@ -25,6 +25,7 @@ from ccr_deploy.cli.common import (
     stdout_console,
     target_option,
 )
+from ccr_deploy.cli.layers import show_layers
 
 if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
@@ -60,6 +61,9 @@ LIST_GATES = "list"
 @click.option(
     "--tolerance", is_flag=True, help="Only measure how many flipped bits --images tolerate, into BUNDLE."
 )
+@click.option("--layers", is_flag=True, help="Compare intermediate tensors instead, on 4 images by default.")
+@path_option("--reduce", "DIR", "Compare layers, and write the smallest failing graph to DIR.")
+@click.option("--random-weights", is_flag=True, help="With --reduce: random weights, to share the graph.")
 @click.option("--compare", is_flag=True, help="Only compare the --golden --json results of several devices.")
 @click.option(
     "--matrix", is_flag=True, help="Also run every encoder precision with every classifier precision."
@@ -86,6 +90,9 @@ def verify(
     golden: Path | None,
     export_golden: Path | None,
     tolerance: bool,
+    layers: bool,
+    reduce: Path | None,
+    random_weights: bool,
     compare: bool,
     matrix: bool,
     rebuild: int | None,
@@ -98,13 +105,14 @@ def verify(
     PyTorch, the ONNX graphs and the engines run on the same images. Codes, logits and top-1 classes are
     compared, and accuracies if the images have labels. Without a precision option, the engines are those
     that build-engine built last. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle. The exit status is
-    1 if a gate fails.
+    1 if a gate fails, or a layer is over tolerance.
 
     \b
     Examples:
       ccr-deploy verify bundle --images val/ --report report/ --gate max-top1-loss-points=1
       ccr-deploy verify bundle --images val/ --export-golden model.golden    on the workstation
       ccr-deploy verify bundle --golden model.golden                         on the device
+      ccr-deploy verify bundle --layers --images val/                        to find a difference
       ccr-deploy verify --compare orin-1.json orin-2.json server.json
     """
     from ccr_deploy.reporting.verification_tables import verification_tables
@@ -120,6 +128,11 @@ def verify(
         return
     if results:
         raise click.UsageError(f"got {1 + len(results)} bundles, expected one")
+    if layers or reduce or random_weights:
+        _check_layer_options(reduce, random_weights, others=(golden, export_golden, gates, report))
+        chosen = opened(bundle, target, engines, as_json=as_json)
+        equal = show_layers(*chosen, precision, images, samples, reduce, random_weights, as_json=as_json)
+        ctx.exit(0 if equal else GATE_FAILED)
     if golden and (images or samples or export_golden):
         raise click.UsageError("--golden has its own images: omit --images, --samples and --export-golden")
     if golden and matrix:
@@ -167,6 +180,16 @@ def verify(
             f"ccr-deploy: {len(failed)} of {len(result.gates)} gates failed: {', '.join(failed)}", err=True
         )
         ctx.exit(GATE_FAILED)
+
+
+def _check_layer_options(reduce: Path | None, random_weights: bool, others: tuple[object, ...]) -> None:
+    """Raise UsageError if options do not fit a comparison of layers."""
+    if random_weights and not reduce:
+        raise click.UsageError("--random-weights needs --reduce DIR")
+    if any(others):
+        raise click.UsageError(
+            "--layers and --reduce are no verification: omit --golden, --export-golden, --gate and --report"
+        )
 
 
 def _compare(ctx: click.Context, paths: tuple[Path, ...], *, as_json: bool) -> bool:

@@ -15,6 +15,8 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ccr_deploy.core.stages import Stage
 
 MARKER = "encoder.stem.weight"
@@ -37,6 +39,9 @@ _CONTAINERS = frozenset({"network", "gates", "batched"})
 """Modules that only contain other modules; omitted in names."""
 
 _ITERATION = re.compile(r"/t(\d+)(?=/|$)")
+_HIDDEN_STATE = re.compile(r"cell(?P<cell>\d+)/t(?P<t>[1-9]\d*)/hidden_state")
+BINARIZER_WEIGHT = "binarizer/weight"
+"""The weight of the binarizer's convolution in an encoder's graph."""
 _RESIDUAL_STAGE = re.compile(r"(layer\d)/")
 
 
@@ -88,3 +93,12 @@ def quantized_operators(stage: Stage) -> list[str] | None:
     benefit.
     """
     return ["Conv"] if stage == "encoder" else None
+
+
+def last_hidden_states(names: Iterable[str]) -> dict[int, str]:
+    """Return the names of the last cell's hidden states, by iteration; the binarizer reads the last one."""
+    found: dict[int, dict[int, str]] = {}
+    for name in names:
+        if match := _HIDDEN_STATE.fullmatch(name):
+            found.setdefault(int(match["cell"]), {})[int(match["t"])] = name
+    return found[max(found)] if found else {}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.backends.base import Backend, BuildSource, EngineFile
+from ccr_deploy.backends.base import Backend, BuildSource, EngineFile, Standalone
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
 from ccr_deploy.backends.onnxruntime.activations import expose_activations
 from ccr_deploy.backends.onnxruntime.int8 import broken_optimizers, read_rounding_graph
+from ccr_deploy.backends.onnxruntime.standalone import session_source
 from ccr_deploy.backends.options import BackendOptions, Threads
 from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
 from ccr_deploy.backends.threads import thread_count
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.core.precisions import EnginePrecision
 
-_NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+_NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 FATAL = 4
 """ONNX Runtime's severity that silences its log: its errors are raised as exceptions."""
 
@@ -102,6 +103,20 @@ class OnnxRuntimeBackend(Backend):
         broken = ";".join(broken_optimizers(self.version))
         options.add_session_config_entry("optimization.disable_specified_optimizers", broken)
         return self._start(graph, options, engine)
+
+    def compile(self, source: BuildSource, folder: Path) -> OnnxRuntimeRunner:  # noqa: ARG002
+        """Optimize a graph in memory, without comparing an INT8 engine with its graph."""
+        assert source.graph is not None
+        if source.precision == "int8":
+            return self.optimize_int8(read_rounding_graph(source.graph, self.version))
+        return self._start(source.graph, self._session_options())
+
+    def standalone(self, graph: Path, precision: EnginePrecision) -> Standalone:
+        """Return a graph and the Python source that runs it with ONNX Runtime alone."""
+        is_int8 = precision == "int8"
+        content = read_rounding_graph(graph, self.version) if is_int8 else graph.read_bytes()
+        source = session_source(disabled_optimizers=broken_optimizers(self.version) if is_int8 else ())
+        return Standalone(content, source, ("onnxruntime",))
 
     def load(self, engine: EngineFile) -> OnnxRuntimeRunner:
         """Load an engine without optimizing it again; its precision is in the graph.

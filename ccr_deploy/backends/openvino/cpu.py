@@ -11,11 +11,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
-from ccr_deploy.backends.base import Backend, BuildSource, EngineFile
+from ccr_deploy.backends.base import Backend, BuildSource, EngineFile, Standalone
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
 from ccr_deploy.backends.openvino.int8 import expose_activations, read_int8_model, separate_shared_scales
+from ccr_deploy.backends.openvino.standalone import compile_source
 from ccr_deploy.backends.options import BackendOptions, Threads
 from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
 from ccr_deploy.backends.threads import thread_count
@@ -35,7 +36,7 @@ _DEVICE = "CPU"
 _HINTS: dict[EnginePrecision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 _AS_WRITTEN = {"LP_TRANSFORMS_MODE": "NO"}
 """Disables the low-precision transformations: Q/DQ pairs round, convolutions compute in floating point."""
-_NUMPY_TYPES = {"u8": "uint8", "f32": "float32"}
+_NUMPY_TYPES = {"u8": "uint8", "f32": "float32", "f16": "float16"}
 
 
 class OpenVinoOptions(Record, BackendOptions, frozen=True, tag_field="backend", tag="openvino"):
@@ -108,6 +109,30 @@ class OpenVinoBackend(Backend):
             ) from error
         engine.write_bytes(exported.getvalue())
         return BuildFacts(int8_weights=str(self._int8_weights) if source.precision == "int8" else None)
+
+    def compile(self, source: BuildSource, folder: Path) -> OpenVinoRunner:  # noqa: ARG002
+        """Compile a graph in memory, without comparing an INT8 engine with its graph.
+
+        Raises:
+            EngineError: if OpenVINO rejects the graph.
+        """
+        try:
+            if source.precision == "int8":
+                model = read_int8_model(self._core, source.graph, self.int8_weight_bits)
+                separate_shared_scales(model)
+            else:
+                model = self._core.read_model(source.graph)
+            return OpenVinoRunner(self._compile(model, source.precision))
+        except RuntimeError as error:
+            raise EngineError(
+                f"{source.graph}: OpenVINO {self.version} cannot compile it ({reason_of(error)})"
+            ) from error
+
+    def standalone(self, graph: Path, precision: EnginePrecision) -> Standalone:
+        """Return a graph and the Python source that runs it with OpenVINO alone."""
+        config = self._config(precision)
+        bits = self.int8_weight_bits if precision == "int8" else None
+        return Standalone(graph.read_bytes(), compile_source(config, bits), ("openvino",))
 
     def load(self, engine: EngineFile) -> OpenVinoRunner:
         """Load an engine that `build` wrote.

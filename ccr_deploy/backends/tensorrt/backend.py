@@ -7,13 +7,13 @@ import re
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from ccr_deploy.backends.base import Backend, BuildSource, BuiltFrom, EngineFile
+from ccr_deploy.backends.base import Backend, BuildSource, BuiltFrom, EngineFile, Standalone
 from ccr_deploy.backends.tensorrt.flavour import RTX, TENSORRT, Flavour, extra_of, import_library
 from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.backends.tensorrt.reproduce import reproduction
 from ccr_deploy.core.gpu import Gpu, find_gpu
 from ccr_deploy.core.versions import version_numbers
-from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
+from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError, WrongUsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,6 +122,17 @@ class _AnyTensorRtBackend(Backend):
             engine.path,
             runtime_cache=self._runtime_cache(engine.path),
             allow_host_code=self._allows_host_code,
+        )
+
+    def standalone(self, graph: Path, precision: EnginePrecision) -> Standalone:  # noqa: ARG002
+        """Refuse: Polygraphy reduces graphs for TensorRT.
+
+        Raises:
+            WrongUsageError: always; the message names Polygraphy's command.
+        """
+        raise WrongUsageError(
+            f"--reduce does not support {self.title}: run polygraphy debug reduce, with the polygraphy run "
+            "command that ccr-deploy inspect ENGINE --reproduce prints as its check"
         )
 
     @classmethod
