@@ -56,6 +56,9 @@ LIST_GATES = "list"
 @path_option("--golden", "FILE", "Compare with a golden file instead; needs no PyTorch and no images.")
 @path_option("--export-golden", "FILE", "Only write a golden file; needs no engines.")
 @click.option("--compare", is_flag=True, help="Only compare the --golden --json results of several devices.")
+@click.option(
+    "--matrix", is_flag=True, help="Also run every encoder precision with every classifier precision."
+)
 @engines_option
 @report_option
 @output_options
@@ -72,6 +75,7 @@ def verify(
     golden: Path | None,
     export_golden: Path | None,
     compare: bool,
+    matrix: bool,
     engines: Path | None,
     report: Path | None,
     as_json: bool,
@@ -105,9 +109,13 @@ def verify(
         raise click.UsageError(f"got {1 + len(results)} bundles, expected one")
     if golden and (images or samples or export_golden):
         raise click.UsageError("--golden has its own images: omit --images, --samples and --export-golden")
+    if golden and matrix:
+        raise click.UsageError("--matrix runs the bundle's graphs: omit --golden")
     if export_golden:
-        if target or precision or report:
-            raise click.UsageError("--export-golden runs no engines: omit --target, precision and --report")
+        if target or precision or report or matrix:
+            raise click.UsageError(
+                "--export-golden runs no engines: omit --target, precision, --report and --matrix"
+            )
         _export_golden(bundle, export_golden, images, samples, gates, engines, as_json=as_json)
         return
     if report:
@@ -128,6 +136,7 @@ def verify(
             images=images,
             samples=samples,
             changed_gates=gates,
+            with_matrix=matrix,
             progress=TerminalProgress(),
         )
     show_tables(result, verification_tables(result), report, as_json=as_json)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         CodeParity,
         GateResult,
         Level,
+        MatrixCell,
         VerificationReport,
         Way,
     )
@@ -50,9 +51,35 @@ def verification_tables(report: VerificationReport) -> list[Table]:
                 "McNemar's exact test that both are equally probable",
             )
         )
+    if report.matrix:
+        tables.append(matrix_table(report.matrix))
     if report.calibration and report.calibration.accuracies:
         tables.append(accuracy_table(report.calibration))
     return [*tables, gate_results_table(report)]
+
+
+def matrix_table(cells: Sequence[MatrixCell]) -> Table:
+    """Return a row for each encoder precision, a column for each classifier precision."""
+    encoders = list(dict.fromkeys(cell.encoder for cell in cells))
+    classifiers = list(dict.fromkeys(cell.classifier for cell in cells))
+    found = {(cell.encoder, cell.classifier): cell for cell in cells}
+    has_labels = cells[0].top1_percent is not None
+    shown = "top-1 (loss in points)" if has_labels else "classes equal to PyTorch's"
+    return Table(
+        title="Encoder and classifier precisions",
+        columns=("encoder", *(f"classifier {precision.upper()}" for precision in classifiers)),
+        rows=tuple(
+            (encoder.upper(), *(_matrix_cell(found[encoder, classifier]) for classifier in classifiers))
+            for encoder in encoders
+        ),
+        note=f"{shown} on {cells[0].images} images, computed with the graphs on a CPU",
+    )
+
+
+def _matrix_cell(cell: MatrixCell) -> str:
+    if cell.top1_percent is None:
+        return f"{100 * cell.same_top1 / cell.images:.1f} %"
+    return f"{cell.top1_percent:.1f} % ({number(cell.top1_loss_points, 2)})"
 
 
 def gate_results_table(report: VerificationReport) -> Table:

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.runner import Runner
+    from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.stages import Stage
 
+    Precisions = tuple[EnginePrecision, EnginePrecision]
+    """The precision of an encoder and that of a classifier."""
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
 
@@ -65,16 +68,41 @@ class Reference(ABC):
 class BatchAnswers:
     """What the reference and the other ways returned for one batch.
 
-    `images` are ``uint8 [N, H, W, 3]``, `margins` the reference's, ``float32 [N, code bits]``.
+    `images` are ``uint8 [N, H, W, 3]``, `margins` the reference's, ``float32 [N, code bits]``, `matrix` the
+    logits ``float32 [N, classes]`` of every encoder precision with every classifier precision.
     """
 
     images: Bytes
     margins: Floats
     answers: Mapping[Way, Answers]
+    matrix: Mapping[Precisions, Floats]
+
+
+@dataclass(frozen=True)
+class PrecisionRunners:
+    """The runners of encoders and classifiers, by precision, that are run in every combination."""
+
+    encoders: Mapping[EnginePrecision, Runner]
+    classifiers: Mapping[EnginePrecision, Runner]
+
+    def logits(self, images: Bytes) -> dict[Precisions, Floats]:
+        """Run every encoder with every classifier; return the logits ``float32 [N, classes]`` by pair."""
+        codes = {precision: _codes(encoder, images) for precision, encoder in self.encoders.items()}
+        return {
+            (encoder, classifier): logits_of(runner, "code", code)
+            for encoder, code in codes.items()
+            for classifier, runner in self.classifiers.items()
+        }
+
+
+NO_MATRIX = PrecisionRunners({}, {})
 
 
 def answered(
-    batches: Iterable[Bytes], reference: Reference, ways: Mapping[Level, Mapping[Stage, Runner]]
+    batches: Iterable[Bytes],
+    reference: Reference,
+    ways: Mapping[Level, Mapping[Stage, Runner]],
+    matrix: PrecisionRunners = NO_MATRIX,
 ) -> Iterator[BatchAnswers]:
     """Run images through the reference and in every other way, batch by batch.
 
@@ -82,15 +110,22 @@ def answered(
         batches: images, each batch ``uint8 [N, H, W, 3]``.
         reference: what the others are compared with.
         ways: the runners of each stage, by the way they run.
+        matrix: the runners of each precision, which are run in every combination.
     """
     with ExitStack() as stack:
-        for runner in (*reference.runners, *(runner for way in ways.values() for runner in way.values())):
-            stack.enter_context(runner)
+        for runners in (
+            reference.runners,
+            *(way.values() for way in ways.values()),
+            matrix.encoders.values(),
+            matrix.classifiers.values(),
+        ):
+            for runner in runners:
+                stack.enter_context(runner)
         for images in batches:
             expected, margins = reference.answer(images)
             answers: dict[Way, Answers] = {REFERENCE: expected}
             answers |= {name: _answers(way, images, expected.codes) for name, way in ways.items()}
-            yield BatchAnswers(images, margins, answers)
+            yield BatchAnswers(images, margins, answers, matrix.logits(images))
 
 
 def collect(

@@ -26,7 +26,7 @@ from ccr_deploy.verification.results import REFERENCE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ccr_deploy.verification.answers import Answers, BatchAnswers
+    from ccr_deploy.verification.answers import Answers, BatchAnswers, Precisions
     from ccr_deploy.verification.results import LogitStage, Way
 
 TIE_MARGIN = 1e-5
@@ -45,7 +45,7 @@ Floats = npt.NDArray[np.float64]
 TOTALS = frozenset({"bits", "channel_flips", "channel_ones", "margins", "flipped_margins"})
 """Measurements that are counts over all images; all others have a value for each image."""
 
-_Measures = TypeVar("_Measures", "CodeMeasures", "LogitMeasures", "AnswerMeasures")
+_Measures = TypeVar("_Measures", "CodeMeasures", "LogitMeasures", "AnswerMeasures", "MatrixMeasures")
 
 
 class Comparison(NamedTuple):
@@ -119,12 +119,20 @@ class AnswerMeasures:
 
 
 @dataclass(frozen=True)
+class MatrixMeasures:
+    """Classes ``[N]`` that an encoder and a classifier of given precisions return together."""
+
+    top1: Ints
+
+
+@dataclass(frozen=True)
 class Measures:
     """All measurements of N images, in the order of the image set."""
 
     codes: Mapping[Comparison, CodeMeasures]
     logits: Mapping[tuple[LogitStage, Comparison], LogitMeasures]
     answers: Mapping[Way, AnswerMeasures]
+    matrix: Mapping[Precisions, MatrixMeasures]
 
 
 def measure(batch: BatchAnswers, labels: Sequence[int | None], channels: int) -> Measures:
@@ -153,6 +161,7 @@ def measure(batch: BatchAnswers, labels: Sequence[int | None], channels: int) ->
             way: _measure_answers(found, batch.margins if way == REFERENCE else None, labels)
             for way, found in answers.items()
         },
+        matrix={key: MatrixMeasures(top1_classes(logits)) for key, logits in batch.matrix.items()},
     )
 
 
@@ -163,6 +172,7 @@ def join(parts: Sequence[Measures]) -> Measures:
         codes={key: _join([part.codes[key] for part in parts]) for key in first.codes},
         logits={key: _join([part.logits[key] for part in parts]) for key in first.logits},
         answers={key: _join([part.answers[key] for part in parts]) for key in first.answers},
+        matrix={key: _join([part.matrix[key] for part in parts]) for key in first.matrix},
     )
 
 

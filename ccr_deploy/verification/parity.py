@@ -16,6 +16,7 @@ from ccr_deploy.verification.results import (
     Level,
     LogitParity,
     MarginCount,
+    MatrixCell,
     NonFinite,
     Output,
 )
@@ -98,11 +99,9 @@ def chain_accuracies(
         labels: the class of each image, None if it has no label.
         groups: the group of each image; intervals are bootstrapped over groups.
     """
-    labelled = np.array([label is not None for label in labels])
-    if not labelled.any():
+    labelled, known, members = _labelled(labels, groups)
+    if not members:
         return (), ()
-    known = np.array([label for label in labels if label is not None], dtype=np.int64)
-    members = [group for group, has_label in zip(groups, labelled, strict=True) if has_label]
     right = {way: found.top1[labelled] == known for way, found in measures.answers.items()}
     accuracies, changes = [], []
     for way, found in measures.answers.items():
@@ -120,6 +119,41 @@ def chain_accuracies(
                 AccuracyChange(way, len(known), *counts, mcnemar_p_value(*counts), loss, loss_interval)
             )
     return tuple(accuracies), tuple(changes)
+
+
+def matrix_cells(
+    measures: Measures, labels: Sequence[int | None], groups: Sequence[str]
+) -> tuple[MatrixCell, ...]:
+    """Return the accuracy of every encoder precision with every classifier precision.
+
+    Args:
+        measures: measurements of the images.
+        labels: the class of each image, None if it has no label.
+        groups: the group of each image; intervals are bootstrapped over groups.
+    """
+    labelled, known, members = _labelled(labels, groups)
+    reference = measures.answers[REFERENCE].top1
+    cells = []
+    for (encoder, classifier), found in measures.matrix.items():
+        top1 = loss = loss_interval = None
+        if members:
+            right = found.top1[labelled] == known
+            top1 = 100 * float(right.mean())
+            lost = (reference[labelled] == known).astype(np.int64) - right
+            loss, loss_interval = _mean_percent(lost, members)
+        same = int(((found.top1 == reference) & (reference != NO_ANSWER)).sum())
+        cells.append(MatrixCell(encoder, classifier, len(reference), same, top1, loss, loss_interval))
+    return tuple(cells)
+
+
+def _labelled(
+    labels: Sequence[int | None], groups: Sequence[str]
+) -> tuple[npt.NDArray[np.bool_], Ints, list[str]]:
+    """Return which images have labels, and the labels and groups of those."""
+    labelled = np.array([label is not None for label in labels])
+    known = np.array([label for label in labels if label is not None], dtype=np.int64)
+    members = [group for group, has_label in zip(groups, labelled, strict=True) if has_label]
+    return labelled, known, members
 
 
 def _mean_percent(values: npt.NDArray[np.generic], groups: Sequence[str]) -> tuple[float, Interval]:

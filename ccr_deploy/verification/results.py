@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from ccr_deploy.bundle.manifest import CalibrationRecord
 from ccr_deploy.core.metrics import Interval
+from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
 
 SCHEMA_VERSION = 4
@@ -140,6 +141,22 @@ class AccuracyChange(Record, frozen=True):
     top1_loss_interval_points: Interval
 
 
+class MatrixCell(Record, frozen=True):
+    """An encoder precision together with a classifier precision, run by their graphs.
+
+    `same_top1` counts the images with the reference's class. The accuracy and its loss against the reference,
+    with a 95 % interval bootstrapped over groups, are None if no image has a label.
+    """
+
+    encoder: EnginePrecision
+    classifier: EnginePrecision
+    images: int
+    same_top1: int
+    top1_percent: float | None
+    top1_loss_points: float | None
+    top1_loss_interval_points: Interval | None
+
+
 class NonFinite(Record, frozen=True):
     """NaN or infinity in one output of one way; `first_image` is the first image that has one."""
 
@@ -234,7 +251,8 @@ class VerificationReport(Record, frozen=True):
     the `trained_iterations`. `calibration` is the bundle's record of accuracy per precision. `golden` is
     set if the engines were compared with a golden file. `images_sha256` is the digest of the decoded images
     in their order. `changed_answers` are the first `changes.SHOWN_CHANGES` images whose class differs between
-    engine and reference.
+    engine and reference. `matrix` has every encoder precision with every classifier precision, if it was
+    requested.
     """
 
     schema_version: int
@@ -260,6 +278,7 @@ class VerificationReport(Record, frozen=True):
     changed_answers: tuple[ChangedAnswer, ...]
     calibration: CalibrationRecord | None
     golden: GoldenAnswers | None = None
+    matrix: tuple[MatrixCell, ...] = ()
 
     @property
     def passed(self) -> bool:

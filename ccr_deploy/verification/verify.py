@@ -12,10 +12,16 @@ from ccr_deploy.codec.payload import PayloadWriter
 from ccr_deploy.core.metrics import softmax
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT, Progress
-from ccr_deploy.verification.answers import Answers, Reference, answered
+from ccr_deploy.verification.answers import NO_MATRIX, Answers, PrecisionRunners, Reference, answered
 from ccr_deploy.verification.gates import GateLimits, check_gates
 from ccr_deploy.verification.measures import Measures, join, measure
-from ccr_deploy.verification.parity import chain_accuracies, code_parity, logit_parity, non_finite_values
+from ccr_deploy.verification.parity import (
+    chain_accuracies,
+    code_parity,
+    logit_parity,
+    matrix_cells,
+    non_finite_values,
+)
 from ccr_deploy.verification.results import (
     SCHEMA_VERSION,
     EngineSummary,
@@ -50,6 +56,7 @@ def verify(
     target: str,
     limits: Mapping[Level, GateLimits],
     golden_sha256: str | None = None,
+    matrix: PrecisionRunners = NO_MATRIX,
     progress: Progress = SILENT,
 ) -> VerificationReport:
     """Run the images in every way and compare the outputs with the reference.
@@ -64,6 +71,7 @@ def verify(
         target: name of the target.
         limits: limits of the gates for each way.
         golden_sha256: SHA-256 of the golden file that is the reference, if it is one.
+        matrix: the runners of each precision, which are run in every combination.
         progress: advances by images.
     """
     manifest = bundle.manifest
@@ -73,7 +81,7 @@ def verify(
     golden_answers: list[GoldenAnswer] = []
     first = 0
     with progress.task("verifying", len(images.names)) as advance:
-        for batch in answered(images.batches, reference, ways):
+        for batch in answered(images.batches, reference, ways, matrix):
             part = slice(first, first + len(batch.images))
             parts.append(measure(batch, images.labels[part], manifest.contract.code_channels))
             if len(parts) == JOINED_BATCHES:
@@ -116,6 +124,7 @@ def verify(
         changed_answers=tuple(shown.changed_answers),
         calibration=manifest.calibration,
         golden=GoldenAnswers(golden_sha256, tuple(golden_answers)) if golden_sha256 else None,
+        matrix=matrix_cells(measures, images.labels, images.groups),
     )
 
 

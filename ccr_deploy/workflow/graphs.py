@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeRunner
     from ccr_deploy.bundle.manifest import GraphRecord
     from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.precisions import EnginePrecision
 
 
 def load_model(bundle: Bundle, graph: GraphRecord) -> ir.Model:
@@ -35,22 +36,30 @@ def load_model(bundle: Bundle, graph: GraphRecord) -> ir.Model:
     return onnx_ir.load(path)
 
 
-def graph_runner(bundle: Bundle, graph: GraphRecord) -> OnnxRuntimeRunner:
+def graph_runner(
+    bundle: Bundle, graph: GraphRecord, precision: EnginePrecision | None = None
+) -> OnnxRuntimeRunner:
     """Return a runner that executes a graph node by node in ONNX Runtime.
 
     ONNX Runtime computes FP16 in FP32 on a CPU. So a graph with FP16 parts is emulated by an FP32 graph
     that rounds to FP16 after every such node.
+
+    Args:
+        bundle: bundle of the graph.
+        graph: the graph.
+        precision: precision of the engine to emulate; None for the graph's own.
 
     Raises:
         BundleError: if the graph's file is damaged.
         EngineError: if ONNX Runtime cannot load the graph.
         MissingExtraError: if a package is not installed.
     """
-    if PRECISIONS[graph.precision].rounding is None:
+    precision = precision or graph.precision
+    if PRECISIONS[precision].rounding is None:
         return OnnxRuntimeBackend().load_graph(bundle.file(graph.file))
     from ccr_deploy.quantization.emulation import emulate
 
-    return model_runner(emulate(load_model(bundle, graph), graph.precision))
+    return model_runner(emulate(load_model(bundle, graph), precision))
 
 
 def model_runner(model: ir.Model) -> OnnxRuntimeRunner:

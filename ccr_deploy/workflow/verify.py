@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.progress import SILENT
+from ccr_deploy.verification.answers import NO_MATRIX, PrecisionRunners
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.verify import verify
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
-    from ccr_deploy.core.stages import Stage
+    from ccr_deploy.core.stages import ChainStage, Schedule, Stage
     from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.verification.results import Level, VerificationReport
 
@@ -34,6 +36,7 @@ def verify_bundle(
     images: Path | None = None,
     samples: int | None = None,
     changed_gates: Sequence[str] = (),
+    with_matrix: bool = False,
     progress: Progress = SILENT,
 ) -> VerificationReport:
     """Compare PyTorch, graphs and the target's engines on the same images.
@@ -48,6 +51,7 @@ def verify_bundle(
         images: folder of images; None for the bundle's sample images.
         samples: number of images, evenly spaced over all; None for all.
         changed_gates: limits that replace the default ones, each as ``name=value``.
+        with_matrix: whether to run every encoder precision with every classifier precision, by their graphs.
         progress: advances by images.
 
     Raises:
@@ -82,5 +86,17 @@ def verify_bundle(
         engines=list(engines.values()),
         target=target,
         limits=limits,
+        matrix=_precision_runners(bundle, graphs["encoder"].schedule) if with_matrix else NO_MATRIX,
         progress=progress,
     )
+
+
+def _precision_runners(bundle: Bundle, schedule: Schedule | None) -> PrecisionRunners:
+    """Return runners of encoder and classifier in every precision that the bundle has graphs for."""
+    rows = [row for row in PRECISIONS.values() if bundle.has_precision(row.emulated_graph)]
+
+    def runners(stage: ChainStage, schedule: Schedule | None) -> dict[EnginePrecision, Runner]:
+        graphs = {row.name: bundle.graph(stage, row.emulated_graph, schedule) for row in rows}
+        return {precision: graph_runner(bundle, graph, precision) for precision, graph in graphs.items()}
+
+    return PrecisionRunners(runners("encoder", schedule), runners("classifier", None))

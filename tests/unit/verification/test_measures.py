@@ -53,7 +53,7 @@ def batch(margins, logits, engine: Answers, first: int = 0, last: int = IMAGES) 
 
     images = np.zeros((last - first, 2, 2, 3), np.uint8)
     ways = {"pytorch": part(answers(margins, logits)), "engine": part(engine)}
-    return BatchAnswers(images, margins[first:last], ways)
+    return BatchAnswers(images, margins[first:last], ways, {})
 
 
 def measured(margins, logits, engine: Answers) -> Measures:
