@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.floating]
 
+_DRAWN_AT_ONCE = 1 << 18
 BOOTSTRAP_SAMPLES = 2000
 CONFIDENCE = 0.95
 
@@ -125,8 +126,15 @@ def grouped_bootstrap_interval(values: npt.ArrayLike, groups: Sequence[str], see
     _, membership = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.bincount(membership, weights=numbers)
     sizes = np.bincount(membership)
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(BOOTSTRAP_SAMPLES, len(sums)))
-    return percentile_interval(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    generator = np.random.default_rng(seed)
+    means = np.empty(BOOTSTRAP_SAMPLES)
+    # A few resamples at a time: all of them would take 800 MB for 50,000 groups.
+    step = max(1, _DRAWN_AT_ONCE // len(sums))
+    for first in range(0, BOOTSTRAP_SAMPLES, step):
+        part = means[first : first + step]
+        drawn = generator.integers(len(sums), size=(len(part), len(sums)))
+        part[:] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    return percentile_interval(means)
 
 
 def percentile_interval(samples: Floats) -> Interval:

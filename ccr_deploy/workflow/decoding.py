@@ -37,8 +37,7 @@ def decoded(paths: Iterable[Path], contract: CodeContract) -> Iterator[npt.NDArr
     try:
         remaining = iter(paths)
         ahead = deque(
-            threads.submit(contract_image, path, contract)
-            for path in islice(remaining, LOOK_AHEAD)
+            threads.submit(contract_image, path, contract) for path in islice(remaining, LOOK_AHEAD)
         )
         while ahead:
             image = ahead.popleft().result()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.progress import SILENT
+from ccr_deploy.verification.answer_cache import AnswerCache
 from ccr_deploy.verification.answers import NO_MATRIX, PrecisionRunners
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.verify import verify
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
-from ccr_deploy.workflow.graphs import graph_runner
+from ccr_deploy.workflow.graphs import cached_graph_runner
 from ccr_deploy.workflow.images import image_set
 from ccr_deploy.workflow.reference import pytorch_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ccr_deploy.backends.runner import Runner
@@ -23,8 +25,22 @@ if TYPE_CHECKING:
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import ChainStage, Schedule, Stage
-    from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.engines.store import Engine, EngineStore
+    from ccr_deploy.verification.answers import Reference
+    from ccr_deploy.verification.image_set import ImageSet
     from ccr_deploy.verification.results import Level, VerificationReport
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a verification runs: the fields are the arguments of `verification.verify.verify`."""
+
+    images: ImageSet
+    reference: Reference
+    ways: Mapping[Level, Mapping[Stage, Runner]]
+    engines: Sequence[Engine]
+    limits: Mapping[Level, GateLimits]
+    matrix: PrecisionRunners
 
 
 def verify_bundle(
@@ -42,6 +58,7 @@ def verify_bundle(
     """Compare PyTorch, graphs and the target's engines on the same images.
 
     The limits of the gates are those of the engines' lowest precision; for the FP32 graphs those of FP32.
+    A run that was interrupted is resumed: the store keeps the results of its batches.
 
     Args:
         bundle: bundle that the engines were built from.
@@ -61,42 +78,67 @@ def verify_bundle(
         ImageError: if the folder has no images, or an image cannot be used.
         MissingExtraError: if a package is not installed.
     """
+    prepared = prepare(
+        bundle,
+        target,
+        store,
+        precision=precision,
+        images=image_set(bundle, images, samples),
+        changed_gates=changed_gates,
+        with_matrix=with_matrix,
+    )
+    return verify(bundle, target=target, journals=store.path / "verify", progress=progress, **vars(prepared))
+
+
+def prepare(
+    bundle: Bundle,
+    target: str,
+    store: EngineStore,
+    *,
+    precision: EnginePrecision | None,
+    images: ImageSet,
+    changed_gates: Sequence[str],
+    with_matrix: bool,
+) -> Prepared:
+    """Load the engines, and prepare the reference and the graphs; see `verify_bundle` for the arguments."""
     factory = compared_factory(bundle, target, store, precision)
     stages = bundle_stages(bundle)
     engines = {stage: factory.find(stage) for stage in stages}
     graphs = {stage: factory.graph_record(stage) for stage in stages}
     fp32_graphs = {stage: bundle.graph(stage, "fp32", graph.schedule) for stage, graph in graphs.items()}
     own = GateLimits.of([factory.precision(stage) for stage in stages], bundle).changed(changed_gates)
+    cache = AnswerCache(store.path)
     limits: dict[Level, GateLimits] = {"graph": own, "engine": own}
     ways: dict[Level, dict[Stage, Runner]] = {
-        "graph": {stage: graph_runner(bundle, graph) for stage, graph in graphs.items()},
+        "graph": {stage: cached_graph_runner(cache, bundle, graph) for stage, graph in graphs.items()},
         "engine": {stage: factory.load(engine) for stage, engine in engines.items()},
     }
     if fp32_graphs != graphs:
         limits = {"fp32-graph": GateLimits.of(["fp32"], bundle).changed(changed_gates), **limits}
         first: dict[Stage, Runner] = {
-            stage: graph_runner(bundle, graph) for stage, graph in fp32_graphs.items()
+            stage: cached_graph_runner(cache, bundle, graph) for stage, graph in fp32_graphs.items()
         }
         ways = {"fp32-graph": first, **ways}
-    return verify(
-        bundle,
-        image_set(bundle, images, samples),
-        reference=pytorch_reference(bundle, store),
+    schedule = graphs["encoder"].schedule
+    return Prepared(
+        images=images,
+        reference=pytorch_reference(bundle, cache, store),
         ways=ways,
         engines=list(engines.values()),
-        target=target,
         limits=limits,
-        matrix=_precision_runners(bundle, graphs["encoder"].schedule) if with_matrix else NO_MATRIX,
-        progress=progress,
+        matrix=_precision_runners(cache, bundle, schedule) if with_matrix else NO_MATRIX,
     )
 
 
-def _precision_runners(bundle: Bundle, schedule: Schedule | None) -> PrecisionRunners:
+def _precision_runners(cache: AnswerCache, bundle: Bundle, schedule: Schedule | None) -> PrecisionRunners:
     """Return runners of encoder and classifier in every precision that the bundle has graphs for."""
     rows = [row for row in PRECISIONS.values() if bundle.has_precision(row.emulated_graph)]
 
     def runners(stage: ChainStage, schedule: Schedule | None) -> dict[EnginePrecision, Runner]:
         graphs = {row.name: bundle.graph(stage, row.emulated_graph, schedule) for row in rows}
-        return {precision: graph_runner(bundle, graph, precision) for precision, graph in graphs.items()}
+        return {
+            precision: cached_graph_runner(cache, bundle, graph, precision)
+            for precision, graph in graphs.items()
+        }
 
     return PrecisionRunners(runners("encoder", schedule), runners("classifier", None))
