@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 from click.core import ParameterSource
@@ -21,13 +21,20 @@ from ccr_deploy.cli.common import (
     path_option,
     precision_options,
     report_option,
+    shard_option,
     show_tables,
     stdout_console,
     target_option,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.shards import Shard
+    from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.verification.results import VerificationReport
 
 GATE_FAILED = 1
 LIST_GATES = "list"
@@ -59,6 +66,8 @@ LIST_GATES = "list"
 @click.option(
     "--matrix", is_flag=True, help="Also run every encoder precision with every classifier precision."
 )
+@shard_option("Only run shard I of N, from 0/N, and write its part file to the --report folder.")
+@click.option("--merge", is_flag=True, help="Only join the part files in the --report folder.")
 @engines_option
 @report_option
 @output_options
@@ -76,6 +85,8 @@ def verify(
     export_golden: Path | None,
     compare: bool,
     matrix: bool,
+    shard: Shard | None,
+    merge: bool,
     engines: Path | None,
     report: Path | None,
     as_json: bool,
@@ -93,8 +104,8 @@ def verify(
       ccr-deploy verify bundle --images val/ --export-golden model.golden    on the workstation
       ccr-deploy verify bundle --golden model.golden                         on the device
       ccr-deploy verify --compare orin-1.json orin-2.json server.json
+      ccr-deploy verify bundle --images val/ --report report/ --shard 0/3    on each machine
     """
-    from ccr_deploy.reporting.verification_tables import verification_tables
     from ccr_deploy.workflow.report_folder import check_report_folder
 
     if gates == (LIST_GATES,):
@@ -118,7 +129,12 @@ def verify(
             )
         _export_golden(bundle, export_golden, images, samples, gates, engines, as_json=as_json)
         return
-    if report:
+    if merge:
+        _merge(ctx, bundle, as_json=as_json)
+        return
+    if shard:
+        report = _check_parts_options(ctx, "--shard", {"golden", "export_golden"})
+    elif report:
         check_report_folder(report)
     chosen = opened(bundle, target, engines, as_json=as_json, whole=not golden)
     if golden:
@@ -127,18 +143,32 @@ def verify(
         result = verify_golden(
             *chosen, golden, precision=precision, changed_gates=gates, progress=TerminalProgress()
         )
-    else:
-        from ccr_deploy.workflow.verify import verify_bundle
+        _show(ctx, result, report, as_json=as_json)
+        return
+    asked: _Asked = {
+        "precision": precision,
+        "images": images,
+        "samples": samples,
+        "changed_gates": gates,
+        "with_matrix": matrix,
+    }
+    _verify(ctx, chosen, shard, report, asked, as_json=as_json)
 
-        result = verify_bundle(
-            *chosen,
-            precision=precision,
-            images=images,
-            samples=samples,
-            changed_gates=gates,
-            with_matrix=matrix,
-            progress=TerminalProgress(),
-        )
+
+class _Asked(TypedDict):
+    """The options that a whole run and that of a shard share."""
+
+    precision: EnginePrecision | None
+    images: Path | None
+    samples: int | None
+    changed_gates: tuple[str, ...]
+    with_matrix: bool
+
+
+def _show(ctx: click.Context, result: VerificationReport, report: Path | None, *, as_json: bool) -> None:
+    """Print a result and add it to the report folder; exit with `GATE_FAILED` if a gate failed."""
+    from ccr_deploy.reporting.verification_tables import verification_tables
+
     show_tables(result, verification_tables(result), report, as_json=as_json)
     if not result.passed:
         failed = [f"{gate.level} {gate.gate}" for gate in result.gates if not gate.passed]
@@ -146,6 +176,54 @@ def verify(
             f"ccr-deploy: {len(failed)} of {len(result.gates)} gates failed: {', '.join(failed)}", err=True
         )
         ctx.exit(GATE_FAILED)
+
+
+def _check_parts_options(ctx: click.Context, option: str, unused: Collection[str]) -> Path:
+    """Return the report folder; raise UsageError if there is none, or an unused option was given."""
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(str(parameter.name))
+        if parameter.name in unused and source is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} does not use {parameter.opts[0]}: omit it")
+    report: Path | None = ctx.params["report"]
+    if report is None:
+        raise click.UsageError(f"{option} needs --report DIR, the folder of the part files")
+    return report
+
+
+def _verify(
+    ctx: click.Context,
+    chosen: tuple[Bundle, str, EngineStore],
+    shard: Shard | None,
+    report: Path | None,
+    asked: _Asked,
+    *,
+    as_json: bool,
+) -> None:
+    """Run all images and show the result, or run a shard and print its part file."""
+    from ccr_deploy.workflow.verify import verify_bundle
+    from ccr_deploy.workflow.verify_shards import verify_shard
+
+    if not (shard and report):
+        _show(ctx, verify_bundle(*chosen, **asked, progress=TerminalProgress()), report, as_json=as_json)
+        return
+    part = verify_shard(*chosen, shard, report, **asked, progress=TerminalProgress())
+    if as_json:
+        echo_json({**vars(part), "path": str(part.path), "shard": str(shard)})
+        return
+    echo_line(
+        f"{part.path}: {part.images} of {part.image_count} images; after all {shard.shards} shards, run "
+        f"ccr-deploy verify {chosen[0].path} --merge --report {report}"
+    )
+
+
+def _merge(ctx: click.Context, bundle: Path, *, as_json: bool) -> None:
+    """Join the part files in the report folder, and show the result as that of one run."""
+    from ccr_deploy.verification.shards import merge_parts
+    from ccr_deploy.workflow.report_folder import check_report_folder
+
+    report = _check_parts_options(ctx, "--merge", {*ctx.params} - {"bundle", "merge", "report", "as_json"})
+    check_report_folder(report)
+    _show(ctx, merge_parts(open_bundle(bundle, whole=False), report), report, as_json=as_json)
 
 
 def _compare(ctx: click.Context, paths: tuple[Path, ...], *, as_json: bool) -> bool:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 SUFFIX = ".jsonl"
+MARK = b'{"schema_version":'
+"""The start of every part file; other files are not overwritten."""
 _log = logging.getLogger(__name__)
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 

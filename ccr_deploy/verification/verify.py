@@ -127,7 +127,11 @@ def run_identity(
         engines=tuple(_summary(engine) for engine in engines),
         ways=(REFERENCE, *ways),
         matrix=tuple(matrix.pairs),
-        limits={level: dict(found.by_name) for level, found in limits.items()},
+        # As floats, as part files have them: 0 and 0.0 are written differently.
+        limits={
+            level: {name: float(limit) for name, limit in found.by_name.items()}
+            for level, found in limits.items()
+        },
         images=images.description,
         image_count=len(images.names),
         listing_sha256=listing_sha256(images.names, images.labels, images.groups),

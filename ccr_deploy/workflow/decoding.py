@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ccr_deploy.codec.contract import CodeContract
 
 LOOK_AHEAD = 16
-"""Images that are decoded before they are needed: two batches of `verify`, 2.4 MB at 224x224."""
+"""Images that are decoded before they are needed: four batches of `verify`, 2.4 MB at 224x224."""
 
 
 def decoded(paths: Iterable[Path], contract: CodeContract) -> Iterator[npt.NDArray[np.uint8]]:
