@@ -12,13 +12,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from ccr_deploy.cli.completion import completes, folders, target_names
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.records import to_builtins
+from ccr_deploy.core.shards import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -131,6 +141,19 @@ batch_option = click.option(
 require_verified_option = click.option(
     "--require-verified", is_flag=True, help="Refuse engines that have not passed ccr-deploy verify."
 )
+
+
+def _as_shard(_: click.Context, __: click.Parameter, value: str | None) -> Shard | None:
+    try:
+        return Shard.parse(value) if value is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def shard_option(text: str) -> Callable[[Command], Command]:
+    """Return the option ``--shard I/N`` with a help text."""
+    return click.option("--shard", metavar="I/N", callback=_as_shard, help=text)
+
 
 precision_options = combined(
     *(
@@ -289,13 +312,29 @@ def show_tables(
         console.print(f"report: {report / 'report.html'}")
 
 
+class RateColumn(ProgressColumn):
+    """Units of a progress bar per second, over the last units; empty while it is unknown."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate."""
+        return Text(f"{task.speed:.3g}/s" if task.speed else "")
+
+
 class TerminalProgress:
     """Progress bars on a terminal, no output in a pipe."""
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
         """Show a progress bar on stderr; yield the function that advances it."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
         console = Console(file=sys.stderr)  # bound now: stages redirect sys.stderr while libraries print
         with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
             task = bars.add_task(description, total=total)

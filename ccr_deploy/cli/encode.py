@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccr_deploy.cli.common import PATH, echo_json, on_files_options, opened, stdout_console
+from ccr_deploy.cli.common import PATH, echo_json, on_files_options, opened, shard_option, stdout_console
+from ccr_deploy.core.shards import WHOLE
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ccr_deploy.core.shards import Shard
 
 
 @click.command(short_help="Compress images or video frames to payload files.")
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Stop after N frames.  [default: the whole video; a camera runs until Ctrl-C]",
 )
+@shard_option("Encode only shard I of N: every N-th batch of the images, from batch I, counted from 0.")
 @on_files_options
 def encode(
     images: tuple[Path, ...],
@@ -43,6 +47,7 @@ def encode(
     video: str | None,
     every: int,
     frames: int | None,
+    shard: Shard | None,
     batch: int | None,
     bundle: Path,
     target: str | None,
@@ -61,6 +66,7 @@ def encode(
     Examples:
       ccr-deploy encode photo.jpg -o photo.ccr
       ccr-deploy encode images/ -o payloads/ --batch 1
+      ccr-deploy encode images/ -o payloads/ --shard 0/3
       ccr-deploy encode --video 0 --every 30 --frames 100 -o payloads/
     """
     from ccr_deploy.codec.payload import SUFFIX
@@ -72,6 +78,8 @@ def encode(
 
     if bool(images) == bool(video):
         raise click.UsageError("pass either images and folders, or a video with --video FILE|N")
+    if shard and video:
+        raise click.UsageError("--shard divides images: omit --video")
     read, name, store = opened(bundle, target, engines, as_json=as_json, whole=False)
     files = list_sources(images)
     into_folder = len(files) != 1 or images[0].is_dir() or output.is_dir()
@@ -85,7 +93,7 @@ def encode(
         if source:
             written = encode_video(encoder, source, output, at_once)
         else:
-            written = encode_images(encoder, files, paths, at_once)
+            written = encode_images(encoder, files, paths, at_once, shard or WHOLE)
         if as_json:
             echo_json([{**vars(entry), "payload": str(entry.payload)} for entry in written])
             return

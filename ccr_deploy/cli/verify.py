@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
-from click.core import ParameterSource
 
 from ccr_deploy.cli.common import (
     PATH,
-    TerminalProgress,
     bundle_argument,
-    echo_json,
-    echo_line,
     engines_option,
-    open_bundle,
-    opened,
     output_options,
     path_option,
     precision_options,
     report_option,
-    show_tables,
-    stdout_console,
+    shard_option,
     target_option,
 )
-from ccr_deploy.cli.layers import show_layers
+from ccr_deploy.cli.verify_modes import GATE_FAILED, LIST_GATES, VerifyOptions, chosen_mode, print_gates
 
-if TYPE_CHECKING:
-    from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.core.precisions import EnginePrecision
-    from ccr_deploy.engines.store import EngineStore
 
-GATE_FAILED = 1
-LIST_GATES = "list"
-"""The value of --gate that prints the gates."""
+def _flag(name: str, text: str) -> Callable[[Command], Command]:
+    return click.option(name, is_flag=True, help=text)
 
 
 @click.command(short_help="Compare the engines of a target with the checkpoint.")
@@ -48,7 +33,7 @@ LIST_GATES = "list"
     "gates",
     multiple=True,
     metavar="NAME=LIMIT",
-    help="Set the limit of a gate; repeatable.  list: print the gates and their limits.",
+    help="Set the limit of a gate; repeatable.  list: print the gates.",
 )
 @click.option(
     "--samples",
@@ -56,270 +41,39 @@ LIST_GATES = "list"
     metavar="N",
     help="Number of images.  [default: all; 64 for --export-golden]",
 )
+@_flag("--matrix", "Also run every encoder precision with every classifier precision.")
 @path_option("--golden", "FILE", "Compare with a golden file instead; needs no PyTorch and no images.")
 @path_option("--export-golden", "FILE", "Only write a golden file; needs no engines.")
+@_flag("--compare", "Only compare the --golden --json results of several devices.")
+@_flag("--tolerance", "Only measure how many flipped bits --images tolerate, into BUNDLE.")
+@_flag("--layers", "Only compare intermediate tensors, on 4 images by default.")
+@path_option("--reduce", "DIR", "Like --layers, and write the smallest failing graph to DIR.")
+@_flag("--random-weights", "With --reduce: use random weights, to share the graph.")
 @click.option(
-    "--tolerance", is_flag=True, help="Only measure how many flipped bits --images tolerate, into BUNDLE."
+    "--rebuild", type=click.IntRange(min=2), metavar="N", help="Only compare the engines of N builds."
 )
-@click.option("--layers", is_flag=True, help="Compare intermediate tensors instead, on 4 images by default.")
-@path_option("--reduce", "DIR", "Compare layers, and write the smallest failing graph to DIR.")
-@click.option("--random-weights", is_flag=True, help="With --reduce: random weights, to share the graph.")
-@click.option("--compare", is_flag=True, help="Only compare the --golden --json results of several devices.")
-@click.option(
-    "--matrix", is_flag=True, help="Also run every encoder precision with every classifier precision."
-)
-@click.option(
-    "--rebuild",
-    type=click.IntRange(min=2),
-    metavar="N",
-    help="Only build the engines N times, and compare codes, classes and speed of the builds.",
-)
+@shard_option("Only run shard I of N, from 0/N, and write a part file to --report DIR.")
+@_flag("--merge", "Only join the part files in --report DIR.")
 @engines_option
 @report_option
 @output_options
 @click.pass_context
-def verify(
-    ctx: click.Context,
-    bundle: Path,
-    results: tuple[Path, ...],
-    target: str | None,
-    precision: EnginePrecision | None,
-    images: Path | None,
-    gates: tuple[str, ...],
-    samples: int | None,
-    golden: Path | None,
-    export_golden: Path | None,
-    tolerance: bool,
-    layers: bool,
-    reduce: Path | None,
-    random_weights: bool,
-    compare: bool,
-    matrix: bool,
-    rebuild: int | None,
-    engines: Path | None,
-    report: Path | None,
-    as_json: bool,
-) -> None:
+def verify(ctx: click.Context, /, **_: object) -> None:
     """Compare the engines of a target with the checkpoint.
 
-    PyTorch, the ONNX graphs and the engines run on the same images. Codes, logits and top-1 classes are
-    compared, and accuracies if the images have labels. Without a precision option, the engines are those
-    that build-engine built last. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle. The exit status is
-    1 if a gate fails, or a layer is over tolerance.
+    PyTorch, the ONNX graphs and the engines run on the same images. Without a precision option, the
+    engines are those that build-engine built last. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
+    The exit status is 1 if a gate fails, or devices or layers differ.
 
     \b
     Examples:
       ccr-deploy verify bundle --images val/ --report report/ --gate max-top1-loss-points=1
       ccr-deploy verify bundle --images val/ --export-golden model.golden    on the workstation
       ccr-deploy verify bundle --golden model.golden                         on the device
-      ccr-deploy verify bundle --layers --images val/                        to find a difference
       ccr-deploy verify --compare orin-1.json orin-2.json server.json
     """
-    from ccr_deploy.reporting.verification_tables import verification_tables
-    from ccr_deploy.workflow.report_folder import check_report_folder
-
-    if gates == (LIST_GATES,):
-        _print_gates()
-        return
-    if compare:
-        # With --compare, the first argument is a result instead of the bundle.
-        if not _compare(ctx, (bundle, *results), as_json=as_json):
-            ctx.exit(GATE_FAILED)
-        return
-    if results:
-        raise click.UsageError(f"got {1 + len(results)} bundles, expected one")
-    if layers or reduce or random_weights:
-        _check_layer_options(reduce, random_weights, others=(golden, export_golden, gates, report))
-        chosen = opened(bundle, target, engines, as_json=as_json)
-        equal = show_layers(*chosen, precision, images, samples, reduce, random_weights, as_json=as_json)
-        ctx.exit(0 if equal else GATE_FAILED)
-    if golden and (images or samples or export_golden):
-        raise click.UsageError("--golden has its own images: omit --images, --samples and --export-golden")
-    if golden and matrix:
-        raise click.UsageError("--matrix runs the bundle's graphs: omit --golden")
-    if export_golden:
-        if target or precision or report or matrix or rebuild:
-            raise click.UsageError(
-                "--export-golden runs no engines: omit --target, precision, --report, --matrix and --rebuild"
-            )
-        _export_golden(bundle, export_golden, images, samples, gates, engines, as_json=as_json)
-        return
-    if tolerance:
-        _measure_tolerance(ctx, bundle, images, samples, engines, as_json=as_json)
-        return
-    if rebuild:
-        _refuse_with_rebuild(gates, report)
-        place = opened(bundle, target, engines, as_json=as_json)
-        _rebuild(place, rebuild, precision, images, samples, golden, as_json=as_json)
-        return
-    if report:
-        check_report_folder(report)
-    chosen = opened(bundle, target, engines, as_json=as_json, whole=not golden)
-    if golden:
-        from ccr_deploy.workflow.golden import verify_golden
-
-        result = verify_golden(
-            *chosen, golden, precision=precision, changed_gates=gates, progress=TerminalProgress()
-        )
-    else:
-        from ccr_deploy.workflow.verify import verify_bundle
-
-        result = verify_bundle(
-            *chosen,
-            precision=precision,
-            images=images,
-            samples=samples,
-            changed_gates=gates,
-            with_matrix=matrix,
-            progress=TerminalProgress(),
-        )
-    show_tables(result, verification_tables(result), report, as_json=as_json)
-    if not result.passed:
-        failed = [f"{gate.level} {gate.gate}" for gate in result.gates if not gate.passed]
-        echo_line(
-            f"ccr-deploy: {len(failed)} of {len(result.gates)} gates failed: {', '.join(failed)}", err=True
-        )
+    options = VerifyOptions(**ctx.params)
+    if options.gates == (LIST_GATES,):
+        print_gates()
+    elif not chosen_mode(ctx).run(options):
         ctx.exit(GATE_FAILED)
-
-
-def _check_layer_options(reduce: Path | None, random_weights: bool, others: tuple[object, ...]) -> None:
-    """Raise UsageError if options do not fit a comparison of layers."""
-    if random_weights and not reduce:
-        raise click.UsageError("--random-weights needs --reduce DIR")
-    if any(others):
-        raise click.UsageError(
-            "--layers and --reduce are no verification: omit --golden, --export-golden, --gate and --report"
-        )
-
-
-def _compare(ctx: click.Context, paths: tuple[Path, ...], *, as_json: bool) -> bool:
-    """Print how the results of several devices agree; return whether they do."""
-    from ccr_deploy.reporting.terminal import print_table
-    from ccr_deploy.reporting.verification_tables import devices_table
-    from ccr_deploy.verification.devices import compare_devices
-
-    if _typed(ctx) - {"compare", "bundle", "results", "as_json"} or len(paths) < 2:
-        raise click.UsageError("--compare accepts only two or more results of verify --golden FILE --json")
-    devices = compare_devices(paths)
-    if as_json:
-        echo_json([{**vars(device), "path": str(device.path), "agrees": device.agrees} for device in devices])
-    else:
-        print_table(stdout_console(), devices_table(devices))
-    different = [str(device.path) for device in devices if not device.agrees]
-    if different:
-        names = ", ".join(different)
-        echo_line(f"ccr-deploy: {len(different)} of {len(devices)} results do not agree: {names}", err=True)
-    return not different
-
-
-def _refuse_with_rebuild(gates: tuple[str, ...], report: Path | None) -> None:
-    if gates or report:
-        raise click.UsageError("--rebuild checks no gates and writes no report: omit --gate and --report")
-
-
-def _rebuild(
-    place: tuple[Bundle, str, EngineStore],
-    builds: int,
-    precision: EnginePrecision | None,
-    images: Path | None,
-    samples: int | None,
-    golden: Path | None,
-    *,
-    as_json: bool,
-) -> None:
-    """Print how several builds of the engines differ."""
-    from ccr_deploy.reporting.rebuild_table import rebuild_table
-    from ccr_deploy.reporting.terminal import print_table
-    from ccr_deploy.workflow.rebuild import rebuild_and_compare
-
-    result = rebuild_and_compare(
-        *place,
-        builds,
-        precision=precision,
-        images=images,
-        samples=samples,
-        golden=golden,
-        progress=TerminalProgress(),
-    )
-    if as_json:
-        echo_json(result)
-    else:
-        print_table(stdout_console(), rebuild_table(result))
-
-
-def _export_golden(
-    bundle: Path,
-    path: Path,
-    images: Path | None,
-    samples: int | None,
-    gates: tuple[str, ...],
-    engines: Path | None,
-    *,
-    as_json: bool,
-) -> None:
-    from ccr_deploy.engines.store import EngineStore
-    from ccr_deploy.workflow.golden import export_golden
-
-    record = export_golden(
-        open_bundle(bundle),
-        path,
-        EngineStore.default(engines),
-        images=images,
-        samples=samples,
-        changed_gates=gates,
-        progress=TerminalProgress(),
-    )
-    if as_json:
-        echo_json(record)
-        return
-    mib = path.stat().st_size / 2**20
-    echo_line(
-        f"{path}: {len(record.image_names)} images of {record.images}, contract {record.contract_id}, "
-        f"{mib:.1f} MiB; on a device, run ccr-deploy verify BUNDLE --golden {path.name}"
-    )
-
-
-def _typed(ctx: click.Context) -> set[str]:
-    """Return the names of the arguments and options that were typed."""
-    return {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-
-
-def _measure_tolerance(
-    ctx: click.Context,
-    bundle: Path,
-    images: Path | None,
-    samples: int | None,
-    engines: Path | None,
-    *,
-    as_json: bool,
-) -> None:
-    """Measure the flip tolerance of a bundle, write it into the bundle, and print it."""
-    from ccr_deploy.engines.store import EngineStore
-    from ccr_deploy.reporting.terminal import print_table
-    from ccr_deploy.reporting.tolerance_tables import tolerance_table
-    from ccr_deploy.workflow.flip_tolerance import add_flip_tolerance
-
-    if _typed(ctx) - {"tolerance", "bundle", "images", "samples", "engines", "as_json"}:
-        raise click.UsageError("--tolerance runs no engines: use it only with --images, --samples, --engines")
-    if not images:
-        raise click.UsageError("--tolerance needs labelled images: add --images DIR")
-    measured = add_flip_tolerance(
-        open_bundle(bundle),
-        EngineStore.default(engines),
-        images,
-        samples=samples,
-        progress=TerminalProgress(),
-    )
-    if as_json:
-        echo_json(measured)
-    else:
-        print_table(stdout_console(), tolerance_table(measured))
-
-
-def _print_gates() -> None:
-    """Print the gates with their limits for each precision."""
-    from ccr_deploy.reporting.terminal import print_table
-    from ccr_deploy.reporting.verification_tables import gate_table
-    from ccr_deploy.verification.gates import GATES
-
-    print_table(stdout_console(), gate_table(GATES))

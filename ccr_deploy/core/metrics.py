@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.floating]
 
+_DRAWN_AT_ONCE = 1 << 18
 BOOTSTRAP_SAMPLES = 2000
 CONFIDENCE = 0.95
 

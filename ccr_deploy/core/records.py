@@ -95,7 +95,7 @@ def first_difference(found: object, expected: object, name: str = "") -> tuple[s
     """Return the first field in which two records differ, as (dotted name, found, expected).
 
     Args:
-        found: a record, or a value that is compared as a whole.
+        found: a record, a tuple of records, or a value that is compared as a whole.
         expected: what it is compared with, of the same type.
         name: the field that the two are the values of; empty for whole records.
 
@@ -108,6 +108,10 @@ def first_difference(found: object, expected: object, name: str = "") -> tuple[s
             if difference := first_difference(getattr(found, field), getattr(expected, field), inner):
                 return difference
         return None
+    if isinstance(found, tuple) and isinstance(expected, tuple) and len(found) == len(expected):
+        pairs = zip(found, expected, strict=True)
+        differences = (first_difference(*pair, f"{name}[{index}]") for index, pair in enumerate(pairs))
+        return next(filter(None, differences), None)
     return None if found == expected else (name, found, expected)
 
 

@@ -66,12 +66,12 @@ def open_rgb(path: Path) -> Image.Image:
         ImageError: if the file is missing, not an image or truncated, or the image is too large.
     """
     try:
-        with warnings.catch_warnings():
-            # About decompression bombs, which are refused below, and about missing TIFF tags.
-            warnings.simplefilter("ignore")
-            with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
-                _check_pixel_count(image, path)
-                return to_rgb(ImageOps.exif_transpose(image))
+        # Pillow warns about decompression bombs, which are refused below, and about missing TIFF tags. Not
+        # `catch_warnings`: it restores the filters of another thread that decodes at the same time.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
+            _check_pixel_count(image, path)
+            return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:

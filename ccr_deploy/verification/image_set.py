@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ccr_deploy.core.shards import WHOLE, Shard
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -14,10 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images in batches ``uint8 [N, H, W, 3]``, and the name, label and group of each image."""
+    """Images in batches ``uint8 [N, H, W, 3]``, and the name, label and group of each image.
+
+    `batches` are those of `shard`, names, labels and groups those of all images.
+    """
 
     description: str
     batches: Iterable[npt.NDArray[np.uint8]]
     names: tuple[str, ...]
     labels: tuple[int | None, ...]
     groups: tuple[str, ...]
+    shard: Shard = WHOLE

@@ -7,9 +7,9 @@ averaged at the end: the result is the same, to the last digit, however the batc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +47,6 @@ Floats = npt.NDArray[np.float64]
 
 TOTALS = frozenset({"bits", "channel_flips", "channel_ones", "margins", "flipped_margins"})
 """Measurements that are counts over all images; all others have a value for each image."""
-
-_Measures = TypeVar("_Measures", "CodeMeasures", "LogitMeasures", "AnswerMeasures", "MatrixMeasures")
 
 
 class Comparison(NamedTuple):
@@ -167,25 +165,6 @@ def measure(batch: BatchAnswers, labels: Sequence[int | None], channels: int) ->
         },
         matrix={key: MatrixMeasures(top1_classes(logits)) for key, logits in batch.matrix.items()},
     )
-
-
-def join(parts: Sequence[Measures]) -> Measures:
-    """Join the measurements of consecutive batches."""
-    first = parts[0]
-    return Measures(
-        codes={key: _join([part.codes[key] for part in parts]) for key in first.codes},
-        logits={key: _join([part.logits[key] for part in parts]) for key in first.logits},
-        answers={key: _join([part.answers[key] for part in parts]) for key in first.answers},
-        matrix={key: _join([part.matrix[key] for part in parts]) for key in first.matrix},
-    )
-
-
-def _join(parts: Sequence[_Measures]) -> _Measures:
-    joined = {}
-    for name in (entry.name for entry in fields(parts[0])):
-        arrays = [getattr(part, name) for part in parts]
-        joined[name] = np.sum(arrays, axis=0) if name in TOTALS else np.concatenate(arrays)
-    return type(parts[0])(**joined)
 
 
 def _compare_codes(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ccr_deploy.backends.runner import Arrays, Outputs, Runner
 from ccr_deploy.codec.contract import pack_code
 from ccr_deploy.verification.answers import Answers, Reference, logits_of
 
@@ -14,37 +15,56 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.verification.answers import Bytes, Floats
     from ccr_deploy.verification.golden import Golden
     from ccr_deploy.verification.results import LogitStage
 
 
+class MarginRunner(Runner):
+    """The checkpoint's encoder: it returns the margins of its bits (`as_margins`) beside the codes.
+
+    Args:
+        encoder: the encoder, for its inputs.
+        pre_binarization: images to pre-binarization activations ``float32 [N, C, h, w]``.
+    """
+
+    def __init__(self, encoder: Runner, pre_binarization: Callable[[Bytes], Floats]) -> None:
+        self.inputs = encoder.inputs
+        self._encoder = encoder
+        self._pre_binarization = pre_binarization
+
+    def _run(self, feeds: Arrays) -> Outputs:
+        images = feeds["image"].astype(np.uint8, copy=False)
+        # The encoder is slow, so it runs only once: its codes are the signs of these activations.
+        activations = self._pre_binarization(images).reshape(len(images), -1)
+        return {"code": pack_code(activations), "margins": as_margins(activations)}
+
+    def _close(self) -> None:
+        self._encoder.close()
+
+
 class PyTorchReference(Reference):
     """The checkpoint, run by PyTorch.
 
     Args:
-        networks: the runner of each stage.
-        pre_binarization: the encoder: images to pre-binarization activations ``float32 [N, C, h, w]``.
+        networks: the runner of each stage; the encoder's returns margins too, as `MarginRunner` does.
     """
 
-    def __init__(self, networks: Mapping[Stage, Runner], pre_binarization: Callable[[Bytes], Floats]) -> None:
+    def __init__(self, networks: Mapping[Stage, Runner]) -> None:
         self.runners = networks.values()
         self._networks = networks
-        self._pre_binarization = pre_binarization
 
     def answer(self, images: Bytes) -> tuple[Answers, Floats]:
         """Run the networks."""
-        # The encoder is slow, so it runs only once: its codes are the signs of these activations.
-        activations = self._pre_binarization(images).reshape(len(images), -1)
-        codes = pack_code(activations)
+        encoded = self._networks["encoder"].infer({"image": images})
+        codes = encoded["code"].astype(np.uint8, copy=False)
         classifier = logits_of(self._networks["classifier"], "code", codes)
         logits: dict[LogitStage, Floats] = {"classifier": classifier, "chain": classifier}
         if "baseline" in self._networks:
             logits["baseline"] = logits_of(self._networks["baseline"], "image", images)
         # In the precision of a golden file, so that both references count the same flips.
-        return Answers(codes, logits), as_margins(activations).astype(np.float32)
+        return Answers(codes, logits), encoded["margins"].astype(np.float32)
 
 
 class GoldenReference(Reference):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,8 +29,21 @@ THUMBNAIL_PIXELS = 96
 """The longer side of an image in the report, which contains the images themselves."""
 
 
+@dataclass(frozen=True)
+class ShownBatch:
+    """What a report shows of some images."""
+
+    samples: tuple[SampleAnswer, ...]
+    changed_answers: tuple[ChangedAnswer, ...]
+
+    def joined(self, other: ShownBatch) -> ShownBatch:
+        """Return this and what the images after these show; at most `SHOWN_CHANGES` changed answers."""
+        changes = (*self.changed_answers, *other.changed_answers)
+        return ShownBatch((*self.samples, *other.samples), changes[:SHOWN_CHANGES])
+
+
 class ShownImages:
-    """Keeps `SHOWN_SAMPLES` evenly spaced images, and the first `SHOWN_CHANGES` whose class changed.
+    """Chooses `SHOWN_SAMPLES` evenly spaced images, and images whose class changed.
 
     Args:
         manifest: the bundle's, for the names of classes and the contract.
@@ -37,36 +51,46 @@ class ShownImages:
     """
 
     def __init__(self, manifest: Manifest, images: ImageSet) -> None:
-        self.samples: list[SampleAnswer] = []
-        self.changed_answers: list[ChangedAnswer] = []
         self._manifest = manifest
         self._images = images
         self._sampled = set(np.linspace(0, len(images.names) - 1, SHOWN_SAMPLES).round().astype(int).tolist())
 
-    def add(self, first: int, batch: BatchAnswers) -> None:
-        """Keep what is to be shown of the next batch; `first` is the position of its first image."""
+    def of(self, first: int, batch: BatchAnswers, most_changes: int) -> ShownBatch:
+        """Return what is to be shown of a batch.
+
+        Args:
+            first: position of its first image.
+            batch: its images and answers.
+            most_changes: how many images whose class changed to show.
+        """
         reference, engine = batch.answers[REFERENCE], batch.answers["engine"]
         changed = top1_classes(reference.logits["chain"]) != top1_classes(engine.logits["chain"])
         changed |= top1_classes(engine.logits["chain"]) == NO_ANSWER
-        for row, pixels in enumerate(batch.images):
-            if first + row in self._sampled:
-                self.samples.append(self._sample(first + row, row, batch))
-            if changed[row] and len(self.changed_answers) < SHOWN_CHANGES:
-                flips = flipped_bits(reference.codes[row : row + 1], engine.codes[row : row + 1])
-                expected, expected_probability = self._answer(reference.logits["chain"][row])
-                found, probability = self._answer(engine.logits["chain"][row])
-                self.changed_answers.append(
-                    ChangedAnswer(
-                        name=self._images.names[first + row],
-                        thumbnail_png_base64=_thumbnail(pixels),
-                        label=self._class_name(self._images.labels[first + row]),
-                        reference=expected,
-                        reference_probability=expected_probability,
-                        answer=found,
-                        probability=probability,
-                        flipped_bits=int(flips.sum()),
-                    )
-                )
+        rows = np.flatnonzero(changed)[:most_changes].tolist()
+        return ShownBatch(
+            samples=tuple(
+                self._sample(first + row, row, batch)
+                for row in range(len(batch.images))
+                if first + row in self._sampled
+            ),
+            changed_answers=tuple(self._changed(first + row, row, batch) for row in rows),
+        )
+
+    def _changed(self, position: int, row: int, batch: BatchAnswers) -> ChangedAnswer:
+        reference, engine = batch.answers[REFERENCE], batch.answers["engine"]
+        flips = flipped_bits(reference.codes[row : row + 1], engine.codes[row : row + 1])
+        expected, expected_probability = self._answer(reference.logits["chain"][row])
+        found, probability = self._answer(engine.logits["chain"][row])
+        return ChangedAnswer(
+            name=self._images.names[position],
+            thumbnail_png_base64=_thumbnail(batch.images[row]),
+            label=self._class_name(self._images.labels[position]),
+            reference=expected,
+            reference_probability=expected_probability,
+            answer=found,
+            probability=probability,
+            flipped_bits=int(flips.sum()),
+        )
 
     def _sample(self, position: int, row: int, batch: BatchAnswers) -> SampleAnswer:
         engine = batch.answers["engine"]

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from ccr_deploy import __version__
+from ccr_deploy.bundle.manifest import MANIFEST
+from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.codec.payload import PayloadWriter
 from ccr_deploy.core.metrics import softmax
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT, Progress
-from ccr_deploy.verification.answers import NO_MATRIX, Answers, PrecisionRunners, Reference, answered
+from ccr_deploy.verification.answers import (
+    BATCH,
+    NO_MATRIX,
+    Answers,
+    PrecisionRunners,
+    Reference,
+    answering,
+)
+from ccr_deploy.verification.collected import BatchResult, Collected
 from ccr_deploy.verification.gates import GateLimits, check_gates
 from ccr_deploy.verification.logit_faults import shuffled_classes
-from ccr_deploy.verification.measures import Measures, join, measure
+from ccr_deploy.verification.measures import measure
 from ccr_deploy.verification.parity import (
     chain_accuracies,
     code_parity,
@@ -23,6 +33,7 @@ from ccr_deploy.verification.parity import (
     matrix_cells,
     non_finite_values,
 )
+from ccr_deploy.verification.part_file import RunIdentity, created_by, listing_sha256, resumable
 from ccr_deploy.verification.results import (
     REFERENCE,
     SCHEMA_VERSION,
@@ -32,20 +43,20 @@ from ccr_deploy.verification.results import (
     Level,
     VerificationReport,
 )
-from ccr_deploy.verification.shown import ShownImages
+from ccr_deploy.verification.shown import SHOWN_CHANGES, ShownImages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.codec.contract import CodeContract
+    from ccr_deploy.core.progress import Advance
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import Engine
     from ccr_deploy.verification.image_set import ImageSet
-
-JOINED_BATCHES = 64
-"""Batches whose measurements are kept apart: an array for each number of each batch would use memory."""
+    from ccr_deploy.verification.part_file import PartFile
 
 
 def verify(
@@ -59,6 +70,7 @@ def verify(
     limits: Mapping[Level, GateLimits],
     golden_sha256: str | None = None,
     matrix: PrecisionRunners = NO_MATRIX,
+    journals: Path | None = None,
     progress: Progress = SILENT,
 ) -> VerificationReport:
     """Run the images in every way and compare the outputs with the reference.
@@ -74,60 +86,164 @@ def verify(
         limits: limits of the gates for each way.
         golden_sha256: SHA-256 of the golden file that is the reference, if it is one.
         matrix: the runners of each precision, which are run in every combination.
+        journals: folder of the part files that interrupted runs are resumed from; None to start again.
         progress: advances by images.
     """
+    run = run_identity(bundle, images, ways, engines, target=target, limits=limits, matrix=matrix)
+    with (
+        progress.task("verifying", run.image_count) as advance,
+        resumable(journals, run) if journals else nullcontext() as journal,
+    ):
+        results = run_batches(
+            bundle,
+            images,
+            reference=reference,
+            ways=ways,
+            matrix=matrix,
+            journal=journal,
+            with_golden=bool(golden_sha256),
+            advance=advance,
+        )
+        return make_report(bundle, run, results, golden_sha256)
+
+
+def run_identity(
+    bundle: Bundle,
+    images: ImageSet,
+    ways: Mapping[Level, Mapping[Stage, Runner]],
+    engines: Sequence[Engine],
+    *,
+    target: str,
+    limits: Mapping[Level, GateLimits],
+    matrix: PrecisionRunners,
+) -> RunIdentity:
+    """Return what a verification compares; see `verify` for the arguments."""
     manifest = bundle.manifest
-    shown = ShownImages(manifest, images)
-    parts: list[Measures] = []
-    digest = hashlib.sha256()
-    golden_answers: list[GoldenAnswer] = []
-    first = 0
-    with progress.task("verifying", len(images.names)) as advance:
-        for batch in answered(images.batches, reference, ways, matrix):
-            part = slice(first, first + len(batch.images))
-            parts.append(measure(batch, images.labels[part], manifest.contract.code_channels))
-            if len(parts) == JOINED_BATCHES:
-                parts = [join(parts)]
-            # A digest of digests, which can be joined if batches are run by several machines.
-            digest.update(hashlib.sha256(batch.images.tobytes()).digest())
-            shown.add(first, batch)
-            if golden_sha256:
-                golden_answers += _golden_answers(
-                    images.names[part], batch.answers["engine"], manifest.contract
+    return RunIdentity(
+        created_by=created_by(),
+        contract_id=manifest.contract_id,
+        weights_sha256=manifest.weights.sha256,
+        manifest_sha256=sha256_of(bundle.path / MANIFEST),
+        target=target,
+        engines=tuple(_summary(engine) for engine in engines),
+        ways=(REFERENCE, *ways),
+        matrix=tuple(matrix.pairs),
+        # As floats, as part files have them: 0 and 0.0 are written differently.
+        limits={
+            level: {name: float(limit) for name, limit in found.by_name.items()}
+            for level, found in limits.items()
+        },
+        images=images.description,
+        image_count=len(images.names),
+        listing_sha256=listing_sha256(images.names, images.labels, images.groups),
+        batch=BATCH,
+    )
+
+
+def run_batches(
+    bundle: Bundle,
+    images: ImageSet,
+    *,
+    reference: Reference,
+    ways: Mapping[Level, Mapping[Stage, Runner]],
+    matrix: PrecisionRunners,
+    journal: PartFile | None,
+    with_golden: bool = False,
+    advance: Advance,
+) -> Iterator[BatchResult]:
+    """Run the batches of an image set's shard in every way, except those that the journal has.
+
+    Args:
+        bundle: bundle that the engines were built from.
+        images: images to run.
+        reference: what they are compared with.
+        ways: the runners of each stage, by the way they run.
+        matrix: the runners of each precision, which are run in every combination.
+        journal: part file that the results are read from and added to.
+        with_golden: whether to return the engines' answers for each image.
+        advance: called with the number of images after each batch.
+    """
+    contract = bundle.manifest.contract
+    shown = ShownImages(bundle.manifest, images)
+    changes_left = SHOWN_CHANGES
+    with answering(reference, ways, matrix) as answer:
+        for number, pixels in zip(images.shard.numbers(), images.batches, strict=False):
+            digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+            result = journal.find(number, digest) if journal else None
+            if result is None:
+                part = slice(number * BATCH, number * BATCH + len(pixels))
+                batch = answer(pixels)
+                names, labels = images.names[part], images.labels[part]
+                engine = batch.answers["engine"]
+                result = BatchResult(
+                    number=number,
+                    images_sha256=digest,
+                    names=names,
+                    labels=labels,
+                    groups=images.groups[part],
+                    measures=measure(batch, labels, contract.code_channels),
+                    shown=shown.of(part.start, batch, changes_left),
+                    golden=tuple(_golden_answers(names, engine, contract)) if with_golden else (),
                 )
-            first = part.stop
-            advance(len(batch.images))
-    measures = join(parts)
+                if journal:
+                    journal.add(result)
+            changes_left -= len(result.shown.changed_answers)
+            yield result
+            advance(len(pixels))
+
+
+def make_report(
+    bundle: Bundle, run: RunIdentity, results: Iterable[BatchResult], golden_sha256: str | None = None
+) -> VerificationReport:
+    """Make the report from the results of all batches, in order.
+
+    Args:
+        bundle: bundle that the engines were built from.
+        run: what was compared.
+        results: results of the batches.
+        golden_sha256: SHA-256 of the golden file that is the reference, if it is one.
+    """
+    collected = Collected(run.image_count)
+    for result in results:
+        collected.add(result)
+    manifest = bundle.manifest
+    measures, names, labels, groups = (
+        collected.measures,
+        collected.names,
+        collected.labels,
+        collected.groups,
+    )
     codes = tuple(code_parity(pair, found) for pair, found in measures.codes.items())
     logits = tuple(logit_parity(stage, pair, found) for (stage, pair), found in measures.logits.items())
-    accuracies, changes = chain_accuracies(measures, images.labels, images.groups)
-    non_finite = non_finite_values(measures, images.names)
-    mixed_up = shuffled_classes(measures.answers[REFERENCE].top1, images.labels, manifest.class_name)
+    accuracies, changes = chain_accuracies(measures, labels, groups)
+    non_finite = non_finite_values(measures, names)
+    mixed_up = shuffled_classes(measures.answers[REFERENCE].top1, labels, manifest.class_name)
+    limits = {level: GateLimits(by_name) for level, by_name in run.limits.items()}
     return VerificationReport(
         schema_version=SCHEMA_VERSION,
-        created_by=f"ccr-deploy {__version__}",
+        created_by=run.created_by,
         bundle=printable(str(bundle.path)),
         contract_id=manifest.contract_id,
         weights_sha256=manifest.weights.sha256,
         iterations=manifest.model.iterations,
         trained_iterations=manifest.trained_iterations,
         warnings=manifest.warnings,
-        target=target,
-        images=images.description,
-        images_sha256=digest.hexdigest(),
-        image_count=len(images.names),
+        target=run.target,
+        images=run.images,
+        images_sha256=collected.images_sha256,
+        image_count=run.image_count,
         codes=codes,
         logits=logits,
         accuracies=accuracies,
         accuracy_changes=changes,
         non_finite=non_finite,
         gates=check_gates(limits, codes, logits, accuracies, non_finite),
-        engines=tuple(_summary(engine) for engine in engines),
-        samples=tuple(shown.samples),
-        changed_answers=tuple(shown.changed_answers),
+        engines=run.engines,
+        samples=collected.shown.samples,
+        changed_answers=collected.shown.changed_answers,
         calibration=manifest.calibration,
-        golden=GoldenAnswers(golden_sha256, tuple(golden_answers)) if golden_sha256 else None,
-        matrix=matrix_cells(measures, images.labels, images.groups),
+        golden=GoldenAnswers(golden_sha256, tuple(collected.golden)) if golden_sha256 else None,
+        matrix=matrix_cells(measures, labels, groups),
         tolerance=manifest.tolerance,
         findings=(mixed_up,) if mixed_up else (),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,11 @@ import numpy as np
 
 from ccr_deploy.codec.payload import SUFFIX
 from ccr_deploy.core.atomic import write_atomically, writing
+from ccr_deploy.core.shards import WHOLE, Shard
 from ccr_deploy.data.images import fit_image
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
 from ccr_deploy.workflow.batches import in_batches
-from ccr_deploy.workflow.sources import contract_image
+from ccr_deploy.workflow.decoding import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -63,27 +65,27 @@ def payload_paths(files: Sequence[SourceFile], output: Path, *, into_folder: boo
 
 
 def encode_images(
-    encoder: Encoder, files: Sequence[SourceFile], paths: Sequence[Path], batch: int
+    encoder: Encoder, files: Sequence[SourceFile], paths: Sequence[Path], batch: int, shard: Shard = WHOLE
 ) -> Iterator[Encoded]:
     """Write the payloads of images, batch by batch, and yield each.
 
-    At most one batch of images is in memory.
+    In memory are one batch of images and those that are decoded ahead.
 
     Args:
         encoder: encoder, whose contract defines the preprocessing of images.
         files: image files to encode.
         paths: payload path of each image file.
         batch: images per run of the encoder.
+        shard: shard of the batches to encode.
 
     Raises:
         ImageError: if an image cannot be read or is too small; payloads of earlier batches are kept.
         CcrDeployError: if a payload cannot be written.
     """
-    contract = encoder.contract
-    items = (
-        (str(file.path), path, contract_image(file.path, contract))
-        for file, path in zip(files, paths, strict=True)
-    )
+    batches = shard.chosen(in_batches(zip(files, paths, strict=True), batch))
+    chosen = list(chain.from_iterable(batches))
+    images = decoded((file.path for file, _ in chosen), encoder.contract)
+    items = ((str(file.path), path, image) for (file, path), image in zip(chosen, images, strict=True))
     return _written(encoder, items, batch)
 
 

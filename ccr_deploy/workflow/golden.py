@@ -14,6 +14,7 @@ from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.engines.lookup import engine_key, find_engine
 from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.verification.answer_cache import AnswerCache
 from ccr_deploy.verification.answers import BATCH, collect
 from ccr_deploy.verification.diagnosis import DIAGNOSED_IMAGES
 from ccr_deploy.verification.gates import GateLimits
@@ -107,7 +108,7 @@ def export_golden(
             kept.append(batch)
             yield batch
 
-    reference = pytorch_reference(bundle, store)
+    reference = pytorch_reference(bundle, AnswerCache(store.path), store)
     expected, margins = collect(batches(), reference, total=len(chosen.names), progress=progress)
     logits: dict[Stage, npt.NDArray[np.float32]] = {"classifier": expected.logits["classifier"]}
     if "baseline" in expected.logits:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.core.processor import processor_device
 from ccr_deploy.errors import MissingExtraError
 from ccr_deploy.graphs.canonical_hash import check_graph_hash
+from ccr_deploy.verification.answer_cache import CachedRunner
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.manifest import GraphRecord
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.verification.answer_cache import AnswerCache
 
 
 def load_model(bundle: Bundle, graph: GraphRecord) -> ir.Model:
@@ -60,6 +64,28 @@ def graph_runner(
     from ccr_deploy.quantization.emulation import emulate
 
     return model_runner(emulate(load_model(bundle, graph), precision))
+
+
+def cached_graph_runner(
+    cache: AnswerCache, bundle: Bundle, graph: GraphRecord, precision: EnginePrecision | None = None
+) -> CachedRunner:
+    """Return a runner that executes a graph only for batches whose outputs are not in the cache.
+
+    The graph is loaded for the first such batch: this raises the errors of `graph_runner`.
+
+    Args:
+        cache: the cache.
+        bundle: bundle of the graph.
+        graph: the graph.
+        precision: precision of the engine to emulate; None for the graph's own.
+
+    Raises:
+        MissingExtraError: if ONNX Runtime is not installed.
+    """
+    backend = OnnxRuntimeBackend()
+    computed_by = (backend.name, backend.version, processor_device())
+    made_by = [*computed_by, graph.graph_hash, graph.file.sha256, precision or graph.precision]
+    return CachedRunner(cache, made_by, partial(graph_runner, bundle, graph, precision))
 
 
 def model_runner(model: ir.Model) -> OnnxRuntimeRunner:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from ccr_deploy.core.printable import printable
+from ccr_deploy.core.shards import WHOLE, Shard
 from ccr_deploy.data.images import ImageItem, list_images
 from ccr_deploy.errors import CalibrationError, ImageError
 from ccr_deploy.verification.answers import BATCH
 from ccr_deploy.verification.image_set import ImageSet
 from ccr_deploy.workflow.batches import in_batches
+from ccr_deploy.workflow.decoding import decoded
 from ccr_deploy.workflow.sources import contract_image
 
 if TYPE_CHECKING:
@@ -29,13 +32,16 @@ MAX_UNREADABLE_PERCENT = 5
 """Above this, the images that cannot be decoded are an error: the folder is probably the wrong one."""
 
 
-def image_set(bundle: Bundle, folder: Path | None, samples: int | None = None) -> ImageSet:
+def image_set(
+    bundle: Bundle, folder: Path | None, samples: int | None = None, shard: Shard = WHOLE
+) -> ImageSet:
     """Return the images of a folder, or the sample images of the bundle.
 
     Args:
         bundle: bundle whose classes and image size are meant.
         folder: folder of images; sub-folders are classes. None for the bundle's sample images.
         samples: number of images, evenly spaced over all; None for all.
+        shard: the part of the batches that is to be read.
 
     Raises:
         ImageError: if there are no images; while batches are read, if an image cannot be used.
@@ -50,14 +56,15 @@ def image_set(bundle: Bundle, folder: Path | None, samples: int | None = None) -
     if samples is not None and samples < len(items):
         description += f", {samples} of {len(items)}"
         items = evenly_spaced(items, samples)
-    contract = bundle.manifest.contract
-    images = (contract_image(item.path, contract) for item in items)
+    chosen = chain.from_iterable(shard.chosen(in_batches(items, BATCH)))
+    images = decoded((item.path for item in chosen), bundle.manifest.contract)
     return ImageSet(
         description=description,
         batches=map(np.stack, in_batches(images, BATCH)),
         names=tuple(printable(str(item.path.relative_to(folder or bundle.path))) for item in items),
         labels=tuple(item.label for item in items),
         groups=tuple(item.group for item in items),
+        shard=shard,
     )
 
 

@@ -19,6 +19,7 @@ from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.store import EngineStore
+from ccr_deploy.verification.answer_cache import AnswerCache
 from ccr_deploy.verification.answers import logits_of
 from ccr_deploy.verification.golden import check_same_model, read_golden
 from ccr_deploy.verification.rebuilds import (
@@ -160,7 +161,9 @@ def _images_and_reference(
 ) -> tuple[Callable[[], ImageSet], Reference]:
     """Return a function that returns the images from the first one on, and the reference."""
     if golden is None:
-        return lambda: image_set(bundle, images, samples), pytorch_reference(bundle, store)
+        return lambda: image_set(bundle, images, samples), pytorch_reference(
+            bundle, AnswerCache(store.path), store
+        )
     read = read_golden(golden)
     check_same_model(read.record, bundle.manifest, golden)
     return lambda: golden_images(read, golden), GoldenReference(read)

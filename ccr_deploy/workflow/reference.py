@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from ccr_deploy.core.processor import processor_device
 from ccr_deploy.engines.factory import EngineFactory
+from ccr_deploy.errors import MissingExtraError
 from ccr_deploy.targets.schema import REFERENCE_TARGET
+from ccr_deploy.verification.answer_cache import CachedRunner
+from ccr_deploy.verification.reference import MarginRunner, PyTorchReference
 from ccr_deploy.workflow.engines import bundle_stages
 
 if TYPE_CHECKING:
     from ccr_deploy.backends.pytorch.runner import PyTorchRunner
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import EngineStore
-    from ccr_deploy.verification.reference import PyTorchReference
+    from ccr_deploy.verification.answer_cache import AnswerCache
 
 
-def pytorch_reference(bundle: Bundle, store: EngineStore) -> PyTorchReference:
-    """Load the networks of a bundle's checkpoint in PyTorch.
+def pytorch_reference(bundle: Bundle, cache: AnswerCache, store: EngineStore) -> PyTorchReference:
+    """Return the reference that runs the networks of a bundle's checkpoint in PyTorch.
+
+    PyTorch is imported, and a network loaded, for the first images whose answers are not in the cache: this
+    raises BundleError if the weights are damaged.
+
+    Args:
+        bundle: bundle of the checkpoint.
+        cache: cache of the answers.
+        store: engine store, for the files of the networks.
 
     Raises:
-        BundleError: if the weights are damaged.
         MissingExtraError: if PyTorch is not installed.
     """
-    reference, _ = pytorch_reference_and_encoder(bundle, store)
-    return reference
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:
+        raise MissingExtraError("torch", "export", "the PyTorch reference") from None
+
+    def network(stage: Stage) -> CachedRunner:
+        made_by = ["pytorch", torch, processor_device(), stage, bundle.manifest.reference_hash(stage)]
+        return CachedRunner(cache, made_by, lambda: _as_reference(_network(bundle, store, stage)))
+
+    return PyTorchReference({stage: network(stage) for stage in bundle_stages(bundle)})
 
 
 def pytorch_reference_and_encoder(
@@ -35,11 +57,20 @@ def pytorch_reference_and_encoder(
         BundleError: if the weights are damaged.
         MissingExtraError: if PyTorch is not installed.
     """
+    networks = {stage: _network(bundle, store, stage) for stage in bundle_stages(bundle)}
+    reference = {stage: _as_reference(network) for stage, network in networks.items()}
+    return PyTorchReference(reference), networks["encoder"]
+
+
+def _network(bundle: Bundle, store: EngineStore, stage: Stage) -> PyTorchRunner:
     from ccr_deploy.backends.pytorch.runner import PyTorchRunner
-    from ccr_deploy.verification.reference import PyTorchReference
 
     factory = EngineFactory(bundle, REFERENCE_TARGET, store)
-    networks = {stage: factory.load(factory.build(stage)[0]) for stage in bundle_stages(bundle)}
-    encoder = networks["encoder"]
-    assert isinstance(encoder, PyTorchRunner)
-    return PyTorchReference(networks, encoder.pre_binarization), encoder
+    network = factory.load(factory.build(stage)[0])
+    assert isinstance(network, PyTorchRunner)
+    return network
+
+
+def _as_reference(network: PyTorchRunner) -> Runner:
+    """Return a network with the reference's outputs: an encoder's are margins too."""
+    return MarginRunner(network, network.pre_binarization) if network.stage == "encoder" else network

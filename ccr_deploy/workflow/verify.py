@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.progress import SILENT
+from ccr_deploy.verification.answer_cache import AnswerCache
 from ccr_deploy.verification.answers import NO_MATRIX, PrecisionRunners
 from ccr_deploy.verification.diagnosis import DIAGNOSED_IMAGES
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.verify import verify
 from ccr_deploy.workflow.diagnosis import Verified, diagnosed
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
-from ccr_deploy.workflow.graphs import graph_runner
+from ccr_deploy.workflow.graphs import cached_graph_runner
 from ccr_deploy.workflow.images import image_set
 from ccr_deploy.workflow.reference import pytorch_reference, pytorch_reference_and_encoder
 from ccr_deploy.workflow.verified_engines import record_verification
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from ccr_deploy.backends.runner import Runner
+    from ccr_deploy.bundle.manifest import GraphRecord
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import ChainStage, Schedule, Stage
-    from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.engines.store import Engine, EngineStore
+    from ccr_deploy.verification.answers import Reference
     from ccr_deploy.verification.results import Level, VerificationReport
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a verification runs. `load_ways` returns new runners of every way but the reference."""
+
+    reference: Reference
+    load_ways: Callable[[], Mapping[Level, Mapping[Stage, Runner]]]
+    engines: Mapping[Stage, Engine]
+    graphs: Mapping[Stage, GraphRecord]
+    limits: Mapping[Level, GateLimits]
+    matrix: PrecisionRunners
 
 
 def verify_bundle(
@@ -47,7 +63,8 @@ def verify_bundle(
     """Compare PyTorch, graphs and the target's engines on the same images.
 
     The limits of the gates are those of the engines' lowest precision; for the FP32 graphs those of FP32. The
-    outcome is recorded in the engines' sidecars.
+    outcome is recorded in the engines' sidecars. A run that was interrupted is resumed: the store keeps the
+    results of its batches.
 
     Args:
         bundle: bundle that the engines were built from.
@@ -67,55 +84,88 @@ def verify_bundle(
         ImageError: if the folder has no images, or an image cannot be used.
         MissingExtraError: if a package is not installed.
     """
+    listed = image_set(bundle, images, samples)
+    prepared = prepare(
+        bundle,
+        target,
+        store,
+        precision=precision,
+        changed_gates=changed_gates,
+        with_matrix=with_matrix,
+    )
+    report = verify(
+        bundle,
+        listed,
+        reference=prepared.reference,
+        ways=prepared.load_ways(),
+        engines=list(prepared.engines.values()),
+        target=target,
+        limits=prepared.limits,
+        matrix=prepared.matrix,
+        journals=store.path / "verify",
+        progress=progress,
+    )
+    report = diagnosed(
+        report,
+        Verified(bundle, prepared.engines, prepared.graphs, prepared.limits, prepared.load_ways),
+        lambda: np.concatenate(list(image_set(bundle, images, DIAGNOSED_IMAGES).batches)),
+        lambda: pytorch_reference_and_encoder(bundle, store),
+        progress,
+    )
+    return record_verification(report, store, prepared.engines.values(), changed_gates)
+
+
+def prepare(
+    bundle: Bundle,
+    target: str,
+    store: EngineStore,
+    *,
+    precision: EnginePrecision | None,
+    changed_gates: Sequence[str],
+    with_matrix: bool,
+) -> Prepared:
+    """Find the engines, and prepare the reference and the graphs; see `verify_bundle` for the arguments."""
     factory = compared_factory(bundle, target, store, precision)
     stages = bundle_stages(bundle)
     engines = {stage: factory.find(stage) for stage in stages}
     graphs = {stage: factory.graph_record(stage) for stage in stages}
     fp32_graphs = {stage: bundle.graph(stage, "fp32", graph.schedule) for stage, graph in graphs.items()}
     own = GateLimits.of([factory.precision(stage) for stage in stages], bundle).changed(changed_gates)
+    cache = AnswerCache(store.path)
     limits: dict[Level, GateLimits] = {"graph": own, "engine": own}
     if fp32_graphs != graphs:
         limits = {"fp32-graph": GateLimits.of(["fp32"], bundle).changed(changed_gates), **limits}
 
+    def load_graphs(records: Mapping[Stage, GraphRecord]) -> dict[Stage, Runner]:
+        return {stage: cached_graph_runner(cache, bundle, graph) for stage, graph in records.items()}
+
     def load_ways() -> dict[Level, dict[Stage, Runner]]:
         ways: dict[Level, dict[Stage, Runner]] = {
-            "graph": {stage: graph_runner(bundle, graph) for stage, graph in graphs.items()},
+            "graph": load_graphs(graphs),
             "engine": {stage: factory.load(engine) for stage, engine in engines.items()},
         }
-        if fp32_graphs == graphs:
-            return ways
-        first: dict[Stage, Runner] = {
-            stage: graph_runner(bundle, graph) for stage, graph in fp32_graphs.items()
-        }
-        return {"fp32-graph": first, **ways}
+        return ways if fp32_graphs == graphs else {"fp32-graph": load_graphs(fp32_graphs), **ways}
 
-    report = verify(
-        bundle,
-        image_set(bundle, images, samples),
-        reference=pytorch_reference(bundle, store),
-        ways=load_ways(),
-        engines=list(engines.values()),
-        target=target,
+    schedule = graphs["encoder"].schedule
+    return Prepared(
+        reference=pytorch_reference(bundle, cache, store),
+        load_ways=load_ways,
+        engines=engines,
+        graphs=graphs,
         limits=limits,
-        matrix=_precision_runners(bundle, graphs["encoder"].schedule) if with_matrix else NO_MATRIX,
-        progress=progress,
+        matrix=_precision_runners(cache, bundle, schedule) if with_matrix else NO_MATRIX,
     )
-    report = diagnosed(
-        report,
-        Verified(bundle, engines, graphs, limits, load_ways),
-        lambda: np.concatenate(list(image_set(bundle, images, DIAGNOSED_IMAGES).batches)),
-        lambda: pytorch_reference_and_encoder(bundle, store),
-        progress,
-    )
-    return record_verification(report, store, engines.values(), changed_gates)
 
 
-def _precision_runners(bundle: Bundle, schedule: Schedule | None) -> PrecisionRunners:
+def _precision_runners(cache: AnswerCache, bundle: Bundle, schedule: Schedule | None) -> PrecisionRunners:
     """Return runners of encoder and classifier in every precision that the bundle has graphs for."""
     rows = [row for row in PRECISIONS.values() if bundle.has_precision(row.emulated_graph)]
 
     def runners(stage: ChainStage, schedule: Schedule | None) -> dict[EnginePrecision, Runner]:
         graphs = {row.name: bundle.graph(stage, row.emulated_graph, schedule) for row in rows}
-        return {precision: graph_runner(bundle, graph, precision) for precision, graph in graphs.items()}
+        return {
+            precision: cached_graph_runner(cache, bundle, graph, precision)
+            for precision, graph in graphs.items()
+        }
 
     return PrecisionRunners(runners("encoder", schedule), runners("classifier", None))

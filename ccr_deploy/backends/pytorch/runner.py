@@ -48,7 +48,7 @@ class PyTorchRunner(Runner):
         self._network: nn.Module | None = network.to(self._device)
         if options.compile_mode:
             network.compile(mode=options.compile_mode)
-        self._stage = stage
+        self.stage = stage
         self._model = model
         self._preprocessing = preprocessing
         if stage == "classifier":
@@ -98,10 +98,10 @@ class PyTorchRunner(Runner):
     def _run(self, feeds: Arrays) -> Outputs:
         assert self._network is not None
         with torch.inference_mode():
-            if self._stage == "encoder":
+            if self.stage == "encoder":
                 code = self._network(self._normalised(feeds["image"]), self._model.iterations)
                 return {"code": pack_code(code.cpu().numpy())}
-            if self._stage == "classifier":
+            if self.stage == "classifier":
                 code = unpack_code(feeds["code"].astype(np.uint8, copy=False), self._model.code_shape)
                 return {"logits": self._network(torch.from_numpy(code).to(self._device)).cpu().numpy()}
             return {"logits": self._network(self._normalised(feeds["image"])).cpu().numpy()}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from ccr_deploy.codec.contract import pack_code
+from ccr_deploy.core.records import convert, to_builtins
 from ccr_deploy.verification.answers import Answers, BatchAnswers
+from ccr_deploy.verification.collected import BatchResult, Collected
 from ccr_deploy.verification.measures import (
     FAR_MARGIN,
     NO_ANSWER,
@@ -14,7 +18,6 @@ from ccr_deploy.verification.measures import (
     Comparison,
     Measures,
     comparisons,
-    join,
     measure,
     top1_classes,
 )
@@ -25,6 +28,8 @@ from ccr_deploy.verification.parity import (
     logit_parity,
     non_finite_values,
 )
+from ccr_deploy.verification.shown import ShownBatch
+from ccr_deploy.verification.stored_measures import StoredArrays, from_stored, to_stored
 
 IMAGES, CHANNELS, CLASSES = 20, 4, 6
 BITS = CHANNELS * 8
@@ -188,16 +193,29 @@ def test_without_labels_there_is_no_accuracy(margins, logits) -> None:
 def test_joined_batches_are_the_whole(margins, logits, size) -> None:
     engine = answers(margins[::-1].copy(), logits[::-1].copy())
     whole = measured(margins, logits, engine)
-    parts = [
-        measure(batch(margins, logits, engine, first, last), LABELS[first:last], CHANNELS)
-        for first in range(0, IMAGES, size)
-        for last in [min(first + size, IMAGES)]
-    ]
-    joined = join([join(parts[:2]), *parts[2:]])
+    collected = Collected(IMAGES)
+    for number, first in enumerate(range(0, IMAGES, size)):
+        part = slice(first, min(first + size, IMAGES))
+        names = tuple(map(str, range(part.start, part.stop)))
+        found = measure(batch(margins, logits, engine, part.start, part.stop), LABELS[part], CHANNELS)
+        # As in a part file, whose JSON keeps every digit.
+        read = convert(
+            tuple[StoredArrays, ...], json.loads(json.dumps(to_builtins(to_stored(found)))), nan=True
+        )
+        measures = from_stored(read, len(names), None)
+        collected.add(
+            BatchResult(
+                number, "00", names, tuple(LABELS[part]), ("a",) * len(names), measures, ShownBatch((), ())
+            )
+        )
+    joined = collected.measures
+    assert collected.labels == LABELS
     assert code_parity(ENGINE, joined.codes[ENGINE]) == code_parity(ENGINE, whole.codes[ENGINE])
     for stage in ("classifier", "chain"):
         found = logit_parity(stage, ENGINE, joined.logits[stage, ENGINE])
         assert found == logit_parity(stage, ENGINE, whole.logits[stage, ENGINE])
+    accuracies = chain_accuracies(joined, LABELS, ["a"] * IMAGES)
+    assert accuracies == chain_accuracies(whole, LABELS, ["a"] * IMAGES)
 
 
 def test_of_equal_logits_the_lower_class_is_the_answer() -> None:

@@ -1,0 +1,342 @@
+"""The modes of ``ccr-deploy verify``: the option that selects each, and the options that it accepts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from ccr_deploy.cli.common import (
+    TerminalProgress,
+    echo_json,
+    echo_line,
+    open_bundle,
+    opened,
+    show_tables,
+    stdout_console,
+)
+from ccr_deploy.cli.layers import show_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.shards import Shard
+    from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.verification.results import VerificationReport
+
+GATE_FAILED = 1
+LIST_GATES = "list"
+"""The value of --gate that prints the gates."""
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """The values of all arguments and options of the command, by their names."""
+
+    bundle: Path
+    results: tuple[Path, ...]
+    target: str | None
+    precision: EnginePrecision | None
+    images: Path | None
+    gates: tuple[str, ...]
+    samples: int | None
+    matrix: bool
+    golden: Path | None
+    export_golden: Path | None
+    compare: bool
+    tolerance: bool
+    layers: bool
+    reduce: Path | None
+    random_weights: bool
+    rebuild: int | None
+    shard: Shard | None
+    merge: bool
+    engines: Path | None
+    report: Path | None
+    as_json: bool
+
+    def opened(self, *, whole: bool = True) -> tuple[Bundle, str, EngineStore]:
+        """Return the bundle, the target and the engine store; `whole` checks all files of the bundle."""
+        return opened(self.bundle, self.target, self.engines, as_json=self.as_json, whole=whole)
+
+    @property
+    def report_folder(self) -> Path:
+        """The report folder.
+
+        Raises:
+            UsageError: if none was given.
+        """
+        if self.report is None:
+            raise click.UsageError("--shard and --merge need --report DIR, the folder of the part files")
+        return self.report
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to use the command.
+
+    `selected_by` is the option that selects it, `does` says what it does, for the message about an option
+    that it does not accept. `run` returns whether all is well.
+    """
+
+    selected_by: str
+    does: str
+    accepts: frozenset[str]
+    run: Callable[[VerifyOptions], bool]
+
+
+def chosen_mode(ctx: click.Context) -> Mode:
+    """Return the mode that the options select.
+
+    Raises:
+        UsageError: if an option was given that the mode does not accept.
+    """
+    given = {
+        str(parameter.name): parameter
+        for parameter in ctx.command.params
+        if ctx.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    }
+    mode = next((mode for mode in MODES if mode.selected_by in given), VERIFY)
+    accepted = mode.accepts | {mode.selected_by, "bundle", "as_json", "verbose"}
+    if unused := [parameter for name, parameter in given.items() if name not in accepted]:
+        if unused[0].name == "results":
+            raise click.UsageError(f"got {1 + len(ctx.params['results'])} bundles, expected one")
+        names = [max(parameter.opts, key=len) for parameter in unused]
+        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        raise click.UsageError(f"{mode.does}: omit {listed}")
+    return mode
+
+
+def print_gates() -> None:
+    """Print the gates with their limits for each precision."""
+    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.reporting.verification_tables import gate_table
+    from ccr_deploy.verification.gates import GATES
+
+    print_table(stdout_console(), gate_table(GATES))
+
+
+def _verify(options: VerifyOptions) -> bool:
+    from ccr_deploy.workflow.report_folder import check_report_folder
+    from ccr_deploy.workflow.verify import verify_bundle
+
+    if options.random_weights:
+        raise click.UsageError("--random-weights needs --reduce DIR")
+    if options.report:
+        check_report_folder(options.report)
+    report = verify_bundle(
+        *options.opened(),
+        precision=options.precision,
+        images=options.images,
+        samples=options.samples,
+        changed_gates=options.gates,
+        with_matrix=options.matrix,
+        progress=TerminalProgress(),
+    )
+    return _shown(report, options)
+
+
+def _verify_golden(options: VerifyOptions) -> bool:
+    from ccr_deploy.workflow.golden import verify_golden
+    from ccr_deploy.workflow.report_folder import check_report_folder
+
+    assert options.golden
+    if options.report:
+        check_report_folder(options.report)
+    report = verify_golden(
+        *options.opened(whole=False),
+        options.golden,
+        precision=options.precision,
+        changed_gates=options.gates,
+        progress=TerminalProgress(),
+    )
+    return _shown(report, options)
+
+
+def _shown(report: VerificationReport, options: VerifyOptions) -> bool:
+    """Print a report and add it to the report folder; return whether every gate passed."""
+    from ccr_deploy.reporting.verification_tables import verification_tables
+
+    show_tables(report, verification_tables(report), options.report, as_json=options.as_json)
+    if not report.passed:
+        failed = [f"{gate.level} {gate.gate}" for gate in report.gates if not gate.passed]
+        echo_line(
+            f"ccr-deploy: {len(failed)} of {len(report.gates)} gates failed: {', '.join(failed)}", err=True
+        )
+    return report.passed
+
+
+def _verify_shard(options: VerifyOptions) -> bool:
+    from ccr_deploy.workflow.verify_shards import verify_shard
+
+    assert options.shard
+    folder = options.report_folder
+    part = verify_shard(
+        *options.opened(),
+        options.shard,
+        folder,
+        precision=options.precision,
+        images=options.images,
+        samples=options.samples,
+        changed_gates=options.gates,
+        with_matrix=options.matrix,
+        progress=TerminalProgress(),
+    )
+    if options.as_json:
+        echo_json({**vars(part), "path": str(part.path), "shard": str(options.shard)})
+        return True
+    echo_line(
+        f"{part.path}: {part.images} of {part.image_count} images; after all {options.shard.shards} shards, "
+        f"run ccr-deploy verify {options.bundle} --merge --report {folder}"
+    )
+    return True
+
+
+def _merge(options: VerifyOptions) -> bool:
+    from ccr_deploy.verification.shards import merge_parts
+    from ccr_deploy.workflow.report_folder import check_report_folder
+
+    folder = options.report_folder
+    check_report_folder(folder)
+    return _shown(merge_parts(open_bundle(options.bundle, whole=False), folder), options)
+
+
+def _compare(options: VerifyOptions) -> bool:
+    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.reporting.verification_tables import devices_table
+    from ccr_deploy.verification.devices import compare_devices
+
+    # With --compare, the first argument is a result instead of the bundle.
+    paths = (options.bundle, *options.results)
+    if len(paths) < 2:
+        raise click.UsageError("--compare accepts only two or more results of verify --golden FILE --json")
+    devices = compare_devices(paths)
+    if options.as_json:
+        echo_json([{**vars(device), "path": str(device.path), "agrees": device.agrees} for device in devices])
+    else:
+        print_table(stdout_console(), devices_table(devices))
+    different = [str(device.path) for device in devices if not device.agrees]
+    if different:
+        names = ", ".join(different)
+        echo_line(f"ccr-deploy: {len(different)} of {len(devices)} results do not agree: {names}", err=True)
+    return not different
+
+
+def _export_golden(options: VerifyOptions) -> bool:
+    from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.workflow.golden import export_golden
+
+    path = options.export_golden
+    assert path
+    record = export_golden(
+        open_bundle(options.bundle),
+        path,
+        EngineStore.default(options.engines),
+        images=options.images,
+        samples=options.samples,
+        changed_gates=options.gates,
+        progress=TerminalProgress(),
+    )
+    if options.as_json:
+        echo_json(record)
+        return True
+    mib = path.stat().st_size / 2**20
+    echo_line(
+        f"{path}: {len(record.image_names)} images of {record.images}, contract {record.contract_id}, "
+        f"{mib:.1f} MiB; on a device, run ccr-deploy verify BUNDLE --golden {path.name}"
+    )
+    return True
+
+
+def _measure_tolerance(options: VerifyOptions) -> bool:
+    from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.reporting.tolerance_tables import tolerance_table
+    from ccr_deploy.workflow.flip_tolerance import add_flip_tolerance
+
+    if not options.images:
+        raise click.UsageError("--tolerance needs labelled images: add --images DIR")
+    measured = add_flip_tolerance(
+        open_bundle(options.bundle),
+        EngineStore.default(options.engines),
+        options.images,
+        samples=options.samples,
+        progress=TerminalProgress(),
+    )
+    if options.as_json:
+        echo_json(measured)
+    else:
+        print_table(stdout_console(), tolerance_table(measured))
+    return True
+
+
+def _compare_layers(options: VerifyOptions) -> bool:
+    return show_layers(
+        *options.opened(),
+        options.precision,
+        options.images,
+        options.samples,
+        options.reduce,
+        options.random_weights,
+        as_json=options.as_json,
+    )
+
+
+def _rebuild(options: VerifyOptions) -> bool:
+    from ccr_deploy.reporting.rebuild_table import rebuild_table
+    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.workflow.rebuild import rebuild_and_compare
+
+    assert options.rebuild
+    result = rebuild_and_compare(
+        *options.opened(),
+        options.rebuild,
+        precision=options.precision,
+        images=options.images,
+        samples=options.samples,
+        golden=options.golden,
+        progress=TerminalProgress(),
+    )
+    if options.as_json:
+        echo_json(result)
+    else:
+        print_table(stdout_console(), rebuild_table(result))
+    return True
+
+
+_ENGINES = frozenset({"target", "precision", "engines"})
+_IMAGES = frozenset({"images", "samples"})
+
+VERIFY = Mode(
+    "bundle",
+    "verify",
+    _ENGINES | _IMAGES | {"gates", "matrix", "report", "random_weights"},
+    _verify,
+)
+MODES = (
+    Mode("compare", "--compare accepts only results of verify --golden", frozenset({"results"}), _compare),
+    Mode("merge", "--merge runs nothing", frozenset({"report"}), _merge),
+    Mode("export_golden", "--export-golden runs no engines", _IMAGES | {"gates", "engines"}, _export_golden),
+    Mode(
+        "layers",
+        "--layers is no verification",
+        _ENGINES | _IMAGES | {"reduce", "random_weights"},
+        _compare_layers,
+    ),
+    Mode("reduce", "--reduce is no verification", _ENGINES | _IMAGES | {"random_weights"}, _compare_layers),
+    Mode("tolerance", "--tolerance runs no engines", _IMAGES | {"engines"}, _measure_tolerance),
+    Mode("rebuild", "--rebuild checks no gates", _ENGINES | _IMAGES | {"golden"}, _rebuild),
+    Mode("golden", "--golden has its own images", _ENGINES | {"gates", "report"}, _verify_golden),
+    Mode(
+        "shard",
+        "--shard runs a part of a verification",
+        _ENGINES | _IMAGES | {"gates", "matrix", "report"},
+        _verify_shard,
+    ),
+)
+"""The modes that an option selects, the first of them if there are several; else `VERIFY`."""
