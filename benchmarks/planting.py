@@ -28,6 +28,7 @@ from ccr_deploy.core.stages import CHAIN_STAGES, DEFAULT_SCHEDULE
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.engines.store import EngineStore
+from ccr_deploy.verification.answer_cache import AnswerCache
 from ccr_deploy.verification.results import VerificationReport
 from ccr_deploy.workflow.graphs import load_model
 from ccr_deploy.workflow.images import image_set
@@ -123,7 +124,8 @@ def write_answered_images(bundle: Bundle, images: Path, folder: Path) -> None:
         folder: where the folders are written.
     """
     chosen = image_set(bundle, images)
-    reference = pytorch_reference(bundle, EngineStore(folder / "engines"))
+    store = EngineStore(folder / "engines")
+    reference = pytorch_reference(bundle, AnswerCache(store.path), store)
     written: Counter[str] = Counter()
     for batch in chosen.batches:
         answers, _ = reference.answer(batch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ccr_deploy.cli.common import (
@@ -16,6 +18,11 @@ from ccr_deploy.cli.common import (
     target_option,
 )
 from ccr_deploy.cli.verify_modes import GATE_FAILED, LIST_GATES, VerifyOptions, chosen_mode, print_gates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ccr_deploy.cli.common import Command
 
 
 def _flag(name: str, text: str) -> Callable[[Command], Command]:
