@@ -63,13 +63,13 @@ def add_flip_tolerance(
         ImageError: if the folder has no images, or an image cannot be used.
         MissingExtraError: if PyTorch is not installed.
     """
-    from ccr_deploy.backends.pytorch.runner import PyTorchRunner
-
     with writing_bundle(bundle.path) as writer:
         # Read again, since another command may have changed the bundle before it was locked.
         current = Bundle.open(bundle.path)
         # A bundle that cannot be written is reported now, not after the measurement.
         writer.commit(current.manifest)
+        from ccr_deploy.backends.pytorch.runner import PyTorchRunner
+
         chosen = image_set(current, images, samples)
         factory = EngineFactory(current, REFERENCE_TARGET, store)
         encoder, classifier = (factory.load(factory.build(stage)[0]) for stage in CHAIN_STAGES)
