@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _HEIGHT_INCHES = 3.2
 _LINEAR_POINTS = 1.0
 """Costs up to this one are on a linear part of the axis, which begins at 0; larger ones are logarithmic."""
+_MARKERS = ("s", "^", "D")
 _COST_TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
@@ -61,20 +62,24 @@ def margins_plot(parity: CodeParity) -> str:
     use_log_axis(axes.yaxis)
     axes.set_ylim(bottom=0.6)  # a bar of one bit is visible
     # Margins near 0 share the first bar, so the axis is labelled by bar: at each power of ten.
-    decades = [
-        (position, bar.low)
+    decades = {
+        position: _power_of_ten(bar.low)
         for position, bar in enumerate(parity.margins)
-        if bar.low and _is_power_of_ten(bar.low)
-    ]
-    axes.set_xticks([position for position, _ in decades], [f"{low:g}" for _, low in decades])
+        if _power_of_ten(bar.low)
+    }
+    axes.set_xticks(list(decades), list(decades.values()))
     axes.set_xlabel("margin: |activation| / standard deviation")
     axes.set_ylabel("bits")
     axes.legend(loc="upper left")
     return plot.svg()
 
 
-def _is_power_of_ten(value: float) -> bool:
-    return f"{value:e}".startswith("1.000000e")
+def _power_of_ten(value: float) -> str:
+    """Return a power of ten as text, which is short so that labels do not touch; "" for other numbers."""
+    mantissa, exponent = f"{value:e}".split("e")
+    if float(mantissa) != 1:
+        return ""
+    return f"{value:g}" if value >= 0.001 else f"1e{int(exponent)}"
 
 
 @in_report_style
@@ -120,9 +125,14 @@ def tolerance_plot(
         if known:
             shares, lows, highs = zip(*known, strict=True)
             axes.fill_between(shares, lows, highs, color=colour, alpha=0.15, linewidth=0)
-    for point in points:
-        if point.flipped_percent:
-            _draw_point(plot, point)
+    shown = [point for point in points if point.flipped_percent]
+    for point, marker in zip(shown, _MARKERS, strict=False):
+        ends = [[0.0], [0.0]]
+        if point.interval:
+            ends = [[max(0, point.cost - point.interval.low)], [max(0, point.interval.high - point.cost)]]
+        axes.errorbar(
+            [point.flipped_percent], [point.cost], yerr=ends, fmt=marker, color=BAD, label=point.label
+        )
     if limit is not None:
         axes.axhline(limit, color=BAD, linewidth=1, linestyle=":", label=f"limit {limit:g}")
     use_log_axis(axes.xaxis)
@@ -137,17 +147,3 @@ def tolerance_plot(
     axes.set_ylabel(cost)
     axes.legend(loc="upper left")
     return plot.svg()
-
-
-def _draw_point(plot: Plot, point: MeasuredPoint) -> None:
-    if point.interval:
-        ends = [[max(0, point.cost - point.interval.low)], [max(0, point.interval.high - point.cost)]]
-        plot.axes.errorbar([point.flipped_percent], [point.cost], yerr=ends, fmt="none", ecolor=BAD)
-    plot.axes.plot([point.flipped_percent], [point.cost], "D", color=BAD, markersize=6)
-    plot.axes.annotate(
-        point.label,
-        (point.flipped_percent, point.cost),
-        xytext=(7, -12),
-        textcoords="offset points",
-        fontsize=10,
-    )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ccr_deploy.reporting.code_plots import channels_plot, margins_plot
 from ccr_deploy.reporting.plots import accuracy_plot, speedup_plot
 from ccr_deploy.reporting.precision_tables import accuracy_table
+from ccr_deploy.reporting.section import Section, ShownImage
 from ccr_deploy.reporting.tables import benchmark_tables, summary_table
+from ccr_deploy.reporting.tolerance_section import tolerance_section
+from ccr_deploy.reporting.tolerance_tables import flip_limits_table
 from ccr_deploy.reporting.verification_tables import (
     accuracies_table,
     codes_table,
@@ -34,33 +37,6 @@ _FULL_SHADE_POINTS = 2.0
 """A cell of the matrix with this loss, or with this share of changed classes in percent, is fully shaded."""
 
 
-@dataclass(frozen=True)
-class ShownImage:
-    """A thumbnail with its caption; `mark` is "pass", "fail" or "" and gives the heading its colour."""
-
-    name: str
-    png_base64: str
-    heading: str
-    mark: str
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the page; what is empty is left out.
-
-    `plot` is an SVG element. `shades` has a number from 0 to 1 for each cell of the table, without the
-    first column.
-    """
-
-    title: str
-    text: str = ""
-    plot: str = ""
-    table: Table | None = None
-    shades: tuple[tuple[float, ...], ...] = ()
-    images: tuple[ShownImage, ...] = ()
-
-
 def sections(verification: VerificationReport | None, benchmark: BenchmarkReport | None) -> list[Section]:
     """Return the sections of a report, in their order.
 
@@ -78,6 +54,8 @@ def sections(verification: VerificationReport | None, benchmark: BenchmarkReport
 
 def _verification_sections(report: VerificationReport) -> Iterator[Section]:
     code = next((code for code in report.codes if (code.level, code.against) == ("engine", "pytorch")), None)
+    if report.tolerance:
+        yield tolerance_section(report.tolerance, report)
     if code:
         yield _margins(code)
     if report.matrix:
@@ -92,6 +70,9 @@ def _verification_sections(report: VerificationReport) -> Iterator[Section]:
     if report.changed_answers:
         yield _changed_answers(report)
     yield Section("Gates", table=_gates_table(report))
+    if any(gate.limit_reason for gate in report.gates):
+        table = flip_limits_table(report)
+        yield Section(table.title, table=table)
     for table in (codes_table(report), logits_table(report)):
         yield Section(table.title, table=table)
     if code and (plot := channels_plot(code)):

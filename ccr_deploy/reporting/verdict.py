@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ccr_deploy.reporting.table import interval_text, number
-from ccr_deploy.reporting.verification_tables import way_label
+from ccr_deploy.reporting.verification_tables import CAUSES, way_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,11 +40,13 @@ class Verdict:
 
     @classmethod
     def of(cls, report: VerificationReport) -> Verdict:
-        """Return the verdict; its reasons are the failed gates, then outputs with NaN or infinity."""
+        """Return the verdict; its reasons are failed gates, findings, and outputs with NaN or infinity."""
         failed = [result for result in report.gates if not result.passed]
         headline = f"{len(failed)} of {len(report.gates)} gates failed" if failed else "all gates passed"
         return cls(
-            report.passed, f"Parity: {headline}.", (*_failed_gates(failed), *_non_finite_outputs(report))
+            report.passed,
+            f"Parity: {headline}.",
+            (*_failed_gates(failed), *_findings(report), *_non_finite_outputs(report)),
         )
 
 
@@ -61,6 +63,12 @@ def _failed_gates(failed: list[GateResult]) -> Iterator[Reason]:
 
 def _sign(result: GateResult) -> str:
     return "≤" if result.direction == "at most" else "≥"
+
+
+def _findings(report: VerificationReport) -> Iterator[Reason]:
+    for finding in report.findings:
+        where = f"{way_label(finding.step)}, {finding.stage}"
+        yield Reason(f"{where}: {CAUSES[finding.cause]}", finding.evidence)
 
 
 def _non_finite_outputs(report: VerificationReport) -> Iterator[Reason]:

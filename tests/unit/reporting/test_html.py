@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 import pytest
 from msgspec.structs import replace
 
+from ccr_deploy.bundle.tolerance import KINDS, FlipCost, FlipTolerance
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.reporting.html import html
 from ccr_deploy.verification.results import (
     AccuracyChange,
     ChangedAnswer,
+    Finding,
     MarginCount,
     MatrixCell,
     NonFinite,
@@ -150,6 +152,52 @@ def test_the_verdict_locates_nan() -> None:
     text = page(replace(FULL, non_finite=(entry,)))
     assert "NaN or infinity: 12 values of the chain of engine" in text
     assert "in 3 of 40 images, first in cats/&lt;b&gt;.png" in text
+
+
+def test_the_verdict_shows_findings_with_their_evidence() -> None:
+    finding = Finding("engine", "encoder", "swapped-channels", "channels 3 and <7> of the code")
+    text = page(replace(FULL, findings=(finding,)))
+    top = text[: text.index("<section>")]
+    assert "engine, encoder: swapped channels" in top
+    assert "channels 3 and &lt;7&gt; of the code" in top
+
+
+def tolerance(labelled_groups: int) -> FlipTolerance:
+    loss, interval = (5.0, Interval(2, 9)) if labelled_groups else (None, None)
+    costs = [
+        FlipCost(kind, share, 100 - share, loss, interval) for kind in KINDS for share in (1.0, 4.0, 16.0)
+    ]
+    return FlipTolerance("images", 100, labelled_groups, tuple(costs))
+
+
+def test_the_flip_tolerance_comes_first_with_the_engine_s_own_point() -> None:
+    text = page(replace(FULL, tolerance=tolerance(40)))
+    assert headings(text)[0] == "Flip tolerance"
+    curves = plot(text, "Cost of flipped bits")
+    for label in ("bits near zero", "random bits", "engine", "lost top-1 accuracy in points"):
+        assert label in curves
+    assert "limit" not in curves
+    gate = gate_result("top-1 loss", "engine", 1.5, 0, passed=True, name="max-top1-loss-points")
+    limited = page(replace(FULL, tolerance=tolerance(40), gates=(gate,)))
+    assert "limit 1.5" in plot(limited, "Cost of flipped bits")
+
+
+def test_without_labels_the_flip_tolerance_shows_changed_classes() -> None:
+    unlabelled = replace(FULL, tolerance=tolerance(0), accuracies=(), accuracy_changes=())
+    curves = plot(page(unlabelled), "Cost of flipped bits")
+    assert "changed top-1 classes in %" in curves
+    assert "engine" in curves
+
+
+def test_a_way_without_flips_has_no_point_on_the_flip_tolerance() -> None:
+    equal = replace(FULL, tolerance=tolerance(40), codes=(code_parity(),))
+    assert "engine" not in plot(page(equal), "Cost of flipped bits")
+
+
+def test_limits_from_the_flip_tolerance_are_explained() -> None:
+    gate = gate_result("flipped bits (%)", "engine", 2, 0.4, passed=True, limit_reason="loses 1 point")
+    assert "loses 1 point" in section(page(replace(FULL, gates=(gate,))), "Limits of this model")
+    assert "Limits of this model" not in page()
 
 
 def test_every_gate_says_what_it_protects_from() -> None:
