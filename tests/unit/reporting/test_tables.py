@@ -1,6 +1,7 @@
 """Tables and lines about results, from synthetic records."""
 
 import dataclasses
+from typing import get_args
 
 import pytest
 from msgspec.structs import replace
@@ -19,12 +20,14 @@ from ccr_deploy.reporting.tables import (
     layer_table,
     summary_table,
 )
-from ccr_deploy.reporting.verification_tables import verification_tables
+from ccr_deploy.reporting.verification_tables import CAUSES, verification_tables
 from ccr_deploy.verification.results import (
     AccuracyChange,
+    Cause,
     ChainAccuracy,
     CodeParity,
     EngineSummary,
+    Finding,
     LogitParity,
     VerificationReport,
 )
@@ -190,6 +193,18 @@ def test_the_table_of_codes_compares_with_pytorch_and_with_the_step_before():
         ("graph", "40 of 40", "0 of 320", "none", "", ""),
         ("engine", "38 of 40", "2 of 320 (0.62 %)", "rounding", "0.0100", "3 of 320 (0.94 %)"),
     )
+
+
+def test_findings_come_first_if_there_are_any():
+    finding = Finding("fp32-graph", "encoder", "bgr", "given BGR images, it returns the codes of RGB")
+    first, *others = verification_tables(replace(VERIFICATION, findings=(finding,)))
+    assert first.title == "Findings"
+    assert first.rows == (("FP32 graph", "encoder", "BGR instead of RGB", finding.evidence),)
+    assert others == verification_tables(VERIFICATION)
+
+
+def test_every_cause_has_a_label():
+    assert set(CAUSES) == set(get_args(Cause))
 
 
 def test_flips_as_far_from_zero_as_all_bits_are_not_rounding():
