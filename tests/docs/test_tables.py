@@ -19,6 +19,15 @@ from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.export.to_onnx import OPSET
 from ccr_deploy.targets.schema import target_files
 from ccr_deploy.verification.gates import GATES
+from ccr_deploy.verification.layers import (
+    FirstNonFinite,
+    IterationFlips,
+    LayerComparison,
+    LayerReport,
+    OutputCheck,
+    ReducedGraph,
+    TensorDifference,
+)
 from ccr_deploy.verification.results import (
     AccuracyChange,
     ChainAccuracy,
@@ -54,6 +63,13 @@ RECORDS = (
     ChangedAnswer,
     GoldenAnswers,
     GoldenAnswer,
+    LayerReport,
+    LayerComparison,
+    TensorDifference,
+    IterationFlips,
+    OutputCheck,
+    FirstNonFinite,
+    ReducedGraph,
     BenchmarkReport,
     Timing,
     MachineState,
