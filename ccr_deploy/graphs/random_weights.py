@@ -65,14 +65,14 @@ def _source(value: ir.Value | None) -> ir.Value | None:
 
 
 def _random_like(weight: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.generic]:
-    values = weight.astype(np.float64)
+    finite = np.isfinite(weight)
+    values = np.where(finite, weight, 0).astype(np.float64)
     axes = tuple(range(1, values.ndim))
     deviation = values.std(axis=axes or None, keepdims=True)
     largest = np.abs(values).max(axis=axes or None, keepdims=True)
     drawn = _generator(name).standard_normal(values.shape) * deviation
-    # NaN and infinity have no scale to keep: they stay, because they may be what is to be reported.
-    drawn = np.where(np.isfinite(values), np.clip(drawn, -largest, largest), values)
-    return drawn.astype(weight.dtype)
+    # NaN and infinity stay, because they may be what is to be reported.
+    return np.where(finite, np.clip(drawn, -largest, largest).astype(weight.dtype), weight)
 
 
 def _random_input(array: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.generic]:

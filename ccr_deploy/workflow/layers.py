@@ -219,7 +219,13 @@ class _Pair:
         self.flips: dict[int, tuple[int, int]] = {}
 
     def add_iterations(self, found: Arrays, expected: Arrays, weight: npt.NDArray[np.generic]) -> None:
-        """Count the bits that differ after each iteration."""
+        """Count the bits that differ after each iteration.
+
+        Args:
+            found: tensors of the way, by logical name.
+            expected: tensors of the way before.
+            weight: weight of the binarizer's convolution, ``float32 [K, C, 1, 1]``.
+        """
         for iteration, name in last_hidden_states(found).items():
             if name in expected:
                 differ = iteration_bits(found[name], weight) != iteration_bits(expected[name], weight)

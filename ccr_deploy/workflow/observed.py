@@ -156,10 +156,18 @@ class StageWays:
 def stage_ways(bundle: Bundle, factory: EngineFactory, stage: ChainStage) -> Iterator[StageWays]:
     """Yield the ways to run a stage; they are closed afterwards.
 
+    Args:
+        bundle: the bundle.
+        factory: engine factory of the target.
+        stage: the stage.
+
     Raises:
+        WrongUsageError: if the target is for another machine.
         EngineError: if an engine cannot be built or run on this machine.
     """
+    factory.backend.check_machine(factory.target_name, factory.target.machine)
     factory.backend.check_runs_here()
+    factory.backend.check_precision(factory.precision(stage))
     record = factory.graph_record(stage)
     fp32 = bundle.graph(stage, "fp32", record.schedule)
     with ExitStack() as stack:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.base import Standalone
@@ -26,7 +26,7 @@ from ccr_deploy.workflow.observed import stage_ways
 from ccr_deploy.workflow.reproduction import Reproduction, write_reproduction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from ccr_deploy.verification.layers import LayerComparison, LayerReport
     from ccr_deploy.workflow.observed import StageWays
 
-TRIED_TENSORS = 3
-"""Tensors over tolerance that are tried: the first one may fail only with the extra outputs."""
+TRIED_TENSORS = 40
+"""A convolution that is wrong because of two of its readers fails only with both, some 20 tensors later."""
 TRIED_SEEDS = 5
 
 
@@ -129,8 +129,12 @@ class _Search:
         self._feeds = feeds
         self._before, self._way = ways.pair(failed.level)
         known = self._before.graph.tensors
+        # Not between a Q/DQ pair and its reader, which are one operator in INT8, and not at an output of a
+        # Split: its other outputs may be needed inside.
         self._cuttable = {
-            name for name in self._way.graph.tensors if name in known and DEQUANTIZED not in name
+            name
+            for name, activation in self._way.graph.activations.items()
+            if name in known and DEQUANTIZED not in name and activation.operator != "Split"
         }
         if failed.level == "engine":  # fails at once if the backend has no reproduction
             self._standalone(self._way.graph.model)
@@ -138,24 +142,27 @@ class _Search:
     def smallest(self) -> _Part:
         """Return the smallest failing part.
 
+        The first tensor over tolerance may fail only with the extra outputs, or because of what reads it. So
+        its output is the first of those tensors that fails as the only output, computed from the graph's
+        inputs. Then the part is cut from its other end.
+
         Raises:
             EngineError: if none fails.
         """
-        depth_of_all = len(self._way.graph.activations)
-        depths = [2**power for power in range(depth_of_all.bit_length() + 1)]
-        for name in self._candidates():
-            part_at = cache(partial(self._part, name, self._tensors(name)))
+        part_at = cache(self._part)
+        deepest = len(self._way.graph.activations)
 
-            def fails(depth: int, part_at: Callable[[int], _Part] = part_at) -> bool:
-                return not part_at(depth).error <= self._failed.tolerance
+        def fails(name: str, depth: int) -> bool:
+            return not part_at(name, depth).error <= self._failed.tolerance
 
-            if found := next(filter(fails, depths), None):
-                smaller = range(found // 2 + 1, found)
-                return part_at(found // 2 + 1 + bisect_left(smaller, True, key=fails))
-        raise EngineError(
-            f"the {self._failed.stage} differs only as a whole, no part of it over tolerance: "
-            "report it with the bundle and the output of verify --layers"
-        )
+        name = next((name for name in self._candidates() if fails(name, deepest)), None)
+        if name is None:
+            raise EngineError(
+                f"the {self._failed.stage} differs only as a whole, no part of it over tolerance: "
+                "report it with the bundle and the output of verify --layers"
+            )
+        depths = range(1, deepest)
+        return part_at(name, 1 + bisect_left(depths, True, key=partial(fails, name)))
 
     def with_random_weights(self, part: _Part) -> _Part:
         """Return the part with random weights and inputs.
@@ -192,14 +199,16 @@ class _Search:
         )
 
     def _candidates(self) -> list[str]:
-        """Return the tensors to try: the first over tolerance, then the last one."""
+        """Return the tensors to try as the output: the first over tolerance, then the last of all."""
         graph = self._way.graph
-        first = [tensor.name for tensor in self._failed.over_tolerance[:TRIED_TENSORS]]
+        over = [tensor.name for tensor in self._failed.over_tolerance[:TRIED_TENSORS]]
         last = [name for name in graph.activations if self._before.graph.partner(name) is not None][-1:]
-        return list(dict.fromkeys((*first, *last)))
+        return list(dict.fromkeys((*over, *last)))
 
-    def _tensors(self, name: str) -> Arrays:
-        """Return all tensors of the way before, on the image on which a tensor differs most."""
+    @cached_property
+    def _tensors(self) -> Arrays:
+        """All tensors of the way before, on the image on which the first candidate differs most."""
+        name = self._candidates()[0]
         partner = self._before.graph.partner(name)
         assert partner is not None
         largest, tensors = -1.0, {}
@@ -211,10 +220,10 @@ class _Search:
                 largest, tensors = error, {**feeds, **expected}
         return tensors
 
-    def _part(self, name: str, tensors: Arrays, depth: int) -> _Part:
+    def _part(self, name: str, depth: int) -> _Part:
         """Cut out the part that computes a tensor from those `depth` nodes before it, and run it."""
         before, way = self._before.graph, self._way.graph
-        inputs = {read: tensors[read] for read in cut(way.activations, name, depth, self._cuttable)}
+        inputs = {read: self._tensors[read] for read in cut(way.activations, name, depth, self._cuttable)}
         partner = before.partner(name)
         assert partner is not None
         parts = [

@@ -21,6 +21,15 @@ from ccr_deploy.export.to_onnx import OPSET
 from ccr_deploy.quantization.clipping import ClippingReport, TensorClipping
 from ccr_deploy.targets.schema import target_files
 from ccr_deploy.verification.gates import GATES
+from ccr_deploy.verification.layers import (
+    FirstNonFinite,
+    IterationFlips,
+    LayerComparison,
+    LayerReport,
+    OutputCheck,
+    ReducedGraph,
+    TensorDifference,
+)
 from ccr_deploy.verification.rebuilds import Build, RebuildReport
 from ccr_deploy.verification.results import (
     AccuracyChange,
@@ -66,6 +75,13 @@ RECORDS = (
     Verification,
     ClippingReport,
     TensorClipping,
+    LayerReport,
+    LayerComparison,
+    TensorDifference,
+    IterationFlips,
+    OutputCheck,
+    FirstNonFinite,
+    ReducedGraph,
     BenchmarkReport,
     Timing,
     MachineState,

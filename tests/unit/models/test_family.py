@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccr_deploy.models.family import iteration_of, layer_of, signal_of
+from ccr_deploy.models.family import iteration_of, last_hidden_states, layer_of, signal_of
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,15 @@ def test_a_name_contains_signal_and_iteration(name: str, signal: str, iteration:
 )
 def test_a_residual_stage_is_one_layer(node: str, layer: str) -> None:
     assert layer_of(node) == layer
+
+
+def test_the_last_cells_hidden_states_are_found_by_iteration() -> None:
+    names = [
+        f"cell{cell}/t{t}/{signal}"
+        for cell in (1, 2, 10)
+        for t in (0, 1, 2, 12)
+        for signal in ("hidden_state", "add")
+    ]
+    expected = {t: f"cell10/t{t}/hidden_state" for t in (1, 2, 12)}
+    assert last_hidden_states(names) == expected
+    assert last_hidden_states(["sampling/conv1"]) == {}
