@@ -56,6 +56,12 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="kubernetes: label of the nodes to schedule on; repeatable.",
 )
+@click.option(
+    "--verify-shards",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="kubernetes: add a Job of N pods that verify the engines on the images in the claim NAME-images.",
+)
 @output_options
 def package(
     bundle: Path,
@@ -67,6 +73,7 @@ def package(
     name: str | None,
     replicas: tuple[int, int] | None,
     node_labels: tuple[str, ...],
+    verify_shards: int | None,
     as_json: bool,
 ) -> None:
     """Write a Triton model repository or Kubernetes manifests for a bundle.
@@ -94,6 +101,7 @@ def package(
         "--name": name,
         "--replicas": replicas,
         "--node-label": node_labels or None,
+        "--verify-shards": verify_shards,
     }
     given = [option for option, value in only_kubernetes.items() if value is not None]
     if kind == "triton" and given:
@@ -115,6 +123,7 @@ def package(
             replicas_min=least,
             replicas_max=most,
             node_labels=_labels(node_labels),
+            verify_shards=verify_shards or 0,
         )
         lines = [str(path) for path in write_manifests(read, output, settings)]
         content = lines
