@@ -61,6 +61,12 @@ if TYPE_CHECKING:
 @click.option(
     "--golden", metavar="PATH", help="kubernetes: golden file in the image to verify the engines with."
 )
+@click.option(
+    "--verify-shards",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="kubernetes: add a Job of N pods that verify the engines on the images in the claim NAME-images.",
+)
 @output_options
 def package(
     bundle: Path,
@@ -74,6 +80,7 @@ def package(
     node_labels: tuple[str, ...],
     require_verified: bool,
     golden: str | None,
+    verify_shards: int | None,
     as_json: bool,
 ) -> None:
     """Write a Triton model repository or Kubernetes manifests for a bundle.
@@ -102,6 +109,7 @@ def package(
         "--replicas": replicas,
         "--node-label": node_labels or None,
         "--golden": golden,
+        "--verify-shards": verify_shards,
     }
     given = [option for option, value in only_kubernetes.items() if value is not None]
     if kind == "triton" and given:
@@ -129,6 +137,7 @@ def package(
             replicas_max=most,
             node_labels=_labels(node_labels),
             golden=golden,
+            verify_shards=verify_shards or 0,
         )
         lines = [str(path) for path in write_manifests(read, output, settings)]
         content = lines

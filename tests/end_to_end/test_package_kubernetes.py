@@ -54,6 +54,16 @@ def test_a_gpu_is_requested_on_nodes_that_have_one(calibrated_demo, tmp_path: Pa
     assert "NVIDIA-L4" in json.dumps(pod["spec"])
 
 
+def test_the_job_of_a_verification_is_written_on_request(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    output = tmp_path / "manifests"
+    common = ("--target", "cpu", "--image", IMAGE)
+    assert package(tiny_bundle, output, *common, "--verify-shards", 4).status == 0
+    job = yaml.safe_load((output / "verification" / "shards.yaml").read_text())
+    assert (job["kind"], job["spec"]["completions"]) == ("Job", 4)
+    assert package(tiny_bundle, output, *common).status == 0
+    assert not (output / "verification").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [

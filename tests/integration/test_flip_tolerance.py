@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from msgspec import structs
 
+from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.bundle.tolerance import (
+    KINDS,
+    LEVELS_PERCENT,
     FlippedKind,
     FlipTolerance,
     classes_after_flips,
@@ -21,9 +25,12 @@ from ccr_deploy.bundle.tolerance import (
     flip_tolerance,
     order_of,
 )
+from ccr_deploy.bundle.writer import writing_bundle
 from ccr_deploy.codec.contract import pack_code
 from ccr_deploy.core.metrics import grouped_bootstrap_interval
+from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.reference import as_margins
+from tests.support.cli_runner import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.models.checkpoint import Checkpoint
+    from tests.support.demo import CalibratedDemo
     from tests.support.workers import Shared
 
 BROKE, WRONG_USAGE = 3, 2

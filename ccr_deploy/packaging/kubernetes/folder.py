@@ -6,7 +6,11 @@
       deployment/     deployment.yaml  service.yaml  autoscaler.yaml  disruption-budget.yaml
       kserve/         inference-service.yaml  disruption-budget.yaml
 
-Apply one of the sub-folders, not both. If the engine store is in a claim, both have an engine-store.yaml.
+      verification/        shards.yaml  results.yaml      only if engines are to be verified
+      verification-merge/  merge.yaml
+
+Apply one of deployment/ and kserve/, not both. If the engine store is in a claim, both have an
+engine-store.yaml.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.core.untrusted import open_regular
 from ccr_deploy.errors import CcrDeployError, MissingExtraError, WrongUsageError
 from ccr_deploy.packaging.kubernetes.manifests import deployment_manifests, kserve_manifests
+from ccr_deploy.packaging.kubernetes.verification import merge_manifests, verification_manifests
 from ccr_deploy.targets.schema import resolve
 
 if TYPE_CHECKING:
@@ -35,8 +40,13 @@ if TYPE_CHECKING:
 _MARK = "# Written by ccr-deploy "
 _OUR_FILE = re.compile(
     r"(deployment/(deployment|service|autoscaler)|kserve/inference-service"
-    r"|(deployment|kserve)/(disruption-budget|engine-store))\.yaml"
+    r"|(deployment|kserve)/(disruption-budget|engine-store)"
+    r"|verification/(shards|results)|verification-merge/merge)\.yaml"
 )
+_APPLY = {
+    "verification": "Runs one pod for each shard of the images",
+    "verification-merge": "Apply this after all shards: it joins their parts",
+}
 _WIDTH = 110
 
 
@@ -65,9 +75,12 @@ def manifest_texts(settings: DeploymentSettings, contract_id: str) -> dict[str, 
     Raises:
         MissingExtraError: if PyYAML is not installed.
     """
+    folders = {"deployment": deployment_manifests, "kserve": kserve_manifests}
+    if settings.verify_shards:
+        folders |= {"verification": verification_manifests, "verification-merge": merge_manifests}
     return {
         f"{folder}/{name}": _header(settings, contract_id, folder) + _yaml(manifest)
-        for folder, make in (("deployment", deployment_manifests), ("kserve", kserve_manifests))
+        for folder, make in folders.items()
         for name, manifest in sorted(make(settings, contract_id).items())
     }
 
@@ -95,9 +108,9 @@ def _header(settings: DeploymentSettings, contract_id: str, folder: str) -> str:
     description = printable(settings.loaded_target.description)
     lines = (
         f"{_MARK}{__version__} (package --format kubernetes); writing again overwrites changes.",
-        f"# Serves the bundle {settings.bundle} of {settings.image}",
+        f"# {'Verifies' if folder in _APPLY else 'Serves'} the bundle {settings.bundle} of {settings.image}",
         f"# with the contract {contract_id}, for the target {settings.target}: {description}.",
-        f"# Apply deployment/ or kserve/, not both: kubectl apply -f {folder}/",
+        f"# {_APPLY.get(folder, 'Apply deployment/ or kserve/, not both')}: kubectl apply -f {folder}/",
     )
     return "\n".join(lines) + "\n"
 

@@ -8,7 +8,7 @@ from ccr_deploy.core.private_folder import SHARED_VARIABLE
 from ccr_deploy.packaging.kubernetes.settings import ENGINES, TEMPORARY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ccr_deploy.packaging.kubernetes.settings import DeploymentSettings
 
@@ -24,7 +24,8 @@ DRAIN_SECONDS = 25
 _SPARE_SECONDS = 10
 """Time to close the engines after the last request, before Kubernetes kills the pod."""
 _GPU = "nvidia.com/gpu"
-_TEMPORARY_SIZE = "2Gi"
+TEMPORARY_VOLUME = {"name": "tmp", "emptyDir": {"sizeLimit": "2Gi"}}
+"""The volume for temporary files."""
 
 
 def pod_spec(settings: DeploymentSettings, labels: Mapping[str, str], server: str) -> Fields:
@@ -36,21 +37,8 @@ def pod_spec(settings: DeploymentSettings, labels: Mapping[str, str], server: st
         server: the name of the serving container.
     """
     return {
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
+        **unprivileged_pod(settings),
         "terminationGracePeriodSeconds": PRE_STOP_SECONDS + DRAIN_SECONDS + _SPARE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        **given(
-            nodeSelector=dict(sorted(settings.node_labels.items())),
-            tolerations=settings.gpus and [{"key": _GPU, "operator": "Exists", "effect": "NoSchedule"}],
-        ),
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -63,8 +51,28 @@ def pod_spec(settings: DeploymentSettings, labels: Mapping[str, str], server: st
         "containers": [_server(settings, server)],
         "volumes": [
             {"name": "engines", **_engine_store(settings)},
-            {"name": "tmp", "emptyDir": {"sizeLimit": _TEMPORARY_SIZE}},
+            TEMPORARY_VOLUME,
         ],
+    }
+
+
+def unprivileged_pod(settings: DeploymentSettings) -> Fields:
+    """Return the fields of every pod: an unprivileged user, and the nodes to run on."""
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **given(
+            nodeSelector=dict(sorted(settings.node_labels.items())),
+            tolerations=settings.gpus and [{"key": _GPU, "operator": "Exists", "effect": "NoSchedule"}],
+        ),
     }
 
 
@@ -116,16 +124,39 @@ def _container(
     settings: DeploymentSettings, name: str, command: str, options: tuple[str, ...], serving: Fields
 ) -> Fields:
     """Return a container that runs a command of ccr-deploy on the bundle."""
+    arguments = (command, settings.bundle, "--target", settings.target, *options)
+    # The server writes to the engine store, too: TensorRT-RTX caches its compiled kernels there.
+    mounts = ({"name": "engines", "mountPath": ENGINES},)
+    return {**container(settings, name, arguments, mounts, gpus=settings.gpus), **serving}
+
+
+def container(
+    settings: DeploymentSettings,
+    name: str,
+    arguments: Sequence[str],
+    mounts: Sequence[Fields],
+    *,
+    gpus: int,
+) -> Fields:
+    """Return a container that runs ccr-deploy, with a read-only file system.
+
+    Args:
+        settings: the settings of the deployment.
+        name: the container's name.
+        arguments: the arguments of ccr-deploy.
+        mounts: the volumes that it reads or writes, in addition to that for temporary files.
+        gpus: the number of GPUs.
+    """
     # Requests equal limits: the pod gets exclusive cores and the QoS class Guaranteed, evicted last.
     resources = {"cpu": str(settings.cores), "memory": f"{settings.memory_mib}Mi"}
-    if settings.gpus:
-        resources[_GPU] = str(settings.gpus)
+    if gpus:
+        resources[_GPU] = str(gpus)
     return {
         "name": name,
         "image": settings.image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["ccr-deploy"],
-        "args": [command, settings.bundle, "--target", settings.target, *options],
+        "args": [*arguments],
         "env": [
             {"name": "HOME", "value": TEMPORARY},  # libraries write caches there
             {
@@ -133,18 +164,13 @@ def _container(
                 "value": "1",
             },  # the engine store's volume belongs to root, not to the pod's user
         ],
-        **serving,
         "resources": {"requests": resources, "limits": resources},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        # The server writes to the engine store, too: TensorRT-RTX caches its compiled kernels there.
-        "volumeMounts": [
-            {"name": "engines", "mountPath": ENGINES},
-            {"name": "tmp", "mountPath": TEMPORARY},
-        ],
+        "volumeMounts": [*mounts, {"name": "tmp", "mountPath": TEMPORARY}],
     }
 
 

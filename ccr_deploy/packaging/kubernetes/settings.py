@@ -20,6 +20,10 @@ ENGINES = "/engines"
 """The mount path of the engine store's volume."""
 TEMPORARY = "/tmp"  # noqa: S108 -- a volume of the pod alone
 """The mount path of the volume for temporary files; the rest of a container is read-only."""
+IMAGES = "/images"
+"""The mount path of the images of a verification."""
+VERIFICATION = "/verification"
+"""The mount path of the volume of a verification's engines and results."""
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,51}[a-z0-9])?")
 _HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?"
@@ -57,6 +61,8 @@ class DeploymentSettings:
         node_labels: labels that the pods' nodes must have.
         http_port: the HTTP port.
         grpc_port: the gRPC port.
+        verify_shards: the number of pods that verify the engines on the images in the claim NAME-images; 0
+            for no verification.
 
     Raises:
         WrongUsageError: if a value is invalid; the message names it.
@@ -79,6 +85,7 @@ class DeploymentSettings:
     node_labels: Mapping[str, str] = field(default_factory=dict)
     http_port: int = 8080
     grpc_port: int = 9000
+    verify_shards: int = 0
 
     def __post_init__(self) -> None:
         problems = chain(self._names(), self._target(), self._files(), self._numbers(), self._store())
@@ -126,6 +133,7 @@ class DeploymentSettings:
             yield f"target {self.target}: needs PyTorch, which the images do not contain: use another target"
 
     def _files(self) -> Iterator[str]:
+        of_verification = (IMAGES, VERIFICATION) if self.verify_shards else ()
         for name, text, example in (
             ("bundle", self.bundle, "/bundle"),
             ("golden", self.golden, "/model.golden"),
@@ -136,7 +144,7 @@ class DeploymentSettings:
             plain = text == str(path) and path.is_absolute() and len(path.parts) > 1
             if not plain or ".." in path.parts or not text.isprintable():
                 yield f"{name} {text!r}: not an absolute path in the image, such as {example}"
-            for mounted in (ENGINES, TEMPORARY):
+            for mounted in (ENGINES, TEMPORARY, *of_verification):
                 if PurePosixPath(mounted) in (path, *path.parents):
                     yield f"{name} {text!r}: hidden by the volume at {mounted}: use another path"
 
@@ -150,6 +158,8 @@ class DeploymentSettings:
             ("engine_store_gib", 1, 1 << 14),
             ("http_port", 1024, 65535),  # lower ports need privileges
             ("grpc_port", 1024, 65535),
+            # The host name of a pod, with the Job's name and the index, has at most 63 characters.
+            ("verify_shards", 0, 1000),
         ):
             if not least <= getattr(self, name) <= most:
                 yield f"{name} {getattr(self, name)}: must be {least} to {most}"
@@ -164,7 +174,8 @@ class DeploymentSettings:
                 f"replicas_max {self.replicas_max}: only one replica can use an engine store in a claim: "
                 'set replicas_max to 1, or engine_store to "pod"'
             )
-        if self.storage_class is not None and self.engine_store == "pod":
+        uses_claim = self.engine_store == "claim" or self.verify_shards
+        if self.storage_class is not None and not uses_claim:
             yield f"storage_class {self.storage_class!r}: requires engine_store claim"
         if self.storage_class is not None and not _STORAGE_CLASS.fullmatch(self.storage_class):
             yield f"storage_class {self.storage_class!r}: not a valid name of a storage class"

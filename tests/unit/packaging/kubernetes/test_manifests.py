@@ -48,6 +48,7 @@ def any_settings(draw: st.DrawFn) -> DeploymentSettings:
     store = draw(st.sampled_from(["pod", "claim"]))
     replicas = sorted(draw(st.tuples(*[st.integers(1, 1000)] * 2))) if store == "pod" else (1, 1)
     http, grpc = draw(st.lists(st.integers(1024, 65535), min_size=2, max_size=2, unique=True))
+    shards = draw(st.integers(0, 1000))
     registry, tag = draw(LABEL), draw(st.from_regex(r":v[0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True))
     return DeploymentSettings(
         name=draw(LABEL),
@@ -61,10 +62,11 @@ def any_settings(draw: st.DrawFn) -> DeploymentSettings:
         memory_mib=draw(st.integers(256, 1 << 24)),
         engine_store=store,
         engine_store_gib=draw(st.integers(1, 1 << 14)),
-        storage_class=draw(st.none() | LABEL) if store == "claim" else None,
+        storage_class=draw(st.none() | LABEL) if store == "claim" or shards else None,
         node_labels=draw(st.dictionaries(LABEL.map("example.com/{}".format), LABEL | st.just("true"))),
         http_port=http,
         grpc_port=grpc,
+        verify_shards=shards,
     )
 
 
@@ -174,6 +176,36 @@ def test_objects_agree_with_each_other(made_from: DeploymentSettings) -> None:
         reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": made_from.name}
         assert autoscaler["spec"]["scaleTargetRef"] == reference
         assert deployment["metadata"]["name"] == made_from.name
+
+
+@given(any_settings())
+@settings(max_examples=25, deadline=None)
+def test_every_shard_of_a_verification_is_run_once_and_merged(made_from: DeploymentSettings) -> None:
+    made = manifests(made_from)
+    if not made_from.verify_shards:
+        assert not any(name.startswith("verification") for name in made)
+        return
+    job, merge = made["verification/shards.yaml"], made["verification-merge/merge.yaml"]
+    spec = job["spec"]
+    assert spec["completionMode"] == "Indexed"
+    assert spec["completions"] == spec["parallelism"] == made_from.verify_shards
+    # The host name of a pod of an Indexed Job is its name and index: at most 63 characters.
+    assert len(f"{job['metadata']['name']}-{made_from.verify_shards - 1}") <= 63
+    (build,), (verify,) = (spec["template"]["spec"][name] for name in ("initContainers", "containers"))
+    options = verify["args"]
+    assert options[options.index("--shard") + 1] == f"$(JOB_COMPLETION_INDEX)/{made_from.verify_shards}"
+    (join,) = merge["spec"]["template"]["spec"]["containers"]
+    folder = options[options.index("--report") + 1]
+    assert join["args"] == ["verify", made_from.bundle, "--merge", "--report", folder]
+    engines = options[options.index("--engines") + 1]
+    assert build["args"][build["args"].index("--engines") + 1] == engines
+    mounts = {mount["mountPath"]: mount for mount in verify["volumeMounts"]}
+    assert mounts[options[options.index("--images") + 1]]["readOnly"]
+    claim = made["verification/results.yaml"]["metadata"]["name"]
+    for container, pod in ((verify, spec), (join, merge["spec"])):
+        volumes = {volume["name"]: volume for volume in pod["template"]["spec"]["volumes"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} == volumes.keys()
+        assert volumes["verification"]["persistentVolumeClaim"]["claimName"] == claim
 
 
 def test_a_service_does_not_send_requests_to_kserves_pods() -> None:
