@@ -11,7 +11,6 @@ from ccr_deploy.core.records import Record, canonical_json, parse_versioned_json
 from ccr_deploy.core.stages import Schedule, Stage
 from ccr_deploy.core.untrusted import read_bytes, reading
 from ccr_deploy.engines.verdict import Verdict
-from ccr_deploy.engines.verified import Verification
 from ccr_deploy.errors import EngineError
 from ccr_deploy.targets.resolved import ResolvedTarget
 
@@ -21,6 +20,31 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 4
 _BUILD_AGAIN = "run ccr-deploy build-engine with --no-cache"
+
+
+ReferenceKind = Literal["pytorch", "golden"]
+"""What engines are verified against: the checkpoint in PyTorch, or its results in a golden file."""
+
+
+class Verification(Record, frozen=True):
+    """The outcome of the last verification of an engine, together with the other engines of its chain.
+
+    `verified_at` is in UTC. `images` describes the images and `images_sha256` is their digest; for a golden
+    file it is the file's SHA-256. `changed_gates` are limits that replaced the default ones, each as
+    ``name=limit``. `passed` is whether every gate of the chain passed.
+    """
+
+    engine_sha256: str
+    verified_at: str
+    passed: bool
+    reference: ReferenceKind
+    images: str
+    images_sha256: str
+    image_count: int
+    changed_gates: tuple[str, ...]
+    contract_id: str
+    weights_sha256: str
+    created_by: str
 
 
 class EngineKey(Record, frozen=True):

@@ -40,13 +40,13 @@ from ccr_deploy.engines.sidecar import (
     EngineKey,
     EngineOrigin,
     Sidecar,
+    Verification,
     check_fields,
     check_hash,
     read_sidecar,
     sidecar_path,
 )
 from ccr_deploy.engines.verdict import Verdict
-from ccr_deploy.engines.verified import Verification
 from ccr_deploy.errors import EngineError
 from ccr_deploy.targets.resolved import ResolvedTarget
 

@@ -1,4 +1,4 @@
-"""The record of a verification in an engine's sidecar, and the check that such a record exists.
+"""The check that an engine's sidecar has the record of a verification.
 
 `ccr-deploy verify` writes the record; with ``--require-verified``, commands and the runtime refuse engines
 without one. It states the SHA-256 of the engine's bytes that were verified, so that no other bytes are used.
@@ -6,9 +6,8 @@ without one. It states the SHA-256 of the engine's bytes that were verified, so 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from ccr_deploy.core.records import Record
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
@@ -16,30 +15,6 @@ if TYPE_CHECKING:
 
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.engines.store import Engine
-
-ReferenceKind = Literal["pytorch", "golden"]
-"""What engines are verified against: the checkpoint in PyTorch, or its results in a golden file."""
-
-
-class Verification(Record, frozen=True):
-    """The outcome of the last verification of an engine, together with the other engines of its chain.
-
-    `verified_at` is in UTC. `images` describes the images and `images_sha256` is their digest; for a golden
-    file it is the file's SHA-256. `changed_gates` are limits that replaced the default ones, each as
-    ``name=limit``. `passed` is whether every gate of the chain passed.
-    """
-
-    engine_sha256: str
-    verified_at: str
-    passed: bool
-    reference: ReferenceKind
-    images: str
-    images_sha256: str
-    image_count: int
-    changed_gates: tuple[str, ...]
-    contract_id: str
-    weights_sha256: str
-    created_by: str
 
 
 def check_verified(engine: Engine, bundle: Bundle, target: str) -> None:

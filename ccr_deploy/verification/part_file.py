@@ -91,7 +91,13 @@ class PartBatch(Record, frozen=True):
 
 
 def listing_sha256(names: Sequence[str], labels: Sequence[int | None], groups: Sequence[str]) -> str:
-    """Return the SHA-256 of the names, labels and groups of an image set."""
+    """Return the SHA-256 of the listing of an image set.
+
+    Args:
+        names: the name of each image.
+        labels: the class of each image, None if it has no label.
+        groups: the group of each image.
+    """
     return hashlib.sha256(canonical_json([list(names), list(labels), list(groups)])).hexdigest()
 
 

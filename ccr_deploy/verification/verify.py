@@ -117,7 +117,17 @@ def run_identity(
     limits: Mapping[Level, GateLimits],
     matrix: PrecisionRunners,
 ) -> RunIdentity:
-    """Return what a verification compares; see `verify` for the arguments."""
+    """Return what a verification compares.
+
+    Args:
+        bundle: bundle that the engines were built from.
+        images: images to run.
+        ways: the runners of each stage, by the way they run.
+        engines: engines to list in the report.
+        target: name of the target.
+        limits: limits of the gates for each way.
+        matrix: the runners of each precision, which are run in every combination.
+    """
     manifest = bundle.manifest
     return RunIdentity(
         created_by=created_by(),

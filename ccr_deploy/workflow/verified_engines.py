@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from ccr_deploy.engines.verified import Verification
+from ccr_deploy.engines.sidecar import Verification
 from ccr_deploy.errors import EngineError
 from ccr_deploy.verification.gates import GateLimits
 

@@ -124,7 +124,16 @@ def prepare(
     changed_gates: Sequence[str],
     with_matrix: bool,
 ) -> Prepared:
-    """Find the engines, and prepare the reference and the graphs; see `verify_bundle` for the arguments."""
+    """Find the engines, and prepare the reference and the graphs.
+
+    Args:
+        bundle: bundle that the engines were built from.
+        target: name or TOML file of the target.
+        store: engine store.
+        precision: precision of encoder and classifier; None for the engines that were built last.
+        changed_gates: limits that replace the default ones, each as ``name=value``.
+        with_matrix: whether to load every precision of encoder and classifier.
+    """
     factory = compared_factory(bundle, target, store, precision)
     stages = bundle_stages(bundle)
     engines = {stage: factory.find(stage) for stage in stages}

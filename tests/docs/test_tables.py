@@ -16,7 +16,7 @@ from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, MachineState, Timing
 from ccr_deploy.bundle.manifest import Manifest
 from ccr_deploy.core.precisions import PRECISIONS
-from ccr_deploy.engines.verified import Verification
+from ccr_deploy.engines.sidecar import Verification
 from ccr_deploy.export.to_onnx import OPSET
 from ccr_deploy.quantization.clipping import ClippingReport, TensorClipping
 from ccr_deploy.targets.schema import target_files

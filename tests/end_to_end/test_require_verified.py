@@ -27,8 +27,7 @@ from tests.support.cli_runner import run
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.engines.sidecar import Sidecar
-    from ccr_deploy.engines.verified import Verification
+    from ccr_deploy.engines.sidecar import Sidecar, Verification
 
 GATE_FAILED, WRONG_USAGE, BROKE = 1, 2, 3
 

@@ -7,9 +7,8 @@ import pytest
 
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.gpu import Gpu
-from ccr_deploy.engines.sidecar import sidecar_path
+from ccr_deploy.engines.sidecar import Verification, sidecar_path
 from ccr_deploy.engines.store import EngineStore
-from ccr_deploy.engines.verified import Verification
 from ccr_deploy.errors import BundleError, EngineError, WrongUsageError
 from ccr_deploy.packaging.triton.served_stage import served_stages
 from ccr_deploy.targets.schema import load_target, resolve
