@@ -159,6 +159,21 @@ def test_batches_change_neither_payloads_nor_classes_nor_their_order(
     ]
 
 
+def test_the_payloads_of_all_shards_are_those_of_one_run(tool: Tool, images: Path, tmp_path: Path) -> None:
+    one, shards = tmp_path / "one", tmp_path / "shards"
+    tool.encode(images, "-o", one, "--batch", 5)
+    counts = []
+    for index in range(3):
+        options = ("--batch", 5, "--shard", f"{index}/3", "--json")
+        counts.append(len(json.loads(tool.encode(images, "-o", shards, *options).stdout)))
+    names = sorted(path.relative_to(one) for path in one.rglob("*.ccr"))
+    assert sum(counts) == len(names) == IMAGES
+    assert all(counts)
+    assert [(one / name).read_bytes() for name in names] == [(shards / name).read_bytes() for name in names]
+    refused = tool.encode("--video", 0, "-o", shards, "--shard", "0/3")
+    assert "--shard divides images" in refused.stderr
+
+
 def test_images_are_read_batch_by_batch(tool: Tool, images: Path, tmp_path: Path) -> None:
     """Payloads of earlier batches are written before a damaged image is opened."""
     shutil.copytree(images / "day", tmp_path / "in")
