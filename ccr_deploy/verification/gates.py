@@ -214,7 +214,8 @@ class GateLimits:
                 f"{path}: no gate limits for {row.label} engines: write it again with "
                 "ccr-deploy verify BUNDLE --export-golden FILE"
             )
-        return cls(known, dict.fromkeys(known, "golden file"))
+        by_model = {gate.name for gate in GATES if callable(gate.limits.get(row.gates))}
+        return cls(known, {name: "golden file" for name in known if name in by_model})
 
     def changed(self, changes: Iterable[str]) -> GateLimits:
         """Return the limits after changes, each ``name=value``; names may have underscores for dashes.
