@@ -64,15 +64,10 @@ class VerifyOptions:
         """Return the bundle, the target and the engine store; `whole` checks all files of the bundle."""
         return opened(self.bundle, self.target, self.engines, as_json=self.as_json, whole=whole)
 
-    @property
-    def report_folder(self) -> Path:
-        """The report folder.
-
-        Raises:
-            UsageError: if none was given.
-        """
+    def part_folder(self, option: str) -> Path:
+        """Return the report folder, for `option`; raise UsageError if none was given."""
         if self.report is None:
-            raise click.UsageError("--shard and --merge need --report DIR, the folder of the part files")
+            raise click.UsageError(f"{option} needs --report DIR, the folder of the part files")
         return self.report
 
 
@@ -175,7 +170,7 @@ def _verify_shard(options: VerifyOptions) -> bool:
     from ccr_deploy.workflow.verify_shards import verify_shard
 
     assert options.shard
-    folder = options.report_folder
+    folder = options.part_folder("--shard")
     part = verify_shard(
         *options.opened(),
         options.shard,
@@ -201,7 +196,7 @@ def _merge(options: VerifyOptions) -> bool:
     from ccr_deploy.verification.shards import merge_parts
     from ccr_deploy.workflow.report_folder import check_report_folder
 
-    folder = options.report_folder
+    folder = options.part_folder("--merge")
     check_report_folder(folder)
     return _shown(merge_parts(open_bundle(options.bundle, whole=False), folder), options)
 

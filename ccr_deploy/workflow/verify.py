@@ -136,10 +136,11 @@ def prepare(
     """
     factory = compared_factory(bundle, target, store, precision)
     stages = bundle_stages(bundle)
+    # First, so that a misspelled gate is reported before a missing engine.
+    own = GateLimits.of([factory.precision(stage) for stage in stages], bundle).changed(changed_gates)
     engines = {stage: factory.find(stage) for stage in stages}
     graphs = {stage: factory.graph_record(stage) for stage in stages}
     fp32_graphs = {stage: bundle.graph(stage, "fp32", graph.schedule) for stage, graph in graphs.items()}
-    own = GateLimits.of([factory.precision(stage) for stage in stages], bundle).changed(changed_gates)
     cache = AnswerCache(store.path)
     limits: dict[Level, GateLimits] = {"graph": own, "engine": own}
     if fp32_graphs != graphs:

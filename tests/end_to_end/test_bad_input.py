@@ -387,7 +387,7 @@ def test_an_engine_that_returns_nan_fails_its_gates_in_the_report(
         outcome = run("verify", bundle, "--engines", engines, "--report", tmp_path / "report")
         assert outcome.status == GATE_FAILED
         assert "engine classifier cosine" in outcome.error_line
-    assert "Parity: a gate failed" in (tmp_path / "report" / "report.html").read_text()
+    assert "gates failed." in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_the_reference_is_not_compared_with_itself(bundle: Path, engines: Path) -> None:

@@ -308,8 +308,8 @@ def test_a_file_of_another_program_is_not_a_part(verify, images, tmp_path) -> No
     [
         (("--shard", "0/2"), "--shard needs --report DIR"),
         (("--shard", "2/2", "--report", "r"), "'2/2' is not I/N"),
-        (("--shard", "0/2", "--report", "r", "--golden", "g"), "--shard does not use --golden"),
-        (("--merge",), "--merge does not use --target"),
+        (("--shard", "0/2", "--report", "r", "--golden", "g"), "--golden has its own images: omit --shard"),
+        (("--merge",), "--merge runs nothing: omit --target"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(verify, options, message) -> None:
