@@ -88,7 +88,7 @@ class AnswerCache:
         if self._is_full:
             return
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **outputs)
+        np.savez(buffer, **outputs)
         arrays = buffer.getvalue()
         path = self._path(key, inputs)
         try:

@@ -101,8 +101,8 @@ CODE_GATES: tuple[Gate[CodeParity], ...] = (
         direction="at most",
         limits={
             "fp32": 0,
-            # Far above correct engines, which flip hardly any such bit. The random curve alone would allow more
-            # than a dead channel flips.
+            # Far above correct engines, which flip hardly any such bit. The random curve alone would allow
+            # more than a dead channel flips.
             "fp16": flip_limit("random", MAX_TOP1_LOSS_POINTS["fp16"], fixed=0.01, is_largest=True),
             "bf16": flip_limit("random", MAX_TOP1_LOSS_POINTS["bf16"], fixed=0.1, is_largest=True),
             "int8": flip_limit("random", MAX_TOP1_LOSS_POINTS["int8"], fixed=0.1, is_largest=True),
