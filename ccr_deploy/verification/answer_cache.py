@@ -88,7 +88,8 @@ class AnswerCache:
         if self._is_full:
             return
         buffer = io.BytesIO()
-        np.savez(buffer, **outputs)
+        # Without `allow_pickle`, which NumPy before 2.1 would write as an array.
+        np.savez(buffer, **outputs)  # type: ignore[arg-type]
         arrays = buffer.getvalue()
         path = self._path(key, inputs)
         try:
