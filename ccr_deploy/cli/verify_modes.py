@@ -75,12 +75,11 @@ class VerifyOptions:
 class Mode:
     """One way to use the command.
 
-    `selected_by` is the option that selects it, `does` says what it does, for the message about an option
-    that it does not accept. `run` returns whether all is well.
+    `selected_by` is the option that selects it. `accepts` are the options that it accepts besides. `run`
+    returns whether all is well.
     """
 
     selected_by: str
-    does: str
     accepts: frozenset[str]
     run: Callable[[VerifyOptions], bool]
 
@@ -103,7 +102,10 @@ def chosen_mode(ctx: click.Context) -> Mode:
             raise click.UsageError(f"got {1 + len(ctx.params['results'])} bundles, expected one")
         names = [max(parameter.opts, key=len) for parameter in unused]
         listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-        raise click.UsageError(f"{mode.does}: omit {listed}")
+        selected = "verify" if mode is VERIFY else f"--{mode.selected_by.replace('_', '-')}"
+        raise click.UsageError(
+            f"{selected} does not accept {listed}: omit {'it' if len(names) == 1 else 'them'}"
+        )
     return mode
 
 
@@ -120,8 +122,7 @@ def _verify(options: VerifyOptions) -> bool:
     from ccr_deploy.workflow.report_folder import check_report_folder
     from ccr_deploy.workflow.verify import verify_bundle
 
-    if options.random_weights:
-        raise click.UsageError("--random-weights needs --reduce DIR")
+    _check_random_weights(options)
     if options.report:
         check_report_folder(options.report)
     report = verify_bundle(
@@ -134,6 +135,11 @@ def _verify(options: VerifyOptions) -> bool:
         progress=TerminalProgress(),
     )
     return _shown(report, options)
+
+
+def _check_random_weights(options: VerifyOptions) -> None:
+    if options.random_weights and not options.reduce:
+        raise click.UsageError("--random-weights needs --reduce DIR")
 
 
 def _verify_golden(options: VerifyOptions) -> bool:
@@ -271,6 +277,7 @@ def _measure_tolerance(options: VerifyOptions) -> bool:
 
 
 def _compare_layers(options: VerifyOptions) -> bool:
+    _check_random_weights(options)
     return show_layers(
         *options.opened(),
         options.precision,
@@ -288,6 +295,8 @@ def _rebuild(options: VerifyOptions) -> bool:
     from ccr_deploy.workflow.rebuild import rebuild_and_compare
 
     assert options.rebuild
+    if options.golden and (options.images or options.samples):
+        raise click.UsageError("--golden has its own images: omit --images and --samples")
     result = rebuild_and_compare(
         *options.opened(),
         options.rebuild,
@@ -307,31 +316,16 @@ def _rebuild(options: VerifyOptions) -> bool:
 _ENGINES = frozenset({"target", "precision", "engines"})
 _IMAGES = frozenset({"images", "samples"})
 
-VERIFY = Mode(
-    "bundle",
-    "verify",
-    _ENGINES | _IMAGES | {"gates", "matrix", "report", "random_weights"},
-    _verify,
-)
+VERIFY = Mode("bundle", _ENGINES | _IMAGES | {"gates", "matrix", "report", "random_weights"}, _verify)
 MODES = (
-    Mode("compare", "--compare accepts only results of verify --golden", frozenset({"results"}), _compare),
-    Mode("merge", "--merge runs nothing", frozenset({"report"}), _merge),
-    Mode("export_golden", "--export-golden runs no engines", _IMAGES | {"gates", "engines"}, _export_golden),
-    Mode(
-        "layers",
-        "--layers is no verification",
-        _ENGINES | _IMAGES | {"reduce", "random_weights"},
-        _compare_layers,
-    ),
-    Mode("reduce", "--reduce is no verification", _ENGINES | _IMAGES | {"random_weights"}, _compare_layers),
-    Mode("tolerance", "--tolerance runs no engines", _IMAGES | {"engines"}, _measure_tolerance),
-    Mode("rebuild", "--rebuild checks no gates", _ENGINES | _IMAGES | {"golden"}, _rebuild),
-    Mode("golden", "--golden has its own images", _ENGINES | {"gates", "report"}, _verify_golden),
-    Mode(
-        "shard",
-        "--shard runs a part of a verification",
-        _ENGINES | _IMAGES | {"gates", "matrix", "report"},
-        _verify_shard,
-    ),
+    Mode("compare", frozenset({"results"}), _compare),
+    Mode("merge", frozenset({"report"}), _merge),
+    Mode("export_golden", _IMAGES | {"gates", "engines"}, _export_golden),
+    Mode("layers", _ENGINES | _IMAGES | {"reduce", "random_weights"}, _compare_layers),
+    Mode("reduce", _ENGINES | _IMAGES | {"random_weights"}, _compare_layers),
+    Mode("tolerance", _IMAGES | {"engines"}, _measure_tolerance),
+    Mode("rebuild", _ENGINES | _IMAGES | {"golden"}, _rebuild),
+    Mode("golden", _ENGINES | {"gates", "report"}, _verify_golden),
+    Mode("shard", _ENGINES | _IMAGES | {"gates", "matrix", "report"}, _verify_shard),
 )
 """The modes that an option selects, the first of them if there are several; else `VERIFY`."""

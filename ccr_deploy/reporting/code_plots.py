@@ -139,10 +139,13 @@ def tolerance_plot(
     axes.set_yscale("symlog", linthresh=_LINEAR_POINTS)
     axes.set_yticks(_COST_TICKS, [f"{tick:g}" for tick in _COST_TICKS])
     axes.yaxis.set_minor_locator(NullLocator())
-    largest = max(max(curve.costs) for curve in curves)
-    axes.set_ylim(
-        min([0, *(point.cost for point in points)]) - 0.15, 1.5 * max(largest, limit or 0, _LINEAR_POINTS)
-    )
+    measured = [
+        value
+        for point in points
+        for value in (point.cost, *((point.interval.low, point.interval.high) if point.interval else ()))
+    ]
+    largest = max(*(max(curve.costs) for curve in curves), *measured, limit or 0, _LINEAR_POINTS)
+    axes.set_ylim(min([0, *measured]) - 0.15, 1.5 * largest)
     axes.set_xlabel("flipped bits in %")
     axes.set_ylabel(cost)
     axes.legend(loc="upper left")

@@ -96,7 +96,9 @@ def compare_layers(
                 feeds = fp32_codes(bundle, factory, feeds)
             with stage_ways(bundle, factory, stage) as ways:
                 comparing = _StageComparison(bundle, ways)
-                for image in feeds:  # one by one: the tensors of an image of 224x224 take 140 MB
+                for (
+                    image
+                ) in feeds:  # one by one: the tensors of one image take far more memory than the image
                     comparing.add(image)
                     advance(1)
             comparisons += comparing.comparisons()

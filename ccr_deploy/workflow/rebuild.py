@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from ccr_deploy.verification.image_set import ImageSet
 
 ROUNDS = 7
-"""Rounds of the timing: a median within a few percent, in 3 s for each build at 224x224."""
+"""Rounds of the timing: fewer than in `benchmark`, because it only has to show large differences."""
 INSTALLED = "installed"
 
 Engines = dict["ChainStage", "Engine"]

@@ -134,7 +134,7 @@ def test_the_manifests_that_kubectl_applies_are_written(reader_folder: Path) -> 
     applied = re.findall(r"manifests/\w+/", text)
     listed = re.findall(r"^\| `(\w+/[\w-]+\.yaml)` \|", text, flags=re.MULTILINE)
     assert applied
-    assert len(listed) == 5
+    assert len(listed) == 7
     for path in (*applied, *(f"manifests/{file}" for file in listed)):
         assert (reader_folder / path).exists(), path
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.hosts.processes import PATIENCE_SECONDS, started
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.verification.answers import BATCH
 from tests.support.cli_runner import run
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 MANY = 2_000
 FEW = 10 * BATCH + 2
-PATIENCE_SECONDS = 300
 FIRST, SECOND = "verify-part-0-of-2.jsonl", "verify-part-1-of-2.jsonl"
 WRONG_USAGE, BROKE, INTERRUPTED = 2, 3, 130
 MEASURED = """
@@ -87,11 +87,6 @@ def result_of(arguments: list[str]) -> dict:
     return json.loads(outcome.stdout)
 
 
-def started(arguments: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ccr_deploy", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def wait_for_lines(folder: Path, lines: int) -> Path:
     """Wait until a part file in the folder has so many lines, and return it."""
     end = time.monotonic() + PATIENCE_SECONDS
@@ -108,10 +103,11 @@ def wait_for_lines(folder: Path, lines: int) -> Path:
 )
 def test_an_interrupted_run_is_resumed_with_the_same_result(verify, store, many_images, sent, status):
     whole = verify("--images", many_images, "--json")
-    process = started(whole)
-    part = wait_for_lines(store.path / "verify", 5)
-    process.send_signal(sent)
-    process.communicate(timeout=PATIENCE_SECONDS)
+    command = [sys.executable, "-m", "ccr_deploy", *whole]
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        part = wait_for_lines(store.path / "verify", 5)
+        process.send_signal(sent)
+        process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == status
     assert 5 <= part.read_bytes().count(b"\n") < 1 + MANY // BATCH
     resumed = result_of(whole)
@@ -308,8 +304,8 @@ def test_a_file_of_another_program_is_not_a_part(verify, images, tmp_path) -> No
     [
         (("--shard", "0/2"), "--shard needs --report DIR"),
         (("--shard", "2/2", "--report", "r"), "'2/2' is not I/N"),
-        (("--shard", "0/2", "--report", "r", "--golden", "g"), "--golden has its own images: omit --shard"),
-        (("--merge",), "--merge runs nothing: omit --target"),
+        (("--shard", "0/2", "--report", "r", "--golden", "g"), "--golden does not accept --shard"),
+        (("--merge",), "--merge does not accept --target"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(verify, options, message) -> None:
