@@ -24,6 +24,7 @@ from benchmarks.scaffold import from_json, read_result, result_path, to_json
 from benchmarks.serving import ServingBenchmark, serving_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table
 from benchmarks.triton import TritonBenchmark, triton_table
+from benchmarks.verification import VerificationBenchmark, verification_table
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.reporting.markdown import markdown_table
@@ -59,6 +60,7 @@ def tables() -> dict[str, str]:
         "container-image": image_table(containers),
         "container-starts": start_table(containers),
         "speed": benchmark_tables(speed)[0],
+        "verification": verification_table(read_result("verification-ccr-layer1", VerificationBenchmark)),
         "payload": payload_table(read_result("payload", PayloadBenchmark)),
         "rtx": builds_table(read_result("tensorrt-rtx-builds", TensorRtBuilds)),
         "faults": faults_table(read_result("planted-faults", PlantedFaults)),

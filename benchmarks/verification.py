@@ -1,4 +1,4 @@
-"""Measure the time and memory of ``ccr-deploy verify`` against an older version: ``ccr-layer1``, 224x224, T=8.
+"""Measure time and memory of ``ccr-deploy verify`` against an older version: ``ccr-layer1``, 224x224, T=8.
 
 ``python -m benchmarks.verification --baseline CHECKOUT`` verifies the same FP32 engines on the same 64 images
 with the version in CHECKOUT (a git worktree of an older commit) and with this one, in processes of their own

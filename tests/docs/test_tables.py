@@ -87,7 +87,18 @@ RECORDS = (
     MachineState,
     Contention,
 )
-TIMED = {"demo", "int8", "saturation", "container-starts", "speed", "payload", "rtx", "serving", "triton"}
+TIMED = {
+    "demo",
+    "int8",
+    "saturation",
+    "container-starts",
+    "speed",
+    "payload",
+    "verification",
+    "rtx",
+    "serving",
+    "triton",
+}
 
 
 def test_tables_are_the_committed_results() -> None:
