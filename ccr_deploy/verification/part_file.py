@@ -47,7 +47,8 @@ class RunIdentity(Record, frozen=True):
     """What one verification compares; parts are joined, and runs resumed, only if all of it is equal.
 
     `manifest_sha256` is the SHA-256 of the bundle's manifest, which names all its files. `listing_sha256` is
-    that of the images' names, labels and groups. `limits` are those of the gates.
+    that of the images' names, labels and groups. `limits` are those of the gates, `limit_reasons` say where
+    those come from that are not the same for every model.
     """
 
     created_by: str
@@ -59,6 +60,7 @@ class RunIdentity(Record, frozen=True):
     ways: tuple[Way, ...]
     matrix: tuple[tuple[EnginePrecision, EnginePrecision], ...]
     limits: dict[Level, dict[str, float]]
+    limit_reasons: dict[Level, dict[str, str]]
     images: str
     image_count: Annotated[int, Meta(ge=1)]
     listing_sha256: Sha256

@@ -143,6 +143,7 @@ def run_identity(
             level: {name: float(limit) for name, limit in found.by_name.items()}
             for level, found in limits.items()
         },
+        limit_reasons={level: dict(found.reasons) for level, found in limits.items()},
         images=images.description,
         image_count=len(images.names),
         listing_sha256=listing_sha256(images.names, images.labels, images.groups),
@@ -228,7 +229,9 @@ def make_report(
     accuracies, changes = chain_accuracies(measures, labels, groups)
     non_finite = non_finite_values(measures, names)
     mixed_up = shuffled_classes(measures.answers[REFERENCE].top1, labels, manifest.class_name)
-    limits = {level: GateLimits(by_name) for level, by_name in run.limits.items()}
+    limits = {
+        level: GateLimits(by_name, run.limit_reasons[level]) for level, by_name in run.limits.items()
+    }
     return VerificationReport(
         schema_version=SCHEMA_VERSION,
         created_by=run.created_by,
