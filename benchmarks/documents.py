@@ -98,6 +98,9 @@ def main(demo: Path | None) -> None:
     """Write the tables into the documents."""
     if demo:
         verification = from_json((demo / "verify.json").read_bytes(), VerificationReport)
+        benchmark = from_json((demo / "benchmark.json").read_bytes(), BenchmarkReport)
+        if verification.weights_sha256 != benchmark.weights_sha256:
+            raise click.ClickException(f"{demo}: verify.json and benchmark.json are of different trainings")
         # Without the images themselves: the photos are not part of this project.
         verification = structs.replace(
             verification,
@@ -105,7 +108,6 @@ def main(demo: Path | None) -> None:
             changed_answers=_without_thumbnails(verification.changed_answers),
         )
         write_atomically(result_path("demo-verify"), to_json(verification))
-        benchmark = from_json((demo / "benchmark.json").read_bytes(), BenchmarkReport)
         write_atomically(result_path("demo-benchmark"), to_json(benchmark))
     for document in DOCUMENTS:
         write_atomically(document, filled(document.read_text(encoding="utf-8")).encode())
