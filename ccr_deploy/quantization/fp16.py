@@ -62,7 +62,8 @@ def cast(model: ir.Model, excluded: Collection[str], feeds: Arrays | None) -> ir
         # limit of values it does not run the graph.
         checks: dict[str, object] = {"data_max": np.inf}
         if feeds is not None:
-            np.savez(folder / "feeds.npz", allow_pickle=False, **feeds)
+            # Without `allow_pickle`, which NumPy before 2.1 would write as an array.
+            np.savez(folder / "feeds.npz", **feeds)  # type: ignore[arg-type]
             checks = {"calibration_data": str(folder / "feeds.npz")}
         converted = convert(
             str(folder / "fp32.onnx"),

@@ -72,7 +72,7 @@ class CodeQuestion:
 def explain_codes(question: CodeQuestion) -> Explanation | None:
     """Return the hypothesis that leaves the fewest flipped bits; None if none explains the difference."""
     observed = _share(question.found, question.expected)
-    if not observed:  # every hypothesis that changes nothing would explain it
+    if observed == 0:  # these images do not show the difference: a remaining share of 0 proves nothing
         return None
     found = [explanation for test in _TESTS for explanation in test(question)]
     best = min(found, key=lambda explanation: explanation.remaining, default=None)

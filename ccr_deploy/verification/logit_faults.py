@@ -47,6 +47,8 @@ def explain_logits(
         values = int((~np.isfinite(found)).sum())
         return Explanation("non-finite", f"{values} of {found.size} logits are NaN or infinite", 0.0)
     observed = _difference(found, expected)
+    if observed == 0:  # as in `explain_codes`
+        return None
     candidates = [*_class_order(found, expected), *_bit_order(codes, expected, shape, classify)]
     best = min(candidates, key=lambda explanation: explanation.remaining, default=None)
     if best is None or best.remaining > EXPLAINED * observed:

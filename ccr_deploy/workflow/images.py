@@ -19,7 +19,7 @@ from ccr_deploy.workflow.decoding import decoded
 from ccr_deploy.workflow.sources import contract_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -46,26 +46,43 @@ def image_set(
     Raises:
         ImageError: if there are no images; while batches are read, if an image cannot be used.
     """
-    if folder:
-        items = list_folder(bundle, folder)
-        description = printable(str(folder))
-    else:
-        records = bundle.manifest.samples
-        items = [ImageItem(bundle.file(record.file), record.label, record.file.name) for record in records]
-        description = "the bundle's samples"
-    if samples is not None and samples < len(items):
-        description += f", {samples} of {len(items)}"
-        items = evenly_spaced(items, samples)
+    items, description = _items(bundle, folder, samples)
     chosen = chain.from_iterable(shard.chosen(in_batches(items, BATCH)))
     images = decoded((item.path for item in chosen), bundle.manifest.contract)
     return ImageSet(
         description=description,
         batches=map(np.stack, in_batches(images, BATCH)),
-        names=tuple(printable(str(item.path.relative_to(folder or bundle.path))) for item in items),
+        names=tuple(_name(item, bundle, folder) for item in items),
         labels=tuple(item.label for item in items),
         groups=tuple(item.group for item in items),
         shard=shard,
     )
+
+
+def few_images(
+    bundle: Bundle, folder: Path | None, samples: int | None, count: int, preferred: Collection[str]
+) -> npt.NDArray[np.uint8]:
+    """Return a few of the images that `image_set` returns, ``uint8 [up to count, H, W, 3]``.
+
+    Up to half are preferred ones. The others are evenly spaced over the set, because the preferred ones may
+    all be of one class.
+
+    Args:
+        bundle: bundle whose classes and image size are meant.
+        folder: folder of images; sub-folders are classes. None for the bundle's sample images.
+        samples: number of images of the set, evenly spaced over all; None for all.
+        count: number of images to return.
+        preferred: names of images of the set.
+
+    Raises:
+        ImageError: if there are no images, or an image cannot be used.
+    """
+    items, _ = _items(bundle, folder, samples)
+    numbers = range(len(items))
+    first = evenly_spaced([n for n in numbers if _name(items[n], bundle, folder) in preferred], count // 2)
+    others = evenly_spaced([n for n in numbers if n not in first], count - len(first))
+    paths = [items[n].path for n in sorted([*first, *others])]
+    return np.stack(list(decoded(paths, bundle.manifest.contract)))
 
 
 def evenly_spaced(items: Sequence[_Item], count: int) -> list[_Item]:
@@ -81,6 +98,25 @@ def list_folder(bundle: Bundle, folder: Path) -> list[ImageItem]:
         ImageError: if there are no images, or a sub-folder is not a class of the model.
     """
     return list_images(folder, bundle.manifest.class_names, bundle.manifest.model.classifier.classes)
+
+
+def _items(bundle: Bundle, folder: Path | None, samples: int | None) -> tuple[list[ImageItem], str]:
+    """Return the images of a set, and its description."""
+    if folder:
+        items = list_folder(bundle, folder)
+        description = printable(str(folder))
+    else:
+        records = bundle.manifest.samples
+        items = [ImageItem(bundle.file(record.file), record.label, record.file.name) for record in records]
+        description = "the bundle's samples"
+    if samples is not None and samples < len(items):
+        description += f", {samples} of {len(items)}"
+        items = evenly_spaced(items, samples)
+    return items, description
+
+
+def _name(item: ImageItem, bundle: Bundle, folder: Path | None) -> str:
+    return printable(str(item.path.relative_to(folder or bundle.path)))
 
 
 @dataclass

@@ -174,11 +174,10 @@ def stage_ways(bundle: Bundle, factory: EngineFactory, stage: ChainStage) -> Ite
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ccr-deploy-"))
         compiler = EngineCompiler(factory, stage, Path(folder))
         ways: list[ObservedWay] = []
-        levels: dict[Level, object] = {"fp32-graph": fp32, "graph": record}
-        if fp32 == record:
-            del levels["fp32-graph"]
-        for level in levels:
-            graph = fp32 if level == "fp32-graph" else record
+        graphs: dict[Level, GraphRecord] = {"graph": record}
+        if fp32 != record:
+            graphs = {"fp32-graph": fp32, **graphs}
+        for level, graph in graphs.items():
             observed = observed_graph(bundle, graph)
             marked, plain = model_runner(observed.with_all_outputs()), graph_runner(bundle, graph)
             ways.append(ObservedWay(level, observed, stack.enter_context(marked), stack.enter_context(plain)))

@@ -131,8 +131,9 @@ def write_reproduction(folder: Path, reproduction: Reproduction) -> None:
         with atomic_folder(folder) as new:
             (new / "reduced.onnx").write_bytes(reproduction.standalone.graph)
             ir.save(reproduction.reference, new / "reference.onnx")
-            np.savez(new / "inputs.npz", allow_pickle=False, **reproduction.inputs)
-            np.savez(new / "expected.npz", allow_pickle=False, **reproduction.expected)
+            # Without `allow_pickle`, which NumPy before 2.1 would write as an array.
+            np.savez(new / "inputs.npz", **reproduction.inputs)  # type: ignore[arg-type]
+            np.savez(new / "expected.npz", **reproduction.expected)  # type: ignore[arg-type]
             (new / "reproduce.py").write_text(_script(reproduction), encoding="utf-8")
             (new / "README.txt").write_text(_readme(reproduction), encoding="utf-8")
             _check_script(new)

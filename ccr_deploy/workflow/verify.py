@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.verification.answer_cache import AnswerCache
@@ -17,7 +15,7 @@ from ccr_deploy.verification.verify import verify
 from ccr_deploy.workflow.diagnosis import Verified, diagnosed
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
 from ccr_deploy.workflow.graphs import cached_graph_runner
-from ccr_deploy.workflow.images import image_set
+from ccr_deploy.workflow.images import few_images, image_set
 from ccr_deploy.workflow.reference import pytorch_reference, pytorch_reference_and_encoder
 from ccr_deploy.workflow.verified_engines import record_verification
 
@@ -105,10 +103,11 @@ def verify_bundle(
         journals=store.path / "verify",
         progress=progress,
     )
+    changed = {answer.name for answer in report.changed_answers}
     report = diagnosed(
         report,
         Verified(bundle, prepared.engines, prepared.graphs, prepared.limits, prepared.load_ways),
-        lambda: np.concatenate(list(image_set(bundle, images, DIAGNOSED_IMAGES).batches)),
+        lambda: few_images(bundle, images, samples, DIAGNOSED_IMAGES, changed),
         lambda: pytorch_reference_and_encoder(bundle, store),
         progress,
     )

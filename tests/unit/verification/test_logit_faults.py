@@ -48,6 +48,12 @@ def test_other_weights_are_not_explained() -> None:
     assert explain_logits(CODES, faulty(CODES), classify(CODES), SHAPE, faulty) is None
 
 
+def test_equal_logits_show_no_fault() -> None:
+    # Codes whose bits are all equal are the same in every order.
+    codes = np.zeros_like(CODES)
+    assert explain_logits(codes, classify(codes), classify(codes), SHAPE, classify) is None
+
+
 def test_nan_is_the_fault_of_the_step_that_introduces_it() -> None:
     damaged = classify(CODES)
     damaged[3, 2] = np.nan
