@@ -99,7 +99,8 @@ class _EngineUser:
         backend = make_backend(resolved.options)
         key = engine_key(bundle, cls._stage, resolved, backend)
         engine = find_engine(store, bundle, target, key, backend.suffix, require_verified=require_verified)
-        return cls(bundle, load_engine(backend, engine.path, resolved.precision))
+        found = engine.sidecar.engine_sha256
+        return cls(bundle, load_engine(backend, engine.path, resolved.precision, engine_sha256=found))
 
     @property
     def contract(self) -> CodeContract:

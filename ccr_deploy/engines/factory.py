@@ -181,12 +181,15 @@ class EngineFactory:
         return self.bundle.graph(stage, resolved.graph_precision, resolved.schedule)
 
     def load(self, engine: Engine) -> Runner:
-        """Load an engine.
+        """Load an engine that was found or built.
 
         Raises:
-            EngineError: if the backend rejects it.
+            EngineError: if the backend rejects it, or another build replaced it meanwhile.
         """
-        return load_engine(self.backend, engine.path, engine.sidecar.key.precision)
+        sidecar = engine.sidecar
+        return load_engine(
+            self.backend, engine.path, sidecar.key.precision, engine_sha256=sidecar.engine_sha256
+        )
 
     def _plan(
         self, stage: Stage, schedule: Schedule | None

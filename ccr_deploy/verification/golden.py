@@ -58,6 +58,7 @@ class GoldenRecord(Record, frozen=True):
 
     `limits` are the gates' limits for engines of each precision, by the gates' names, as they were for the
     bundle when the file was written: a device judges by them and needs nothing else to know them.
+    `changed_gates` are the names of those gates whose limits were not the default ones, but ``--gate``'s.
     `weights_sha256` and `baseline_sha256` are those of the bundle's weight files.
     """
 
@@ -74,6 +75,7 @@ class GoldenRecord(Record, frozen=True):
     labels: tuple[int | None, ...]
     groups: tuple[str, ...]
     limits: dict[EnginePrecision, dict[str, float]]
+    changed_gates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         counts = {len(self.image_names), len(self.labels), len(self.groups)}

@@ -127,6 +127,7 @@ def export_golden(
         labels=chosen.labels,
         groups=chosen.groups,
         limits=limits,
+        changed_gates=tuple(GateLimits({}).changed(changed_gates).by_name),
     )
     golden = Golden(
         record=record,
@@ -180,6 +181,10 @@ def verify_golden(
     record = golden.record
     recorded = GateLimits.recorded(record.limits, map(factory.precision, engines), path)
     limits = recorded.changed(changed_gates)
+    # The limits that are not the default ones: of the export, unless this run changes them again.
+    exported = [
+        f"{name}={recorded.by_name[name]}" for name in record.changed_gates if name in recorded.by_name
+    ]
 
     def load_ways() -> dict[Level, dict[Stage, Runner]]:
         return {"engine": {stage: factory.load(engine) for stage, engine in engines.items()}}
@@ -202,7 +207,7 @@ def verify_golden(
         lambda: (GoldenReference(golden), None),
         progress,
     )
-    return record_verification(report, store, engines.values(), changed_gates)
+    return record_verification(report, store, engines.values(), (*exported, *changed_gates))
 
 
 def golden_images(golden: Golden, path: Path) -> ImageSet:

@@ -107,6 +107,19 @@ def test_a_golden_file_is_recorded_with_its_hash(
     Encoder.load(tiny_bundle, "cpu", engines, require_verified=True)
 
 
+def test_limits_that_were_changed_in_a_golden_file_are_recorded(
+    tiny_bundle: Bundle, engines: EngineStore, tmp_path: Path
+) -> None:
+    golden = tmp_path / "loose.golden"
+    loosened = ("--gate", "min_cosine=0.5", "--gate", "max-flipped-percent=50")
+    where = ("--engines", tmp_path / "e")
+    assert run("verify", tiny_bundle.path, "--export-golden", golden, *where, *loosened).status == 0
+    assert verified(tiny_bundle, engines, "--golden", golden).status == 0
+    assert verification_of(engines).changed_gates == ("min-cosine=0.5", "max-flipped-percent=50")
+    assert verified(tiny_bundle, engines, "--golden", golden, "--gate", "min-cosine=0.25").status == 0
+    assert verification_of(engines).changed_gates == ("min-cosine=0.25", "max-flipped-percent=50")
+
+
 def test_inspect_shows_the_record_and_changed_gates(tiny_bundle: Bundle, engines: EngineStore) -> None:
     path = engine_of(engines, "encoder")
     assert "verification: none" in run("inspect", path).stdout
