@@ -24,6 +24,7 @@ from ccr_deploy.core.shards import WHOLE, Shard
 from ccr_deploy.core.untrusted import MAX_BYTES, parse_json
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.verification.collected import BatchResult
+from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.results import ChangedAnswer, EngineSummary, Level, SampleAnswer, Way
 from ccr_deploy.verification.shown import ShownBatch
 from ccr_deploy.verification.stored_measures import StoredArrays, from_stored, to_stored
@@ -43,6 +44,23 @@ _log = logging.getLogger(__name__)
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
+class RecordedLimits(Record, frozen=True):
+    """The limits of one way by the names of the gates, and where they come from, as `GateLimits` has them."""
+
+    by_name: dict[str, float]
+    reasons: dict[str, str]
+
+    @classmethod
+    def of(cls, limits: GateLimits) -> RecordedLimits:
+        """Return the record of limits."""
+        # As floats, as part files have them: 0 and 0.0 are written differently.
+        return cls({name: float(limit) for name, limit in limits.by_name.items()}, dict(limits.reasons))
+
+    def limits(self) -> GateLimits:
+        """Return the limits."""
+        return GateLimits(self.by_name, self.reasons)
+
+
 class RunIdentity(Record, frozen=True):
     """What one verification compares; parts are joined, and runs resumed, only if all of it is equal.
 
@@ -58,7 +76,7 @@ class RunIdentity(Record, frozen=True):
     engines: tuple[EngineSummary, ...]
     ways: tuple[Way, ...]
     matrix: tuple[tuple[EnginePrecision, EnginePrecision], ...]
-    limits: dict[Level, dict[str, float]]
+    limits: dict[Level, RecordedLimits]
     images: str
     image_count: Annotated[int, Meta(ge=1)]
     listing_sha256: Sha256
