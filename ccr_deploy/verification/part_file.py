@@ -19,10 +19,10 @@ from msgspec import Meta
 
 from ccr_deploy import __version__
 from ccr_deploy.core.precisions import EnginePrecision
-from ccr_deploy.core.records import Record, canonical_json, convert, to_json
+from ccr_deploy.core.records import Record, canonical_json, convert, first_difference, to_json
 from ccr_deploy.core.shards import WHOLE, Shard
 from ccr_deploy.core.untrusted import MAX_BYTES, parse_json
-from ccr_deploy.errors import CcrDeployError
+from ccr_deploy.errors import CcrDeployError, WrongUsageError
 from ccr_deploy.verification.collected import BatchResult
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.results import ChangedAnswer, EngineSummary, Level, SampleAnswer, Way
@@ -163,11 +163,20 @@ class PartFile:
         """Read the header; if it is another one, remove all content and write this one.
 
         Raises:
+            WrongUsageError: if the file is required and is a part of another run.
             CcrDeployError: if the file is required and cannot be written.
         """
-        if self._file.readline(MAX_BYTES + 1) != _line(header):
-            self._cut(0)
-            self._write(header)
+        line = self._file.readline(MAX_BYTES + 1)
+        if line == _line(header):
+            return
+        # A line that is not complete was being written when the command was killed.
+        if self._is_required and line.endswith(b"\n"):
+            raise WrongUsageError(
+                f"{self._path}: a part of another run ({_other_run(line, header)}): choose another folder or "
+                "remove it"
+            )
+        self._cut(0)
+        self._write(header)
 
     def find(self, number: int, images_sha256: str) -> BatchResult | None:
         """Return the results of the next batch; None if it, and all that follow, must be run.
@@ -213,6 +222,17 @@ class PartFile:
             self._is_broken = True
 
 
+def _other_run(line: bytes, header: PartHeader) -> str:
+    try:
+        difference = first_difference(_parsed_header(line), header)
+    except ValueError as error:
+        return str(error)
+    if difference is None:
+        return "written in another form"
+    name, found, expected = difference
+    return f"{name} is {str(found)[:200]}, not {str(expected)[:200]}"
+
+
 def _stored(result: BatchResult) -> PartBatch:
     return PartBatch(
         number=result.number,
@@ -228,7 +248,9 @@ def _stored(result: BatchResult) -> PartBatch:
 
 @contextmanager
 def part_file(path: Path, header: PartHeader, *, is_required: bool) -> Iterator[PartFile]:
-    """Open a part file to continue it, or start it again if it has another header.
+    """Open a part file to continue it.
+
+    If it has another header, it is started again, unless it is required.
 
     Args:
         path: the file.
@@ -236,6 +258,7 @@ def part_file(path: Path, header: PartHeader, *, is_required: bool) -> Iterator[
         is_required: whether it is an error if a batch cannot be written.
 
     Raises:
+        WrongUsageError: if the file is required and is a part of another run.
         BlockingIOError: if another process is writing it.
         OSError: if it cannot be written, or is not a regular file.
     """
@@ -281,7 +304,11 @@ def read_header(file: BinaryIO) -> PartHeader:
     Raises:
         ValueError: if it is damaged, or its schema version is not supported.
     """
-    header = convert(PartHeader, parse_json(_whole(file.readline(MAX_BYTES + 1))), nan=True)
+    return _parsed_header(file.readline(MAX_BYTES + 1))
+
+
+def _parsed_header(line: bytes) -> PartHeader:
+    header = convert(PartHeader, parse_json(_whole(line)), nan=True)
     if header.schema_version != SCHEMA_VERSION:
         raise ValueError(
             f"schema version {header.schema_version} is not supported, expected {SCHEMA_VERSION}"
