@@ -19,11 +19,12 @@ from msgspec import Meta
 
 from ccr_deploy import __version__
 from ccr_deploy.core.precisions import EnginePrecision
-from ccr_deploy.core.records import Record, canonical_json, convert, to_json
+from ccr_deploy.core.records import Record, canonical_json, convert, first_difference, to_json
 from ccr_deploy.core.shards import WHOLE, Shard
 from ccr_deploy.core.untrusted import MAX_BYTES, parse_json
-from ccr_deploy.errors import CcrDeployError
+from ccr_deploy.errors import CcrDeployError, WrongUsageError
 from ccr_deploy.verification.collected import BatchResult
+from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.results import ChangedAnswer, EngineSummary, Level, SampleAnswer, Way
 from ccr_deploy.verification.shown import ShownBatch
 from ccr_deploy.verification.stored_measures import StoredArrays, from_stored, to_stored
@@ -43,12 +44,28 @@ _log = logging.getLogger(__name__)
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
+class RecordedLimits(Record, frozen=True):
+    """The limits of one way by the names of the gates, and where they come from, as `GateLimits` has them."""
+
+    by_name: dict[str, float]
+    reasons: dict[str, str]
+
+    @classmethod
+    def of(cls, limits: GateLimits) -> RecordedLimits:
+        """Return the record of limits."""
+        # As floats, as part files have them: 0 and 0.0 are written differently.
+        return cls({name: float(limit) for name, limit in limits.by_name.items()}, dict(limits.reasons))
+
+    def limits(self) -> GateLimits:
+        """Return the limits."""
+        return GateLimits(self.by_name, self.reasons)
+
+
 class RunIdentity(Record, frozen=True):
     """What one verification compares; parts are joined, and runs resumed, only if all of it is equal.
 
     `manifest_sha256` is the SHA-256 of the bundle's manifest, which names all its files. `listing_sha256` is
-    that of the images' names, labels and groups. `limits` are those of the gates, `limit_reasons` say where
-    those come from that are not the same for every model.
+    that of the images' names, labels and groups. `limits` are those of the gates.
     """
 
     created_by: str
@@ -59,8 +76,7 @@ class RunIdentity(Record, frozen=True):
     engines: tuple[EngineSummary, ...]
     ways: tuple[Way, ...]
     matrix: tuple[tuple[EnginePrecision, EnginePrecision], ...]
-    limits: dict[Level, dict[str, float]]
-    limit_reasons: dict[Level, dict[str, str]]
+    limits: dict[Level, RecordedLimits]
     images: str
     image_count: Annotated[int, Meta(ge=1)]
     listing_sha256: Sha256
@@ -147,11 +163,20 @@ class PartFile:
         """Read the header; if it is another one, remove all content and write this one.
 
         Raises:
+            WrongUsageError: if the file is required and is a part of another run.
             CcrDeployError: if the file is required and cannot be written.
         """
-        if self._file.readline(MAX_BYTES + 1) != _line(header):
-            self._cut(0)
-            self._write(header)
+        line = self._file.readline(MAX_BYTES + 1)
+        if line == _line(header):
+            return
+        # A line that is not complete was being written when the command was killed.
+        if self._is_required and line.endswith(b"\n"):
+            raise WrongUsageError(
+                f"{self._path}: a part of another run ({_other_run(line, header)}): choose another folder or "
+                "remove it"
+            )
+        self._cut(0)
+        self._write(header)
 
     def find(self, number: int, images_sha256: str) -> BatchResult | None:
         """Return the results of the next batch; None if it, and all that follow, must be run.
@@ -197,6 +222,17 @@ class PartFile:
             self._is_broken = True
 
 
+def _other_run(line: bytes, header: PartHeader) -> str:
+    try:
+        difference = first_difference(_parsed_header(line), header)
+    except ValueError as error:
+        return str(error)
+    if difference is None:
+        return "written in another form"
+    name, found, expected = difference
+    return f"{name} is {str(found)[:200]}, not {str(expected)[:200]}"
+
+
 def _stored(result: BatchResult) -> PartBatch:
     return PartBatch(
         number=result.number,
@@ -212,7 +248,9 @@ def _stored(result: BatchResult) -> PartBatch:
 
 @contextmanager
 def part_file(path: Path, header: PartHeader, *, is_required: bool) -> Iterator[PartFile]:
-    """Open a part file to continue it, or start it again if it has another header.
+    """Open a part file to continue it.
+
+    If it has another header, it is started again, unless it is required.
 
     Args:
         path: the file.
@@ -220,6 +258,7 @@ def part_file(path: Path, header: PartHeader, *, is_required: bool) -> Iterator[
         is_required: whether it is an error if a batch cannot be written.
 
     Raises:
+        WrongUsageError: if the file is required and is a part of another run.
         BlockingIOError: if another process is writing it.
         OSError: if it cannot be written, or is not a regular file.
     """
@@ -265,7 +304,11 @@ def read_header(file: BinaryIO) -> PartHeader:
     Raises:
         ValueError: if it is damaged, or its schema version is not supported.
     """
-    header = convert(PartHeader, parse_json(_whole(file.readline(MAX_BYTES + 1))), nan=True)
+    return _parsed_header(file.readline(MAX_BYTES + 1))
+
+
+def _parsed_header(line: bytes) -> PartHeader:
+    header = convert(PartHeader, parse_json(_whole(line)), nan=True)
     if header.schema_version != SCHEMA_VERSION:
         raise ValueError(
             f"schema version {header.schema_version} is not supported, expected {SCHEMA_VERSION}"

@@ -23,7 +23,7 @@ from ccr_deploy.verification.answers import (
     answering,
 )
 from ccr_deploy.verification.collected import BatchResult, Collected
-from ccr_deploy.verification.gates import GateLimits, check_gates
+from ccr_deploy.verification.gates import check_gates
 from ccr_deploy.verification.logit_faults import shuffled_classes
 from ccr_deploy.verification.measures import measure
 from ccr_deploy.verification.parity import (
@@ -33,7 +33,13 @@ from ccr_deploy.verification.parity import (
     matrix_cells,
     non_finite_values,
 )
-from ccr_deploy.verification.part_file import RunIdentity, created_by, listing_sha256, resumable
+from ccr_deploy.verification.part_file import (
+    RecordedLimits,
+    RunIdentity,
+    created_by,
+    listing_sha256,
+    resumable,
+)
 from ccr_deploy.verification.results import (
     REFERENCE,
     SCHEMA_VERSION,
@@ -55,6 +61,7 @@ if TYPE_CHECKING:
     from ccr_deploy.core.progress import Advance
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import Engine
+    from ccr_deploy.verification.gates import GateLimits
     from ccr_deploy.verification.image_set import ImageSet
     from ccr_deploy.verification.part_file import PartFile
 
@@ -138,12 +145,7 @@ def run_identity(
         engines=tuple(_summary(engine) for engine in engines),
         ways=(REFERENCE, *ways),
         matrix=tuple(matrix.pairs),
-        # As floats, as part files have them: 0 and 0.0 are written differently.
-        limits={
-            level: {name: float(limit) for name, limit in found.by_name.items()}
-            for level, found in limits.items()
-        },
-        limit_reasons={level: dict(found.reasons) for level, found in limits.items()},
+        limits={level: RecordedLimits.of(found) for level, found in limits.items()},
         images=images.description,
         image_count=len(images.names),
         listing_sha256=listing_sha256(images.names, images.labels, images.groups),
@@ -229,9 +231,7 @@ def make_report(
     accuracies, changes = chain_accuracies(measures, labels, groups)
     non_finite = non_finite_values(measures, names)
     mixed_up = shuffled_classes(measures.answers[REFERENCE].top1, labels, manifest.class_name)
-    limits = {
-        level: GateLimits(by_name, run.limit_reasons[level]) for level, by_name in run.limits.items()
-    }
+    limits = {level: recorded.limits() for level, recorded in run.limits.items()}
     return VerificationReport(
         schema_version=SCHEMA_VERSION,
         created_by=run.created_by,

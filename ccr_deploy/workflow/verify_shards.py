@@ -69,7 +69,7 @@ def verify_shard(
 
     Raises:
         WrongUsageError: if an engine was not built, a gate does not exist, or the part file is another
-            program's.
+            program's or of another run.
         EngineError: if an engine cannot be loaded or run.
         BundleError: if the bundle is damaged.
         ImageError: if the folder has no images, or an image cannot be used.
