@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import onnx_ir as ir
 
+from ccr_deploy.graphs.weights import initializer_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
 
     Arrays: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
-
-_PASSED = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
 
 
 def with_random_weights(model: ir.Model, seed: int) -> ir.Model:
@@ -35,7 +35,7 @@ def with_random_weights(model: ir.Model, seed: int) -> ir.Model:
         if node.op_type not in {"Conv", "Gemm", "MatMul"}:
             continue
         for index, value in enumerate(node.inputs[1:], start=1):
-            source = _source(value)
+            source = initializer_of(value)
             if source is not None and source.const_value is not None and str(source.name) not in done:
                 done.add(str(source.name))
                 weight = _random_like(source.const_value.numpy(), f"{seed} {node.name} {index}")
@@ -53,15 +53,6 @@ def random_inputs(
         seed: seed of the random numbers.
     """
     return {name: _random_input(array, f"{seed} {name}") for name, array in feeds.items()}
-
-
-def _source(value: ir.Value | None) -> ir.Value | None:
-    """Return the initializer that a value comes from, past Q/DQ and Cast nodes; None for an activation."""
-    while value is not None and (producer := value.producer()) is not None:
-        if producer.op_type not in _PASSED:
-            return None
-        value = producer.inputs[0]
-    return value if value is not None and value.is_initializer() else None
 
 
 def _random_like(weight: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.generic]:

@@ -39,7 +39,7 @@ class GraphParts:
 
 
 @dataclass(frozen=True)
-class TensorClipping:
+class ClippedRange:
     """The range of an activation in a graph and in the calibration table, and how much of it is clipped.
 
     `table_range` is None if the bundle has no table with the tensor.
@@ -62,7 +62,7 @@ def explain_graph(found: GraphParts, expected: GraphParts) -> Explanation | None
     return next((explanation for explanation in tests if explanation), None)
 
 
-def explain_ranges(tensors: Sequence[TensorClipping]) -> Explanation | None:
+def explain_ranges(tensors: Sequence[ClippedRange]) -> Explanation | None:
     """Return the activation that an INT8 graph clips most; None if none is clipped noticeably."""
     worst = max(tensors, key=lambda tensor: tensor.clipped_percent, default=None)
     if worst is None or worst.clipped_percent < CLIPPED_PERCENT:

@@ -15,13 +15,12 @@ from ccr_deploy.bundle.writer import writing_bundle
 from ccr_deploy.codec.contract import pack_code
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
-from ccr_deploy.engines.factory import EngineFactory
-from ccr_deploy.targets.schema import REFERENCE_TARGET
 from ccr_deploy.verification.answers import logits_of
 from ccr_deploy.verification.reference import as_margins
 from ccr_deploy.workflow.graphs import graph_runner
 from ccr_deploy.workflow.images import ReadableImages, image_set
 from ccr_deploy.workflow.precision_cost import BATCH
+from ccr_deploy.workflow.reference import pytorch_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -68,12 +67,8 @@ def add_flip_tolerance(
         current = Bundle.open(bundle.path)
         # A bundle that cannot be written is reported now, not after the measurement.
         writer.commit(current.manifest)
-        from ccr_deploy.backends.pytorch.runner import PyTorchRunner
-
         chosen = image_set(current, images, samples)
-        factory = EngineFactory(current, REFERENCE_TARGET, store)
-        encoder, classifier = (factory.load(factory.build(stage)[0]) for stage in CHAIN_STAGES)
-        assert isinstance(encoder, PyTorchRunner)
+        encoder, classifier = (pytorch_network(current, store, stage) for stage in CHAIN_STAGES)
         with encoder, classifier:
             classes = _classes(
                 chosen.batches, encoder.pre_binarization, classifier, len(chosen.names), progress

@@ -43,7 +43,7 @@ def pytorch_reference(bundle: Bundle, cache: AnswerCache, store: EngineStore) ->
 
     def network(stage: Stage) -> CachedRunner:
         made_by = ["pytorch", torch, processor_device(), stage, bundle.manifest.reference_hash(stage)]
-        return CachedRunner(cache, made_by, lambda: _as_reference(_network(bundle, store, stage)))
+        return CachedRunner(cache, made_by, lambda: _as_reference(pytorch_network(bundle, store, stage)))
 
     return PyTorchReference({stage: network(stage) for stage in bundle_stages(bundle)})
 
@@ -57,12 +57,23 @@ def pytorch_reference_and_encoder(
         BundleError: if the weights are damaged.
         MissingExtraError: if PyTorch is not installed.
     """
-    networks = {stage: _network(bundle, store, stage) for stage in bundle_stages(bundle)}
+    networks = {stage: pytorch_network(bundle, store, stage) for stage in bundle_stages(bundle)}
     reference = {stage: _as_reference(network) for stage, network in networks.items()}
     return PyTorchReference(reference), networks["encoder"]
 
 
-def _network(bundle: Bundle, store: EngineStore, stage: Stage) -> PyTorchRunner:
+def pytorch_network(bundle: Bundle, store: EngineStore, stage: Stage) -> PyTorchRunner:
+    """Load a network of a bundle's checkpoint in PyTorch.
+
+    Args:
+        bundle: bundle of the checkpoint.
+        store: engine store, for the file of the network.
+        stage: the stage that the network runs.
+
+    Raises:
+        BundleError: if the weights are damaged.
+        MissingExtraError: if PyTorch is not installed.
+    """
     from ccr_deploy.backends.pytorch.runner import PyTorchRunner
 
     factory = EngineFactory(bundle, REFERENCE_TARGET, store)

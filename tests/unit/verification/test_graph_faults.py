@@ -8,8 +8,8 @@ import pytest
 from ccr_deploy.backends.int8_weights import int8_weights
 from ccr_deploy.verification.graph_faults import (
     CLIPPED_PERCENT,
+    ClippedRange,
     GraphParts,
-    TensorClipping,
     explain_graph,
     explain_int8_engine,
     explain_ranges,
@@ -81,8 +81,8 @@ def test_residual_stages_tell_the_cut() -> None:
 
 
 def test_most_clipped_tensor_is_named_with_the_ranges_of_graph_and_table() -> None:
-    healthy = TensorClipping("stem", 1.0, 1.0, CLIPPED_PERCENT / 2)
-    clipped = TensorClipping("cell2/t1/hidden_state", 0.1, 0.8, 40.0)
+    healthy = ClippedRange("stem", 1.0, 1.0, CLIPPED_PERCENT / 2)
+    clipped = ClippedRange("cell2/t1/hidden_state", 0.1, 0.8, 40.0)
     assert explain_ranges([healthy]) is None
     explanation = explain_ranges([healthy, clipped])
     assert explanation
