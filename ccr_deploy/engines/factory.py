@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -190,6 +191,17 @@ class EngineFactory:
         return load_engine(
             self.backend, engine.path, sidecar.key.precision, engine_sha256=sidecar.engine_sha256
         )
+
+    def load_all(self, engines: Mapping[Stage, Engine]) -> dict[Stage, Runner]:
+        """Load the engines of several stages; if one cannot be loaded, the others are closed.
+
+        Raises:
+            EngineError: if the backend rejects an engine, or another build replaced it meanwhile.
+        """
+        with ExitStack() as loaded:
+            runners = {stage: loaded.enter_context(self.load(engine)) for stage, engine in engines.items()}
+            loaded.pop_all()
+        return runners
 
     def _plan(
         self, stage: Stage, schedule: Schedule | None

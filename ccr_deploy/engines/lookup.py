@@ -75,7 +75,7 @@ def find_engine(
     """
     if engine := store.find(key, suffix):
         if require_verified:
-            check_verified(engine, bundle, target)
+            check_verified(engine, bundle, target, store)
         return engine
     raise not_built(store, bundle, target, key.stage, key)
 

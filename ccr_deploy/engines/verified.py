@@ -11,26 +11,25 @@ from typing import TYPE_CHECKING
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.engines.store import Engine
+    from ccr_deploy.engines.store import Engine, EngineStore
 
 
-def check_verified(engine: Engine, bundle: Bundle, target: str) -> None:
+def check_verified(engine: Engine, bundle: Bundle, target: str, store: EngineStore) -> None:
     """Raise an error unless exactly this engine passed a verification for this bundle.
 
     Args:
         engine: the engine, whose bytes were compared with its sidecar.
         bundle: the bundle that the engine is used with.
         target: the name of the target, for the message.
+        store: the engine store, for the message.
 
     Raises:
         EngineError: if the engine was not verified, failed, or was verified as other bytes or for another
             model; the message has the command that verifies it.
     """
     if problem := _problem(engine, bundle):
-        raise EngineError(f"{engine.path}: {problem}: {_remedy(bundle.path, target)}")
+        raise EngineError(f"{engine.path}: {problem}: {_remedy(engine, bundle, target, store)}")
 
 
 def _problem(engine: Engine, bundle: Bundle) -> str | None:
@@ -50,5 +49,12 @@ def _problem(engine: Engine, bundle: Bundle) -> str | None:
     return None
 
 
-def _remedy(bundle: Path, target: str) -> str:
-    return f"run ccr-deploy verify {bundle} --target {target}, on a device with --golden FILE"
+def _remedy(engine: Engine, bundle: Bundle, target: str, store: EngineStore) -> str:
+    key = engine.sidecar.key
+    last_built = store.chosen(bundle, target).get(key.stage)
+    # Not of the engines last built, which `verify` takes: an option would name both stages' precision.
+    option = "" if last_built and last_built.precision == key.precision else f" --{key.precision}"
+    return (
+        f"run ccr-deploy verify {bundle.path} --target {target} --engines {store.path}{option}, "
+        "on a device with --golden FILE"
+    )

@@ -94,8 +94,10 @@ def _diagnose(
 ) -> tuple[Finding, ...]:
     with ExitStack() as stack:
         runners = verified.load()
+        for runner in (one for way in runners.values() for one in way.values()):
+            stack.enter_context(runner)
         expected, encoder = reference()
-        for runner in (*expected.runners, *(one for way in runners.values() for one in way.values())):
+        for runner in expected.runners:
             stack.enter_context(runner)
         batch = answers_to(images(), expected, runners)
         other = Alternatives(encoder.codes_of_iterations, encoder.codes_normalised_by) if encoder else None

@@ -187,7 +187,7 @@ def verify_golden(
     ]
 
     def load_ways() -> dict[Level, dict[Stage, Runner]]:
-        return {"engine": {stage: factory.load(engine) for stage, engine in engines.items()}}
+        return {"engine": factory.load_all(engines)}
 
     report = verify(
         bundle,

@@ -149,11 +149,11 @@ def prepare(
         return {stage: cached_graph_runner(cache, bundle, graph) for stage, graph in records.items()}
 
     def load_ways() -> dict[Level, dict[Stage, Runner]]:
-        ways: dict[Level, dict[Stage, Runner]] = {
-            "graph": load_graphs(graphs),
-            "engine": {stage: factory.load(engine) for stage, engine in engines.items()},
-        }
-        return ways if fp32_graphs == graphs else {"fp32-graph": load_graphs(fp32_graphs), **ways}
+        # Graphs are loaded for their first batch, so that only engines are open if this fails.
+        ways: dict[Level, dict[Stage, Runner]] = {"graph": load_graphs(graphs)}
+        if fp32_graphs != graphs:
+            ways = {"fp32-graph": load_graphs(fp32_graphs), **ways}
+        return {**ways, "engine": factory.load_all(engines)}
 
     schedule = graphs["encoder"].schedule
     return Prepared(

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.shards import Shard
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.verification.results import Level
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def verify_shard(
         changed_gates=changed_gates,
         with_matrix=with_matrix,
     )
-    ways = prepared.load_ways()
+    # Engines are loaded after the part file is locked; its header only names the ways.
+    ways: dict[Level, dict[Stage, Runner]] = {level: {} for level in prepared.limits}
     run = run_identity(
         bundle,
         listed,
@@ -111,7 +115,7 @@ def verify_shard(
             bundle,
             listed,
             reference=prepared.reference,
-            ways=ways,
+            ways=prepared.load_ways(),
             matrix=prepared.matrix,
             journal=part,
             advance=advance,

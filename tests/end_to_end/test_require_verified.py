@@ -140,9 +140,8 @@ def test_commands_refuse_engines_that_were_not_verified(
     for command in commands:
         outcome = run(*command)
         assert outcome.status == BROKE
-        assert f"was not verified: run ccr-deploy verify {tiny_bundle.path} --target cpu" in (
-            outcome.error_line
-        )
+        command_line = f"ccr-deploy verify {tiny_bundle.path} --target cpu --engines {engines.path}, on a"
+        assert f"was not verified: run {command_line}" in outcome.error_line
     assert not (tmp_path / "photo.ccr").exists()
 
 

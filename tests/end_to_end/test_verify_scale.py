@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.hosts.processes import PATIENCE_SECONDS, started
+from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.verification.answers import BATCH
 from tests.support.cli_runner import run
@@ -206,7 +207,10 @@ def test_a_shard_is_continued(verify, store, images, tmp_path) -> None:
     assert not (store.path / "verify").exists()
 
 
-def test_a_shard_that_another_command_runs_is_refused(verify, images, tmp_path) -> None:
+def test_a_shard_that_another_command_runs_is_refused_before_engines_are_loaded(
+    verify, images, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(EngineFactory, "load_all", lambda *_: pytest.fail("engines were loaded"))
     part = tmp_path / "verify-part-1-of-2.jsonl"
     part.touch()
     with part.open("rb") as held:

@@ -176,6 +176,6 @@ class DeploymentSettings:
             )
         uses_claim = self.engine_store == "claim" or self.verify_shards
         if self.storage_class is not None and not uses_claim:
-            yield f"storage_class {self.storage_class!r}: requires engine_store claim"
+            yield f"storage_class {self.storage_class!r}: requires engine_store claim or verify_shards"
         if self.storage_class is not None and not _STORAGE_CLASS.fullmatch(self.storage_class):
             yield f"storage_class {self.storage_class!r}: not a valid name of a storage class"

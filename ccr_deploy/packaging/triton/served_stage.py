@@ -104,7 +104,7 @@ def served_stages(
         version = _common_version(bundle, name, store, found)
         if require_verified:
             for engine in (engine for versions in found.values() for engine in versions[version]):
-                check_verified(engine, bundle, name)
+                check_verified(engine, bundle, name, store)
         return tuple(_plans(stage, own, version, found[stage][version]) for stage, own in stages.items())
     raise WrongUsageError(
         f"target {name}: Triton does not support its backend, {target.backend}: "

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ccr_deploy import runtime
 from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.core.records import to_json
+from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.lookup import find_engine
 from ccr_deploy.engines.sidecar import read_sidecar, sidecar_path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.base import EngineFile
     from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.stages import Stage
     from ccr_deploy.engines.store import Engine
 
 
@@ -68,6 +70,26 @@ def test_an_engine_that_is_replaced_while_the_library_reads_it_is_closed_and_ref
         factory.load(engine)
     with pytest.raises(EngineError, match="the runner is closed"):
         runners[0].infer({})
+
+
+def test_if_one_of_several_engines_cannot_be_loaded_the_others_are_closed(
+    factory: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines: dict[Stage, Engine] = {stage: factory.find(stage) for stage in CHAIN_STAGES}
+    replace_engine(engines["classifier"].path)
+    load = factory.backend.load
+    runners: list[Runner] = []
+
+    def kept_load(file: EngineFile) -> Runner:
+        runners.append(load(file))
+        return runners[-1]
+
+    monkeypatch.setattr(factory.backend, "load", kept_load)
+    with pytest.raises(EngineError, match="replaced by another build"):
+        factory.load_all(engines)
+    (encoder,) = runners
+    with pytest.raises(EngineError, match="the runner is closed"):
+        encoder.infer({})
 
 
 def test_the_library_loads_only_the_engine_that_it_found(

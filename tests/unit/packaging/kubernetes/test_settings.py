@@ -140,7 +140,7 @@ def test_an_unknown_kind_of_store_is_refused() -> None:
 
 
 def test_a_storage_class_without_a_claim_or_with_a_wrong_name_is_refused() -> None:
-    assert "requires engine_store claim" in refusal(storage_class="fast")
+    assert "requires engine_store claim or verify_shards" in refusal(storage_class="fast")
     claim = {"engine_store": "claim", "replicas_min": 1, "replicas_max": 1}
     assert "not a valid name of a storage class" in refusal(storage_class="Fast!", **claim)
 

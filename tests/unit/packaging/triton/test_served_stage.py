@@ -198,6 +198,7 @@ def test_plans_that_were_not_verified_are_refused_if_this_is_required(tiny_bundl
     for engine in engines:
         message = refusal(EngineError, tiny_bundle, target, plans, require_verified=True)
         assert f"{engine.path}: was not verified: run ccr-deploy verify" in message
+        assert f" --engines {plans.path} --{engine.sidecar.key.precision}, " in message
         record = Verification(
             engine_sha256=engine.sidecar.engine_sha256,
             verified_at="2026-01-02T03:04:05Z",
