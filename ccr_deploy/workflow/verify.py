@@ -92,6 +92,7 @@ def verify_bundle(
         precision=precision,
         changed_gates=changed_gates,
         with_matrix=with_matrix,
+        cache=AnswerCache(store.path),
     )
     report = verify(
         bundle,
@@ -123,6 +124,7 @@ def prepare(
     precision: EnginePrecision | None,
     changed_gates: Sequence[str],
     with_matrix: bool,
+    cache: AnswerCache,
 ) -> Prepared:
     """Find the engines, and prepare the reference and the graphs.
 
@@ -133,6 +135,7 @@ def prepare(
         precision: precision of encoder and classifier; None for the engines that were built last.
         changed_gates: limits that replace the default ones, each as ``name=value``.
         with_matrix: whether to load every precision of encoder and classifier.
+        cache: cache of the answers of the reference and the graphs.
     """
     factory = compared_factory(bundle, target, store, precision)
     stages = bundle_stages(bundle)
@@ -141,7 +144,6 @@ def prepare(
     engines = {stage: factory.find(stage) for stage in stages}
     graphs = {stage: factory.graph_record(stage) for stage in stages}
     fp32_graphs = {stage: bundle.graph(stage, "fp32", graph.schedule) for stage, graph in graphs.items()}
-    cache = AnswerCache(store.path)
     limits: dict[Level, GateLimits] = {"graph": own, "engine": own}
     if fp32_graphs != graphs:
         limits = {"fp32-graph": GateLimits.of(["fp32"], bundle).changed(changed_gates), **limits}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.untrusted import open_regular, reading
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
+from ccr_deploy.verification.answer_cache import AnswerCache
 from ccr_deploy.verification.part_file import MARK, SCHEMA_VERSION, PartHeader, part_file
 from ccr_deploy.verification.shards import part_path
 from ccr_deploy.verification.verify import run_batches, run_identity
@@ -86,6 +87,8 @@ def verify_shard(
         precision=precision,
         changed_gates=changed_gates,
         with_matrix=with_matrix,
+        # The limit of a cache holds for one process; shards that share the store would exceed it.
+        cache=AnswerCache(None),
     )
     ways = prepared.load_ways()
     run = run_identity(

@@ -34,7 +34,7 @@ class Doubler(Runner):
         self.is_closed = True
 
 
-def cached(store: Path, runner: Doubler, made_by: str = "a", limit: int = 1 << 20) -> CachedRunner:
+def cached(store: Path | None, runner: Doubler, made_by: str = "a", limit: int = 1 << 20) -> CachedRunner:
     return CachedRunner(AnswerCache(store, limit), made_by, lambda: runner)
 
 
@@ -50,6 +50,14 @@ def test_a_batch_is_run_once_and_its_outputs_keep_type_and_value(tmp_path) -> No
     for name, array in outputs.items():
         assert found[name].dtype == array.dtype
         assert np.array_equal(found[name], array, equal_nan=True)
+
+
+def test_without_a_store_every_batch_is_run() -> None:
+    runner = Doubler()
+    for _ in range(2):
+        outputs = cached(None, runner).infer({"image": IMAGES})
+        assert np.array_equal(outputs["code"], IMAGES * 2)
+    assert runner.batches == 2
 
 
 @pytest.mark.parametrize(
