@@ -65,13 +65,15 @@ class RunIdentity(Record, frozen=True):
     """What one verification compares; parts are joined, and runs resumed, only if all of it is equal.
 
     `manifest_sha256` is the SHA-256 of the bundle's manifest, which names all its files. `listing_sha256` is
-    that of the images' names, labels and groups. `limits` are those of the gates.
+    that of the images' names, labels and groups. `computed_by` has the libraries, their versions and the
+    processor that compute the reference and the graphs. `limits` are those of the gates.
     """
 
     created_by: str
     contract_id: str
     weights_sha256: str
     manifest_sha256: str
+    computed_by: tuple[str, ...]
     target: str
     engines: tuple[EngineSummary, ...]
     ways: tuple[Way, ...]

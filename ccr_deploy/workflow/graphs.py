@@ -66,6 +66,16 @@ def graph_runner(
     return model_runner(emulate(load_model(bundle, graph), precision))
 
 
+def graphs_computed_by() -> tuple[str, ...]:
+    """Return what the outputs of graphs depend on besides the graphs: library, its version, and processor.
+
+    Raises:
+        MissingExtraError: if ONNX Runtime is not installed.
+    """
+    backend = OnnxRuntimeBackend()
+    return backend.name, backend.version, processor_device()
+
+
 def cached_graph_runner(
     cache: AnswerCache, bundle: Bundle, graph: GraphRecord, precision: EnginePrecision | None = None
 ) -> CachedRunner:
@@ -82,9 +92,7 @@ def cached_graph_runner(
     Raises:
         MissingExtraError: if ONNX Runtime is not installed.
     """
-    backend = OnnxRuntimeBackend()
-    computed_by = (backend.name, backend.version, processor_device())
-    made_by = [*computed_by, graph.graph_hash, graph.file.sha256, precision or graph.precision]
+    made_by = [*graphs_computed_by(), graph.graph_hash, graph.file.sha256, precision or graph.precision]
     return CachedRunner(cache, made_by, partial(graph_runner, bundle, graph, precision))
 
 

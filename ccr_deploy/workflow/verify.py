@@ -16,9 +16,13 @@ from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.verify import verify
 from ccr_deploy.workflow.diagnosis import Verified, diagnosed
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
-from ccr_deploy.workflow.graphs import cached_graph_runner
+from ccr_deploy.workflow.graphs import cached_graph_runner, graphs_computed_by
 from ccr_deploy.workflow.images import image_set
-from ccr_deploy.workflow.reference import pytorch_reference, pytorch_reference_and_encoder
+from ccr_deploy.workflow.reference import (
+    pytorch_reference,
+    pytorch_reference_and_encoder,
+    reference_computed_by,
+)
 from ccr_deploy.workflow.verified_engines import record_verification
 
 if TYPE_CHECKING:
@@ -38,9 +42,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a verification runs. `load_ways` returns new runners of every way but the reference."""
+    """What a verification runs.
+
+    `computed_by` says which libraries, on which processor, compute the reference and the graphs. `load_ways`
+    returns new runners of every way but the reference.
+    """
 
     reference: Reference
+    computed_by: tuple[str, ...]
     load_ways: Callable[[], Mapping[Level, Mapping[Stage, Runner]]]
     engines: Mapping[Stage, Engine]
     graphs: Mapping[Stage, GraphRecord]
@@ -98,6 +107,7 @@ def verify_bundle(
         bundle,
         listed,
         reference=prepared.reference,
+        computed_by=prepared.computed_by,
         ways=prepared.load_ways(),
         engines=list(prepared.engines.values()),
         target=target,
@@ -161,6 +171,7 @@ def prepare(
     schedule = graphs["encoder"].schedule
     return Prepared(
         reference=pytorch_reference(bundle, cache, store),
+        computed_by=(*reference_computed_by(), *graphs_computed_by()),
         load_ways=load_ways,
         engines=engines,
         graphs=graphs,

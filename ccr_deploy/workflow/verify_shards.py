@@ -99,6 +99,7 @@ def verify_shard(
         target=target,
         limits=prepared.limits,
         matrix=prepared.matrix,
+        computed_by=prepared.computed_by,
     )
     header = PartHeader(SCHEMA_VERSION, shard, run)
     own = sum(len(names) for names in shard.chosen(in_batches(listed.names, run.batch)))

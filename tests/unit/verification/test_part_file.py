@@ -28,6 +28,7 @@ RUN = RunIdentity(
     contract_id="0" * 16,
     weights_sha256="0" * 64,
     manifest_sha256="0" * 64,
+    computed_by=("pytorch", "2.6", "cpu"),
     target="cpu",
     engines=(),
     ways=("pytorch", "engine"),
@@ -55,6 +56,7 @@ def begin(path: Path, run: RunIdentity, *, is_required: bool = True) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
+        ({"computed_by": ("pytorch", "2.7", "cpu")}, r"run.computed_by\[1\] is 2.6, not 2.7"),
         ({"target": "l4"}, "run.target is cpu, not l4"),
         ({"limits": {"engine": RecordedLimits({"min-cosine": 0.5}, {})}}, "run.limits is"),
     ],
