@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+ANSWERS_VERSION = 1
+"""Raise it if the same graph or network gives other outputs, or they mean something else.
+
+Examples are a change of `quantization.emulation` or of `reference.as_margins`. The version of ccr-deploy is
+not enough, since a checkout has the same one before and after such a change.
+"""
+
 LIMIT_BYTES = 4 << 30
 _MAX_FILE_BYTES = 1 << 30
 _DIGEST_BYTES = 32
@@ -142,8 +149,7 @@ class CachedRunner(Runner):
 
     def __init__(self, cache: AnswerCache, made_by: object, load: Callable[[], Runner]) -> None:
         self._cache = cache
-        # The code that computes the outputs may change with each version.
-        self._key = hashlib.sha256(canonical_json([__version__, made_by])).hexdigest()
+        self._key = hashlib.sha256(canonical_json([__version__, ANSWERS_VERSION, made_by])).hexdigest()
         self._load = load
         self._loaded: Runner | None = None
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
+from ccr_deploy.verification import answer_cache
 from ccr_deploy.verification.answer_cache import AnswerCache, CachedRunner
 
 if TYPE_CHECKING:
@@ -68,6 +69,14 @@ def test_other_inputs_and_other_runners_are_run(tmp_path, images, made_by) -> No
     runner = Doubler()
     runner.inputs = (TensorSpec("image", "uint8", (None, None)),)
     cached(tmp_path, runner, made_by).infer({"image": images})
+    assert runner.batches == 1
+
+
+def test_answers_of_another_version_are_not_used(tmp_path, monkeypatch) -> None:
+    cached(tmp_path, Doubler()).infer({"image": IMAGES})
+    monkeypatch.setattr(answer_cache, "ANSWERS_VERSION", answer_cache.ANSWERS_VERSION + 1)
+    runner = Doubler()
+    cached(tmp_path, runner).infer({"image": IMAGES})
     assert runner.batches == 1
 
 
