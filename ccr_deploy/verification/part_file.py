@@ -126,6 +126,11 @@ class BatchReader:
 
     def __init__(self) -> None:
         self._first: Measures | None = None
+        self._ways: set[Way] | None = None
+
+    def expect(self, run: RunIdentity) -> None:
+        """Refuse batches that lack the answers of one of the run's ways, or have others."""
+        self._ways = set(run.ways)
 
     def read(self, line: bytes) -> BatchResult:
         """Return the results in a line.
@@ -135,6 +140,8 @@ class BatchReader:
         """
         part = convert(PartBatch, parse_json(_whole(line)), nan=True)
         measures = from_stored(part.measures, len(part.names), self._first)
+        if self._ways is not None and set(measures.answers) != self._ways:
+            raise ValueError("other ways than those of the header")
         self._first = self._first or measures
         shown = ShownBatch(part.samples, part.changed_answers)
         return BatchResult(
@@ -168,6 +175,7 @@ class PartFile:
             WrongUsageError: if the file is required and is a part of another run.
             CcrDeployError: if the file is required and cannot be written.
         """
+        self._reader.expect(header.run)
         line = self._file.readline(MAX_BYTES + 1)
         if line == _line(header):
             return
