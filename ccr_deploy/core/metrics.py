@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.floating]
 
-_DRAWN_AT_ONCE = 1 << 18
 BOOTSTRAP_SAMPLES = 2000
 CONFIDENCE = 0.95
 

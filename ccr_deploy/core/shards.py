@@ -13,8 +13,10 @@ from ccr_deploy.core.records import Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-MAX_SHARDS = 10_000
-_SHARD = re.compile(r"(\d{1,5})/(\d{1,5})", re.ASCII)
+MAX_SHARDS = 1000
+"""All parts are open while they are joined; the usual limit is 1,024 open files."""
+
+_SHARD = re.compile(r"(\d{1,4})/(\d{1,4})", re.ASCII)
 _Item = TypeVar("_Item")
 
 

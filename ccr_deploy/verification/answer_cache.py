@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+ANSWERS_VERSION = 1
+"""Raise it if the same graph or network gives other outputs, or they mean something else.
+
+Examples are a change of `quantization.emulation` or of `reference.as_margins`. The version of ccr-deploy is
+not enough, since a checkout has the same one before and after such a change.
+"""
+
 LIMIT_BYTES = 4 << 30
 _MAX_FILE_BYTES = 1 << 30
 _DIGEST_BYTES = 32
@@ -45,13 +52,12 @@ class AnswerCache:
     A folder that cannot be read or written, or whose disk is full, only disables the cache.
 
     Args:
-        store: folder of the engine store.
+        store: folder of the engine store; None to keep no outputs.
         limit: size of the cache in bytes.
     """
 
-    def __init__(self, store: Path, limit: int = LIMIT_BYTES) -> None:
+    def __init__(self, store: Path | None, limit: int = LIMIT_BYTES) -> None:
         self._store = store
-        self._folder = store / "answers"
         self._limit = limit
         self._started = time.time()
         self._bytes: int | None = None  # found by the first `add`
@@ -64,7 +70,9 @@ class AnswerCache:
             key: identifies what computed them.
             inputs: SHA-256 of the batch.
         """
-        path = self._path(key, inputs)
+        if self._store is None:
+            return None
+        path = self._path(self._store, key, inputs)
         try:
             content = read_bytes(path, _MAX_FILE_BYTES)
             os.utime(path)  # files that are used stay
@@ -85,16 +93,16 @@ class AnswerCache:
             inputs: SHA-256 of the batch.
             outputs: arrays by name.
         """
-        if self._is_full:
+        if self._store is None or self._is_full:
             return
         buffer = io.BytesIO()
         # Without `allow_pickle`, which NumPy before 2.1 would write as an array.
         np.savez(buffer, **outputs)  # type: ignore[arg-type]
         arrays = buffer.getvalue()
-        path = self._path(key, inputs)
+        path = self._path(self._store, key, inputs)
         try:
             make_private_folder(self._store)
-            if not self._make_room(len(arrays) + _DIGEST_BYTES):
+            if not self._make_room(path.parent.parent, len(arrays) + _DIGEST_BYTES):
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(hashlib.sha256(arrays).digest() + arrays)
@@ -104,21 +112,22 @@ class AnswerCache:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def _path(self, key: str, inputs: str) -> Path:
-        return self._folder / key / f"{inputs}.answers"
+    @staticmethod
+    def _path(store: Path, key: str, inputs: str) -> Path:
+        return store / "answers" / key / f"{inputs}.answers"
 
-    def _make_room(self, needed: int) -> bool:
+    def _make_room(self, folder: Path, needed: int) -> bool:
         """Remove the longest unused files if the limit is exceeded; return whether there is room.
 
         Files that this verification used stay: otherwise a set larger than the limit would remove each file
         just before it is needed again.
         """
         if self._bytes is None:
-            self._bytes = sum(file.stat().st_size for file in self._folder.glob("*/*"))
+            self._bytes = sum(file.stat().st_size for file in folder.glob("*/*"))
         self._bytes += needed
         if self._bytes <= self._limit:
             return True
-        found = [(file.stat(), file) for file in self._folder.glob("*/*")]
+        found = [(file.stat(), file) for file in folder.glob("*/*")]
         for status, file in sorted(found, key=lambda entry: entry[0].st_mtime):
             # A tenth is left, so that not every file that is added lists the folder.
             if status.st_mtime >= self._started or self._bytes <= 0.9 * self._limit:
@@ -140,8 +149,7 @@ class CachedRunner(Runner):
 
     def __init__(self, cache: AnswerCache, made_by: object, load: Callable[[], Runner]) -> None:
         self._cache = cache
-        # The code that computes the outputs may change with each version.
-        self._key = hashlib.sha256(canonical_json([__version__, made_by])).hexdigest()
+        self._key = hashlib.sha256(canonical_json([__version__, ANSWERS_VERSION, made_by])).hexdigest()
         self._load = load
         self._loaded: Runner | None = None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ccr_deploy.verification.measures import TOTALS, Measures
-from ccr_deploy.verification.shown import SHOWN_CHANGES, ShownBatch
+from ccr_deploy.verification.shown import ShownBatch
 
 if TYPE_CHECKING:
     from ccr_deploy.verification.results import GoldenAnswer
@@ -81,11 +81,6 @@ class Collected:
         """The measurements of all images."""
         assert self._measures is not None
         return self._measures
-
-    @property
-    def changes_left(self) -> int:
-        """How many more images whose class changed are shown."""
-        return SHOWN_CHANGES - len(self.shown.changed_answers)
 
 
 def empty(images: int, like: Measures) -> Measures:

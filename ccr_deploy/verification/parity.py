@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.verification.measures import (
-        AnswerMeasures,
         CodeMeasures,
         Comparison,
         Ints,
@@ -177,9 +176,3 @@ def non_finite_values(measures: Measures, names: Sequence[str]) -> tuple[NonFini
                 first = names[int((values > 0).argmax())]
                 found.append(NonFinite(way, output, int(values.sum()), int((values > 0).sum()), first))
     return tuple(found)
-
-
-def changed_images(reference: AnswerMeasures, answers: AnswerMeasures) -> list[int]:
-    """Return the positions of the images whose class differs from the reference's, or is not defined."""
-    changed = (reference.top1 != answers.top1) | (answers.top1 == NO_ANSWER)
-    return [int(index) for index in np.flatnonzero(changed)]

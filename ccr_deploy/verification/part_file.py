@@ -65,13 +65,15 @@ class RunIdentity(Record, frozen=True):
     """What one verification compares; parts are joined, and runs resumed, only if all of it is equal.
 
     `manifest_sha256` is the SHA-256 of the bundle's manifest, which names all its files. `listing_sha256` is
-    that of the images' names, labels and groups. `limits` are those of the gates.
+    that of the images' names, labels and groups. `computed_by` has the libraries, their versions and the
+    processor that compute the reference and the graphs. `limits` are those of the gates.
     """
 
     created_by: str
     contract_id: str
     weights_sha256: str
     manifest_sha256: str
+    computed_by: tuple[str, ...]
     target: str
     engines: tuple[EngineSummary, ...]
     ways: tuple[Way, ...]
@@ -124,6 +126,11 @@ class BatchReader:
 
     def __init__(self) -> None:
         self._first: Measures | None = None
+        self._ways: set[Way] | None = None
+
+    def expect(self, run: RunIdentity) -> None:
+        """Refuse batches that lack the answers of one of the run's ways, or have others."""
+        self._ways = set(run.ways)
 
     def read(self, line: bytes) -> BatchResult:
         """Return the results in a line.
@@ -133,6 +140,8 @@ class BatchReader:
         """
         part = convert(PartBatch, parse_json(_whole(line)), nan=True)
         measures = from_stored(part.measures, len(part.names), self._first)
+        if self._ways is not None and set(measures.answers) != self._ways:
+            raise ValueError("other ways than those of the header")
         self._first = self._first or measures
         shown = ShownBatch(part.samples, part.changed_answers)
         return BatchResult(
@@ -166,6 +175,7 @@ class PartFile:
             WrongUsageError: if the file is required and is a part of another run.
             CcrDeployError: if the file is required and cannot be written.
         """
+        self._reader.expect(header.run)
         line = self._file.readline(MAX_BYTES + 1)
         if line == _line(header):
             return

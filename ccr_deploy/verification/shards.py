@@ -135,6 +135,7 @@ def _in_order(
         CcrDeployError: if a part is damaged or not complete.
     """
     reader = BatchReader()
+    reader.expect(run)
     names: list[str] = []
     labels: list[int | None] = []
     groups: list[str] = []

@@ -64,8 +64,11 @@ def from_stored(stored: Sequence[StoredArrays], images: int, like: Measures | No
     """
     tables: dict[str, dict[Any, Any]] = {table: {} for table in _KINDS}
     for entry in stored:
-        arrays = {name: np.asarray(values, np.int64) for name, values in entry.integers.items()}
-        numbers = {name: np.asarray(values, np.float64) for name, values in entry.numbers.items()}
+        try:
+            arrays = {name: np.asarray(values, np.int64) for name, values in entry.integers.items()}
+            numbers = {name: np.asarray(values, np.float64) for name, values in entry.numbers.items()}
+        except OverflowError as error:
+            raise ValueError(f"{entry.table}: a number is too large") from error
         kind = _KINDS[entry.table]
         found = {**arrays, **numbers}
         if set(found) != {field.name for field in fields(kind)}:

@@ -75,6 +75,7 @@ def verify(
     engines: Sequence[Engine],
     target: str,
     limits: Mapping[Level, GateLimits],
+    computed_by: tuple[str, ...] = (),
     golden_sha256: str | None = None,
     matrix: PrecisionRunners = NO_MATRIX,
     journals: Path | None = None,
@@ -91,12 +92,23 @@ def verify(
         engines: engines to list in the report.
         target: name of the target.
         limits: limits of the gates for each way.
+        computed_by: libraries, versions and processor that compute the reference and the graphs; empty if the
+            reference is a golden file.
         golden_sha256: SHA-256 of the golden file that is the reference, if it is one.
         matrix: the runners of each precision, which are run in every combination.
         journals: folder of the part files that interrupted runs are resumed from; None to start again.
         progress: advances by images.
     """
-    run = run_identity(bundle, images, ways, engines, target=target, limits=limits, matrix=matrix)
+    run = run_identity(
+        bundle,
+        images,
+        ways,
+        engines,
+        target=target,
+        limits=limits,
+        matrix=matrix,
+        computed_by=computed_by,
+    )
     with (
         progress.task("verifying", run.image_count) as advance,
         resumable(journals, run) if journals else nullcontext() as journal,
@@ -123,6 +135,7 @@ def run_identity(
     target: str,
     limits: Mapping[Level, GateLimits],
     matrix: PrecisionRunners,
+    computed_by: tuple[str, ...],
 ) -> RunIdentity:
     """Return what a verification compares.
 
@@ -134,6 +147,8 @@ def run_identity(
         target: name of the target.
         limits: limits of the gates for each way.
         matrix: the runners of each precision, which are run in every combination.
+        computed_by: libraries, versions and processor that compute the reference and the graphs; empty if the
+            reference is a golden file.
     """
     manifest = bundle.manifest
     return RunIdentity(
@@ -141,6 +156,7 @@ def run_identity(
         contract_id=manifest.contract_id,
         weights_sha256=manifest.weights.sha256,
         manifest_sha256=sha256_of(bundle.path / MANIFEST),
+        computed_by=computed_by,
         target=target,
         engines=tuple(_summary(engine) for engine in engines),
         ways=(REFERENCE, *ways),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,23 @@ def graph_runner(
     return model_runner(emulate(load_model(bundle, graph), precision))
 
 
+def graphs_computed_by() -> tuple[str, ...]:
+    """Return what the outputs of graphs depend on besides the graphs: library, its version, and processor.
+
+    Raises:
+        MissingExtraError: if ONNX Runtime is not installed.
+    """
+    backend = OnnxRuntimeBackend()
+    return backend.name, backend.version, processor_device()
+
+
+def _onnx_ir_version() -> str:
+    try:
+        return version("onnx-ir")
+    except PackageNotFoundError:
+        raise MissingExtraError("onnx-ir", "export", "emulating a graph") from None
+
+
 def cached_graph_runner(
     cache: AnswerCache, bundle: Bundle, graph: GraphRecord, precision: EnginePrecision | None = None
 ) -> CachedRunner:
@@ -80,11 +98,12 @@ def cached_graph_runner(
         precision: precision of the engine to emulate; None for the graph's own.
 
     Raises:
-        MissingExtraError: if ONNX Runtime is not installed.
+        MissingExtraError: if ONNX Runtime is not installed, or onnx-ir for a graph that is emulated.
     """
-    backend = OnnxRuntimeBackend()
-    computed_by = (backend.name, backend.version, processor_device())
-    made_by = [*computed_by, graph.graph_hash, graph.file.sha256, precision or graph.precision]
+    precision = precision or graph.precision
+    made_by = [*graphs_computed_by(), graph.graph_hash, graph.file.sha256, precision]
+    if PRECISIONS[precision].rounding is not None:
+        made_by.append(_onnx_ir_version())  # it makes the graph that emulates this one
     return CachedRunner(cache, made_by, partial(graph_runner, bundle, graph, precision))
 
 

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
     from ccr_deploy.verification.answer_cache import AnswerCache
 
 
+def reference_computed_by() -> tuple[str, ...]:
+    """Return what the reference depends on besides the checkpoint: library, its version, and processor.
+
+    Raises:
+        MissingExtraError: if PyTorch is not installed.
+    """
+    try:
+        return "pytorch", version("torch"), processor_device()
+    except PackageNotFoundError:
+        raise MissingExtraError("torch", "export", "the PyTorch reference") from None
+
+
 def pytorch_reference(bundle: Bundle, cache: AnswerCache, store: EngineStore) -> PyTorchReference:
     """Return the reference that runs the networks of a bundle's checkpoint in PyTorch.
 
@@ -36,13 +48,10 @@ def pytorch_reference(bundle: Bundle, cache: AnswerCache, store: EngineStore) ->
     Raises:
         MissingExtraError: if PyTorch is not installed.
     """
-    try:
-        torch = version("torch")
-    except PackageNotFoundError:
-        raise MissingExtraError("torch", "export", "the PyTorch reference") from None
+    computed_by = reference_computed_by()
 
     def network(stage: Stage) -> CachedRunner:
-        made_by = ["pytorch", torch, processor_device(), stage, bundle.manifest.reference_hash(stage)]
+        made_by = [*computed_by, stage, bundle.manifest.reference_hash(stage)]
         return CachedRunner(cache, made_by, lambda: _as_reference(pytorch_network(bundle, store, stage)))
 
     return PyTorchReference({stage: network(stage) for stage in bundle_stages(bundle)})

@@ -14,9 +14,13 @@ from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.verify import verify
 from ccr_deploy.workflow.diagnosis import Verified, diagnosed
 from ccr_deploy.workflow.engines import bundle_stages, compared_factory
-from ccr_deploy.workflow.graphs import cached_graph_runner
+from ccr_deploy.workflow.graphs import cached_graph_runner, graphs_computed_by
 from ccr_deploy.workflow.images import few_images, image_set
-from ccr_deploy.workflow.reference import pytorch_reference, pytorch_reference_and_encoder
+from ccr_deploy.workflow.reference import (
+    pytorch_reference,
+    pytorch_reference_and_encoder,
+    reference_computed_by,
+)
 from ccr_deploy.workflow.verified_engines import record_verification
 
 if TYPE_CHECKING:
@@ -36,9 +40,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a verification runs. `load_ways` returns new runners of every way but the reference."""
+    """What a verification runs.
+
+    `computed_by` says which libraries, on which processor, compute the reference and the graphs. `load_ways`
+    returns new runners of every way but the reference.
+    """
 
     reference: Reference
+    computed_by: tuple[str, ...]
     load_ways: Callable[[], Mapping[Level, Mapping[Stage, Runner]]]
     engines: Mapping[Stage, Engine]
     graphs: Mapping[Stage, GraphRecord]
@@ -90,11 +99,13 @@ def verify_bundle(
         precision=precision,
         changed_gates=changed_gates,
         with_matrix=with_matrix,
+        cache=AnswerCache(store.path),
     )
     report = verify(
         bundle,
         listed,
         reference=prepared.reference,
+        computed_by=prepared.computed_by,
         ways=prepared.load_ways(),
         engines=list(prepared.engines.values()),
         target=target,
@@ -122,6 +133,7 @@ def prepare(
     precision: EnginePrecision | None,
     changed_gates: Sequence[str],
     with_matrix: bool,
+    cache: AnswerCache,
 ) -> Prepared:
     """Find the engines, and prepare the reference and the graphs.
 
@@ -132,6 +144,7 @@ def prepare(
         precision: precision of encoder and classifier; None for the engines that were built last.
         changed_gates: limits that replace the default ones, each as ``name=value``.
         with_matrix: whether to load every precision of encoder and classifier.
+        cache: cache of the answers of the reference and the graphs.
     """
     factory = compared_factory(bundle, target, store, precision)
     stages = bundle_stages(bundle)
@@ -140,7 +153,6 @@ def prepare(
     engines = {stage: factory.find(stage) for stage in stages}
     graphs = {stage: factory.graph_record(stage) for stage in stages}
     fp32_graphs = {stage: bundle.graph(stage, "fp32", graph.schedule) for stage, graph in graphs.items()}
-    cache = AnswerCache(store.path)
     limits: dict[Level, GateLimits] = {"graph": own, "engine": own}
     if fp32_graphs != graphs:
         limits = {"fp32-graph": GateLimits.of(["fp32"], bundle).changed(changed_gates), **limits}
@@ -158,6 +170,7 @@ def prepare(
     schedule = graphs["encoder"].schedule
     return Prepared(
         reference=pytorch_reference(bundle, cache, store),
+        computed_by=(*reference_computed_by(), *graphs_computed_by()),
         load_ways=load_ways,
         engines=engines,
         graphs=graphs,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.untrusted import open_regular, reading
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
+from ccr_deploy.verification.answer_cache import AnswerCache
 from ccr_deploy.verification.part_file import MARK, SCHEMA_VERSION, PartHeader, part_file
 from ccr_deploy.verification.shards import part_path
 from ccr_deploy.verification.verify import run_batches, run_identity
@@ -89,6 +90,8 @@ def verify_shard(
         precision=precision,
         changed_gates=changed_gates,
         with_matrix=with_matrix,
+        # The limit of a cache holds for one process; shards that share the store would exceed it.
+        cache=AnswerCache(None),
     )
     # Engines are loaded after the part file is locked; its header only names the ways.
     ways: dict[Level, dict[Stage, Runner]] = {level: {} for level in prepared.limits}
@@ -100,6 +103,7 @@ def verify_shard(
         target=target,
         limits=prepared.limits,
         matrix=prepared.matrix,
+        computed_by=prepared.computed_by,
     )
     header = PartHeader(SCHEMA_VERSION, shard, run)
     own = sum(len(names) for names in shard.chosen(in_batches(listed.names, run.batch)))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
+from ccr_deploy.verification import answer_cache
 from ccr_deploy.verification.answer_cache import AnswerCache, CachedRunner
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Doubler(Runner):
         self.is_closed = True
 
 
-def cached(store: Path, runner: Doubler, made_by: str = "a", limit: int = 1 << 20) -> CachedRunner:
+def cached(store: Path | None, runner: Doubler, made_by: str = "a", limit: int = 1 << 20) -> CachedRunner:
     return CachedRunner(AnswerCache(store, limit), made_by, lambda: runner)
 
 
@@ -52,6 +53,14 @@ def test_a_batch_is_run_once_and_its_outputs_keep_type_and_value(tmp_path) -> No
         assert np.array_equal(found[name], array, equal_nan=True)
 
 
+def test_without_a_store_every_batch_is_run() -> None:
+    runner = Doubler()
+    for _ in range(2):
+        outputs = cached(None, runner).infer({"image": IMAGES})
+        assert np.array_equal(outputs["code"], IMAGES * 2)
+    assert runner.batches == 2
+
+
 @pytest.mark.parametrize(
     ("images", "made_by"), [(IMAGES + 1, "a"), (IMAGES[:2], "a"), (IMAGES.reshape(8, 3), "a"), (IMAGES, "b")]
 )
@@ -60,6 +69,14 @@ def test_other_inputs_and_other_runners_are_run(tmp_path, images, made_by) -> No
     runner = Doubler()
     runner.inputs = (TensorSpec("image", "uint8", (None, None)),)
     cached(tmp_path, runner, made_by).infer({"image": images})
+    assert runner.batches == 1
+
+
+def test_answers_of_another_version_are_not_used(tmp_path, monkeypatch) -> None:
+    cached(tmp_path, Doubler()).infer({"image": IMAGES})
+    monkeypatch.setattr(answer_cache, "ANSWERS_VERSION", answer_cache.ANSWERS_VERSION + 1)
+    runner = Doubler()
+    cached(tmp_path, runner).infer({"image": IMAGES})
     assert runner.batches == 1
 
 

@@ -23,7 +23,6 @@ from ccr_deploy.verification.measures import (
 )
 from ccr_deploy.verification.parity import (
     chain_accuracies,
-    changed_images,
     code_parity,
     logit_parity,
     non_finite_values,
@@ -156,7 +155,6 @@ def test_nan_and_infinity_are_located_and_are_no_answer(margins, logits, value) 
     chain = found["engine", "chain"]
     assert (chain.values, chain.images, chain.first_image) == (2, 2, "3.png")
     assert measures.answers["engine"].top1[3] == NO_ANSWER
-    assert {3, 5} <= set(changed_images(measures.answers["pytorch"], measures.answers["engine"]))
     assert not logit_parity("chain", ENGINE, measures.logits["chain", ENGINE]).min_cosine >= -1
 
 
