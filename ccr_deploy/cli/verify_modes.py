@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.shards import Shard
     from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.reporting.table import Table
     from ccr_deploy.verification.results import VerificationReport
 
 GATE_FAILED = 1
@@ -208,7 +209,6 @@ def _merge(options: VerifyOptions) -> bool:
 
 
 def _compare(options: VerifyOptions) -> bool:
-    from ccr_deploy.reporting.terminal import print_table
     from ccr_deploy.reporting.verification_tables import devices_table
     from ccr_deploy.verification.devices import compare_devices
 
@@ -217,15 +217,23 @@ def _compare(options: VerifyOptions) -> bool:
     if len(paths) < 2:
         raise click.UsageError("--compare accepts only two or more results of verify --golden FILE --json")
     devices = compare_devices(paths)
-    if options.as_json:
-        echo_json([{**vars(device), "path": str(device.path), "agrees": device.agrees} for device in devices])
-    else:
-        print_table(stdout_console(), devices_table(devices))
+    content = [{**vars(device), "path": str(device.path), "agrees": device.agrees} for device in devices]
+    _print(options, content, devices_table(devices))
     different = [str(device.path) for device in devices if not device.agrees]
     if different:
         names = ", ".join(different)
         echo_line(f"ccr-deploy: {len(different)} of {len(devices)} results do not agree: {names}", err=True)
     return not different
+
+
+def _print(options: VerifyOptions, content: object, table: Table) -> None:
+    """Print a result: `content` with --json, else `table`."""
+    from ccr_deploy.reporting.terminal import print_table
+
+    if options.as_json:
+        echo_json(content)
+    else:
+        print_table(stdout_console(), table)
 
 
 def _export_golden(options: VerifyOptions) -> bool:
@@ -256,7 +264,6 @@ def _export_golden(options: VerifyOptions) -> bool:
 
 def _measure_tolerance(options: VerifyOptions) -> bool:
     from ccr_deploy.engines.store import EngineStore
-    from ccr_deploy.reporting.terminal import print_table
     from ccr_deploy.reporting.tolerance_tables import tolerance_table
     from ccr_deploy.workflow.flip_tolerance import add_flip_tolerance
 
@@ -269,10 +276,7 @@ def _measure_tolerance(options: VerifyOptions) -> bool:
         samples=options.samples,
         progress=TerminalProgress(),
     )
-    if options.as_json:
-        echo_json(measured)
-    else:
-        print_table(stdout_console(), tolerance_table(measured))
+    _print(options, measured, tolerance_table(measured))
     return True
 
 
@@ -291,7 +295,6 @@ def _compare_layers(options: VerifyOptions) -> bool:
 
 def _rebuild(options: VerifyOptions) -> bool:
     from ccr_deploy.reporting.rebuild_table import rebuild_table
-    from ccr_deploy.reporting.terminal import print_table
     from ccr_deploy.workflow.rebuild import rebuild_and_compare
 
     assert options.rebuild
@@ -306,10 +309,7 @@ def _rebuild(options: VerifyOptions) -> bool:
         golden=options.golden,
         progress=TerminalProgress(),
     )
-    if options.as_json:
-        echo_json(result)
-    else:
-        print_table(stdout_console(), rebuild_table(result))
+    _print(options, result, rebuild_table(result))
     return True
 
 

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from ccr_deploy.core.metrics import grouped_bootstrap_interval
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.reference import as_margins
 from tests.support.cli_runner import run
+from tests.support.demo import train_demo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,22 +85,7 @@ def flipped_bits(percent: float) -> int:
 @pytest.fixture(scope="module")
 def well_trained(shared: Shared) -> Checkpoint:
     """The demo's model after a third of its training: well above chance, so that flips cost something."""
-    from training.data.textures import TestCrops, TrainingCrops, load_photos
-    from training.demo import RECIPE
-    from training.train import train
-
-    recipe = replace(
-        RECIPE,
-        pretraining=replace(RECIPE.pretraining, steps=50),
-        training=replace(RECIPE.training, steps=300),
-    )
-
-    def run(_: Path) -> Checkpoint:
-        photos = load_photos()
-        names = [photo.name for photo in photos]
-        return train(recipe, TrainingCrops(photos, 48, 32, seed=0), TestCrops(photos, 48), names)
-
-    return shared.made_once("well-trained", run)
+    return shared.made_once("well-trained", lambda _: train_demo(pretraining_steps=50, training_steps=300))
 
 
 @pytest.fixture(scope="module")

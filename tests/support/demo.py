@@ -54,22 +54,23 @@ def real_crops() -> npt.NDArray[np.uint8]:
 @pytest.fixture(scope="session")
 def trained_checkpoint(shared: Shared) -> Checkpoint:
     """The demo's model after a few seconds of training, with weights that are no longer random."""
+    return shared.made_once("trained", lambda _: train_demo(pretraining_steps=5, training_steps=40))
+
+
+def train_demo(pretraining_steps: int, training_steps: int) -> Checkpoint:
+    """Train the demo's model for fewer steps than the demo does."""
     from training.data.textures import TestCrops, TrainingCrops, load_photos
     from training.demo import RECIPE
     from training.train import train
 
     recipe = replace(
         RECIPE,
-        pretraining=replace(RECIPE.pretraining, steps=5),
-        training=replace(RECIPE.training, steps=40),
+        pretraining=replace(RECIPE.pretraining, steps=pretraining_steps),
+        training=replace(RECIPE.training, steps=training_steps),
     )
-
-    def run(_: Path) -> Checkpoint:
-        photos = load_photos()
-        names = [photo.name for photo in photos]
-        return train(recipe, TrainingCrops(photos, 48, 32, seed=0), TestCrops(photos, 48), names)
-
-    return shared.made_once("trained", run)
+    photos = load_photos()
+    names = [photo.name for photo in photos]
+    return train(recipe, TrainingCrops(photos, 48, 32, seed=0), TestCrops(photos, 48), names)
 
 
 @pytest.fixture(scope="session")
