@@ -179,7 +179,11 @@ def _driver() -> str | None:
 
 
 def _progress_monitor(library: Any, owner: Owner) -> Any:  # noqa: ANN401
-    """Return a monitor that reports TensorRT's progress; None if TensorRT has no monitors, as in 8.6."""
+    """Return a monitor that reports TensorRT's progress; None if TensorRT has no monitors, as in 8.6.
+
+    The monitor and Polygraphy's logger are written in Python. The builder's threads can call them without
+    waiting forever, because TensorRT's `build_serialized_network` releases Python's global lock.
+    """
     if not hasattr(library, "IProgressMonitor"):
         return None
     phases = BuildPhases()

@@ -48,7 +48,7 @@ def is_device_array(array: object) -> bool:
         if device is not None:
             return bool(device()[0] == _DLPACK_CUDA)
         return hasattr(array, "__cuda_array_interface__")
-    except Exception:  # noqa: BLE001 -- of the array's library, which may raise any
+    except Exception:  # of the array's library, which may raise any
         return True
 
 

@@ -20,7 +20,7 @@ from ccr_deploy.backends.runner import Outputs, Runner, TensorSpec
 from ccr_deploy.backends.tensorrt.cuda_graph import capture
 from ccr_deploy.backends.tensorrt.device_arrays import DeviceArray, is_device_array, view_of
 from ccr_deploy.backends.tensorrt.memory import Memory, TensorBuffer
-from ccr_deploy.backends.tensorrt.plan import NO_REASON, deserialize, error_logger, scratch_bytes
+from ccr_deploy.backends.tensorrt.plan import deserialize, error_recorder, scratch_bytes
 from ccr_deploy.backends.tensorrt.runtime_cache import RuntimeCache
 from ccr_deploy.errors import EngineError
 
@@ -71,10 +71,12 @@ class TensorRtRunner(Runner):
         self._lock = threading.Lock()
         self._batch_sizes: dict[int, _BatchSize] = {}
         self._direct_batch_sizes: set[int] = set()
-        self._logger = error_logger(library)
+        self._errors = error_recorder(library)
         with ExitStack() as stack:
             self._memory = Memory(stack)
-            self._runtime, self._engine = deserialize(library, plan, path, allow_host_code=allow_host_code)
+            self._runtime, self._engine = deserialize(
+                library, plan, path, self._errors, allow_host_code=allow_host_code
+            )
             self._plan_bytes = len(plan)
             names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
             is_input = library.TensorIOMode.INPUT
@@ -151,7 +153,7 @@ class TensorRtRunner(Runner):
         # An engine cannot run less than its smallest batch: the rest of the buffer holds older images, whose
         # outputs are not returned.
         padded = max(size, self._smallest_batch)
-        self._logger.last = NO_REASON
+        self._errors.clear()
         try:
             if any(isinstance(view, DeviceArray) for view in views.values()):
                 self._run_in_place(views, start, size, padded)
@@ -215,18 +217,18 @@ class TensorRtRunner(Runner):
 
     def _enqueue(self, context: Any) -> None:  # noqa: ANN401
         if not context.execute_async_v3(self._memory.stream):
-            raise EngineError(f"TensorRT cannot run the engine: {self._logger.last}")
+            raise EngineError(f"TensorRT cannot run the engine: {self._errors.summary}")
 
     def _set_batch(self, context: Any, batch: int) -> None:  # noqa: ANN401
         for name, buffer in (self._inputs | self._outputs).items():
             shape = (batch, *buffer.host.shape[1:])
             if name in self._inputs and not context.set_input_shape(name, shape):
-                raise EngineError(f"TensorRT rejects batch {batch}: {self._logger.last}")
+                raise EngineError(f"TensorRT rejects batch {batch}: {self._errors.summary}")
             self._set_address(context, name, buffer.address)
 
     def _set_address(self, context: Any, name: str, address: int) -> None:  # noqa: ANN401
         if not context.set_tensor_address(name, address):
-            raise EngineError(f"TensorRT rejects the memory of {name}: {self._logger.last}")
+            raise EngineError(f"TensorRT rejects the memory of {name}: {self._errors.summary}")
 
     def _new_context(self) -> Any:  # noqa: ANN401
         """Create an execution context that uses the runner's scratch memory."""
@@ -239,7 +241,7 @@ class TensorRtRunner(Runner):
         else:
             context = self._engine.create_execution_context_without_device_memory()
         if context is None:
-            raise EngineError(f"TensorRT cannot create an execution context: {self._logger.last}")
+            raise EngineError(f"TensorRT cannot create an execution context: {self._errors.summary}")
         if hasattr(context, "set_device_memory"):
             context.set_device_memory(self._scratch, self._scratch_bytes)
         else:

@@ -93,7 +93,7 @@ def test_arrays_on_the_host_are_not_device_arrays() -> None:
 @pytest.mark.parametrize("array", [WithoutInterface(), WithoutCapsule(), WithoutDevice()])
 def test_an_error_of_the_arrays_library_names_the_input(array: object) -> None:
     assert is_device_array(array)
-    with pytest.raises(EngineError, match="^input image: its memory on the GPU cannot be used \\(") as caught:
+    with pytest.raises(EngineError, match=r"^input image: its memory on the GPU cannot be used \(") as caught:
         view_of("image", array, 1)
     assert isinstance(caught.value.__cause__, LibraryError)
 
@@ -102,14 +102,17 @@ def test_an_array_that_requires_gradients_is_refused_with_the_remedy() -> None:
     """A tensor on a CPU raises as one on a GPU does."""
     import torch
 
-    with pytest.raises(EngineError, match="input image: .* requires gradients: pass its detach"):
+    with pytest.raises(EngineError, match=r"input image: .* requires gradients: pass its detach"):
         view_of("image", torch.zeros((2, 4, 4, 3), requires_grad=True), 1)
 
 
 @pytest.mark.parametrize(
     ("view", "message"),
     [
-        (ViewWithoutType(), r"input image: its memory on the GPU cannot be used \(bfloat16 needs ml_dtypes\)"),
+        (
+            ViewWithoutType(),
+            r"input image: its memory on the GPU cannot be used \(bfloat16 needs ml_dtypes\)",
+        ),
         (ViewOnSecondGpu(), "input image: it is on GPU 1, the engine is on GPU 0"),
         (ViewOfColumns(), r"input image: \[2, 4, 4, 3\]: its memory is not contiguous"),
     ],
