@@ -92,6 +92,55 @@ class KernelListing(Record, frozen=True, kw_only=True):
     kernels: tuple[KernelGroup, ...]
     convolutions: tuple[ConvolutionGroup, ...]
 
+    @property
+    def counts(self) -> dict[KernelKind, int]:
+        """The number of kernels of each kind, the most frequent first; without shape computations."""
+        counts: Counter[KernelKind] = Counter()
+        for group in self.kernels:
+            if group.kind != "shape":
+                counts[group.kind] += group.count
+        return dict(counts.most_common())
+
+    @property
+    def kernel_count(self) -> int:
+        """The number of kernels, without shape computations."""
+        return sum(self.counts.values())
+
+    @property
+    def totals(self) -> Totals | None:
+        """The bytes and the work of all kernels for an image; None if they are not known."""
+        if self.batch is None:
+            return None
+        activations = weights = work = 0
+        for group in self.kernels:
+            if (
+                group.activation_bytes is None
+                or group.weight_bytes is None
+                or group.multiply_accumulates is None
+            ):
+                return None
+            activations += group.count * group.activation_bytes
+            weights += group.count * group.weight_bytes
+            work += group.count * group.multiply_accumulates
+        return Totals(activations / self.batch, weights / self.batch, work / self.batch)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The bytes that an engine's kernels move for an image, and the multiply-accumulates that they compute.
+
+    Weights are read once for a whole batch, so that `weight_bytes` falls with the batch.
+    """
+
+    activation_bytes: float
+    weight_bytes: float
+    multiply_accumulates: float
+
+    @property
+    def bytes(self) -> float:
+        """The bytes of activations and weights."""
+        return self.activation_bytes + self.weight_bytes
+
 
 @dataclass(frozen=True)
 class Tensor:
