@@ -80,6 +80,22 @@ class ConvolutionGroup(Record, frozen=True, kw_only=True):
     names: tuple[str, ...]
 
 
+class Totals(Record, frozen=True, kw_only=True):
+    """The bytes that an engine's kernels move for an image, and the multiply-accumulates that they compute.
+
+    Weights are read once for a whole batch, so that `weight_bytes` falls with the batch.
+    """
+
+    activation_bytes: float
+    weight_bytes: float
+    multiply_accumulates: float
+
+    @property
+    def bytes(self) -> float:
+        """The bytes of activations and weights."""
+        return self.activation_bytes + self.weight_bytes
+
+
 class KernelListing(Record, frozen=True, kw_only=True):
     """The kernels that a library compiled for a batch profile.
 
@@ -107,7 +123,7 @@ class KernelListing(Record, frozen=True, kw_only=True):
         return sum(self.counts.values())
 
     @property
-    def totals(self) -> Totals | None:
+    def per_image(self) -> Totals | None:
         """The bytes and the work of all kernels for an image; None if they are not known."""
         if self.batch is None:
             return None
@@ -122,24 +138,11 @@ class KernelListing(Record, frozen=True, kw_only=True):
             activations += group.count * group.activation_bytes
             weights += group.count * group.weight_bytes
             work += group.count * group.multiply_accumulates
-        return Totals(activations / self.batch, weights / self.batch, work / self.batch)
-
-
-@dataclass(frozen=True)
-class Totals:
-    """The bytes that an engine's kernels move for an image, and the multiply-accumulates that they compute.
-
-    Weights are read once for a whole batch, so that `weight_bytes` falls with the batch.
-    """
-
-    activation_bytes: float
-    weight_bytes: float
-    multiply_accumulates: float
-
-    @property
-    def bytes(self) -> float:
-        """The bytes of activations and weights."""
-        return self.activation_bytes + self.weight_bytes
+        return Totals(
+            activation_bytes=activations / self.batch,
+            weight_bytes=weights / self.batch,
+            multiply_accumulates=work / self.batch,
+        )
 
 
 @dataclass(frozen=True)
