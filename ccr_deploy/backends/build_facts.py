@@ -22,7 +22,8 @@ class BuildFacts(Record, frozen=True):
     `int8_weights` is the number of bits of an INT8 engine's weights, with the reason. `library_version` is
     the exact version, also if the engine's key covers several versions. `peak_host_memory_mib` is that of the
     builder's process, `peak_device_memory_mib` that of its library's allocations on the GPU.
-    `kernels` lists the compiled kernels by device and batch profile; it is empty if they are not known.
+    `kernels` lists the compiled kernels for each batch profile; it is empty if they are not known.
+    `fp16_kernels` lists those of the same stage in FP16, for an INT8 engine.
     """
 
     library_version: str | None = None
@@ -32,6 +33,7 @@ class BuildFacts(Record, frozen=True):
     executed_convolutions: ExecutedConvolutions | None = None
     int8_weights: str | None = None
     kernels: tuple[KernelListing, ...] = ()
+    fp16_kernels: tuple[KernelListing, ...] = ()
 
 
 def in_words(executed: ExecutedConvolutions, *, without: Precision | None = None) -> str:

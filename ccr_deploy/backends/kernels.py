@@ -80,6 +80,22 @@ class ConvolutionGroup(Record, frozen=True, kw_only=True):
     names: tuple[str, ...]
 
 
+class Totals(Record, frozen=True, kw_only=True):
+    """The bytes that an engine's kernels move for an image, and the multiply-accumulates that they compute.
+
+    Weights are read once for a whole batch, so that `weight_bytes` falls with the batch.
+    """
+
+    activation_bytes: float
+    weight_bytes: float
+    multiply_accumulates: float
+
+    @property
+    def bytes(self) -> float:
+        """The bytes of activations and weights."""
+        return self.activation_bytes + self.weight_bytes
+
+
 class KernelListing(Record, frozen=True, kw_only=True):
     """The kernels that a library compiled for a batch profile.
 
@@ -91,6 +107,42 @@ class KernelListing(Record, frozen=True, kw_only=True):
     batch: int | None
     kernels: tuple[KernelGroup, ...]
     convolutions: tuple[ConvolutionGroup, ...]
+
+    @property
+    def counts(self) -> dict[KernelKind, int]:
+        """The number of kernels of each kind, the most frequent first; without shape computations."""
+        counts: Counter[KernelKind] = Counter()
+        for group in self.kernels:
+            if group.kind != "shape":
+                counts[group.kind] += group.count
+        return dict(counts.most_common())
+
+    @property
+    def kernel_count(self) -> int:
+        """The number of kernels, without shape computations."""
+        return sum(self.counts.values())
+
+    @property
+    def per_image(self) -> Totals | None:
+        """The bytes and the work of all kernels for an image; None if they are not known."""
+        if self.batch is None:
+            return None
+        activations = weights = work = 0
+        for group in self.kernels:
+            if (
+                group.activation_bytes is None
+                or group.weight_bytes is None
+                or group.multiply_accumulates is None
+            ):
+                return None
+            activations += group.count * group.activation_bytes
+            weights += group.count * group.weight_bytes
+            work += group.count * group.multiply_accumulates
+        return Totals(
+            activation_bytes=activations / self.batch,
+            weight_bytes=weights / self.batch,
+            multiply_accumulates=work / self.batch,
+        )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from abc import abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from ccr_deploy.backends.base import Backend, BuildSource, BuiltFrom, EngineFile, Standalone
@@ -92,6 +93,7 @@ class _AnyTensorRtBackend(Backend):
             input_shapes=dict(source.input_shapes),
             timing_cache=self._timing_cache(source.caches),
             can_run=self._can_run(),
+            fp16_graph=self._compared_graph(source),
         )
         return build(request, source.advance)
 
@@ -155,6 +157,10 @@ class _AnyTensorRtBackend(Backend):
 
     def _runtime_cache(self, engine: Path) -> Path | None:  # noqa: ARG002
         """Return the path of the runtime's cache of compiled kernels; None if there is none."""
+        return None
+
+    def _compared_graph(self, source: BuildSource) -> Path | None:  # noqa: ARG002
+        """Return the FP16 graph whose kernels an INT8 engine is compared with; None if they are not known."""
         return None
 
     def _can_run(self) -> bool:
@@ -228,6 +234,13 @@ class RtxBackend(_AnyTensorRtBackend):
 
     def _fits(self, gpu: Gpu) -> bool:
         return not {gpu.compute_capability, "current"}.isdisjoint(self.options.compute_capabilities)
+
+    def _compared_graph(self, source: BuildSource) -> Path | None:
+        if source.precision != "int8":
+            return None
+        with suppress(WrongUsageError):  # a bundle may have no FP16 graph
+            return source.graph_in("fp16")
+        return None
 
     def _runtime_cache(self, engine: Path) -> Path:
         return engine.with_name(f"{engine.name}.{_slug(str(find_gpu()))}.cache")
