@@ -56,8 +56,10 @@ class TensorRtRunner(Runner):
         """
         self._lock = threading.Lock()
         self._plan_bytes = len(plan)
-        with ExitStack() as stack:
-            self._memory = Memory(cuda, stack)
+        self._stack = ExitStack()  # takes the CUDA graphs too, which are captured later
+        with ExitStack() as on_error:
+            on_error.callback(self._stack.close)
+            self._memory = Memory(cuda, self._stack)
             self._engine = LoadedEngine(
                 library,
                 plan,
@@ -66,11 +68,11 @@ class TensorRtRunner(Runner):
                 runtime_cache=runtime_cache,
                 allow_host_code=allow_host_code,
             )
-            self._pipeline = Pipeline(cuda, self._memory, self._engine, stack)
+            self._pipeline = Pipeline(cuda, self._memory, self._engine, self._stack)
             self._in_place = InPlace(self._engine, self._pipeline.lanes[0])
             self.inputs = self._engine.inputs
-            stack.callback(self._drop_objects)
-            self._stack = stack.pop_all()  # an error above releases everything; from here on, `close` does
+            self._stack.callback(self._drop_objects)
+            on_error.pop_all()  # from here on, `close` releases everything
 
     def close(self) -> None:
         """Wait until no thread uses the engine, and release it."""
