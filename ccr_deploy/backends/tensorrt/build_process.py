@@ -141,11 +141,13 @@ def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monito
     """Return Polygraphy's loader of the builder's configuration."""
     from polygraphy.backend.trt import CreateConfig, PostprocessConfig, Profile
 
-    options, batch = request.options, request.batch
-    profile = Profile()
-    for name, shape in request.input_shapes.items():
-        profile.add(name, (batch.min, *shape), (batch.opt, *shape), (batch.max, *shape))
-    common: dict[str, Any] = {"profiles": [profile], "progress_monitor": monitor}
+    options = request.options
+    profiles = []
+    for sizes in request.batch.profiles:
+        profiles.append(Profile())
+        for name, shape in request.input_shapes.items():
+            profiles[-1].add(name, (sizes.min, *shape), (sizes.opt, *shape), (sizes.max, *shape))
+    common: dict[str, Any] = {"profiles": profiles, "progress_monitor": monitor}
     if options.workspace_mib:
         common["memory_pool_limits"] = {library.MemoryPoolType.WORKSPACE: options.workspace_mib << 20}
     if isinstance(options, RtxOptions):

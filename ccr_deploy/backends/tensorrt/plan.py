@@ -41,7 +41,11 @@ def error_recorder(library: Any) -> Any:  # noqa: ANN401
 
     Besides TensorRT's interface it has `summary`: the errors since the last `clear`, on one line.
     """
+    return _recorder_class(library)()
 
+
+@cache
+def _recorder_class(library: Any) -> Any:  # noqa: ANN401
     class ErrorRecorder(library.IErrorRecorder):  # type: ignore[misc] # the library has no types
         # The names of the methods are TensorRT's; it calls them from any thread.
         def __init__(self) -> None:
@@ -79,7 +83,7 @@ def error_recorder(library: Any) -> Any:  # noqa: ANN401
                 messages = dict.fromkeys(message for _, message in self._errors)
             return "; ".join(messages)[:_LONGEST_MESSAGE] or NO_REASON
 
-    return ErrorRecorder()
+    return ErrorRecorder
 
 
 def deserialize(
