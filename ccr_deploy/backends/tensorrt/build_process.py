@@ -17,8 +17,7 @@ from typing import Any
 from msgspec import structs
 
 from ccr_deploy.backends.build_facts import BuildFacts, ExecutedConvolutions, in_words
-from ccr_deploy.backends.kernels import KernelListing
-from ccr_deploy.backends.kernels import executed_convolutions as executed_by
+from ccr_deploy.backends.kernels import KernelListing, executed_convolutions
 from ccr_deploy.backends.tensorrt.flavour import (
     RTX,
     Flavour,
@@ -27,7 +26,7 @@ from ccr_deploy.backends.tensorrt.flavour import (
     import_library,
     is_strongly_typed,
 )
-from ccr_deploy.backends.tensorrt.inspector import executed_convolutions, inspect
+from ccr_deploy.backends.tensorrt.inspector import inspect, read_layers
 from ccr_deploy.backends.tensorrt.kernel_log import LISTING, read_kernels
 from ccr_deploy.backends.tensorrt.messages import BuildRequest, Built, Failed, Progressed
 from ccr_deploy.backends.tensorrt.options import RtxOptions
@@ -66,12 +65,10 @@ def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
     engine, names = _compile(request, flavour, library, _progress_monitor(library, owner))
     with request.engine.open("wb") as file:
         file.write(memoryview(engine))
-    kernels = _kernels(request, log, names)
-    executed: ExecutedConvolutions | None
-    if kernels:
-        executed = executed_by(kernels, names)
-    else:
-        executed = _inspect(request, library, engine, names) if request.can_run else None
+    kernels: tuple[KernelListing, ...] | None = _kernels(request, log, names)
+    if not kernels:
+        kernels = _inspected(request, library, engine, names) if request.can_run else None
+    executed = None if kernels is None else executed_convolutions(kernels, names)
     if executed:
         _check_executed(request.precision, executed, names)
     facts = BuildFacts(
@@ -80,7 +77,7 @@ def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
         peak_host_memory_mib=round(peak_memory_mib(), 1),
         peak_device_memory_mib=log.peak_device_memory_mib,
         executed_convolutions=executed,
-        kernels=kernels,
+        kernels=kernels or (),
     )
     if request.fp16_graph is None:
         return facts
@@ -124,13 +121,9 @@ def _kernels(request: BuildRequest, log: _BuildLog, convolutions: list[str]) -> 
     message, log.kernels = log.kernels, None
     if message is None or not isinstance(request.options, RtxOptions):
         return ()
-    batch = request.batch
     try:
         return read_kernels(
-            message,
-            convolutions,
-            devices=_capabilities(request.options),
-            batches=[batch.min if batch.min == batch.max else None],
+            message, convolutions, devices=_capabilities(request.options), batches=_batches(request)
         )
     except EngineError as error:
         logging.warning("%s: the kernels are not known", error)
@@ -188,29 +181,34 @@ def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monito
     )
 
 
-def _inspect(
+def _inspected(
     request: BuildRequest,
     library: Any,  # noqa: ANN401
     engine: Any,  # noqa: ANN401
     convolutions: list[str],
-) -> ExecutedConvolutions | None:
-    """Count the executed convolutions by precision; write the inspector's output beside the engine.
+) -> tuple[KernelListing, ...] | None:
+    """Return the kernels that the engine inspector lists; write its output beside the engine.
+
+    Returns:
+        None if the engine cannot be read.
 
     Raises:
-        EngineError: if the engine should be quantized and cannot be read, or if it is known that no
-            convolution is executed in the requested precision.
+        EngineError: if the engine should be quantized and cannot be read.
     """
-    row = PRECISIONS[request.precision]
     try:
         layers = inspect(library, engine)
         request.engine.with_name(request.engine.name + ".layers.json").write_text(layers, encoding="utf-8")
-        executed = executed_convolutions(layers, convolutions)
+        return read_layers(layers, convolutions, str(find_gpu()), _batches(request))
     except EngineError as error:
-        if row.is_calibrated:
+        if PRECISIONS[request.precision].is_calibrated:
             raise
         logging.warning("%s: the executed precisions are not known", error)
         return None
-    return executed
+
+
+def _batches(request: BuildRequest) -> list[int | None]:
+    """Return the batch of each profile; None for a profile with a dynamic batch."""
+    return [sizes.min if sizes.min == sizes.max else None for sizes in request.batch.profiles]
 
 
 def _check_executed(

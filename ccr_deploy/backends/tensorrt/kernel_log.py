@@ -29,7 +29,8 @@ _PROFILE = re.compile(r"_myl(\d+)(_\d+)?$")
 _TENSOR = re.compile(
     r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dimensions>[-\d,]*)\], .*?Datatype: (?P<type>\w+)"
 )
-_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+"""A node of the graph, in the metadata of a kernel."""
 _SYNCHRONISATION = frozenset({"signal", "wait"})
 """Types of lines that synchronise two streams, and are no kernels."""
 
@@ -85,15 +86,15 @@ def read_kernels(
 
 def _kernel(fields: re.Match[str]) -> Kernel:
     return Kernel(
-        kind=_kind(fields["name"], fields["type"]),
+        kind=kind_of(fields["name"], fields["type"]),
         inputs=_tensors(fields["inputs"]),
         weights=_tensors(fields["weights"]),
         outputs=_tensors(fields["outputs"]),
-        nodes=tuple(_NODE.findall(fields["metadata"])),
+        nodes=tuple(NODE.findall(fields["metadata"])),
     )
 
 
-def _kind(name: str, layer_type: str) -> KernelKind:
+def kind_of(name: str, layer_type: str) -> KernelKind:
     """Return the kind of a kernel, from its type and from the operations in a generated kernel's name."""
     operations = set(_OPERATIONS.findall(_PROFILE.sub("", name).removeprefix("__myl_")))
     if layer_type == "kgen" and operations and operations <= _MOVES:
@@ -110,13 +111,13 @@ def _tensors(text: str) -> tuple[Tensor, ...]:
         Tensor(
             name=found["name"],
             dimensions=tuple(int(size) for size in found["dimensions"].split(",") if size),
-            type=_type(found["type"]),
+            type=type_named(found["type"]),
         )
         for found in _TENSOR.finditer(text)
     )
 
 
-def _type(name: str) -> ElementType:
+def type_named(name: str) -> ElementType:
     """Return a data type by TensorRT's name, such as ``Half`` or ``Int8``."""
     known = {kind: kind for kind in get_args(ElementType)}
     return _TYPES.get(name.lower()) or known.get(name.lower(), "unknown")
