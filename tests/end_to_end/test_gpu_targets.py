@@ -108,7 +108,7 @@ def test_a_target_s_own_precisions_are_built_stage_by_stage(
     engines = json.loads(outcome.stdout)
     assert [engine["key"]["precision"] for engine in engines] == ["int8", "fp16"]
     encoder = engines[0]["origin"]
-    assert encoder["resolved_target"]["batch"] == {"min": 1, "opt": 1, "max": 32}
+    assert encoder["resolved_target"]["batch"] == {"sizes": [1, 8, 32, 64], "dynamic": False}
     assert 0 < encoder["quantized_convolutions"] < encoder["convolutions"]
 
 
@@ -131,7 +131,7 @@ def test_inspect_shows_an_engine(calibrated_demo: CalibratedDemo, tmp_path: Path
     assert (
         f"convolutions executed by the engine: {origin['quantized_convolutions']} in INT8" in outcome.stdout
     )
-    assert "batch 1 to 32, optimal 1" in outcome.stdout
+    assert "batch 1, 8, 32, 64" in outcome.stdout
     assert engine["engine_sha256"] in outcome.stdout
 
 

@@ -12,7 +12,7 @@ from ccr_deploy.backends.base import Backend, BuildSource, BuiltFrom, EngineFile
 from ccr_deploy.backends.tensorrt.flavour import RTX, TENSORRT, Flavour, extra_of, import_library
 from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.backends.tensorrt.reproduce import reproduction
-from ccr_deploy.core.gpu import Gpu, find_gpu
+from ccr_deploy.core.gpu import Gpu, cuda_runtime, find_gpu
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError, WrongUsageError
 
@@ -120,6 +120,7 @@ class _AnyTensorRtBackend(Backend):
             raise EngineError(f"{engine.path}: cannot run on this machine: {error}") from error
         return TensorRtRunner(
             self._library,
+            cuda_runtime(),
             plan,
             engine.path,
             runtime_cache=self._runtime_cache(engine.path),

@@ -124,13 +124,13 @@ def _kernels(request: BuildRequest, log: _BuildLog, convolutions: list[str]) -> 
     message, log.kernels = log.kernels, None
     if message is None or not isinstance(request.options, RtxOptions):
         return ()
-    batch = request.batch
+    sizes = [profile.min if profile.min == profile.max else None for profile in request.batch.profiles]
     try:
         return read_kernels(
             message,
             convolutions,
             devices=_capabilities(request.options),
-            batches=[batch.min if batch.min == batch.max else None],
+            batches=sizes,
         )
     except EngineError as error:
         logging.warning("%s: the kernels are not known", error)
@@ -141,11 +141,13 @@ def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monito
     """Return Polygraphy's loader of the builder's configuration."""
     from polygraphy.backend.trt import CreateConfig, PostprocessConfig, Profile
 
-    options, batch = request.options, request.batch
-    profile = Profile()
-    for name, shape in request.input_shapes.items():
-        profile.add(name, (batch.min, *shape), (batch.opt, *shape), (batch.max, *shape))
-    common: dict[str, Any] = {"profiles": [profile], "progress_monitor": monitor}
+    options = request.options
+    profiles = []
+    for sizes in request.batch.profiles:
+        profiles.append(Profile())
+        for name, shape in request.input_shapes.items():
+            profiles[-1].add(name, (sizes.min, *shape), (sizes.opt, *shape), (sizes.max, *shape))
+    common: dict[str, Any] = {"profiles": profiles, "progress_monitor": monitor}
     if options.workspace_mib:
         common["memory_pool_limits"] = {library.MemoryPoolType.WORKSPACE: options.workspace_mib << 20}
     if isinstance(options, RtxOptions):

@@ -68,7 +68,7 @@ TARGET = """
 description = "small"
 backend = "tensorrt-rtx"
 [batch]
-classifier = { min = 1, opt = 8, max = 32 }
+classifier = [1, 8]
 [options]
 compute_capabilities = ["8.6"]
 """
