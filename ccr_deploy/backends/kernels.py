@@ -175,8 +175,8 @@ class Tensor:
 class Kernel:
     """One kernel, as a library lists it.
 
-    `inputs` begins with the data that a convolution or matrix product computes with, `weights` with its
-    weights. `nodes` are the names of the graph's nodes that it executes.
+    `inputs` begins with the data that a convolution or matrix product computes with. `weights` are all its
+    constants: weights, bias and scales. `nodes` are the names of the graph's nodes that it executes.
     """
 
     kind: KernelKind
@@ -189,6 +189,11 @@ class Kernel:
     def computes_in(self) -> ElementType:
         """The data type of the first input."""
         return self.inputs[0].type if self.inputs else "unknown"
+
+    @property
+    def main_weights(self) -> Tensor | None:
+        """The weights of a convolution or matrix product: the largest constant; None if there is none."""
+        return max(self.weights, key=lambda tensor: tensor.elements or 0, default=None)
 
 
 def list_kernels(
@@ -246,9 +251,10 @@ def multiply_accumulates(kernel: Kernel) -> int | None:
     """
     if kernel.kind not in {"convolution", "matrix product"}:
         return 0
-    if not (kernel.inputs and kernel.weights and kernel.outputs):
+    weights = kernel.main_weights
+    if not (kernel.inputs and weights and kernel.outputs):
         return None
-    data, weights, output = (tensors[0] for tensors in (kernel.inputs, kernel.weights, kernel.outputs))
+    data, output = kernel.inputs[0], kernel.outputs[0]
     if not (data.elements and weights.elements and output.elements and weights.dimensions):
         return None
     if kernel.kind == "convolution":
@@ -294,8 +300,8 @@ def _convolutions(kernels: Iterable[Kernel], names: frozenset[str]) -> tuple[Con
     for kernel in kernels:
         if kernel.kind not in {"convolution", "matrix product"}:
             continue
-        weights = kernel.weights[0].type if kernel.weights else "unknown"
-        types = (_types(kernel.inputs), weights, _types(kernel.outputs))
+        weights = kernel.main_weights
+        types = (_types(kernel.inputs), weights.type if weights else "unknown", _types(kernel.outputs))
         found = [name for name in kernel.nodes if name in names]
         if found:
             groups.setdefault(types, []).extend(found)
