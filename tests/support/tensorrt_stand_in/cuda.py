@@ -2,9 +2,10 @@
 """A stand-in for `cuda.bindings.runtime` on a CPU: no proof of what a GPU does.
 
 Streams are queues that run as late as possible and in turns: one operation of each stream, until the stream
-that the host waits for is empty. So a missing wait or event shows as wrong data. Memory is the host's, with
-its real addresses. Misuse raises an error at once, such as a second free, or access to freed memory; misuse
-that is found in a finalizer is only listed in `misuses`. `timeline` lists what the host did, in order.
+that the host waits for is empty. So a missing wait shows as wrong data. Memory is the host's, with its real
+addresses. Misuse raises an error at once, such as a second free, access to freed memory, or access from two
+streams that no event orders; misuse that is found in a finalizer is only listed in `misuses`. `timeline`
+lists what the host did, in order.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tests.support.tensorrt_stand_in.races import Order, Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,11 +78,12 @@ class Owner:
 
 @dataclass(frozen=True)
 class Operation:
-    """Work for a stream: `run` accesses the memory at `addresses`."""
+    """Work for a stream: `run` reads and writes the given memory."""
 
     name: str
     run: Callable[[], None]
-    addresses: tuple[int, ...] = ()
+    reads: Ranges
+    writes: Ranges
     owner: Owner | None = None
 
 
@@ -98,6 +102,7 @@ class _Allocation:
 class _Event:
     recorded: int = 0
     completed: int = 0
+    clock: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,7 @@ class StandInCuda:
         self._graphs: list[_Graph] = []
         self._executables: list[_Graph] = []
         self._handles = count(1)
+        self._order = Order()
 
     def fail(self, function: str, call: int, result: cudaError_t | BaseException) -> None:
         """Let a later call of a function return an error, or raise an exception.
@@ -198,7 +204,7 @@ class StandInCuda:
             queue.captured.append(operation)
             return
         self._note("enqueue", stream, operation.name)
-        queue.queue.append(operation)
+        self._append(stream, operation)
 
     def is_capturing(self, stream: int) -> bool:
         """Return whether a stream is capturing a graph."""
@@ -242,7 +248,7 @@ class StandInCuda:
         def copy() -> None:
             self.view(target, size, to_kind)[:] = self.view(source, size, from_kind)
 
-        self.enqueue(stream, Operation(name, copy, (source, target)))
+        self.enqueue(stream, Operation(name, copy, ((source, size),), ((target, size),)))
         return (cudaError_t.cudaSuccess,)
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
@@ -267,6 +273,7 @@ class StandInCuda:
         if self._invalidates(stream):
             return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
         self._note("wait", stream, "")
+        self._order.host_waits(stream)
         self._run_until_empty(self._stream(stream))
         return (cudaError_t.cudaSuccess,)
 
@@ -282,12 +289,14 @@ class StandInCuda:
 
     def cudaEventRecord(self, event: _Event, stream: int) -> tuple[Any, ...]:
         event.recorded += 1
+        event.clock = self._order.record(stream)
         self._note("enqueue", stream, "event")
         self._stream(stream).queue.append(_Record(event, event.recorded))
         return (cudaError_t.cudaSuccess,)
 
     def cudaStreamWaitEvent(self, stream: int, event: _Event, _: int) -> tuple[Any, ...]:
         self._note("enqueue", stream, "wait for event")
+        self._order.wait(stream, event.clock)
         self._stream(stream).queue.append(_Wait(event, event.recorded))
         return (cudaError_t.cudaSuccess,)
 
@@ -322,7 +331,8 @@ class StandInCuda:
         if not any(executable is known for known in self._executables):
             raise self.misuse("a graph is launched after it was destroyed")
         self._note("enqueue", stream, "graph")
-        self._stream(stream).queue.extend(executable.operations)
+        for operation in executable.operations:
+            self._append(stream, operation)
         return (cudaError_t.cudaSuccess,)
 
     def cudaGraphDestroy(self, graph: _Graph) -> tuple[Any, ...]:
@@ -341,6 +351,11 @@ class StandInCuda:
 
     def _note(self, verb: str, stream: int | None, what: str) -> None:
         self.timeline.append(Done(verb, stream, what))
+
+    def _append(self, stream: int, operation: Operation) -> None:
+        if race := self._order.race(stream, operation.name, operation.reads, operation.writes):
+            raise self.misuse(race)
+        self._stream(stream).queue.append(operation)
 
     def _failure(self, function: str) -> cudaError_t | None:
         self.calls[function] += 1
@@ -381,7 +396,9 @@ class StandInCuda:
         queued = [operation for stream in self._streams.values() for operation in stream.queue]
         graphs = [operation for graph in self._executables for operation in graph.operations]
         for operation in (*queued, *graphs):
-            if isinstance(operation, Operation) and any(used in block for used in operation.addresses):
+            if isinstance(operation, Operation) and any(
+                address in block for address, _ in (*operation.reads, *operation.writes)
+            ):
                 raise self.misuse(f"{kind} memory is freed before {operation.name}, which uses it")
         block.is_freed = True
         block.content[:] = _FREED  # the array is kept, so that the address is not used again
@@ -397,7 +414,6 @@ class StandInCuda:
 
     def _run_until_empty(self, awaited: _Stream) -> None:
         while awaited.queue:
-            # The latest streams first, and all of them: nothing is in order that an event does not order.
             if not sum(self._step(stream) for stream in reversed(self._streams.values())):
                 raise self.misuse("the streams wait for each other")
 
