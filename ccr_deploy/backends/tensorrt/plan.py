@@ -10,8 +10,9 @@ holds the lock and waits for the reporting thread, both wait forever. Therefore:
   once, in the exception. From Python a recorder can only be written in Python, but it gets errors alone, not
   the messages of work that succeeds. The calls that may compile kernels in other threads release the lock:
   `deserialize_cuda_engine`, `execute_async_v3` and, from TensorRT 9 on, `create_execution_context` (8.6
-  compiles nothing at run time). The others report from the thread that called them, which holds the lock and
-  may take it again. (Bindings: `python/src/infer/pyCore.cpp` in TensorRT's repository.)
+  compiles nothing at run time). The others hold it, but only check and store arguments: they report from the
+  thread that called them, which may take the lock again. (`python/src/infer/pyCore.cpp` in TensorRT's
+  repository has the bindings.)
 """
 
 from __future__ import annotations

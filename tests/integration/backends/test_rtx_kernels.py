@@ -156,7 +156,7 @@ def test_int8_is_refused_for_turing_which_computes_it_in_fp32(
         EngineError, match=r"executes none of \d+ convolutions in INT8: 2 in FP16, \d+ in FP32"
     ):
         built(graph, "int8", "7.5", "8.9", shapes=shapes)
-    assert built(graph, "int8", "8.0", "8.9", shapes=shapes).executed_convolutions
+    assert built(graph, "int8", "8.0", "8.9", shapes=shapes).executed_convolutions["int8"] > 0
 
 
 def test_an_int8_engine_has_the_kernels_of_fp16_beside_its_own(
