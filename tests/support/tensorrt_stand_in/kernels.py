@@ -14,8 +14,9 @@ import numpy as np
 from tests.support.tensorrt_stand_in.cuda_types import Operation, Owner
 
 if TYPE_CHECKING:
-    from tests.support.tensorrt_stand_in.cuda import StandInCuda
     import numpy.typing as npt
+
+    from tests.support.tensorrt_stand_in.cuda import StandInCuda
 
 IMAGE_BYTES, BIAS_BYTES, CODE_BYTES, LOGITS = 512, 3, 5, 2
 SUM_BYTES = 4

@@ -103,9 +103,8 @@ def test_streams_that_nothing_orders_do_not_share_memory(cuda: StandInCuda) -> N
     cuda.cudaEventRecord(event, first)
     cuda.cudaStreamWaitEvent(second, event, 0)
     program.work(second)  # after the first stream's
-    program.work(first)  # after its own
-    with pytest.raises(MisuseError, match=f"copy out in stream {second} races with work in stream {first}"):
-        program.copy_out(second)
+    with pytest.raises(MisuseError, match=f"copy out in stream {first} races with work in stream {second}"):
+        program.copy_out(first)
 
 
 def test_a_wait_of_the_host_orders_streams(cuda: StandInCuda) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from ccr_deploy.core.gpu import Gpu
 from ccr_deploy.workflow import doctor
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ccr_deploy.targets.schema import Target
