@@ -1,4 +1,4 @@
-# ruff: noqa: N801, N802, N815 -- the names are CUDA's
+# ruff: noqa: N802, N815 -- the names are CUDA's
 """A stand-in for `cuda.bindings.runtime` on a CPU: no proof of what a GPU does.
 
 Streams are queues that run as late as possible and in turns: one operation of each stream, until the stream
@@ -10,124 +10,35 @@ lists what the host did, in order.
 
 from __future__ import annotations
 
-import enum
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.support.tensorrt_stand_in.races import Order, Ranges
+from tests.support.tensorrt_stand_in.cuda_types import (
+    Allocation,
+    Done,
+    Event,
+    Graph,
+    MisuseError,
+    Operation,
+    Owner,
+    Record,
+    Stream,
+    Wait,
+    cudaError_t,
+    cudaMemcpyKind,
+    cudaStreamCaptureMode,
+)
+from tests.support.tensorrt_stand_in.races import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy.typing as npt
 
 _ALIGNMENT = 256
 _FREED = 0xDD
 """Freed memory is filled with this byte, new memory with the next."""
-
-
-class cudaError_t(enum.IntEnum):
-    """The errors that the stand-in returns, with CUDA's numbers."""
-
-    cudaSuccess = 0
-    cudaErrorInvalidValue = 1
-    cudaErrorMemoryAllocation = 2
-    cudaErrorIllegalAddress = 700
-    cudaErrorStreamCaptureUnsupported = 900
-    cudaErrorStreamCaptureInvalidated = 901
-
-
-class cudaMemcpyKind(enum.IntEnum):
-    """The directions of a copy."""
-
-    cudaMemcpyHostToDevice = 1
-    cudaMemcpyDeviceToHost = 2
-    cudaMemcpyDeviceToDevice = 3
-
-
-class cudaStreamCaptureMode(enum.IntEnum):
-    """The modes of a capture; only one is used."""
-
-    cudaStreamCaptureModeThreadLocal = 1
-
-
-class MisuseError(AssertionError):
-    """A use of CUDA or of TensorRT that is undefined or forbidden."""
-
-
-@dataclass(frozen=True)
-class Done:
-    """An entry of the timeline: what the host did (``enqueue``, ``wait``, …), where, and to what."""
-
-    verb: str
-    stream: int | None
-    what: str
-
-
-@dataclass
-class Owner:
-    """An object of the library whose kernels are in queues and graphs; it must outlive them."""
-
-    name: str
-    is_alive: bool = True
-
-
-@dataclass(frozen=True)
-class Operation:
-    """Work for a stream: `run` reads and writes the given memory."""
-
-    name: str
-    run: Callable[[], None]
-    reads: Ranges
-    writes: Ranges
-    owner: Owner | None = None
-
-
-@dataclass
-class _Allocation:
-    address: int
-    content: npt.NDArray[np.uint8]
-    kind: str
-    is_freed: bool = False
-
-    def __contains__(self, address: int) -> bool:
-        return self.address <= address < self.address + len(self.content)
-
-
-@dataclass
-class _Event:
-    recorded: int = 0
-    completed: int = 0
-    clock: Counter[int] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class _Record:
-    event: _Event
-    number: int
-
-
-@dataclass(frozen=True)
-class _Wait:
-    event: _Event
-    number: int
-
-
-@dataclass
-class _Stream:
-    queue: deque[Operation | _Record | _Wait] = field(default_factory=deque)
-    captured: list[Operation] | None = None
-    is_valid: bool = True
-    """Whether the capture has not been invalidated."""
-
-
-@dataclass
-class _Graph:
-    operations: list[Operation]
 
 
 class StandInCuda:
@@ -144,11 +55,11 @@ class StandInCuda:
         self.misuses: list[str] = []
         self.calls: Counter[str] = Counter()
         self._failures: dict[tuple[str, int], cudaError_t | BaseException] = {}
-        self._memory: list[_Allocation] = []
-        self._streams: dict[int, _Stream] = {}
-        self._events: list[_Event] = []
-        self._graphs: list[_Graph] = []
-        self._executables: list[_Graph] = []
+        self._memory: list[Allocation] = []
+        self._streams: dict[int, Stream] = {}
+        self._events: list[Event] = []
+        self._graphs: list[Graph] = []
+        self._executables: list[Graph] = []
         self._handles = count(1)
         self._order = Order()
 
@@ -257,7 +168,7 @@ class StandInCuda:
         if flags != self.cudaStreamNonBlocking:
             raise self.misuse("a stream that waits for the default stream")
         handle = next(self._handles)
-        self._streams[handle] = _Stream()
+        self._streams[handle] = Stream()
         return cudaError_t.cudaSuccess, handle
 
     def cudaStreamDestroy(self, stream: int) -> tuple[Any, ...]:
@@ -280,24 +191,24 @@ class StandInCuda:
     def cudaEventCreateWithFlags(self, _: int) -> tuple[Any, ...]:
         if error := self._failure("cudaEventCreateWithFlags"):
             return error, None
-        self._events.append(_Event())
+        self._events.append(Event())
         return cudaError_t.cudaSuccess, self._events[-1]
 
-    def cudaEventDestroy(self, event: _Event) -> tuple[Any, ...]:
+    def cudaEventDestroy(self, event: Event) -> tuple[Any, ...]:
         self._remove(self._events, event, "event")
         return (cudaError_t.cudaSuccess,)
 
-    def cudaEventRecord(self, event: _Event, stream: int) -> tuple[Any, ...]:
+    def cudaEventRecord(self, event: Event, stream: int) -> tuple[Any, ...]:
         event.recorded += 1
         event.clock = self._order.record(stream)
         self._note("enqueue", stream, "event")
-        self._stream(stream).queue.append(_Record(event, event.recorded))
+        self._stream(stream).queue.append(Record(event, event.recorded))
         return (cudaError_t.cudaSuccess,)
 
-    def cudaStreamWaitEvent(self, stream: int, event: _Event, _: int) -> tuple[Any, ...]:
+    def cudaStreamWaitEvent(self, stream: int, event: Event, _: int) -> tuple[Any, ...]:
         self._note("enqueue", stream, "wait for event")
         self._order.wait(stream, event.clock)
-        self._stream(stream).queue.append(_Wait(event, event.recorded))
+        self._stream(stream).queue.append(Wait(event, event.recorded))
         return (cudaError_t.cudaSuccess,)
 
     def cudaStreamBeginCapture(self, stream: int, _: cudaStreamCaptureMode) -> tuple[Any, ...]:
@@ -316,16 +227,16 @@ class StandInCuda:
             return error, None
         if not queue.is_valid:
             return cudaError_t.cudaErrorStreamCaptureInvalidated, None
-        self._graphs.append(_Graph(operations))
+        self._graphs.append(Graph(operations))
         return cudaError_t.cudaSuccess, self._graphs[-1]
 
-    def cudaGraphInstantiate(self, graph: _Graph, _: int) -> tuple[Any, ...]:
+    def cudaGraphInstantiate(self, graph: Graph, _: int) -> tuple[Any, ...]:
         if error := self._failure("cudaGraphInstantiate"):
             return error, None
-        self._executables.append(_Graph(list(graph.operations)))
+        self._executables.append(Graph(list(graph.operations)))
         return cudaError_t.cudaSuccess, self._executables[-1]
 
-    def cudaGraphLaunch(self, executable: _Graph, stream: int) -> tuple[Any, ...]:
+    def cudaGraphLaunch(self, executable: Graph, stream: int) -> tuple[Any, ...]:
         if error := self._failure("cudaGraphLaunch"):
             return (error,)
         if not any(executable is known for known in self._executables):
@@ -335,11 +246,11 @@ class StandInCuda:
             self._append(stream, operation)
         return (cudaError_t.cudaSuccess,)
 
-    def cudaGraphDestroy(self, graph: _Graph) -> tuple[Any, ...]:
+    def cudaGraphDestroy(self, graph: Graph) -> tuple[Any, ...]:
         self._remove(self._graphs, graph, "captured graph")
         return (cudaError_t.cudaSuccess,)
 
-    def cudaGraphExecDestroy(self, executable: _Graph) -> tuple[Any, ...]:
+    def cudaGraphExecDestroy(self, executable: Graph) -> tuple[Any, ...]:
         self._remove(self._executables, executable, "graph")
         return (cudaError_t.cudaSuccess,)
 
@@ -364,7 +275,7 @@ class StandInCuda:
             raise result
         return result
 
-    def _stream(self, handle: int) -> _Stream:
+    def _stream(self, handle: int) -> Stream:
         if handle not in self._streams:
             raise self.misuse(f"stream {handle} does not exist")
         return self._streams[handle]
@@ -385,7 +296,7 @@ class StandInCuda:
         whole = np.full(size + _ALIGNMENT, _FREED + 1, np.uint8)
         offset = -whole.ctypes.data % _ALIGNMENT
         content = whole[offset : offset + size]
-        self._memory.append(_Allocation(content.ctypes.data, content, kind))
+        self._memory.append(Allocation(content.ctypes.data, content, kind))
         return cudaError_t.cudaSuccess, content.ctypes.data
 
     def _free(self, address: int, kind: str) -> tuple[Any, ...]:
@@ -412,20 +323,20 @@ class StandInCuda:
         del known[index]
         self._note("destroy", None, name)
 
-    def _run_until_empty(self, awaited: _Stream) -> None:
+    def _run_until_empty(self, awaited: Stream) -> None:
         while awaited.queue:
             if not sum(self._step(stream) for stream in reversed(self._streams.values())):
                 raise self.misuse("the streams wait for each other")
 
-    def _step(self, stream: _Stream) -> bool:
+    def _step(self, stream: Stream) -> bool:
         """Run the next operation of a stream; return whether there was one that could run."""
         if not stream.queue:
             return False
         operation = stream.queue[0]
-        if isinstance(operation, _Wait) and operation.event.completed < operation.number:
+        if isinstance(operation, Wait) and operation.event.completed < operation.number:
             return False
         stream.queue.popleft()
-        if isinstance(operation, _Record):
+        if isinstance(operation, Record):
             operation.event.completed = operation.number
         elif isinstance(operation, Operation):
             if operation.owner and not operation.owner.is_alive:

@@ -11,7 +11,7 @@ from tests.support.tensorrt_stand_in.kernels import BIAS_BYTES, CODE_BYTES, IMAG
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.support.tensorrt_stand_in.cuda import Owner
+    from tests.support.tensorrt_stand_in.cuda_types import Owner
     from tests.support.tensorrt_stand_in.kernels import Addresses
 
 SOURCE = f"""

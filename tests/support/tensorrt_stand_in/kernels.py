@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from tests.support.tensorrt_stand_in.cuda import Operation, Owner, StandInCuda
+from tests.support.tensorrt_stand_in.cuda_types import Operation, Owner
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from tests.support.tensorrt_stand_in.cuda import StandInCuda
 
 IMAGE_BYTES, BIAS_BYTES, CODE_BYTES, LOGITS = 512, 3, 5, 2
 SUM_BYTES = 4

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tests.support.tensorrt_stand_in.cuda import Owner
+from tests.support.tensorrt_stand_in.cuda_types import Owner
 from tests.support.tensorrt_stand_in.kernels import (
     BIAS_BYTES,
     CODE_BYTES,

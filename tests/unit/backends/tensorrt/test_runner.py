@@ -27,7 +27,8 @@ from tests.support.tensorrt_stand_in.behaviour import (  # noqa: F401 -- tests
     test_only_the_items_are_copied_not_the_padding,
     test_profiles_may_be_in_any_order,
 )
-from tests.support.tensorrt_stand_in.cuda import StandInCuda, cudaError_t
+from tests.support.tensorrt_stand_in.cuda import StandInCuda
+from tests.support.tensorrt_stand_in.cuda_types import cudaError_t
 from tests.support.tensorrt_stand_in.kernels import CpuKernels
 from tests.support.tensorrt_stand_in.library import plan_of
 from tests.support.tensorrt_stand_in.machine import SIZES, Machine, OnDevice, check_equal
