@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ccr_deploy.backends.device_timer import timed_on_device
 from ccr_deploy.backends.runner import Outputs, Runner, TensorSpec
 from ccr_deploy.backends.tensorrt.cuda_graph import capture
 from ccr_deploy.backends.tensorrt.device_arrays import DeviceArray, is_device_array, view_of
@@ -160,7 +161,8 @@ class TensorRtRunner(Runner):
                     self._inputs[name].host[:size] = view[start : start + size]
                 if padded not in self._batch_sizes:
                     self._batch_sizes[padded] = self._prepared(padded)
-                self._batch_sizes[padded].run()
+                with timed_on_device(self.device_timer, self._memory.stream):
+                    self._batch_sizes[padded].run()
         finally:
             self._memory.wait()  # also after an error: the GPU may still be reading the caller's arrays
         return {name: buffer.host[:size].copy() for name, buffer in self._outputs.items()}
