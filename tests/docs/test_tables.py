@@ -13,7 +13,14 @@ from ccr_deploy.backends.onnxruntime.cuda import CudaOptions
 from ccr_deploy.backends.openvino.cpu import OpenVinoOptions
 from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
-from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, MachineState, Timing
+from ccr_deploy.benchmarking.results import (
+    BenchmarkReport,
+    Contention,
+    GpuLoad,
+    GpuState,
+    MachineState,
+    Timing,
+)
 from ccr_deploy.bundle.manifest import Manifest
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.engines.sidecar import Verification
@@ -84,6 +91,8 @@ RECORDS = (
     ReducedGraph,
     BenchmarkReport,
     Timing,
+    GpuLoad,
+    GpuState,
     MachineState,
     Contention,
 )
