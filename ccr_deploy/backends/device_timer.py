@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.core.gpu import checked, cuda_runtime
+from ccr_deploy.core.gpu import checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,23 +16,26 @@ class DeviceTimer:
 
     A runner that splits a batch calls `start` and `stop` once per part: the first start and the last stop
     count.
+
+    Args:
+        cuda: the bindings of the CUDA runtime.
     """
 
-    def __init__(self) -> None:
-        self._runtime: Any = cuda_runtime()
-        self._start = checked(self._runtime.cudaEventCreate())
-        self._stop = checked(self._runtime.cudaEventCreate())
+    def __init__(self, cuda: Any) -> None:  # noqa: ANN401 -- the library has no types
+        self._cuda = cuda
+        self._start = checked(cuda.cudaEventCreate())
+        self._stop = checked(cuda.cudaEventCreate())
         self._is_started = self._is_stopped = False
 
     def start(self, stream: int) -> None:
         """Record the start event in a stream, unless the run has started before."""
         if not self._is_started:
-            checked(self._runtime.cudaEventRecord(self._start, stream))
+            checked(self._cuda.cudaEventRecord(self._start, stream))
             self._is_started = True
 
     def stop(self, stream: int) -> None:
         """Record the stop event in a stream, instead of an earlier one of the same run."""
-        checked(self._runtime.cudaEventRecord(self._stop, stream))
+        checked(self._cuda.cudaEventRecord(self._stop, stream))
         self._is_stopped = True
 
     def take_milliseconds(self) -> float | None:
@@ -41,13 +44,13 @@ class DeviceTimer:
         self._is_started = self._is_stopped = False
         if not is_measured:
             return None
-        checked(self._runtime.cudaEventSynchronize(self._stop))
-        return float(checked(self._runtime.cudaEventElapsedTime(self._start, self._stop)))
+        checked(self._cuda.cudaEventSynchronize(self._stop))
+        return float(checked(self._cuda.cudaEventElapsedTime(self._start, self._stop)))
 
     def close(self) -> None:
         """Destroy the events."""
-        self._runtime.cudaEventDestroy(self._start)
-        self._runtime.cudaEventDestroy(self._stop)
+        self._cuda.cudaEventDestroy(self._start)
+        self._cuda.cudaEventDestroy(self._stop)
 
 
 @contextmanager

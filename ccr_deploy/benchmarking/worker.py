@@ -15,6 +15,7 @@ from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.benchmarking.gpu_sensors import open_sensors
 from ccr_deploy.benchmarking.results import GpuState
 from ccr_deploy.core.child_process import ChildProcess, ProcessEndedError, peak_memory_mib
+from ccr_deploy.core.gpu import cuda_runtime
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.records import Record
@@ -160,7 +161,9 @@ class LoadedCandidate:
         shape = (start.batch, *(size or start.batch for size in spec.shape[1:]))
         self._feed = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         self._sensors = open_sensors() if self._uses_gpu else None
-        self._timer = DeviceTimer() if self._uses_gpu else None
+        self._timer = DeviceTimer(cuda_runtime()) if self._uses_gpu else None
+        if self._timer:
+            stack.callback(self._timer.close)
         self._run()
 
     def round(self, runs: int) -> RoundSamples:

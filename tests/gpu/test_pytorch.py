@@ -11,6 +11,7 @@ import pytest
 from ccr_deploy.backends.device_timer import DeviceTimer, timed_on_device
 from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.benchmarking.gpu_sensors import open_sensors
+from ccr_deploy.core.gpu import cuda_runtime
 from tests.support.networks import PREPROCESSING, codes, images, stage_network
 
 torch = pytest.importorskip("torch")
@@ -84,7 +85,7 @@ def test_each_batch_size_has_its_own_graph() -> None:
 
 @pytest.mark.parametrize("make", [eager, captured])
 def test_the_time_on_the_gpu_is_a_part_of_the_time_of_a_run(make) -> None:
-    runner, timer = make("encoder"), DeviceTimer()
+    runner, timer = make("encoder"), DeviceTimer(cuda_runtime())
     runner.infer(images(8))
     runner.device_timer = timer
     started = time.perf_counter()
@@ -96,7 +97,7 @@ def test_the_time_on_the_gpu_is_a_part_of_the_time_of_a_run(make) -> None:
 
 def test_the_timer_measures_the_work_in_its_stream() -> None:
     """Cycles of a clock that is below 3 GHz."""
-    timer, stream = DeviceTimer(), torch.cuda.Stream()
+    timer, stream = DeviceTimer(cuda_runtime()), torch.cuda.Stream()
     with torch.cuda.stream(stream), timed_on_device(timer, stream.cuda_stream):
         torch.cuda._sleep(30_000_000)
     assert timer.take_milliseconds() > 10

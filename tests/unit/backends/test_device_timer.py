@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from ccr_deploy.backends import device_timer
 from ccr_deploy.backends.device_timer import DeviceTimer, timed_on_device
 from ccr_deploy.errors import EngineError
 
@@ -50,14 +49,12 @@ class Runtime:
 
 
 @pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
-    runtime = Runtime()
-    monkeypatch.setattr(device_timer, "cuda_runtime", lambda: runtime)
-    return runtime
+def runtime() -> Runtime:
+    return Runtime()
 
 
 def test_the_time_between_the_events_is_measured_in_the_given_stream(runtime: Runtime) -> None:
-    timer = DeviceTimer()
+    timer = DeviceTimer(runtime)
     runtime.now = 5
     with timed_on_device(timer, STREAM):
         runtime.now += 3
@@ -67,7 +64,7 @@ def test_the_time_between_the_events_is_measured_in_the_given_stream(runtime: Ru
 
 
 def test_of_a_run_in_parts_the_first_start_and_the_last_stop_count(runtime: Runtime) -> None:
-    timer = DeviceTimer()
+    timer = DeviceTimer(runtime)
     for _ in range(3):
         with timed_on_device(timer, STREAM):
             runtime.now += 2
@@ -76,7 +73,7 @@ def test_of_a_run_in_parts_the_first_start_and_the_last_stop_count(runtime: Runt
 
 
 def test_a_result_is_taken_once(runtime: Runtime) -> None:
-    timer = DeviceTimer()
+    timer = DeviceTimer(runtime)
     assert timer.take_milliseconds() is None
     with timed_on_device(timer, STREAM):
         runtime.now += 1
@@ -88,7 +85,7 @@ def test_a_result_is_taken_once(runtime: Runtime) -> None:
 
 
 def test_a_run_that_fails_has_no_time(runtime: Runtime) -> None:
-    timer = DeviceTimer()
+    timer = DeviceTimer(runtime)
     with pytest.raises(RuntimeError), timed_on_device(timer, STREAM):
         raise RuntimeError
     assert timer.take_milliseconds() is None
@@ -101,14 +98,14 @@ def test_without_a_timer_nothing_is_recorded(runtime: Runtime) -> None:
 
 
 def test_closing_destroys_the_events(runtime: Runtime) -> None:
-    timer = DeviceTimer()
+    timer = DeviceTimer(runtime)
     assert len(runtime.events) == 2
     timer.close()
     assert runtime.events == set()
 
 
 def test_an_error_of_cuda_is_reported(runtime: Runtime) -> None:
-    timer = DeviceTimer()
+    timer = DeviceTimer(runtime)
     runtime.status = 999
     with pytest.raises(EngineError, match="CUDA failed: cudaErrorUnknown"):
         timer.start(STREAM)

@@ -32,6 +32,12 @@ class Timer:
 
     is_started = False
 
+    def __init__(self, cuda: object) -> None:
+        assert cuda == "CUDA"
+
+    def close(self) -> None:
+        """Destroy nothing."""
+
     def take_milliseconds(self) -> float | None:
         was_started, self.is_started = self.is_started, False
         return 2.0 if was_started else None
@@ -74,6 +80,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, log: list[tuple[str, bool]]):
             lambda _, path, __: Engine(path.name, log, has_stream=path != without_stream),
         )
         monkeypatch.setattr(worker, "DeviceTimer", Timer)
+        monkeypatch.setattr(worker, "cuda_runtime", lambda: "CUDA")
         read = SimpleNamespace(read=lambda: GpuState(next(readings), None, None, None))
         monkeypatch.setattr(worker, "open_sensors", lambda: read if sensors else None)
         candidate = Candidate("both", True, options, ((ENCODER, "fp16"), (CLASSIFIER, "fp16")))
