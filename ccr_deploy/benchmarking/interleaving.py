@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccr_deploy.benchmarking.contention import contention, read_cpu_times
-from ccr_deploy.benchmarking.results import GpuLoad, Subject, Timing
+from ccr_deploy.benchmarking.results import FastestPyTorch, GpuLoad, Subject, Timing
 from ccr_deploy.benchmarking.worker import Worker
 from ccr_deploy.core.metrics import BOOTSTRAP_SAMPLES, percentile_interval
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import numpy.typing as npt
 
@@ -140,6 +140,29 @@ def timings(subject: Subject, samples: Sequence[Samples], batch: int) -> list[Ti
         )
         for entry in samples
     ]
+
+
+def fastest_pytorch(
+    subject: Subject, samples: Sequence[Samples], names: Collection[str]
+) -> FastestPyTorch | None:
+    """Compare the target's engines with the fastest form of PyTorch; None if there is only one.
+
+    Args:
+        subject: stage or chain that the candidates ran.
+        samples: samples of each candidate, among them the target's.
+        names: names of the candidates that are forms of PyTorch.
+    """
+    forms = [entry for entry in samples if entry.candidate.name in names]
+    if len(forms) < 2:
+        return None
+    fastest = min(forms, key=lambda entry: float(np.median(entry.milliseconds)))
+    target = next(entry for entry in samples if entry.candidate.is_target)
+    return FastestPyTorch(
+        subject=subject,
+        candidate=fastest.candidate.name,
+        speedup=float(np.median(fastest.milliseconds) / np.median(target.milliseconds)),
+        speedup_interval=speedup_interval(fastest.milliseconds, target.milliseconds),
+    )
 
 
 def gpu_load(states: Sequence[GpuState]) -> GpuLoad | None:

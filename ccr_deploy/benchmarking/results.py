@@ -104,13 +104,26 @@ class Timing(Record, frozen=True):
     gpu: GpuLoad | None = None
 
 
+class FastestPyTorch(Record, frozen=True):
+    """The target's engines compared with the fastest of several forms of PyTorch, of the same run.
+
+    `speedup` is that candidate's median divided by that of the target's engines.
+    """
+
+    subject: Subject
+    candidate: str
+    speedup: float
+    speedup_interval: Interval
+
+
 class BenchmarkReport(Record, frozen=True):
     """All results of one run of `benchmark`.
 
     `iterations` is the T of the bundle. `warnings` are those of the bundle, for example that T is not among
     the `trained_iterations`. `left_out` are error messages of candidates that could not be built or loaded.
     A run that is not `reliable` has `unreliable_reasons` and no speed-ups; `reliable` is None if the
-    contention was not measured.
+    contention was not measured. `fastest_pytorch` is empty on a CPU, where PyTorch eager is the only form,
+    and in an unreliable run.
     """
 
     schema_version: int
@@ -132,3 +145,4 @@ class BenchmarkReport(Record, frozen=True):
     reliable: bool | None = None
     unreliable_reasons: tuple[str, ...] = ()
     contention: tuple[Contention, ...] = ()
+    fastest_pytorch: tuple[FastestPyTorch, ...] = ()

@@ -19,9 +19,8 @@ _NO_RESULT = "–"
 
 def benchmark_tables(report: BenchmarkReport) -> list[Table]:
     """Return one table of timings with a row for each candidate."""
-    machine = report.machine
     shown = {
-        "GPU p50 ms": any(timing.device_latency_ms_p50 is not None for timing in report.timings),
+        "GPU p50 ms": _has_device_latency(report),
         "GPU MiB": any(timing.device_memory_mib is not None for timing in report.timings),
     }
     columns: list[tuple[str, Callable[[Timing], str]]] = [
@@ -42,18 +41,36 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
             + (" (unreliable)" if report.unreliable_reasons else ""),
             report.timings,
             [column for column in columns if shown.get(column[0], True)],
-            note=f"{report.rounds} interleaved rounds, each candidate in its own process, on "
-            f"{machine.gpu or machine.processor}; speed-up: over PyTorch eager"
-            + ("; GPU p50: by CUDA events, the others: wall clock" if shown["GPU p50 ms"] else "")
-            + gpu_load_note(report.timings)
-            + "".join(f"; skipped: {reason}" for reason in report.left_out),
+            note=_benchmark_note(report),
             warning=unreliable_line(report.unreliable_reasons),
         )
     ]
 
 
-def gpu_load_note(timings: Sequence[Timing]) -> str:
-    """Return the GPU's lowest clocks and highest power and temperature under load; "" if not measured."""
+def _has_device_latency(report: BenchmarkReport) -> bool:
+    return any(timing.device_latency_ms_p50 is not None for timing in report.timings)
+
+
+def _benchmark_note(report: BenchmarkReport) -> str:
+    device = report.machine.gpu or report.machine.processor
+    parts = [
+        f"{report.rounds} interleaved rounds, each candidate in its own process, on {device}",
+        "speed-up: over PyTorch eager",
+    ]
+    if _has_device_latency(report):
+        parts.append("GPU p50: by CUDA events, the others: wall clock")
+    parts.extend(gpu_load_parts(report.timings))
+    for entry in report.fastest_pytorch:
+        interval = interval_text(entry.speedup_interval, 2)
+        parts.append(
+            f"{entry.subject}: {entry.speedup:.2f} times as fast ({interval}) as the fastest PyTorch, "
+            f"{entry.candidate}"
+        )
+    return "; ".join((*parts, *(f"skipped: {reason}" for reason in report.left_out)))
+
+
+def gpu_load_parts(timings: Sequence[Timing]) -> list[str]:
+    """Return the GPU's lowest clocks and highest power and temperature under load, as one text or none."""
     loads = [timing.gpu for timing in timings if timing.gpu]
     states = [state for load in loads for state in (load.before, load.after)]
     parts = []
@@ -66,7 +83,7 @@ def gpu_load_note(timings: Sequence[Timing]) -> str:
         values = [value for value in found if value is not None]
         if values:
             parts.append(f"{name} {choose(values):.0f} {unit}")
-    return f"; GPU under load: {', '.join(parts)}" if parts else ""
+    return [f"GPU under load: {', '.join(parts)}"] if parts else []
 
 
 def unreliable_line(reasons: Sequence[str]) -> str:

@@ -9,11 +9,11 @@ from msgspec.structs import replace
 from ccr_deploy import __version__
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.contention import watch_start
-from ccr_deploy.benchmarking.interleaving import run_interleaved, timings
+from ccr_deploy.benchmarking.interleaving import fastest_pytorch, run_interleaved, timings
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
 from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_VERSION
-from ccr_deploy.benchmarking.results import BenchmarkReport, Subject, Timing
+from ccr_deploy.benchmarking.results import BenchmarkReport, FastestPyTorch, Subject, Timing
 from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import Schedule, Stage
     from ccr_deploy.engines.store import EngineStore
+
+_STAGES: dict[Subject, tuple[Stage, ...]] = {
+    "encoder": ("encoder",),
+    "classifier": ("classifier",),
+    "chain": ("encoder", "classifier"),
+}
 
 
 def benchmark_bundle(
@@ -77,12 +83,16 @@ def benchmark_bundle(
         )
     machine = machine_state(with_gpu=factory.target.uses_gpu, start=contention[0])
     found: list[Timing] = []
+    fastest: list[FastestPyTorch] = []
     left_out: list[str] = []
     for subject, candidates in _candidates(bundle, factory, left_out).items():
         run = run_interleaved(subject, candidates, batch=batch, rounds=rounds, progress=progress)
         found.extend(timings(subject, run.samples, batch))
         contention.append(run.contention)
         left_out.extend(run.left_out)
+        names = pytorch_variants(_STAGES[subject], on_gpu=factory.target.uses_gpu)
+        if compared := fastest_pytorch(subject, run.samples, names):
+            fastest.append(compared)
     reasons = unreliable_reasons(threads, contention, found)
     model = bundle.manifest.model
     return BenchmarkReport(
@@ -105,6 +115,7 @@ def benchmark_bundle(
         reliable=not reasons,
         unreliable_reasons=reasons,
         contention=tuple(contention),
+        fastest_pytorch=() if reasons else tuple(fastest),
     )
 
 
@@ -161,7 +172,7 @@ def _candidates(
             except EngineError as error:  # the target's own schedule may still work
                 left_out.append(str(error))
 
-    chain = candidates_of("encoder", "classifier")
+    chain = candidates_of(*_STAGES["chain"])
     if bundle.manifest.baseline:
         chain.append(replace(pytorch("baseline")[0], name=f"conventional, {EAGER}"))
         chain.append(_candidate(f"conventional, {library}", factory, "baseline"))

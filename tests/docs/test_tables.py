@@ -16,6 +16,7 @@ from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.benchmarking.results import (
     BenchmarkReport,
     Contention,
+    FastestPyTorch,
     GpuLoad,
     GpuState,
     MachineState,
@@ -90,6 +91,7 @@ RECORDS = (
     FirstNonFinite,
     ReducedGraph,
     BenchmarkReport,
+    FastestPyTorch,
     Timing,
     GpuLoad,
     GpuState,

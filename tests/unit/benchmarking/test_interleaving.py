@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
-from ccr_deploy.benchmarking.interleaving import Samples, gpu_load, run_interleaved, speedup_interval, timings
-from ccr_deploy.benchmarking.results import GpuLoad, GpuState
+from ccr_deploy.benchmarking.interleaving import (
+    Samples,
+    fastest_pytorch,
+    gpu_load,
+    run_interleaved,
+    speedup_interval,
+    timings,
+)
+from ccr_deploy.benchmarking.results import FastestPyTorch, GpuLoad, GpuState
 from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.errors import EngineError
@@ -109,6 +116,15 @@ def test_times_on_the_gpu_have_their_own_median():
     on_cpu, timing = timings("chain", [entry("eager", milliseconds), on_gpu], 1)
     assert (timing.device_latency_ms_p50, timing.latency_ms_p50) == (2.5, 10.0)
     assert (on_cpu.device_latency_ms_p50, on_cpu.gpu) == (None, None)
+
+
+def test_the_target_is_compared_with_the_fastest_form_of_pytorch():
+    milliseconds = {"eager": 12.0, "graph": 6.0, "compiled": 8.0, "other engine": 1.0}
+    taken = [entry(name, np.full((2, 3), time)) for name, time in milliseconds.items()]
+    taken.append(entry("engine", np.full((2, 5), 4.0), is_target=True))
+    found = fastest_pytorch("chain", taken, ("eager", "graph", "compiled"))
+    assert found == FastestPyTorch("chain", "graph", 1.5, Interval(1.5, 1.5))
+    assert fastest_pytorch("chain", taken, ("eager",)) is None
 
 
 def test_the_load_of_a_gpu_has_first_last_and_lowest_and_all_reasons():

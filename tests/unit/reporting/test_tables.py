@@ -7,7 +7,14 @@ import pytest
 from msgspec.structs import replace
 
 from ccr_deploy.benchmarking.reliability import without_speedups
-from ccr_deploy.benchmarking.results import BenchmarkReport, GpuLoad, GpuState, MachineState, Timing
+from ccr_deploy.benchmarking.results import (
+    BenchmarkReport,
+    FastestPyTorch,
+    GpuLoad,
+    GpuState,
+    MachineState,
+    Timing,
+)
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.export.description import LayerDescription, ModelDescription
 from ccr_deploy.reporting.html import html
@@ -280,13 +287,16 @@ def test_the_benchmark_table_of_a_gpu_shows_both_clocks_and_the_load():
         replace(timing, device_latency_ms_p50=time, device_memory_mib=512.0, gpu=load)
         for timing, time, load in zip(BENCHMARK.timings, (1.25, None, 3.5), loads, strict=True)
     ]
-    (table,) = benchmark_tables(replace(BENCHMARK, timings=tuple(on_gpu)))
+    fastest = (FastestPyTorch("chain", "PyTorch FP16 CUDA graph", 1.5, Interval(1.4, 1.6)),)
+    report = replace(BENCHMARK, timings=tuple(on_gpu), fastest_pytorch=fastest)
+    (table,) = benchmark_tables(report)
     assert table.columns[1:5] == ("p50 ms", "p90 ms", "p99 ms", "GPU p50 ms")
     assert [row[4] for row in table.rows] == ["1.25", "", "3.50"]
     assert "GPU p50: by CUDA events, the others: wall clock" in table.note
     assert table.note.endswith(
         "GPU under load: lowest SM clock 1950 MHz, lowest memory clock 2619 MHz, highest power 412 W, "
-        "highest temperature 61 °C"
+        "highest temperature 61 °C; "
+        "chain: 1.50 times as fast (1.40 – 1.60) as the fastest PyTorch, PyTorch FP16 CUDA graph"
     )
 
 
