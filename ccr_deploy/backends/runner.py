@@ -15,6 +15,8 @@ from ccr_deploy.errors import EngineError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ccr_deploy.backends.device_timer import DeviceTimer
+
 Arrays: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
 Outputs: TypeAlias = dict[str, npt.NDArray[np.generic]]
 
@@ -50,6 +52,8 @@ class Runner(ABC):
 
     inputs: tuple[TensorSpec, ...]
     """The input tensors of `infer`."""
+    device_timer: DeviceTimer | None = None
+    """If set, it measures `infer` on the GPU; runners that do not know their stream ignore it."""
     _closed = False
 
     def __enter__(self) -> Self:

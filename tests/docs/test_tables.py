@@ -15,7 +15,15 @@ from ccr_deploy.backends.openvino.cpu import OpenVinoOptions
 from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.roofline import GPUS, GpuLimits
 from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
-from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, MachineState, Timing
+from ccr_deploy.benchmarking.results import (
+    BenchmarkReport,
+    Contention,
+    FastestPyTorch,
+    GpuLoad,
+    GpuState,
+    MachineState,
+    Timing,
+)
 from ccr_deploy.bundle.manifest import Manifest
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.engines.kernels import EngineKernels, ProfileKernels
@@ -93,7 +101,10 @@ RECORDS = (
     FirstNonFinite,
     ReducedGraph,
     BenchmarkReport,
+    FastestPyTorch,
     Timing,
+    GpuLoad,
+    GpuState,
     MachineState,
     Contention,
 )

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ccr_deploy.backends.device_timer import timed_on_device
 from ccr_deploy.backends.tensorrt.device_arrays import DeviceArray
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ccr_deploy.backends.device_timer import DeviceTimer
     from ccr_deploy.backends.runner import Outputs
     from ccr_deploy.backends.tensorrt.contexts import Context, LoadedEngine
     from ccr_deploy.backends.tensorrt.pipeline import Lane
@@ -36,23 +38,31 @@ class InPlace:
         """The stream in which the arrays are read."""
         return self._lane.stream.handle
 
-    def run(self, parts: Sequence[Part], feeds: Mapping[str, Any], outputs: Outputs) -> None:
+    def run(
+        self,
+        parts: Sequence[Part],
+        feeds: Mapping[str, Any],
+        outputs: Outputs,
+        timer: DeviceTimer | None = None,
+    ) -> None:
         """Run the parts of a batch, one after the other.
 
         Args:
             parts: the parts.
             feeds: the whole batch's inputs by name, some of which are on the GPU.
             outputs: arrays for the whole batch's outputs by name, which are filled.
+            timer: measures from the first copy to the last; None if nobody measures.
         """
         for part in parts:
             context = self._context(part.profile)
             context.bind(part.padded_size, self._lane.inputs, self._lane.outputs)
             on_host = {name: view for name, view in feeds.items() if not isinstance(view, DeviceArray)}
-            self._lane.copy_in(part, on_host)
-            for name in feeds.keys() - on_host.keys():
-                self._read(context, name, feeds[name], part)
-            context.enqueue()
-            self._lane.copy_out(part)
+            with timed_on_device(timer, self._lane.stream.handle):
+                self._lane.copy_in(part, on_host)
+                for name in feeds.keys() - on_host.keys():
+                    self._read(context, name, feeds[name], part)
+                context.enqueue()
+                self._lane.copy_out(part)
             self._lane.collect(part, outputs)
             if part.padded_size not in self._compiled_sizes:
                 self._engine.save_compiled_kernels()

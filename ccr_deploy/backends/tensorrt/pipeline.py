@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from ccr_deploy.backends.device_timer import timed_on_device
 from ccr_deploy.backends.tensorrt.cuda_graph import capture
 from ccr_deploy.backends.tensorrt.memory import Stream, TensorBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ccr_deploy.backends.device_timer import DeviceTimer
     from ccr_deploy.backends.runner import Arrays, Outputs
     from ccr_deploy.backends.tensorrt.contexts import Context, LoadedEngine
     from ccr_deploy.backends.tensorrt.memory import Memory
@@ -100,13 +102,16 @@ class Pipeline:
         """The batch sizes that have been used and run as a CUDA graph."""
         return frozenset(size for (_, size), kernels in self._kernels.items() if kernels.is_captured)
 
-    def run(self, parts: Sequence[Part], feeds: Arrays, outputs: Outputs) -> None:
+    def run(
+        self, parts: Sequence[Part], feeds: Arrays, outputs: Outputs, timer: DeviceTimer | None = None
+    ) -> None:
         """Run the parts of a batch.
 
         Args:
             parts: the parts.
             feeds: the whole batch's inputs by name.
             outputs: arrays for the whole batch's outputs by name, which are filled.
+            timer: measures from the first copy to the last; None if nobody measures.
         """
         work = list(zip(cycle(self.lanes), parts))
         # Before the first part starts: preparing kernels runs them, in the scratch memory of all.
@@ -115,12 +120,13 @@ class Pipeline:
         for index, (lane, part) in enumerate(work):
             if lane in running:  # its buffers hold an earlier part
                 lane.collect(running.pop(lane), outputs)
-            lane.copy_in(part, feeds)
-            if index:
-                lane.stream.wait_for_mark(work[index - 1][0].stream)
-            kernels[index].enqueue()
-            lane.stream.mark()
-            lane.copy_out(part)
+            with timed_on_device(timer, lane.stream.handle):
+                lane.copy_in(part, feeds)
+                if index:
+                    lane.stream.wait_for_mark(work[index - 1][0].stream)
+                kernels[index].enqueue()
+                lane.stream.mark()
+                lane.copy_out(part)
             running[lane] = part
         for lane, part in running.items():
             lane.collect(part, outputs)

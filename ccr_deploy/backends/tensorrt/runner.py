@@ -123,7 +123,7 @@ class TensorRtRunner(Runner):
         is_on_device = any(isinstance(view, DeviceArray) for view in feeds.values())
         self._engine.forget_errors()
         try:
-            (self._in_place if is_on_device else self._pipeline).run(parts, feeds, outputs)
+            (self._in_place if is_on_device else self._pipeline).run(parts, feeds, outputs, self.device_timer)
         except BaseException:
             # Also after Ctrl-C: the GPU may still be reading the caller's arrays, or writing to the buffers.
             self._pipeline.wait()

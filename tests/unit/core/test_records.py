@@ -235,6 +235,11 @@ OPTIONS = st.one_of(
         device=st.sampled_from(["cpu", "cuda"]),
         compile_mode=st.sampled_from([None, "default", "max-autotune"]),
     ),
+    st.builds(
+        PyTorchOptions,
+        device=st.just("cuda"),
+        fp16_cuda_graph=st.sampled_from([None, "iteration-major", "layer-major"]),
+    ),
     st.builds(CudaOptions, tf32=st.booleans()),
     st.builds(TensorRtOptions, workspace_mib=st.integers(0, 99999), optimization_level=st.integers(0, 5)),
     st.builds(

@@ -138,6 +138,39 @@ def test_a_batch_of_one_part_uses_one_stream_and_one_wait(
     assert found.count("A graph") == 1
 
 
+class NotingTimer:
+    """A device timer that notes how many commands were enqueued before its events."""
+
+    def __init__(self, machine: StandInMachine) -> None:
+        self._timeline = machine.cuda.timeline
+        self.started: list[int] = []
+        self.stopped: list[int] = []
+
+    def start(self, _: int) -> None:
+        self.started.append(len(self._timeline))
+
+    def stop(self, _: int) -> None:
+        self.stopped.append(len(self._timeline))
+
+
+@pytest.mark.parametrize("is_on_device", [False, True])
+def test_the_device_time_is_from_the_first_copy_to_the_last(
+    machine: StandInMachine, runner: TensorRtRunner, is_on_device: bool
+) -> None:
+    feeds = machine.feeds(40)
+    array = machine.on_device(feeds["image"])
+    if is_on_device:
+        feeds["image"] = array
+    runner.infer(feeds)  # prepares contexts, which is not measured
+    machine.cuda.timeline.clear()
+    runner.device_timer = timer = NotingTimer(machine)
+    runner.infer(feeds)
+    enqueued = [index for index, entry in enumerate(machine.cuda.timeline) if entry.verb == "enqueue"]
+    assert timer.started[0] <= enqueued[0]
+    assert timer.stopped[-1] > enqueued[-1]
+    array.release()
+
+
 def test_everything_is_released_in_order(machine: StandInMachine) -> None:
     with machine.load() as runner:
         machine.check(runner, 1)
