@@ -162,10 +162,15 @@ def install(folder: Path) -> Path:
 
 def main() -> None:
     """Install the kit beside this script."""
+    folder = Path(__file__).resolve().parent
     try:
-        content = install(Path(__file__).resolve().parent)
-    except (KitError, OSError) as error:
+        content = install(folder)
+    except KitError as error:
         sys.exit(f"Error: {error}")
+    except OSError as error:
+        sys.exit(f"Error: {error.filename or folder}: cannot be written ({error.strerror})")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing was installed")
     print(f"installed into {content}: next: python3 run.py")
 
 

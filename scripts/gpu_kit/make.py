@@ -32,6 +32,7 @@ from ccr_deploy import __version__
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.atomic import atomic_folder
 from ccr_deploy.engines.store import EngineStore
+from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.workflow.golden import export_golden
 from scripts.gpu_kit.device_code import keep_compute_capability
 from scripts.gpu_kit.install import ARCHIVE, CONTENT, LAST, SUMS, sha256_of
@@ -260,6 +261,29 @@ def main(demo: Path, kit: Path, torch: str, capability: str | None) -> None:
     if capability and not re.fullmatch(r"\d+\.\d", capability):
         raise click.ClickException(f"--compute-capability {capability}: expected a number such as 9.0")
     check_kit_folder(kit)
+    try:
+        make_kit(demo, kit, torch, capability)
+    except CcrDeployError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{kit}: cannot be written ({error.strerror or error})") from None
+    for path in sorted(kit.iterdir()):
+        if path.is_file():
+            print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
+    print(
+        f"copy these files to the machine with the GPU, and run python3 install.py there: see {kit}/README.md"
+    )
+
+
+def make_kit(demo: Path, kit: Path, torch: str, capability: str | None) -> None:
+    """Make the kit in a folder, or replace an earlier one in one step.
+
+    Args:
+        demo: the folder of `make demo`.
+        kit: the folder of the kit.
+        torch: the version of PyTorch on the machine with the GPU.
+        capability: the compute capability whose device code is kept; None keeps all.
+    """
     kit.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(kit.resolve()) as new, tempfile.TemporaryDirectory() as temporary:
         content = new / CONTENT
@@ -270,12 +294,6 @@ def main(demo: Path, kit: Path, torch: str, capability: str | None) -> None:
         write_bundles(content, demo, Path(temporary))
         write_wheels(content, torch, capability)
         pack(new)
-    for path in sorted(kit.iterdir()):
-        if path.is_file():
-            print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
-    print(
-        f"copy these files to the machine with the GPU, and run python3 install.py there: see {kit}/README.md"
-    )
 
 
 if __name__ == "__main__":

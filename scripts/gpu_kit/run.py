@@ -205,6 +205,24 @@ def machine(content: Path) -> dict[str, Any]:
     return {**found, "python": sys.version.split()[0], "packages": dict(sorted(versions.items()))}
 
 
+def obstacle(kit: dict[str, Any], found: dict[str, Any]) -> str | None:
+    """Return why no engine can run; None if one can.
+
+    Args:
+        kit: what the kit was made from.
+        found: what `machine` returns.
+    """
+    if reason := found.get("obstacle"):
+        return f"{reason}: run the kit on a machine with an NVIDIA GPU"
+    kept, here = kit["compute_capability"], found["gpu"]["compute_capability"]
+    if kept not in (None, here):
+        return (
+            f"the kit has device code for compute capability {kept} alone, this GPU has {here}: "
+            f"use make gpu-kit COMPUTE_CAPABILITY={here}"
+        )
+    return None
+
+
 def write(path: Path, result: dict[str, Any]) -> None:
     """Replace a file of results in one step."""
     temporary = path.with_suffix(".tmp")
@@ -258,9 +276,10 @@ def main() -> int:
         found = machine(CONTENT)
     except (ValueError, RuntimeError) as error:
         sys.exit(f"Error: {error}")
-    if obstacle := found.get("obstacle"):
-        sys.exit(f"no engine ran: {obstacle}: run the kit on a machine with an NVIDIA GPU")
-    facts = {"kit": json.loads((CONTENT / "kit.json").read_text(encoding="utf-8")), "machine": found}
+    kit = json.loads((CONTENT / "kit.json").read_text(encoding="utf-8"))
+    if reason := obstacle(kit, found):
+        sys.exit(f"no engine ran: {reason}")
+    facts = {"kit": kit, "machine": found}
     arguments.output.mkdir(parents=True, exist_ok=True)
     failed = sum(run_step(step, arguments.output.resolve(), facts) for step in steps)
     print(f"{failed} commands failed" if failed else "all commands passed")
@@ -268,4 +287,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the results of the commands before are complete")

@@ -225,6 +225,22 @@ def test_an_unknown_step_is_refused_with_the_known_ones(content: Path, step: str
         runner.selected(step, content)
 
 
+@pytest.mark.parametrize(
+    ("kept", "found", "expected"),
+    [
+        (None, {"gpu": {"compute_capability": "8.9"}}, None),
+        ("8.9", {"gpu": {"compute_capability": "8.9"}}, None),
+        ("9.0", {"gpu": {"compute_capability": "8.9"}}, "device code for compute capability 9.0 alone"),
+        (None, {"obstacle": "no GPU found"}, "no GPU found: run the kit on a machine with an NVIDIA GPU"),
+    ],
+)
+def test_a_machine_on_which_nothing_can_run_is_known_before_the_start(
+    kept: str | None, found: dict[str, object], expected: str | None
+) -> None:
+    reason = runner.obstacle({"compute_capability": kept}, found)
+    assert reason == expected if expected is None else expected in str(reason)
+
+
 def test_the_result_of_a_command_holds_its_json_or_its_output(tmp_path: Path) -> None:
     def ran(code: str, limit_seconds: int = 60) -> dict[str, object]:
         return runner.run(runner.Command("a", ("-c", code), limit_seconds), tmp_path)
