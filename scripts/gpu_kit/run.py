@@ -43,6 +43,13 @@ except CcrDeployError as error:
     print(json.dumps({"obstacle": str(error)}))
 """
 
+UNDER_SANITIZER = """
+import os, sys
+sanitizer = ["compute-sanitizer", "--error-exitcode", "1", sys.executable, *sys.argv[1:]]
+os.execvp(sanitizer[0], sanitizer)
+"""
+"""Runs the arguments with this Python under compute-sanitizer; an invalid access to memory is an error."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -90,7 +97,24 @@ def cuda(content: Path) -> list[Command]:
     return found
 
 
-STEPS: dict[str, Callable[[Path], list[Command]]] = {"tests": tests, "cuda": cuda}
+def sanitizer(content: Path) -> list[Command]:
+    """Return the command that runs the runner's tests on real CUDA under compute-sanitizer of the toolkit."""
+    tests_of_runner = str(content / "tests" / "gpu" / "test_runner_stand_in.py")
+    pytest = ("-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", tests_of_runner)
+    return [Command("sanitizer", ("-c", UNDER_SANITIZER, *pytest), limit_seconds=1200)]
+
+
+def schedules(_: Path) -> list[Command]:
+    """Return the command that times the unroll schedules, and a kernel for the LSTM of each pixel."""
+    return [Command("schedules", ("-m", "benchmarks.gpu_schedules"))]
+
+
+STEPS: dict[str, Callable[[Path], list[Command]]] = {
+    "tests": tests,
+    "sanitizer": sanitizer,
+    "cuda": cuda,
+    "schedules": schedules,
+}
 """The steps, in order. To add a measurement, add a row: a function that returns its commands."""
 
 
