@@ -221,7 +221,7 @@ def test_a_part_of_a_step_is_selected_by_its_name(content: Path) -> None:
 
 @pytest.mark.parametrize("step", ["cud", "cuda/verif", "", "/", "rtx"])
 def test_an_unknown_step_is_refused_with_the_known_ones(content: Path, step: str) -> None:
-    with pytest.raises(ValueError, match=r"unknown step .*: choose from tests, cuda"):
+    with pytest.raises(ValueError, match=r"unknown step .*: choose from tests, sanitizer, cuda"):
         runner.selected(step, content)
 
 
