@@ -23,7 +23,7 @@ from ccr_deploy.backends.pytorch.engine_file import StageNetwork
 from ccr_deploy.backends.pytorch.graph_runner import GraphRunner
 from ccr_deploy.backends.pytorch.packed import PackedEncoder
 from ccr_deploy.core import records
-from ccr_deploy.core.gpu import find_gpu
+from ccr_deploy.core.gpu import cuda_runtime, find_gpu
 from ccr_deploy.core.records import Record
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.models.chain import CcrChain
@@ -162,7 +162,7 @@ def main(name: str, batches: tuple[int, ...], rounds: int) -> None:
     torch.backends.cudnn.benchmark = True
     runners = {schedule: encoder_runner(schedule, config) for schedule in SCHEDULES}
     for runner in runners.values():
-        runner.device_timer = DeviceTimer()
+        runner.device_timer = DeviceTimer(cuda_runtime())
     generator = np.random.default_rng(0)
     times: list[ScheduleTime] = []
     for batch in batches:
