@@ -29,10 +29,12 @@ from packaging.requirements import Requirement
 
 from benchmarks.scaffold import untrained_bundle_with_fp16
 from ccr_deploy import __version__
+from ccr_deploy.backends.tensorrt.options import RtxOptions
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.atomic import atomic_folder
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import CcrDeployError
+from ccr_deploy.targets.schema import load_target
 from ccr_deploy.workflow.golden import export_golden
 from scripts.gpu_kit.device_code import keep_compute_capability
 from scripts.gpu_kit.install import ARCHIVE, CONTENT, LAST, SUMS, sha256_of
@@ -67,18 +69,20 @@ _PLATFORMS = (
 )
 
 
-def requirements(project: str) -> list[str]:
+def requirements(project: str, *, with_rtx: bool) -> list[str]:
     """Return what is installed on the machine with the GPU: no PyTorch, and no CUDA libraries beside its own.
 
     Args:
         project: the content of pyproject.toml.
+        with_rtx: whether to install TensorRT-RTX.
     """
     read = tomllib.loads(project)
     extras = read["project"]["optional-dependencies"]
     cuda = [Requirement(line) for line in extras["cuda"]]
     for requirement in cuda:
         requirement.extras.clear()  # they bring CUDA's libraries, which PyTorch has
-    needed = [*read["project"]["dependencies"], *extras["rtx"], *map(str, cuda)]
+    needed = [*read["project"]["dependencies"], *map(str, cuda)]
+    needed += [line for line in extras["rtx"] if with_rtx or Requirement(line).name != "tensorrt-rtx"]
     needed += [line for line in extras["export"] if Requirement(line).name == "safetensors"]
     needed += [line for line in read["dependency-groups"]["dev"] if Requirement(line).name in _TEST_PACKAGES]
     return [*needed, "pip"]
@@ -140,7 +144,10 @@ def write_wheels(content: Path, torch: str, capability: str | None) -> None:
     project, pins = (
         (ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "constraints.txt")
     )
-    download(resolved(requirements(project), constraints(pins)), wheels)
+    rtx = load_target("rtx").options
+    assert isinstance(rtx, RtxOptions)
+    with_rtx = capability is None or capability in rtx.compute_capabilities
+    download(resolved(requirements(project, with_rtx=with_rtx), constraints(pins)), wheels)
     pinned = resolved([f"torch=={torch}", "torchvision"], [])
     download([pin for pin in pinned if pin.startswith("torchvision==")], content / "torchvision")
     if capability:

@@ -20,6 +20,7 @@ from scripts.gpu_kit.install import KitError, check_machine, checked_parts, torc
 from scripts.gpu_kit.make import check_kit_folder, constraints, pack, requirements, split
 
 ROOT = Path(__file__).parents[3]
+PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PART = 4096
 
 
@@ -107,7 +108,7 @@ def test_torchvision_that_is_there_needs_no_advice(kit: Path) -> None:
 
 
 def test_the_packages_are_for_the_gpu_and_leave_pytorch_and_its_cuda_to_the_machine() -> None:
-    wanted = requirements((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = requirements(PROJECT, with_rtx=True)
     names = {line.partition(">")[0].partition(";")[0].partition("=")[0].strip() for line in wanted}
     assert {
         "onnxruntime-gpu",
@@ -120,6 +121,12 @@ def test_the_packages_are_for_the_gpu_and_leave_pytorch_and_its_cuda_to_the_mach
     } <= names
     assert not any("[" in line for line in wanted)  # onnxruntime-gpu[cuda,cudnn] would bring CUDA's libraries
     assert not {name for name in names if name.startswith(("torch", "nvidia"))}
+
+
+def test_tensorrt_rtx_is_left_out_alone() -> None:
+    """The rest of its extra is what the TensorRT backend needs."""
+    left_out = {*requirements(PROJECT, with_rtx=True)} - {*requirements(PROJECT, with_rtx=False)}
+    assert [line.partition(">")[0] for line in left_out] == ["tensorrt-rtx"]
 
 
 def test_the_workstation_does_not_hold_the_version_of_onnxruntime() -> None:
