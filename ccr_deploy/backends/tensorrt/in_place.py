@@ -57,6 +57,7 @@ class InPlace:
             context = self._context(part.profile)
             context.bind(part.padded_size, self._lane.inputs, self._lane.outputs)
             on_host = {name: view for name, view in feeds.items() if not isinstance(view, DeviceArray)}
+            self._lane.fill(part, on_host)
             with timed_on_device(timer, self._lane.stream.handle):
                 self._lane.copy_in(part, on_host)
                 for name in feeds.keys() - on_host.keys():
