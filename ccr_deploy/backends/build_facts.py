@@ -23,7 +23,8 @@ class BuildFacts(Record, frozen=True):
     the exact version, also if the engine's key covers several versions. `peak_host_memory_mib` is that of the
     builder's process, `peak_device_memory_mib` that of its library's allocations on the GPU.
     `kernels` lists the compiled kernels for each batch profile; it is empty if they are not known.
-    `fp16_kernels` lists those of the same stage in FP16, for an INT8 engine.
+    `fp16_kernels` lists, for an INT8 engine, those of the same stage in FP16 at its smallest and its largest
+    batch.
     """
 
     library_version: str | None = None

@@ -145,7 +145,7 @@ def _lines(built: Sequence[BuiltEngine]) -> Iterator[str]:
             yield f"  {sidecar.build.int8_weights}"
         if unverified := unverified_line(sidecar):
             yield f"  {unverified}"
-        yield from (f"  {line}" for line in int8_cost_lines(sidecar))
+        yield from (f"  {line}" for line in int8_cost_lines(sidecar.build))
         if entry.verdict:
             yield from (f"  {line}" for line in (speed_line(entry.verdict), *refused_lines(entry.verdict)))
         if key.weight_bits == 7:

@@ -107,7 +107,7 @@ def _show_kernels(sidecar: Sidecar, engine: Path, gpu: str | None, *, as_json: b
     if as_json:
         echo_json(found)
     elif not found.profiles:
-        print_lines(f"{engine}: {kernels_unknown_line(sidecar)}")
+        print_lines(f"{engine}: {kernels_unknown_line(found.backend)}")
     else:
         console = stdout_console()
         for table in (kernels_table(found), traffic_table(found), convolutions_table(found)):

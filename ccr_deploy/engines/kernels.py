@@ -33,8 +33,8 @@ class ProfileKernels(Record, frozen=True, kw_only=True):
 class EngineKernels(Record, frozen=True, kw_only=True):
     """The kernels of an engine by batch profile.
 
-    Of an INT8 engine, `fp16_profiles` are those of the same stage in FP16. `gpu` are the limits of the GPU
-    that the floor is for.
+    Of an INT8 engine, `fp16_profiles` are those of the same stage in FP16, at its smallest and its largest
+    batch. `gpu` are the limits of the GPU that the floor is for.
     """
 
     backend: str

@@ -10,9 +10,9 @@ from ccr_deploy.reporting.table import Table, number
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ccr_deploy.backends.build_facts import BuildFacts
     from ccr_deploy.backends.kernels import ConvolutionGroup, KernelListing, Totals
     from ccr_deploy.engines.kernels import EngineKernels, ProfileKernels
-    from ccr_deploy.engines.sidecar import Sidecar
 
 COUNTING = (
     "bytes: each activation tensor that a kernel reads or writes, and each of its weights, counts once per "
@@ -85,23 +85,23 @@ def convolutions_table(found: EngineKernels) -> Table:
     )
 
 
-def int8_cost_lines(sidecar: Sidecar) -> list[str]:
+def int8_cost_lines(facts: BuildFacts) -> list[str]:
     """Return lines that compare an INT8 engine's kernels with FP16, at its smallest and largest batch."""
-    fp16 = {listing.batch: listing for listing in sidecar.build.fp16_kernels}
-    pairs = [(own, fp16[own.batch]) for own in sidecar.build.kernels if own.batch in fp16]
+    fp16 = {listing.batch: listing for listing in facts.fp16_kernels}
+    pairs = [(own, fp16[own.batch]) for own in facts.kernels if own.batch in fp16]
     return [
         f"INT8: {_summary(own)}; FP16: {_summary(other)} ({batch_text(own)}, {_compiled_for(own)})"
         for own, other in dict.fromkeys((*pairs[:1], *pairs[-1:]))
     ]
 
 
-def kernels_unknown_line(sidecar: Sidecar) -> str:
-    """Return why the kernels of an engine are not known."""
+def kernels_unknown_line(backend: str) -> str:
+    """Return why the kernels of a backend's engine are not known."""
     reasons = {
         "tensorrt": "the engine inspector did not list them when the engine was built: build it on a GPU",
         "tensorrt-rtx": "the builder's log did not list them: see the log beside the engine",
     }
-    reason = reasons.get(sidecar.key.backend, f"{sidecar.key.backend} does not list them")
+    reason = reasons.get(backend, f"{backend} does not list them")
     return f"the kernels are not known: {reason}"
 
 

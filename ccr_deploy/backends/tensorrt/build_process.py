@@ -81,7 +81,9 @@ def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
     )
     if request.fp16_graph is None:
         return facts
-    in_fp16 = structs.replace(request, graph=request.fp16_graph, precision="fp16")
+    sizes = request.batch.sizes
+    outermost = structs.replace(request.batch, sizes=tuple(dict.fromkeys((sizes[0], sizes[-1]))))
+    in_fp16 = structs.replace(request, graph=request.fp16_graph, precision="fp16", batch=outermost)
     _, names = _compile(in_fp16, flavour, library, monitor=None)
     return structs.replace(facts, fp16_kernels=_kernels(in_fp16, log, names))
 

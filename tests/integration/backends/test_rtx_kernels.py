@@ -177,6 +177,38 @@ def test_an_int8_engine_has_the_kernels_of_fp16_beside_its_own(
         assert not fp16.build(stage)[0].sidecar.build.fp16_kernels
 
 
+def test_each_batch_size_has_its_own_kernels(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
+    target = tmp_path / "sizes.toml"
+    sizes = "[batch]\nclassifier = [1, 2, 4]\n"
+    target.write_text(TARGET.replace("[options]", sizes + "[options]"), encoding="utf-8")
+    own = EngineFactory(calibrated_demo.bundle, str(target), EngineStore(tmp_path / "engines"))
+    facts = own.build("classifier")[0].sidecar.build
+    assert [listing.batch for listing in facts.kernels] == [1, 2, 4]
+    assert [listing.batch for listing in facts.fp16_kernels] == [1, 4]
+    totals = [listing.per_image for listing in facts.kernels]
+    assert totals[0] is not None
+    assert totals[1] is not None
+    assert totals[2] is not None
+    # The weights are read once for a batch, whose images share them.
+    assert totals[0].weight_bytes > totals[1].weight_bytes > totals[2].weight_bytes
+
+
+def test_a_dynamic_batch_has_kernels_and_no_bytes(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
+    target = tmp_path / "dynamic.toml"
+    sizes = "[batch]\nencoder = [4]\nclassifier = [4]\ndynamic = true\n"
+    target.write_text(TARGET.replace("[options]", sizes + "[options]"), encoding="utf-8")
+    common = ("--target", target, "--engines", tmp_path / "engines", "--stage", "classifier")
+    built_now = run("build-engine", calibrated_demo.bundle.path, *common)
+    assert (built_now.status, built_now.stderr) == (0, "")
+    assert "(dynamic batch, compute capability 8.6, 8.9)" in built_now.stdout
+    assert "MB of activations" not in built_now.stdout
+    (engine,) = tmp_path.glob("engines/*/classifier.int8.plan")
+    shown = run("inspect", engine, "--kernels", "--gpu", "l4")
+    assert (shown.status, shown.stderr) == (0, "")
+    assert "INT8, dynamic batch" in shown.stdout
+    assert "not known" in shown.stdout
+
+
 def test_build_engine_and_inspect_show_the_kernels(
     calibrated_demo: CalibratedDemo, target: Path, tmp_path: Path
 ) -> None:
