@@ -73,7 +73,9 @@ def view_of(name: str, array: object, stream: int) -> DeviceArray:
     except ImportError:
         rtx = f" (with {RTX.title} {pip_install(extra_of(RTX))})"
         raise MissingExtraError("cuda-core", extra_of(TENSORRT), "reading arrays on the GPU", rtx) from None
-    if getattr(array, "requires_grad", False):
+    with _reading(name):
+        requires_gradients = bool(getattr(array, "requires_grad", False))
+    if requires_gradients:
         raise EngineError(
             f"input {name}: its memory on the GPU cannot be used, because it requires gradients: "
             "pass its detach()"

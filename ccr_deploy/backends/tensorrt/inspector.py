@@ -14,14 +14,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.backends.kernels import ElementType, Kernel, KernelKind, KernelListing, Tensor, list_kernels
-from ccr_deploy.backends.tensorrt.kernel_log import NODE, kind_of, type_named
+from ccr_deploy.backends.tensorrt.kernel_log import NODE, PROFILE, kind_of, type_named
 from ccr_deploy.backends.tensorrt.tactics import operands_of
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-_PROFILE = re.compile(r" \[profile (\d+)\]")
+_SUFFIX = re.compile(r" \[profile (\d+)\]")
 _WORD = re.compile(r"\w+")
 _NO_KERNELS = frozenset({"noop", "constant", "signal", "wait"})
 """Types of layers that run no kernel."""
@@ -73,10 +73,13 @@ def read_layers(
     """
     profiles: list[list[Kernel]] = [[] for _ in batches]
     try:
-        layers = [layer for layer in json.loads(layers_json)["Layers"] if isinstance(layer, dict)]
-        for layer in layers:
-            if str(layer.get("LayerType", "")).lower() not in _NO_KERNELS:
-                profiles[_profile(layer)].append(_kernel(layer))
+        layers = [
+            layer
+            for layer in json.loads(layers_json)["Layers"]
+            if isinstance(layer, dict) and str(layer.get("LayerType", "")).lower() not in _NO_KERNELS
+        ]
+        for layer, number in zip(layers, _profiles(layers, len(batches)), strict=True):
+            profiles[number].append(_kernel(layer))
     except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise EngineError(f"the engine inspector's output cannot be read ({error})") from error
     return tuple(
@@ -86,10 +89,17 @@ def read_layers(
     )
 
 
-def _profile(layer: Mapping[str, Any]) -> int:
-    """Return the number of the profile, which the names of layers of later profiles end with."""
-    found = _PROFILE.search(str(layer.get("Name", "")))
-    return int(found[1]) if found else 0
+def _profiles(layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+    """Return the number of the profile of each layer, which its name tells.
+
+    If Myelin generated all layers, its number in their names is that of the profile, as in TensorRT-RTX.
+    Otherwise it counts Myelin's regions, and names of later profiles than the first end in their number.
+    """
+    names = [str(layer.get("Name", "")) for layer in layers]
+    generated = [int(found[1]) for name in names if (found := PROFILE.search(name))]
+    if len(generated) == len(names) and set(generated) == set(range(count)):
+        return generated
+    return [int(found[1]) if (found := _SUFFIX.search(name)) else 0 for name in names]
 
 
 def _kernel(layer: Mapping[str, Any]) -> Kernel:
@@ -118,7 +128,7 @@ def _nodes(layer: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the graph's nodes in a layer; versions without metadata list them only in the layer's name."""
     if named := NODE.findall(str(layer.get("Metadata", ""))):
         return tuple(named)
-    return tuple(part.strip() for part in _PROFILE.sub("", str(layer.get("Name", ""))).split(" + "))
+    return tuple(part.strip() for part in _SUFFIX.sub("", str(layer.get("Name", ""))).split(" + "))
 
 
 def _tensors(described: object) -> tuple[Tensor, ...]:

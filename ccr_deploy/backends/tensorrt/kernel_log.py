@@ -25,7 +25,8 @@ _KERNEL = re.compile(
     r"Constants: \[(?P<weights>.*?)\], Outputs: \[(?P<outputs>.*?)\], TacticName: .*?, StreamId: \d+"
     r".*?, Metadata: ?(?P<metadata>.*)"
 )
-_PROFILE = re.compile(r"_myl(\d+)(_\d+)?$")
+PROFILE = re.compile(r"_myl(\d+)(_\d+)?$")
+"""The number of the profile, at the end of a kernel's name."""
 _TENSOR = re.compile(
     r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dimensions>[-\d,]*)\], .*?Datatype: (?P<type>\w+)"
 )
@@ -68,7 +69,7 @@ def read_kernels(
         if not line.startswith("Name: "):
             break  # the listing of inputs and outputs follows
         fields = _KERNEL.fullmatch(line)
-        profile = _PROFILE.search(fields["name"]) if fields else None
+        profile = PROFILE.search(fields["name"]) if fields else None
         if not fields or not profile:
             raise EngineError(f"the builder's list of kernels cannot be read: {line:.120}")
         if fields["type"] not in _SYNCHRONISATION:
@@ -96,7 +97,7 @@ def _kernel(fields: re.Match[str]) -> Kernel:
 
 def kind_of(name: str, layer_type: str) -> KernelKind:
     """Return the kind of a kernel, from its type and from the operations in a generated kernel's name."""
-    operations = set(_OPERATIONS.findall(_PROFILE.sub("", name).removeprefix("__myl_")))
+    operations = set(_OPERATIONS.findall(PROFILE.sub("", name).removeprefix("__myl_")))
     if layer_type == "kgen" and operations and operations <= _MOVES:
         return "copy"
     if layer_type == "runtime_fusion" and "Fc" in operations:

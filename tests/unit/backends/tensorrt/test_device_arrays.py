@@ -38,6 +38,14 @@ class WithoutDevice(WithoutCapsule):
         raise LibraryError("the device is gone")
 
 
+class WithoutGradients(WithoutCapsule):
+    """An array that cannot tell whether it requires gradients."""
+
+    @property
+    def requires_grad(self) -> bool:
+        raise LibraryError("no graph")
+
+
 class View:
     """The attributes of cuda-core's view, of two images on the first GPU."""
 
@@ -90,7 +98,7 @@ def test_arrays_on_the_host_are_not_device_arrays() -> None:
     assert not is_device_array([1, 2, 3])
 
 
-@pytest.mark.parametrize("array", [WithoutInterface(), WithoutCapsule(), WithoutDevice()])
+@pytest.mark.parametrize("array", [WithoutInterface(), WithoutCapsule(), WithoutDevice(), WithoutGradients()])
 def test_an_error_of_the_arrays_library_names_the_input(array: object) -> None:
     assert is_device_array(array)
     with pytest.raises(EngineError, match=r"^input image: its memory on the GPU cannot be used \(") as caught:

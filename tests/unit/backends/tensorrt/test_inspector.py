@@ -167,6 +167,16 @@ def test_a_convolution_counts_by_the_highest_precision_of_its_kernels() -> None:
     assert executed_convolutions(listings, ["conv"]) == NONE | {"fp16": 1}
 
 
+def test_numbers_of_generated_kernels_are_profiles_only_if_all_kernels_have_one() -> None:
+    """In an engine of TensorRT 10 they count the regions that Myelin compiled."""
+    generated = [convolution("Int8", "Int8", Name=f"conv_myl{number}_3") for number in (0, 1)]
+    listings = read_layers(json.dumps({"Layers": generated}), ["conv"], GPU, [1, 8])
+    assert [(listing.batch, listing.kernel_count) for listing in listings] == [(1, 1), (8, 1)]
+    for layers, batches in ((generated, [8]), ([*generated, convolution()], [1, 8])):
+        (listing,) = read_layers(json.dumps({"Layers": layers}), ["conv"], GPU, batches)
+        assert listing.kernel_count == len(layers)
+
+
 def test_without_metadata_the_name_lists_the_nodes() -> None:
     layer = convolution(weights="Int8", Name="w + QuantizeLinear_8 + layer2/0/conv1 + PWN(relu)")
     assert executed(layer, names=("layer2/0/conv1",)) == {"int8": 1}
