@@ -1,19 +1,34 @@
-"""What the stand-in for CUDA refuses, so that a wrong runner cannot pass its tests."""
+"""What the stand-in for CUDA refuses, and that both stand-ins have only what the real libraries have."""
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from tests.support.tensorrt_stand_in import library
 from tests.support.tensorrt_stand_in.cuda import StandInCuda
-from tests.support.tensorrt_stand_in.cuda_types import MisuseError, Operation, Owner
+from tests.support.tensorrt_stand_in.cuda_types import (
+    MisuseError,
+    Operation,
+    Owner,
+    cudaError_t,
+    cudaMemcpyKind,
+    cudaStreamCaptureMode,
+)
 
 if TYPE_CHECKING:
+    import enum
     from collections.abc import Iterator
 
 SIZE = 64
+
+
+OWN_OF_CUDA = {"timeline", "misuses", "calls", "fail", "pending", "left", "misuse", "view", "enqueue"}
+OWN_OF_CUDA |= {"is_capturing", "destroy_owner"}
+OWN_OF_LIBRARY = {"allocation", "cache"}
 
 
 @pytest.fixture
@@ -145,3 +160,40 @@ def test_a_stream_with_work_is_not_destroyed(cuda: StandInCuda) -> None:
     program.work(program.streams[0])
     with pytest.raises(MisuseError, match="destroyed while it has work"):
         cuda.cudaStreamDestroy(program.streams[0])
+
+
+def public(thing: object, without: set[str]) -> set[str]:
+    return {name for name in dir(thing) if not name.startswith("_")} - without
+
+
+def test_the_functions_are_cuda_s() -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    ours = public(StandInCuda(), OWN_OF_CUDA)
+    assert ours <= set(dir(runtime))
+    for name in ours:
+        if name.startswith("cuda") and inspect.isroutine(getattr(runtime, name)):
+            own, real = (inspect.signature(getattr(where, name)) for where in (StandInCuda(), runtime))
+            assert len(own.parameters) == len(real.parameters), name
+
+
+@pytest.mark.parametrize("kind", [cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode])
+def test_the_numbers_are_cuda_s(kind: type[enum.IntEnum]) -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    for member in kind:
+        assert getattr(getattr(runtime, kind.__name__), member.name) == member
+
+
+@pytest.mark.parametrize(
+    ("own", "real"),
+    [
+        (library._RtxEngine, "ICudaEngine"),
+        (library._RtxContext, "IExecutionContext"),
+        (library._RuntimeConfig, "IRuntimeConfig"),
+        (library._RuntimeCache, "IRuntimeCache"),
+        (library._Runtime, "Runtime"),
+    ],
+)
+def test_the_calls_are_those_of_tensorrt_rtx(own: type, real: str) -> None:
+    """TensorRT 8.6 to 11 cannot be compared: they cannot be installed everywhere."""
+    tensorrt_rtx = pytest.importorskip("tensorrt_rtx")
+    assert public(own, OWN_OF_LIBRARY) <= set(dir(getattr(tensorrt_rtx, real)))
