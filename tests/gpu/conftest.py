@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 BATCH = """
 [batch]
-encoder = { min = 1, opt = 8, max = 32 }
-classifier = { min = 2, opt = 8, max = 32 }
+encoder = [1, 8, 32]
+classifier = [2, 8, 32]
 """
 TARGETS = {
     "tensorrt-rtx": f"""

@@ -48,6 +48,7 @@ class InPlace:
             context = self._context(part.profile)
             context.bind(part.padded_size, self._lane.inputs, self._lane.outputs)
             on_host = {name: view for name, view in feeds.items() if not isinstance(view, DeviceArray)}
+            self._lane.fill(part, on_host)
             self._lane.copy_in(part, on_host)
             for name in feeds.keys() - on_host.keys():
                 self._read(context, name, feeds[name], part)

@@ -22,7 +22,7 @@ from ccr_deploy.backends.tensorrt.cuda_graph import capture
 from ccr_deploy.backends.tensorrt.memory import Stream, TensorBuffer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ccr_deploy.backends.runner import Arrays, Outputs
     from ccr_deploy.backends.tensorrt.contexts import Context, LoadedEngine
@@ -49,11 +49,15 @@ class Lane:
         self.outputs = {spec.name: TensorBuffer(memory, spec, largest) for spec in engine.outputs}
         self.stream = Stream(cuda, stack)
 
-    def copy_in(self, part: Part, feeds: Arrays) -> None:
-        """Copy a part of the inputs to the pinned buffers, and enqueue the copies to the GPU."""
+    def fill(self, part: Part, feeds: Arrays) -> None:
+        """Copy a part of the inputs to the pinned buffers."""
         for name, array in feeds.items():
+            self.inputs[name].host[: part.size] = array[part.items]
+
+    def copy_in(self, part: Part, names: Iterable[str]) -> None:
+        """Enqueue the copies of a part of some inputs from the pinned buffers to the GPU."""
+        for name in names:
             buffer = self.inputs[name]
-            buffer.host[: part.size] = array[part.items]
             self.stream.copy_to_device(buffer.address, buffer.host[: part.size])
 
     def copy_out(self, part: Part) -> None:
@@ -115,6 +119,7 @@ class Pipeline:
         for index, (lane, part) in enumerate(work):
             if lane in running:  # its buffers hold an earlier part
                 lane.collect(running.pop(lane), outputs)
+            lane.fill(part, feeds)
             lane.copy_in(part, feeds)
             if index:
                 lane.stream.wait_for_mark(work[index - 1][0].stream)

@@ -330,7 +330,8 @@ def test_other_options_give_another_engine(
     first, _ = EngineFactory(calibrated_demo.bundle, str(target), engines).build("classifier")
     changes = (
         ('["8.6"]', '["8.6", "8.9"]'),
-        ("max = 32", "max = 16"),
+        ("[1, 8]", "[1, 8, 16]"),
+        ("classifier = [1, 8]", "classifier = [8]\ndynamic = true"),
         ("[options]", "[options]\ntf32 = true"),
         ("[options]", "[options]\nworkspace_mib = 512"),
     )

@@ -1,128 +1,44 @@
-# ruff: noqa: N801, N802, N815 -- the names are CUDA's
+# ruff: noqa: N802, N815 -- the names are CUDA's
 """A stand-in for `cuda.bindings.runtime` on a CPU: no proof of what a GPU does.
 
 Streams are queues that run as late as possible and in turns: one operation of each stream, until the stream
-that the host waits for is empty. So a missing wait or event shows as wrong data. Memory is the host's, with
-its real addresses. Misuse raises an error at once, such as a second free, or access to freed memory; misuse
-that is found in a finalizer is only listed in `misuses`. `timeline` lists what the host did, in order.
+that the host waits for is empty. So a missing wait shows as wrong data. Memory is the host's, with its real
+addresses. Misuse raises an error at once, such as a second free, access to freed memory, or access from two
+streams that no event orders; misuse that is found in a finalizer is only listed in `misuses`. `timeline`
+lists what the host did, in order.
 """
 
 from __future__ import annotations
 
-import enum
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.support.tensorrt_stand_in.cuda_types import (
+    Allocation,
+    Done,
+    Event,
+    Graph,
+    MisuseError,
+    Operation,
+    Owner,
+    Record,
+    Stream,
+    Wait,
+    cudaError_t,
+    cudaMemcpyKind,
+    cudaStreamCaptureMode,
+)
+from tests.support.tensorrt_stand_in.races import Order
 
+if TYPE_CHECKING:
     import numpy.typing as npt
 
 _ALIGNMENT = 256
 _FREED = 0xDD
 """Freed memory is filled with this byte, new memory with the next."""
-
-
-class cudaError_t(enum.IntEnum):
-    """The errors that the stand-in returns, with CUDA's numbers."""
-
-    cudaSuccess = 0
-    cudaErrorInvalidValue = 1
-    cudaErrorMemoryAllocation = 2
-    cudaErrorIllegalAddress = 700
-    cudaErrorStreamCaptureUnsupported = 900
-    cudaErrorStreamCaptureInvalidated = 901
-
-
-class cudaMemcpyKind(enum.IntEnum):
-    """The directions of a copy."""
-
-    cudaMemcpyHostToDevice = 1
-    cudaMemcpyDeviceToHost = 2
-    cudaMemcpyDeviceToDevice = 3
-
-
-class cudaStreamCaptureMode(enum.IntEnum):
-    """The modes of a capture; only one is used."""
-
-    cudaStreamCaptureModeThreadLocal = 1
-
-
-class MisuseError(AssertionError):
-    """A use of CUDA or of TensorRT that is undefined or forbidden."""
-
-
-@dataclass(frozen=True)
-class Done:
-    """An entry of the timeline: what the host did (``enqueue``, ``wait``, …), where, and to what."""
-
-    verb: str
-    stream: int | None
-    what: str
-
-
-@dataclass
-class Owner:
-    """An object of the library whose kernels are in queues and graphs; it must outlive them."""
-
-    name: str
-    is_alive: bool = True
-
-
-@dataclass(frozen=True)
-class Operation:
-    """Work for a stream: `run` accesses the memory at `addresses`."""
-
-    name: str
-    run: Callable[[], None]
-    addresses: tuple[int, ...] = ()
-    owner: Owner | None = None
-
-
-@dataclass
-class _Allocation:
-    address: int
-    content: npt.NDArray[np.uint8]
-    kind: str
-    is_freed: bool = False
-
-    def __contains__(self, address: int) -> bool:
-        return self.address <= address < self.address + len(self.content)
-
-
-@dataclass
-class _Event:
-    recorded: int = 0
-    completed: int = 0
-
-
-@dataclass(frozen=True)
-class _Record:
-    event: _Event
-    number: int
-
-
-@dataclass(frozen=True)
-class _Wait:
-    event: _Event
-    number: int
-
-
-@dataclass
-class _Stream:
-    queue: deque[Operation | _Record | _Wait] = field(default_factory=deque)
-    captured: list[Operation] | None = None
-    is_valid: bool = True
-    """Whether the capture has not been invalidated."""
-
-
-@dataclass
-class _Graph:
-    operations: list[Operation]
 
 
 class StandInCuda:
@@ -139,12 +55,13 @@ class StandInCuda:
         self.misuses: list[str] = []
         self.calls: Counter[str] = Counter()
         self._failures: dict[tuple[str, int], cudaError_t | BaseException] = {}
-        self._memory: list[_Allocation] = []
-        self._streams: dict[int, _Stream] = {}
-        self._events: list[_Event] = []
-        self._graphs: list[_Graph] = []
-        self._executables: list[_Graph] = []
+        self._memory: list[Allocation] = []
+        self._streams: dict[int, Stream] = {}
+        self._events: list[Event] = []
+        self._graphs: list[Graph] = []
+        self._executables: list[Graph] = []
         self._handles = count(1)
+        self._order = Order()
 
     def fail(self, function: str, call: int, result: cudaError_t | BaseException) -> None:
         """Let a later call of a function return an error, or raise an exception.
@@ -198,7 +115,7 @@ class StandInCuda:
             queue.captured.append(operation)
             return
         self._note("enqueue", stream, operation.name)
-        queue.queue.append(operation)
+        self._append(stream, operation)
 
     def is_capturing(self, stream: int) -> bool:
         """Return whether a stream is capturing a graph."""
@@ -242,7 +159,7 @@ class StandInCuda:
         def copy() -> None:
             self.view(target, size, to_kind)[:] = self.view(source, size, from_kind)
 
-        self.enqueue(stream, Operation(name, copy, (source, target)))
+        self.enqueue(stream, Operation(name, copy, ((source, size),), ((target, size),)))
         return (cudaError_t.cudaSuccess,)
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
@@ -251,7 +168,7 @@ class StandInCuda:
         if flags != self.cudaStreamNonBlocking:
             raise self.misuse("a stream that waits for the default stream")
         handle = next(self._handles)
-        self._streams[handle] = _Stream()
+        self._streams[handle] = Stream()
         return cudaError_t.cudaSuccess, handle
 
     def cudaStreamDestroy(self, stream: int) -> tuple[Any, ...]:
@@ -267,28 +184,31 @@ class StandInCuda:
         if self._invalidates(stream):
             return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
         self._note("wait", stream, "")
+        self._order.host_waits(stream)
         self._run_until_empty(self._stream(stream))
         return (cudaError_t.cudaSuccess,)
 
     def cudaEventCreateWithFlags(self, _: int) -> tuple[Any, ...]:
         if error := self._failure("cudaEventCreateWithFlags"):
             return error, None
-        self._events.append(_Event())
+        self._events.append(Event())
         return cudaError_t.cudaSuccess, self._events[-1]
 
-    def cudaEventDestroy(self, event: _Event) -> tuple[Any, ...]:
+    def cudaEventDestroy(self, event: Event) -> tuple[Any, ...]:
         self._remove(self._events, event, "event")
         return (cudaError_t.cudaSuccess,)
 
-    def cudaEventRecord(self, event: _Event, stream: int) -> tuple[Any, ...]:
+    def cudaEventRecord(self, event: Event, stream: int) -> tuple[Any, ...]:
         event.recorded += 1
+        event.clock = self._order.record(stream)
         self._note("enqueue", stream, "event")
-        self._stream(stream).queue.append(_Record(event, event.recorded))
+        self._stream(stream).queue.append(Record(event, event.recorded))
         return (cudaError_t.cudaSuccess,)
 
-    def cudaStreamWaitEvent(self, stream: int, event: _Event, _: int) -> tuple[Any, ...]:
+    def cudaStreamWaitEvent(self, stream: int, event: Event, _: int) -> tuple[Any, ...]:
         self._note("enqueue", stream, "wait for event")
-        self._stream(stream).queue.append(_Wait(event, event.recorded))
+        self._order.wait(stream, event.clock)
+        self._stream(stream).queue.append(Wait(event, event.recorded))
         return (cudaError_t.cudaSuccess,)
 
     def cudaStreamBeginCapture(self, stream: int, _: cudaStreamCaptureMode) -> tuple[Any, ...]:
@@ -307,29 +227,30 @@ class StandInCuda:
             return error, None
         if not queue.is_valid:
             return cudaError_t.cudaErrorStreamCaptureInvalidated, None
-        self._graphs.append(_Graph(operations))
+        self._graphs.append(Graph(operations))
         return cudaError_t.cudaSuccess, self._graphs[-1]
 
-    def cudaGraphInstantiate(self, graph: _Graph, _: int) -> tuple[Any, ...]:
+    def cudaGraphInstantiate(self, graph: Graph, _: int) -> tuple[Any, ...]:
         if error := self._failure("cudaGraphInstantiate"):
             return error, None
-        self._executables.append(_Graph(list(graph.operations)))
+        self._executables.append(Graph(list(graph.operations)))
         return cudaError_t.cudaSuccess, self._executables[-1]
 
-    def cudaGraphLaunch(self, executable: _Graph, stream: int) -> tuple[Any, ...]:
+    def cudaGraphLaunch(self, executable: Graph, stream: int) -> tuple[Any, ...]:
         if error := self._failure("cudaGraphLaunch"):
             return (error,)
         if not any(executable is known for known in self._executables):
             raise self.misuse("a graph is launched after it was destroyed")
         self._note("enqueue", stream, "graph")
-        self._stream(stream).queue.extend(executable.operations)
+        for operation in executable.operations:
+            self._append(stream, operation)
         return (cudaError_t.cudaSuccess,)
 
-    def cudaGraphDestroy(self, graph: _Graph) -> tuple[Any, ...]:
+    def cudaGraphDestroy(self, graph: Graph) -> tuple[Any, ...]:
         self._remove(self._graphs, graph, "captured graph")
         return (cudaError_t.cudaSuccess,)
 
-    def cudaGraphExecDestroy(self, executable: _Graph) -> tuple[Any, ...]:
+    def cudaGraphExecDestroy(self, executable: Graph) -> tuple[Any, ...]:
         self._remove(self._executables, executable, "graph")
         return (cudaError_t.cudaSuccess,)
 
@@ -342,6 +263,11 @@ class StandInCuda:
     def _note(self, verb: str, stream: int | None, what: str) -> None:
         self.timeline.append(Done(verb, stream, what))
 
+    def _append(self, stream: int, operation: Operation) -> None:
+        if race := self._order.race(stream, operation.name, operation.reads, operation.writes):
+            raise self.misuse(race)
+        self._stream(stream).queue.append(operation)
+
     def _failure(self, function: str) -> cudaError_t | None:
         self.calls[function] += 1
         result = self._failures.pop((function, self.calls[function]), None)
@@ -349,7 +275,7 @@ class StandInCuda:
             raise result
         return result
 
-    def _stream(self, handle: int) -> _Stream:
+    def _stream(self, handle: int) -> Stream:
         if handle not in self._streams:
             raise self.misuse(f"stream {handle} does not exist")
         return self._streams[handle]
@@ -370,7 +296,7 @@ class StandInCuda:
         whole = np.full(size + _ALIGNMENT, _FREED + 1, np.uint8)
         offset = -whole.ctypes.data % _ALIGNMENT
         content = whole[offset : offset + size]
-        self._memory.append(_Allocation(content.ctypes.data, content, kind))
+        self._memory.append(Allocation(content.ctypes.data, content, kind))
         return cudaError_t.cudaSuccess, content.ctypes.data
 
     def _free(self, address: int, kind: str) -> tuple[Any, ...]:
@@ -381,7 +307,9 @@ class StandInCuda:
         queued = [operation for stream in self._streams.values() for operation in stream.queue]
         graphs = [operation for graph in self._executables for operation in graph.operations]
         for operation in (*queued, *graphs):
-            if isinstance(operation, Operation) and any(used in block for used in operation.addresses):
+            if isinstance(operation, Operation) and any(
+                address in block for address, _ in (*operation.reads, *operation.writes)
+            ):
                 raise self.misuse(f"{kind} memory is freed before {operation.name}, which uses it")
         block.is_freed = True
         block.content[:] = _FREED  # the array is kept, so that the address is not used again
@@ -395,21 +323,20 @@ class StandInCuda:
         del known[index]
         self._note("destroy", None, name)
 
-    def _run_until_empty(self, awaited: _Stream) -> None:
+    def _run_until_empty(self, awaited: Stream) -> None:
         while awaited.queue:
-            # The latest streams first, and all of them: nothing is in order that an event does not order.
             if not sum(self._step(stream) for stream in reversed(self._streams.values())):
                 raise self.misuse("the streams wait for each other")
 
-    def _step(self, stream: _Stream) -> bool:
+    def _step(self, stream: Stream) -> bool:
         """Run the next operation of a stream; return whether there was one that could run."""
         if not stream.queue:
             return False
         operation = stream.queue[0]
-        if isinstance(operation, _Wait) and operation.event.completed < operation.number:
+        if isinstance(operation, Wait) and operation.event.completed < operation.number:
             return False
         stream.queue.popleft()
-        if isinstance(operation, _Record):
+        if isinstance(operation, Record):
             operation.event.completed = operation.number
         elif isinstance(operation, Operation):
             if operation.owner and not operation.owner.is_alive:

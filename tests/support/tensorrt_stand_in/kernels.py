@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from tests.support.tensorrt_stand_in.cuda import Operation, Owner, StandInCuda
+from tests.support.tensorrt_stand_in.cuda_types import Operation, Owner
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from tests.support.tensorrt_stand_in.cuda import StandInCuda
 
 IMAGE_BYTES, BIAS_BYTES, CODE_BYTES, LOGITS = 512, 3, 5, 2
 SUM_BYTES = 4
@@ -75,9 +77,11 @@ class CpuKernels:
             rows(at.code, CODE_BYTES)[:] = code_of(sums, bias)
             rows(at.logits, LOGITS, "float32")[:] = logits_of(sums, bias)
 
-        self._cuda.enqueue(stream, Operation("kernel", add, (at.image, at.scratch), owner))
-        used = (at.scratch, at.bias, at.code, at.logits)
-        self._cuda.enqueue(stream, Operation("kernel", finish, used, owner))
+        image, bias = (at.image, batch * IMAGE_BYTES), (at.bias, batch * BIAS_BYTES)
+        code, logits = (at.code, batch * CODE_BYTES), (at.logits, batch * LOGITS * 4)
+        sums = (at.scratch, batch * SUM_BYTES)
+        self._cuda.enqueue(stream, Operation("kernel", add, (image,), (sums,), owner))
+        self._cuda.enqueue(stream, Operation("kernel", finish, (bias, sums), (code, logits, sums), owner))
 
 
 def expected(image: npt.NDArray[np.uint8], bias: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
