@@ -138,7 +138,7 @@ def kernels_table(result: TensorRtBuilds) -> Table:
         )
         for build in result.builds
         if build.name in names
-        for profile in dict.fromkeys((build.profiles[0], build.profiles[-1]))
+        for profile in (*build.profiles[:1], *build.profiles[1:][-1:])
     ]
     titles = [find_limits(gpu).title.removeprefix("NVIDIA ") for gpu in FLOORS]
     return Table(

@@ -68,20 +68,18 @@ def inspect(file: Path, reproduce: bool, kernels: bool, gpu: str | None, bundle:
     if gpu and not kernels:
         raise click.UsageError("--gpu needs --kernels")
     found = inspect_file(file)
-    if (reproduce or kernels) and not isinstance(found, Sidecar):
-        option = "--reproduce" if reproduce else "--kernels"
-        raise click.UsageError(f"{file}: is a payload: {option} needs an engine")
-    if kernels:
-        assert isinstance(found, Sidecar)
+    if kernels and isinstance(found, Sidecar):
         _show_kernels(found, file, gpu, as_json=as_json)
-    elif reproduce:
-        assert isinstance(found, Sidecar)
+    elif reproduce and isinstance(found, Sidecar):
         lines = commands(found, file, open_bundle(bundle))
         if as_json:
             echo_json(lines)
             return
         for line in lines:
             echo_line(line)
+    elif reproduce or kernels:
+        option = "--reproduce" if reproduce else "--kernels"
+        raise click.UsageError(f"{file}: is a payload: {option} needs an engine")
     elif as_json:
         echo_json(found)
     elif isinstance(found, Sidecar):

@@ -130,7 +130,7 @@ def _traffic_notes(found: EngineKernels) -> list[str]:
     if any(profile.listing.batch is None for profile in found.profiles):
         notes.append("of a dynamic batch they are not known: build for a target with fixed batches")
     if gpu := found.gpu:
-        rates = f"{gpu.fp32:g} FP32, {gpu.fp16:g} FP16, {gpu.int8:g} INT8"
+        rates = f"{gpu.fp32:g} FP32, {gpu.tf32:g} TF32, {gpu.fp16:g} FP16, {gpu.int8:g} INT8"
         notes.append(
             f"floor: roofline model of {gpu.title}, {gpu.gigabytes_per_second:g} GB/s, 10^12 operations/s: "
             f"{rates} ({gpu.source}); a floor and not a prediction: without launches, occupancy and caches"

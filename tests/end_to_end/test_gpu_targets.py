@@ -156,6 +156,7 @@ def test_inspect_shows_a_payload(tiny_bundle: Bundle, tmp_path: Path) -> None:
         f"payload of contract {contract.contract_id}: 32x48 pixels, 12 code bytes"
     )
     assert json.loads(run("inspect", path, "--json").stdout)["contract_id"] == contract.contract_id
-    refused = run("inspect", path, "--reproduce")
-    assert refused.status == 2
-    assert "--reproduce needs an engine" in refused.stderr
+    for option in ("--reproduce", "--kernels"):
+        refused = run("inspect", path, option)
+        assert refused.status == 2
+        assert f"photo.ccr: is a payload: {option} needs an engine" in refused.stderr
