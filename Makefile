@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-gpu test-containers test-arm triton-server lint format docs benchmark clean \
+.PHONY: help demo test test-all test-gpu gpu-kit test-containers test-arm triton-server lint format docs benchmark clean \
   constraints check-platforms check-extras release
 
 # The Python of the environment. Empty: the first of 3.11, 3.12, 3.13 on this machine, or one that uv downloads.
@@ -15,6 +15,10 @@ DEMO := build/demo
 TRITON := build/triton
 TRITON_READY := $(TRITON)/.ready
 RUN := $(BIN)/ccr-deploy
+# The kit for a machine with a GPU, the version of PyTorch there, and its compute capability, for a smaller kit.
+KIT ?= build/gpu-kit
+TORCH ?= 2.11.0
+COMPUTE_CAPABILITY ?=
 # One worker per core. Test durations differ widely: idle workers take tests from busy ones.
 PARALLEL := -n auto --dist worksteal
 export CCR_DEPLOY_ENGINES = $(CURDIR)/build/engines
@@ -54,8 +58,11 @@ test-all: $(READY) lint ## Run all tests, including the slow ones.
 	@$(MAKE) --no-print-directory triton-server || echo 'Triton server not installed: the tests that need it are skipped'
 	$(BIN)/pytest $(PARALLEL) -m 'not arm and not containers'
 
-test-gpu: $(READY) ## Run the tests that need an NVIDIA GPU.
-	$(BIN)/pytest -m gpu
+test-gpu: $(READY) ## Run the tests that need an NVIDIA GPU, with the kit in KIT; fail if no engine ran.
+	GPU_KIT=$(abspath $(KIT))/content $(BIN)/pytest -m gpu -rs tests/gpu
+
+gpu-kit: $(DEMO)/.bundle ## Make a folder to carry to a machine with a GPU: bundles, golden files, wheels, tests.
+	$(BIN)/python -m scripts.gpu_kit.make $(DEMO) $(KIT) --torch $(TORCH) $(if $(COMPUTE_CAPABILITY),--compute-capability $(COMPUTE_CAPABILITY))
 
 test-containers: $(READY) ## Build the container images and run them as in production (Debian's podman, root): minutes.
 	@scripts/check_container_tools.sh

@@ -84,18 +84,21 @@ def untrained_bundle(
     return export_bundle(checkpoint, folder / "bundle", schedules=schedules, baseline=chain)
 
 
-def untrained_bundle_with_fp16(name: str, folder: Path) -> Bundle:
+def untrained_bundle_with_fp16(
+    name: str, folder: Path, schedules: Sequence[Schedule] = ("iteration-major",)
+) -> Bundle:
     """Export a preset in FP32 and FP16.
 
     Args:
         name: the preset.
         folder: where ``images`` and ``bundle`` are written.
+        schedules: the unroll schedules of the encoder.
     """
     write_images(folder / "images", preset(name).image_height)
     return export_bundle(
         untrained_checkpoint(preset(name)),
         folder / "bundle",
-        schedules=("iteration-major",),
+        schedules=schedules,
         images=folder / "images",
         converters=CONVERTERS,
         progress=TerminalProgress(),

@@ -15,6 +15,8 @@ from ccr_deploy.errors import EngineError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ccr_deploy.backends.device_timer import DeviceTimer
+
 Arrays: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
 Outputs: TypeAlias = dict[str, npt.NDArray[np.generic]]
 
@@ -28,15 +30,18 @@ class TensorSpec:
     shape: tuple[int | None, ...]
 
     def check(self, array: npt.NDArray[np.generic]) -> None:
-        """Raise an EngineError if the type or shape of `array` does not match."""
-        fits = len(array.shape) == len(self.shape) and all(
-            wanted in (None, found) for wanted, found in zip(self.shape, array.shape, strict=True)
+        """Raise an EngineError if the type or shape of `array` does not match, or cannot be read."""
+        shape = ", ".join("N" if size is None else str(size) for size in self.shape)
+        expected = f"input {self.name}: expected {self.dtype} [{shape}], found"
+        try:
+            found_type, found_shape = array.dtype, tuple(array.shape)
+        except Exception as error:  # not an array, or one of a library that may raise any error
+            raise EngineError(f"{expected} {type(array).__name__} ({error})") from error
+        fits = len(found_shape) == len(self.shape) and all(
+            wanted in (None, found) for wanted, found in zip(self.shape, found_shape, strict=True)
         )
-        if array.dtype != np.dtype(self.dtype) or not fits or len(array) == 0:
-            shape = ", ".join("N" if size is None else str(size) for size in self.shape)
-            raise EngineError(
-                f"input {self.name}: expected {self.dtype} [{shape}], found {array.dtype} {list(array.shape)}"
-            )
+        if found_type != np.dtype(self.dtype) or not fits or found_shape[:1] == (0,):
+            raise EngineError(f"{expected} {found_type} {list(found_shape)}")
 
 
 class Runner(ABC):
@@ -47,6 +52,8 @@ class Runner(ABC):
 
     inputs: tuple[TensorSpec, ...]
     """The input tensors of `infer`."""
+    device_timer: DeviceTimer | None = None
+    """If set, it measures `infer` on the GPU; runners that do not know their stream ignore it."""
     _closed = False
 
     def __enter__(self) -> Self:

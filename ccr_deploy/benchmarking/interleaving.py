@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccr_deploy.benchmarking.contention import contention, read_cpu_times
-from ccr_deploy.benchmarking.results import Subject, Timing
+from ccr_deploy.benchmarking.results import FastestPyTorch, GpuLoad, Subject, Timing
 from ccr_deploy.benchmarking.worker import Worker
 from ccr_deploy.core.metrics import BOOTSTRAP_SAMPLES, percentile_interval
 from ccr_deploy.core.progress import SILENT
+from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import numpy.typing as npt
 
-    from ccr_deploy.benchmarking.results import Contention
+    from ccr_deploy.benchmarking.results import Contention, GpuState
     from ccr_deploy.benchmarking.worker import Candidate, RoundSamples
     from ccr_deploy.core.metrics import Interval
     from ccr_deploy.core.progress import Progress
@@ -34,21 +35,28 @@ RUNS_PER_ROUND = (3, 200)
 
 @dataclass(frozen=True)
 class Samples:
-    """Raw samples of a candidate: `milliseconds` is ``float64 [rounds, runs]``; memory of its process."""
+    """Raw samples of a candidate: `milliseconds` is ``float64 [rounds, runs]``; memory of its process.
+
+    `device_milliseconds` are those of runs that were measured on the GPU, and `gpu` the GPU's states in the
+    order in which they were read; empty if they could not be measured.
+    """
 
     candidate: Candidate
     backend_version: str
     milliseconds: npt.NDArray[np.float64]
     peak_memory_mib: float
     device_memory_mib: float | None = None
+    device_milliseconds: tuple[float, ...] = ()
+    gpu: tuple[GpuState, ...] = ()
 
 
 @dataclass(frozen=True)
 class InterleavedRun:
-    """The samples of all candidates, and the contention during the run."""
+    """The samples of all candidates, the contention during the run, and why candidates were left out."""
 
     samples: list[Samples]
     contention: Contention
+    left_out: tuple[str, ...] = ()
 
 
 def run_interleaved(
@@ -69,11 +77,12 @@ def run_interleaved(
         progress: advances by one for each round.
 
     Raises:
-        EngineError: if a candidate cannot be loaded or run.
+        EngineError: if a candidate cannot be loaded, unless it is optional, or cannot be run.
     """
     with ExitStack() as stack, progress.task(f"timing: {subject}", rounds) as advance:
         workers = [stack.enter_context(Worker(candidate, batch)) for candidate in candidates]
-        versions = [worker.wait_until_loaded() for worker in workers]
+        loaded, left_out = _loaded(workers)
+        workers = list(loaded)
         runs = [_runs_per_round(worker) for worker in workers]
         measured: list[list[RoundSamples]] = [[] for _ in workers]
         before = read_cpu_times()
@@ -86,15 +95,17 @@ def run_interleaved(
         observed = contention(subject, before, read_cpu_times())
     samples = [
         Samples(
-            candidate,
+            worker.candidate,
             version,
             np.array([entry.nanoseconds for entry in own]) / 1e6,
             own[-1].peak_memory_mib,
             own[-1].device_memory_mib,
+            tuple(sample for entry in own for sample in entry.device_milliseconds),
+            tuple(state for entry in own for state in entry.gpu),
         )
-        for candidate, version, own in zip(candidates, versions, measured, strict=True)
+        for (worker, version), own in zip(loaded.items(), measured, strict=True)
     ]
-    return InterleavedRun(samples, observed)
+    return InterleavedRun(samples, observed, left_out)
 
 
 def timings(subject: Subject, samples: Sequence[Samples], batch: int) -> list[Timing]:
@@ -120,11 +131,51 @@ def timings(subject: Subject, samples: Sequence[Samples], batch: int) -> list[Ti
             images_per_second=float(batch * 1000 / entry.milliseconds.mean()),
             peak_memory_mib=entry.peak_memory_mib,
             device_memory_mib=entry.device_memory_mib,
+            device_latency_ms_p50=float(np.median(entry.device_milliseconds))
+            if entry.device_milliseconds
+            else None,
+            gpu=gpu_load(entry.gpu),
             speedup=float(np.median(reference) / np.median(entry.milliseconds)),
             speedup_interval=speedup_interval(reference, entry.milliseconds),
         )
         for entry in samples
     ]
+
+
+def fastest_pytorch(
+    subject: Subject, samples: Sequence[Samples], names: Collection[str]
+) -> FastestPyTorch | None:
+    """Compare the target's engines with the fastest form of PyTorch; None if there is only one.
+
+    Args:
+        subject: stage or chain that the candidates ran.
+        samples: samples of each candidate, among them the target's.
+        names: names of the candidates that are forms of PyTorch.
+    """
+    forms = [entry for entry in samples if entry.candidate.name in names]
+    if len(forms) < 2:
+        return None
+    fastest = min(forms, key=lambda entry: float(np.median(entry.milliseconds)))
+    target = next(entry for entry in samples if entry.candidate.is_target)
+    return FastestPyTorch(
+        subject=subject,
+        candidate=fastest.candidate.name,
+        speedup=float(np.median(fastest.milliseconds) / np.median(target.milliseconds)),
+        speedup_interval=speedup_interval(fastest.milliseconds, target.milliseconds),
+    )
+
+
+def gpu_load(states: Sequence[GpuState]) -> GpuLoad | None:
+    """Summarize the states of the GPU under the load of one candidate; None if there are none."""
+    if not states:
+        return None
+    clocks = [state.sm_clock_mhz for state in states if state.sm_clock_mhz is not None]
+    return GpuLoad(
+        before=states[0],
+        after=states[-1],
+        lowest_sm_clock_mhz=min(clocks, default=None),
+        throttle_reasons=tuple(dict.fromkeys(name for state in states for name in state.throttle_reasons)),
+    )
 
 
 def speedup_interval(
@@ -144,6 +195,20 @@ def speedup_interval(
     drawn = generator.integers(len(reference), size=(BOOTSTRAP_SAMPLES, len(reference)))
     ratios = [np.median(reference[rounds]) / np.median(other[rounds]) for rounds in drawn]
     return percentile_interval(np.array(ratios))
+
+
+def _loaded(workers: Sequence[Worker]) -> tuple[dict[Worker, str], tuple[str, ...]]:
+    """Wait until the workers are loaded; return their versions, and why optional ones are left out."""
+    versions: dict[Worker, str] = {}
+    left_out = []
+    for worker in workers:
+        try:
+            versions[worker] = worker.wait_until_loaded()
+        except EngineError as error:  # noqa: PERF203 -- loading takes seconds
+            if not worker.candidate.is_optional:
+                raise
+            left_out.append(str(error))
+    return versions, tuple(left_out)
 
 
 def _runs_per_round(worker: Worker) -> int:

@@ -1,4 +1,4 @@
-"""Reliability of a benchmark: a pure function of its contention and timings.
+"""Reliability of a benchmark: a pure function of its contention, its timings and the GPU's clocks.
 
 The limits come from runs on virtual machines with two cores. On idle ones (results in ``benchmarks/``), the
 ends of a speed-up's interval differed by a factor of at most 1.45, and the 90th percentile was at most 1.76
@@ -27,6 +27,15 @@ MAX_INTERVAL_FACTOR = 2.0
 """Maximum ratio of the upper to the lower end of a speed-up's 95 % interval."""
 MAX_TAIL_RATIO = 3.0
 """Maximum ratio of the 90th percentile to the median."""
+MIN_CLOCK_RATIO = 0.95
+"""Minimum ratio of the GPU's lowest SM clock under load to that after the warm-up."""
+THROTTLED = frozenset(
+    {"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"}
+)
+"""Reasons that make a run unreliable whatever the clocks are.
+
+A GPU with a low power limit reaches its cap under every load, so that ``sw_power_cap`` alone is no reason.
+"""
 
 
 def unreliable_reasons(
@@ -40,7 +49,7 @@ def unreliable_reasons(
         timings: timings with speed-ups; none before the start.
     """
     reasons = [reason for observed in contention for reason in _withheld(threads, observed)]
-    return (*reasons, *_spread(timings))
+    return (*reasons, *_spread(timings), *_clocks(timings))
 
 
 def without_speedups(timings: Sequence[Timing]) -> tuple[Timing, ...]:
@@ -76,3 +85,26 @@ def _spread(timings: Sequence[Timing]) -> Iterator[str]:
     if tails and (ratio := max(tails.values())) > MAX_TAIL_RATIO:
         name = max(tails, key=tails.__getitem__)
         yield f"a tenth of the runs took more than {ratio:.1f} times the median ({name})"
+
+
+def _clocks(timings: Sequence[Timing]) -> Iterator[str]:
+    """Yield the largest fall of the GPU's clock if it exceeds its limit, and why the GPU was throttled."""
+    falls = [
+        (load.lowest_sm_clock_mhz / load.before.sm_clock_mhz, timing, load)
+        for timing in timings
+        if (load := timing.gpu) and load.before.sm_clock_mhz and load.lowest_sm_clock_mhz is not None
+    ]
+    if falls:
+        ratio, timing, load = min(falls, key=lambda fall: fall[0])
+        if ratio < MIN_CLOCK_RATIO:
+            why = f" by {', '.join(load.throttle_reasons)}" if load.throttle_reasons else ""
+            yield (
+                f"the GPU's SM clock fell from {load.before.sm_clock_mhz} to {load.lowest_sm_clock_mhz} MHz"
+                f"{why} ({timing.subject}: {timing.candidate})"
+            )
+    found = {
+        reason: timing for timing in reversed(timings) if timing.gpu for reason in timing.gpu.throttle_reasons
+    }
+    if throttled := sorted(THROTTLED & found.keys()):
+        first = found[throttled[0]]
+        yield f"the GPU was throttled by {', '.join(throttled)} ({first.subject}: {first.candidate})"

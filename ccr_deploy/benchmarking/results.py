@@ -7,7 +7,7 @@ from typing import Literal
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.records import Record
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Subject = Literal["encoder", "classifier", "chain"]
 """What is timed: a stage, or the chain from image to logits (with the conventional chain, if any)."""
@@ -48,8 +48,38 @@ class MachineState(Record, frozen=True):
     gpu_driver: str | None = None
 
 
+class GpuState(Record, frozen=True):
+    """The GPU's clocks, power and temperature at one moment, by NVML; None if it does not provide a value.
+
+    `throttle_reasons` are the reasons why its clocks are held down, named as in ``nvidia-smi --query-gpu``.
+    """
+
+    sm_clock_mhz: int | None
+    memory_clock_mhz: int | None
+    power_watts: float | None
+    temperature_celsius: int | None
+    throttle_reasons: tuple[str, ...] = ()
+
+
+class GpuLoad(Record, frozen=True):
+    """The GPU under the load of one candidate.
+
+    `before` was read after the warm-up of the first round, `after` at the end of the last one. The lowest
+    clock and the reasons are those of all rounds, whose beginnings and ends were read.
+    """
+
+    before: GpuState
+    after: GpuState
+    lowest_sm_clock_mhz: int | None
+    throttle_reasons: tuple[str, ...]
+
+
 class Timing(Record, frozen=True):
     """The statistics of one candidate's samples.
+
+    Latencies are wall-clock times of whole runs. `device_latency_ms_p50` is the median time from the first
+    command on the GPU to the last, by CUDA events in runs of their own; None on a CPU, and for a library that
+    does not give its stream. `gpu` is None on a CPU and without NVML.
 
     `speedup` is the first candidate's median divided by this one's, of the same run; None if the run is
     unreliable. `is_target` marks the target's own engines. `peak_memory_mib` is the peak of the process,
@@ -70,15 +100,30 @@ class Timing(Record, frozen=True):
     speedup: float | None
     speedup_interval: Interval | None
     device_memory_mib: float | None = None
+    device_latency_ms_p50: float | None = None
+    gpu: GpuLoad | None = None
+
+
+class FastestPyTorch(Record, frozen=True):
+    """The target's engines compared with the fastest of several forms of PyTorch, of the same run.
+
+    `speedup` is that candidate's median divided by that of the target's engines.
+    """
+
+    subject: Subject
+    candidate: str
+    speedup: float
+    speedup_interval: Interval
 
 
 class BenchmarkReport(Record, frozen=True):
     """All results of one run of `benchmark`.
 
     `iterations` is the T of the bundle. `warnings` are those of the bundle, for example that T is not among
-    the `trained_iterations`. `left_out` are error messages of candidates that could not be built. A run that
-    is not `reliable` has `unreliable_reasons` and no speed-ups; `reliable` is None if the contention was not
-    measured.
+    the `trained_iterations`. `left_out` are error messages of candidates that could not be built or loaded.
+    A run that is not `reliable` has `unreliable_reasons` and no speed-ups; `reliable` is None if the
+    contention was not measured. `fastest_pytorch` is empty on a CPU, where PyTorch eager is the only form,
+    and in an unreliable run.
     """
 
     schema_version: int
@@ -100,3 +145,4 @@ class BenchmarkReport(Record, frozen=True):
     reliable: bool | None = None
     unreliable_reasons: tuple[str, ...] = ()
     contention: tuple[Contention, ...] = ()
+    fastest_pytorch: tuple[FastestPyTorch, ...] = ()

@@ -60,13 +60,15 @@ def benchmark(
 ) -> None:
     """Measure the latency of a target's engines and their speed-up over PyTorch.
 
-    The baseline is PyTorch eager; on a GPU, torch.compile is timed too. Each candidate runs in its own
-    process, and their rounds are interleaved. The speed-up is a ratio of medians with a 95 % interval.
+    The baseline is PyTorch eager; on a GPU, torch.compile and FP16 CUDA graphs are timed too. Each
+    candidate runs in its own process, and their rounds are interleaved. The speed-up is a ratio of medians
+    with a 95 % interval.
     Without a precision option, the target's engines are those that build-engine built last; other
     precisions that this machine supports natively are timed as well. Missing engines are built first.
 
-    If other processes, the hypervisor or a container's CPU limit took cores from the run, or if its times
-    vary too much, the run is unreliable: latencies are printed with the reasons, speed-ups are not.
+    If other processes, the hypervisor or a container's CPU limit took cores from the run, if its times
+    vary too much, or if the GPU's clock fell, the run is unreliable: latencies are printed with the
+    reasons, speed-ups are not.
 
     BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 

@@ -14,7 +14,11 @@ def convolutions(model: ir.Model) -> list[ir.Node]:
 
 
 def quantized_convolutions(model: ir.Model) -> list[str]:
-    """Return the names of the convolutions whose activations and weights both come from Q/DQ pairs."""
+    """Return the names of the convolutions whose activations and weights both come from Q/DQ pairs.
+
+    A Cast may follow a pair if it lowers the precision. Behind one that raises it, the libraries compute the
+    convolution in the type that the Cast gives: TensorRT-RTX reads the dequantized values in FP32.
+    """
     return [
         node.name or ""
         for node in convolutions(model)
@@ -23,7 +27,20 @@ def quantized_convolutions(model: ir.Model) -> list[str]:
 
 
 def _is_quantized(value: ir.Value | None) -> bool:
-    producer = value.producer() if value is not None else None
-    if producer is not None and producer.op_type == "Cast":  # behind a pair that was kept in FP32
-        return _is_quantized(producer.inputs[0])
-    return producer is not None and producer.op_type == "DequantizeLinear"
+    from onnx_ir import DataType
+
+    size, producer = 0.0, _producer(value)
+    while producer is not None and producer.op_type == "Cast":
+        before, size = size, DataType(producer.attributes["to"].as_int()).itemsize
+        if size < before:  # the Cast behind this one raises the precision
+            return False
+        producer = _producer(producer.inputs[0])
+    if producer is None or producer.op_type != "DequantizeLinear":
+        return False
+    scale = producer.inputs[1]  # of the same type as the dequantized values
+    dtype = scale.dtype if scale is not None else None
+    return size <= (dtype or DataType.FLOAT).itemsize
+
+
+def _producer(value: ir.Value | None) -> ir.Node | None:
+    return value.producer() if value is not None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.backends.build_facts import in_words
+from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.records import to_json
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ def engine_lines(sidecar: Sidecar) -> list[str]:
     key, batch = sidecar.key, sidecar.origin.resolved_target.batch
     what = " ".join(filter(None, (key.stage, key.precision.upper(), key.schedule)))
     library = f"{key.backend} {sidecar.build.library_version or key.backend_version}"
-    sizes = f"batch {batch.min} to {batch.max}, optimal {batch.opt}" if batch else "any batch"
+    sizes = str(batch) if batch else "any batch"
     return [
         f"{what}: {library}, {sidecar.engine_bytes / 1e6:.2f} MB",
         f"built for: target {sidecar.origin.target}, {key.device}, {sizes}",
         f"options: {to_json(sidecar.origin.resolved_target.options, indent=None)}",
         f"build: {build_line(sidecar.build_seconds, sidecar.build)}, by {sidecar.origin.created_by}",
         *convolution_lines(sidecar),
+        *filter(None, [unverified_line(sidecar)]),
         *([sidecar.build.int8_weights] if sidecar.build.int8_weights else []),
         f"graph: {sidecar.origin.graph_file or 'none (PyTorch weights)'}, hash {key.source_hash[:12]}",
         f"engine: SHA-256 {sidecar.engine_sha256}, matches the sidecar",
@@ -62,6 +64,21 @@ def build_line(seconds: float, facts: BuildFacts) -> str:
     if facts.driver:
         parts.append(f"driver {facts.driver}")
     return ", ".join(parts)
+
+
+def unverified_line(sidecar: Sidecar) -> str | None:
+    """Return a line about quantized convolutions of an unknown precision; None if there are none.
+
+    Engines whose library reports no precisions at all get none: nothing about them is reported as executed.
+    """
+    executed, row = sidecar.build.executed_convolutions, PRECISIONS[sidecar.key.precision]
+    unknown = executed.get("unknown", 0) if executed and row.is_calibrated else 0
+    if not executed or not unknown:
+        return None
+    return (
+        f"the precision of {unknown} of {sum(executed.values())} convolutions is {_NOT_KNOWN}: "
+        f"whether the engine executes them in {row.label} is not verified"
+    )
 
 
 def convolution_lines(sidecar: Sidecar) -> list[str]:

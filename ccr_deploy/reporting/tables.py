@@ -19,13 +19,16 @@ _NO_RESULT = "–"
 
 def benchmark_tables(report: BenchmarkReport) -> list[Table]:
     """Return one table of timings with a row for each candidate."""
-    machine = report.machine
-    has_gpu = any(timing.device_memory_mib is not None for timing in report.timings)
+    shown = {
+        "GPU p50 ms": _has_device_latency(report),
+        "GPU MiB": any(timing.device_memory_mib is not None for timing in report.timings),
+    }
     columns: list[tuple[str, Callable[[Timing], str]]] = [
         ("candidate", lambda timing: f"{timing.subject}: {timing.candidate}"),
         ("p50 ms", lambda timing: number(timing.latency_ms_p50, 2)),
         ("p90 ms", lambda timing: number(timing.latency_ms_p90, 2)),
         ("p99 ms", lambda timing: number(timing.latency_ms_p99, 2)),
+        ("GPU p50 ms", lambda timing: number(timing.device_latency_ms_p50, 2)),
         ("images/s", lambda timing: number(timing.images_per_second, 1)),
         ("peak MiB", lambda timing: number(timing.peak_memory_mib, 0)),
         ("GPU MiB", lambda timing: number(timing.device_memory_mib, 0)),
@@ -37,13 +40,50 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
             f"Speed, batch {report.batch}, {report.threads} threads"
             + (" (unreliable)" if report.unreliable_reasons else ""),
             report.timings,
-            [column for column in columns if has_gpu or column[0] != "GPU MiB"],
-            note=f"{report.rounds} interleaved rounds, each candidate in its own process, on "
-            f"{machine.gpu or machine.processor}; speed-up: over PyTorch eager"
-            + "".join(f"; skipped: {reason}" for reason in report.left_out),
+            [column for column in columns if shown.get(column[0], True)],
+            note=_benchmark_note(report),
             warning=unreliable_line(report.unreliable_reasons),
         )
     ]
+
+
+def _has_device_latency(report: BenchmarkReport) -> bool:
+    return any(timing.device_latency_ms_p50 is not None for timing in report.timings)
+
+
+def _benchmark_note(report: BenchmarkReport) -> str:
+    device = report.machine.gpu or report.machine.processor
+    parts = [
+        f"{report.rounds} interleaved rounds, each candidate in its own process, on {device}",
+        "speed-up: over PyTorch eager",
+    ]
+    if _has_device_latency(report):
+        parts.append("GPU p50: by CUDA events, the others: wall clock")
+    parts.extend(gpu_load_parts(report.timings))
+    for entry in report.fastest_pytorch:
+        interval = interval_text(entry.speedup_interval, 2)
+        parts.append(
+            f"{entry.subject}: {entry.speedup:.2f} times as fast ({interval}) as the fastest PyTorch, "
+            f"{entry.candidate}"
+        )
+    return "; ".join((*parts, *(f"skipped: {reason}" for reason in report.left_out)))
+
+
+def gpu_load_parts(timings: Sequence[Timing]) -> list[str]:
+    """Return the GPU's lowest clocks and highest power and temperature under load, as one text or none."""
+    loads = [timing.gpu for timing in timings if timing.gpu]
+    states = [state for load in loads for state in (load.before, load.after)]
+    parts = []
+    for name, unit, choose, found in (
+        ("lowest SM clock", "MHz", min, [load.lowest_sm_clock_mhz for load in loads]),
+        ("lowest memory clock", "MHz", min, [state.memory_clock_mhz for state in states]),
+        ("highest power", "W", max, [state.power_watts for state in states]),
+        ("highest temperature", "°C", max, [state.temperature_celsius for state in states]),
+    ):
+        values = [value for value in found if value is not None]
+        if values:
+            parts.append(f"{name} {choose(values):.0f} {unit}")
+    return [f"GPU under load: {', '.join(parts)}"] if parts else []
 
 
 def unreliable_line(reasons: Sequence[str]) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from ccr_deploy import __version__
-from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.contention import watch_start
-from ccr_deploy.benchmarking.interleaving import run_interleaved, timings
+from ccr_deploy.benchmarking.interleaving import fastest_pytorch, run_interleaved, timings
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
 from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_VERSION
-from ccr_deploy.benchmarking.results import BenchmarkReport, Subject, Timing
+from ccr_deploy.benchmarking.results import BenchmarkReport, FastestPyTorch, Subject, Timing
 from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
@@ -23,9 +21,10 @@ from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.errors import EngineError, MachineBusyError
 from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
+from ccr_deploy.workflow.pytorch_variants import EAGER, pytorch_variants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from ccr_deploy.backends.options import BackendOptions
     from ccr_deploy.bundle.reader import Bundle
@@ -33,6 +32,12 @@ if TYPE_CHECKING:
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import Schedule, Stage
     from ccr_deploy.engines.store import EngineStore
+
+_STAGES: dict[Subject, tuple[Stage, ...]] = {
+    "encoder": ("encoder",),
+    "classifier": ("classifier",),
+    "chain": ("encoder", "classifier"),
+}
 
 
 def benchmark_bundle(
@@ -48,9 +53,10 @@ def benchmark_bundle(
 ) -> BenchmarkReport:
     """Time PyTorch, the target's engines and the other graphs of the bundle on the same backend.
 
-    PyTorch runs on the target's device: eager, and on a GPU with `torch.compile` too. The other graphs are
-    the encoder's other schedules and the precisions that this machine supports natively. Missing engines
-    are built first. If the run is unreliable, the report says why and has no speed-ups.
+    PyTorch runs on the target's device: eager, and on a GPU with `torch.compile` and in FP16 as a CUDA graph
+    too. The other graphs are the encoder's other schedules and the precisions that this machine supports
+    natively. Missing engines are built first. If the run is unreliable, the report says why and has no
+    speed-ups.
 
     Args:
         bundle: bundle whose engines are timed.
@@ -76,13 +82,17 @@ def benchmark_bundle(
             "and run the benchmark again"
         )
     machine = machine_state(with_gpu=factory.target.uses_gpu, start=contention[0])
-    references = _references(bundle, factory)
     found: list[Timing] = []
+    fastest: list[FastestPyTorch] = []
     left_out: list[str] = []
-    for subject, candidates in _candidates(bundle, references, factory, left_out).items():
+    for subject, candidates in _candidates(bundle, factory, left_out).items():
         run = run_interleaved(subject, candidates, batch=batch, rounds=rounds, progress=progress)
         found.extend(timings(subject, run.samples, batch))
         contention.append(run.contention)
+        left_out.extend(run.left_out)
+        names = pytorch_variants(_STAGES[subject], on_gpu=factory.target.uses_gpu)
+        if compared := fastest_pytorch(subject, run.samples, names):
+            fastest.append(compared)
     reasons = unreliable_reasons(threads, contention, found)
     model = bundle.manifest.model
     return BenchmarkReport(
@@ -105,6 +115,7 @@ def benchmark_bundle(
         reliable=not reasons,
         unreliable_reasons=reasons,
         contention=tuple(contention),
+        fastest_pytorch=() if reasons else tuple(fastest),
     )
 
 
@@ -115,35 +126,28 @@ def _candidate(
     options: BackendOptions | None = None,
     schedule: Schedule | None = None,
     is_target: bool = False,
+    is_optional: bool = False,
 ) -> Candidate:
     """Build the engines of stages that run one after the other; `options` replace the target's."""
     engines = [factory.build(stage, schedule)[0] for stage in stages]
     paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
-    return Candidate(name, is_target, options or factory.target.options, paths)
-
-
-def _references(bundle: Bundle, factory: EngineFactory) -> list[Callable[..., Candidate]]:
-    """Return functions that make candidates of PyTorch, on the target's device with its threads.
-
-    PyTorch eager is the first, because speed-ups are relative to the first candidate.
-    """
-    if not factory.target.uses_gpu:
-        reference = EngineFactory(bundle, REFERENCE_TARGET, factory.store)
-        options = PyTorchOptions(threads=factory.target.options.threads)
-        return [partial(_candidate, "PyTorch eager", reference, options=options)]
-    reference = EngineFactory(bundle, GPU_REFERENCE_TARGET, factory.store)
-    as_users_run_it = PyTorchOptions(device="cuda", tf32=True)  # PyTorch's own default
-    tuned = replace(as_users_run_it, compile_mode="max-autotune")
-    return [
-        partial(_candidate, "PyTorch eager", reference, options=as_users_run_it),
-        partial(_candidate, f"torch.compile {tuned.compile_mode}", reference, options=tuned),
-    ]
+    return Candidate(name, is_target, options or factory.target.options, paths, is_optional)
 
 
 def _candidates(
-    bundle: Bundle, references: list[Callable[..., Candidate]], factory: EngineFactory, left_out: list[str]
+    bundle: Bundle, factory: EngineFactory, left_out: list[str]
 ) -> dict[Subject, list[Candidate]]:
     library = factory.target.backend
+    on_gpu = factory.target.uses_gpu
+    reference = EngineFactory(bundle, GPU_REFERENCE_TARGET if on_gpu else REFERENCE_TARGET, factory.store)
+
+    def pytorch(*stages: Stage) -> list[Candidate]:
+        """Return PyTorch eager, and on a GPU its other variants, which this machine may lack tools for."""
+        variants = pytorch_variants(stages, on_gpu=on_gpu, threads=factory.target.options.threads)
+        return [
+            _candidate(name, reference, *stages, options=options, is_optional=name != EAGER)
+            for name, options in variants.items()
+        ]
 
     def candidates_of(*stages: Stage) -> list[Candidate]:
         """Return PyTorch, then the target's engines, then the other precisions."""
@@ -155,7 +159,7 @@ def _candidates(
             if own != [precision]
         ]
         target = _candidate(f"{library} {' + '.join(own)}{order}", factory, *stages, is_target=True)
-        return [*(reference(*stages) for reference in references), target, *others]
+        return [*pytorch(*stages), target, *others]
 
     def other_schedules() -> Iterator[Candidate]:
         name = f"{library} {factory.precision('encoder')}"
@@ -168,9 +172,9 @@ def _candidates(
             except EngineError as error:  # the target's own schedule may still work
                 left_out.append(str(error))
 
-    chain = candidates_of("encoder", "classifier")
+    chain = candidates_of(*_STAGES["chain"])
     if bundle.manifest.baseline:
-        chain.append(replace(references[0]("baseline"), name="conventional, PyTorch eager"))
+        chain.append(replace(pytorch("baseline")[0], name=f"conventional, {EAGER}"))
         chain.append(_candidate(f"conventional, {library}", factory, "baseline"))
     encoder = [*candidates_of("encoder"), *other_schedules()]
     return {"encoder": encoder, "classifier": candidates_of("classifier"), "chain": chain}

@@ -61,7 +61,7 @@ def classify_files(
         target: name or TOML file of the target.
         store: engine store.
         files: image and payload files.
-        batch: images or payloads per run of an engine; None for the target's optimal batch.
+        batch: images or payloads per run of an engine; None for the target's usual batch.
         require_verified: whether to refuse engines that have not passed `ccr-deploy verify`.
 
     Raises:

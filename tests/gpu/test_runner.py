@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from ccr_deploy.core.child_process import peak_memory_mib
 from ccr_deploy.core.gpu import checked, cuda_runtime
+from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.backends.runner import Runner
-    from ccr_deploy.engines.factory import EngineFactory
 
 LARGEST_BATCH = 32
 
@@ -50,7 +52,7 @@ def test_engine_inputs_and_outputs_are_bytes(encoder: Runner, classifier: Runner
 def test_batches_of_any_size_give_the_same_results(
     encoder: Runner, classifier: Runner, real_crops: npt.NDArray[np.uint8]
 ) -> None:
-    """One image, some, the largest batch, and more, in parts. The classifier's smallest batch is 2."""
+    """One image, some, the largest batch, and more, in parts. The classifier's smallest size is 2."""
     images = real_crops[:70]
     codes = encoder.infer({"image": images})["code"]
     logits = classifier.infer({"code": codes})["logits"]
@@ -68,9 +70,9 @@ def test_batches_of_any_size_give_the_same_results(
 def test_a_captured_graph_gives_the_same_results_again(
     encoder: Runner, real_crops: npt.NDArray[np.uint8]
 ) -> None:
-    """The first run of a batch size captures, later runs replay, also after runs of other sizes."""
+    """The first run of a profile captures, later runs replay, also after runs of other profiles."""
     first = {size: encoder.infer({"image": real_crops[:size]})["code"] for size in (1, 5, 32)}
-    assert encoder.captured_batch_sizes == {1, 5, 32}
+    assert encoder.captured_batch_sizes == {1, 8, 32}
     gc.collect()
     torch = pytest.importorskip("torch")
     torch.full(
@@ -79,6 +81,33 @@ def test_a_captured_graph_gives_the_same_results_again(
     for _ in range(3):
         for size, code in first.items():
             np.testing.assert_array_equal(encoder.infer({"image": real_crops[:size]})["code"], code)
+
+
+def test_overlapping_parts_give_the_results_of_single_ones(
+    encoder: Runner, real_crops: npt.NDArray[np.uint8]
+) -> None:
+    """Parts of the same profile run the same kernels, so that every bit is equal."""
+    images = real_crops[: 6 * LARGEST_BATCH]
+    single = [encoder.infer({"image": images[start : start + 32]})["code"] for start in range(0, 192, 32)]
+    for _ in range(20):
+        np.testing.assert_array_equal(encoder.infer({"image": images})["code"], np.concatenate(single))
+
+
+def test_a_plan_for_triton_gives_the_same_codes(
+    factory: EngineFactory, encoder: Runner, real_crops: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """It has one profile for all batch sizes, and runs without padding."""
+    fixed = Path(factory.target_name).read_text()
+    target = tmp_path / "dynamic.toml"
+    target.write_text(
+        re.sub(r"= \[\d.*, 32\]", "= [32]", fixed).replace("[batch]", "[batch]\ndynamic = true")
+    )
+    own = EngineFactory(factory.bundle, str(target), factory.store, {"encoder": "fp16"})
+    images = {"image": real_crops[:37]}
+    with own.load(own.build("encoder")[0]) as runner:
+        found = runner.infer(images)["code"]
+        assert runner.captured_batch_sizes == {32, 5}
+    assert np.unpackbits(found ^ encoder.infer(images)["code"]).mean() < 0.002
 
 
 def test_later_calls_do_not_overwrite_outputs(encoder: Runner, real_crops: npt.NDArray[np.uint8]) -> None:
@@ -105,7 +134,7 @@ def test_an_array_on_the_gpu_is_accepted(encoder: Runner, real_crops: npt.NDArra
 def test_a_batch_below_the_smallest_is_accepted_on_the_gpu(
     encoder: Runner, classifier: Runner, real_crops: npt.NDArray[np.uint8]
 ) -> None:
-    """The classifier's smallest batch is 2."""
+    """The classifier's smallest size is 2."""
     torch = pytest.importorskip("torch")
     codes = encoder.infer({"image": real_crops[:3]})["code"]
     expected = classifier.infer({"code": codes})["logits"]

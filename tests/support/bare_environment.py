@@ -17,14 +17,19 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd="/")
 
 
-def oldest_python() -> str:
-    """Return Python 3.10, the oldest supported, if this machine has it; else the tests' own Python."""
-    candidates = [shutil.which("python3.10"), *Path.home().glob(".pyenv/versions/3.10.*/bin/python3.10")]
-    for candidate in filter(None, candidates):
+def find_python(version: str) -> str | None:
+    """Return a Python of a version, such as ``"3.10"``; None if this machine has none."""
+    installed = Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}")
+    for candidate in filter(None, (shutil.which(f"python{version}"), *installed)):
         # A command on PATH may not run: pyenv's shims exit with status 127.
         if run(str(candidate), "-c", "import venv").returncode == 0:
             return str(candidate)
-    return sys.executable
+    return None
+
+
+def oldest_python() -> str:
+    """Return Python 3.10, the oldest supported, if this machine has it; else the tests' own Python."""
+    return find_python("3.10") or sys.executable
 
 
 def make_environment(python: str, path: Path, *packages: str) -> None:

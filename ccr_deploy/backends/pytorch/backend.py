@@ -14,7 +14,7 @@ from ccr_deploy.errors import EngineError, MissingExtraError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.backends.pytorch.runner import PyTorchRunner
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.core.precisions import EnginePrecision
 
 
@@ -68,24 +68,32 @@ class PyTorchBackend(Backend):
 
     def build(self, source: BuildSource, engine: Path) -> BuildFacts:
         """Copy the stage's weights from the bundle's weights."""
-        from ccr_deploy.backends.pytorch.runner import engine_bytes
+        from ccr_deploy.backends.pytorch.engine_file import engine_bytes
 
         engine.write_bytes(engine_bytes(source.stage, source.weights()))
         return BuildFacts()
 
-    def load(self, engine: EngineFile) -> PyTorchRunner:
+    def load(self, engine: EngineFile) -> Runner:
         """Load the stage's weights into its network.
 
         Raises:
-            EngineError: if the file is not an engine of this backend, or PyTorch finds no GPU.
+            EngineError: if the file is not an engine of this backend, the options do not support its stage,
+                or PyTorch finds no GPU.
         """
-        from ccr_deploy.backends.pytorch.runner import load_runner
+        from ccr_deploy.backends.pytorch.engine_file import read_engine
+        from ccr_deploy.backends.pytorch.graph_runner import graph_runner
+        from ccr_deploy.backends.pytorch.runner import PyTorchRunner
 
         self.check_runs_here()
         self._torch.set_num_threads(thread_count(self.options.threads))
         backends = self._torch.backends
         backends.cudnn.allow_tf32 = backends.cuda.matmul.allow_tf32 = self.options.tf32
-        return load_runner(engine.path, self.options)
+        # Lets cuDNN time its algorithms for each shape and choose the fastest.
+        backends.cudnn.benchmark = self.options.fp16_cuda_graph is not None
+        network = read_engine(engine.path)
+        if self.options.fp16_cuda_graph:
+            return graph_runner(network, self.options)
+        return PyTorchRunner(network, self.options)
 
 
 def import_torch() -> Any:  # noqa: ANN401

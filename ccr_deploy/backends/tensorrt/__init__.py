@@ -7,8 +7,9 @@
     flavour.py        the Python packages and their supported versions
     builder.py        the parent's side of a build: start the process, report progress, end it
     build_process.py  the build itself, with Polygraphy's loaders, in a separate process
-    plan.py           deserialize a plan
+    plan.py           deserialize a plan; TensorRT's errors
     runner.py         an engine in memory: buffers, a stream, a CUDA graph for each batch size
-    inspector.py      the precision in which an engine executes its convolutions
+    inspector.py      the kernels of an engine, from TensorRT's engine inspector
+    tactics.py        the data types in the names of kernels
     reproduce.py      commands of trtexec and Polygraphy that build and run the same engine
 """

@@ -14,21 +14,26 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
+from msgspec import structs
+
 from ccr_deploy.backends.build_facts import BuildFacts, ExecutedConvolutions, in_words
+from ccr_deploy.backends.kernels import KernelListing, executed_convolutions
 from ccr_deploy.backends.tensorrt.flavour import (
+    RTX,
     Flavour,
     extra_of,
     flavour_of,
     import_library,
     is_strongly_typed,
 )
-from ccr_deploy.backends.tensorrt.inspector import executed_convolutions, inspect
+from ccr_deploy.backends.tensorrt.inspector import inspect, read_layers
+from ccr_deploy.backends.tensorrt.kernel_log import LISTING, read_kernels
 from ccr_deploy.backends.tensorrt.messages import BuildRequest, Built, Failed, Progressed
 from ccr_deploy.backends.tensorrt.options import RtxOptions
 from ccr_deploy.backends.tensorrt.phases import BuildPhases
 from ccr_deploy.core.child_process import Owner, peak_memory_mib
 from ccr_deploy.core.gpu import find_gpu
-from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision
 from ccr_deploy.core.printable import printable
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
 
@@ -54,13 +59,45 @@ def serve(owner: Owner) -> None:
 def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
     flavour = flavour_of(request.options)
     library = import_library(flavour)
+    cache = request.timing_cache
+    if cache:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+    engine, names = _compile(request, flavour, library, _progress_monitor(library, owner))
+    with request.engine.open("wb") as file:
+        file.write(memoryview(engine))
+    kernels: tuple[KernelListing, ...] | None = _kernels(request, log, names)
+    if not kernels:
+        kernels = _inspected(request, library, engine, names) if request.can_run else None
+    executed = None if kernels is None else executed_convolutions(kernels, names)
+    if executed:
+        _check_executed(request.precision, executed, names)
+    facts = BuildFacts(
+        library_version=str(library.__version__),
+        driver=_driver(),
+        peak_host_memory_mib=round(peak_memory_mib(), 1),
+        peak_device_memory_mib=log.peak_device_memory_mib,
+        executed_convolutions=executed,
+        kernels=kernels or (),
+    )
+    if request.fp16_graph is None:
+        return facts
+    sizes = request.batch.sizes
+    outermost = structs.replace(request.batch, sizes=tuple(dict.fromkeys((sizes[0], sizes[-1]))))
+    in_fp16 = structs.replace(request, graph=request.fp16_graph, precision="fp16", batch=outermost)
+    _, names = _compile(in_fp16, flavour, library, monitor=None)
+    return structs.replace(facts, fp16_kernels=_kernels(in_fp16, log, names))
+
+
+def _compile(request: BuildRequest, flavour: Flavour, library: Any, monitor: Any) -> tuple[Any, list[str]]:  # noqa: ANN401
+    """Compile the graph of a request; return the serialized engine, and the graph's convolutions."""
     try:
         from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath
         from polygraphy.logger import G_LOGGER
     except ImportError:
         raise MissingExtraError("polygraphy", extra_of(flavour), f"building with {flavour.title}") from None
     G_LOGGER.use_python_logging_system = True  # so that _BuildLog receives TensorRT's messages
-    G_LOGGER.module_severity = G_LOGGER.VERBOSE
+    # TensorRT-RTX lists its kernels at its own VERBOSE, at which TensorRT logs every tactic that it times.
+    G_LOGGER.module_severity = G_LOGGER.EXTRA_VERBOSE if flavour is RTX else G_LOGGER.VERBOSE
     network = NetworkFromOnnxPath(
         str(request.graph), strongly_typed=is_strongly_typed(flavour, library.__version__)
     )
@@ -73,35 +110,39 @@ def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
         return parsed
 
     cache = request.timing_cache
-    if cache:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-    monitor = _progress_monitor(library, owner)
     engine = EngineBytesFromNetwork(
         network_with_names,
         _configuration(request, flavour, library, monitor),
         save_timing_cache=str(cache) if cache else None,
     )()
-    with request.engine.open("wb") as file:
-        file.write(memoryview(engine))
-    executed = _inspect(request, library, engine, names) if request.can_run else None
-    return BuildFacts(
-        library_version=str(library.__version__),
-        driver=_driver(),
-        peak_host_memory_mib=round(peak_memory_mib(), 1),
-        peak_device_memory_mib=log.peak_device_memory_mib,
-        executed_convolutions=executed,
-    )
+    return engine, names
+
+
+def _kernels(request: BuildRequest, log: _BuildLog, convolutions: list[str]) -> tuple[KernelListing, ...]:
+    """Return the kernels that the log lists; empty if it lists none, or in a format that is not known."""
+    message, log.kernels = log.kernels, None
+    if message is None or not isinstance(request.options, RtxOptions):
+        return ()
+    try:
+        return read_kernels(
+            message, convolutions, devices=_capabilities(request.options), batches=_batches(request)
+        )
+    except EngineError as error:
+        logging.warning("%s: the kernels are not known", error)
+        return ()
 
 
 def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monitor: Any) -> Any:  # noqa: ANN401
     """Return Polygraphy's loader of the builder's configuration."""
     from polygraphy.backend.trt import CreateConfig, PostprocessConfig, Profile
 
-    options, batch = request.options, request.batch
-    profile = Profile()
-    for name, shape in request.input_shapes.items():
-        profile.add(name, (batch.min, *shape), (batch.opt, *shape), (batch.max, *shape))
-    common: dict[str, Any] = {"profiles": [profile], "progress_monitor": monitor}
+    options = request.options
+    profiles = []
+    for sizes in request.batch.profiles:
+        profiles.append(Profile())
+        for name, shape in request.input_shapes.items():
+            profiles[-1].add(name, (sizes.min, *shape), (sizes.opt, *shape), (sizes.max, *shape))
+    common: dict[str, Any] = {"profiles": profiles, "progress_monitor": monitor}
     if options.workspace_mib:
         common["memory_pool_limits"] = {library.MemoryPoolType.WORKSPACE: options.workspace_mib << 20}
     if isinstance(options, RtxOptions):
@@ -142,34 +183,52 @@ def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monito
     )
 
 
-def _inspect(
+def _inspected(
     request: BuildRequest,
     library: Any,  # noqa: ANN401
     engine: Any,  # noqa: ANN401
     convolutions: list[str],
-) -> ExecutedConvolutions | None:
-    """Count the executed convolutions by precision; write the inspector's output beside the engine.
+) -> tuple[KernelListing, ...] | None:
+    """Return the kernels that the engine inspector lists; write its output beside the engine.
+
+    Returns:
+        None if the engine cannot be read.
 
     Raises:
-        EngineError: if the engine should be quantized and cannot be read, or if it is known that no
-            convolution is executed in the requested precision.
+        EngineError: if the engine should be quantized and cannot be read.
     """
-    row = PRECISIONS[request.precision]
     try:
         layers = inspect(library, engine)
         request.engine.with_name(request.engine.name + ".layers.json").write_text(layers, encoding="utf-8")
-        executed = executed_convolutions(layers, convolutions)
+        return read_layers(layers, convolutions, str(find_gpu()), _batches(request))
     except EngineError as error:
-        if row.is_calibrated:
+        if PRECISIONS[request.precision].is_calibrated:
             raise
         logging.warning("%s: the executed precisions are not known", error)
         return None
+
+
+def _batches(request: BuildRequest) -> list[int | None]:
+    """Return the batch of each profile; None for a profile with a dynamic batch."""
+    return [sizes.min if sizes.min == sizes.max else None for sizes in request.batch.profiles]
+
+
+def _check_executed(
+    precision: EnginePrecision, executed: ExecutedConvolutions, convolutions: list[str]
+) -> None:
+    """Raise an error if it is known that no convolution is executed in a calibrated precision."""
+    row = PRECISIONS[precision]
     if row.is_calibrated and not executed[row.graph] and not executed["unknown"]:
         raise EngineError(
             f"{row.label} was requested, but the engine executes none of {len(convolutions)} convolutions in "
             f"{row.label}: {in_words(executed, without=row.graph)}"
         )
-    return executed
+
+
+def _capabilities(options: RtxOptions) -> tuple[str, ...]:
+    """Return the compute capabilities that kernels are compiled for."""
+    is_current = options.compute_capabilities == ("current",)
+    return (find_gpu().compute_capability,) if is_current else options.compute_capabilities
 
 
 def _driver() -> str | None:
@@ -179,7 +238,11 @@ def _driver() -> str | None:
 
 
 def _progress_monitor(library: Any, owner: Owner) -> Any:  # noqa: ANN401
-    """Return a monitor that reports TensorRT's progress; None if TensorRT has no monitors, as in 8.6."""
+    """Return a monitor that reports TensorRT's progress; None if TensorRT has no monitors, as in 8.6.
+
+    The monitor and Polygraphy's logger are written in Python. The builder's threads can call them without
+    waiting forever, because TensorRT's `build_serialized_network` releases Python's global lock.
+    """
     if not hasattr(library, "IProgressMonitor"):
         return None
     phases = BuildPhases()
@@ -218,14 +281,19 @@ def _progress_monitor(library: Any, owner: Owner) -> Any:  # noqa: ANN401
 
 
 class _BuildLog(logging.Handler):
-    """Print all log messages, and keep the errors and TensorRT's peak memory."""
+    """Print log messages, and keep the errors, TensorRT's peak memory and the list of kernels.
+
+    Of the messages below DEBUG, only the list of kernels is printed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._errors: list[str] = []
         self.peak_device_memory_mib: float | None = None
-        handlers = [logging.StreamHandler(sys.stdout), self]
-        logging.basicConfig(level=logging.DEBUG, handlers=handlers, format="%(message)s")
+        self.kernels: str | None = None
+        printed = logging.StreamHandler(sys.stdout)
+        printed.addFilter(lambda record: record.levelno >= logging.DEBUG or LISTING in record.getMessage())
+        logging.basicConfig(level=logging.NOTSET + 1, handlers=[printed, self], format="%(message)s")
 
     @property
     def error_summary(self) -> str | None:
@@ -237,6 +305,8 @@ class _BuildLog(logging.Handler):
         message = record.getMessage()
         if record.levelno == logging.ERROR:
             self._errors.append(_one_line(message))
+        if LISTING in message:
+            self.kernels = message
         if found := _PEAK.search(message):
             self.peak_device_memory_mib = float(found.group(1))
 

@@ -24,17 +24,26 @@ class RuntimeCache:
     """The cache of one engine on this GPU."""
 
     def __init__(self, configuration: Any, path: Path) -> None:  # noqa: ANN401 -- the library has no types
-        """Read the file, if it exists, and add the cache to an engine's runtime configuration."""
+        """Read the file, if it exists, and add the cache to an engine's runtime configuration.
+
+        If TensorRT-RTX rejects the cache, the engine runs without one: it is slower to start, but correct.
+        """
         self._path = path
         self._saved = b""
         self._cache = configuration.create_runtime_cache()
         content = _read(path)
         if content and self._cache.deserialize(content):
             self._saved = content
-        configuration.set_runtime_cache(self._cache)
+        self._is_used = configuration.set_runtime_cache(self._cache)
+        if not self._is_used:
+            _LOGGER.warning(
+                "%s: TensorRT-RTX rejects the runtime cache: every start compiles all kernels", path
+            )
 
     def save(self) -> None:
         """Write the cache to its file if kernels were compiled since the last call."""
+        if not self._is_used:
+            return
         serialized = self._cache.serialize()
         content = bytes(memoryview(serialized)) if serialized is not None else b""
         if content in {b"", self._saved}:

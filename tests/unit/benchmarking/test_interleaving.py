@@ -1,10 +1,20 @@
 """The statistics of an interleaved benchmark, on synthetic samples."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
-from ccr_deploy.benchmarking.interleaving import Samples, speedup_interval, timings
+from ccr_deploy.benchmarking.interleaving import (
+    Samples,
+    fastest_pytorch,
+    gpu_load,
+    run_interleaved,
+    speedup_interval,
+    timings,
+)
+from ccr_deploy.benchmarking.results import FastestPyTorch, GpuLoad, GpuState
 from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.errors import EngineError
@@ -98,6 +108,51 @@ def test_a_timing_names_its_subject_and_candidate():
     (timing,) = timings("chain", [entry("engine", np.ones((2, 3)), is_target=True)], 1)
     assert (timing.subject, timing.candidate, timing.is_target) == ("chain", "engine", True)
     assert (timing.backend_version, timing.peak_memory_mib) == ("1.20.0", 64.0)
+
+
+def test_times_on_the_gpu_have_their_own_median():
+    milliseconds = np.full((2, 3), 10.0)
+    on_gpu = replace(entry("engine", milliseconds), device_milliseconds=(4.0, 1.0, 3.0, 2.0))
+    on_cpu, timing = timings("chain", [entry("eager", milliseconds), on_gpu], 1)
+    assert (timing.device_latency_ms_p50, timing.latency_ms_p50) == (2.5, 10.0)
+    assert (on_cpu.device_latency_ms_p50, on_cpu.gpu) == (None, None)
+
+
+def test_the_target_is_compared_with_the_fastest_form_of_pytorch():
+    milliseconds = {"eager": 12.0, "graph": 6.0, "compiled": 8.0, "other engine": 1.0}
+    taken = [entry(name, np.full((2, 3), time)) for name, time in milliseconds.items()]
+    taken.append(entry("engine", np.full((2, 5), 4.0), is_target=True))
+    found = fastest_pytorch("chain", taken, ("eager", "graph", "compiled"))
+    assert found == FastestPyTorch("chain", "graph", 1.5, Interval(1.5, 1.5))
+    assert fastest_pytorch("chain", taken, ("eager",)) is None
+
+
+def test_the_load_of_a_gpu_has_first_last_and_lowest_and_all_reasons():
+    states = (
+        GpuState(1980, 2619, 300.0, 50, ("sw_power_cap",)),
+        GpuState(None, 2619, None, 55, ("hw_slowdown", "sw_power_cap")),
+        GpuState(1400, 2619, 350.0, 60, ()),
+        GpuState(1900, 2619, 340.0, 58, ()),
+    )
+    load = GpuLoad(states[0], states[-1], 1400, ("sw_power_cap", "hw_slowdown"))
+    assert gpu_load(states) == load
+    assert gpu_load(states[1:2]).lowest_sm_clock_mhz is None
+    assert gpu_load(()) is None
+
+
+def test_an_optional_candidate_that_cannot_be_loaded_is_left_out(tmp_path):
+    from ccr_deploy.benchmarking.worker import Candidate
+
+    engines = ((tmp_path / "none.onnx", "fp32"),)
+    optional = Candidate("ghost", False, OnnxRuntimeOptions(), engines, is_optional=True)
+    run = run_interleaved("encoder", [optional], batch=1, rounds=2)
+    assert run.samples == []
+    (reason,) = run.left_out
+    assert reason.startswith("ghost: ")
+    with pytest.raises(EngineError, match="ghost: "):
+        run_interleaved(
+            "encoder", [Candidate("ghost", True, OnnxRuntimeOptions(), engines)], batch=1, rounds=2
+        )
 
 
 def test_a_candidate_whose_process_was_killed_is_named(tmp_path):

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from benchmarks.int8 import Int8Benchmark
 from benchmarks.scaffold import read_result
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
-from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, Timing
+from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, GpuLoad, GpuState, Timing
 from ccr_deploy.core.metrics import Interval
 
 QUIET = Contention("encoder", 12.0, 2, 0.02, 0.01, 0.0)
@@ -128,6 +128,56 @@ def test_the_longest_tail_is_a_reason() -> None:
     (reason,) = unreliable_reasons(2, [QUIET], [TIMING, replace(TIMING, latency_ms_p90=31.2)])
     assert reason == "a tenth of the runs took more than 3.1 times the median (encoder: onnxruntime fp32)"
     assert unreliable_reasons(2, [QUIET], [replace(TIMING, latency_ms_p90=29.0)]) == ()
+
+
+COOL = GpuState(1980, 2619, 300.0, 55)
+STEADY = GpuLoad(COOL, COOL, 1980, ())
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        None,  # no GPU, or a Jetson without NVML
+        STEADY,
+        replace(STEADY, lowest_sm_clock_mhz=1890),
+        replace(STEADY, throttle_reasons=("sw_power_cap",)),  # a GPU with a low power limit, always
+        replace(STEADY, lowest_sm_clock_mhz=None),
+        GpuLoad(GpuState(None, None, None, None), COOL, 210, ()),
+        GpuLoad(GpuState(0, None, None, None), COOL, 0, ()),
+        GpuLoad(replace(COOL, sm_clock_mhz=1500), COOL, 1500, ()),  # rose
+    ],
+)
+def test_steady_or_unknown_clocks_are_not_a_reason(load: GpuLoad | None) -> None:
+    assert unreliable_reasons(2, [QUIET], [replace(TIMING, gpu=load)]) == ()
+
+
+def test_a_clock_that_fell_is_a_reason_with_its_cause() -> None:
+    fell = replace(STEADY, lowest_sm_clock_mhz=1870, throttle_reasons=("sw_power_cap",))
+    (reason,) = unreliable_reasons(2, [QUIET], [TIMING, replace(TIMING, gpu=fell)])
+    assert reason == (
+        "the GPU's SM clock fell from 1980 to 1870 MHz by sw_power_cap (encoder: onnxruntime fp32)"
+    )
+
+
+def test_the_largest_fall_is_named() -> None:
+    falls = [
+        replace(TIMING, candidate=str(lowest), gpu=replace(STEADY, lowest_sm_clock_mhz=lowest))
+        for lowest in (1800, 1410, 1700)
+    ]
+    (reason,) = unreliable_reasons(2, [QUIET], falls)
+    assert reason == "the GPU's SM clock fell from 1980 to 1410 MHz (encoder: 1410)"
+
+
+@pytest.mark.parametrize(
+    "cause", ["hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"]
+)
+def test_a_throttled_gpu_is_a_reason_at_any_clock(cause: str) -> None:
+    throttled = [
+        replace(TIMING, candidate=name, gpu=replace(STEADY, throttle_reasons=("sw_power_cap", cause)))
+        for name in ("first", "second")
+    ]
+    (reason,) = unreliable_reasons(2, [QUIET], [replace(TIMING, gpu=STEADY), *throttled])
+    assert reason == f"the GPU was throttled by {cause} (encoder: first)"
 
 
 def test_an_unreliable_runs_timings_keep_their_latencies_alone() -> None:

@@ -7,7 +7,14 @@ import pytest
 from msgspec.structs import replace
 
 from ccr_deploy.benchmarking.reliability import without_speedups
-from ccr_deploy.benchmarking.results import BenchmarkReport, MachineState, Timing
+from ccr_deploy.benchmarking.results import (
+    BenchmarkReport,
+    FastestPyTorch,
+    GpuLoad,
+    GpuState,
+    MachineState,
+    Timing,
+)
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.export.description import LayerDescription, ModelDescription
 from ccr_deploy.reporting.html import html
@@ -267,6 +274,36 @@ def test_the_benchmark_table_shows_a_row_for_every_candidate():
         ("encoder: cpu", "8.00", "9.00", "10.00", "125.0", "124", "2.50", "2.37 – 2.75"),
         ("chain: cpu", "16.00", "17.00", "18.00", "62.5", "124", "2.00", "1.87 – 2.25"),
     )
+
+
+def test_the_benchmark_table_of_a_gpu_shows_both_clocks_and_the_load():
+    cool = GpuState(1980, 2619, 300.0, 55)
+    loads = [
+        GpuLoad(cool, GpuState(1965, 2619, 412.3, 61), 1950, ()),
+        GpuLoad(cool, cool, None, ()),
+        None,
+    ]
+    on_gpu = [
+        replace(timing, device_latency_ms_p50=time, device_memory_mib=512.0, gpu=load)
+        for timing, time, load in zip(BENCHMARK.timings, (1.25, None, 3.5), loads, strict=True)
+    ]
+    fastest = (FastestPyTorch("chain", "PyTorch FP16 CUDA graph", 1.5, Interval(1.4, 1.6)),)
+    report = replace(BENCHMARK, timings=tuple(on_gpu), fastest_pytorch=fastest)
+    (table,) = benchmark_tables(report)
+    assert table.columns[1:5] == ("p50 ms", "p90 ms", "p99 ms", "GPU p50 ms")
+    assert [row[4] for row in table.rows] == ["1.25", "", "3.50"]
+    assert "GPU p50: by CUDA events, the others: wall clock" in table.note
+    assert table.note.endswith(
+        "GPU under load: lowest SM clock 1950 MHz, lowest memory clock 2619 MHz, highest power 412 W, "
+        "highest temperature 61 °C; "
+        "chain: 1.50 times as fast (1.40 – 1.60) as the fastest PyTorch, PyTorch FP16 CUDA graph"
+    )
+
+
+def test_the_benchmark_table_of_a_cpu_has_nothing_of_a_gpu():
+    (table,) = benchmark_tables(BENCHMARK)
+    assert "GPU" not in " ".join(table.columns)
+    assert "GPU" not in table.note
 
 
 REASONS = ("other processes used 1.3 of 2 cores while the encoder was timed", "a second reason")

@@ -25,7 +25,9 @@ def machine(name: str) -> Machine:
     [
         ("h200", "NVIDIA H200", "10.13.3.9"),
         ("h200", "NVIDIA H100 80GB HBM3", "11.4.0"),
+        ("h200-triton", "NVIDIA H200", "10.13.3.9"),
         ("l4", "NVIDIA L4", "10.3.0"),
+        ("l4-triton", "NVIDIA L4", "10.3.0"),
         ("jetson-orin-jp6", "Orin", "8.6.2"),
         ("jetson-orin-jp6", "Orin", "10.3.0"),
         ("jetson-orin-jp7", "Orin", "10.16.1"),
