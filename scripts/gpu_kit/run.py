@@ -91,7 +91,9 @@ def cuda(content: Path) -> list[Command]:
             ]
     for batch in ("1", "8", "64"):
         found += [
-            command(f"benchmark/{folder.name}/{batch}", "benchmark", folder, "--batch", batch, "--rounds", "5")
+            command(
+                f"benchmark/{folder.name}/{batch}", "benchmark", folder, "--batch", batch, "--rounds", "5"
+            )
             for folder in bundles
         ]
     return found

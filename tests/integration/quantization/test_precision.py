@@ -267,7 +267,7 @@ def test_other_layers_in_high_precision_make_other_graphs_and_void_the_record(
 def test_a_layer_that_does_not_exist_cannot_be_kept(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
     recipe = CalibrationRecipe(keep_high_precision=("stem", "steam"))
     table = calibrated_demo.calibration.table
-    with pytest.raises(WrongUsageError, match=r"unknown layer 'steam'.*choose from stem, cell1/hidden_conv"):
+    with pytest.raises(WrongUsageError, match=r"unknown layer 'steam'.*choose from stem, cell2/input_conv"):
         calibrate_from_table(calibrated_demo.bundle, table, tmp_path / "ranges.json", recipe)
 
 

@@ -22,7 +22,7 @@ SIGNALS = {"normalise", "cell1/hidden_state", "cell2/hidden_state", "cell3/hidde
 def test_every_schedule_quantizes_the_same_signals(tiny_bundle: Bundle, schedule: Schedule) -> None:
     model = ir.load(tiny_bundle.file(tiny_bundle.graph("encoder", "fp32", schedule).file))
     found = set().union(*quantized_activations(model).values())
-    assert layers(model)[:2] == ["stem", "cell1/hidden_conv"]
+    assert layers(model)[0] == "stem"
     if schedule == NAIVE_SCHEDULE:  # its stem, without the first input convolution, has too few channels
         assert found == SIGNALS - {"normalise"}
         assert set(layers(model)) - set(quantizable_layers(model)) == {"stem"}
