@@ -68,7 +68,7 @@ def test_iteration_major_encoders_have_three_kernels_for_each_step(tmp_path: Pat
         assert listing.kernel_count == expected
 
 
-def test_classifiers_have_as_many_kernels_at_any_batch(tmp_path: Path) -> None:
+def test_classifiers_need_no_copies_for_larger_batches(tmp_path: Path) -> None:
     one, eight = compiled(tmp_path, "classifier", None, FIXED)
-    assert one.kernel_count == eight.kernel_count
-    assert eight.counts.get("copy", 0) == 0
+    assert eight.kernel_count <= one.kernel_count
+    assert "copy" not in eight.counts
