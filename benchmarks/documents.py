@@ -15,6 +15,7 @@ import click
 from msgspec import structs
 
 from benchmarks.containers import ContainerBenchmark, image_table, start_table
+from benchmarks.graph_ideas import GraphIdeas, ideas_table
 from benchmarks.int8 import Int8Benchmark, int8_table
 from benchmarks.int8_saturation import SaturationBenchmark, saturation_table
 from benchmarks.payload import PayloadBenchmark, payload_table
@@ -64,6 +65,7 @@ def tables() -> dict[str, str]:
         "verification": verification_table(read_result("verification-ccr-layer1", VerificationBenchmark)),
         "payload": payload_table(read_result("payload", PayloadBenchmark)),
         "rtx": builds_table(builds),
+        "graph-ideas": ideas_table(read_result("graph-ideas", GraphIdeas)),
         "rtx-kernels": kernels_table(builds),
         "faults": faults_table(read_result("planted-faults", PlantedFaults)),
         "serving": serving_table(read_result("serving-ccr-layer1", ServingBenchmark)),

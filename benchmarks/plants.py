@@ -74,12 +74,9 @@ def dead_channel(_: Bundle, model: ir.Model) -> ir.Model:
 
 def reversed_bits(_: Bundle, model: ir.Model) -> ir.Model:
     """Pack or unpack the bits of each byte in reverse order."""
-    name = (
-        "pack/mul/constant_1"
-        if "pack/mul/constant_1" in model.graph.initializers
-        else "unpack/div/constant_1"
-    )
-    return _with_constant(model, name, lambda values: values[::-1].copy())
+    if "pack/mul/constant_1" in model.graph.initializers:
+        return _with_constant(model, "pack/mul/constant_1", lambda values: values[::-1].copy())
+    return _with_constant(model, "unpack/gather/constant_0", lambda table: table[:, ::-1].copy())
 
 
 def bgr(_: Bundle, model: ir.Model) -> ir.Model:

@@ -8,6 +8,8 @@ from onnx_ir.passes import common
 from onnxscript import optimizer, rewriter
 
 from ccr_deploy.export.naming import NameByModulePass
+from ccr_deploy.export.pooling import AveragePoolPass
+from ccr_deploy.export.split import SplitBatchPass
 from ccr_deploy.graphs.passes import StripOriginPass, share_weights
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ def clean_up(model: ir.Model, *, share_repeated_work: bool) -> None:
     if share_repeated_work:
         common.CommonSubexpressionEliminationPass()(model)
     passes = (
+        SplitBatchPass(),  # this pass and the next leave unused constants
+        AveragePoolPass(),
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedFunctionsPass(),
         common.RemoveUnusedOpsetsPass(),

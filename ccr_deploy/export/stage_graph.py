@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import load_file
 
+from ccr_deploy.export.composition import compose_stem
 from ccr_deploy.export.to_onnx import to_onnx
 from ccr_deploy.export.uint8_io import BaselineGraph, ClassifierGraph, EncoderGraph
 from ccr_deploy.export.unroll import UnrolledBaseline, unroll
@@ -40,6 +41,8 @@ def stage_graph(
     if isinstance(network, RecurrentEncoder):
         assert schedule is not None
         unrolled = unroll(network, config.iterations, schedule)
+        if unrolled.shares_repeated_work:
+            compose_stem(unrolled)
         module = EncoderGraph(unrolled, preprocessing)
         return to_onnx(module, image, "image", "code", share_repeated_work=unrolled.shares_repeated_work)
     if isinstance(network, BaselineChain):

@@ -1,9 +1,9 @@
 """uint8 I/O: the inputs and outputs of a graph are uint8 images and packed codes.
 
 The output of an engine is therefore the content of a payload, 4 times fewer bytes are copied to a GPU, and 32
-times fewer are copied back. Bits are packed and unpacked in floating-point arithmetic, which every backend
-has and which is exact for integers below 2^24. TensorRT supports uint8 only for graph inputs and outputs, and
-only next to a Cast, so that all other operators come after a Cast.
+times fewer are copied back. Bits are packed in floating-point arithmetic, which every backend has and which
+is exact for integers below 2^24. They are unpacked by a lookup table. TensorRT supports uint8 only for graph
+inputs and outputs, and only next to a Cast, so that all other operators come after a Cast.
 
 `ccr_deploy.models.family` lists the names of these modules as ``UINT8_IO``.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from ccr_deploy.models.chain import normalise
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 BIT_VALUES = (128.0, 64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0)
 """The values of the bits of a byte, most significant bit first."""
+
+
+SIGNS_OF_BYTES = tuple(
+    tuple(1.0 if byte & int(value) else -1.0 for value in BIT_VALUES) for byte in range(256)
+)
+"""The part of a code in {-1, +1} that each byte holds."""
 
 
 class Normalise(nn.Module):
@@ -58,10 +65,10 @@ class UnpackBits(nn.Module):
 
     def forward(self, packed: Tensor) -> Tensor:
         """Unpack codes."""
-        # Bit k is the parity of floor(byte / 2^k). TensorRT does not support ONNX's BitShift.
-        shifted = torch.floor(packed.to(torch.float32).unsqueeze(2) / torch.tensor(BIT_VALUES))
-        bits = shifted - 2 * torch.floor(shifted / 2)
-        return (2 * bits - 1).flatten(1).unflatten(1, self.code_shape)
+        # A lookup, because TensorRT does not support ONNX's BitShift, and compiles the parity of
+        # floor(byte / 2^k) to two kernels for batches of several images.
+        signs = embedding(packed.to(torch.int32), torch.tensor(SIGNS_OF_BYTES))
+        return signs.flatten(1).unflatten(1, self.code_shape)
 
 
 class EncoderGraph(nn.Sequential):

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ccr_deploy.models.binarizer import sign
-from ccr_deploy.models.conv_lstm import ConvLstmCell, ConvLstmCells, Gates, State
+from ccr_deploy.models.conv_lstm import ConvLstmCell, ConvLstmCells, Gates, State, split_gates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +50,23 @@ class UnrolledStep(ConvLstmCell):
         self.gates = Gates()
 
 
+class LateSumStep(UnrolledStep):
+    """One iteration, which adds the two convolutions after it has split both into the four gates.
+
+    The result is the same. But TensorRT fuses a sum before the split into the hidden convolution, and then
+    copies this iteration's part of a batched input convolution if the batch is dynamic. After the split, the
+    sum becomes a part of the gates' kernel, which reads the part where it is.
+    """
+
+    def forward(self, x: Tensor, state: State | None) -> State:
+        """Return the state after input gates `x`; a state of None is zero."""
+        if state is None:
+            return super().forward(x, state)
+        hidden, cell = state
+        summands = zip(split_gates(self.input_conv(x)), split_gates(self.hidden_conv(hidden)), strict=True)
+        return self.gates.new_state(tuple(first + second for first, second in summands), cell)
+
+
 class BatchedInputConv(nn.Module):
     """One convolution for all iterations, whose inputs are concatenated along the batch."""
 
@@ -60,7 +77,8 @@ class BatchedInputConv(nn.Module):
     def forward(self, hidden_states: list[Tensor]) -> list[Tensor]:
         """Return the gates of all iterations from their inputs."""
         gates = self.input_conv(torch.cat(hidden_states))
-        # Not `chunk`, which makes the batch dimension of the exported graph static.
+        # Not `chunk`, which makes the batch dimension of the exported graph static. In the graph it becomes
+        # one Split (`ccr_deploy.export.split`).
         return list(gates.unflatten(0, (len(hidden_states), -1)).unbind(0))
 
 
@@ -68,14 +86,21 @@ class UnrolledCell(nn.Module):
     """All iterations of one ConvLSTM cell, as sub-modules ``t1`` to ``tT``.
 
     With `shared_input_conv` the cell has one input convolution, whose gates all iterations share, or which
-    runs on all iterations as one batch (`batched`). Otherwise each iteration has its own copy.
+    runs on all iterations as one batch (`batched`). Otherwise each iteration has its own copy. `late_sum`
+    makes each iteration a `LateSumStep`.
     """
 
     input_conv: nn.Module
     batched: BatchedInputConv
 
     def __init__(
-        self, cell: ConvLstmCell, iterations: int, *, shared_input_conv: bool, zero_state: bool = False
+        self,
+        cell: ConvLstmCell,
+        iterations: int,
+        *,
+        shared_input_conv: bool,
+        zero_state: bool = False,
+        late_sum: bool = False,
     ) -> None:
         super().__init__()
         self.iterations = iterations
@@ -83,7 +108,8 @@ class UnrolledCell(nn.Module):
             self.input_conv = cell.input_conv
         for t in range(1, iterations + 1):
             first = t == 1 and not zero_state
-            self.add_module(f"t{t}", UnrolledStep(cell, first=first, own_input_conv=not shared_input_conv))
+            kind = LateSumStep if late_sum else UnrolledStep
+            self.add_module(f"t{t}", kind(cell, first=first, own_input_conv=not shared_input_conv))
 
     def step(self, t: int) -> UnrolledStep:
         """Return iteration `t` of the cell, counted from 1."""
@@ -224,7 +250,9 @@ class LayerMajorEncoder(UnrolledEncoder):
 
     def unrolled_cell(self, cell: ConvLstmCell) -> UnrolledCell:
         """Unroll a cell with one input convolution for all iterations."""
-        unrolled = UnrolledCell(cell, self.iterations, shared_input_conv=True)
+        # The first cell's input gates are not part of a batched convolution.
+        late_sum = self.cell_count > 1
+        unrolled = UnrolledCell(cell, self.iterations, shared_input_conv=True, late_sum=late_sum)
         unrolled.batched = BatchedInputConv(unrolled.input_conv)
         return unrolled
 

@@ -79,6 +79,11 @@ class ConvLstmCells(nn.ModuleList):
         return x, new_states
 
 
+def split_gates(gates: Tensor) -> tuple[Tensor, ...]:
+    """Return the four gates ``[N, channels, …]`` of ``[N, 4 * channels, …]``."""
+    return gates.chunk(4, dim=1)  # one convolution for all gates is faster than four
+
+
 class Gates(nn.Module):
     """Computes the new state from gates ``[N, 4 * channels, …]`` and cell state ``[N, channels, …]``.
 
@@ -93,7 +98,11 @@ class Gates(nn.Module):
 
     def forward(self, gates: Tensor, cell: Tensor | None) -> State:
         """Return the new state; a cell state of None is zero, so its term is left out."""
-        i, f, g, o = gates.chunk(4, dim=1)  # one convolution for all gates is faster than four
+        return self.new_state(split_gates(gates), cell)
+
+    def new_state(self, gates: tuple[Tensor, ...], cell: Tensor | None) -> State:
+        """Return the new state from the four gates ``[N, channels, …]``: input, forget, candidate, output."""
+        i, f, g, o = gates
         cell = self.cell_state(i, f, g, cell)
         return self.hidden_state(o, cell), cell
 

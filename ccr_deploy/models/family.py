@@ -25,10 +25,13 @@ MARKER = "encoder.stem.weight"
 HEAD = "classifier.fc.weight"
 """The parameter that has one row for each class."""
 
-HIGH_PRECISION_LAYERS = ("stem", "binarizer")
+STEM = "stem"
+"""The first convolution. Between it and the first input convolution is no other operator."""
+
+HIGH_PRECISION_LAYERS = (STEM, "binarizer")
 """Layers that are not quantized by default.
 
-They take 0.3 % of the operations of the paper's encoder, but cause more than a third of the demo's flipped
+They take 0.8 % of the operations of the paper's encoder, but cause more than a third of the demo's flipped
 bits if they are quantized.
 """
 
@@ -42,6 +45,8 @@ _ITERATION = re.compile(r"/t(\d+)(?=/|$)")
 _HIDDEN_STATE = re.compile(r"cell(?P<cell>\d+)/t(?P<t>[1-9]\d*)/hidden_state")
 BINARIZER_WEIGHT = "binarizer/weight"
 """The weight of the binarizer's convolution in an encoder's graph."""
+FIRST_INPUT_CONV = "cell1/input_conv"
+"""The first cell's input convolution. All schedules but ``plain`` compute it and the stem as one."""
 _RESIDUAL_STAGE = re.compile(r"(layer\d)/")
 
 
@@ -69,11 +74,14 @@ def iteration_of(name: str) -> int | None:
 def layer_of(node: str) -> str:
     """Return the layer that a convolution or residual addition belongs to.
 
-    One of ``stem``, ``cell1/input_conv``, ``cell1/hidden_conv``, …, ``binarizer``, ``sampling/conv1``, …,
-    ``layer2``, ``layer3``, ``layer4``: a residual stage counts as one.
+    One of ``stem``, ``cell1/hidden_conv``, ``cell2/input_conv``, …, ``binarizer``, ``sampling/conv1``, …,
+    ``layer2``, ``layer3``, ``layer4``: a residual stage counts as one, and so do the stem and the first input
+    convolution.
     """
-    stage = _RESIDUAL_STAGE.match(node)
-    return stage.group(1) if stage else signal_of(node)
+    if stage := _RESIDUAL_STAGE.match(node):
+        return stage.group(1)
+    signal = signal_of(node)
+    return STEM if signal == FIRST_INPUT_CONV else signal
 
 
 def is_in_residual_stage(node: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.graphs.convolutions import convolutions
-from ccr_deploy.models.family import is_in_residual_stage, layer_of, signal_of
+from ccr_deploy.models.family import STEM, is_in_residual_stage, layer_of, signal_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -36,8 +36,11 @@ def is_quantizable(conv: ir.Node) -> bool:
     """Return whether TensorRT has INT8 kernels for a convolution, by Model Optimizer's rule.
 
     Both numbers of channels are at least 16; or one of them is, one is a multiple of 8, and the kernel is
-    square.
+    square. The convolution that reads the stem's output is an exception: only the plain schedule has this
+    tensor, so that no calibration table has its range.
     """
+    if conv.inputs[0] is not None and signal_of(conv.inputs[0].name or "") == STEM:
+        return False
     weight = conv.inputs[1]
     assert weight is not None
     assert weight.shape is not None

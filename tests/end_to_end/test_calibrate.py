@@ -117,20 +117,20 @@ def test_sensitivity_ranks_layers_and_auto_keeps_the_proposed_ones(workplace: Wo
         "--held-out-samples", 8, "--keep-high-precision", "auto", "--json",
     )  # fmt: skip
     found = json.loads(outcome.stdout)
-    assert len([layer for layer in found["sensitivity"] if layer["stage"] == "encoder"]) == 8
+    assert len([layer for layer in found["sensitivity"] if layer["stage"] == "encoder"]) == 7
     assert found["calibration"]["high_precision"] == found["proposed_high_precision"]
 
 
 def test_tables_that_differ_are_compared_tensor_by_tensor(workplace: Workplace, tmp_path: Path) -> None:
     table = next(workplace.bundle.glob("calibration.*.json"))
     changed = json.loads(table.read_text())
-    changed["stages"]["encoder"]["tensors"]["stem"]["high"] *= 2
+    changed["stages"]["encoder"]["tensors"]["normalise"]["high"] *= 2
     other = tmp_path / "other.json"
     other.write_text(json.dumps(changed))
     (entry,) = json.loads(run("calibrate", "--compare", table, other, "--json").stdout)
-    assert (entry["stage"], entry["tensor"]) == ("encoder", "stem")
+    assert (entry["stage"], entry["tensor"]) == ("encoder", "normalise")
     assert entry["ratio"] == pytest.approx(2, rel=0.2)
-    assert "encoder stem" in run("calibrate", "--compare", table, other).stdout
+    assert "encoder normalise" in run("calibrate", "--compare", table, other).stdout
 
 
 def test_verify_benchmark_and_classify_use_the_last_build(workplace: Workplace) -> None:

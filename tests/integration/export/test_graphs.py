@@ -16,14 +16,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-import torch
+from msgspec import structs
 
 import ccr_deploy
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from ccr_deploy.core.stages import SCHEDULES
-from ccr_deploy.export.to_onnx import OPSET, to_onnx
-from ccr_deploy.export.uint8_io import EncoderGraph
-from ccr_deploy.export.unroll import UNROLLED, unroll
+from ccr_deploy.export.stage_graph import stage_graph
+from ccr_deploy.export.to_onnx import OPSET
+from ccr_deploy.export.unroll import UNROLLED
 from ccr_deploy.graphs.canonical_hash import canonical_graph_hash
 from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
 from ccr_deploy.models.presets import preset
@@ -118,12 +118,8 @@ def test_work_is_hoisted_except_in_the_plain_schedule(tiny_bundle: Bundle) -> No
     iterations = tiny_bundle.manifest.model.iterations
     hidden = 3 * (iterations - 1)
     expected = {
-        "iteration-major": 1
-        + 1
-        + 2 * iterations
-        + hidden
-        + 1,  # stem, first input, others, hidden, binarizer
-        "layer-major": 1 + 3 + hidden + 1,
+        "iteration-major": 1 + 2 * iterations + hidden + 1,  # first input, others, hidden, binarizer
+        "layer-major": 3 + hidden + 1,
         "plain": iterations * (1 + 3 + 3) + 1,
     }
     for schedule, count in expected.items():
@@ -202,10 +198,9 @@ def test_the_graph_hash_covers_weights_and_attributes_but_not_inner_names(tiny_b
 def test_the_papers_encoder_stays_small_at_16_iterations(schedule: str, tmp_path: Path) -> None:
     checkpoint = untrained_checkpoint(preset("ccr-layer1"))
     chain = build_model(checkpoint)
-    unrolled = unroll(chain.encoder, 16, schedule)
-    module = EncoderGraph(unrolled, checkpoint.preprocessing)
     path = tmp_path / "encoder.onnx"
-    ir.save(to_onnx(module, torch.zeros(2, 224, 224, 3, dtype=torch.uint8), "image", "code"), path)
+    config = structs.replace(checkpoint.config, iterations=16)
+    ir.save(stage_graph(chain.encoder, config, checkpoint.preprocessing, schedule), path)
     parameter_bytes = 4 * sum(parameter.numel() for parameter in chain.encoder.parameters())
     assert parameter_bytes == 4 * 3_704_512
     assert path.stat().st_size <= 1.05 * parameter_bytes

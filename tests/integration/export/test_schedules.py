@@ -15,9 +15,10 @@ from msgspec import structs
 from ccr_deploy.codec.contract import pack_code
 from ccr_deploy.core.metrics import flipped_bits
 from ccr_deploy.core.stages import SCHEDULES
+from ccr_deploy.export.stage_graph import stage_graph
 from ccr_deploy.export.to_onnx import to_onnx
-from ccr_deploy.export.uint8_io import BaselineGraph, EncoderGraph
-from ccr_deploy.export.unroll import UNROLLED, UnrolledBaseline, unroll
+from ccr_deploy.export.uint8_io import BaselineGraph
+from ccr_deploy.export.unroll import UNROLLED, UnrolledBaseline
 from ccr_deploy.models.chain import BaselineChain, CcrChain, normalise
 from ccr_deploy.models.checkpoint import build_model, untrained_checkpoint
 from ccr_deploy.models.config import ClassifierConfig, EncoderConfig, ModelConfig
@@ -46,13 +47,8 @@ def pre_binarization(checkpoint: Checkpoint, images: npt.NDArray[np.uint8]) -> n
 def encoder_session(checkpoint: Checkpoint, schedule: Schedule, folder: Path) -> onnxruntime.InferenceSession:
     chain = build_model(checkpoint)
     assert isinstance(chain, CcrChain)
-    config = checkpoint.config
-    unrolled = unroll(chain.encoder, config.iterations, schedule)
-    module = EncoderGraph(unrolled, checkpoint.preprocessing)
-    example = torch.zeros(2, config.image_height, config.image_width, 3, dtype=torch.uint8)
     path = folder / f"{schedule}.onnx"
-    model = to_onnx(module, example, "image", "code", share_repeated_work=unrolled.shares_repeated_work)
-    ir.save(model, path)
+    ir.save(stage_graph(chain.encoder, checkpoint.config, checkpoint.preprocessing, schedule), path)
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 

@@ -96,7 +96,7 @@ def test_correct_engines_pass(
         expected if precision == "fp32" else {*expected, "encoder graph", "classifier graph"}
     )
     names = [tensor.name for tensor in found["encoder engine"].tensors]
-    assert names.index("stem") < names.index("cell1/t2/hidden_conv") < names.index("binarizer")
+    assert names.index("cell1/input_conv") < names.index("cell1/t2/hidden_conv") < names.index("binarizer")
     assert [flips.iteration for flips in found["encoder engine"].iterations] == [1, 2, 3]
     assert found["classifier engine"].iterations == ()
     if precision == "fp32":

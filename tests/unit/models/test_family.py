@@ -25,14 +25,19 @@ def test_a_name_contains_signal_and_iteration(name: str, signal: str, iteration:
     ("node", "layer"),
     [
         ("cell2/t3/hidden_conv", "cell2/hidden_conv"),
-        ("cell1/input_conv", "cell1/input_conv"),
+        ("cell2/t3/input_conv", "cell2/input_conv"),
+        ("stem/t2", "stem"),
+        ("cell1/t2/input_conv", "stem"),
+        ("cell1/input_conv", "stem"),
         ("layer2/0/downsample/0", "layer2"),
         ("layer4/1/add", "layer4"),
         ("sampling/conv1", "sampling/conv1"),
         ("binarizer", "binarizer"),
     ],
 )
-def test_a_residual_stage_is_one_layer(node: str, layer: str) -> None:
+def test_a_residual_stage_is_one_layer_and_so_are_stem_and_first_input_convolution(
+    node: str, layer: str
+) -> None:
     assert layer_of(node) == layer
 
 
