@@ -22,7 +22,7 @@ from benchmarks.planted_faults import PlantedFaults, faults_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.scaffold import from_json, read_result, result_path, to_json
 from benchmarks.serving import ServingBenchmark, serving_table
-from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table
+from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, kernels_table
 from benchmarks.triton import TritonBenchmark, triton_table
 from benchmarks.verification import VerificationBenchmark, verification_table
 from ccr_deploy.benchmarking.results import BenchmarkReport
@@ -49,6 +49,7 @@ def tables() -> dict[str, str]:
     benchmark = read_result("demo-benchmark", BenchmarkReport)
     speed = read_result("cpu-ccr-layer1", BenchmarkReport)
     containers = read_result("containers-ccr-layer1", ContainerBenchmark)
+    builds = read_result("tensorrt-rtx-builds", TensorRtBuilds)
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
         "gates": gate_table(GATES),
@@ -62,7 +63,8 @@ def tables() -> dict[str, str]:
         "speed": benchmark_tables(speed)[0],
         "verification": verification_table(read_result("verification-ccr-layer1", VerificationBenchmark)),
         "payload": payload_table(read_result("payload", PayloadBenchmark)),
-        "rtx": builds_table(read_result("tensorrt-rtx-builds", TensorRtBuilds)),
+        "rtx": builds_table(builds),
+        "rtx-kernels": kernels_table(builds),
         "faults": faults_table(read_result("planted-faults", PlantedFaults)),
         "serving": serving_table(read_result("serving-ccr-layer1", ServingBenchmark)),
         "triton": triton_table(read_result("triton-ccr-layer1", TritonBenchmark)),

@@ -1,4 +1,4 @@
-"""Measure build times and engine sizes of TensorRT-RTX for the paper's models at 224x224, T=8.
+"""Measure build times, engine sizes and kernels of TensorRT-RTX for the paper's models at 224x224, T=8.
 
 ``python -m benchmarks.tensorrt_builds`` writes ``results/tensorrt-rtx-builds.json``. No GPU is needed.
 """
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from benchmarks.scaffold import calibrated_bundle, machine_words, publish, temporary_folder
+from ccr_deploy.backends.kernels import Totals
+from ccr_deploy.backends.roofline import find_limits, floor_ms
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.core.records import Record
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.store import EngineStore
+from ccr_deploy.reporting.kernel_tables import COUNTING
 from ccr_deploy.reporting.table import Table
 
 if TYPE_CHECKING:
@@ -29,8 +32,21 @@ PRECISIONS: tuple[EnginePrecision, ...] = ("fp32", "fp16", "int8")
 TARGET = "rtx"
 
 
+FLOORS = ("l4", "rtx4090")
+"""The GPUs whose floor is computed, which can run engines of the target."""
+
+
+class ProfileSummary(Record, frozen=True):
+    """The kernels of one batch profile: their number, bytes and work per image, and floors per batch."""
+
+    batch: int | None
+    kernels: int
+    per_image: Totals | None
+    floors_ms: dict[str, float | None]
+
+
 class EngineBuild(Record, frozen=True):
-    """One engine: its build time and its size."""
+    """One engine: its build time, its size and its kernels."""
 
     name: str
     precision: str
@@ -40,6 +56,7 @@ class EngineBuild(Record, frozen=True):
     graph_bytes: int
     convolutions: int
     quantized_convolutions: int
+    profiles: tuple[ProfileSummary, ...]
 
 
 class TensorRtBuilds(Record, frozen=True):
@@ -68,14 +85,14 @@ def main() -> None:
         builds = [found for name, bundle, stage in wanted for found in _builds(name, bundle, stage, store)]
         backend = EngineFactory(bundles[PRESETS[0]], TARGET, store).backend
         result = TensorRtBuilds(
-            schema_version=1,
+            schema_version=2,
             model="the paper's models, untrained, 224x224, T=8, iteration-major",
             library=f"{backend.name} {backend.version}",
             device=backend.device,
             machine=machine,
             builds=tuple(builds),
         )
-    publish("tensorrt-rtx-builds", result, builds_table(result))
+    publish("tensorrt-rtx-builds", result, builds_table(result), kernels_table(result))
 
 
 def builds_table(result: TensorRtBuilds) -> Table:
@@ -108,6 +125,55 @@ def builds_table(result: TensorRtBuilds) -> Table:
     )
 
 
+def kernels_table(result: TensorRtBuilds) -> Table:
+    """Return the table of kernels: the smallest and the largest batch of one preset's engines."""
+    names = ("encoder", f"classifier of {PRESETS[0]}")
+    rows = [
+        (
+            f"{build.name}, {build.precision.upper()}",
+            "dynamic" if profile.batch is None else str(profile.batch),
+            str(profile.kernels),
+            *_traffic(profile),
+            *(_per_image(profile, gpu) for gpu in FLOORS),
+        )
+        for build in result.builds
+        if build.name in names
+        for profile in dict.fromkeys((build.profiles[0], build.profiles[-1]))
+    ]
+    titles = [find_limits(gpu).title.removeprefix("NVIDIA ") for gpu in FLOORS]
+    return Table(
+        title="TensorRT-RTX kernels",
+        columns=(
+            "engine",
+            "batch",
+            "kernels",
+            "activations MB",
+            "weights MB",
+            "MMAC",
+            *(f"floor ms on {title}" for title in titles),
+        ),
+        rows=tuple(rows),
+        note=f"{result.model}; {result.library}, for {result.device}; bytes, work and floor per image; "
+        f"{COUNTING}; the floor of the roofline model is no prediction",
+    )
+
+
+def _traffic(profile: ProfileSummary) -> tuple[str, str, str]:
+    totals = profile.per_image
+    if totals is None:
+        return "not known", "not known", "not known"
+    return (
+        f"{totals.activation_bytes / 1e6:.1f}",
+        f"{totals.weight_bytes / 1e6:.1f}",
+        f"{totals.multiply_accumulates / 1e6:.0f}",
+    )
+
+
+def _per_image(profile: ProfileSummary, gpu: str) -> str:
+    floor = profile.floors_ms[gpu]
+    return "not known" if floor is None or profile.batch is None else f"{floor / profile.batch:.3f}"
+
+
 def _builds(name: str, bundle: Bundle, stage: Stage, store: EngineStore) -> Iterator[EngineBuild]:
     for precision in PRECISIONS:
         factory = EngineFactory(bundle, TARGET, store, stage_precisions(precision))
@@ -122,6 +188,15 @@ def _builds(name: str, bundle: Bundle, stage: Stage, store: EngineStore) -> Iter
             graph_bytes=graph.file.bytes,
             convolutions=graph.convolutions,
             quantized_convolutions=graph.quantized_convolutions,
+            profiles=tuple(
+                ProfileSummary(
+                    batch=listing.batch,
+                    kernels=listing.kernel_count,
+                    per_image=listing.per_image,
+                    floors_ms={gpu: floor_ms(listing, find_limits(gpu), tf32=False) for gpu in FLOORS},
+                )
+                for listing in sidecar.build.kernels
+            ),
         )
 
 

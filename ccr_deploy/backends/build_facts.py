@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from ccr_deploy.backends.kernels import KernelListing
 from ccr_deploy.core.precisions import Precision
 from ccr_deploy.core.records import Record
 
@@ -21,6 +22,8 @@ class BuildFacts(Record, frozen=True):
     `int8_weights` is the number of bits of an INT8 engine's weights, with the reason. `library_version` is
     the exact version, also if the engine's key covers several versions. `peak_host_memory_mib` is that of the
     builder's process, `peak_device_memory_mib` that of its library's allocations on the GPU.
+    `kernels` lists the compiled kernels for each batch profile; it is empty if they are not known.
+    `fp16_kernels` lists those of the same stage in FP16, for an INT8 engine.
     """
 
     library_version: str | None = None
@@ -29,6 +32,8 @@ class BuildFacts(Record, frozen=True):
     peak_device_memory_mib: float | None = None
     executed_convolutions: ExecutedConvolutions | None = None
     int8_weights: str | None = None
+    kernels: tuple[KernelListing, ...] = ()
+    fp16_kernels: tuple[KernelListing, ...] = ()
 
 
 def in_words(executed: ExecutedConvolutions, *, without: Precision | None = None) -> str:

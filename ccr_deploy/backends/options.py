@@ -1,7 +1,8 @@
-"""The base of every backend's options, and batch profiles."""
+"""The base of every backend's options, and the batch sizes of an engine."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta
@@ -16,16 +17,59 @@ Threads = Annotated[int, Meta(ge=0, le=1024)]
 """A number of threads; 0 means all processors that the process may use."""
 
 
-class Batch(Record, frozen=True):
-    """The smallest, the most common and the largest batch size of an engine, in images."""
+BatchSizes = Annotated[tuple[Annotated[int, Meta(ge=1, le=4096)], ...], Meta(min_length=1, max_length=8)]
+"""Batch sizes in images, in ascending order."""
 
-    min: Annotated[int, Meta(ge=1)] = 1
-    opt: Annotated[int, Meta(ge=1)] = 1
-    max: Annotated[int, Meta(ge=1, le=4096)] = 1
+
+@dataclass(frozen=True)
+class BatchProfile:
+    """An optimization profile: the smallest, the most common and the largest batch size, in images."""
+
+    min: int
+    opt: int
+    max: int
+
+
+class Batch(Record, frozen=True):
+    """The batch sizes of an engine, in images.
+
+    Each size has a profile that accepts only this size: the runner pads a batch to the smallest size that it
+    fits. A `dynamic` engine has one profile instead, from 1 to its only size, for servers that do not pad.
+    """
+
+    sizes: BatchSizes = (1,)
+    dynamic: bool = False
 
     def __post_init__(self) -> None:
-        if not self.min <= self.opt <= self.max:
-            raise ValueError(f"min {self.min}, opt {self.opt}, max {self.max} are not in ascending order")
+        if list(self.sizes) != sorted(set(self.sizes)):
+            raise ValueError(f"{list(self.sizes)}: sizes are not unique and in ascending order")
+        if self.dynamic and len(self.sizes) > 1:
+            raise ValueError(f"{list(self.sizes)}: with dynamic = true, give only the largest size")
+
+    @property
+    def largest(self) -> int:
+        """The largest batch size."""
+        return self.sizes[-1]
+
+    @property
+    def smallest(self) -> int:
+        """The smallest batch size that runs without padding."""
+        return 1 if self.dynamic else self.sizes[0]
+
+    @property
+    def profiles(self) -> tuple[BatchProfile, ...]:
+        """The optimization profiles of the engine.
+
+        A dynamic profile is optimized for its largest batch: a server forms larger batches the more load it
+        has, so that the largest one determines its highest throughput.
+        """
+        if self.dynamic:
+            return (BatchProfile(1, self.largest, self.largest),)
+        return tuple(BatchProfile(size, size, size) for size in self.sizes)
+
+    def __str__(self) -> str:
+        sizes = ", ".join(map(str, self.sizes))
+        return f"batch 1 to {sizes}" if self.dynamic else f"batch {sizes}"
 
 
 class BackendOptions:

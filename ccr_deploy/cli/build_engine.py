@@ -131,6 +131,7 @@ def build_engine(
 
 def _lines(built: Sequence[BuiltEngine]) -> Iterator[str]:
     from ccr_deploy.reporting.engine_lines import build_line
+    from ccr_deploy.reporting.kernel_tables import int8_cost_lines
     from ccr_deploy.reporting.precision_tables import cost_lines, refused_lines, speed_line
 
     for entry in built:
@@ -142,6 +143,7 @@ def _lines(built: Sequence[BuiltEngine]) -> Iterator[str]:
         yield f"  {entry.engine.path}"
         if sidecar.build.int8_weights:
             yield f"  {sidecar.build.int8_weights}"
+        yield from (f"  {line}" for line in int8_cost_lines(sidecar))
         if entry.verdict:
             yield from (f"  {line}" for line in (speed_line(entry.verdict), *refused_lines(entry.verdict)))
         if key.weight_bits == 7:

@@ -135,7 +135,7 @@ batch_option = click.option(
     "--batch",
     type=click.IntRange(1, 4096),
     metavar="N",
-    help="Images or payloads per run of an engine.  [default: the target's optimal batch, else 4]",
+    help="Images or payloads per run of an engine.  [default: the target's largest size up to 8, else 4]",
 )
 
 require_verified_option = click.option(

@@ -19,7 +19,7 @@ def engine_lines(sidecar: Sidecar) -> list[str]:
     key, batch = sidecar.key, sidecar.origin.resolved_target.batch
     what = " ".join(filter(None, (key.stage, key.precision.upper(), key.schedule)))
     library = f"{key.backend} {sidecar.build.library_version or key.backend_version}"
-    sizes = f"batch {batch.min} to {batch.max}, optimal {batch.opt}" if batch else "any batch"
+    sizes = str(batch) if batch else "any batch"
     return [
         f"{what}: {library}, {sidecar.engine_bytes / 1e6:.2f} MB",
         f"built for: target {sidecar.origin.target}, {key.device}, {sizes}",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.codec.payload import OVERHEAD_BYTES
 from ccr_deploy.core.control_groups import memory_limit
+from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.errors import EngineError, WrongUsageError
 
 if TYPE_CHECKING:
@@ -48,15 +49,16 @@ class Limits:
         """Return the limits; those that are not given come from the target.
 
         Args:
-            target: the target of the engines, whose batch profiles limit `max_batch`.
+            target: the target of the engines, whose batch sizes limit `max_batch`.
             max_batch: images in one run and in one request.
             max_waiting: images that may wait for an engine.
 
         Raises:
             WrongUsageError: if `max_waiting` is smaller than `max_batch`.
         """
-        built = target.batch  # None if engines accept any batch
-        batch = max_batch or (min(built.encoder.max, built.classifier.max) if built else DEFAULT_BATCH)
+        sizes = target.batch  # None if engines accept any batch
+        built = min(sizes.of(stage).largest for stage in CHAIN_STAGES) if sizes else DEFAULT_BATCH
+        batch = max_batch or built
         waiting = max_waiting or _WAITING_BATCHES * batch
         if waiting < batch:
             raise WrongUsageError(

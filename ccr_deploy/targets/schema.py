@@ -17,7 +17,8 @@
     below_version = "12"
 
     [batch]                    # only TensorRT and TensorRT-RTX: the batch sizes of one run
-    encoder = { min = 1, opt = 1, max = 1 }
+    encoder = [1, 8, 32, 64]   # each has a profile of its own
+    dynamic = false            # true: one profile from 1 to the only size, for a server that does not pad
 
     [options]                  # options of the backend
     workspace_mib = 4096
@@ -30,12 +31,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ccr_deploy.backends.machine import Machine
-from ccr_deploy.backends.options import BackendOptions, Batch
+from ccr_deploy.backends.options import BackendOptions, Batch, BatchSizes
 from ccr_deploy.backends.registry import backend_class, check_name
 from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record, convert, read_toml
-from ccr_deploy.core.stages import DEFAULT_SCHEDULE, Schedule, Stage
+from ccr_deploy.core.stages import DEFAULT_SCHEDULE, STAGES, Schedule, Stage
 from ccr_deploy.core.suggestions import choose_from
 from ccr_deploy.errors import TargetError
 from ccr_deploy.targets.resolved import ResolvedTarget
@@ -55,11 +56,23 @@ class StagePrecisions(Record, frozen=True):
 
 
 class StageBatches(Record, frozen=True):
-    """The batch sizes that each stage's engine is built for."""
+    """The batch sizes that each stage's engine is built for; see `ccr_deploy.backends.options.Batch`."""
 
-    encoder: Batch = Batch()
-    classifier: Batch = Batch()
-    baseline: Batch = Batch()
+    encoder: BatchSizes = (1,)
+    classifier: BatchSizes = (1,)
+    baseline: BatchSizes = (1,)
+    dynamic: bool = False
+
+    def __post_init__(self) -> None:
+        for stage in STAGES:
+            try:
+                self.of(stage)
+            except ValueError as error:  # noqa: PERF203 -- three stages
+                raise FieldError((stage,), str(error)) from error
+
+    def of(self, stage: Stage) -> Batch:
+        """Return the batch sizes of one stage's engine."""
+        return Batch(getattr(self, stage), self.dynamic)
 
 
 class _TargetFile:
@@ -82,6 +95,7 @@ class _TargetFile:
                 raise FieldError((table,), f"not supported by the backend {name}")
         if kind.has_machines and "machine" not in fields:
             raise FieldError(("machine",), "missing")
+        _check_form_of_batches(fields.get("batch"))
         if kind.has_batch_profiles:  # without the table, engines are built for batch 1
             fields.setdefault("batch", {})
         options = fields.get("options", {})
@@ -92,6 +106,15 @@ class _TargetFile:
         # Records of options are tagged with the backend, which the file names only once, at the top.
         fields["options"] = {**options, "backend": name}
         return convert(Target, fields)
+
+
+def _check_form_of_batches(batch: object) -> None:
+    for stage, sizes in batch.items() if isinstance(batch, dict) else ():
+        if isinstance(sizes, dict):  # the form of earlier versions
+            raise FieldError(
+                ("batch", stage),
+                "expected a list of batch sizes, such as [1, 8, 32, 64], instead of { min, opt, max }",
+            )
 
 
 class Target(Record, _TargetFile, frozen=True, kw_only=True):
@@ -118,6 +141,11 @@ class Target(Record, _TargetFile, frozen=True, kw_only=True):
         return backend_class(self.backend).is_reference
 
     @property
+    def has_dynamic_batch(self) -> bool:
+        """Whether its engines have one profile from batch 1 on, for servers that do not pad batches."""
+        return self.batch is not None and self.batch.dynamic
+
+    @property
     def uses_gpu(self) -> bool:
         """Whether its engines compute on a GPU."""
         return self.options.uses_gpu
@@ -139,7 +167,7 @@ def resolve(
     return ResolvedTarget(
         precision=(precision if stage != "baseline" else None) or getattr(target.precision, stage),
         schedule=(schedule or target.schedule) if unrolled else None,
-        batch=getattr(target.batch, stage) if target.batch else None,
+        batch=target.batch.of(stage) if target.batch else None,
         options=target.options,
     )
 

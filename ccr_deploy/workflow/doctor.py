@@ -85,14 +85,16 @@ def diagnose() -> Diagnosis:
 def default_target() -> str:
     """Return the target for this machine's GPU, or `CPU_TARGET` if this machine can run no GPU target.
 
-    Backends are tried in the registry's order, TensorRT for this GPU model first.
+    Backends are tried in the registry's order, TensorRT for this GPU model first. Targets with a dynamic
+    batch are for servers that do not pad batches, and are never the default.
     """
     if obstacle(find_gpu):
         return CPU_TARGET
     targets = [(name, load_target(name)) for name in target_files()]
     preference = list(BACKENDS)
     for name, target in sorted(targets, key=lambda entry: preference.index(entry[1].backend)):
-        if target.uses_gpu and not target.is_reference and not _run_obstacle(name, target):
+        is_offered = target.uses_gpu and not target.is_reference and not target.has_dynamic_batch
+        if is_offered and not _run_obstacle(name, target):
             return name
     return CPU_TARGET
 

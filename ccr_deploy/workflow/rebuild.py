@@ -152,8 +152,8 @@ def _build(name: str, engines: Engines, found: Differences, latency_ms_p50: floa
 
 
 def _smallest_batch(factory: EngineFactory, stage: ChainStage) -> int:
-    profile = factory.resolved(stage).batch
-    return profile.min if profile else 1
+    batch = factory.resolved(stage).batch
+    return batch.smallest if batch else 1
 
 
 def _images_and_reference(

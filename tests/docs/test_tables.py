@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.documents import DOCUMENTS, filled, tables
+from ccr_deploy.backends.kernels import ConvolutionGroup, KernelGroup, KernelListing, Totals
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
 from ccr_deploy.backends.onnxruntime.cuda import CudaOptions
 from ccr_deploy.backends.openvino.cpu import OpenVinoOptions
 from ccr_deploy.backends.pytorch.options import PyTorchOptions
+from ccr_deploy.backends.roofline import GPUS, GpuLimits
 from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, MachineState, Timing
 from ccr_deploy.bundle.manifest import Manifest
 from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.engines.kernels import EngineKernels, ProfileKernels
 from ccr_deploy.engines.sidecar import Verification
 from ccr_deploy.export.to_onnx import OPSET
 from ccr_deploy.quantization.clipping import ClippingReport, TensorClipping
@@ -73,6 +76,13 @@ RECORDS = (
     RebuildReport,
     Build,
     Verification,
+    EngineKernels,
+    ProfileKernels,
+    Totals,
+    KernelListing,
+    KernelGroup,
+    ConvolutionGroup,
+    GpuLimits,
     ClippingReport,
     TensorClipping,
     LayerReport,
@@ -138,6 +148,16 @@ def test_options_of_the_targets_are_documented() -> None:
         for name in kind.__struct_fields__
     }
     assert others <= set(documented_fields("targets.md", "Fields"))
+
+
+def test_gpus_of_the_floor_are_documented() -> None:
+    page = (ROOT / "docs" / "how-to" / "inspect-kernels.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`: [^|]* \| ([\d.| ]+) \|", page, flags=re.MULTILINE)
+    stated = {name: [float(cell) for cell in cells.split("|")] for name, cells in rows}
+    assert stated == {
+        name: [gpu.gigabytes_per_second, gpu.fp32, gpu.tf32, gpu.fp16, gpu.int8] for name, gpu in GPUS.items()
+    }
+    assert ", ".join(GPUS).replace(", rtx", " or rtx") in " ".join(run("inspect", "--help").stdout.split())
 
 
 def test_shipped_targets_are_documented() -> None:

@@ -100,13 +100,15 @@ def test_rtx_is_built_without_a_gpu_and_not_timed(calibrated_demo: CalibratedDem
 def test_a_target_s_own_precisions_are_built_stage_by_stage(
     calibrated_demo: CalibratedDemo, tmp_path: Path
 ) -> None:
-    outcome = run(
-        "build-engine", calibrated_demo.bundle.path, "--target", "rtx", "--engines", tmp_path, "--json"
-    )
+    target = tmp_path / "mixed.toml"
+    shipped = target_files()["rtx"].read_text(encoding="utf-8")
+    target.write_text(shipped.replace('encoder = "fp16"', 'encoder = "int8"'), encoding="utf-8")
+    common = ("--target", target, "--engines", tmp_path / "engines", "--json")
+    outcome = run("build-engine", calibrated_demo.bundle.path, *common)
     engines = json.loads(outcome.stdout)
     assert [engine["key"]["precision"] for engine in engines] == ["int8", "fp16"]
     encoder = engines[0]["origin"]
-    assert encoder["resolved_target"]["batch"] == {"min": 1, "opt": 1, "max": 32}
+    assert encoder["resolved_target"]["batch"] == {"sizes": [1, 8, 32, 64], "dynamic": False}
     assert 0 < encoder["quantized_convolutions"] < encoder["convolutions"]
 
 
@@ -126,9 +128,10 @@ def test_inspect_shows_an_engine(calibrated_demo: CalibratedDemo, tmp_path: Path
     origin = engine["origin"]
     quantized = f"{origin['quantized_convolutions']} of {origin['convolutions']}"
     assert f"convolutions quantized in the graph: {quantized}" in outcome.stdout
-    if not gpu_is_there():
-        assert "convolutions executed by the engine: unknown" in outcome.stdout
-    assert "batch 1 to 32, optimal 1" in outcome.stdout
+    assert (
+        f"convolutions executed by the engine: {origin['quantized_convolutions']} in INT8" in outcome.stdout
+    )
+    assert "batch 1, 8, 32, 64" in outcome.stdout
     assert engine["engine_sha256"] in outcome.stdout
 
 

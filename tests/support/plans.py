@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 H200 = "NVIDIA H200 (compute capability 9.0)"
 L4 = "NVIDIA L4 (compute capability 8.9)"
 VERSION = "10.13.3.9"
+DYNAMIC = "encoder = [16]\nclassifier = [32]\ndynamic = true\n"
 
 
 def fleet_target(
-    folder: Path, compatibility: str = "none", smallest: int = 1, gpus: str = '"NVIDIA*"'
+    folder: Path, compatibility: str = "none", batch: str = DYNAMIC, gpus: str = '"NVIDIA*"'
 ) -> Path:
     """Write a TensorRT target in FP32 for GPUs of several kinds."""
     path = folder / "fleet.toml"
-    batch = f"{{ min = {smallest}, opt = 8, max = 16 }}"
     path.write_text(
         'description = "a fleet"\n'
         'backend = "tensorrt"\n'
         "[machine]\n"
         f'gpus = [{gpus}]\nfrom_version = "10.3"\nbelow_version = "12"\n'
         "[batch]\n"
-        f"encoder = {batch}\nclassifier = {{ min = 1, opt = 8, max = 32 }}\n"
+        f"{batch}"
         "[options]\n"
         f'hardware_compatibility = "{compatibility}"\n'
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import re
 from abc import abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from ccr_deploy.backends.base import Backend, BuildSource, BuiltFrom, EngineFile, Standalone
 from ccr_deploy.backends.tensorrt.flavour import RTX, TENSORRT, Flavour, extra_of, import_library
 from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.backends.tensorrt.reproduce import reproduction
-from ccr_deploy.core.gpu import Gpu, find_gpu
+from ccr_deploy.core.gpu import Gpu, cuda_runtime, find_gpu
 from ccr_deploy.core.versions import version_numbers
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError, WrongUsageError
 
@@ -92,6 +93,7 @@ class _AnyTensorRtBackend(Backend):
             input_shapes=dict(source.input_shapes),
             timing_cache=self._timing_cache(source.caches),
             can_run=self._can_run(),
+            fp16_graph=self._compared_graph(source),
         )
         return build(request, source.advance)
 
@@ -118,6 +120,7 @@ class _AnyTensorRtBackend(Backend):
             raise EngineError(f"{engine.path}: cannot run on this machine: {error}") from error
         return TensorRtRunner(
             self._library,
+            cuda_runtime(),
             plan,
             engine.path,
             runtime_cache=self._runtime_cache(engine.path),
@@ -155,6 +158,10 @@ class _AnyTensorRtBackend(Backend):
 
     def _runtime_cache(self, engine: Path) -> Path | None:  # noqa: ARG002
         """Return the path of the runtime's cache of compiled kernels; None if there is none."""
+        return None
+
+    def _compared_graph(self, source: BuildSource) -> Path | None:  # noqa: ARG002
+        """Return the FP16 graph whose kernels an INT8 engine is compared with; None if they are not known."""
         return None
 
     def _can_run(self) -> bool:
@@ -228,6 +235,13 @@ class RtxBackend(_AnyTensorRtBackend):
 
     def _fits(self, gpu: Gpu) -> bool:
         return not {gpu.compute_capability, "current"}.isdisjoint(self.options.compute_capabilities)
+
+    def _compared_graph(self, source: BuildSource) -> Path | None:
+        if source.precision != "int8":
+            return None
+        with suppress(WrongUsageError):  # a bundle may have no FP16 graph
+            return source.graph_in("fp16")
+        return None
 
     def _runtime_cache(self, engine: Path) -> Path:
         return engine.with_name(f"{engine.name}.{_slug(str(find_gpu()))}.cache")

@@ -14,8 +14,13 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
+from msgspec import structs
+
 from ccr_deploy.backends.build_facts import BuildFacts, ExecutedConvolutions, in_words
+from ccr_deploy.backends.kernels import KernelListing
+from ccr_deploy.backends.kernels import executed_convolutions as executed_by
 from ccr_deploy.backends.tensorrt.flavour import (
+    RTX,
     Flavour,
     extra_of,
     flavour_of,
@@ -23,12 +28,13 @@ from ccr_deploy.backends.tensorrt.flavour import (
     is_strongly_typed,
 )
 from ccr_deploy.backends.tensorrt.inspector import executed_convolutions, inspect
+from ccr_deploy.backends.tensorrt.kernel_log import LISTING, read_kernels
 from ccr_deploy.backends.tensorrt.messages import BuildRequest, Built, Failed, Progressed
 from ccr_deploy.backends.tensorrt.options import RtxOptions
 from ccr_deploy.backends.tensorrt.phases import BuildPhases
 from ccr_deploy.core.child_process import Owner, peak_memory_mib
 from ccr_deploy.core.gpu import find_gpu
-from ccr_deploy.core.precisions import PRECISIONS
+from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision
 from ccr_deploy.core.printable import printable
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
 
@@ -54,13 +60,45 @@ def serve(owner: Owner) -> None:
 def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
     flavour = flavour_of(request.options)
     library = import_library(flavour)
+    cache = request.timing_cache
+    if cache:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+    engine, names = _compile(request, flavour, library, _progress_monitor(library, owner))
+    with request.engine.open("wb") as file:
+        file.write(memoryview(engine))
+    kernels = _kernels(request, log, names)
+    executed: ExecutedConvolutions | None
+    if kernels:
+        executed = executed_by(kernels, names)
+    else:
+        executed = _inspect(request, library, engine, names) if request.can_run else None
+    if executed:
+        _check_executed(request.precision, executed, names)
+    facts = BuildFacts(
+        library_version=str(library.__version__),
+        driver=_driver(),
+        peak_host_memory_mib=round(peak_memory_mib(), 1),
+        peak_device_memory_mib=log.peak_device_memory_mib,
+        executed_convolutions=executed,
+        kernels=kernels,
+    )
+    if request.fp16_graph is None:
+        return facts
+    in_fp16 = structs.replace(request, graph=request.fp16_graph, precision="fp16")
+    _, names = _compile(in_fp16, flavour, library, monitor=None)
+    return structs.replace(facts, fp16_kernels=_kernels(in_fp16, log, names))
+
+
+def _compile(request: BuildRequest, flavour: Flavour, library: Any, monitor: Any) -> tuple[Any, list[str]]:  # noqa: ANN401
+    """Compile the graph of a request; return the serialized engine, and the graph's convolutions."""
     try:
         from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath
         from polygraphy.logger import G_LOGGER
     except ImportError:
         raise MissingExtraError("polygraphy", extra_of(flavour), f"building with {flavour.title}") from None
     G_LOGGER.use_python_logging_system = True  # so that _BuildLog receives TensorRT's messages
-    G_LOGGER.module_severity = G_LOGGER.VERBOSE
+    # TensorRT-RTX lists its kernels at its own VERBOSE, at which TensorRT logs every tactic that it times.
+    G_LOGGER.module_severity = G_LOGGER.EXTRA_VERBOSE if flavour is RTX else G_LOGGER.VERBOSE
     network = NetworkFromOnnxPath(
         str(request.graph), strongly_typed=is_strongly_typed(flavour, library.__version__)
     )
@@ -73,35 +111,43 @@ def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
         return parsed
 
     cache = request.timing_cache
-    if cache:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-    monitor = _progress_monitor(library, owner)
     engine = EngineBytesFromNetwork(
         network_with_names,
         _configuration(request, flavour, library, monitor),
         save_timing_cache=str(cache) if cache else None,
     )()
-    with request.engine.open("wb") as file:
-        file.write(memoryview(engine))
-    executed = _inspect(request, library, engine, names) if request.can_run else None
-    return BuildFacts(
-        library_version=str(library.__version__),
-        driver=_driver(),
-        peak_host_memory_mib=round(peak_memory_mib(), 1),
-        peak_device_memory_mib=log.peak_device_memory_mib,
-        executed_convolutions=executed,
-    )
+    return engine, names
+
+
+def _kernels(request: BuildRequest, log: _BuildLog, convolutions: list[str]) -> tuple[KernelListing, ...]:
+    """Return the kernels that the log lists; empty if it lists none, or in a format that is not known."""
+    message, log.kernels = log.kernels, None
+    if message is None or not isinstance(request.options, RtxOptions):
+        return ()
+    sizes = [profile.min if profile.min == profile.max else None for profile in request.batch.profiles]
+    try:
+        return read_kernels(
+            message,
+            convolutions,
+            devices=_capabilities(request.options),
+            batches=sizes,
+        )
+    except EngineError as error:
+        logging.warning("%s: the kernels are not known", error)
+        return ()
 
 
 def _configuration(request: BuildRequest, flavour: Flavour, library: Any, monitor: Any) -> Any:  # noqa: ANN401
     """Return Polygraphy's loader of the builder's configuration."""
     from polygraphy.backend.trt import CreateConfig, PostprocessConfig, Profile
 
-    options, batch = request.options, request.batch
-    profile = Profile()
-    for name, shape in request.input_shapes.items():
-        profile.add(name, (batch.min, *shape), (batch.opt, *shape), (batch.max, *shape))
-    common: dict[str, Any] = {"profiles": [profile], "progress_monitor": monitor}
+    options = request.options
+    profiles = []
+    for sizes in request.batch.profiles:
+        profiles.append(Profile())
+        for name, shape in request.input_shapes.items():
+            profiles[-1].add(name, (sizes.min, *shape), (sizes.opt, *shape), (sizes.max, *shape))
+    common: dict[str, Any] = {"profiles": profiles, "progress_monitor": monitor}
     if options.workspace_mib:
         common["memory_pool_limits"] = {library.MemoryPoolType.WORKSPACE: options.workspace_mib << 20}
     if isinstance(options, RtxOptions):
@@ -164,12 +210,25 @@ def _inspect(
             raise
         logging.warning("%s: the executed precisions are not known", error)
         return None
+    return executed
+
+
+def _check_executed(
+    precision: EnginePrecision, executed: ExecutedConvolutions, convolutions: list[str]
+) -> None:
+    """Raise an error if it is known that no convolution is executed in a calibrated precision."""
+    row = PRECISIONS[precision]
     if row.is_calibrated and not executed[row.graph] and not executed["unknown"]:
         raise EngineError(
             f"{row.label} was requested, but the engine executes none of {len(convolutions)} convolutions in "
             f"{row.label}: {in_words(executed, without=row.graph)}"
         )
-    return executed
+
+
+def _capabilities(options: RtxOptions) -> tuple[str, ...]:
+    """Return the compute capabilities that kernels are compiled for."""
+    is_current = options.compute_capabilities == ("current",)
+    return (find_gpu().compute_capability,) if is_current else options.compute_capabilities
 
 
 def _driver() -> str | None:
@@ -218,14 +277,19 @@ def _progress_monitor(library: Any, owner: Owner) -> Any:  # noqa: ANN401
 
 
 class _BuildLog(logging.Handler):
-    """Print all log messages, and keep the errors and TensorRT's peak memory."""
+    """Print log messages, and keep the errors, TensorRT's peak memory and the list of kernels.
+
+    Of the messages below DEBUG, only the list of kernels is printed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._errors: list[str] = []
         self.peak_device_memory_mib: float | None = None
-        handlers = [logging.StreamHandler(sys.stdout), self]
-        logging.basicConfig(level=logging.DEBUG, handlers=handlers, format="%(message)s")
+        self.kernels: str | None = None
+        printed = logging.StreamHandler(sys.stdout)
+        printed.addFilter(lambda record: record.levelno >= logging.DEBUG or LISTING in record.getMessage())
+        logging.basicConfig(level=logging.NOTSET + 1, handlers=[printed, self], format="%(message)s")
 
     @property
     def error_summary(self) -> str | None:
@@ -237,6 +301,8 @@ class _BuildLog(logging.Handler):
         message = record.getMessage()
         if record.levelno == logging.ERROR:
             self._errors.append(_one_line(message))
+        if LISTING in message:
+            self.kernels = message
         if found := _PEAK.search(message):
             self.peak_device_memory_mib = float(found.group(1))
 

@@ -1,11 +1,11 @@
-"""Capture a CUDA graph: one launch for the copies in, the engine's kernels and the copies out."""
+"""Capture a CUDA graph: one launch for all kernels of an engine."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.core.gpu import checked, cuda_runtime
+from ccr_deploy.core.gpu import checked
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 
-def capture(enqueue: Callable[[], None], stream: int, stack: ExitStack) -> Callable[[], None] | None:
+def capture(
+    cuda: Any,  # noqa: ANN401 -- the library has no types
+    enqueue: Callable[[], None],
+    stream: int,
+    stack: ExitStack,
+) -> Callable[[], None] | None:
     """Capture the work that `enqueue` puts into a stream, and return a function that launches it.
 
     The same work must have run once in this stream before. The memory and the contexts that it uses must live
     as long as the graph.
 
     Args:
+        cuda: the bindings of the CUDA cuda.
         enqueue: put the work into the stream.
         stream: the CUDA stream.
         stack: destroys the graph when it unwinds.
@@ -29,10 +35,9 @@ def capture(enqueue: Callable[[], None], stream: int, stack: ExitStack) -> Calla
     Returns:
         A function that launches the graph; None if the work cannot be captured.
     """
-    runtime = cuda_runtime()
     # ThreadLocal, so that calls of other threads, such as cudaMalloc, do not invalidate the capture.
-    mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-    checked(runtime.cudaStreamBeginCapture(stream, mode))
+    mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    checked(cuda.cudaStreamBeginCapture(stream, mode))
     failure = None
     try:
         enqueue()
@@ -40,17 +45,17 @@ def capture(enqueue: Callable[[], None], stream: int, stack: ExitStack) -> Calla
         failure = str(error)
     finally:
         # Also after an error: a stream whose capture is not ended cannot be used again.
-        status, graph = runtime.cudaStreamEndCapture(stream)
-    if not failure and status != runtime.cudaError_t.cudaSuccess:
+        status, graph = cuda.cudaStreamEndCapture(stream)
+    if not failure and status != cuda.cudaError_t.cudaSuccess:
         failure = status.name
     if not failure:
-        status, executable = runtime.cudaGraphInstantiate(graph, 0)
-        failure = None if status == runtime.cudaError_t.cudaSuccess else status.name
+        status, executable = cuda.cudaGraphInstantiate(graph, 0)
+        failure = None if status == cuda.cudaError_t.cudaSuccess else status.name
     if graph:
-        runtime.cudaGraphDestroy(graph)
+        cuda.cudaGraphDestroy(graph)
     if failure:
-        runtime.cudaGetLastError()  # clears the error, which the next call would report otherwise
+        cuda.cudaGetLastError()  # clears the error, which the next call would report otherwise
         _LOGGER.warning("the engine cannot be captured as a CUDA graph: %s", failure)
         return None
-    stack.callback(runtime.cudaGraphExecDestroy, executable)
-    return lambda: checked(runtime.cudaGraphLaunch(executable, stream))
+    stack.callback(cuda.cudaGraphExecDestroy, executable)
+    return lambda: checked(cuda.cudaGraphLaunch(executable, stream))

@@ -16,7 +16,8 @@ class BuildRequest(Record, frozen=True):
     """A request to build one engine.
 
     `input_shapes` holds the shape of each input of the graph by name, without the batch dimension. The engine
-    is inspected if `can_run`: if this machine can deserialize it.
+    is inspected if `can_run`: if this machine can deserialize it. `fp16_graph` is a graph whose kernels are
+    listed for a comparison.
     """
 
     graph: Path
@@ -27,6 +28,7 @@ class BuildRequest(Record, frozen=True):
     input_shapes: dict[str, tuple[int, ...]]
     timing_cache: Path | None
     can_run: bool
+    fp16_graph: Path | None = None
 
 
 class Progressed(Record, frozen=True, tag=True):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.backends.base import BuiltFrom
-    from ccr_deploy.backends.options import Batch
+    from ccr_deploy.backends.options import Batch, BatchProfile
     from ccr_deploy.core.precisions import EnginePrecision
 
     Shapes = Mapping[str, tuple[int, ...]]
@@ -59,6 +59,11 @@ class _Settings:
     shapes: Shapes
 
     @property
+    def first_profile(self) -> BatchProfile:
+        """The profile that both tools run with by default."""
+        return self.batch.profiles[0]
+
+    @property
     def precision_flags(self) -> list[str] | None:
         """The flags that select the precision in TensorRT 8.6; None if networks are strongly typed."""
         if isinstance(self.options, RtxOptions) or is_strongly_typed(TENSORRT, self.version):
@@ -69,8 +74,12 @@ class _Settings:
 def _trtexec_build(settings: _Settings, graph: Path) -> Iterator[str]:
     options, is_rtx = settings.options, isinstance(settings.options, RtxOptions)
     yield from ("tensorrt_rtx" if is_rtx else "trtexec", f"--onnx={graph}")
-    for name in ("min", "opt", "max"):
-        yield f"--{name}Shapes={_trtexec_shapes(settings.shapes, getattr(settings.batch, name))}"
+    profiles = settings.batch.profiles
+    for index, profile in enumerate(profiles):
+        if len(profiles) > 1:
+            yield f"--profile={index}"
+        for name in ("min", "opt", "max"):
+            yield f"--{name}Shapes={_trtexec_shapes(settings.shapes, getattr(profile, name))}"
     yield "--profilingVerbosity=detailed"
     if options.workspace_mib:
         yield f"--memPoolSize=workspace:{options.workspace_mib}M"
@@ -103,11 +112,10 @@ def _polygraphy_build(settings: _Settings, graph: Path) -> Iterator[str]:
     if isinstance(options, RtxOptions):
         yield from _RTX_SWITCH
     yield from ("polygraphy", "convert", str(graph))
-    for name in ("min", "opt", "max"):
-        yield from (
-            f"--trt-{name}-shapes",
-            *_polygraphy_shapes(settings.shapes, getattr(settings.batch, name)),
-        )
+    for profile in settings.batch.profiles:
+        for name in ("min", "opt", "max"):
+            sizes = _polygraphy_shapes(settings.shapes, getattr(profile, name))
+            yield from (f"--trt-{name}-shapes", *sizes)
     if options.workspace_mib:
         yield from ("--pool-limit", f"workspace:{options.workspace_mib}M")
     yield from ("--strongly-typed",) if settings.precision_flags is None else settings.precision_flags
@@ -128,7 +136,7 @@ def _polygraphy_build(settings: _Settings, graph: Path) -> Iterator[str]:
 def _trtexec_run(settings: _Settings, engine: Path) -> Iterator[str]:
     options, is_rtx = settings.options, isinstance(settings.options, RtxOptions)
     yield from ("tensorrt_rtx" if is_rtx else "trtexec", f"--loadEngine={engine}")
-    yield f"--shapes={_trtexec_shapes(settings.shapes, settings.batch.opt)}"
+    yield f"--shapes={_trtexec_shapes(settings.shapes, settings.first_profile.max)}"
     if isinstance(options, RtxOptions):
         yield "--allocationStrategy=runtime"  # the engines are built with REQUIRE_USER_ALLOCATION
         return
@@ -144,7 +152,7 @@ def _polygraphy_run(settings: _Settings, engine: Path) -> Iterator[str]:
     yield from ("polygraphy", "run", str(engine), "--model-type=engine", "--trt")
     if is_rtx:
         yield from ("--allocation-strategy", "runtime")
-    yield from ("--input-shapes", *_polygraphy_shapes(settings.shapes, settings.batch.opt))
+    yield from ("--input-shapes", *_polygraphy_shapes(settings.shapes, settings.first_profile.max))
 
 
 def _trtexec_shapes(shapes: Shapes, batch: int) -> str:

@@ -83,8 +83,8 @@ def served_stages(
 
     Raises:
         WrongUsageError: if Triton does not support the target's backend, the bundle lacks a graph, a plan
-            is not built, the target's smallest batch is not 1, or verified engines are required of ONNX
-            Runtime.
+            is not built, the target's plans do not take every batch size, or verified engines are required of
+            ONNX Runtime.
         BundleError: if a graph is damaged.
         EngineError: if a plan is damaged, or not verified although this is required, or two plans are for the
             same compute capability.
@@ -100,6 +100,8 @@ def served_stages(
         threads = target.options.threads
         return tuple(_graph(bundle, stage, resolved, threads) for stage, resolved in stages.items())
     if target.backend == "tensorrt":
+        for stage, resolved in stages.items():
+            _check_takes_every_size(name, stage, resolved)
         found = {stage: _engines(bundle, stage, own, target, store) for stage, own in stages.items()}
         version = _common_version(bundle, name, store, found)
         if require_verified:
@@ -187,13 +189,18 @@ def _common_version(
     return version
 
 
+def _check_takes_every_size(name: str, stage: Stage, resolved: ResolvedTarget) -> None:
+    """Raise an error unless one profile takes every batch size from 1 on: Triton does not pad batches."""
+    assert resolved.batch is not None
+    if len(resolved.batch.profiles) > 1 or resolved.batch.profiles[0].min > 1:
+        raise WrongUsageError(
+            f"target {name}: the {stage}'s plans take only {resolved.batch}, and Triton does not pad: "
+            "package for a target with dynamic = true in [batch], such as l4-triton or h200-triton"
+        )
+
+
 def _plans(stage: Stage, resolved: ResolvedTarget, version: str, engines: list[Engine]) -> ServedStage:
     assert resolved.batch is not None
-    if resolved.batch.min > 1:
-        raise WrongUsageError(
-            f"the {stage}'s plans need at least {resolved.batch.min} images, Triton runs single ones too: "
-            "build them for a target with batch.min = 1"
-        )
     files: dict[str, Path] = {}
     capabilities: dict[str, str] = {}
     for engine in engines:
@@ -215,7 +222,7 @@ def _plans(stage: Stage, resolved: ResolvedTarget, version: str, engines: list[E
         stage=stage,
         backend="tensorrt",
         precision=resolved.precision,
-        max_batch=resolved.batch.max,
+        max_batch=resolved.batch.largest,
         threads=0,
         files=files,
         capabilities=capabilities,

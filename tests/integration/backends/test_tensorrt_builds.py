@@ -68,7 +68,7 @@ TARGET = """
 description = "small"
 backend = "tensorrt-rtx"
 [batch]
-classifier = { min = 1, opt = 8, max = 32 }
+classifier = [1, 8]
 [options]
 compute_capabilities = ["8.6"]
 """
@@ -118,7 +118,10 @@ def build_all(bundle: Bundle, engines: EngineStore) -> None:
         assert engine.path.stat().st_size == sidecar.engine_bytes > 10_000
         assert (sidecar.key.precision, sidecar.key.schedule) == (graph.precision, graph.schedule)
         assert bool(sidecar.origin.quantized_convolutions) == (graph.precision == "int8")
-        assert sidecar.build.executed_convolutions is None  # not known without a GPU
+        executed = sidecar.build.executed_convolutions
+        assert executed is not None
+        assert (sum(executed.values()), executed["unknown"]) == (graph.convolutions, 0)
+        assert executed["int8"] == graph.quantized_convolutions
         assert sidecar.build.peak_host_memory_mib > 50
         assert not factory.build(graph.stage, graph.schedule)[1]
 

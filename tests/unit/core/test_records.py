@@ -244,7 +244,7 @@ OPTIONS = st.one_of(
 )
 
 
-@given(OPTIONS, st.sampled_from([None, Batch(1, 2, 3)]))
+@given(OPTIONS, st.sampled_from([None, Batch((1, 2, 3))]))
 @settings(deadline=None, max_examples=100)
 def test_options_of_every_backend_are_read_back_as_their_type(
     options: BackendOptions, batch: Batch | None
@@ -263,8 +263,9 @@ def test_options_of_every_backend_are_read_back_as_their_type(
         (RtxOptions, {"compute_capabilities": []}),
         (RtxOptions, {"compute_capabilities": ["8"]}),
         (RtxOptions, {"compute_capabilities": ["current", "8.6"]}),
-        (Batch, {"max": 4097}),
-        (Batch, {"min": 2, "opt": 1, "max": 3}),
+        (Batch, {"sizes": [4097]}),
+        (Batch, {"sizes": [2, 1]}),
+        (Batch, {"sizes": [1, 2], "dynamic": True}),
     ],
 )
 def test_options_check_their_constraints(kind: type, content: dict[str, object]) -> None:

@@ -238,7 +238,7 @@ def test_an_invalid_sidecar_is_refused(tmp_path, text, message):
 def test_a_sidecar_of_another_schema_version_is_refused(tmp_path):
     store = EngineStore(tmp_path)
     edit(build(store), lambda content: content.update(schema_version=1))
-    assert "schema version 1 is not supported, expected 4" in refusal(store)
+    assert "schema version 1 is not supported, expected 5" in refusal(store)
 
 
 def test_an_unknown_field_of_a_sidecar_is_refused_and_named(tmp_path):

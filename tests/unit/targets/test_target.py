@@ -10,7 +10,7 @@ from msgspec import structs
 from ccr_deploy.backends.machine import Machine
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
 from ccr_deploy.backends.openvino.cpu import OpenVinoOptions
-from ccr_deploy.backends.options import Batch
+from ccr_deploy.backends.options import Batch, BatchProfile
 from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.tensorrt.options import TensorRtOptions
 from ccr_deploy.core.records import convert, to_json
@@ -185,8 +185,8 @@ from_version = "10.3"
 below_version = "12"
 
 [batch]
-encoder = { min = 1, opt = 1, max = 1 }
-classifier = { min = 1, opt = 8, max = 32 }
+encoder = [1]
+classifier = [1, 8, 32]
 
 [options]
 workspace_mib = 1024
@@ -211,7 +211,7 @@ def test_a_gpu_target_is_read_field_by_field(tmp_path):
         description="my GPU",
         precision=StagePrecisions(encoder="int8", classifier="fp16"),
         machine=Machine(gpus=("NVIDIA L4", "NVIDIA L40*"), from_version="10.3", below_version="12"),
-        batch=StageBatches(classifier=Batch(min=1, opt=8, max=32)),
+        batch=StageBatches(classifier=(1, 8, 32)),
         options=TensorRtOptions(
             workspace_mib=1024,
             tf32=True,
@@ -231,9 +231,15 @@ def test_a_gpu_target_is_read_field_by_field(tmp_path):
         (GPU, "workspace_mib = 1024", "workspace_mib = -1", "options.workspace_mib"),
         (GPU, "optimization_level = 5", "optimization_level = 6", "options.optimization_level"),
         (GPU, '"ampere-plus"', '"all"', "options.hardware_compatibility"),
-        (GPU, "max = 32", "max = 4", "batch.classifier"),
-        (GPU, "min = 1, opt = 8", "min = 0, opt = 8", "batch.classifier.min"),
-        (GPU, "max = 32", "most = 32", "batch.classifier.most"),
+        (GPU, "[1, 8, 32]", "[1, 32, 8]", "batch.classifier"),
+        (GPU, "[1, 8, 32]", "[1, 8, 8]", "batch.classifier"),
+        (GPU, "[1, 8, 32]", "[]", "batch.classifier"),
+        (GPU, "[1, 8, 32]", "[1, 2, 3, 4, 5, 6, 7, 8, 9]", "batch.classifier"),
+        (GPU, "[1, 8, 32]", "[0, 8]", "batch.classifier.0"),
+        (GPU, "[1, 8, 32]", "[1, 4097]", "batch.classifier.1"),
+        (GPU, "[1, 8, 32]", "32", "batch.classifier"),
+        (GPU, "classifier = [", "decoder = [", "batch.decoder"),
+        (GPU, "[batch]", "[batch]\ndynamic = true", "batch.classifier"),
         (GPU, '"10.3"', '"ten"', "machine.from_version"),
         (GPU, '["NVIDIA L4", "NVIDIA L40*"]', "[]", "machine.gpus"),
         (RTX, '["8.6", "12.0"]', "[]", "options.compute_capabilities"),
@@ -252,6 +258,26 @@ def test_a_wrong_field_of_a_gpu_target_is_refused_and_named(tmp_path, text, old,
     assert "\n" not in str(caught.value)
 
 
+def test_the_form_of_earlier_versions_is_refused_with_the_new_one(tmp_path):
+    path = write(tmp_path, GPU.replace("[1, 8, 32]", "{ min = 1, opt = 8, max = 32 }"))
+    with pytest.raises(TargetError) as caught:
+        load_target(path)
+    assert str(caught.value) == (
+        f"{path}: field batch.classifier: expected a list of batch sizes, such as [1, 8, 32, 64], instead of "
+        "{ min, opt, max }"
+    )
+
+
+def test_each_batch_size_has_a_profile_of_its_own():
+    assert Batch((1, 8)).profiles == (BatchProfile(1, 1, 1), BatchProfile(8, 8, 8))
+
+
+def test_a_dynamic_batch_has_one_profile_up_to_its_size():
+    batch = Batch((64,), dynamic=True)
+    assert batch.profiles == (BatchProfile(1, 64, 64),)
+    assert (batch.smallest, batch.largest) == (1, 64)
+
+
 @pytest.mark.parametrize("section", ["machine", "options"])
 def test_a_gpu_target_needs_its_machine_or_compute_capabilities(tmp_path, section):
     """A TensorRT target names its GPUs, a TensorRT-RTX target its compute capabilities."""
@@ -264,7 +290,9 @@ def test_a_gpu_target_needs_its_machine_or_compute_capabilities(tmp_path, sectio
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("max = 32", "max = 16"),
+        ("[1, 8, 32]", "[1, 8, 16]"),
+        ("[1, 8, 32]", "[1, 32]"),
+        ("encoder = [1]\nclassifier = [1, 8, 32]", "classifier = [32]\ndynamic = true"),
         ("tf32 = true", "tf32 = false"),
         ("workspace_mib = 1024", "workspace_mib = 2048"),
         ("optimization_level = 5", "optimization_level = 3"),

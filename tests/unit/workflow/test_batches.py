@@ -26,15 +26,27 @@ def test_every_shipped_target_has_a_small_default_that_its_engines_take(name: st
     engines = built(name)
     size = batch_size(None, engines, ["encoder", "classifier"])
     assert 1 <= size <= 8
-    assert all(engine.batch is None or size <= engine.batch.max for engine in engines.values())
+    assert all(engine.batch is None or size <= engine.batch.largest for engine in engines.values())
     if "jetson" in name:
         assert size == 1
 
 
-def test_the_default_is_the_profiles_most_common_batch() -> None:
-    profiles = {"encoder": of_profile(Batch(1, 2, 16)), "classifier": of_profile(Batch(1, 8, 32))}
-    assert batch_size(None, profiles, ["encoder"]) == 2
-    assert batch_size(None, profiles, ["classifier"]) == 8
+@pytest.mark.parametrize(
+    ("batch", "default"),
+    [
+        (Batch((1, 8, 32, 64)), 8),
+        (Batch((1, 2, 16)), 2),
+        (Batch((16, 32)), 16),
+        (Batch((64,), dynamic=True), 8),
+        (Batch((4,), dynamic=True), 4),
+    ],
+)
+def test_the_default_is_the_largest_size_up_to_8(batch: Batch, default: int) -> None:
+    assert batch_size(None, {"encoder": of_profile(batch)}, ["encoder"]) == default
+
+
+def test_the_default_of_two_engines_is_the_smaller_one() -> None:
+    profiles = {"encoder": of_profile(Batch((1, 2, 16))), "classifier": of_profile(Batch((1, 8, 32)))}
     assert batch_size(None, profiles, ["encoder", "classifier"]) == 2
 
 
@@ -45,7 +57,7 @@ def test_without_a_profile_it_is_bounded_all_the_same() -> None:
 
 
 def test_a_batch_up_to_the_maximum_is_accepted() -> None:
-    profiles = {"encoder": of_profile(Batch(1, 2, 16)), "classifier": of_profile(Batch(1, 8, 32))}
+    profiles = {"encoder": of_profile(Batch((1, 2, 16))), "classifier": of_profile(Batch((1, 8, 32)))}
     assert batch_size(16, profiles, ["encoder", "classifier"]) == 16
     assert batch_size(32, profiles, ["classifier"]) == 32
     with pytest.raises(WrongUsageError, match=r"--batch 17: the maximum batch of the encoder engine is 16"):

@@ -15,11 +15,16 @@ from ccr_deploy.backends.tensorrt.reproduce import reproduction
 SHAPES = {"image": (224, 224, 3)}
 
 
-def commands(options: TensorRtOptions | RtxOptions, version: str, precision: str = "int8") -> list[str]:
+DYNAMIC = Batch((32,), dynamic=True)
+
+
+def commands(
+    options: TensorRtOptions | RtxOptions, version: str, precision: str = "int8", batch: Batch = DYNAMIC
+) -> list[str]:
     built = BuiltFrom(
         options=options,
         precision=precision,
-        batch=Batch(min=1, opt=8, max=32),
+        batch=batch,
         library_version=version,
         graph=lambda: Path("my bundle/graph.onnx"),
         input_shapes=SHAPES,
@@ -32,19 +37,35 @@ def test_the_commands_for_tensorrt_10() -> None:
         TensorRtOptions(workspace_mib=4096, optimization_level=4), "10.13.3.9"
     )
     assert build == (
-        "trtexec '--onnx=my bundle/graph.onnx' --minShapes=image:1x224x224x3 --optShapes=image:8x224x224x3 "
+        "trtexec '--onnx=my bundle/graph.onnx' --minShapes=image:1x224x224x3 --optShapes=image:32x224x224x3 "
         "--maxShapes=image:32x224x224x3 --profilingVerbosity=detailed --memPoolSize=workspace:4096M --noTF32 "
         "--builderOptimizationLevel=4 --stronglyTyped --skipInference --saveEngine=trtexec.plan"
     )
     assert polygraphy == (
         "polygraphy convert 'my bundle/graph.onnx' --trt-min-shapes 'image:[1,224,224,3]' --trt-opt-shapes "
-        "'image:[8,224,224,3]' --trt-max-shapes 'image:[32,224,224,3]' --pool-limit workspace:4096M "
+        "'image:[32,224,224,3]' --trt-max-shapes 'image:[32,224,224,3]' --pool-limit workspace:4096M "
         "--strongly-typed --builder-optimization-level 4 -o polygraphy.plan"
     )
-    assert run == "trtexec --loadEngine=encoder.plan --shapes=image:8x224x224x3 --useCudaGraph"
+    assert run == "trtexec --loadEngine=encoder.plan --shapes=image:32x224x224x3 --useCudaGraph"
     assert polygraphy_run == (
-        "polygraphy run encoder.plan --model-type=engine --trt --input-shapes 'image:[8,224,224,3]'"
+        "polygraphy run encoder.plan --model-type=engine --trt --input-shapes 'image:[32,224,224,3]'"
     )
+
+
+def test_every_batch_size_has_a_profile_and_the_first_one_runs() -> None:
+    build, polygraphy, run, polygraphy_run = commands(TensorRtOptions(), "10.13.3.9", batch=Batch((1, 8)))
+    one, eight = "image:1x224x224x3", "image:8x224x224x3"
+    assert (
+        f"--profile=0 --minShapes={one} --optShapes={one} --maxShapes={one} "
+        f"--profile=1 --minShapes={eight} --optShapes={eight} --maxShapes={eight} "
+    ) in build
+    assert (
+        "--trt-min-shapes 'image:[1,224,224,3]' --trt-opt-shapes 'image:[1,224,224,3]' "
+        "--trt-max-shapes 'image:[1,224,224,3]' --trt-min-shapes 'image:[8,224,224,3]' "
+        "--trt-opt-shapes 'image:[8,224,224,3]' --trt-max-shapes 'image:[8,224,224,3]' "
+    ) in polygraphy
+    assert "--shapes=image:1x224x224x3" in run
+    assert polygraphy_run.endswith("--input-shapes 'image:[1,224,224,3]'")
 
 
 def test_compatibility_options_are_in_the_commands() -> None:

@@ -149,10 +149,19 @@ def test_two_gpus_of_one_compute_capability(tiny_bundle, plans, tmp_path):
     )
 
 
-def test_plans_without_batch_1_are_refused(tiny_bundle, plans, tmp_path):
-    target = fleet_target(tmp_path, smallest=2)
+@pytest.mark.parametrize("sizes", ["[1, 8]", "[8]"])
+def test_plans_that_need_padding_are_refused(tiny_bundle, plans, tmp_path, sizes):
+    target = fleet_target(tmp_path, batch=f"encoder = {sizes}\n")
     put_plans(tiny_bundle, target, plans, H200)
-    assert "at least 2 images" in refusal(WrongUsageError, tiny_bundle, target, plans)
+    message = refusal(WrongUsageError, tiny_bundle, target, plans)
+    assert f"the encoder's plans take only batch {sizes[1:-1]}, and Triton does not pad" in message
+    assert "dynamic = true" in message
+
+
+def test_plans_of_batch_1_alone_need_no_padding(tiny_bundle, plans, tmp_path):
+    target = fleet_target(tmp_path, batch="encoder = [1]\nclassifier = [1]\n")
+    put_plans(tiny_bundle, target, plans, H200)
+    assert {stage.max_batch for stage in served(tiny_bundle, target, plans)} == {1}
 
 
 def test_changed_plan_is_refused(tiny_bundle, plans, tmp_path):
