@@ -84,25 +84,34 @@ def untrained_bundle(
     return export_bundle(checkpoint, folder / "bundle", schedules=schedules, baseline=chain)
 
 
-def untrained_bundle_with_fp16(name: str, folder: Path) -> Bundle:
+def untrained_bundle_with_fp16(
+    name: str, folder: Path, schedules: Sequence[Schedule] = ("iteration-major",)
+) -> Bundle:
     """Export a preset in FP32 and FP16.
 
     Args:
         name: the preset.
         folder: where ``images`` and ``bundle`` are written.
+        schedules: the unroll schedules of the encoder.
     """
     write_images(folder / "images", preset(name).image_height)
     return export_bundle(
         untrained_checkpoint(preset(name)),
         folder / "bundle",
-        schedules=("iteration-major",),
+        schedules=schedules,
         images=folder / "images",
         converters=CONVERTERS,
         progress=TerminalProgress(),
     )
 
 
-def calibrated_bundle(name: str, folder: Path, samples: int = 16, held_out_samples: int = 1) -> Bundle:
+def calibrated_bundle(
+    name: str,
+    folder: Path,
+    samples: int = 16,
+    held_out_samples: int = 1,
+    schedules: Sequence[Schedule] = ("iteration-major",),
+) -> Bundle:
     """Export a preset in every precision, calibrated on so few images that only its speed is meaningful.
 
     Args:
@@ -110,8 +119,9 @@ def calibrated_bundle(name: str, folder: Path, samples: int = 16, held_out_sampl
         folder: where ``images`` and ``bundle`` are written.
         samples: number of calibration images.
         held_out_samples: number of images to measure accuracy on.
+        schedules: the unroll schedules of the encoder.
     """
-    bundle = untrained_bundle_with_fp16(name, folder)
+    bundle = untrained_bundle_with_fp16(name, folder, schedules)
     recipe = CalibrationRecipe(samples=samples, held_out_samples=held_out_samples)
     return calibrate_bundle(bundle, folder / "images", recipe, progress=TerminalProgress()).bundle
 
