@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
 CAPABILITY = "8.9"
 BATCHES = (1, 8, 32)
-ROUNDS = 10
+ROUNDS = 40
 IMAGES = 256
 GRAPHS: tuple[tuple[ChainStage, Schedule | None], ...] = (
     ("encoder", "iteration-major"),

@@ -54,9 +54,9 @@ def limit_weights_to_7_bits(model: Any) -> None:  # noqa: ANN401
 def halved_integers(integers: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     """Halve integers so that they have 7 bits: odd ones are rounded up and down in turn.
 
-    In turn, the rounding errors of an output channel cancel, and the demo's encoder flips 0.31 % of its bits, as
-    with 7-bit integers that are computed from the FP32 weights. Multiplied by 63/127, all odd integers would
-    shrink, and it flips 0.47 %. `benchmarks.int8_graphs` measures this.
+    In turn, the rounding errors of an output channel cancel, and the demo's encoder flips 0.31 % of its bits,
+    as with 7-bit integers that are computed from the FP32 weights. Multiplied by 63/127, all odd integers
+    would shrink, and it flips 0.47 %. `benchmarks.int8_graphs` measures this.
 
     Args:
         integers: the integers of a weight, ``int8 [output channels, ...]``.
