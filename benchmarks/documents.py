@@ -15,8 +15,10 @@ import click
 from msgspec import structs
 
 from benchmarks.containers import ContainerBenchmark, image_table, start_table
+from benchmarks.fixed_batch import FixedBatchBenchmark, fixed_batch_table
 from benchmarks.graph_ideas import GraphIdeas, ideas_table
 from benchmarks.int8 import Int8Benchmark, int8_table
+from benchmarks.int8_graphs import Int8Graphs, bits_table, placements_table, weights_table
 from benchmarks.int8_saturation import SaturationBenchmark, saturation_table
 from benchmarks.payload import PayloadBenchmark, payload_table
 from benchmarks.planted_faults import PlantedFaults, faults_table
@@ -51,6 +53,7 @@ def tables() -> dict[str, str]:
     speed = read_result("cpu-ccr-layer1", BenchmarkReport)
     containers = read_result("containers-ccr-layer1", ContainerBenchmark)
     builds = read_result("tensorrt-rtx-builds", TensorRtBuilds)
+    int8_graphs = read_result("int8-graphs", Int8Graphs)
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
         "gates": gate_table(GATES),
@@ -58,6 +61,10 @@ def tables() -> dict[str, str]:
         "precision": accuracy_table(verification.calibration),
         "choices": choices_table(read_result("precision-choices", PrecisionChoices)),
         "int8": int8_table(read_result("int8-ccr-layer1", Int8Benchmark)),
+        "int8-weights": weights_table(int8_graphs),
+        "int8-placements": placements_table(int8_graphs),
+        "int8-bits": bits_table(int8_graphs),
+        "fixed-batch": fixed_batch_table(read_result("fixed-batch", FixedBatchBenchmark)),
         "saturation": saturation_table(read_result("int8-saturation-ccr-layer1", SaturationBenchmark)),
         "container-image": image_table(containers),
         "container-starts": start_table(containers),

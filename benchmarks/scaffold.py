@@ -105,7 +105,13 @@ def untrained_bundle_with_fp16(
     )
 
 
-def calibrated_bundle(name: str, folder: Path, samples: int = 16, held_out_samples: int = 1) -> Bundle:
+def calibrated_bundle(
+    name: str,
+    folder: Path,
+    samples: int = 16,
+    held_out_samples: int = 1,
+    schedules: Sequence[Schedule] = ("iteration-major",),
+) -> Bundle:
     """Export a preset in every precision, calibrated on so few images that only its speed is meaningful.
 
     Args:
@@ -113,8 +119,9 @@ def calibrated_bundle(name: str, folder: Path, samples: int = 16, held_out_sampl
         folder: where ``images`` and ``bundle`` are written.
         samples: number of calibration images.
         held_out_samples: number of images to measure accuracy on.
+        schedules: the unroll schedules of the encoder.
     """
-    bundle = untrained_bundle_with_fp16(name, folder)
+    bundle = untrained_bundle_with_fp16(name, folder, schedules)
     recipe = CalibrationRecipe(samples=samples, held_out_samples=held_out_samples)
     return calibrate_bundle(bundle, folder / "images", recipe, progress=TerminalProgress()).bundle
 

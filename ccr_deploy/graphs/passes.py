@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
+
+from ccr_deploy.graphs.weights import per_channel
 
 PRODUCER = "ccr-deploy"
 
@@ -51,6 +54,52 @@ def share_weights(model: ir.Model) -> None:
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.DeduplicateInitializersPass(size_limit=2**62)(model)  # the default limit skips all but small ones
     common.RemoveUnusedNodesPass()(model)
+
+
+class StoreInt8WeightsPass(ir.passes.InPlacePass):
+    """Replaces quantized weights by their integers: a DequantizeLinear reads an INT8 initializer.
+
+    The integers are those of QuantizeLinear, computed in FP32: ``saturate(round(weight / scale))``, rounded
+    half to even (ONNX, QuantizeLinear-19). So every backend executes the same integers, whatever its own
+    QuantizeLinear does with FP16 weights.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Remove every QuantizeLinear of an initializer."""
+        quantizers = [
+            node
+            for node in model.graph
+            if node.op_type == "QuantizeLinear"
+            and node.inputs[0] is not None
+            and node.inputs[0].is_initializer()
+        ]
+        for node in quantizers:
+            stored = _integers(node)
+            model.graph.register_initializer(stored)
+            ir.convenience.replace_all_uses_with(node.outputs[0], stored)
+            model.graph.remove(node, safe=True)
+        common.RemoveUnusedNodesPass()(model)
+        return ir.passes.PassResult(model, modified=bool(quantizers))
+
+
+def _integers(quantizer: ir.Node) -> ir.Value:
+    """Return the output of a symmetric QuantizeLinear of a weight as an initializer."""
+    weight, scale, zero_point = quantizer.inputs
+    assert weight is not None
+    assert scale is not None
+    assert zero_point is not None
+    assert weight.const_value is not None
+    assert scale.const_value is not None
+    assert zero_point.const_value is not None
+    assert not zero_point.const_value.numpy().any(), f"{quantizer.name}: its zero point is not 0"
+    values = weight.const_value.numpy().astype(np.float32)
+    steps = per_channel(scale.const_value.numpy().astype(np.float32), quantizer, values.ndim)
+    limits = np.iinfo(np.int8)
+    integers = np.clip(np.rint(values / steps), limits.min, limits.max).astype(np.int8)
+    tensor = ir.tensor(integers, name=f"{weight.name}_quantized")
+    return ir.Value(
+        name=tensor.name, shape=weight.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
 
 
 class QuantizeInFp32Pass(ir.passes.InPlacePass):

@@ -62,8 +62,11 @@ def _random_like(weight: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.g
     deviation = values.std(axis=axes or None, keepdims=True)
     largest = np.abs(values).max(axis=axes or None, keepdims=True)
     drawn = _generator(name).standard_normal(values.shape) * deviation
+    drawn = np.clip(drawn, -largest, largest)
+    if weight.dtype.kind == "i":  # the integers of a quantized weight
+        drawn = np.rint(drawn)
     # NaN and infinity stay, because they may be what is to be reported.
-    return np.where(finite, np.clip(drawn, -largest, largest).astype(weight.dtype), weight)
+    return np.where(finite, drawn.astype(weight.dtype), weight)
 
 
 def _random_input(array: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.generic]:

@@ -3,6 +3,8 @@
 Model Optimizer places the Q/DQ pairs, because TensorRT fuses the patterns that it produces. The ranges come
 from the calibration table, which is passed as a calibration cache.
 
+Weights are stored as INT8, behind a DequantizeLinear alone, which halves the files.
+
 The graphs have opset 19, the first whose Q/DQ operators take FP16 scales; FP32 and FP16 graphs have opset 18.
 """
 
@@ -17,7 +19,7 @@ from onnx_ir.passes import common
 
 from ccr_deploy.errors import PrecisionError
 from ccr_deploy.graphs.convolutions import convolutions, quantized_convolutions
-from ccr_deploy.graphs.passes import StripOriginPass, share_weights
+from ccr_deploy.graphs.passes import StoreInt8WeightsPass, StripOriginPass, share_weights
 from ccr_deploy.models.family import layer_of, quantized_operators
 from ccr_deploy.quantization.fp16 import cast, fp16_nodes
 from ccr_deploy.quantization.model_optimizer import converting, quantizer, restoring_onnxruntime
@@ -52,7 +54,9 @@ def to_int8(
     low = fp16_nodes(fp16)
     excluded = [node.name or "" for node in fp32.graph if node.name not in low]
     # Without feeds: AutoCast has already checked the values when it made the FP16 graph.
-    return cast(quantized, excluded, feeds=None)
+    converted = cast(quantized, excluded, feeds=None)
+    StoreInt8WeightsPass()(converted)
+    return converted
 
 
 def quantize(stage: Stage, fp32: ir.Model, table: StageTable) -> ir.Model:

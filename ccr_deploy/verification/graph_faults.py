@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.int8_weights import Int8Weights
 
     Array = npt.NDArray[np.generic]
+    Steps = npt.NDArray[np.floating]
 
 FP16_TOLERANCE = 2**-10
 """Relative difference of two weights that FP16 rounding explains, twice over."""
@@ -31,11 +32,13 @@ class GraphParts:
     """What two graphs of one stage are compared by.
 
     `weights` are arrays by layer and kind (``cell2/hidden_conv/weight``), `iterations` is the largest
-    iteration in the names of its nodes, None without a recurrence.
+    iteration in the names of its nodes, None without a recurrence. `steps` are the scales of the weights that
+    are quantized, in a shape that broadcasts to the weight's: quantization changes them by up to half a step.
     """
 
     weights: Mapping[str, Array]
     iterations: int | None
+    steps: Mapping[str, Steps] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,11 @@ def _iterations(found: GraphParts, expected: GraphParts) -> Explanation | None:
 
 
 def _weights(found: GraphParts, expected: GraphParts) -> Iterator[Explanation]:
-    different = [name for name, array in expected.weights.items() if _differs(found.weights.get(name), array)]
+    different = [
+        name
+        for name, array in expected.weights.items()
+        if _differs(found.weights.get(name), array, found.steps.get(name))
+    ]
     if not different:
         return
     first = different[0]
@@ -122,20 +129,22 @@ def _weights(found: GraphParts, expected: GraphParts) -> Iterator[Explanation]:
     counted = f"{len(different)} of {len(expected.weights)} weights differ"
     if 2 * len(different) > len(expected.weights):
         yield Explanation("other-weights", counted, 0.0)
-    yield from _one_weight(first, found.weights.get(first), expected.weights[first], counted)
+    yield from _one_weight(first, found, expected.weights[first], counted)
 
 
-def _one_weight(name: str, found: Array | None, expected: Array, counted: str) -> Iterator[Explanation]:
+def _one_weight(name: str, parts: GraphParts, expected: Array, counted: str) -> Iterator[Explanation]:
+    found = parts.weights.get(name)
     if found is None or found.shape != expected.shape:
         shape = "missing" if found is None else f"of shape {list(found.shape)}"
         yield Explanation("other-weights", f"{name} is {shape} instead of {list(expected.shape)}", 0.0)
         return
     if zeroed := _zeroed_rows(found, expected):
         yield Explanation("dead-channel", f"{name}: output channels {zeroed} are 0; {counted}", 0.0)
+    tolerance = _tolerance(found, parts.steps.get(name))
     for axis, kind in ((0, "output"), (1, "input")):
-        if found.ndim > axis and _is_permuted(found, expected, axis):
+        if found.ndim > axis and _is_permuted(found, expected, tolerance, axis):
             yield Explanation("swapped-channels", f"{name}: {kind} channels are swapped; {counted}", 0.0)
-    wrong = ~_is_close(found, expected)
+    wrong = ~_is_close(found, expected, tolerance)
     largest = float(np.abs(found.astype(np.float64) - expected.astype(np.float64))[wrong].max())
     yield Explanation(
         "changed-weight",
@@ -149,18 +158,35 @@ def _zeroed_rows(found: Array, expected: Array) -> list[int]:
     return np.flatnonzero(~found.any(axis=axes) & expected.any(axis=axes)).tolist()
 
 
-def _is_permuted(found: Array, expected: Array, axis: int) -> bool:
-    rows, others = (np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1) for array in (found, expected))
-    return _is_close(rows[np.lexsort(rows.T)], others[np.lexsort(others.T)]).all().item()
+def _is_permuted(found: Array, expected: Array, tolerance: Array, axis: int) -> bool:
+    """Return whether each channel of one weight is close to a channel of the other, and vice versa."""
+    rows, others, tolerances = (
+        np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1).astype(np.float64)
+        for array in (found, expected, tolerance)
+    )
+    # Of |row|^2 - 2 row * other + |other|^2, which is the squared distance.
+    distances = np.square(rows).sum(1)[:, None] - 2 * rows @ others.T + np.square(others).sum(1)
+    nearest, nearest_row = distances.argmin(axis=1), distances.argmin(axis=0)
+    return bool(
+        _is_close(rows, others[nearest], tolerances).all()
+        and _is_close(rows[nearest_row], others, tolerances[nearest_row]).all()
+    )
 
 
-def _differs(found: Array | None, expected: Array) -> bool:
-    return found is None or found.shape != expected.shape or not _is_close(found, expected).all()
+def _differs(found: Array | None, expected: Array, step: Steps | None) -> bool:
+    if found is None or found.shape != expected.shape:
+        return True
+    return not _is_close(found, expected, _tolerance(found, step)).all()
 
 
-def _is_close(found: Array, expected: Array) -> npt.NDArray[np.bool_]:
+def _tolerance(found: Array, step: Steps | None) -> Array:
+    """Return the absolute difference that rounding explains, in the shape of the weight."""
+    return np.broadcast_to(FP16_SMALLEST if step is None else step / 2, found.shape)
+
+
+def _is_close(found: Array, expected: Array, tolerance: Array) -> npt.NDArray[np.bool_]:
     # Converted graphs have FP16 weights.
-    return np.isclose(found, expected, rtol=FP16_TOLERANCE, atol=FP16_SMALLEST)
+    return np.isclose(found, expected, rtol=FP16_TOLERANCE, atol=tolerance)
 
 
 def _residual_stages(parts: GraphParts) -> list[str]:

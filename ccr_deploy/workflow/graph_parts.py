@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.graphs.weights import initializer_of
+from ccr_deploy.graphs.weights import initializer_of, step_of
 from ccr_deploy.models.family import iteration_of, signal_of
 from ccr_deploy.quantization.clipping import ClippedShares, with_counts
 from ccr_deploy.quantization.int8 import activation_scales
@@ -31,9 +31,10 @@ def graph_parts(model: ir.Model) -> GraphParts:
     """Return the weights of a graph by layer, and its number of iterations.
 
     The names are the same in every precision and schedule. Weights are those of convolutions, linear layers
-    and the normalisation; those of an INT8 graph are as they are before its quantizers.
+    and the normalisation; INT8 weights are dequantized.
     """
     found: dict[str, npt.NDArray[np.generic]] = {}
+    steps: dict[str, npt.NDArray[np.floating]] = {}
     iterations: set[int] = set()
     for node in model.graph:
         name = node.name or ""
@@ -46,9 +47,14 @@ def graph_parts(model: ir.Model) -> GraphParts:
             layer = _NORMALISATION
         for kind, value in zip(_KINDS.get(node.op_type, ()), node.inputs[1:], strict=False):
             weight = initializer_of(value)
-            if weight is not None and weight.const_value is not None:
-                found.setdefault(f"{layer}/{kind}", weight.const_value.numpy())
-    return GraphParts(found, max(iterations, default=None))
+            if weight is None or weight.const_value is None or f"{layer}/{kind}" in found:
+                continue
+            array = weight.const_value.numpy()
+            if (step := step_of(value)) is not None:
+                array = array * step
+                steps[f"{layer}/{kind}"] = step
+            found[f"{layer}/{kind}"] = array
+    return GraphParts(found, max(iterations, default=None), steps)
 
 
 def clipped_activations(

@@ -31,7 +31,7 @@ def run(graph, inputs):
     return {{output.any_name: results[output] for output in compiled.outputs}}
 '''
 _CLAMPS = (int8.separate_shared_scales,)
-_SEVEN_BITS = (int8.limit_weights_to_7_bits, int8._weight_quantizers, int8._dequantizations)
+_SEVEN_BITS = (int8.limit_weights_to_7_bits, int8.halved_integers, int8._quantized_weights)
 
 
 def compile_source(config: Mapping[str, object], int8_weight_bits: Literal[7, 8] | None) -> str:

@@ -45,29 +45,43 @@ x86 = pytest.mark.skipif(
 
 
 def held_to_7_bits(model: ir.Model) -> ir.Model:
-    """Return a copy with scales of weights multiplied by 127/63, made with onnx-ir instead of OpenVINO."""
+    """Return a copy with weights of 7 bits: every other odd one is rounded up; scales are doubled."""
     result = ir.from_proto(ir.to_proto(model))
-    scales: dict[int, ir.Value] = {}
-    for node in list(result.graph):
-        weight = node.inputs[0]
-        if node.op_type == "QuantizeLinear" and weight is not None and weight.is_initializer():
-            (reader,) = (use.node for use in node.outputs[0].uses())
-            assert reader.op_type == "DequantizeLinear"
-            for quantizer in (node, reader):
-                scale = quantizer.inputs[1]
-                assert scale is not None
-                if id(scale) not in scales:
-                    assert scale.const_value is not None
-                    values = scale.const_value.numpy()
-                    name = f"{scale.name}_of_7_bits"
-                    larger = ir.tensor((values * np.float32(127 / 63)).astype(values.dtype), name=name)
-                    scales[id(scale)] = ir.Value(
-                        name=name, shape=scale.shape, type=scale.type, const_value=larger
-                    )
-                    result.graph.register_initializer(scales[id(scale)])
-                quantizer.replace_input_with(1, scales[id(scale)])
-    assert scales
+    dequantizers = [
+        node
+        for node in result.graph
+        if node.op_type == "DequantizeLinear"
+        and node.inputs[0] is not None
+        and node.inputs[0].is_initializer()
+    ]
+    assert dequantizers
+    for node in dequantizers:
+        (weight, scale) = (value.const_value for value in node.inputs[:2] if value is not None)
+        assert weight is not None
+        assert scale is not None
+        halves = []
+        for channel in weight.numpy():
+            is_up = False
+            for integer in channel.ravel().tolist():
+                half = integer // 2
+                if integer % 2:
+                    is_up = not is_up
+                    half += is_up
+                halves.append(min(63, max(-63, half)))
+        replace(result, node, 0, np.array(halves, dtype=np.int8).reshape(weight.numpy().shape))
+        replace(result, node, 1, 2 * scale.numpy())
     return result
+
+
+def replace(model: ir.Model, node: ir.Node, index: int, array: npt.NDArray[np.generic]) -> None:
+    """Make a node read a constant; scales may be shared with other nodes, which keep theirs."""
+    name = f"{node.name}/{index}_of_7_bits"
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(
+        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    model.graph.register_initializer(value)
+    node.replace_input_with(index, value)
 
 
 def graph_answers(

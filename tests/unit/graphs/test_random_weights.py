@@ -44,6 +44,15 @@ def test_two_precisions_of_a_graph_get_the_same_random_weights() -> None:
     assert not np.allclose(low, weight_of(with_random_weights(convolution(WEIGHT), seed=4)))
 
 
+def test_quantized_weights_get_the_random_weights_of_their_graph_rounded() -> None:
+    step = np.abs(WEIGHT).max(axis=(1, 2, 3), keepdims=True) / 127
+    found = weight_of(with_random_weights(convolution(np.rint(WEIGHT / step).astype(np.int8)), seed=3))
+    assert found.dtype == np.int8
+    expected = weight_of(with_random_weights(convolution(WEIGHT), seed=3))
+    # Half a step for rounding, and a little for the deviation, which is computed from rounded weights.
+    assert (np.abs(found * step - expected) < 0.6 * step).all()
+
+
 def test_values_that_are_not_finite_stay() -> None:
     weight = WEIGHT.copy()
     weight[1, 2] = np.nan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,9 @@ from ccr_deploy.verification.graph_faults import (
     explain_int8_engine,
     explain_ranges,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RANDOM = np.random.default_rng(0)
 WEIGHTS = {
@@ -29,6 +34,17 @@ def changed(name: str, values: np.ndarray) -> GraphParts:
     return GraphParts({**WEIGHTS, name: values}, 3)
 
 
+def quantized(weights: dict[str, np.ndarray]) -> GraphParts:
+    """Return the weights after rounding to INT8, with their scales."""
+    steps = {
+        name: np.abs(array).max(axis=(1, 2, 3), keepdims=True) / 127
+        for name, array in weights.items()
+        if array.ndim == 4
+    }
+    rounded = {name: np.rint(weights[name] / step) * step for name, step in steps.items()}
+    return GraphParts({**weights, **rounded}, 3, steps)
+
+
 def cause_of(found: GraphParts, expected: GraphParts = HEALTHY) -> str | None:
     explanation = explain_graph(found, expected)
     return explanation.cause if explanation else None
@@ -38,6 +54,31 @@ def test_equal_graphs_and_fp16_weights_have_no_fault() -> None:
     low = GraphParts({name: array.astype(np.float16) for name, array in WEIGHTS.items()}, 3)
     assert cause_of(HEALTHY) is None
     assert cause_of(low) is None
+
+
+def test_quantized_weights_have_no_fault_and_are_not_equal_without_their_scales() -> None:
+    low = quantized(WEIGHTS)
+    assert cause_of(low) is None
+    assert cause_of(GraphParts(low.weights, 3)) == "other-weights"
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (lambda weight: np.concatenate([2 * weight[:1], weight[1:]]), "changed-weight"),
+        (lambda weight: np.flip(weight, 0), "swapped-channels"),
+        (lambda weight: np.flip(weight, 1), "swapped-channels"),
+        (lambda weight: np.concatenate([0 * weight[:1], weight[1:]]), "dead-channel"),
+    ],
+)
+def test_faults_of_quantized_weights_are_named(fault: Callable[[np.ndarray], np.ndarray], cause: str) -> None:
+    name = "cell1/input_conv/weight"
+    healthy = quantized(WEIGHTS)
+    faulty = quantized({**WEIGHTS, name: fault(WEIGHTS[name]) + 1e-9})  # no scale is 0
+    assert (
+        cause_of(GraphParts({**healthy.weights, name: faulty.weights[name].round(6)}, 3, faulty.steps))
+        == cause
+    )
 
 
 def test_one_changed_weight_is_named() -> None:
