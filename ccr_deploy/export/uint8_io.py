@@ -66,8 +66,10 @@ class UnpackBits(nn.Module):
     def forward(self, packed: Tensor) -> Tensor:
         """Unpack codes."""
         # A lookup, because TensorRT does not support ONNX's BitShift, and compiles the parity of
-        # floor(byte / 2^k) to two kernels for batches of several images.
-        signs = embedding(packed.to(torch.int32), torch.tensor(SIGNS_OF_BYTES))
+        # floor(byte / 2^k) to two kernels for batches of several images. By way of floating point, because
+        # not every version of TensorRT is documented to cast uint8 to an integer.
+        index = packed.to(torch.float32).to(torch.int32)
+        signs = embedding(index, torch.tensor(SIGNS_OF_BYTES))
         return signs.flatten(1).unflatten(1, self.code_shape)
 
 
