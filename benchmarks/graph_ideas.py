@@ -21,6 +21,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import torch
+from onnx_ir.passes import common
 
 from benchmarks.scaffold import MODEL, interleaved, machine_words, publish, rounds_option, temporary_folder
 from ccr_deploy.backends.kernels import Totals
@@ -206,6 +207,7 @@ def upsampling_convolutions(model: ir.Model) -> None:
         model.graph.insert_before(conv, transposed)
         ir.convenience.replace_all_uses_with(replaced, result)
         model.graph.remove([conv, resize], safe=True)
+    common.RemoveUnusedNodesPass()(model)
 
 
 IDEAS = (
