@@ -2,7 +2,9 @@
 
 A cell's hidden convolution is 1x1, so that in layer-major order the T iterations after the input convolution
 are an LSTM per pixel, without coupling between pixels. One program runs all iterations of a block of pixels:
-it reads the gates of the input convolution once and writes the hidden states once. TensorRT has no such
+it reads the gates of the input convolution once and writes the hidden states once. Triton cannot index
+registers, so that a program reads the previous hidden state and its cell state back through the cache: a
+kernel that keeps both in registers would be faster. TensorRT has no such
 operator. `benchmarks.gpu_schedules` measures whether a plugin would be worth building.
 """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,6 @@ from tests.support.gpu_kit import GpuKit, kit_folder, kit_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -55,6 +55,7 @@ below_version = "12"
 PACKAGES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 
 
+HERE = Path(__file__).parent
 RUNS: Counter[GpuEngine] = Counter()
 """The number of runs of each kind of engine in this session."""
 
@@ -71,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "/gpu/" in str(item.path):
+        if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.gpu)
             if reason := obstacle():
                 item.add_marker(pytest.mark.skip(reason=reason))

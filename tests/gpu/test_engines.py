@@ -86,6 +86,7 @@ def test_int8_is_executed_in_int8(kit: GpuKit, target: Path, engines: EngineStor
     assert executed is not None
     assert sum(executed.values()) == sidecar.origin.convolutions
     assert executed["int8"]
+    assert not executed["unknown"]
     assert sidecar.build.driver
 
 

@@ -27,7 +27,7 @@ def capture(
     as long as the graph.
 
     Args:
-        cuda: the bindings of the CUDA cuda.
+        cuda: the bindings of the CUDA runtime.
         enqueue: put the work into the stream.
         stream: the CUDA stream.
         stack: destroys the graph when it unwinds.
@@ -43,9 +43,13 @@ def capture(
         enqueue()
     except EngineError as error:
         failure = str(error)
-    finally:
-        # Also after an error: a stream whose capture is not ended cannot be used again.
-        status, graph = cuda.cudaStreamEndCapture(stream)
+    except BaseException:
+        _, graph = cuda.cudaStreamEndCapture(stream)
+        if graph:
+            cuda.cudaGraphDestroy(graph)
+        raise
+    # Also after an error: a stream whose capture is not ended cannot be used again.
+    status, graph = cuda.cudaStreamEndCapture(stream)
     if not failure and status != cuda.cudaError_t.cudaSuccess:
         failure = status.name
     if not failure:

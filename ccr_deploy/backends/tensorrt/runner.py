@@ -8,7 +8,7 @@ first use, a profile gets its own execution context and a CUDA graph of its kern
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,7 +126,8 @@ class TensorRtRunner(Runner):
             (self._in_place if is_on_device else self._pipeline).run(parts, feeds, outputs, self.device_timer)
         except BaseException:
             # Also after Ctrl-C: the GPU may still be reading the caller's arrays, or writing to the buffers.
-            self._pipeline.wait()
+            with suppress(EngineError):  # the first error tells more
+                self._pipeline.wait()
             raise
         return outputs
 
