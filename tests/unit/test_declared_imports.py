@@ -42,6 +42,7 @@ EXTRAS = {
     "backends/pytorch/": ("export",),
     "backends/tensorrt/": TENSORRT,
     "bundle/": ("export",),
+    "benchmarking/gpu_sensors.py": (*TENSORRT, "cuda", "cuda12"),
     "core/gpu.py": (*TENSORRT, "cuda", "cuda12"),
     "data/video.py": ("video",),
     "export/": ("export",),

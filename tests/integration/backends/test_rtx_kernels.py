@@ -169,7 +169,7 @@ def test_an_int8_engine_has_the_kernels_of_fp16_beside_its_own(
         facts = own.build(stage)[0].sidecar.build
         assert facts.fp16_kernels == fp16.build(stage)[0].sidecar.build.kernels
         (in_int8,), (in_fp16,) = facts.kernels, facts.fp16_kernels
-        assert in_int8.kernel_count > in_fp16.kernel_count
+        assert in_int8.kernel_count >= in_fp16.kernel_count
         assert in_int8.per_image is not None
         assert in_fp16.per_image is not None
         assert in_int8.per_image.activation_bytes > in_fp16.per_image.activation_bytes

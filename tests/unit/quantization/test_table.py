@@ -137,7 +137,7 @@ def test_a_stage_is_checked_against_its_graph(tiny_bundle: Bundle) -> None:
     with pytest.raises(CalibrationError, match=r"ranges\.json: no range for cell2/t1/hidden_state"):
         check({name: value for name, value in ranges.items() if name != "cell2/t1/hidden_state"})
     with pytest.raises(CalibrationError, match=r"ranges\.json: the graph has no tensor cell9/t1/hidden"):
-        check({**ranges, "cell9/t1/hidden_state": ranges["stem"]})
+        check({**ranges, "cell9/t1/hidden_state": ranges["cell2/t1/hidden_state"]})
 
 
 def test_tables_are_compared_by_their_largest_ratio_first() -> None:
