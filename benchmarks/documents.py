@@ -25,7 +25,7 @@ from benchmarks.planted_faults import PlantedFaults, faults_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.scaffold import from_json, read_result, result_path, to_json
 from benchmarks.serving import ServingBenchmark, serving_table
-from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, kernels_table
+from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_table, kernels_table
 from benchmarks.triton import TritonBenchmark, triton_table
 from benchmarks.verification import VerificationBenchmark, verification_table
 from ccr_deploy.benchmarking.results import BenchmarkReport
@@ -74,6 +74,7 @@ def tables() -> dict[str, str]:
         "rtx": builds_table(builds),
         "graph-ideas": ideas_table(read_result("graph-ideas", GraphIdeas)),
         "rtx-kernels": kernels_table(builds),
+        "rtx-int8-cost": int8_cost_table(builds),
         "faults": faults_table(read_result("planted-faults", PlantedFaults)),
         "serving": serving_table(read_result("serving-ccr-layer1", ServingBenchmark)),
         "triton": triton_table(read_result("triton-ccr-layer1", TritonBenchmark)),

@@ -17,7 +17,7 @@ from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.core.records import Record
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.store import EngineStore
-from ccr_deploy.reporting.kernel_tables import COUNTING
+from ccr_deploy.reporting.kernel_tables import COUNTING, summary
 from ccr_deploy.reporting.table import Table
 
 if TYPE_CHECKING:
@@ -155,6 +155,28 @@ def kernels_table(result: TensorRtBuilds) -> Table:
         rows=tuple(rows),
         note=f"{result.model}; {result.library}, for {result.device}; bytes, work and floor per image; "
         f"{COUNTING}; the floor of the roofline model is no prediction",
+    )
+
+
+def int8_cost_table(result: TensorRtBuilds) -> Table:
+    """Return the table of INT8 against FP16 for one preset: kernels and bytes at the outermost batches."""
+    found = {(build.name, build.precision): build.profiles for build in result.builds}
+    return Table(
+        title="INT8 compared with FP16",
+        columns=("stage", "batch", "INT8", "FP16"),
+        rows=tuple(
+            (
+                name,
+                str(int8.batch),
+                summary(int8.kernels, int8.per_image),
+                summary(fp16.kernels, fp16.per_image),
+            )
+            for name in ("encoder", f"classifier of {PRESETS[0]}")
+            for int8, fp16 in list(zip(found[name, "int8"], found[name, "fp16"], strict=True))[
+                :: max(1, len(found[name, "int8"]) - 1)
+            ]
+        ),
+        note=f"{result.model}; {result.library}, for {result.device}",
     )
 
 

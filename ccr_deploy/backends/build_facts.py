@@ -24,7 +24,8 @@ class BuildFacts(Record, frozen=True):
     builder's process, `peak_device_memory_mib` that of its library's allocations on the GPU.
     `kernels` lists the compiled kernels for each batch profile; it is empty if they are not known.
     `fp16_kernels` lists, for an INT8 engine, those of the same stage in FP16 at its smallest and its largest
-    batch.
+    batch; `fp16_error` is why they are not known, and `fp16_seconds` the time of the comparison, which is not
+    part of the build's.
     """
 
     library_version: str | None = None
@@ -35,6 +36,8 @@ class BuildFacts(Record, frozen=True):
     int8_weights: str | None = None
     kernels: tuple[KernelListing, ...] = ()
     fp16_kernels: tuple[KernelListing, ...] = ()
+    fp16_error: str | None = None
+    fp16_seconds: float = 0
 
 
 def in_words(executed: ExecutedConvolutions, *, without: Precision | None = None) -> str:

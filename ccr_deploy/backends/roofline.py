@@ -3,9 +3,8 @@
 A kernel takes at least as long as its bytes take at the GPU's memory bandwidth, and at least as long as its
 multiply-accumulates take at the GPU's rate for their data type (S. Williams, A. Waterman, D. Patterson:
 "Roofline: An Insightful Visual Performance Model for Multicore Architectures", Communications of the ACM,
-2009). The floor of an engine is the sum over its kernels. It is no prediction: it has no launches, and no
-occupancy or padding of tiles, which make kernels slower; a tensor that stays in the GPU's cache makes them
-faster.
+2009). The floor of an engine is the sum over its kernels. It is a floor if every tensor goes through memory,
+not a prediction: launches, occupancy and the padding of tiles make it slower, caches may make it faster.
 """
 
 from __future__ import annotations

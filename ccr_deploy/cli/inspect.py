@@ -65,7 +65,7 @@ def inspect(file: Path, reproduce: bool, kernels: bool, gpu: str | None, bundle:
 
     if reproduce and kernels:
         raise click.UsageError("--reproduce and --kernels cannot be combined: choose one")
-    if gpu and not kernels:
+    if gpu is not None and not kernels:
         raise click.UsageError("--gpu needs --kernels")
     found = inspect_file(file)
     if kernels and isinstance(found, Sidecar):

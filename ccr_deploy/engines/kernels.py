@@ -53,7 +53,7 @@ def engine_kernels(sidecar: Sidecar, gpu_name: str | None = None) -> EngineKerne
     Raises:
         WrongUsageError: if the GPU is not known.
     """
-    gpu = find_limits(gpu_name) if gpu_name else None
+    gpu = find_limits(gpu_name) if gpu_name is not None else None
     tf32 = bool(getattr(sidecar.origin.resolved_target.options, "tf32", False))
 
     def profiles(listings: Iterable[KernelListing], precision: EnginePrecision) -> tuple[ProfileKernels, ...]:

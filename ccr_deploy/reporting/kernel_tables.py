@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, get_args
 
 from ccr_deploy.backends.kernels import KernelKind
-from ccr_deploy.reporting.table import Table, number
+from ccr_deploy.reporting.table import Table, significant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 COUNTING = (
     "bytes: each activation tensor that a kernel reads or writes, and each of its weights, counts once per "
-    "kernel; work: multiply-accumulates of convolutions and matrix products, with padded channels"
+    "kernel; a tensor of which a kernel reads a slice counts whole; work: multiply-accumulates of "
+    "convolutions and matrix products, with padded channels"
 )
 """How bytes and work are counted."""
 _NOT_KNOWN = "not known"
@@ -49,12 +50,12 @@ def traffic_table(found: EngineKernels) -> Table:
         ("activations MB", lambda profile: _millions(profile, lambda totals: totals.activation_bytes)),
         ("weights MB", lambda profile: _millions(profile, lambda totals: totals.weight_bytes)),
         ("total MB", lambda profile: _millions(profile, lambda totals: totals.bytes)),
-        ("MMAC", lambda profile: _millions(profile, lambda totals: totals.multiply_accumulates, digits=0)),
+        ("MMAC", lambda profile: _millions(profile, lambda totals: totals.multiply_accumulates, decimals=0)),
     ]
     if found.gpu:
         columns += [
-            ("floor ms", _floor_per_image),
-            ("floor ms/batch", lambda profile: number(profile.floor_ms, 3) or _NOT_KNOWN),
+            ("floor ms", lambda profile: _floor(profile, profile.listing.batch)),
+            ("floor ms/batch", lambda profile: _floor(profile, 1)),
         ]
     return Table.of(
         "Bytes and work per image",
@@ -87,11 +88,19 @@ def convolutions_table(found: EngineKernels) -> Table:
 
 def int8_cost_lines(facts: BuildFacts) -> list[str]:
     """Return lines that compare an INT8 engine's kernels with FP16, at its smallest and largest batch."""
+    if facts.fp16_error:
+        return [f"the comparison with FP16 is not known: {facts.fp16_error}"]
     fp16 = {listing.batch: listing for listing in facts.fp16_kernels}
     pairs = [(own, fp16[own.batch]) for own in facts.kernels if own.batch in fp16]
+    if not pairs:
+        return []
     return [
-        f"INT8: {_summary(own)}; FP16: {_summary(other)} ({batch_text(own)}, {_compiled_for(own)})"
-        for own, other in dict.fromkeys((*pairs[:1], *pairs[-1:]))
+        f"INT8 compared with FP16, for {_compiled_for(pairs[0][0])}:",
+        *(
+            f"{batch_text(own)}: INT8 {summary(own.kernel_count, own.per_image)}; "
+            f"FP16 {summary(other.kernel_count, other.per_image)}"
+            for own, other in dict.fromkeys((pairs[0], pairs[-1]))
+        ),
     ]
 
 
@@ -110,13 +119,15 @@ def batch_text(listing: KernelListing) -> str:
     return "dynamic batch" if listing.batch is None else f"batch {listing.batch}"
 
 
-def _summary(listing: KernelListing) -> str:
-    totals = listing.per_image
-    kernels = f"{listing.kernel_count} kernels"
+def summary(kernel_count: int, totals: Totals | None) -> str:
+    """Return a number of kernels and their bytes as text; without bytes that are not known."""
+    kernels = f"{kernel_count} kernels"
     if totals is None:
         return kernels
-    activations, weights = totals.activation_bytes / 1e6, totals.weight_bytes / 1e6
-    return f"{kernels}, {activations:.1f} MB of activations and {weights:.1f} MB of weights an image"
+    activations, weights, both = (
+        significant(value / 1e6, 1) for value in (totals.activation_bytes, totals.weight_bytes, totals.bytes)
+    )
+    return f"{kernels}, {activations} MB of activations + {weights} MB of weights = {both} MB an image"
 
 
 def _compiled_for(listing: KernelListing) -> str:
@@ -133,7 +144,8 @@ def _traffic_notes(found: EngineKernels) -> list[str]:
         rates = f"{gpu.fp32:g} FP32, {gpu.tf32:g} TF32, {gpu.fp16:g} FP16, {gpu.int8:g} INT8"
         notes.append(
             f"floor: roofline model of {gpu.title}, {gpu.gigabytes_per_second:g} GB/s, 10^12 operations/s: "
-            f"{rates} ({gpu.source}); a floor and not a prediction: without launches, occupancy and caches"
+            f"{rates} ({gpu.source}); a floor if every tensor goes through memory, not a prediction: "
+            "launches and occupancy make it slower, caches may make it faster"
         )
         if (
             found.backend == "tensorrt-rtx"
@@ -151,13 +163,13 @@ def _count(kind: KernelKind) -> Callable[[ProfileKernels], str]:
     return lambda profile: str(profile.counts.get(kind, 0))
 
 
-def _millions(profile: ProfileKernels, value: Callable[[Totals], float], digits: int = 1) -> str:
-    return f"{value(profile.per_image) / 1e6:.{digits}f}" if profile.per_image else _NOT_KNOWN
+def _millions(profile: ProfileKernels, value: Callable[[Totals], float], decimals: int = 1) -> str:
+    return significant(value(profile.per_image) / 1e6, decimals) if profile.per_image else _NOT_KNOWN
 
 
-def _floor_per_image(profile: ProfileKernels) -> str:
-    batch = profile.listing.batch
-    return number(profile.floor_ms / batch, 3) if batch and profile.floor_ms is not None else _NOT_KNOWN
+def _floor(profile: ProfileKernels, images: int | None) -> str:
+    """Return the floor of a batch, divided by a number of images."""
+    return significant(profile.floor_ms / images) if images and profile.floor_ms is not None else _NOT_KNOWN
 
 
 def _types(types: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -74,6 +75,17 @@ def number(value: float | None, digits: int, unit: str = "") -> str:
         unit: unit, with a space before it if there is to be one.
     """
     return "" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def significant(value: float, decimals: int = 0) -> str:
+    """Return a number with at least three significant digits as a cell.
+
+    Args:
+        value: the number.
+        decimals: the smallest number of digits after the decimal point.
+    """
+    digits = max(decimals, 2 - math.floor(math.log10(abs(value)))) if value else decimals
+    return f"{value:.{digits}f}"
 
 
 def interval_text(interval: Interval | None, digits: int) -> str:

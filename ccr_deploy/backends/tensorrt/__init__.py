@@ -7,6 +7,7 @@
     flavour.py        the Python packages and their supported versions
     builder.py        the parent's side of a build: start the process, report progress, end it
     build_process.py  the build itself, with Polygraphy's loaders, in a separate process
+    build_log.py      the log of a build, and what is read from it
     plan.py           deserialize a plan; TensorRT's errors
     runner.py         an engine in memory: buffers, a stream, a CUDA graph for each batch size
     inspector.py      the kernels of an engine, from TensorRT's engine inspector

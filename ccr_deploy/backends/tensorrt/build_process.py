@@ -7,17 +7,15 @@ command. The command's process does not import this module.
 from __future__ import annotations
 
 import logging
-import re
-import sys
-import threading
 import traceback
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
 from ccr_deploy.backends.build_facts import BuildFacts, ExecutedConvolutions, in_words
 from ccr_deploy.backends.kernels import KernelListing, executed_convolutions
+from ccr_deploy.backends.tensorrt.build_log import BuildLog
 from ccr_deploy.backends.tensorrt.flavour import (
     RTX,
     Flavour,
@@ -27,42 +25,47 @@ from ccr_deploy.backends.tensorrt.flavour import (
     is_strongly_typed,
 )
 from ccr_deploy.backends.tensorrt.inspector import inspect, read_layers
-from ccr_deploy.backends.tensorrt.kernel_log import LISTING, read_kernels
-from ccr_deploy.backends.tensorrt.messages import BuildRequest, Built, Failed, Progressed
+from ccr_deploy.backends.tensorrt.kernel_log import read_kernels
+from ccr_deploy.backends.tensorrt.messages import BuildRequest, Built, Compared, Failed
 from ccr_deploy.backends.tensorrt.options import RtxOptions
-from ccr_deploy.backends.tensorrt.phases import BuildPhases
+from ccr_deploy.backends.tensorrt.progress_monitor import progress_monitor
 from ccr_deploy.core.child_process import Owner, peak_memory_mib
 from ccr_deploy.core.gpu import find_gpu
 from ccr_deploy.core.precisions import PRECISIONS, EnginePrecision
 from ccr_deploy.core.printable import printable
 from ccr_deploy.errors import CcrDeployError, EngineError, MissingExtraError
 
-_PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU \d+ MiB, GPU (\d+) MiB")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def serve(owner: Owner) -> None:
-    """Build the requested engine, and send the parent process the progress and the result."""
+    """Build the requested engine, and send the parent process the progress and the result.
+
+    The engine is written and reported before the FP16 graph is compiled, so that a failure of the comparison,
+    even a crash of this process, leaves the engine.
+    """
     request: BuildRequest = owner.receive(BuildRequest)
     owner.exit_with_owner()
-    log = _BuildLog()
+    log = BuildLog()
     try:
         facts = _build(request, owner, log)
-    except CcrDeployError as error:
-        owner.send(Failed(printable(str(error))))
-    except Exception as error:  # Polygraphy's exception has less detail than the errors that it logged
-        traceback.print_exc()
-        owner.send(Failed(printable(log.error_summary or f"{type(error).__name__}: {error}")))
-    else:
-        owner.send(Built(facts))
+    except Exception as error:
+        owner.send(Failed(_reason(error, log)))
+        return
+    owner.send(Built(facts))
+    if request.fp16_graph is not None:
+        owner.send(_compare(request, request.fp16_graph, log))
 
 
-def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
+def _build(request: BuildRequest, owner: Owner, log: BuildLog) -> BuildFacts:
     flavour = flavour_of(request.options)
     library = import_library(flavour)
     cache = request.timing_cache
     if cache:
         cache.parent.mkdir(parents=True, exist_ok=True)
-    engine, names = _compile(request, flavour, library, _progress_monitor(library, owner))
+    log.begin(f"{request.graph}: the engine, {PRECISIONS[request.precision].label}, {request.batch}")
+    engine, names = _compile(request, flavour, library, progress_monitor(library, owner))
     with request.engine.open("wb") as file:
         file.write(memoryview(engine))
     kernels: tuple[KernelListing, ...] | None = _kernels(request, log, names)
@@ -71,7 +74,7 @@ def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
     executed = None if kernels is None else executed_convolutions(kernels, names)
     if executed:
         _check_executed(request.precision, executed, names)
-    facts = BuildFacts(
+    return BuildFacts(
         library_version=str(library.__version__),
         driver=_driver(),
         peak_host_memory_mib=round(peak_memory_mib(), 1),
@@ -79,13 +82,31 @@ def _build(request: BuildRequest, owner: Owner, log: _BuildLog) -> BuildFacts:
         executed_convolutions=executed,
         kernels=kernels or (),
     )
-    if request.fp16_graph is None:
-        return facts
+
+
+def _compare(request: BuildRequest, fp16_graph: Path, log: BuildLog) -> Compared:
+    """Compile the FP16 graph at the smallest and the largest batch, and list its kernels."""
     sizes = request.batch.sizes
     outermost = structs.replace(request.batch, sizes=tuple(dict.fromkeys((sizes[0], sizes[-1]))))
-    in_fp16 = structs.replace(request, graph=request.fp16_graph, precision="fp16", batch=outermost)
-    _, names = _compile(in_fp16, flavour, library, monitor=None)
-    return structs.replace(facts, fp16_kernels=_kernels(in_fp16, log, names))
+    in_fp16 = structs.replace(request, graph=fp16_graph, precision="fp16", batch=outermost)
+    flavour = flavour_of(request.options)
+    log.begin(f"{fp16_graph}: FP16 for comparison, without an engine, {outermost}")
+    try:
+        _, names = _compile(in_fp16, flavour, import_library(flavour), monitor=None)
+        return Compared(_kernels(in_fp16, log, names))
+    except Exception as error:
+        reason = _reason(error, log)
+        logging.warning("the comparison with FP16 is not known: %s", reason)
+        return Compared(error=reason)
+
+
+def _reason(error: Exception, log: BuildLog) -> str:
+    """Return why a compilation failed, as one line; print where, if it is not an error of ours."""
+    if isinstance(error, CcrDeployError):
+        return printable(str(error))
+    traceback.print_exception(error)
+    # Polygraphy's exception has less detail than the errors that it logged.
+    return printable(log.error_summary or f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _compile(request: BuildRequest, flavour: Flavour, library: Any, monitor: Any) -> tuple[Any, list[str]]:  # noqa: ANN401
@@ -95,7 +116,7 @@ def _compile(request: BuildRequest, flavour: Flavour, library: Any, monitor: Any
         from polygraphy.logger import G_LOGGER
     except ImportError:
         raise MissingExtraError("polygraphy", extra_of(flavour), f"building with {flavour.title}") from None
-    G_LOGGER.use_python_logging_system = True  # so that _BuildLog receives TensorRT's messages
+    G_LOGGER.use_python_logging_system = True  # so that BuildLog receives TensorRT's messages
     # TensorRT-RTX lists its kernels at its own VERBOSE, at which TensorRT logs every tactic that it times.
     G_LOGGER.module_severity = G_LOGGER.EXTRA_VERBOSE if flavour is RTX else G_LOGGER.VERBOSE
     network = NetworkFromOnnxPath(
@@ -118,7 +139,7 @@ def _compile(request: BuildRequest, flavour: Flavour, library: Any, monitor: Any
     return engine, names
 
 
-def _kernels(request: BuildRequest, log: _BuildLog, convolutions: list[str]) -> tuple[KernelListing, ...]:
+def _kernels(request: BuildRequest, log: BuildLog, convolutions: list[str]) -> tuple[KernelListing, ...]:
     """Return the kernels that the log lists; empty if it lists none, or in a format that is not known."""
     message, log.kernels = log.kernels, None
     if message is None or not isinstance(request.options, RtxOptions):
@@ -235,83 +256,3 @@ def _driver() -> str | None:
     with suppress(CcrDeployError):
         return find_gpu().driver
     return None
-
-
-def _progress_monitor(library: Any, owner: Owner) -> Any:  # noqa: ANN401
-    """Return a monitor that reports TensorRT's progress; None if TensorRT has no monitors, as in 8.6.
-
-    The monitor and Polygraphy's logger are written in Python. The builder's threads can call them without
-    waiting forever, because TensorRT's `build_serialized_network` releases Python's global lock.
-    """
-    if not hasattr(library, "IProgressMonitor"):
-        return None
-    phases = BuildPhases()
-    lock = threading.Lock()  # TensorRT calls from several threads
-
-    class Monitor(library.IProgressMonitor):  # type: ignore[misc] # imported above, by name
-        def __init__(self) -> None:
-            library.IProgressMonitor.__init__(self)
-            self._sent_percent = 0
-
-        # The names of methods and parameters are TensorRT's.
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            """Start a phase.
-
-            Args:
-                phase_name: the phase.
-                parent_phase: the phase that it is part of; None for an outermost one.
-                num_steps: the number of its steps.
-            """
-            with lock:
-                phases.start(phase_name, parent_phase, num_steps)
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            with lock:
-                phases.step(phase_name, step)
-                if phases.percent > self._sent_percent:
-                    self._sent_percent = phases.percent
-                    owner.send(Progressed(self._sent_percent))
-            return True  # False would cancel the build
-
-        def phase_finish(self, phase_name: str) -> None:
-            with lock:
-                phases.finish(phase_name)
-
-    return Monitor()
-
-
-class _BuildLog(logging.Handler):
-    """Print log messages, and keep the errors, TensorRT's peak memory and the list of kernels.
-
-    Of the messages below DEBUG, only the list of kernels is printed.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._errors: list[str] = []
-        self.peak_device_memory_mib: float | None = None
-        self.kernels: str | None = None
-        printed = logging.StreamHandler(sys.stdout)
-        printed.addFilter(lambda record: record.levelno >= logging.DEBUG or LISTING in record.getMessage())
-        logging.basicConfig(level=logging.NOTSET + 1, handlers=[printed, self], format="%(message)s")
-
-    @property
-    def error_summary(self) -> str | None:
-        """The parser's summary, which names the node; otherwise the first error, which causes the others."""
-        summaries = [error for error in self._errors if error.startswith("In node")]
-        return next(iter(summaries + self._errors), None)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if record.levelno == logging.ERROR:
-            self._errors.append(_one_line(message))
-        if LISTING in message:
-            self.kernels = message
-        if found := _PEAK.search(message):
-            self.peak_device_memory_mib = float(found.group(1))
-
-
-def _one_line(message: str) -> str:
-    """Return a logged error without colours, TensorRT's mark ``[E]`` and line breaks."""
-    plain = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split())
-    return plain.removeprefix("[E]").lstrip()[:500]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from ccr_deploy.backends.build_facts import BuildFacts, log_path
 from ccr_deploy.backends.tensorrt.flavour import RTX, flavour_of
-from ccr_deploy.backends.tensorrt.messages import Answer, BuildRequest, Built, Progressed
+from ccr_deploy.backends.tensorrt.messages import Answer, BuildRequest, Built, Compared, Progressed
 from ccr_deploy.core.child_process import ChildProcess, ProcessEndedError
 from ccr_deploy.errors import EngineError
 
@@ -33,17 +36,37 @@ def build(request: BuildRequest, advance: Advance) -> BuildFacts:
     log = log_path(request.engine)
     # Kill the process at once on Ctrl-C: a builder has nothing to save.
     with ChildProcess(_MODULE, environment=environment, log=log, patience_seconds=0) as process:
-        percent = 0
         try:
             process.send(request)
-            while True:
-                message: Answer = process.receive(Answer)
-                if isinstance(message, Progressed):
-                    advance(message.percent - percent)
-                    percent = message.percent
-                elif isinstance(message, Built):
-                    return message.facts
-                else:
-                    raise EngineError(f"{request.graph}: {flavour.title} cannot build it: {message.reason}")
+            facts = _built(process, request, flavour.title, advance)
         except ProcessEndedError as error:
             raise EngineError(f"{request.graph}: {flavour.title}'s builder failed: {error}") from None
+        return facts if request.fp16_graph is None else _with_comparison(facts, process)
+
+
+def _built(process: ChildProcess, request: BuildRequest, title: str, advance: Advance) -> BuildFacts:
+    percent = 0
+    while True:
+        message: Answer = process.receive(Answer)
+        if isinstance(message, Progressed):
+            advance(message.percent - percent)
+            percent = message.percent
+        elif isinstance(message, Built):
+            return message.facts
+        else:
+            raise EngineError(f"{request.graph}: {title} cannot build it: {message.reason}")
+
+
+def _with_comparison(facts: BuildFacts, process: ChildProcess) -> BuildFacts:
+    """Add the kernels of the FP16 graph, or why they are not known: the engine is built in either case."""
+    started = time.perf_counter()
+    try:
+        found: Compared = process.receive(Compared)
+    except ProcessEndedError as error:
+        found = Compared(error=f"the builder failed: {error}")
+    return structs.replace(
+        facts,
+        fp16_kernels=found.kernels,
+        fp16_error=found.error,
+        fp16_seconds=round(time.perf_counter() - started, 3),
+    )

@@ -13,13 +13,15 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from ccr_deploy.backends.kernels import ElementType, Kernel, KernelKind, KernelListing, Tensor, list_kernels
+from ccr_deploy.backends.kernel_counting import Kernel, Tensor, list_kernels
 from ccr_deploy.backends.tensorrt.kernel_log import NODE, PROFILE, kind_of, type_named
 from ccr_deploy.backends.tensorrt.tactics import operands_of
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from ccr_deploy.backends.kernels import ElementType, KernelKind, KernelListing
 
 _SUFFIX = re.compile(r" \[profile (\d+)\]")
 _WORD = re.compile(r"\w+")

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, get_args
 
-from ccr_deploy.backends.kernels import ElementType, Kernel, KernelKind, KernelListing, Tensor, list_kernels
+from ccr_deploy.backends.kernel_counting import Kernel, Tensor, list_kernels
+from ccr_deploy.backends.kernels import ElementType, KernelKind, KernelListing
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:

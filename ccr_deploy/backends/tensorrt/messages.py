@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ccr_deploy.backends.build_facts import BuildFacts
+from ccr_deploy.backends.kernels import KernelListing
 from ccr_deploy.backends.options import Batch
 from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.core.precisions import EnginePrecision
@@ -38,9 +39,16 @@ class Progressed(Record, frozen=True, tag=True):
 
 
 class Built(Record, frozen=True, tag=True):
-    """The engine is written."""
+    """The engine is written. If the request has an FP16 graph, `Compared` follows."""
 
     facts: BuildFacts
+
+
+class Compared(Record, frozen=True, tag=True):
+    """The kernels of the FP16 graph; `error` is one line if it cannot be compiled."""
+
+    kernels: tuple[KernelListing, ...] = ()
+    error: str | None = None
 
 
 class Failed(Record, frozen=True, tag=True):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +21,7 @@ from ccr_deploy.backends.tensorrt.options import RtxOptions
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import EngineError
+from ccr_deploy.reporting.kernel_tables import int8_cost_lines
 from tests.support.cli_runner import run
 
 if TYPE_CHECKING:
@@ -177,6 +180,59 @@ def test_an_int8_engine_has_the_kernels_of_fp16_beside_its_own(
         assert not fp16.build(stage)[0].sidecar.build.fp16_kernels
 
 
+@pytest.fixture
+def compared_request(calibrated_demo: CalibratedDemo, tmp_path: Path) -> BuildRequest:
+    """Return a request for an INT8 encoder that is compared with an FP16 graph."""
+    graph, shapes = encoder(calibrated_demo, "int8", tmp_path)
+    fp16 = calibrated_demo.bundle.graph("encoder", "fp16", "layer-major")
+    return BuildRequest(
+        graph=graph,
+        engine=tmp_path / "encoder.plan",
+        options=RtxOptions(compute_capabilities=("8.9",)),
+        precision="int8",
+        batch=Batch(sizes=(1, 2)),
+        input_shapes=shapes,
+        timing_cache=None,
+        can_run=False,
+        fp16_graph=calibrated_demo.bundle.file(fp16.file),
+    )
+
+
+def test_the_log_has_a_heading_for_each_list_of_kernels(compared_request: BuildRequest) -> None:
+    build(compared_request, lambda _: None)
+    log = log_path(compared_request.engine).read_text(encoding="utf-8")
+    own = f"==== {compared_request.graph}: the engine, INT8, batch 1, 2 ===="
+    compared = f"==== {compared_request.fp16_graph}: FP16 for comparison, without an engine, batch 1, 2 ===="
+    assert re.findall("^====.*|Layers:", log, re.MULTILINE) == [own, "Layers:", compared, "Layers:"]
+
+
+def test_the_engine_is_kept_if_the_fp16_graph_cannot_be_compiled(
+    compared_request: BuildRequest, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"damaged")
+    request = structs.replace(compared_request, fp16_graph=damaged)
+    facts = build(request, lambda _: None)
+    assert request.engine.stat().st_size > 10_000
+    assert facts.executed_convolutions["int8"] > 0
+    assert facts.fp16_error
+    assert not facts.fp16_kernels
+    warning = f"the comparison with FP16 is not known: {facts.fp16_error}"
+    assert int8_cost_lines(facts) == [warning]
+    assert warning in log_path(request.engine).read_text(encoding="utf-8")
+
+
+def test_the_time_of_the_comparison_is_not_that_of_the_build(
+    calibrated_demo: CalibratedDemo, target: Path, tmp_path: Path
+) -> None:
+    factory = EngineFactory(calibrated_demo.bundle, str(target), EngineStore(tmp_path))
+    started = time.perf_counter()
+    sidecar = factory.build("encoder")[0].sidecar
+    seconds = time.perf_counter() - started
+    assert sidecar.build.fp16_seconds > 0
+    assert sidecar.build_seconds + sidecar.build.fp16_seconds <= seconds
+
+
 def test_each_batch_size_has_its_own_kernels(calibrated_demo: CalibratedDemo, tmp_path: Path) -> None:
     target = tmp_path / "sizes.toml"
     sizes = "[batch]\nclassifier = [1, 2, 4]\n"
@@ -200,7 +256,7 @@ def test_a_dynamic_batch_has_kernels_and_no_bytes(calibrated_demo: CalibratedDem
     common = ("--target", target, "--engines", tmp_path / "engines", "--stage", "classifier")
     built_now = run("build-engine", calibrated_demo.bundle.path, *common)
     assert (built_now.status, built_now.stderr) == (0, "")
-    assert "(dynamic batch, compute capability 8.6, 8.9)" in built_now.stdout
+    assert "  dynamic batch: INT8 " in built_now.stdout
     assert "MB of activations" not in built_now.stdout
     (engine,) = tmp_path.glob("engines/*/classifier.int8.plan")
     shown = run("inspect", engine, "--kernels", "--gpu", "l4")
@@ -215,14 +271,12 @@ def test_build_engine_and_inspect_show_the_kernels(
     common = ("--target", target, "--engines", tmp_path, "--stage", "classifier")
     outcome = run("build-engine", calibrated_demo.bundle.path, *common)
     assert (outcome.status, outcome.stderr) == (0, "")
-    cost = next(line for line in outcome.stdout.splitlines() if " kernels, " in line)
-    assert cost.startswith("  INT8: ")
-    assert "; FP16: " in cost
-    assert cost.endswith("(batch 1, compute capability 8.6, 8.9)")
+    assert "  INT8 compared with FP16, for compute capability 8.6, 8.9:\n  batch 1: INT8 " in outcome.stdout
+    assert "; FP16 " in outcome.stdout
     (engine,) = tmp_path.glob("*/classifier.int8.plan")
     shown = run("inspect", engine, "--kernels", "--gpu", "orin")
     assert (shown.status, shown.stderr) == (0, "")
-    for text in ("Kernels", "INT8, batch 1", "FP16, batch 1", "floor ms", "a floor and not a prediction"):
+    for text in ("Kernels", "INT8, batch 1", "FP16, batch 1", "floor ms", "not a prediction"):
         assert text in shown.stdout
     plain = run("inspect", engine, "--kernels")
     assert "floor" not in plain.stdout
@@ -239,7 +293,9 @@ def test_inspect_refuses_wrong_uses_of_kernels(
     common = ("--target", target, "--engines", tmp_path, "--stage", "classifier")
     assert run("build-engine", calibrated_demo.bundle.path, *common).status == 0
     (engine,) = tmp_path.glob("*/classifier.int8.plan")
-    assert "--gpu needs --kernels" in run("inspect", engine, "--gpu", "l4").stderr
+    for gpu in ("l4", ""):
+        assert "--gpu needs --kernels" in run("inspect", engine, "--gpu", gpu).stderr
+    assert "unknown GPU ''" in run("inspect", engine, "--kernels", "--gpu", "").error_line
     unknown = run("inspect", engine, "--kernels", "--gpu", "l40")
     assert unknown.status == 2
     assert "did you mean l4" in unknown.error_line

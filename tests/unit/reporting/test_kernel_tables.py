@@ -73,8 +73,8 @@ def test_kernels_are_counted_by_kind_for_each_batch() -> None:
 
 def test_activations_and_weights_are_counted_apart_per_image() -> None:
     assert traffic_table(found(ONE, FOUR, DYNAMIC)).rows == (
-        ("INT8, batch 1", "7.0", "1.0", "8.0", "14"),
-        ("INT8, batch 4", "1.8", "0.2", "2.0", "4"),
+        ("INT8, batch 1", "7.00", "1.00", "8.00", "14.0"),
+        ("INT8, batch 4", "1.75", "0.250", "2.00", "3.50"),
         ("INT8, dynamic batch", *["not known"] * 4),
     )
 
@@ -83,11 +83,11 @@ def test_the_floor_is_per_image_and_per_batch_and_called_a_floor() -> None:
     table = traffic_table(found(ONE, FOUR, DYNAMIC, gpu="orin"))
     assert table.columns[-2:] == ("floor ms", "floor ms/batch")
     assert [row[-2:] for row in table.rows] == [
-        ("2.000", "2.000"),
-        ("0.500", "2.000"),
+        ("2.00", "2.00"),
+        ("0.500", "2.00"),
         ("not known", "not known"),
     ]
-    assert "a floor and not a prediction" in table.note
+    assert "a floor if every tensor goes through memory, not a prediction" in table.note
     assert "not built for its compute capability, 8.7" in table.note
     assert "not built for" not in traffic_table(found(ONE, gpu="l4")).note
     assert "floor" not in traffic_table(found(ONE)).note
@@ -101,18 +101,30 @@ def test_int8_is_compared_with_fp16_at_the_smallest_and_the_largest_batch() -> N
     fp16 = [structs.replace(listing, kernels=listing.kernels[:1]) for listing in (ONE, FOUR)]
     middle = structs.replace(ONE, batch=2)
     facts = BuildFacts(kernels=(ONE, middle, FOUR), fp16_kernels=tuple(fp16))
-    first, last = int8_cost_lines(facts)
+    heading, first, last = int8_cost_lines(facts)
+    assert heading == "INT8 compared with FP16, for compute capability 8.0, 8.9:"
     assert first == (
-        "INT8: 3 kernels, 7.0 MB of activations and 1.0 MB of weights an image; "
-        "FP16: 2 kernels, 6.0 MB of activations and 1.0 MB of weights an image "
-        "(batch 1, compute capability 8.0, 8.9)"
+        "batch 1: INT8 3 kernels, 7.00 MB of activations + 1.00 MB of weights = 8.00 MB an image; "
+        "FP16 2 kernels, 6.00 MB of activations + 1.00 MB of weights = 7.00 MB an image"
     )
-    assert last.endswith("(batch 4, compute capability 8.0, 8.9)")
+    assert last.startswith("batch 4: INT8 3 kernels, 1.75 MB")
     dynamic = BuildFacts(kernels=(DYNAMIC,), fp16_kernels=(structs.replace(fp16[0], batch=None),))
-    assert int8_cost_lines(dynamic) == [
-        "INT8: 3 kernels; FP16: 2 kernels (dynamic batch, compute capability 8.0, 8.9)"
-    ]
+    assert int8_cost_lines(dynamic)[1:] == ["dynamic batch: INT8 3 kernels; FP16 2 kernels"]
     assert not int8_cost_lines(BuildFacts(kernels=(ONE,)))
+
+
+def test_an_int8_engine_says_why_it_is_not_compared() -> None:
+    facts = BuildFacts(kernels=(ONE,), fp16_error="In node 3")
+    assert int8_cost_lines(facts) == ["the comparison with FP16 is not known: In node 3"]
+
+
+def test_small_bytes_and_floors_have_three_digits() -> None:
+    """As those of a small model, which would be 0.0 MB and 0.000 ms."""
+    small = structs.replace(ONE.kernels[0], count=1, activation_bytes=12_345, weight_bytes=0)
+    entry = found(structs.replace(ONE, kernels=(small,)), gpu="l4")
+    profile = structs.replace(entry.profiles[0], floor_ms=4.1152e-5)
+    table = traffic_table(structs.replace(entry, profiles=(profile,)))
+    assert table.rows == (("INT8, batch 1", "0.0123", "0.0", "0.0123", "7.00", "0.0000412", "0.0000412"),)
 
 
 def test_why_kernels_are_not_known_is_one_line_for_each_library() -> None:
