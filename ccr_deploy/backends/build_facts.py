@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
-from ccr_deploy.backends.kernels import KernelListing
-from ccr_deploy.core.precisions import Precision
+from ccr_deploy.backends.kernels import ExecutedConvolutions, KernelListing
 from ccr_deploy.core.records import Record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-ExecutedConvolutions: TypeAlias = dict[Precision | Literal["unknown"], int]
-"""The number of convolutions that an engine executes in each precision, as reported by its inspector."""
+    from ccr_deploy.core.precisions import Precision
 
 
 class BuildFacts(Record, frozen=True):

@@ -14,7 +14,8 @@ from ccr_deploy.core.records import Record
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from ccr_deploy.backends.build_facts import ExecutedConvolutions
+ExecutedConvolutions: TypeAlias = dict[Precision | Literal["unknown"], int]
+"""The number of convolutions that an engine executes in each precision, by the data types of its kernels."""
 
 KernelKind: TypeAlias = Literal[
     "convolution", "matrix product", "fused elementwise", "copy", "resampling", "shape", "other"

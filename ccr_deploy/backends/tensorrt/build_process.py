@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from ccr_deploy.backends.build_facts import BuildFacts, ExecutedConvolutions, in_words
-from ccr_deploy.backends.kernels import KernelListing, executed_convolutions
+from ccr_deploy.backends.build_facts import BuildFacts, in_words
+from ccr_deploy.backends.kernels import ExecutedConvolutions, KernelListing, executed_convolutions
 from ccr_deploy.backends.tensorrt.build_log import BuildLog
 from ccr_deploy.backends.tensorrt.flavour import (
     RTX,
