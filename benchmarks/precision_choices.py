@@ -79,7 +79,9 @@ class _Encoder:
         self.codes = self._run(self.model)
 
     def choice(self, precision: str, name: str, model: ir.Model) -> Choice:
-        flips = flipped_bits(self.codes, self._run(emulate(model, "fp16")))
+        # The INT8 graphs here are FP32 with Q/DQ pairs, whose effect is measured alone.
+        graph = emulate(model, "fp16") if precision == "FP16" else model
+        flips = flipped_bits(self.codes, self._run(graph))
         return Choice(
             precision=precision,
             choice=name,
