@@ -8,9 +8,8 @@ several seconds per image.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
+from msgspec import structs
 
 from benchmarks.scaffold import preset_option, publish, rounds_option, temporary_folder, untrained_bundle
 from ccr_deploy.cli.common import TerminalProgress, stdout_console
@@ -31,7 +30,7 @@ def main(name: str, rounds: int, baseline: bool) -> None:
         bundle = untrained_bundle(name, folder, SCHEDULES, "ccr-baseline" if baseline else None)
         store = EngineStore(folder / "engines")
         report = benchmark_bundle(bundle, "cpu", store, rounds=rounds, progress=TerminalProgress())
-    report = replace(report, bundle=f"{name}, untrained")
+    report = structs.replace(report, bundle=f"{name}, untrained")
     print_warnings(stdout_console(), report.warnings)
     publish(f"cpu-{name}{'-baseline' if baseline else ''}", report, *benchmark_tables(report))
 
