@@ -126,10 +126,10 @@ def build_engine(
             ]
         )
     else:
-        print_lines(*_lines(built))
+        print_lines(*_lines(built, is_timing_asked=not no_timing))
 
 
-def _lines(built: Sequence[BuiltEngine]) -> Iterator[str]:
+def _lines(built: Sequence[BuiltEngine], *, is_timing_asked: bool) -> Iterator[str]:
     from ccr_deploy.reporting.engine_lines import build_line, unverified_line
     from ccr_deploy.reporting.kernel_tables import int8_cost_lines
     from ccr_deploy.reporting.precision_tables import cost_lines, refused_lines, speed_line
@@ -147,7 +147,8 @@ def _lines(built: Sequence[BuiltEngine]) -> Iterator[str]:
             yield f"  {unverified}"
         yield from (f"  {line}" for line in int8_cost_lines(sidecar.build))
         if entry.verdict:
-            yield from (f"  {line}" for line in (speed_line(entry.verdict), *refused_lines(entry.verdict)))
+            yield f"  {speed_line(entry.verdict, is_timing_asked=is_timing_asked)}"
+            yield from (f"  {line}" for line in refused_lines(entry.verdict))
         if key.weight_bits == 7:
             measured = "the INT8 accuracy that the bundle records was measured with 8-bit weights"
             yield f"  {measured}: run ccr-deploy verify to measure this engine"

@@ -125,7 +125,7 @@ def clipping_table(report: ClippingReport) -> Table:
     )
 
 
-def speed_line(verdict: Verdict) -> str:
+def speed_line(verdict: Verdict, *, is_timing_asked: bool = True) -> str:
     """Return the speed-up of an engine over the first candidate, or the reason why there is none."""
     own, first = verdict.candidate, verdict.candidates[0]
     name, baseline = own.precision.upper(), first.precision.upper()
@@ -135,7 +135,8 @@ def speed_line(verdict: Verdict) -> str:
         reasons = "; ".join(verdict.unreliable_reasons)
         return f"{name}: the timing is UNRELIABLE ({reasons}): build again on an idle machine"
     if own.timing is None or first.timing is None:
-        return f"{name} was not timed: this machine cannot run the engine"
+        reason = "this machine cannot run the engine" if is_timing_asked else "--no-timing was given"
+        return f"{name} was not timed: {reason}"
     if own is first:
         others = ", ".join(entry.precision.upper() for entry in verdict.candidates[1:])
         return f"{name} is kept: no precision within the accuracy budget is faster (compared: {others})"

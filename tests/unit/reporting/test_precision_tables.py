@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from ccr_deploy.bundle.accuracy import PrecisionAccuracy
@@ -112,6 +113,15 @@ def test_the_speed_line_says_whether_an_engine_is_faster() -> None:
     )
     kept = speed_line(verdict(candidate(), kept="fp32"))
     assert kept == "FP32 is kept: no precision within the accuracy budget is faster (compared: INT8)"
+
+
+@pytest.mark.parametrize(
+    ("is_timing_asked", "reason"),
+    [(True, "this machine cannot run the engine"), (False, "--no-timing was given")],
+)
+def test_an_engine_that_was_not_timed_has_a_reason(is_timing_asked: bool, reason: str) -> None:
+    untimed = verdict(replace(candidate(), timing=None))
+    assert speed_line(untimed, is_timing_asked=is_timing_asked) == f"INT8 was not timed: {reason}"
 
 
 def test_refused_precisions_are_named_with_their_reasons() -> None:
