@@ -9,20 +9,19 @@ the process, so that other load on the machine matters little. The result is wri
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
 from benchmarks.scaffold import (
     MODEL,
     calibrated_bundle,
-    interleaved,
+    cpu_time_ratio,
     machine_words,
     publish,
+    random_feeds,
     temporary_folder,
     untrained_model,
 )
@@ -121,27 +120,11 @@ def _cases(bundle: Bundle) -> Iterator[FixedBatchCase]:
 
 
 def _ratio(load: Callable[[int | None], Runner], bundle: Bundle, stage: ChainStage, batch: int) -> float:
-    generator = np.random.default_rng(0)
-    feeds = {
-        name: generator.integers(0, 256, (batch, *shape), dtype=np.uint8)
-        for name, shape in bundle.manifest.input_shapes(stage).items()
-    }
+    feeds = random_feeds(bundle, stage, batch)
     with load(batch) as fixed, load(None) as dynamic:
-        runners = {"fixed": fixed, "dynamic": dynamic}
-        for runner in runners.values():
+        for runner in (fixed, dynamic):
             runner.infer(feeds)  # the first run of a shape prepares it
-
-        def cpu_seconds(runner: Runner) -> float:
-            started = time.process_time()
-            runner.infer(feeds)
-            return time.process_time() - started
-
-        seconds = interleaved(
-            f"timing {stage}, batch {batch}",
-            {name: partial(cpu_seconds, runner) for name, runner in runners.items()},
-            ROUNDS,
-        )
-    return float(np.median(seconds["fixed"]) / np.median(seconds["dynamic"]))
+        return cpu_time_ratio(f"timing {stage}, batch {batch}", fixed, dynamic, feeds, ROUNDS)
 
 
 def _onnxruntime(graph: Path, precision: Precision, batch: int | None) -> Runner:

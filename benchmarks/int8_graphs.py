@@ -15,7 +15,6 @@ matters little. No GPU is needed. The result is written to ``benchmarks/results/
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +26,10 @@ from benchmarks.placements import constant, placements, with_quantized_weights
 from benchmarks.scaffold import (
     MODEL,
     calibrated_bundle,
-    interleaved,
+    cpu_time_ratio,
     machine_words,
     publish,
+    random_feeds,
     temporary_folder,
     untrained_model,
 )
@@ -59,7 +59,7 @@ from ccr_deploy.workflow.images import few_images
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ccr_deploy.backends.runner import Arrays, Runner
+    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.core.stages import ChainStage, Schedule
 
     Change = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, float]]
@@ -363,31 +363,11 @@ def _compare(
     load: Callable[[Path], Runner], files: dict[str, Path], bundle: Bundle, stage: ChainStage
 ) -> tuple[float, bool]:
     """Return the ratio of CPU times of the INT8 to the FP16 form, and whether the results are equal."""
-    feeds = _feeds(bundle, stage)
+    feeds = random_feeds(bundle, stage, 1)
     with load(files["fp16"]) as fp16, load(files["int8"]) as int8:
-        runners = {"fp16": fp16, "int8": int8}
-        one, other = (next(iter(runner.infer(feeds).values())) for runner in runners.values())
-
-        def cpu_seconds(runner: Runner) -> float:
-            started = time.process_time()
-            runner.infer(feeds)
-            return time.process_time() - started
-
-        seconds = interleaved(
-            f"timing {stage}",
-            {name: partial(cpu_seconds, runner) for name, runner in runners.items()},
-            ROUNDS,
-        )
-    ratio = float(np.median(seconds["int8"]) / np.median(seconds["fp16"]))
+        one, other = (next(iter(runner.infer(feeds).values())) for runner in (fp16, int8))
+        ratio = cpu_time_ratio(f"timing {stage}", int8, fp16, feeds, ROUNDS)
     return ratio, bool(np.array_equal(one, other))
-
-
-def _feeds(bundle: Bundle, stage: ChainStage) -> Arrays:
-    generator = np.random.default_rng(0)
-    return {
-        name: generator.integers(0, 256, (1, *shape), dtype=np.uint8)
-        for name, shape in bundle.manifest.input_shapes(stage).items()
-    }
 
 
 def _onnxruntime(graph: Path) -> Runner:

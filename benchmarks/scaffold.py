@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,9 +32,10 @@ from training.data.textures import load_photos
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ccr_deploy.backends.runner import Arrays, Runner
     from ccr_deploy.benchmarking.results import MachineState
     from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.core.stages import Schedule
+    from ccr_deploy.core.stages import ChainStage, Schedule
     from ccr_deploy.reporting.table import Table
 
 Result = TypeVar("Result")
@@ -166,6 +169,44 @@ def interleaved(
                 found[name].append(measure())
             advance(1)
     return found
+
+
+def random_feeds(bundle: Bundle, stage: ChainStage, batch: int) -> Arrays:
+    """Return random inputs of a stage by name.
+
+    Args:
+        bundle: the bundle that the stage belongs to.
+        stage: the stage.
+        batch: the number of items.
+    """
+    generator = np.random.default_rng(0)
+    return {
+        name: generator.integers(0, 256, (batch, *shape), dtype=np.uint8)
+        for name, shape in bundle.manifest.input_shapes(stage).items()
+    }
+
+
+def cpu_time_ratio(what: str, first: Runner, second: Runner, feeds: Arrays, rounds: int) -> float:
+    """Return the median CPU time of a runner, divided by that of another, interleaved in this process.
+
+    Args:
+        what: the title of the progress bar.
+        first: the runner whose time is divided.
+        second: the runner that it is compared with.
+        feeds: inputs by name; both runners have run a batch of this size before, which prepares it.
+        rounds: number of rounds; each runs both once.
+    """
+
+    def cpu_seconds(runner: Runner) -> float:
+        started = time.process_time()
+        runner.infer(feeds)
+        return time.process_time() - started
+
+    runners = {"first": first, "second": second}
+    seconds = interleaved(
+        what, {name: partial(cpu_seconds, runner) for name, runner in runners.items()}, rounds
+    )
+    return float(np.median(seconds["first"]) / np.median(seconds["second"]))
 
 
 def machine_words(machine: MachineState) -> str:
