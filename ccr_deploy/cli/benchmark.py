@@ -6,6 +6,7 @@ import click
 
 from ccr_deploy.cli.benchmark_modes import BENCHMARK, CHECK_FAILED, MODES, BenchmarkOptions
 from ccr_deploy.cli.common import (
+    PATH,
     bundle_argument,
     engines_option,
     output_options,
@@ -18,6 +19,7 @@ from ccr_deploy.cli.modes import chosen_mode
 
 @click.command(short_help="Measure the speed-up of the engines over PyTorch.")
 @bundle_argument
+@click.argument("results", type=PATH, nargs=-1, metavar="")
 @target_option
 @precision_options
 @click.option(
@@ -36,6 +38,13 @@ from ccr_deploy.cli.modes import chosen_mode
     is_flag=True,
     help="Exit with status 1 if the machine is busy: before the start, or after the results are printed.",
 )
+@click.option("--compare", is_flag=True, help="Only compare the results A.json and B.json.")
+@click.option(
+    "--max-regression",
+    type=click.FloatRange(min=0),
+    metavar="PERCENT",
+    help="With --compare: exit with status 1 if engines are slower by more.",
+)
 @engines_option
 @report_option
 @output_options
@@ -46,12 +55,9 @@ def benchmark(ctx: click.Context, /, **_: object) -> None:
     The baseline is PyTorch eager; on a GPU, torch.compile and FP16 CUDA graphs are timed too. Each
     candidate runs in its own process, and their rounds are interleaved. The speed-up is a ratio of medians
     with a 95 % interval.
-    Without a precision option, the target's engines are those that build-engine built last; other
-    precisions that this machine supports natively are timed as well. Missing engines are built first.
-
-    If other processes, the hypervisor or a container's CPU limit took cores from the run, if its times
-    vary too much, or if the GPU's clock fell, the run is unreliable: latencies are printed with the
-    reasons, speed-ups are not.
+    Without a precision option, the target's engines are those that build-engine built last. Missing engines
+    are built first. If other work or a lower clock disturbed the run, it is unreliable: latencies are printed
+    with the reasons, speed-ups are not.
 
     BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 
@@ -59,6 +65,7 @@ def benchmark(ctx: click.Context, /, **_: object) -> None:
     Examples:
       ccr-deploy benchmark bundle --rounds 30 --report report/
       ccr-deploy benchmark bundle --require-idle
+      ccr-deploy benchmark --compare A.json B.json --max-regression 5
     """
     if not chosen_mode(ctx, MODES, BENCHMARK).run(BenchmarkOptions(**ctx.params)):
         ctx.exit(CHECK_FAILED)

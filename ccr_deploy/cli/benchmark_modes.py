@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ccr_deploy.cli.common import TerminalProgress, opened, show_tables
+import click
+
+from ccr_deploy.cli.common import (
+    TerminalProgress,
+    echo_json,
+    echo_line,
+    opened,
+    show_tables,
+    stdout_console,
+)
 from ccr_deploy.cli.modes import Mode
 
 if TYPE_CHECKING:
@@ -23,11 +32,14 @@ class BenchmarkOptions:
     """The values of all arguments and options of the command, by their names."""
 
     bundle: Path
+    results: tuple[Path, ...]
     target: str | None
     precision: EnginePrecision | None
     batch: int
     rounds: int
     require_idle: bool
+    compare: bool
+    max_regression: float | None
     engines: Path | None
     report: Path | None
     as_json: bool
@@ -63,8 +75,38 @@ def _benchmark(options: BenchmarkOptions) -> bool:
     return True
 
 
+def _compare(options: BenchmarkOptions) -> bool:
+    from ccr_deploy.benchmarking.comparison import compare_runs, read_run
+    from ccr_deploy.reporting.comparison_tables import comparison_tables
+    from ccr_deploy.reporting.terminal import print_table
+
+    # With --compare, the first argument is a result instead of the bundle.
+    paths = (options.bundle, *options.results)
+    if len(paths) != 2:
+        raise click.UsageError("--compare accepts exactly two results of benchmark: A.json and B.json")
+    first, second = (read_run(path) for path in paths)
+    comparison = compare_runs(
+        first,
+        second,
+        names=(str(paths[0]), str(paths[1])),
+        max_regression_percent=options.max_regression,
+    )
+    if options.as_json:
+        echo_json(comparison)
+    else:
+        for table in comparison_tables(comparison):
+            print_table(stdout_console(), table)
+    for line in comparison.not_excluded:
+        echo_line(f"ccr-deploy: {line}", err=True)
+    if comparison.failures:
+        echo_line(f"ccr-deploy: --max-regression: {'; '.join(comparison.failures)}", err=True)
+    return not comparison.failures
+
+
 _ENGINES = frozenset({"target", "precision", "engines"})
 
 BENCHMARK = Mode("bundle", _ENGINES | {"batch", "rounds", "require_idle", "report"}, _benchmark)
-MODES: tuple[Mode[BenchmarkOptions], ...] = ()
+MODES: tuple[Mode[BenchmarkOptions], ...] = (
+    Mode("compare", frozenset({"results", "max_regression"}), _compare),
+)
 """The modes that an option selects, the first of them if there are several; else `BENCHMARK`."""

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.engines.store import EngineStore
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tests.docs.reader import Workspace
 
 FENCES = [fence for document in DOCUMENTS for fence in fences(document)]
-LANGUAGES = {"console", "sh", "python", "toml", "json", "text"}
+LANGUAGES = {"console", "sh", "python", "toml", "json", "yaml", "text"}
 RUN = [
     document
     for document in DOCUMENTS
@@ -116,6 +117,15 @@ def test_toml_blocks_are_targets_or_recipes(fence: Fence, tmp_path: Path) -> Non
 @pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "json"], ids=place)
 def test_json_blocks_are_json(fence: Fence) -> None:
     json.loads(fence.text)
+
+
+@pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "yaml"], ids=place)
+def test_commands_of_workflows_exist(fence: Fence) -> None:
+    jobs = yaml.safe_load(fence.text)["jobs"].values()
+    scripts = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    assert scripts
+    for script in scripts:
+        check_shell(re.sub(r"\$\{\{.*?\}\}", "VALUE", script))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)

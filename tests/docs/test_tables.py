@@ -15,6 +15,13 @@ from ccr_deploy.backends.openvino.cpu import OpenVinoOptions
 from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.roofline import GPUS, GpuLimits
 from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
+from ccr_deploy.benchmarking.comparison_results import (
+    BenchmarkComparison,
+    CandidateChange,
+    Control,
+    Difference,
+    Ratio,
+)
 from ccr_deploy.benchmarking.results import (
     BenchmarkReport,
     Contention,
@@ -101,6 +108,11 @@ RECORDS = (
     FirstNonFinite,
     ReducedGraph,
     BenchmarkReport,
+    BenchmarkComparison,
+    CandidateChange,
+    Control,
+    Ratio,
+    Difference,
     FastestPyTorch,
     Timing,
     GpuLoad,
