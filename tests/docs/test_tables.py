@@ -24,6 +24,7 @@ from ccr_deploy.benchmarking.results import (
     MachineState,
     Timing,
 )
+from ccr_deploy.benchmarking.roofline_results import EngineRoofline, MatrixRate, MemoryBandwidth, Roofline
 from ccr_deploy.bundle.manifest import Manifest
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.engines.kernels import EngineKernels, ProfileKernels
@@ -103,6 +104,10 @@ RECORDS = (
     BenchmarkReport,
     FastestPyTorch,
     Timing,
+    Roofline,
+    MatrixRate,
+    MemoryBandwidth,
+    EngineRoofline,
     GpuLoad,
     GpuState,
     MachineState,
