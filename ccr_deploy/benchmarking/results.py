@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ccr_deploy.benchmarking.roofline_results import Roofline
+from ccr_deploy.core import stages
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
 
 SCHEMA_VERSION = 5
 
-Subject = Literal["encoder", "classifier", "chain"]
-"""What is timed: a stage, or the chain from image to logits (with the conventional chain, if any)."""
+Subject = stages.Subject
+"""What is timed: a stage, or the chain."""
 
 Phase = Literal["start", "encoder", "classifier", "chain"]
 """When contention was measured: before the start, or while a subject was timed."""
@@ -130,7 +132,7 @@ class BenchmarkReport(Record, frozen=True):
     the `trained_iterations`. `left_out` are error messages of candidates that could not be built or loaded.
     A run that is not `reliable` has `unreliable_reasons` and no speed-ups; `reliable` is None if the
     contention was not measured. `fastest_pytorch` is empty on a CPU, where PyTorch eager is the only form,
-    and in an unreliable run.
+    and in an unreliable run. `roofline` is None without ``--roofline``.
     """
 
     schema_version: int
@@ -153,3 +155,4 @@ class BenchmarkReport(Record, frozen=True):
     unreliable_reasons: tuple[str, ...] = ()
     contention: tuple[Contention, ...] = ()
     fastest_pytorch: tuple[FastestPyTorch, ...] = ()
+    roofline: Roofline | None = None

@@ -12,6 +12,9 @@ ChainStage = Literal["encoder", "classifier"]
 """The two stages from an image to its label: those that are quantized and served."""
 CHAIN_STAGES: tuple[ChainStage, ...] = get_args(ChainStage)
 
+Subject = Literal["encoder", "classifier", "chain"]
+"""What is timed: a stage, or the chain from image to logits (with the conventional chain, if any)."""
+
 Schedule = Literal["iteration-major", "layer-major", "plain"]
 """The order in which the T iterations become graph nodes, implemented in `ccr_deploy.export.unroll`."""
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)

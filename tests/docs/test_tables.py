@@ -31,6 +31,7 @@ from ccr_deploy.benchmarking.results import (
     MachineState,
     Timing,
 )
+from ccr_deploy.benchmarking.roofline_results import EngineRoofline, MatrixRate, MemoryBandwidth, Roofline
 from ccr_deploy.bundle.manifest import Manifest
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.engines.kernels import EngineKernels, ProfileKernels
@@ -115,6 +116,10 @@ RECORDS = (
     Difference,
     FastestPyTorch,
     Timing,
+    Roofline,
+    MatrixRate,
+    MemoryBandwidth,
+    EngineRoofline,
     GpuLoad,
     GpuState,
     MachineState,
