@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ccr_deploy.benchmarking.stage_results import EndToEnd
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.records import Record
 
@@ -123,7 +124,7 @@ class BenchmarkReport(Record, frozen=True):
     the `trained_iterations`. `left_out` are error messages of candidates that could not be built or loaded.
     A run that is not `reliable` has `unreliable_reasons` and no speed-ups; `reliable` is None if the
     contention was not measured. `fastest_pytorch` is empty on a CPU, where PyTorch eager is the only form,
-    and in an unreliable run.
+    and in an unreliable run. `end_to_end` is None without that option.
     """
 
     schema_version: int
@@ -146,3 +147,4 @@ class BenchmarkReport(Record, frozen=True):
     unreliable_reasons: tuple[str, ...] = ()
     contention: tuple[Contention, ...] = ()
     fastest_pytorch: tuple[FastestPyTorch, ...] = ()
+    end_to_end: EndToEnd | None = None

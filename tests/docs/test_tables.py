@@ -24,6 +24,8 @@ from ccr_deploy.benchmarking.results import (
     MachineState,
     Timing,
 )
+from ccr_deploy.benchmarking.stage_results import EndToEnd, Energy, ImageBytes, StartUp, StepTime
+from ccr_deploy.benchmarking.table1_results import PaperRow, Table1, Table1Model, Table1Time
 from ccr_deploy.bundle.manifest import Manifest
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.engines.kernels import EngineKernels, ProfileKernels
@@ -107,6 +109,15 @@ RECORDS = (
     GpuState,
     MachineState,
     Contention,
+    EndToEnd,
+    StepTime,
+    ImageBytes,
+    StartUp,
+    Energy,
+    Table1,
+    Table1Model,
+    PaperRow,
+    Table1Time,
 )
 TIMED = {
     "demo",
