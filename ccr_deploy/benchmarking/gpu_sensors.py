@@ -37,13 +37,13 @@ class GpuSensors:
     def read(self) -> GpuState:
         """Read all sensors; a value that the GPU does not provide is None."""
         nvml, handle = self._nvml, self._handle
-        milliwatts = self._value(lambda: nvml.device_get_power_usage(handle))
+        watts = self.read_watts()
         return GpuState(
             sm_clock_mhz=self._value(lambda: nvml.device_get_clock_info(handle, nvml.ClockType.CLOCK_SM)),
             memory_clock_mhz=self._value(
                 lambda: nvml.device_get_clock_info(handle, nvml.ClockType.CLOCK_MEM)
             ),
-            power_watts=None if milliwatts is None else round(milliwatts / 1000, 1),
+            power_watts=None if watts is None else round(watts, 1),
             temperature_celsius=self._value(
                 lambda: nvml.device_get_temperature_v(handle, nvml.TemperatureSensors.TEMPERATURE_GPU)
             ),
@@ -51,6 +51,16 @@ class GpuSensors:
                 self._value(lambda: nvml.device_get_current_clocks_event_reasons(handle)) or 0
             ),
         )
+
+    def read_watts(self) -> float | None:
+        """Read the power; None if the GPU does not provide it."""
+        milliwatts = self._value(lambda: self._nvml.device_get_power_usage(self._handle))
+        return None if milliwatts is None else milliwatts / 1000
+
+    def read_joules(self) -> float | None:
+        """Read the energy since the driver was loaded; None if the GPU does not count it."""
+        counted = self._value(lambda: self._nvml.device_get_total_energy_consumption(self._handle))
+        return None if counted is None else counted / 1000
 
     def _value(self, read: Callable[[], _Value]) -> _Value | None:
         try:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ccr_deploy.benchmarking.roofline_results import Roofline
 from ccr_deploy.core import stages
+from ccr_deploy.benchmarking.stage_results import EndToEnd
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
@@ -132,7 +133,7 @@ class BenchmarkReport(Record, frozen=True):
     the `trained_iterations`. `left_out` are error messages of candidates that could not be built or loaded.
     A run that is not `reliable` has `unreliable_reasons` and no speed-ups; `reliable` is None if the
     contention was not measured. `fastest_pytorch` is empty on a CPU, where PyTorch eager is the only form,
-    and in an unreliable run. `roofline` is None without ``--roofline``.
+    and in an unreliable run. `roofline` and `end_to_end` are None without these options.
     """
 
     schema_version: int
@@ -156,3 +157,4 @@ class BenchmarkReport(Record, frozen=True):
     contention: tuple[Contention, ...] = ()
     fastest_pytorch: tuple[FastestPyTorch, ...] = ()
     roofline: Roofline | None = None
+    end_to_end: EndToEnd | None = None

@@ -32,6 +32,8 @@ from ccr_deploy.benchmarking.results import (
     Timing,
 )
 from ccr_deploy.benchmarking.roofline_results import EngineRoofline, MatrixRate, MemoryBandwidth, Roofline
+from ccr_deploy.benchmarking.stage_results import EndToEnd, Energy, ImageBytes, StartUp, StepTime
+from ccr_deploy.benchmarking.table1_results import PaperRow, Table1, Table1Model, Table1Time
 from ccr_deploy.bundle.manifest import Manifest
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.engines.kernels import EngineKernels, ProfileKernels
@@ -124,6 +126,15 @@ RECORDS = (
     GpuState,
     MachineState,
     Contention,
+    EndToEnd,
+    StepTime,
+    ImageBytes,
+    StartUp,
+    Energy,
+    Table1,
+    Table1Model,
+    PaperRow,
+    Table1Time,
 )
 TIMED = {
     "demo",
