@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from ccr_deploy.benchmarking.roofline_results import Roofline
-from ccr_deploy.core import stages
 from ccr_deploy.benchmarking.stage_results import EndToEnd
+from ccr_deploy.core import stages
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
