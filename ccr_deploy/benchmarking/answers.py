@@ -1,4 +1,4 @@
-"""Answers of timed runs: the process that runs them groups them, its owner compares them with the reference."""
+"""Answers of timed runs: grouped in the process that runs them, compared with the reference by its owner."""
 
 from __future__ import annotations
 
