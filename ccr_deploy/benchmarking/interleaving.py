@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ccr_deploy.benchmarking.answers import check_answers
 from ccr_deploy.benchmarking.contention import contention, read_cpu_times
-from ccr_deploy.benchmarking.results import FastestPyTorch, GpuLoad, Subject, Timing
+from ccr_deploy.benchmarking.environment import clocks_mhz, usable_cores
+from ccr_deploy.benchmarking.inputs import FRESH, REPEATED, Items
+from ccr_deploy.benchmarking.results import CpuLoad, FastestPyTorch, GpuLoad, Subject, Timing
+from ccr_deploy.benchmarking.statistics import median_ratio_interval, percentile_intervals
 from ccr_deploy.benchmarking.worker import Worker
-from ccr_deploy.core.metrics import BOOTSTRAP_SAMPLES, percentile_interval
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from ccr_deploy.benchmarking.results import Contention, GpuState
+    from ccr_deploy.benchmarking.answers import Answer, Expected
+    from ccr_deploy.benchmarking.results import Contention, GpuState, WarmUp
     from ccr_deploy.benchmarking.worker import Candidate, Loaded, RoundSamples
     from ccr_deploy.core.metrics import Interval
     from ccr_deploy.core.progress import Progress
@@ -31,6 +35,7 @@ SETTLING_SECONDS = 0.05
 ROUND_TARGET_SECONDS = 0.4
 _DIGITS = 4
 """Decimals of saved samples in ms: 0.1 µs."""
+PERCENTILES = (50, 90, 99)
 RUNS_PER_ROUND = (3, 200)
 """Limits for the number of runs: at least 3 of a slow candidate, at most 200 of a fast one."""
 
@@ -40,7 +45,8 @@ class Samples:
     """Raw samples of a candidate: `milliseconds` is ``float64 [rounds, runs]``; memory of its process.
 
     `device_milliseconds` are those of runs that were measured on the GPU, and `gpu` the GPU's states in the
-    order in which they were read; empty if they could not be measured.
+    order in which they were read; empty if they could not be measured. `inputs` has a letter for each sample
+    of each round, `clocks_mhz` the CPU's highest clock at the end of each round.
     """
 
     candidate: Candidate
@@ -51,6 +57,17 @@ class Samples:
     device_milliseconds: tuple[float, ...] = ()
     gpu: tuple[GpuState, ...] = ()
     engines_sha256: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    warm_up: WarmUp | None = None
+    clocks_mhz: tuple[int, ...] = ()
+
+    def of_kind(self, kind: str) -> list[npt.NDArray[np.float64]]:
+        """Return the samples of each round whose inputs are of a kind, in ms."""
+        return [
+            own[[letter == kind for letter in letters]]
+            for own, letters in zip(self.milliseconds, self.inputs, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,7 @@ def run_interleaved(
     *,
     batch: int,
     rounds: int,
+    items: npt.NDArray[np.uint8] | None = None,
     progress: Progress = SILENT,
 ) -> InterleavedRun:
     """Time candidates, each in its own process; every round times each once, in rotating order.
@@ -77,76 +95,102 @@ def run_interleaved(
         candidates: candidates to time, at least one.
         batch: images per run.
         rounds: number of rounds.
+        items: images or packed codes ``uint8 [N, ...]`` that the inputs are made from; None for random ones.
         progress: advances by one for each round.
 
     Raises:
-        EngineError: if a candidate cannot be loaded, unless it is optional, or cannot be run.
+        EngineError: if a candidate cannot be loaded, unless it is optional, or cannot be run, or if the file
+            of one of its engines changes in the meantime.
     """
+    message = None if items is None else Items.of(items)
+    cores = usable_cores()
     with ExitStack() as stack, progress.task(f"timing: {subject}", rounds) as advance:
-        workers = [stack.enter_context(Worker(candidate, batch)) for candidate in candidates]
+        workers = [stack.enter_context(Worker(candidate, batch, message)) for candidate in candidates]
         loaded, left_out = _loaded(workers)
         workers = list(loaded)
-        runs = [_runs_per_round(worker) for worker in workers]
+        warm = [_settled(worker).warm_up() for worker in workers]
+        runs = [_runs_per_round(entry.run_ms) for entry in warm]
         measured: list[list[RoundSamples]] = [[] for _ in workers]
+        clocks: list[list[int]] = [[] for _ in workers]
         before = read_cpu_times()
         for number in range(rounds):
             for offset in range(len(workers)):
                 index = (number + offset) % len(workers)
-                time.sleep(SETTLING_SECONDS)
-                measured[index].append(workers[index].run_round(runs[index]))
+                measured[index].append(_settled(workers[index]).run_round(runs[index]))
+                clocks[index].extend(sorted(clocks_mhz(cores))[-1:])
             advance(1)
         observed = contention(subject, before, read_cpu_times())
+        for worker, engines in loaded.items():
+            worker.check_unchanged(engines)
     samples = [
-        Samples(
-            worker.candidate,
-            engines.version,
-            np.array([entry.nanoseconds for entry in own]) / 1e6,
-            own[-1].peak_memory_mib,
-            own[-1].device_memory_mib,
-            tuple(sample for entry in own for sample in entry.device_milliseconds),
-            tuple(state for entry in own for state in entry.gpu),
-            engines.engines_sha256,
-        )
-        for (worker, engines), own in zip(loaded.items(), measured, strict=True)
+        _samples(worker.candidate, loaded[worker], taken, warmed, highest)
+        for worker, taken, warmed, highest in zip(workers, measured, warm, clocks, strict=True)
     ]
     return InterleavedRun(samples, observed, left_out)
 
 
-def timings(subject: Subject, samples: Sequence[Samples], batch: int) -> list[Timing]:
+def timings(
+    subject: Subject,
+    samples: Sequence[Samples],
+    batch: int,
+    expected: Mapping[str, Expected] | None = None,
+) -> list[Timing]:
     """Return percentiles of raw samples, and speed-ups over the first candidate.
 
     Args:
         subject: stage or chain that the candidates ran.
         samples: samples of each candidate; the first candidate is the baseline.
         batch: images per run.
+        expected: the reference's outputs for all items, by the names of the candidates; None if the answers
+            are not compared.
     """
-    reference = samples[0].milliseconds
-    return [
-        Timing(
-            subject=subject,
-            candidate=entry.candidate.name,
-            is_target=entry.candidate.is_target,
-            backend_version=entry.backend_version,
-            runs=entry.milliseconds.size,
-            latency_ms_p50=float(np.percentile(entry.milliseconds, 50)),
-            latency_ms_p90=float(np.percentile(entry.milliseconds, 90)),
-            latency_ms_p99=float(np.percentile(entry.milliseconds, 99)),
-            latency_ms_mean=float(entry.milliseconds.mean()),
-            images_per_second=float(batch * 1000 / entry.milliseconds.mean()),
-            peak_memory_mib=entry.peak_memory_mib,
-            device_memory_mib=entry.device_memory_mib,
-            device_latency_ms_p50=float(np.median(entry.device_milliseconds))
-            if entry.device_milliseconds
-            else None,
-            gpu=gpu_load(entry.gpu),
-            speedup=float(np.median(reference) / np.median(entry.milliseconds)),
-            speedup_interval=speedup_interval(reference, entry.milliseconds),
-            precisions=tuple(precision for _, precision in entry.candidate.engines),
-            engines_sha256=entry.engines_sha256,
-            samples_ms=tuple(tuple(own) for own in entry.milliseconds.round(_DIGITS).tolist()),
-        )
-        for entry in samples
-    ]
+    reference, known = samples[0].milliseconds, expected or {}
+    return [_timing(subject, entry, batch, reference, known.get(entry.candidate.name)) for entry in samples]
+
+
+def _timing(
+    subject: Subject,
+    entry: Samples,
+    batch: int,
+    reference: npt.NDArray[np.float64],
+    expected: Expected | None,
+) -> Timing:
+    p50, p90, p99 = np.percentile(entry.milliseconds, PERCENTILES)
+    intervals = percentile_intervals(entry.milliseconds, PERCENTILES)
+    ratio = None
+    if entry.inputs and all({REPEATED, FRESH} <= set(letters) for letters in entry.inputs):
+        fresh, repeated = entry.of_kind(FRESH), entry.of_kind(REPEATED)
+        ratio = float(np.median(np.concatenate(fresh)) / np.median(np.concatenate(repeated)))
+    return Timing(
+        subject=subject,
+        candidate=entry.candidate.name,
+        is_target=entry.candidate.is_target,
+        backend_version=entry.backend_version,
+        runs=entry.milliseconds.size,
+        latency_ms_p50=float(p50),
+        latency_ms_p90=float(p90),
+        latency_ms_p99=float(p99),
+        latency_ms_mean=float(entry.milliseconds.mean()),
+        images_per_second=float(batch * 1000 / entry.milliseconds.mean()),
+        peak_memory_mib=entry.peak_memory_mib,
+        device_memory_mib=entry.device_memory_mib,
+        device_latency_ms_p50=_median(entry.device_milliseconds),
+        gpu=gpu_load(entry.gpu),
+        speedup=float(np.median(reference) / p50),
+        speedup_interval=speedup_interval(reference, entry.milliseconds),
+        precisions=tuple(precision for _, precision in entry.candidate.engines),
+        engines_sha256=entry.engines_sha256,
+        samples_ms=tuple(tuple(own) for own in entry.milliseconds.round(_DIGITS).tolist()),
+        inputs=entry.inputs,
+        latency_ms_p50_interval=intervals[0],
+        latency_ms_p90_interval=intervals[1],
+        latency_ms_p99_interval=intervals[2],
+        fresh_input_ratio=ratio,
+        fresh_input_ratio_interval=None if ratio is None else median_ratio_interval(fresh, repeated),
+        warm_up=entry.warm_up,
+        answers=check_answers(entry.answers, expected) if expected and entry.answers else None,
+        cpu=cpu_load(entry.clocks_mhz),
+    )
 
 
 def fastest_pytorch(
@@ -188,20 +232,52 @@ def gpu_load(states: Sequence[GpuState]) -> GpuLoad | None:
 def speedup_interval(
     reference: npt.NDArray[np.float64], other: npt.NDArray[np.float64], seed: int = 0
 ) -> Interval:
-    """Return the 95 % interval of the ratio of medians by bootstrapping whole rounds.
-
-    The runs of a round share the momentary load of the machine, so they are not independent: the samples of
-    both candidates in a round are resampled together.
+    """Return the 95 % interval of a speed-up, the ratio of medians.
 
     Args:
         reference: samples of the baseline in ms, ``float64 [rounds, runs]``.
-        other: samples of another candidate in ms, ``float64 [rounds, runs]``.
+        other: samples of another candidate in the same rounds in ms, ``float64 [rounds, runs]``.
         seed: seed of the resampling.
     """
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(len(reference), size=(BOOTSTRAP_SAMPLES, len(reference)))
-    ratios = [np.median(reference[rounds]) / np.median(other[rounds]) for rounds in drawn]
-    return percentile_interval(np.array(ratios))
+    return median_ratio_interval(reference, other, seed)
+
+
+def cpu_load(clocks_mhz: Sequence[int]) -> CpuLoad | None:
+    """Summarize the CPU's highest clocks at the ends of a candidate's rounds; None without any."""
+    if not clocks_mhz:
+        return None
+    third = -(-len(clocks_mhz) // 3)
+    first, last = np.median(clocks_mhz[:third]), np.median(clocks_mhz[-third:])
+    return CpuLoad(float(first), float(last), min(clocks_mhz))
+
+
+def _samples(
+    candidate: Candidate,
+    engines: Loaded,
+    rounds: Sequence[RoundSamples],
+    warm_up: WarmUp,
+    clocks_mhz: Sequence[int],
+) -> Samples:
+    return Samples(
+        candidate,
+        engines.version,
+        np.array([entry.nanoseconds for entry in rounds]) / 1e6,
+        rounds[-1].peak_memory_mib,
+        rounds[-1].device_memory_mib,
+        tuple(sample for entry in rounds for sample in entry.device_milliseconds),
+        tuple(state for entry in rounds for state in entry.gpu),
+        engines.engines_sha256,
+        tuple(entry.inputs for entry in rounds),
+        tuple(answer for entry in rounds for answer in entry.answers),
+        warm_up,
+        tuple(clocks_mhz),
+    )
+
+
+def _settled(worker: Worker) -> Worker:
+    """Return a worker after a pause, in which the threads of the one before stop spinning."""
+    time.sleep(SETTLING_SECONDS)
+    return worker
 
 
 def _loaded(workers: Sequence[Worker]) -> tuple[dict[Worker, Loaded], tuple[str, ...]]:
@@ -218,8 +294,11 @@ def _loaded(workers: Sequence[Worker]) -> tuple[dict[Worker, Loaded], tuple[str,
     return loaded, tuple(left_out)
 
 
-def _runs_per_round(worker: Worker) -> int:
-    """Return the number of runs that take `ROUND_TARGET_SECONDS`, estimated from two timed runs."""
-    seconds = min(worker.run_round(2).nanoseconds) / 1e9
+def _runs_per_round(run_ms: float) -> int:
+    """Return the number of runs that take `ROUND_TARGET_SECONDS`."""
     fewest, most = RUNS_PER_ROUND
-    return int(np.clip(round(ROUND_TARGET_SECONDS / seconds), fewest, most))
+    return int(np.clip(round(1000 * ROUND_TARGET_SECONDS / run_ms), fewest, most))
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None

@@ -1,4 +1,4 @@
-"""Reliability of a benchmark: a pure function of its contention, its timings and the GPU's clocks.
+"""Reliability of a benchmark: a pure function of its contention and its timings, with clocks and answers.
 
 The limits come from runs on virtual machines with two cores. On idle ones (results in ``benchmarks/``), the
 ends of a speed-up's interval differed by a factor of at most 1.45, and the 90th percentile was at most 1.76
@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
+
+from ccr_deploy.benchmarking.answers import wrong_answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +31,17 @@ MAX_TAIL_RATIO = 3.0
 """Maximum ratio of the 90th percentile to the median."""
 MIN_CLOCK_RATIO = 0.95
 """Minimum ratio of the GPU's lowest SM clock under load to that after the warm-up."""
+MIN_CPU_CLOCK_RATIO = 0.9
+"""Minimum ratio of the CPU's clock in the last third of the rounds to that in the first.
+
+The highest clock that a processor may have depends on how many of its cores are active, so that it varies by
+some per cent without any throttling.
+"""
+MAX_FRESH_INPUT_RATIO = 1.1
+"""Maximum lower end of the interval of the ratio of times on fresh inputs to times on a repeated one.
+
+An engine that keeps whole answers has a ratio of many times; 1.1 is an engine that saves a tenth of its work.
+"""
 THROTTLED = frozenset(
     {"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"}
 )
@@ -49,7 +62,7 @@ def unreliable_reasons(
         timings: timings with speed-ups; none before the start.
     """
     reasons = [reason for observed in contention for reason in _withheld(threads, observed)]
-    return (*reasons, *_spread(timings), *_clocks(timings))
+    return (*reasons, *_spread(timings), *_clocks(timings), *_cpu_clocks(timings), *_answers(timings))
 
 
 def without_speedups(timings: Sequence[Timing]) -> tuple[Timing, ...]:
@@ -85,6 +98,36 @@ def _spread(timings: Sequence[Timing]) -> Iterator[str]:
     if tails and (ratio := max(tails.values())) > MAX_TAIL_RATIO:
         name = max(tails, key=tails.__getitem__)
         yield f"a tenth of the runs took more than {ratio:.1f} times the median ({name})"
+
+
+def _cpu_clocks(timings: Sequence[Timing]) -> Iterator[str]:
+    """Yield the largest fall of the CPU's clock if it exceeds its limit."""
+    falls = [
+        (timing.cpu.last_clock_mhz / timing.cpu.first_clock_mhz, timing.cpu, timing)
+        for timing in timings
+        if timing.cpu and timing.cpu.first_clock_mhz
+    ]
+    if falls:
+        ratio, load, timing = min(falls, key=lambda fall: fall[0])
+        if ratio < MIN_CPU_CLOCK_RATIO:
+            yield (
+                f"the CPU's clock fell from {load.first_clock_mhz:.0f} to {load.last_clock_mhz:.0f} MHz "
+                f"({timing.subject}: {timing.candidate})"
+            )
+
+
+def _answers(timings: Sequence[Timing]) -> Iterator[str]:
+    """Yield a line for each candidate whose answers were wrong, or that keeps them for later runs."""
+    for timing in timings:
+        name = f"{timing.subject}: {timing.candidate}"
+        if timing.answers and not timing.answers.passed:
+            yield wrong_answers(name, timing.answers)
+        interval = timing.fresh_input_ratio_interval
+        if interval and interval.low > MAX_FRESH_INPUT_RATIO:
+            yield (
+                f"{name}: caches its answers: fresh inputs took {timing.fresh_input_ratio:.2f} times as "
+                f"long as a repeated one (95 % interval {interval.low:.2f} to {interval.high:.2f})"
+            )
 
 
 def _clocks(timings: Sequence[Timing]) -> Iterator[str]:

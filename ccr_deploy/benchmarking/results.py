@@ -52,6 +52,71 @@ class MachineState(Record, frozen=True):
     gpu_driver: str | None = None
 
 
+class Environment(Record, frozen=True):
+    """What can change while a benchmark runs, as it is before or after; None or empty if it is not known.
+
+    `affinity` are the numbers of the usable processors. The limits are those of the control groups.
+    `frequency_governors` are the different ones of the usable processors, the clocks their lowest and highest
+    current clock: after a run, the processors may be idle. `versions` are those of Python, the kernel, the
+    GPU's driver and the installed libraries.
+    """
+
+    affinity: tuple[int, ...]
+    cpu_limit_cores: float | None
+    memory_limit_mib: int | None
+    instruction_sets: tuple[str, ...]
+    frequency_governors: tuple[str, ...]
+    lowest_clock_mhz: int | None
+    highest_clock_mhz: int | None
+    temperatures_celsius: dict[str, float]
+    versions: dict[str, str]
+
+
+class CpuLoad(Record, frozen=True):
+    """The highest clock of the usable processors at the ends of a candidate's rounds, in MHz.
+
+    `first_clock_mhz` and `last_clock_mhz` are medians of the first and the last third of the rounds. A
+    virtual machine may report a constant.
+    """
+
+    first_clock_mhz: float
+    last_clock_mhz: float
+    lowest_clock_mhz: int
+
+
+class WarmUp(Record, frozen=True):
+    """The warm-up of a candidate before its first round.
+
+    `is_steady` is whether the medians of its last two windows agree, `run_ms` the median of the last one.
+    """
+
+    runs: int
+    seconds: float
+    is_steady: bool
+    run_ms: float
+
+
+class AnswerCheck(Record, frozen=True):
+    """The comparison of the outputs of timed runs with the reference's answers for the same images.
+
+    `runs` were compared, on `images` different images. `varying_images` are those for which not all runs gave
+    the same bytes. `flipped_percent` and `min_cosine` are measured as by `verify`; None if the candidate has
+    no code, or no logits for a code that equals the reference's. `repeats_flipped_percent` and
+    `repeats_min_cosine` compare each run with the first one of the same image.
+    """
+
+    runs: int
+    images: int
+    varying_images: int
+    flipped_percent: float | None
+    min_cosine: float | None
+    repeats_flipped_percent: float | None
+    repeats_min_cosine: float | None
+    max_flipped_percent: float | None
+    min_cosine_limit: float | None
+    passed: bool
+
+
 class GpuState(Record, frozen=True):
     """The GPU's clocks, power and temperature at one moment, by NVML; None if it does not provide a value.
 
@@ -83,10 +148,16 @@ class Timing(Record, frozen=True):
 
     Latencies are wall-clock times of whole runs. `device_latency_ms_p50` is the median time from the first
     command on the GPU to the last, by CUDA events in runs of their own; None on a CPU, and for a library that
-    does not give its stream. `gpu` is None on a CPU and without NVML.
+    does not give its stream. The two ``without_copies`` are the same times of runs whose inputs and outputs
+    stay on the GPU; None on a CPU, where nothing is copied, and if the engine cannot run so. `gpu` is None on
+    a CPU and without NVML, `cpu` if the system does not report clocks.
 
-    `samples_ms` are the raw samples, one tuple for each round. `engines_sha256` and `precisions` are those of
-    the engines in the order in which they run.
+    `samples_ms` are the raw samples, one tuple for each round, and `inputs` one text for each round with a
+    letter for each sample: ``r`` for the round's repeated input, ``f`` for a fresh one, which never occurred
+    before. `fresh_input_ratio` is the median of the fresh ones over that of the repeated ones; all intervals
+    are 95 % intervals over the rounds. `engines_sha256`, of the bytes that were loaded, and `precisions` are
+    those of the engines in the order in which they run. `answers` is None if there was nothing to compare
+    with.
 
     `speedup` is the first candidate's median divided by this one's, of the same run; None if the run is
     unreliable. `is_target` marks the target's own engines. `peak_memory_mib` is the peak of the process,
@@ -112,6 +183,17 @@ class Timing(Record, frozen=True):
     precisions: tuple[EnginePrecision, ...] = ()
     engines_sha256: tuple[str, ...] = ()
     samples_ms: tuple[tuple[float, ...], ...] = ()
+    inputs: tuple[str, ...] = ()
+    latency_ms_p50_interval: Interval | None = None
+    latency_ms_p90_interval: Interval | None = None
+    latency_ms_p99_interval: Interval | None = None
+    fresh_input_ratio: float | None = None
+    fresh_input_ratio_interval: Interval | None = None
+    latency_without_copies_ms_p50: float | None = None
+    device_latency_without_copies_ms_p50: float | None = None
+    warm_up: WarmUp | None = None
+    answers: AnswerCheck | None = None
+    cpu: CpuLoad | None = None
 
 
 class FastestPyTorch(Record, frozen=True):
@@ -158,3 +240,5 @@ class BenchmarkReport(Record, frozen=True):
     fastest_pytorch: tuple[FastestPyTorch, ...] = ()
     roofline: Roofline | None = None
     end_to_end: EndToEnd | None = None
+    environment_before: Environment | None = None
+    environment_after: Environment | None = None

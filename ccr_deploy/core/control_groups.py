@@ -32,6 +32,62 @@ def memory_limit(root: Path = ROOT) -> int | None:
     return limit if limit < _UNLIMITED_BYTES else None
 
 
+def group_folders(controller: str, root: Path = Path("/")) -> list[Path]:
+    """Return the folders of this process's control group for a controller, then those of its parents.
+
+    Each of them may limit the process. In a container, the group's own folder is usually the mount point.
+
+    Args:
+        controller: name of the controller in cgroup v1: ``cpu`` or ``memory``; v2 has one group for all.
+        root: the root of the file system.
+    """
+    mount = root / "sys" / "fs" / "cgroup"
+    groups = [
+        line.split(":", 2) for line in _lines(root / "proc" / "self" / "cgroup") if line.count(":") >= 2
+    ]
+    is_v2 = (mount / "cgroup.controllers").exists()
+    # A line is ID:CONTROLLERS:PATH; the one of v2 names no controllers.
+    paths = [path for _, names, path in groups if (names == "" and is_v2) or controller in names.split(",")]
+    base = mount if is_v2 else mount / controller
+    found = [base / path.strip("/") for path in paths[:1]] or [base]
+    while found[-1] != base and base in found[-1].parents:
+        found.append(found[-1].parent)
+    return [folder for folder in found if folder.is_dir()]
+
+
+def cpu_limit_cores(root: Path = Path("/")) -> float | None:
+    """Return the smallest processor quota of this process's control groups, in cores; None without one.
+
+    Args:
+        root: the root of the file system.
+    """
+    quotas = [
+        _words(folder / "cpu.max")
+        or _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
+        for folder in group_folders("cpu", root)
+    ]
+    cores = [
+        int(words[0]) / int(words[1])
+        for words in quotas
+        if len(words) == 2 and all(word.isdigit() for word in words) and "0" not in words
+    ]
+    return min(cores, default=None)
+
+
+def memory_limit_bytes(root: Path = Path("/")) -> int | None:
+    """Return the smallest memory limit of this process's control groups in bytes; None without one.
+
+    Args:
+        root: the root of the file system.
+    """
+    words = [
+        _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
+        for folder in group_folders("memory", root)
+    ]
+    limits = [int(found[0]) for found in words if len(found) == 1 and found[0].isdigit()]
+    return min((limit for limit in limits if limit < _UNLIMITED_BYTES), default=None)
+
+
 def memory_in_use(status: Path = Path("/proc/self/status")) -> int:
     """Return this process's anonymous memory in bytes; 0 if the system does not report it.
 
@@ -42,7 +98,11 @@ def memory_in_use(status: Path = Path("/proc/self/status")) -> int:
 
 
 def _words(file: Path) -> list[str]:
+    return " ".join(_lines(file)).split()
+
+
+def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="ascii").split()
+        return file.read_text(encoding="ascii").splitlines()
     except (OSError, ValueError):
         return []

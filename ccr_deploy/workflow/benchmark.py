@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from ccr_deploy import __version__
 from ccr_deploy.backends.threads import thread_count
+from ccr_deploy.benchmarking.answers import wrong_answers
 from ccr_deploy.benchmarking.contention import watch_start
+from ccr_deploy.benchmarking.environment import changes, read_environment
 from ccr_deploy.benchmarking.interleaving import fastest_pytorch, run_interleaved, timings
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
@@ -22,9 +25,10 @@ from ccr_deploy.errors import EngineError, MachineBusyError
 from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
 from ccr_deploy.workflow.pytorch_variants import EAGER, pytorch_variants
+from ccr_deploy.workflow.timed_inputs import timed_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ccr_deploy.backends.options import BackendOptions
     from ccr_deploy.bundle.reader import Bundle
@@ -58,6 +62,10 @@ def benchmark_bundle(
     natively. Missing engines are built first. If the run is unreliable, the report says why and has no
     speed-ups.
 
+    The inputs are sample images of the bundle, and the outputs of timed runs are compared with those of the
+    checkpoint in PyTorch. A candidate with wrong answers is left out; if it is PyTorch or the target's
+    engine, the run is unreliable.
+
     Args:
         bundle: bundle whose engines are timed.
         target: name or TOML file of the target.
@@ -69,7 +77,7 @@ def benchmark_bundle(
         progress: advances by one for each round.
 
     Raises:
-        EngineError: if a candidate cannot be built, loaded or run.
+        EngineError: if a candidate cannot be built, loaded or run, or an engine changes in the meantime.
         MachineBusyError: if `require_idle` is set and the machine is busy before the start.
     """
     factory = compared_factory(bundle, target, store, precision)
@@ -82,18 +90,35 @@ def benchmark_bundle(
             "and run the benchmark again"
         )
     machine = machine_state(with_gpu=factory.target.uses_gpu, start=contention[0])
+    driver = machine.gpu_driver
+    inputs = timed_inputs(bundle, store)
     found: list[Timing] = []
     fastest: list[FastestPyTorch] = []
     left_out: list[str] = []
-    for subject, candidates in _candidates(bundle, factory, left_out).items():
-        run = run_interleaved(subject, candidates, batch=batch, rounds=rounds, progress=progress)
-        found.extend(timings(subject, run.samples, batch))
+    candidates = _candidates(bundle, factory, left_out)
+    before = read_environment(driver)
+    for subject, entries in candidates.items():
+        run = run_interleaved(
+            subject,
+            [entry.candidate for entry in entries],
+            batch=batch,
+            rounds=rounds,
+            items=inputs.items(subject),
+            progress=progress,
+        )
+        expected = {
+            entry.candidate.name: inputs.expected(entry.stages, entry.gates, bundle) for entry in entries
+        }
+        measured = timings(subject, run.samples, batch, expected)
+        wrong = _wrong_answers(measured)
+        found.extend(timing for timing in measured if timing.candidate not in wrong)
         contention.append(run.contention)
-        left_out.extend(run.left_out)
-        names = pytorch_variants(_STAGES[subject], on_gpu=factory.target.uses_gpu)
+        left_out.extend((*run.left_out, *wrong.values()))
+        names = pytorch_variants(_STAGES[subject], on_gpu=factory.target.uses_gpu).keys() - wrong.keys()
         if compared := fastest_pytorch(subject, run.samples, names):
             fastest.append(compared)
-    reasons = unreliable_reasons(threads, contention, found)
+    after = read_environment(driver)
+    reasons = (*unreliable_reasons(threads, contention, found), *changes(before, after))
     model = bundle.manifest.model
     return BenchmarkReport(
         schema_version=BENCHMARK_SCHEMA_VERSION,
@@ -116,7 +141,30 @@ def benchmark_bundle(
         unreliable_reasons=reasons,
         contention=tuple(contention),
         fastest_pytorch=() if reasons else tuple(fastest),
+        environment_before=before,
+        environment_after=after,
     )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A candidate with the stages that it runs, and the precisions whose gates its answers have to pass."""
+
+    candidate: Candidate
+    stages: tuple[Stage, ...]
+    gates: tuple[EnginePrecision, ...]
+
+
+def _wrong_answers(measured: Sequence[Timing]) -> dict[str, str]:
+    """Return why candidates are left out, by name, because their answers were wrong.
+
+    The first candidate and the target's are not left out: without them there is no result.
+    """
+    return {
+        timing.candidate: wrong_answers(f"{timing.subject}: {timing.candidate}", timing.answers)
+        for timing in measured[1:]
+        if timing.answers and not timing.answers.passed and not timing.is_target
+    }
 
 
 def _candidate(
@@ -127,29 +175,35 @@ def _candidate(
     schedule: Schedule | None = None,
     is_target: bool = False,
     is_optional: bool = False,
-) -> Candidate:
-    """Build the engines of stages that run one after the other; `options` replace the target's."""
+    gates: tuple[EnginePrecision, ...] = (),
+) -> _Entry:
+    """Build the engines of stages that run one after the other.
+
+    `options` replace the target's, and `gates` the engines' precisions.
+    """
     engines = [factory.build(stage, schedule)[0] for stage in stages]
     paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
-    return Candidate(name, is_target, options or factory.target.options, paths, is_optional)
+    candidate = Candidate(name, is_target, options or factory.target.options, paths, is_optional)
+    return _Entry(candidate, stages, gates or tuple(precision for _, precision in paths))
 
 
-def _candidates(
-    bundle: Bundle, factory: EngineFactory, left_out: list[str]
-) -> dict[Subject, list[Candidate]]:
+def _candidates(bundle: Bundle, factory: EngineFactory, left_out: list[str]) -> dict[Subject, list[_Entry]]:
     library = factory.target.backend
     on_gpu = factory.target.uses_gpu
     reference = EngineFactory(bundle, GPU_REFERENCE_TARGET if on_gpu else REFERENCE_TARGET, factory.store)
 
-    def pytorch(*stages: Stage) -> list[Candidate]:
+    # On a GPU, PyTorch computes in TF32 or FP16, which have mantissas of 10 bits.
+    gates: tuple[EnginePrecision, ...] = ("fp16",) if on_gpu else ("fp32",)
+
+    def pytorch(*stages: Stage) -> list[_Entry]:
         """Return PyTorch eager, and on a GPU its other variants, which this machine may lack tools for."""
         variants = pytorch_variants(stages, on_gpu=on_gpu, threads=factory.target.options.threads)
         return [
-            _candidate(name, reference, *stages, options=options, is_optional=name != EAGER)
+            _candidate(name, reference, *stages, options=options, is_optional=name != EAGER, gates=gates)
             for name, options in variants.items()
         ]
 
-    def candidates_of(*stages: Stage) -> list[Candidate]:
+    def candidates_of(*stages: Stage) -> list[_Entry]:
         """Return PyTorch, then the target's engines, then the other precisions."""
         own = list(dict.fromkeys(factory.precision(stage) for stage in stages))
         order = f" {factory.target.schedule}" if stages == ("encoder",) else ""
@@ -161,7 +215,7 @@ def _candidates(
         target = _candidate(f"{library} {' + '.join(own)}{order}", factory, *stages, is_target=True)
         return [*pytorch(*stages), target, *others]
 
-    def other_schedules() -> Iterator[Candidate]:
+    def other_schedules() -> Iterator[_Entry]:
         name = f"{library} {factory.precision('encoder')}"
         own = factory.graph_record("encoder")
         for graph in bundle.manifest.graphs:
@@ -174,7 +228,9 @@ def _candidates(
 
     chain = candidates_of(*_STAGES["chain"])
     if bundle.manifest.baseline:
-        chain.append(replace(pytorch("baseline")[0], name=f"conventional, {EAGER}"))
+        eager = pytorch("baseline")[0]
+        named = replace(eager.candidate, name=f"conventional, {EAGER}")
+        chain.append(_Entry(named, eager.stages, eager.gates))
         chain.append(_candidate(f"conventional, {library}", factory, "baseline"))
     encoder = [*candidates_of("encoder"), *other_schedules()]
     return {"encoder": encoder, "classifier": candidates_of("classifier"), "chain": chain}

@@ -1,0 +1,172 @@
+"""Answers of timed runs: grouped in the process that runs them, compared with the reference by its owner."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ccr_deploy.benchmarking.results import AnswerCheck
+from ccr_deploy.core.metrics import cosine_similarities, flipped_bits
+from ccr_deploy.core.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.generic]
+    Pairs = Sequence[tuple[tuple[Array, ...], tuple[Array, ...]]]
+    """Outputs of one item, and those that they are compared with."""
+
+
+class Output(Record, frozen=True):
+    """One output array of an engine in a message."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    content: bytes
+
+    def array(self) -> Array:
+        """Return the array."""
+        return np.frombuffer(self.content, self.dtype).reshape(self.shape)
+
+
+class Answer(Record, frozen=True):
+    """Equal outputs of some runs of one input: an array for each engine, in the order in which they run.
+
+    The input is the batch that begins with the item `first_item` and continues with the following ones.
+    """
+
+    first_item: int
+    runs: int
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The reference's outputs for all items, one array for each engine, and the limits of the differences.
+
+    A code is ``uint8 [N, bytes]``, logits are ``float [N, classes]``. A limit is None if the precision has
+    none.
+    """
+
+    outputs: tuple[Array, ...]
+    max_flipped_percent: float | None
+    min_cosine: float | None
+
+
+def grouped(first_item: int, runs: Iterable[Sequence[Array]]) -> tuple[Answer, ...]:
+    """Return the different outputs of runs of one input, with the number of runs of each.
+
+    Args:
+        first_item: number of the input's first item.
+        runs: the output arrays of each run.
+    """
+    counts: dict[tuple[Output, ...], int] = defaultdict(int)
+    for arrays in runs:
+        counts[tuple(Output(str(array.dtype), array.shape, array.tobytes()) for array in arrays)] += 1
+    return tuple(Answer(first_item, count, outputs) for outputs, count in counts.items())
+
+
+def check_answers(answers: Sequence[Answer], expected: Expected) -> AnswerCheck:
+    """Compare the answers of all runs with the reference's, and with each other.
+
+    Logits are compared for items whose code equals the reference's: other codes may have other logits.
+
+    Args:
+        answers: answers of all rounds of a candidate.
+        expected: the reference's.
+    """
+    rows = [row for answer in answers for row in _rows(answer, len(expected.outputs[0]))]
+    firsts: dict[int, tuple[Array, ...]] = {}
+    for item, outputs in rows:
+        firsts.setdefault(item, outputs)
+    against = [(outputs, tuple(array[item] for array in expected.outputs)) for item, outputs in rows]
+    repeats = [(outputs, firsts[item]) for item, outputs in rows]
+    flipped, cosine = _flipped_percent(against), _min_cosine(against)
+    repeats_flipped, repeats_cosine = _flipped_percent(repeats), _min_cosine(repeats)
+    return AnswerCheck(
+        runs=sum(answer.runs for answer in answers),
+        images=len(firsts),
+        varying_images=len({item for item, outputs in rows if not _are_equal(outputs, firsts[item])}),
+        flipped_percent=flipped,
+        min_cosine=cosine,
+        repeats_flipped_percent=repeats_flipped,
+        repeats_min_cosine=repeats_cosine,
+        max_flipped_percent=expected.max_flipped_percent,
+        min_cosine_limit=expected.min_cosine,
+        passed=all(_is_at_most(found, expected.max_flipped_percent) for found in (flipped, repeats_flipped))
+        and all(_is_at_least(found, expected.min_cosine) for found in (cosine, repeats_cosine)),
+    )
+
+
+def wrong_answers(name: str, check: AnswerCheck) -> str:
+    """Return why the answers of a candidate did not pass, as one line.
+
+    Args:
+        name: name of the candidate, with what it was timed for.
+        check: the comparison.
+    """
+    parts = []
+    for reference, flipped, cosine in (
+        ("PyTorch's", check.flipped_percent, check.min_cosine),
+        ("its own first ones", check.repeats_flipped_percent, check.repeats_min_cosine),
+    ):
+        if not _is_at_most(flipped, check.max_flipped_percent):
+            limit = check.max_flipped_percent
+            parts.append(f"{flipped:.3g} % of the bits differ from {reference} (limit {limit:g} %)")
+        if not _is_at_least(cosine, check.min_cosine_limit):
+            limit = check.min_cosine_limit
+            parts.append(f"the cosine of its logits with {reference} is {cosine:.6f} (limit {limit:g})")
+    return f"{name}: wrong answers while it was timed: {', '.join(parts)}: run ccr-deploy verify"
+
+
+def _rows(answer: Answer, items: int) -> Iterator[tuple[int, tuple[Array, ...]]]:
+    """Yield the outputs of each item of a batch, with the item's number."""
+    arrays = [output.array() for output in answer.outputs]
+    for row in range(len(arrays[0])):
+        yield (answer.first_item + row) % items, tuple(array[row] for array in arrays)
+
+
+def _flipped_percent(pairs: Pairs) -> float | None:
+    """Return the share of the codes' bits that differ; None without codes."""
+    codes = [
+        (found.astype(np.uint8), wanted.astype(np.uint8))
+        for one, other in pairs
+        for found, wanted in zip(one, other, strict=True)
+        if wanted.dtype == np.uint8
+    ]
+    if not codes:
+        return None
+    found, wanted = (np.stack(side) for side in zip(*codes, strict=True))
+    return float(100 * flipped_bits(found, wanted).mean())
+
+
+def _min_cosine(pairs: Pairs) -> float | None:
+    """Return the lowest cosine similarity of logits whose codes are equal; None without such logits."""
+    logits = [
+        (found, wanted)
+        for one, other in pairs
+        if _are_equal(one[:-1], other[:-1])
+        for found, wanted in zip(one[-1:], other[-1:], strict=True)
+        if wanted.dtype != np.uint8
+    ]
+    if not logits:
+        return None
+    found, wanted = (np.stack(side).astype(np.float64) for side in zip(*logits, strict=True))
+    return float(cosine_similarities(found, wanted).min())
+
+
+def _are_equal(one: Sequence[Array], other: Sequence[Array]) -> bool:
+    return all(np.array_equal(first, second) for first, second in zip(one, other, strict=True))
+
+
+def _is_at_most(found: float | None, limit: float | None) -> bool:
+    return found is None or limit is None or found <= limit
+
+
+def _is_at_least(found: float | None, limit: float | None) -> bool:
+    return found is None or limit is None or found >= limit
