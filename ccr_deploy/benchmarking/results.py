@@ -156,8 +156,8 @@ class Timing(Record, frozen=True):
     letter for each sample: ``r`` for the round's repeated input, ``f`` for a fresh one, which never occurred
     before. `fresh_input_ratio` is the median of the fresh ones over that of the repeated ones; all intervals
     are 95 % intervals over the rounds. `engines_sha256`, of the bytes that were loaded, and `precisions` are
-    those of the engines in the order in which they run. `answers` is None if there was nothing to compare
-    with.
+    those of the engines in the order in which they run, `engine_bytes` the sizes of their files. `answers` is
+    None if there was nothing to compare with.
 
     `speedup` is the first candidate's median divided by this one's, of the same run; None if the run is
     unreliable. `is_target` marks the target's own engines. `peak_memory_mib` is the peak of the process,
@@ -182,6 +182,7 @@ class Timing(Record, frozen=True):
     gpu: GpuLoad | None = None
     precisions: tuple[EnginePrecision, ...] = ()
     engines_sha256: tuple[str, ...] = ()
+    engine_bytes: tuple[int, ...] = ()
     samples_ms: tuple[tuple[float, ...], ...] = ()
     inputs: tuple[str, ...] = ()
     latency_ms_p50_interval: Interval | None = None

@@ -17,26 +17,12 @@ from ccr_deploy.reporting.tables import unreliable_line
 from ccr_deploy.reporting.verdict import Verdict, key_figures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ccr_deploy.benchmarking.results import BenchmarkReport
-    from ccr_deploy.verification.results import VerificationReport
+    from ccr_deploy.reporting.results import Results
 
 
-def html(
-    title: str,
-    verification: VerificationReport | None,
-    benchmark: BenchmarkReport | None,
-    warnings: Sequence[str],
-) -> str:
-    """Return the report on the results.
-
-    Args:
-        title: heading of the report.
-        verification: result of `verify`, or None.
-        benchmark: result of `benchmark`, or None.
-        warnings: lines below the heading.
-    """
+def html(title: str, results: Results) -> str:
+    """Return the report on the results as a page with a heading."""
+    verification, benchmark = results.verification, results.benchmark
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ccr_deploy", "reporting"),
         autoescape=True,
@@ -51,6 +37,6 @@ def html(
         verdict=Verdict.of(verification) if verification else None,
         figures=key_figures(verification, benchmark),
         unreliable=unreliable_line(benchmark.unreliable_reasons) if benchmark else "",
-        warnings=warnings,
-        sections=sections(verification, benchmark),
+        warnings=results.warnings,
+        sections=sections(results),
     )

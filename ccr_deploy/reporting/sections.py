@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ccr_deploy.reporting.benchmark_sections import benchmark_sections
 from ccr_deploy.reporting.code_plots import channels_plot, margins_plot
-from ccr_deploy.reporting.plots import accuracy_plot, speedup_plot
+from ccr_deploy.reporting.plots import accuracy_plot
 from ccr_deploy.reporting.precision_tables import accuracy_table
 from ccr_deploy.reporting.section import Section, ShownImage
-from ccr_deploy.reporting.tables import benchmark_tables, summary_table
 from ccr_deploy.reporting.tolerance_section import tolerance_section
 from ccr_deploy.reporting.tolerance_tables import flip_limits_table
 from ccr_deploy.reporting.verification_tables import (
@@ -23,7 +23,7 @@ from ccr_deploy.reporting.verification_tables import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ccr_deploy.benchmarking.results import BenchmarkReport
+    from ccr_deploy.reporting.results import Results
     from ccr_deploy.reporting.table import Table
     from ccr_deploy.verification.results import (
         ChangedAnswer,
@@ -37,16 +37,11 @@ _FULL_SHADE_POINTS = 2.0
 """A cell of the matrix with this loss, or with this share of changed classes in percent, is fully shaded."""
 
 
-def sections(verification: VerificationReport | None, benchmark: BenchmarkReport | None) -> list[Section]:
-    """Return the sections of a report, in their order.
-
-    Args:
-        verification: result of `verify`, or None.
-        benchmark: result of `benchmark`, or None.
-    """
+def sections(results: Results) -> list[Section]:
+    """Return the sections of a report, in their order."""
+    verification = results.verification
     found = [*_verification_sections(verification)] if verification else []
-    if benchmark:
-        found += _benchmark_sections(verification, benchmark)
+    found += benchmark_sections(results)
     if verification and verification.samples:
         found.append(_samples(verification.samples))
     return found
@@ -171,22 +166,4 @@ def _sample(sample: SampleAnswer) -> ShownImage:
         f"{sample.answer} {100 * sample.probability:.0f} %",
         mark,
         (*wrong, f"payload {sample.payload_bytes} bytes", f"JPEG {sample.jpeg_bytes} bytes"),
-    )
-
-
-def _benchmark_sections(
-    verification: VerificationReport | None, benchmark: BenchmarkReport
-) -> Iterator[Section]:
-    if verification:
-        summary = summary_table(verification, benchmark)
-        yield Section(summary.title, table=summary)
-    plot = speedup_plot(benchmark)
-    for table in benchmark_tables(benchmark):
-        yield Section(table.title, _speedup_text(benchmark) if plot else "", plot, table)
-
-
-def _speedup_text(report: BenchmarkReport) -> str:
-    return (
-        f"Ratio of PyTorch eager's median latency to the candidate's, with its 95 % interval, batch "
-        f"{report.batch}. Coloured: the engines of the target {report.target}."
     )

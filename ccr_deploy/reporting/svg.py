@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from functools import wraps
 from html import escape
@@ -48,8 +49,13 @@ _NOT_FOR_A_PAGE = re.compile(
 LARGEST_RATIO = 20.0
 """From this ratio of the largest value to the smallest on, bars have a logarithmic axis."""
 
+MAX_FINE_DECADES = 4
+"""Powers of ten on an axis from which on ticks at 2 and 5 times them would touch."""
+
 WIDTH_INCHES = 4.8
 """461 CSS pixels: text of 10 points stays legible if a phone shrinks the plot to its screen."""
+
+_LEGEND_ROW_INCHES = 0.22
 
 _STYLE: Any = {  # the names of settings are literals of matplotlib's types
     "svg.fonttype": "none",
@@ -82,22 +88,33 @@ def in_report_style(draw: Callable[_P, str]) -> Callable[_P, str]:
 
 
 class Plot:
-    """A figure with one pair of axes, for functions that are decorated with `in_report_style`.
+    """A figure with panels below each other, for functions that are decorated with `in_report_style`.
 
     Args:
         height: height in inches.
         description: what it shows, for readers that do not see it.
+        panels: number of panels; they share their horizontal axis.
     """
 
-    def __init__(self, height: float, description: str) -> None:
+    def __init__(self, height: float, description: str, panels: int = 1) -> None:
         self._description = description
+        self._bottom = 0.0  # the part of the height that is not the panels'
         self._figure = Figure(figsize=(WIDTH_INCHES, height))
-        self.axes: Axes = self._figure.add_subplot()
-        self.axes.spines[["top", "right"]].set_visible(False)
+        self.panels: list[Axes] = list(self._figure.subplots(panels, sharex=True, squeeze=False)[:, 0])
+        self.axes = self.panels[0]
+        for axes in self.panels:
+            axes.spines[["top", "right"]].set_visible(False)
+
+    def legend_below(self, columns: int) -> None:
+        """Draw the legend of the first panel below all panels."""
+        handles, labels = self.axes.get_legend_handles_labels()
+        self._figure.legend(handles, labels, loc="lower center", ncols=columns)
+        rows = math.ceil(len(labels) / columns)
+        self._bottom = (rows * _LEGEND_ROW_INCHES + 0.1) / self._figure.get_figheight()
 
     def svg(self) -> str:
         """Return the figure as an SVG element without references to other documents."""
-        self._figure.tight_layout()
+        self._figure.tight_layout(rect=(0, self._bottom, 1, 1))
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         self._figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -114,6 +131,16 @@ def use_log_axis(axis: XAxis | YAxis) -> None:
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
+
+
+def use_fine_log_axis(axis: XAxis | YAxis, low: float, high: float) -> None:
+    """Make an axis from `low` to `high` logarithmic, with plain numbers at 1, 2 and 5 times powers of ten."""
+    use_log_axis(axis)
+    axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1,) if len(decades) > MAX_FINE_DECADES else (1, 2, 5)
+    axis.set_ticks([step * 10.0**decade for decade in decades for step in steps])
+    axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})  # the ticks widened it
 
 
 def needs_log_axis(values: Iterable[float]) -> bool:

@@ -109,7 +109,7 @@ def benchmark_bundle(
         expected = {
             entry.candidate.name: inputs.expected(entry.stages, entry.gates, bundle) for entry in entries
         }
-        measured = timings(subject, run.samples, batch, expected)
+        measured = _with_engine_bytes(timings(subject, run.samples, batch, expected), entries)
         wrong = _wrong_answers(measured)
         found.extend(timing for timing in measured if timing.candidate not in wrong)
         contention.append(run.contention)
@@ -153,6 +153,14 @@ class _Entry:
     candidate: Candidate
     stages: tuple[Stage, ...]
     gates: tuple[EnginePrecision, ...]
+
+
+def _with_engine_bytes(measured: Sequence[Timing], entries: Sequence[_Entry]) -> list[Timing]:
+    sizes = {
+        entry.candidate.name: tuple(path.stat().st_size for path, _ in entry.candidate.engines)
+        for entry in entries
+    }
+    return [replace(timing, engine_bytes=sizes[timing.candidate]) for timing in measured]
 
 
 def _wrong_answers(measured: Sequence[Timing]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ccr_deploy.bundle.tolerance import KINDS, FlipCost, FlipTolerance
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.reporting.html import html
+from ccr_deploy.reporting.results import Results
 from ccr_deploy.verification.results import (
     AccuracyChange,
     ChangedAnswer,
@@ -66,7 +67,7 @@ FULL = replace(
 
 
 def page(verification: VerificationReport | None = FULL, benchmark: object = None) -> str:
-    return html("report", verification, benchmark, ())
+    return html("report", Results(verification, benchmark))
 
 
 class AttributeNames(HTMLParser):
@@ -268,9 +269,13 @@ def test_hostile_names_are_escaped() -> None:
         samples=(replace(FULL.samples[0], name=HOSTILE, answer=HOSTILE),),
     )
     named = replace(
-        BENCHMARK, timings=tuple(replace(entry, candidate=HOSTILE) for entry in BENCHMARK.timings)
+        BENCHMARK,
+        timings=tuple(
+            replace(entry, candidate=HOSTILE, samples_ms=((1.0, 2.0),)) for entry in BENCHMARK.timings
+        ),
+        warnings=(HOSTILE,),
     )
-    text = html(HOSTILE, hostile, named, (HOSTILE,))
+    text = html(HOSTILE, Results(hostile, named))
     assert "<script" not in text
     assert "\u202e" not in text
     attributes = AttributeNames()

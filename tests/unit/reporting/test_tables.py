@@ -20,6 +20,7 @@ from ccr_deploy.export.description import LayerDescription, ModelDescription
 from ccr_deploy.reporting.html import html
 from ccr_deploy.reporting.markdown import markdown
 from ccr_deploy.reporting.plots import speedup_plot
+from ccr_deploy.reporting.results import Results
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.tables import (
     benchmark_tables,
@@ -347,14 +348,14 @@ def test_an_unreliable_run_has_no_plot_of_speed_ups():
 
 
 def test_the_page_starts_with_the_warning_of_an_unreliable_run():
-    page = html("report", replace(VERIFICATION, gates=VERIFICATION.gates[:1]), UNRELIABLE, ())
+    page = html("report", Results(replace(VERIFICATION, gates=VERIFICATION.gates[:1]), UNRELIABLE))
     top = page[: page.index("<h2>")]
     assert "Parity: all gates passed." in top
     assert "Speed: UNRELIABLE, no speed-ups: other processes used 1.3 of 2 cores" in top
     assert page.count("UNRELIABLE") == 3  # here, in the summary and in the table of speeds
     assert "2.50" not in page
-    assert "UNRELIABLE" not in html("report", VERIFICATION, BENCHMARK, ())
-    assert "Speed: UNRELIABLE" in html("report", None, UNRELIABLE, ())
+    assert "UNRELIABLE" not in html("report", Results(VERIFICATION, BENCHMARK))
+    assert "Speed: UNRELIABLE" in html("report", Results(None, UNRELIABLE))
 
 
 def test_markdown_has_the_warning_before_the_note():

@@ -1,0 +1,29 @@
+"""The results that one report shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ccr_deploy.benchmarking.results import BenchmarkReport
+    from ccr_deploy.benchmarking.scenario_results import ScenarioResult, SoakResult
+    from ccr_deploy.benchmarking.table1_results import Table1
+    from ccr_deploy.verification.results import VerificationReport
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of one bundle on one target; what was not run is None or empty."""
+
+    verification: VerificationReport | None = None
+    benchmark: BenchmarkReport | None = None
+    scenarios: tuple[ScenarioResult, ...] = ()
+    soak: SoakResult | None = None
+    table1: Table1 | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings of all results, each once."""
+        found = [self.verification, self.benchmark, *self.scenarios, self.soak]
+        return tuple(dict.fromkeys(line for result in found if result for line in result.warnings))
