@@ -14,7 +14,7 @@ SCHEMA_VERSION = 5
 Subject = Literal["encoder", "classifier", "chain"]
 """What is timed: a stage, or the chain from image to logits (with the conventional chain, if any)."""
 
-Phase = Literal["start", "encoder", "classifier", "chain"]
+Phase = Literal["start", "encoder", "classifier", "chain", "chain from file to label"]
 """When contention was measured: before the start, or while a subject was timed."""
 
 

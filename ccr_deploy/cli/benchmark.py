@@ -9,6 +9,7 @@ from ccr_deploy.cli.common import (
     bundle_argument,
     engines_option,
     output_options,
+    path_option,
     precision_options,
     report_option,
     target_option,
@@ -36,6 +37,10 @@ from ccr_deploy.cli.modes import chosen_mode
     is_flag=True,
     help="Exit with status 1 if the machine is busy: before the start, or after the results are printed.",
 )
+@click.option(
+    "--end-to-end", is_flag=True, help="Also measure the chain from image file to label, step by step."
+)
+@path_option("--images", "DIR", "Image files for --end-to-end.  [default: the bundle's samples as JPEG]")
 @engines_option
 @report_option
 @output_options

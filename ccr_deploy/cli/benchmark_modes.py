@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import click
+
 from ccr_deploy.cli.common import TerminalProgress, opened, show_tables
 from ccr_deploy.cli.modes import Mode
 
@@ -28,6 +30,8 @@ class BenchmarkOptions:
     batch: int
     rounds: int
     require_idle: bool
+    end_to_end: bool
+    images: Path | None
     engines: Path | None
     report: Path | None
     as_json: bool
@@ -43,6 +47,8 @@ def _benchmark(options: BenchmarkOptions) -> bool:
     from ccr_deploy.workflow.benchmark import benchmark_bundle
     from ccr_deploy.workflow.report_folder import check_report_folder
 
+    if options.images and not options.end_to_end:
+        raise click.UsageError("--images needs --end-to-end")
     if options.report:
         check_report_folder(options.report)
     result = benchmark_bundle(
@@ -51,6 +57,8 @@ def _benchmark(options: BenchmarkOptions) -> bool:
         batch=options.batch,
         rounds=options.rounds,
         require_idle=options.require_idle,
+        end_to_end=options.end_to_end,
+        images=options.images,
         progress=TerminalProgress(),
     )
     tables = benchmark_tables(result)
@@ -65,6 +73,8 @@ def _benchmark(options: BenchmarkOptions) -> bool:
 
 _ENGINES = frozenset({"target", "precision", "engines"})
 
-BENCHMARK = Mode("bundle", _ENGINES | {"batch", "rounds", "require_idle", "report"}, _benchmark)
+BENCHMARK = Mode(
+    "bundle", _ENGINES | {"batch", "rounds", "require_idle", "end_to_end", "images", "report"}, _benchmark
+)
 MODES: tuple[Mode[BenchmarkOptions], ...] = ()
 """The modes that an option selects, the first of them if there are several; else `BENCHMARK`."""
