@@ -107,6 +107,11 @@ class _EngineUser:
         """The code contract: image size, preprocessing and code shape."""
         return self.bundle.manifest.contract
 
+    @property
+    def device_memory_mib(self) -> float | None:
+        """The GPU memory that the engine holds, in MiB; None on a CPU."""
+        return self._runner.device_memory_mib
+
     def __enter__(self) -> Self:
         return self
 
@@ -133,7 +138,22 @@ class Encoder(_EngineUser):
         Raises:
             EngineError: if the images have another dtype or shape, or the encoder was closed.
         """
-        codes = self._runner.infer({"image": images})["code"].astype(np.uint8, copy=False)
+        return self.payloads(self.codes(images))
+
+    def codes(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the packed codes ``uint8 [N, bytes]`` of a batch of images: the first half of `encode`.
+
+        Raises:
+            EngineError: if the images have another dtype or shape, or the encoder was closed.
+        """
+        return self._runner.infer({"image": images})["code"].astype(np.uint8, copy=False)
+
+    def payloads(self, codes: npt.NDArray[np.uint8]) -> list[bytes]:
+        """Return one payload for each packed code: the second half of `encode`.
+
+        Raises:
+            PayloadError: if the codes have another length or type than the contract's.
+        """
         return self._writer.payloads(codes)
 
 
@@ -151,8 +171,26 @@ class Classifier(_EngineUser):
         """
         if not payloads:
             return []
-        codes = np.stack([decode_payload(payload, self.contract) for payload in payloads])
-        logits = self._runner.infer({"code": codes})["logits"].astype(np.float32, copy=False)
+        return self.predictions(self.logits(self.codes(payloads)))
+
+    def codes(self, payloads: Sequence[bytes]) -> npt.NDArray[np.uint8]:
+        """Return the packed codes ``uint8 [N, bytes]`` of payloads: the first part of `classify`.
+
+        Raises:
+            PayloadError: if a payload is damaged or has another contract.
+        """
+        return np.stack([decode_payload(payload, self.contract) for payload in payloads])
+
+    def logits(self, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return the logits ``float32 [N, classes]`` of packed codes: the second part of `classify`.
+
+        Raises:
+            EngineError: if the classifier was closed.
+        """
+        return self._runner.infer({"code": codes})["logits"].astype(np.float32, copy=False)
+
+    def predictions(self, logits: npt.NDArray[np.float32]) -> list[Prediction]:
+        """Return one prediction for each row of logits: the last part of `classify`."""
         probabilities = softmax(logits)
         labels = [int(label) for label in probabilities.argmax(axis=1)]
         return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -110,8 +111,7 @@ def integrated_joules(samples: Sequence[tuple[float, float]]) -> float:
     Args:
         samples: times in seconds, in order, each with the power in watts.
     """
-    pairs = zip(samples[:-1], samples[1:], strict=True)
-    return sum((end - start) * (first + second) / 2 for (start, first), (end, second) in pairs)
+    return sum((end - start) * (first + second) / 2 for (start, first), (end, second) in pairwise(samples))
 
 
 def find_meter(*, uses_gpu: bool, root: Path = Path("/")) -> Meter:
@@ -126,10 +126,8 @@ def find_meter(*, uses_gpu: bool, root: Path = Path("/")) -> Meter:
     Raises:
         NotMeasuredError: if this machine has nothing that measures it, or this user may not read it.
     """
-    try:
-        return PowerMeter("INA3221", module_rails(root))
-    except NotMeasuredError:
-        pass
+    if rails := module_rails(root):
+        return PowerMeter("INA3221", rails)
     if not uses_gpu:
         return CounterMeter("RAPL", rapl_counters(root))
     gpu = gpu_energy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,25 +69,23 @@ def rapl_counters(root: Path = Path("/")) -> tuple[EnergyCounter, ...]:
     for domain in sorted(folder.glob("intel-rapl:*")):
         name = _text(domain / "name")
         if name.startswith(_RAPL_PARTS):
-            limit = int(_text(domain / "max_energy_range_uj")) / 1e6
-            found.append(EnergyCounter(name, _millionths(domain / "energy_uj"), limit))
+            limit = _whole_number(domain / "max_energy_range_uj") / 1e6
+            found.append(EnergyCounter(name, partial(_read_joules, domain / "energy_uj"), limit))
     if not found:
         raise NotMeasuredError(f"no RAPL counters in /{_POWERCAP}, as in most virtual machines")
     return tuple(found)
 
 
 def module_rails(root: Path = Path("/")) -> tuple[PowerSensor, ...]:
-    """Return the power rails of a Jetson's module, as jetson-stats chooses them.
+    """Return the power rails of a Jetson's module, as jetson-stats chooses them; none on other machines.
 
     Args:
         root: the folder that contains ``sys``.
 
     Raises:
-        NotMeasuredError: if there are none, or this user may not read them.
+        NotMeasuredError: if this user may not read them.
     """
     rails = {rail.name: rail for rail in _rails(root / _HWMON)}
-    if not rails:
-        raise NotMeasuredError(f"no INA3221 in /{_HWMON}, which a Jetson has")
     whole = [rails[name] for name in _WHOLE_MODULE if name in rails]
     return tuple(whole[:1] or rails.values())
 
@@ -128,11 +127,19 @@ def _rails(folder: Path) -> Iterator[PowerSensor]:
 
 def _rail_watts(device: Path, number: int) -> Callable[[], float]:
     millivolts, milliamperes = device / f"in{number}_input", device / f"curr{number}_input"
-    return lambda: int(_text(millivolts)) * int(_text(milliamperes)) / 1e6
+    return lambda: _whole_number(millivolts) * _whole_number(milliamperes) / 1e6
 
 
-def _millionths(path: Path) -> Callable[[], float]:
-    return lambda: int(_text(path)) / 1e6
+def _read_joules(microjoules: Path) -> float:
+    return _whole_number(microjoules) / 1e6
+
+
+def _whole_number(path: Path) -> int:
+    text = _text(path)
+    try:
+        return int(text)
+    except ValueError:
+        raise NotMeasuredError(f"{path}: not a number: {text!r:.40}") from None
 
 
 def _text(path: Path) -> str:

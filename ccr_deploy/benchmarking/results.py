@@ -16,7 +16,7 @@ SCHEMA_VERSION = 5
 Subject = stages.Subject
 """What is timed: a stage, or the chain."""
 
-Phase = Literal["start", "encoder", "classifier", "chain"]
+Phase = Literal["start", "encoder", "classifier", "chain", "chain from file to label"]
 """When contention was measured: before the start, or while a subject was timed."""
 
 

@@ -10,6 +10,7 @@ from ccr_deploy.cli.common import (
     bundle_argument,
     engines_option,
     output_options,
+    path_option,
     precision_options,
     report_option,
     target_option,
@@ -45,6 +46,10 @@ from ccr_deploy.cli.modes import chosen_mode
     metavar="PERCENT",
     help="With --compare: exit with status 1 if engines are slower by more.",
 )
+@click.option(
+    "--end-to-end", is_flag=True, help="Also measure the chain from image file to label, step by step."
+)
+@path_option("--images", "DIR", "Image files for --end-to-end.  [default: the bundle's samples as JPEG]")
 @engines_option
 @report_option
 @output_options

@@ -40,6 +40,8 @@ class BenchmarkOptions:
     require_idle: bool
     compare: bool
     max_regression: float | None
+    end_to_end: bool
+    images: Path | None
     engines: Path | None
     report: Path | None
     as_json: bool
@@ -55,6 +57,8 @@ def _benchmark(options: BenchmarkOptions) -> bool:
     from ccr_deploy.workflow.benchmark import benchmark_bundle
     from ccr_deploy.workflow.report_folder import check_report_folder
 
+    if options.images and not options.end_to_end:
+        raise click.UsageError("--images needs --end-to-end")
     if options.report:
         check_report_folder(options.report)
     result = benchmark_bundle(
@@ -63,6 +67,8 @@ def _benchmark(options: BenchmarkOptions) -> bool:
         batch=options.batch,
         rounds=options.rounds,
         require_idle=options.require_idle,
+        end_to_end=options.end_to_end,
+        images=options.images,
         progress=TerminalProgress(),
     )
     tables = benchmark_tables(result)
@@ -105,7 +111,9 @@ def _compare(options: BenchmarkOptions) -> bool:
 
 _ENGINES = frozenset({"target", "precision", "engines"})
 
-BENCHMARK = Mode("bundle", _ENGINES | {"batch", "rounds", "require_idle", "report"}, _benchmark)
+BENCHMARK = Mode(
+    "bundle", _ENGINES | {"batch", "rounds", "require_idle", "end_to_end", "images", "report"}, _benchmark
+)
 MODES: tuple[Mode[BenchmarkOptions], ...] = (
     Mode("compare", frozenset({"results", "max_regression"}), _compare),
 )

@@ -146,11 +146,16 @@ def fit_image(
     return np.asarray(image.crop((left, top, left + width, top + height)))
 
 
-def jpeg_bytes(image: npt.NDArray[np.uint8], quality: int = 75) -> int:
-    """Return the size in bytes of an image ``uint8 [H, W, 3]`` encoded as JPEG of the given quality."""
+def jpeg(image: npt.NDArray[np.uint8], quality: int = 75) -> bytes:
+    """Return an image ``uint8 [H, W, 3]`` encoded as JPEG of the given quality."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
-    return buffer.tell()
+    return buffer.getvalue()
+
+
+def jpeg_bytes(image: npt.NDArray[np.uint8], quality: int = 75) -> int:
+    """Return the size in bytes of an image ``uint8 [H, W, 3]`` encoded as JPEG of the given quality."""
+    return len(jpeg(image, quality))
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,14 @@ from ccr_deploy.core.progress import SILENT
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.errors import EngineError, MachineBusyError
 from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET
+from ccr_deploy.workflow.end_to_end import measure_end_to_end
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
 from ccr_deploy.workflow.pytorch_variants import EAGER, pytorch_variants
 from ccr_deploy.workflow.timed_inputs import timed_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from ccr_deploy.backends.options import BackendOptions
     from ccr_deploy.bundle.reader import Bundle
@@ -53,6 +55,8 @@ def benchmark_bundle(
     batch: int = 1,
     rounds: int = 15,
     require_idle: bool = False,
+    end_to_end: bool = False,
+    images: Path | None = None,
     progress: Progress = SILENT,
 ) -> BenchmarkReport:
     """Time PyTorch, the target's engines and the other graphs of the bundle on the same backend.
@@ -74,10 +78,13 @@ def benchmark_bundle(
         batch: images per run.
         rounds: number of rounds; each round times every candidate once.
         require_idle: whether to refuse to start on a busy machine.
+        end_to_end: whether to measure the chain from image file to label too.
+        images: folder of image files for that; None for the bundle's sample images as JPEG.
         progress: advances by one for each round.
 
     Raises:
         EngineError: if a candidate cannot be built, loaded or run, or an engine changes in the meantime.
+        ImageError: if `images` has no images, or one cannot be used.
         MachineBusyError: if `require_idle` is set and the machine is busy before the start.
     """
     factory = compared_factory(bundle, target, store, precision)
@@ -117,6 +124,12 @@ def benchmark_bundle(
         names = pytorch_variants(_STAGES[subject], on_gpu=factory.target.uses_gpu).keys() - wrong.keys()
         if compared := fastest_pytorch(subject, run.samples, names):
             fastest.append(compared)
+    from_file_to_label = None
+    if end_to_end:
+        from_file_to_label, observed = measure_end_to_end(
+            factory, rounds=rounds, images=images, progress=progress
+        )
+        contention.append(observed)
     after = read_environment(driver)
     reasons = (*unreliable_reasons(threads, contention, found), *changes(before, after))
     model = bundle.manifest.model
@@ -143,6 +156,7 @@ def benchmark_bundle(
         fastest_pytorch=() if reasons else tuple(fastest),
         environment_before=before,
         environment_after=after,
+        end_to_end=from_file_to_label,
     )
 
 
