@@ -121,8 +121,8 @@ class LoadGenSummary(Record, frozen=True):
     """LoadGen's own summary of a run, and whether it agrees with ours.
 
     LoadGen's clock includes the calls between it and the engines, ours does not. `agrees` is whether all
-    quantities differ by no more than `limit_percent` or `limit_ms`, whichever is more. `is_valid` is LoadGen's
-    own verdict, with its `invalid_reasons`.
+    quantities differ by no more than `limit_percent` or `limit_ms`, whichever is more. `is_valid` is the
+    verdict of LoadGen, with its `invalid_reasons`.
     """
 
     version: str
