@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from ccr_deploy.benchmarking.scenarios.messages import Measured
-from ccr_deploy.benchmarking.scenarios.under_test import Arrival, BatchingQueue
+from ccr_deploy.benchmarking.scenarios.under_test import Arrival, BatchingQueue, in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
-    from ccr_deploy.benchmarking.scenario_results import Scenario, ScenarioSettings
+    from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
     from ccr_deploy.benchmarking.scenarios.under_test import SystemUnderTest
+    from ccr_deploy.core.scenarios import Scenario
 
 OFFLINE_SLACK = 1.1
 """LoadGen's factor on the number of samples that the expected rate needs."""
@@ -99,19 +100,12 @@ def _stream(system: SystemUnderTest, settings: ScenarioSettings) -> Measured:
 
 def _offline(system: SystemUnderTest, settings: ScenarioSettings, samples: int) -> Measured:
     indices = np.random.default_rng(settings.seed).integers(settings.pool, size=samples).tolist()
-    start = time.perf_counter_ns()
-    taken = run_offline(system, indices, start)
-    return Measured(tuple(taken), 1, samples, taken[-1])
-
-
-def run_offline(system: SystemUnderTest, indices: Sequence[int], start: int) -> list[int]:
-    """Run all samples in batches; return the time from `start` to the result of each, in nanoseconds."""
     taken: list[int] = []
-    for first in range(0, len(indices), system.batch):
-        batch = indices[first : first + system.batch]
+    start = time.perf_counter_ns()
+    for batch in in_batches(indices, system.batch):
         system.run(batch)
         taken += [time.perf_counter_ns() - start] * len(batch)
-    return taken
+    return Measured(tuple(taken), 1, samples, taken[-1])
 
 
 def _server(

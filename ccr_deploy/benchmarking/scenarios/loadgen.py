@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ccr_deploy.benchmarking.scenario_results import Latencies
-from ccr_deploy.benchmarking.scenarios.generator import OFFLINE_SLACK, run_offline
+from ccr_deploy.benchmarking.scenarios.generator import OFFLINE_SLACK
 from ccr_deploy.benchmarking.scenarios.messages import LoadGenLog, Measured
-from ccr_deploy.benchmarking.scenarios.under_test import Arrival, BatchingQueue
+from ccr_deploy.benchmarking.scenarios.under_test import Arrival, BatchingQueue, in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ccr_deploy.benchmarking.scenario_results import Scenario, ScenarioSettings
+    from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
     from ccr_deploy.benchmarking.scenarios.under_test import SystemUnderTest
+    from ccr_deploy.core.scenarios import Scenario
 
 PACKAGE = "mlcommons-loadgen"
 _NAMES: dict[Scenario, str] = {
@@ -57,7 +58,7 @@ class _Issued:
         self.queries = 0
         self.samples = 0
         self.queue = BatchingQueue(system, self._completed, failed) if scenario == "server" else None
-        self.run = self._run_offline if scenario == "offline" else self._run_query
+        self._run = {"server": self._put, "offline": self._run_offline}.get(scenario, self._run_query)
 
     @property
     def duration(self) -> int:
@@ -65,41 +66,44 @@ class _Issued:
         return self._last - self._first
 
     def issue(self, samples: Sequence[Any]) -> None:
-        """Take a query, and run it unless a queue does."""
+        """Take a query, and run it unless the queue does."""
         arrived = time.perf_counter_ns()
         self._first = self._first or arrived
         self.queries += 1
         self.samples += len(samples)
-        if self.queue:
-            for sample in samples:
-                self.queue.put(Arrival(arrived, sample.index, sample.id))
-            return
         try:
-            self.run([sample.index for sample in samples], arrived)
+            self._run([Arrival(arrived, sample.index, sample.id) for sample in samples])
         except Exception as error:  # LoadGen, which called this, would abort
             self._failed(error)
-        self._respond([sample.id for sample in samples])
 
     def flush(self) -> None:
         """Do nothing: no query waits for more."""
 
-    def _run_query(self, indices: Sequence[int], arrived: int) -> None:
-        self._system.run_all(indices)
+    def _put(self, samples: Sequence[Arrival]) -> None:
+        assert self.queue
+        for sample in samples:
+            self.queue.put(sample)
+
+    def _run_query(self, samples: Sequence[Arrival]) -> None:
+        """Run all samples of a query; its latency is that of the last."""
+        self._system.run_all([sample.index for sample in samples])
         self._last = time.perf_counter_ns()
-        self.taken.append(self._last - arrived)
+        self.taken.append(self._last - samples[0].nanoseconds)
+        self._respond(samples)
 
-    def _run_offline(self, indices: Sequence[int], arrived: int) -> None:
-        self.taken += run_offline(self._system, indices, arrived)
-        self._last = arrived + self.taken[-1]
+    def _run_offline(self, samples: Sequence[Arrival]) -> None:
+        for batch in in_batches(samples, self._system.batch):
+            self._system.run([sample.index for sample in batch])
+            self._completed(batch)
 
-    def _completed(self, arrivals: Sequence[Arrival]) -> None:
+    def _completed(self, samples: Sequence[Arrival]) -> None:
         self._last = time.perf_counter_ns()
-        self.taken.extend(self._last - arrival.nanoseconds for arrival in arrivals)
-        self._respond([arrival.response_id for arrival in arrivals])
+        self.taken.extend(self._last - sample.nanoseconds for sample in samples)
+        self._respond(samples)
 
-    def _respond(self, ids: Sequence[int]) -> None:
+    def _respond(self, samples: Sequence[Arrival]) -> None:
         response = self._loadgen.QuerySampleResponse
-        self._loadgen.QuerySamplesComplete([response(number, 0, 0) for number in ids])
+        self._loadgen.QuerySamplesComplete([response(sample.response_id, 0, 0) for sample in samples])
 
 
 def issue_by_loadgen(

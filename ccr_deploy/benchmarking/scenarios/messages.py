@@ -6,13 +6,10 @@ from pathlib import Path
 
 from ccr_deploy.backends.options import BackendOptions
 from ccr_deploy.benchmarking.results import GpuState
-from ccr_deploy.benchmarking.scenario_results import (
-    Latencies,
-    Scenario,
-    ScenarioSettings,
-)
+from ccr_deploy.benchmarking.scenario_results import Latencies, ScenarioSettings
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
+from ccr_deploy.core.scenarios import Scenario
 
 
 class Engines(Record, frozen=True):

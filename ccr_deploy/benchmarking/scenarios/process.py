@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ccr_deploy.benchmarking.gpu_sensors import GpuSensors
-    from ccr_deploy.benchmarking.scenario_results import Scenario, ScenarioSettings
+    from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
+    from ccr_deploy.core.scenarios import Scenario
 
 LOADING_SECONDS = 900
 OVERTIME_FACTOR = 10

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.engines.loading import load_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import ExitStack
 
     import numpy.typing as npt
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 WARM_UP_SECONDS = 0.5
 WARM_UP_RUNS = 3
+
+_Entry = TypeVar("_Entry")
 
 
 class SystemUnderTest:
@@ -63,13 +65,14 @@ class SystemUnderTest:
 
     def run_all(self, indices: Sequence[int]) -> None:
         """Run the engines on any number of inputs, in batches."""
-        for start in range(0, len(indices), self.batch):
-            self.run(indices[start : start + self.batch])
+        for batch in in_batches(indices, self.batch):
+            self.run(batch)
 
     def warm_up(self, sizes: Iterable[int]) -> float:
         """Run each number of samples until the engines are warm; return the seconds per sample of the last.
 
-        A backend allocates memory and chooses kernels for each batch size at its first use.
+        A backend allocates memory and chooses kernels for each batch size at its first use. The first half of
+        the runs does not count.
         """
         seconds = 0.0
         for size in sizes:
@@ -80,7 +83,7 @@ class SystemUnderTest:
                 started = time.perf_counter()
                 self.run_all(indices)
                 taken.append(time.perf_counter() - started)
-            seconds = float(np.median(taken[len(taken) // 2 :])) / size
+            seconds = float(np.mean(taken[len(taken) // 2 :])) / size
         return seconds
 
     def device_memory_mib(self) -> float | None:
@@ -154,6 +157,12 @@ class BatchingQueue:
             if first is None:
                 self._waiting.put(None)  # for the next call
         return taken
+
+
+def in_batches(entries: Sequence[_Entry], size: int) -> Iterator[Sequence[_Entry]]:
+    """Yield the entries in batches of a size; the last one may be smaller."""
+    for start in range(0, len(entries), size):
+        yield entries[start : start + size]
 
 
 def _output(runner: Runner, rows: Rows) -> Rows:
