@@ -31,7 +31,7 @@ help: ## List the targets.
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { python=$$(scripts/find_python.sh $(PYTHON)) && "$$python" -m venv $(VENV); }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --group docs --editable '.[onnx,openvino,export,precision,rtx,train,video,serve,kubernetes,report]'
+	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --group docs --editable '.[onnx,openvino,export,precision,rtx,train,video,serve,kubernetes,loadgen,report]'
 	@touch $@
 
 $(DEMO)/checkpoint.pt: $(READY) $(wildcard training/*.py training/data/*.py ccr_deploy/models/*.py)
@@ -104,7 +104,7 @@ benchmark: $(READY) ## Run the benchmarks of ccr-layer1 (224x224, T=8) into benc
 
 constraints: $(READY) ## Update the pinned versions: constraints.txt and the containers' requirement files.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
-	  --extra onnx --extra openvino --extra export --extra precision --extra train --extra rtx --extra video --extra serve --extra kubernetes --extra report --group dev --group docs \
+	  --extra onnx --extra openvino --extra export --extra precision --extra train --extra rtx --extra video --extra serve --extra kubernetes --extra loadgen --extra report --group dev --group docs \
 	  pyproject.toml -o constraints.txt
 	$(BIN)/python -m scripts.lock_images
 

@@ -51,6 +51,7 @@ PROGRAMS = {
     "video": "import cv2, ccr_deploy.data.video; assert cv2.VideoCapture().isOpened() is False",
     "serve": "import ccr_deploy.serving.server",
     "kubernetes": "import yaml, ccr_deploy.packaging.kubernetes.folder",
+    "loadgen": "import mlperf_loadgen; assert mlperf_loadgen.TestScenario.Server",
     "report": "import jinja2, matplotlib.pyplot, ccr_deploy.reporting.html, ccr_deploy.reporting.plots",
 }
 """The program for each extra."""

@@ -24,7 +24,7 @@ ARM = "aarch64-unknown-linux-gnu"
 JETPACK = {"3.10": "aarch64-manylinux_2_35", "3.12": "aarch64-manylinux_2_39"}
 """The Python of JetPack 6 and JetPack 7, each with its glibc."""
 NEWEST_PYTHON = "3.13"
-WORKSTATION = "onnx,openvino,export,precision,rtx,train,video,serve,kubernetes,report"
+WORKSTATION = "onnx,openvino,export,precision,rtx,train,video,serve,kubernetes,loadgen,report"
 """The extras that the Makefile installs."""
 NOT_REQUIRED_ON_ARM = ("rtx", "cuda", "cuda12", "export", "precision", "train")
 """A Jetson has JetPack's TensorRT, and the stages on PyTorch run on the workstation."""

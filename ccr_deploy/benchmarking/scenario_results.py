@@ -8,16 +8,12 @@ from ccr_deploy.benchmarking.results import Contention, GpuState, MachineState, 
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
+from ccr_deploy.core.scenarios import Scenario
 
 SCENARIO_SCHEMA_VERSION = 1
 SOAK_SCHEMA_VERSION = 1
 QUOTABLE_SECONDS = 600
 """Shortest run of MLPerf's inference rules."""
-
-Scenario = Literal["single-stream", "multi-stream", "server", "offline", "paced"]
-"""How queries arrive: the first four as MLPerf's LoadGen defines them, *paced* as a camera's frames do."""
-
-SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "server", "offline", "paced")
 
 
 class EngineRun(Record, frozen=True):
@@ -121,8 +117,8 @@ class LoadGenSummary(Record, frozen=True):
     """LoadGen's own summary of a run, and whether it agrees with ours.
 
     LoadGen's clock includes the calls between it and the engines, ours does not. `agrees` is whether all
-    quantities differ by no more than `limit_percent` or `limit_ms`, whichever is more. `is_valid` is LoadGen's
-    own verdict, with its `invalid_reasons`.
+    quantities differ by no more than `limit_percent` or `limit_ms`, whichever is more. `is_valid` is the
+    verdict of LoadGen, with its `invalid_reasons`.
     """
 
     version: str
@@ -235,8 +231,8 @@ class SoakResult(EngineRun, frozen=True):
     """The result of a soak: one series of intervals without pauses.
 
     `minutes` were requested; `ended_early` is whether Ctrl-C ended the run before. `latency_drift` is that of
-    the intervals' medians in ms, `memory_drift` that of the process's resident memory in MiB; both None if
-    there are fewer than ten intervals. `samples_ms` are up to 10,000 latencies, drawn at random from all
+    the intervals' medians in ms, `throughput_drift` that of their images per second, `memory_drift` that of
+    the process's memory in MiB; None if there are fewer than ten intervals. `samples_ms` are up to 10,000 latencies, drawn at random from all
     `runs`.
     """
 
@@ -248,4 +244,5 @@ class SoakResult(EngineRun, frozen=True):
     samples_ms: tuple[float, ...]
     intervals: tuple[SoakInterval, ...]
     latency_drift: Drift | None
+    throughput_drift: Drift | None
     memory_drift: Drift | None

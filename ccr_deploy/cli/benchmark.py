@@ -16,6 +16,8 @@ from ccr_deploy.cli.common import (
     target_option,
 )
 from ccr_deploy.cli.modes import chosen_mode
+from ccr_deploy.core.scenarios import SCENARIOS
+from ccr_deploy.core.stages import CHAIN_STAGES
 
 
 @click.command(short_help="Measure the speed-up of the engines over PyTorch.")
@@ -32,12 +34,57 @@ from ccr_deploy.cli.modes import chosen_mode
     metavar="N",
     default=15,
     show_default=True,
-    help="Number of rounds; each round times every candidate once.",
+    help="Rounds; each times every candidate once.",
 )
 @click.option(
     "--require-idle",
     is_flag=True,
-    help="Exit with status 1 if the machine is busy: before the start, or after the results are printed.",
+    help="Exit with status 1 if the machine is busy before or during the run.",
+)
+@click.option(
+    "--scenario",
+    type=click.Choice(SCENARIOS),
+    metavar="NAME",
+    help="Only a scenario: single-stream, multi-stream, server, offline, paced.",
+)
+@click.option(
+    "--soak",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MINUTES",
+    help="Only a run without pauses: latency and sensors over time.",
+)
+@click.option(
+    "--subject",
+    type=click.Choice((*CHAIN_STAGES, "chain")),
+    metavar="NAME",
+    default="chain",
+    help="Engines of both: encoder, classifier or chain.  [default: chain]",
+)
+@click.option(
+    "--min-duration",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    default=10,
+    show_default=True,
+    help="Shortest scenario; MLPerf asks for 600.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    metavar="N",
+    help="Queries of server or frames of paced (10) per second.",
+)
+@click.option(
+    "--latency-bound",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MS",
+    help="Longest latency of 99 % of server's queries.",
+)
+@click.option(
+    "--streams",
+    type=click.IntRange(1, 4096),
+    metavar="N",
+    help="Samples per query of multi-stream.  [default: 8]",
 )
 @click.option("--compare", is_flag=True, help="Only compare the results A.json and B.json.")
 @click.option(
@@ -57,20 +104,18 @@ from ccr_deploy.cli.modes import chosen_mode
 def benchmark(ctx: click.Context, /, **_: object) -> None:
     """Measure the latency of a target's engines and their speed-up over PyTorch.
 
-    The baseline is PyTorch eager; on a GPU, torch.compile and FP16 CUDA graphs are timed too. Each
-    candidate runs in its own process, and their rounds are interleaved. The speed-up is a ratio of medians
-    with a 95 % interval.
-    Without a precision option, the target's engines are those that build-engine built last. Missing engines
-    are built first. If other work or a lower clock disturbed the run, it is unreliable: latencies are printed
-    with the reasons, speed-ups are not.
+    Each candidate runs in its own process, in interleaved rounds. The speed-up is a ratio of medians with
+    a 95 % interval. Without a precision option, the target's engines are those that build-engine built
+    last. Missing engines are built first. If other processes took cores, times vary too much or the
+    GPU's clock fell, the run is unreliable and has no speed-ups.
 
     BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 
     \b
     Examples:
       ccr-deploy benchmark bundle --rounds 30 --report report/
-      ccr-deploy benchmark bundle --require-idle
       ccr-deploy benchmark --compare A.json B.json --max-regression 5
+      ccr-deploy benchmark bundle --scenario server --rate 20 --latency-bound 100
     """
     if not chosen_mode(ctx, MODES, BENCHMARK).run(BenchmarkOptions(**ctx.params)):
         ctx.exit(CHECK_FAILED)

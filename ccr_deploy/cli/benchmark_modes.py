@@ -18,11 +18,16 @@ from ccr_deploy.cli.common import (
 from ccr_deploy.cli.modes import Mode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from ccr_deploy.benchmarking.results import Subject
+    from ccr_deploy.benchmarking.scenario_results import ScenarioResult, SoakResult
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
+    from ccr_deploy.core.scenarios import Scenario
     from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.reporting.table import Table
 
 CHECK_FAILED = 1
 
@@ -42,6 +47,13 @@ class BenchmarkOptions:
     max_regression: float | None
     end_to_end: bool
     images: Path | None
+    scenario: Scenario | None
+    soak: float | None
+    subject: Subject
+    min_duration: float
+    rate: float | None
+    latency_bound: float | None
+    streams: int | None
     engines: Path | None
     report: Path | None
     as_json: bool
@@ -109,6 +121,102 @@ def _compare(options: BenchmarkOptions) -> bool:
     return not comparison.failures
 
 
+_SCENARIO_OPTIONS: dict[Scenario, frozenset[str]] = {
+    "single-stream": frozenset(),
+    "multi-stream": frozenset({"streams", "batch"}),
+    "server": frozenset({"rate", "latency_bound", "batch"}),
+    "offline": frozenset({"batch"}),
+    "paced": frozenset({"rate"}),
+}
+"""The options that only some scenarios accept."""
+
+
+def _run_scenario(options: BenchmarkOptions) -> bool:
+    from ccr_deploy.reporting.scenario_tables import scenario_tables
+    from ccr_deploy.workflow.scenarios import FRAMES_PER_SECOND, run_bundle_scenario
+
+    scenario = options.scenario
+    assert scenario
+    _check_scenario_options(scenario, options)
+    _check_report_folder(options)
+    result = run_bundle_scenario(
+        *options.opened(),
+        scenario,
+        subject=options.subject,
+        precision=options.precision,
+        batch=options.batch,
+        min_duration=options.min_duration,
+        rate=FRAMES_PER_SECOND if scenario == "paced" and options.rate is None else options.rate,
+        latency_bound=options.latency_bound,
+        streams=options.streams,
+        progress=TerminalProgress(),
+    )
+    _show(options, result, scenario_tables(result))
+    return True
+
+
+def _check_scenario_options(scenario: Scenario, options: BenchmarkOptions) -> None:
+    given = {
+        "rate": options.rate is not None,
+        "latency_bound": options.latency_bound is not None,
+        "streams": options.streams is not None,
+        "batch": options.batch > 1,
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        if name not in _SCENARIO_OPTIONS[scenario]:
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--scenario {scenario} does not accept --{option}: omit it")
+    if scenario == "server" and options.rate is None:
+        raise click.UsageError("--scenario server needs --rate N, the mean number of queries per second")
+
+
+def _soak(options: BenchmarkOptions) -> bool:
+    from ccr_deploy.reporting.scenario_tables import soak_tables
+    from ccr_deploy.workflow.scenarios import soak_bundle
+
+    assert options.soak
+    _check_report_folder(options)
+    result = soak_bundle(
+        *options.opened(),
+        options.soak,
+        subject=options.subject,
+        precision=options.precision,
+        batch=options.batch,
+        progress=TerminalProgress(),
+    )
+    _show(options, result, soak_tables(result))
+    return True
+
+
+def _check_report_folder(options: BenchmarkOptions) -> None:
+    """Raise an error before a long run if its result could not be saved."""
+    from ccr_deploy.workflow.report_folder import check_report_folder
+
+    if options.report:
+        check_report_folder(options.report)
+
+
+def _show(options: BenchmarkOptions, result: ScenarioResult | SoakResult, tables: Sequence[Table]) -> None:
+    """Print a result, and add it to the report folder if there is one."""
+    from ccr_deploy.reporting.terminal import print_table, print_warnings
+    from ccr_deploy.workflow.report_folder import render_report, save_result
+
+    # First of all: a pipe that closes must not lose the result of a long run.
+    if options.report:
+        save_result(options.report, result)
+    console = stdout_console()
+    if options.as_json:
+        echo_json(result)
+    else:
+        print_warnings(console, result.warnings)
+        for table in tables:
+            print_table(console, table)
+    if options.report:
+        render_report(options.report, result)
+        if not options.as_json:
+            console.print(f"report: {options.report / 'report.html'}")
+
+
 _ENGINES = frozenset({"target", "precision", "engines"})
 
 BENCHMARK = Mode(
@@ -116,5 +224,11 @@ BENCHMARK = Mode(
 )
 MODES: tuple[Mode[BenchmarkOptions], ...] = (
     Mode("compare", frozenset({"results", "max_regression"}), _compare),
+    Mode(
+        "scenario",
+        _ENGINES | {"batch", "subject", "min_duration", "rate", "latency_bound", "streams", "report"},
+        _run_scenario,
+    ),
+    Mode("soak", _ENGINES | {"batch", "subject", "report"}, _soak),
 )
 """The modes that an option selects, the first of them if there are several; else `BENCHMARK`."""

@@ -3,9 +3,9 @@
 ::
 
     folder/
-      verify.json       benchmark.json       as the commands' --json
-      scenario-NAME.json   soak.json   table1.json       of the modes of benchmark
-      report.md         report.html          of all results
+      verify.json       benchmark.json                   as the commands' --json
+      scenario-NAME.json   soak.json   table1.json       as the JSON of the modes of benchmark
+      report.md         report.html                      of all results
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ccr_deploy.benchmarking.results import BenchmarkReport
-from ccr_deploy.benchmarking.scenario_results import SCENARIOS, ScenarioResult, SoakResult
+from ccr_deploy.benchmarking.scenario_results import ScenarioResult, SoakResult
 from ccr_deploy.benchmarking.table1_results import Table1
-from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.core.atomic import write_atomically, writing
 from ccr_deploy.core.records import convert, to_json
+from ccr_deploy.core.scenarios import SCENARIOS
 from ccr_deploy.core.untrusted import parse_json, read_bytes, reading
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
 from ccr_deploy.reporting.results import Results
@@ -31,22 +32,24 @@ TITLE = "ccr-deploy report"
 MAX_REPORT_BYTES = 64 << 20
 BundleResult: TypeAlias = VerificationReport | BenchmarkReport | ScenarioResult | SoakResult
 Result: TypeAlias = BundleResult | Table1
-_KINDS: dict[str, type[Result]] = {
-    "verify.json": VerificationReport,
-    "benchmark.json": BenchmarkReport,
-    **{f"scenario-{name}.json": ScenarioResult for name in SCENARIOS},
-    "soak.json": SoakResult,
-    "table1.json": Table1,
+_FILES: dict[type, str] = {
+    VerificationReport: "verify.json",
+    BenchmarkReport: "benchmark.json",
+    ScenarioResult: "scenario-{}.json",
+    SoakResult: "soak.json",
+    Table1: "table1.json",
 }
-"""The files of results, and what they hold."""
 _MARKS = {
-    **dict.fromkeys(_KINDS, b'"created_by": "ccr-deploy '),
+    **dict.fromkeys(
+        (pattern.format(name) for pattern in _FILES.values() for name in SCENARIOS),
+        b'"created_by": "ccr-deploy ',
+    ),
     **dict.fromkeys(("report.md", "report.html"), TITLE.encode()),
 }
 """Bytes at the start of each file that ccr-deploy writes; other files are not overwritten."""
 _HEAD_BYTES = 4096
-_Kind = TypeVar("_Kind")
-_BundleResult = TypeVar("_BundleResult", VerificationReport, BenchmarkReport, ScenarioResult, SoakResult)
+_Kind = TypeVar("_Kind", bound=Result)
+_BundleResult = TypeVar("_BundleResult", bound=BundleResult)
 
 
 def check_report_folder(folder: Path) -> None:
@@ -59,14 +62,29 @@ def check_report_folder(folder: Path) -> None:
             )
 
 
-def add_to_folder(folder: Path, report: Result) -> Table | None:
-    """Save a result in the folder and render the report; return the summary of `verify` and `benchmark`.
-
-    Results of another bundle or target in the folder are ignored. The summary is None if the folder has only
-    one of the two.
+def save_result(folder: Path, result: Result) -> Path:
+    """Save a result as JSON in the folder, which is created; return its file.
 
     Raises:
         WrongUsageError: if the folder contains a file of another program with the name of a report file.
+        CcrDeployError: if the file cannot be written.
+    """
+    name = result.scenario if isinstance(result, ScenarioResult) else ""
+    path = folder / _FILES[type(result)].format(name)
+    with writing(folder, CcrDeployError, "the report "):
+        check_report_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, f"{to_json(result, nan=True)}\n".encode())
+    return path
+
+
+def render_report(folder: Path, newest: Result) -> Table | None:
+    """Render the report on the results in the folder; return the summary of `verify` and `benchmark`.
+
+    Results of another bundle or target than the newest result's are ignored. The summary is None if the
+    folder has only one of the two.
+
+    Raises:
         MissingExtraError: if matplotlib or jinja2 is not installed.
         CcrDeployError: if the folder cannot be written, or contains a damaged result.
     """
@@ -75,40 +93,35 @@ def add_to_folder(folder: Path, report: Result) -> Table | None:
     from ccr_deploy.reporting.markdown import markdown
     from ccr_deploy.reporting.tables import summary_table
 
-    try:
-        check_report_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / _file_name(report), f"{to_json(report, nan=True)}\n".encode())
-        results = _read_results(folder, report)
-        page = markdown(TITLE, all_tables(results), results.warnings)
-        write_atomically(folder / "report.md", page.encode())
-        write_atomically(folder / "report.html", html(TITLE, results).encode())
-    except OSError as error:
-        raise CcrDeployError(f"{folder}: cannot write the report ({error.strerror or error})") from error
+    results = _read_results(folder, newest)
+    text = markdown(TITLE, all_tables(results), results.warnings)
+    page = html(TITLE, results)
+    with writing(folder, CcrDeployError, "the report "):
+        write_atomically(folder / "report.md", text.encode())
+        write_atomically(folder / "report.html", page.encode())
     if results.verification and results.benchmark:
         return summary_table(results.verification, results.benchmark)
     return None
 
 
-def _file_name(result: Result) -> str:
-    if isinstance(result, ScenarioResult):
-        return f"scenario-{result.scenario}.json"
-    return next(name for name, kind in _KINDS.items() if isinstance(result, kind))
+def add_to_folder(folder: Path, result: Result) -> Table | None:
+    """Save a result in the folder and render the report, as `save_result` and `render_report` do."""
+    save_result(folder, result)
+    return render_report(folder, result)
 
 
 def _read_results(folder: Path, newest: Result) -> Results:
     """Return the results in the folder that are of the same bundle and target as the newest one."""
-    scenarios = [_read(folder, f"scenario-{name}.json", ScenarioResult) for name in SCENARIOS]
-    verification = _read(folder, "verify.json", VerificationReport)
-    benchmark = _read(folder, "benchmark.json", BenchmarkReport)
-    soak = _read(folder, "soak.json", SoakResult)
-    table1 = _read(folder, "table1.json", Table1)
-    of_bundle = [verification, benchmark, soak, *scenarios]
+    verification = _read(folder, VerificationReport)
+    benchmark = _read(folder, BenchmarkReport)
+    scenarios = [_read(folder, ScenarioResult, name) for name in SCENARIOS]
+    soak, table1 = _read(folder, SoakResult), _read(folder, Table1)
     # Table 1 is of no bundle: the others are then those of the first one on its target.
+    of_bundle = [newest, verification, benchmark, *scenarios, soak]
     first = next(
         (
             result
-            for result in (newest, *of_bundle)
+            for result in of_bundle
             if result and not isinstance(result, Table1) and result.target == newest.target
         ),
         None,
@@ -120,7 +133,7 @@ def _read_results(folder: Path, newest: Result) -> Results:
     return Results(
         verification=same(verification),
         benchmark=same(benchmark),
-        scenarios=tuple(result for result in map(same, scenarios) if result),
+        scenarios=tuple(filter(None, map(same, scenarios))),
         soak=same(soak),
         table1=table1 if table1 and table1.target == newest.target else None,
     )
@@ -130,8 +143,8 @@ def _origin(result: BundleResult) -> tuple[object, ...]:
     return result.contract_id, result.weights_sha256, result.trained_iterations, result.target
 
 
-def _read(folder: Path, name: str, kind: type[_Kind]) -> _Kind | None:
-    path = folder / name
+def _read(folder: Path, kind: type[_Kind], name: str = "") -> _Kind | None:
+    path = folder / _FILES[kind].format(name)
     if not path.exists():
         return None
     try:

@@ -1,0 +1,198 @@
+"""The process of a scenario or a soak: the engines and what issues the queries, without a pipe in between."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ccr_deploy.benchmarking.gpu_sensors import open_sensors
+from ccr_deploy.benchmarking.scenarios import generator
+from ccr_deploy.benchmarking.scenarios.loadgen import issue_by_loadgen
+from ccr_deploy.benchmarking.scenarios.messages import (
+    Failed,
+    Interval,
+    Measured,
+    PacedRounds,
+    RunScenario,
+    RunSoak,
+    Started,
+)
+from ccr_deploy.benchmarking.scenarios.paced import run_paced
+from ccr_deploy.benchmarking.scenarios.under_test import SystemUnderTest
+from ccr_deploy.core.child_process import ChildProcess, Owner, ProcessEndedError
+from ccr_deploy.core.control_groups import memory_in_use
+from ccr_deploy.core.printable import printable
+from ccr_deploy.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ccr_deploy.benchmarking.gpu_sensors import GpuSensors
+    from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
+    from ccr_deploy.core.scenarios import Scenario
+
+LOADING_SECONDS = 900
+OVERTIME_FACTOR = 10
+"""A run may take this many times as long as expected, before its process counts as hanging."""
+_POLL_SECONDS = 0.5
+
+
+class ScenarioProcess(ChildProcess):
+    """The process of the engines. A context manager, so that the process ends with the benchmark."""
+
+    def __init__(self, request: RunScenario | RunSoak) -> None:
+        super().__init__("ccr_deploy.benchmarking.scenarios")
+        self.send(request)
+
+    def started(self) -> Started:
+        """Wait until the engines are loaded and warm.
+
+        Raises:
+            EngineError: if they cannot be loaded or run.
+        """
+        return self.answer(Started, LOADING_SECONDS)
+
+    def answer(
+        self,
+        kind: Any,  # noqa: ANN401 -- a union is not a `type` for mypy
+        seconds: float,
+        waiting: Callable[[float], None] | None = None,
+    ) -> Any:  # noqa: ANN401 -- of the kind
+        """Return the next message.
+
+        Args:
+            kind: its type, or a union of types.
+            seconds: how long to wait at most.
+            waiting: called about twice a second with the seconds since the call, to show the progress.
+
+        Raises:
+            EngineError: if a run fails, the process ends or does not answer in time.
+        """
+        begin = time.monotonic()
+        while (passed := time.monotonic() - begin) < seconds:
+            try:
+                answer = self.receive(kind | Failed, min(_POLL_SECONDS, seconds))
+            except TimeoutError:
+                if waiting:
+                    waiting(passed)
+                continue
+            except ProcessEndedError as error:
+                raise EngineError(f"the engines: {error}") from None
+            if isinstance(answer, Failed):
+                raise EngineError(f"the engines: {answer.reason}")
+            return answer
+        raise EngineError(f"the engines: no response within {seconds:.0f} s")
+
+
+def serve(owner: Owner) -> None:
+    """Load the engines, run what the owner requests, and send the result."""
+    failed = partial(_fail, owner)
+    try:
+        request: RunScenario | RunSoak = owner.receive(RunScenario | RunSoak)
+        owner.exit_with_owner()
+        with ExitStack() as stack:
+            system = SystemUnderTest(request.engines, request.batch, stack)
+            if isinstance(request, RunScenario):
+                owner.send(_scenario(owner, system, request, failed))
+            else:
+                _soak(owner, system, request)
+    except ConnectionError:
+        pass  # the owner ended
+    except Exception as error:  # the owner reports it
+        failed(error)
+
+
+def _fail(owner: Owner, error: Exception) -> NoReturn:
+    """Send an error to the owner, and end this process from whatever thread."""
+    try:
+        owner.send(Failed(printable(str(error))))
+    finally:
+        os._exit(1)
+
+
+def _scenario(
+    owner: Owner, system: SystemUnderTest, request: RunScenario, failed: Callable[[Exception], NoReturn]
+) -> Measured | PacedRounds:
+    settings = request.settings
+    seconds = system.warm_up(run_sizes(request.scenario, settings, request.batch))
+    owner.send(Started(system.version, expected_seconds(request.scenario, settings, seconds)))
+    if request.scenario == "paced":
+        return run_paced(system, settings)
+    issue = issue_by_loadgen if request.by_loadgen else generator.issue
+    return issue(system, request.scenario, settings, seconds, failed)
+
+
+def run_sizes(scenario: Scenario, settings: ScenarioSettings, batch: int) -> list[int]:
+    """Return the numbers of samples that the runs of a scenario have, the most frequent one last.
+
+    Args:
+        scenario: the scenario.
+        settings: the samples of a query.
+        batch: largest number of samples in one run.
+    """
+    if scenario == "server":
+        return list(range(1, batch + 1))
+    whole = batch if scenario == "offline" else settings.samples_per_query or 1
+    return [whole]
+
+
+def expected_seconds(scenario: Scenario, settings: ScenarioSettings, seconds_per_sample: float) -> float:
+    """Return how long a scenario will take, in seconds.
+
+    Args:
+        scenario: the scenario.
+        settings: its rate and shortest duration.
+        seconds_per_sample: time of one sample, in seconds.
+    """
+    shortest = settings.min_duration_seconds
+    if scenario == "server":  # what waits at the end is run too
+        return max(shortest, shortest * (settings.rate_per_second or 0) * seconds_per_sample)
+    return max(shortest, settings.min_queries * (settings.samples_per_query or 1) * seconds_per_sample)
+
+
+def _soak(owner: Owner, system: SystemUnderTest, request: RunSoak) -> None:
+    """Run without pauses, and send the samples of each interval, until the owner ends this process."""
+    system.warm_up([request.batch])
+    sensors = open_sensors() if request.engines.options.uses_gpu else None
+    owner.send(Started(system.version, 0))
+    indices = _batches(request)
+    start = time.perf_counter_ns()
+    while True:
+        owner.send(_interval(system, indices, start, request.interval_seconds, sensors))
+
+
+def _batches(request: RunSoak) -> Iterator[list[int]]:
+    """Yield the indices of each run: the images of the pool one after the other."""
+    pool = request.engines.image_shape[0]
+    for first in count(request.seed, request.batch):
+        yield [(first + offset) % pool for offset in range(request.batch)]
+
+
+def _interval(
+    system: SystemUnderTest,
+    batches: Iterator[list[int]],
+    start: int,
+    seconds: float,
+    sensors: GpuSensors | None,
+) -> Interval:
+    """Run for some seconds, once at least."""
+    taken: list[int] = []
+    begin = done = time.perf_counter_ns()
+    while not taken or done - begin < seconds * 1e9:
+        indices = next(batches)
+        started = time.perf_counter_ns()
+        system.run(indices)
+        done = time.perf_counter_ns()
+        taken.append(done - started)
+    return Interval(
+        nanoseconds=tuple(taken),
+        start_nanoseconds=begin - start,
+        duration_nanoseconds=done - begin,
+        memory_mib=memory_in_use() / 2**20,
+        device_memory_mib=system.device_memory_mib(),
+        gpu=sensors.read() if sensors else None,
+    )

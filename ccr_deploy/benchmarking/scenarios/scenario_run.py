@@ -1,0 +1,56 @@
+"""Run a scenario in a process of its own, and turn what it measured into its part of the result."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ccr_deploy.benchmarking.contention import contention, read_cpu_times
+from ccr_deploy.benchmarking.scenarios.messages import Measured, PacedRounds, RunScenario, Started
+from ccr_deploy.benchmarking.scenarios.process import OVERTIME_FACTOR, ScenarioProcess
+from ccr_deploy.core.progress import SILENT
+
+if TYPE_CHECKING:
+    from ccr_deploy.benchmarking.results import Contention, Subject
+    from ccr_deploy.core.progress import Progress
+
+_GRACE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class ScenarioRun:
+    """What was measured, the version of the backend's library, and the contention during the run."""
+
+    version: str
+    measured: Measured | PacedRounds
+    contention: Contention
+
+
+def run_scenario(request: RunScenario, subject: Subject, progress: Progress = SILENT) -> ScenarioRun:
+    """Run a scenario in a process of its own.
+
+    Args:
+        request: the engines and the scenario.
+        subject: what the engines are, for the contention.
+        progress: advances by one for each second of the run.
+
+    Raises:
+        EngineError: if the engines cannot be loaded or run.
+    """
+    with ScenarioProcess(request) as process:
+        started: Started = process.started()
+        seconds = math.ceil(started.expected_seconds)
+        shown = 0
+        before = read_cpu_times()
+        with progress.task(f"{request.scenario}: {subject}", seconds) as advance:
+
+            def waiting(passed: float) -> None:
+                nonlocal shown
+                advance(int(passed) - shown)
+                shown = int(passed)
+
+            limit = _GRACE_SECONDS + OVERTIME_FACTOR * seconds
+            measured: Measured | PacedRounds = process.answer(Measured | PacedRounds, limit, waiting)
+        observed = contention(subject, before, read_cpu_times())
+    return ScenarioRun(started.version, measured, observed)

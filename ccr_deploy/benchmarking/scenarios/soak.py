@@ -1,0 +1,157 @@
+"""A soak: engines run without pauses for minutes; each interval is recorded with the machine's sensors."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ccr_deploy.benchmarking.contention import contention, read_cpu_times
+from ccr_deploy.benchmarking.scenario_results import SoakInterval
+from ccr_deploy.benchmarking.scenarios.cpu_sensors import read_cpu, watts
+from ccr_deploy.benchmarking.scenarios.messages import Interval, RunSoak
+from ccr_deploy.benchmarking.scenarios.process import ScenarioProcess
+from ccr_deploy.benchmarking.scenarios.statistics import latencies, milliseconds
+from ccr_deploy.core.progress import SILENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from ccr_deploy.benchmarking.contention import CpuTimes
+    from ccr_deploy.benchmarking.results import Contention, Subject
+    from ccr_deploy.benchmarking.scenarios.cpu_sensors import CpuState
+    from ccr_deploy.core.progress import Progress
+
+INTERVALS = 60
+"""Number of intervals of a short soak; a long one has more, of `INTERVAL_SECONDS`."""
+INTERVAL_SECONDS = (0.1, 10.0)
+KEPT_SAMPLES = 10_000
+_HANGING_SECONDS = 600
+
+
+@dataclass
+class SoakRun:
+    """What a soak measured so far."""
+
+    version: str
+    intervals: list[SoakInterval] = field(default_factory=list)
+    samples_ms: list[float] = field(default_factory=list)
+    contention: Contention | None = None
+    ended_early: bool = False
+
+    def kept_samples(self, seed: int) -> tuple[float, ...]:
+        """Return up to `KEPT_SAMPLES` samples, drawn at random from all, in order of time."""
+        if len(self.samples_ms) <= KEPT_SAMPLES:
+            return tuple(self.samples_ms)
+        drawn = np.random.default_rng(seed).choice(len(self.samples_ms), KEPT_SAMPLES, replace=False)
+        return tuple(self.samples_ms[index] for index in np.sort(drawn).tolist())
+
+
+def interval_seconds(minutes: float) -> float:
+    """Return the length of an interval of a soak of some minutes, in seconds."""
+    shortest, longest = INTERVAL_SECONDS
+    return float(np.clip(60 * minutes / INTERVALS, shortest, longest))
+
+
+def run_soak(request: RunSoak, subject: Subject, minutes: float, progress: Progress = SILENT) -> SoakRun:
+    """Run the engines without pauses in a process of their own.
+
+    Ctrl-C ends the soak after the current interval: what was measured is kept. A second one ends the command.
+
+    Args:
+        request: the engines and the length of an interval.
+        subject: what the engines are, for the contention.
+        minutes: how long to run.
+        progress: advances by one for each second of the run.
+
+    Raises:
+        EngineError: if the engines cannot be loaded or run.
+    """
+    seconds = 60 * minutes
+    with ScenarioProcess(request) as process:
+        run = SoakRun(process.started().version)
+        total, shown = max(1, round(seconds)), 0
+        first = before = _Reading.now()
+        with interrupted() as stop, progress.task(f"soak: {subject}", total) as advance:
+            passed = 0.0
+            while passed < seconds and not stop.is_set():
+                found: Interval = process.answer(Interval, _HANGING_SECONDS)
+                after = _Reading.now()
+                run.intervals.append(_recorded(found, request.batch, subject, before, after))
+                run.samples_ms.extend(milliseconds(found.nanoseconds))
+                passed = (found.start_nanoseconds + found.duration_nanoseconds) / 1e9
+                advance(int(passed) - shown)
+                before, shown = after, int(passed)
+        run.ended_early = passed < seconds
+        run.contention = contention(subject, first.times, before.times)
+    return run
+
+
+@contextmanager
+def interrupted() -> Iterator[threading.Event]:
+    """Yield an event that the first Ctrl-C sets; a second one raises KeyboardInterrupt as usual.
+
+    Elsewhere than in the main thread, Python delivers no signals, so that the event is never set.
+    """
+    event = threading.Event()
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or usual is signal.SIG_IGN:
+        yield event
+        return
+
+    def end(_: int, __: FrameType | None) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The machine at the border between two intervals."""
+
+    at: float
+    times: CpuTimes
+    cpu: CpuState
+
+    @classmethod
+    def now(cls) -> _Reading:
+        return cls(time.monotonic(), read_cpu_times(), read_cpu())
+
+
+def _recorded(
+    found: Interval, batch: int, subject: Subject, before: _Reading, after: _Reading
+) -> SoakInterval:
+    """Return the record of an interval."""
+    spread = latencies(milliseconds(found.nanoseconds))
+    seconds = found.duration_nanoseconds / 1e9
+    withheld = contention(subject, before.times, after.times)
+    return SoakInterval(
+        seconds=round(found.start_nanoseconds / 1e9, 3),
+        duration_seconds=round(seconds, 3),
+        runs=len(found.nanoseconds),
+        p50_ms=spread.p50_ms,
+        p90_ms=spread.p90_ms,
+        p99_ms=spread.p99_ms,
+        max_ms=spread.max_ms,
+        images_per_second=batch * len(found.nanoseconds) / seconds,
+        memory_mib=round(found.memory_mib, 2),
+        device_memory_mib=found.device_memory_mib,
+        cpu_clock_mhz=after.cpu.clock_mhz,
+        cpu_temperature_celsius=after.cpu.temperature_celsius,
+        cpu_power_watts=watts(before.cpu, after.cpu, after.at - before.at),
+        gpu=found.gpu,
+        other_processes_cores=withheld.other_processes_cores,
+        stolen_cores=withheld.stolen_cores,
+        throttled_cores=withheld.throttled_cores,
+    )

@@ -1,0 +1,172 @@
+"""The system under test: engines in memory, and the pool of inputs that queries name by their indices."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import numpy as np
+
+from ccr_deploy.backends.registry import make_backend
+from ccr_deploy.engines.loading import load_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import ExitStack
+
+    import numpy.typing as npt
+
+    from ccr_deploy.backends.runner import Runner
+    from ccr_deploy.benchmarking.scenarios.messages import Engines
+
+    Rows = npt.NDArray[np.generic]
+
+WARM_UP_SECONDS = 0.5
+WARM_UP_RUNS = 3
+
+_Entry = TypeVar("_Entry")
+
+
+class SystemUnderTest:
+    """Engines that run in sequence, each on the output of the one before. For one thread at a time."""
+
+    def __init__(self, engines: Engines, batch: int, stack: ExitStack) -> None:
+        """Load the engines, and compute the pool's inputs.
+
+        Args:
+            engines: the engines and the images of the pool.
+            batch: largest number of samples in one run.
+            stack: releases the engines when it unwinds.
+
+        Raises:
+            EngineError: if an engine cannot be loaded or run, or is not the one with its SHA-256.
+        """
+        backend = make_backend(engines.options)
+        self.version = backend.version
+        self.batch = batch
+        self._pool: Rows = np.frombuffer(engines.images, np.uint8).reshape(engines.image_shape)
+        for path, precision, sha256 in engines.inputs_by:
+            with load_engine(backend, path, precision, engine_sha256=sha256) as runner:
+                rows = [_output(runner, self._pool[index : index + 1]) for index in range(len(self._pool))]
+            self._pool = np.concatenate(rows)
+        self._runners = [
+            stack.enter_context(load_engine(backend, path, precision, engine_sha256=sha256))
+            for path, precision, sha256 in engines.engines
+        ]
+
+    def run(self, indices: Sequence[int]) -> None:
+        """Run the engines once on the inputs with these indices, up to `batch`."""
+        rows = self._pool[indices[0] : indices[0] + 1] if len(indices) == 1 else self._pool[[*indices]]
+        for runner in self._runners:
+            rows = _output(runner, rows)
+
+    def run_all(self, indices: Sequence[int]) -> None:
+        """Run the engines on any number of inputs, in batches."""
+        for batch in in_batches(indices, self.batch):
+            self.run(batch)
+
+    def warm_up(self, sizes: Iterable[int]) -> float:
+        """Run each number of samples until the engines are warm; return the seconds per sample of the last.
+
+        A backend allocates memory and chooses kernels for each batch size at its first use. The first half of
+        the runs does not count.
+        """
+        seconds = 0.0
+        for size in sizes:
+            indices = [index % len(self._pool) for index in range(size)]
+            end = time.perf_counter() + WARM_UP_SECONDS
+            taken: list[float] = []
+            while len(taken) < WARM_UP_RUNS or time.perf_counter() < end:
+                started = time.perf_counter()
+                self.run_all(indices)
+                taken.append(time.perf_counter() - started)
+            seconds = float(np.mean(taken[len(taken) // 2 :])) / size
+        return seconds
+
+    def device_memory_mib(self) -> float | None:
+        """Return the GPU memory that the engines hold, in MiB; None on a CPU."""
+        held = [mib for runner in self._runners if (mib := runner.device_memory_mib) is not None]
+        return sum(held) if held else None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A sample that waits: when it arrived by `time.perf_counter_ns`, its index, and its id in LoadGen."""
+
+    nanoseconds: int
+    index: int
+    response_id: int = 0
+
+
+class BatchingQueue:
+    """A queue and the thread that runs what waits in it, up to a batch per run, as the local server does."""
+
+    def __init__(
+        self,
+        system: SystemUnderTest,
+        completed: Callable[[Sequence[Arrival]], None],
+        failed: Callable[[Exception], NoReturn],
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            system: the engines.
+            completed: called in the thread with the samples of each run, right after it.
+            failed: called in the thread if a run fails; it ends the process, which would otherwise wait for
+                the end of the schedule.
+        """
+        self._system = system
+        self._completed = completed
+        self._failed = failed
+        self._waiting: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def put(self, arrival: Arrival) -> None:
+        """Add a sample."""
+        self._waiting.put(arrival)
+
+    def close(self) -> None:
+        """Run what waits, and end the thread."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            while taken := self._next():
+                self._system.run([arrival.index for arrival in taken])
+                self._completed(taken)
+        except Exception as error:  # in a thread, nobody would see it
+            self._failed(error)
+
+    def _next(self) -> list[Arrival]:
+        """Wait for a sample; return as many as one run can take, none at the end."""
+        taken: list[Arrival] = []
+        first = self._waiting.get()
+        while first is not None:
+            taken.append(first)
+            if len(taken) == self._system.batch:
+                break
+            try:
+                first = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if first is None:
+                self._waiting.put(None)  # for the next call
+        return taken
+
+
+def in_batches(entries: Sequence[_Entry], size: int) -> Iterator[Sequence[_Entry]]:
+    """Yield the entries in batches of a size; the last one may be smaller."""
+    for start in range(0, len(entries), size):
+        yield entries[start : start + size]
+
+
+def _output(runner: Runner, rows: Rows) -> Rows:
+    """Return the only output of a runner for its only input."""
+    (spec,) = runner.inputs
+    (output,) = runner.infer({spec.name: rows}).values()
+    return output
