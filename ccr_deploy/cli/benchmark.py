@@ -91,7 +91,7 @@ from ccr_deploy.core.stages import CHAIN_STAGES
     "--max-regression",
     type=click.FloatRange(min=0),
     metavar="PERCENT",
-    help="With --compare: exit with status 1 if engines are slower by more.",
+    help="With --compare: largest accepted slow-down of the engines.",
 )
 @click.option(
     "--end-to-end", is_flag=True, help="Also measure the chain from image file to label, step by step."
@@ -104,12 +104,10 @@ from ccr_deploy.core.stages import CHAIN_STAGES
 def benchmark(ctx: click.Context, /, **_: object) -> None:
     """Measure the latency of a target's engines and their speed-up over PyTorch.
 
-    Each candidate runs in its own process, in interleaved rounds. The speed-up is a ratio of medians with
-    a 95 % interval. Without a precision option, the target's engines are those that build-engine built
-    last. Missing engines are built first. If other processes took cores, times vary too much or the
-    GPU's clock fell, the run is unreliable and has no speed-ups.
-
-    BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
+    Candidates run in processes of their own, in interleaved rounds. Without a precision option, the target's
+    engines are those that build-engine built last; missing engines are built. If other work or a lower clock
+    disturbed the run, it is unreliable and has no speed-ups. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then
+    ./bundle.
 
     \b
     Examples:

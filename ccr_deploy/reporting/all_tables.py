@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.reporting.pareto import pareto, pareto_table
+from ccr_deploy.reporting.scenario_tables import scenario_tables, soak_tables
 from ccr_deploy.reporting.tables import benchmark_tables, summary_table
 from ccr_deploy.reporting.verification_tables import verification_tables
 
@@ -25,4 +26,8 @@ def all_tables(results: Results) -> list[Table]:
         found += verification_tables(verification)
     if benchmark:
         found += benchmark_tables(benchmark)
+    for scenario in results.scenarios:
+        found += scenario_tables(scenario)
+    if results.soak:
+        found += soak_tables(results.soak)
     return found

@@ -8,7 +8,9 @@ from ccr_deploy.reporting.latency_plots import LatencyRow, latency_plot, steps_p
 from ccr_deploy.reporting.pareto import pareto, pareto_table
 from ccr_deploy.reporting.plots import speedup_plot
 from ccr_deploy.reporting.run_plots import soak_plot, table1_plot
+from ccr_deploy.reporting.scenario_tables import scenario_tables, soak_tables
 from ccr_deploy.reporting.section import Section
+from ccr_deploy.reporting.stage_tables import steps_table
 from ccr_deploy.reporting.tables import benchmark_tables, summary_table
 from ccr_deploy.reporting.tradeoff_plots import pareto_plot, roofline_plot
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ccr_deploy.benchmarking.scenario_results import ScenarioResult, SoakResult
     from ccr_deploy.benchmarking.table1_results import Table1
     from ccr_deploy.reporting.results import Results
+    from ccr_deploy.reporting.table import Table
     from ccr_deploy.verification.results import VerificationReport
 
 _DISTRIBUTIONS = (
@@ -35,9 +38,6 @@ def benchmark_sections(results: Results) -> Iterator[Section]:
         yield from _pareto(verification, benchmark)
     if benchmark:
         yield from _speed(benchmark)
-        yield from _distributions(benchmark)
-        yield from _roofline(benchmark)
-        yield from _steps(benchmark)
     if results.scenarios:
         yield from _scenarios(results.scenarios)
     if results.soak:
@@ -70,8 +70,22 @@ def _speed(benchmark: BenchmarkReport) -> Iterator[Section]:
         f"{benchmark.batch}. Coloured: the engines of the target {benchmark.target}."
     )
     yield Section(table.title, text if plot else "", plot, table)
+    yield from _distributions(benchmark)
+    yield from _roofline(benchmark)
     for other in others:
-        yield Section(other.title, table=other)
+        yield _steps_section(benchmark, other) or Section(other.title, table=other)
+
+
+def _steps_section(benchmark: BenchmarkReport, table: Table) -> Section | None:
+    """Return the section of the steps from file to label, if `table` is theirs."""
+    found = benchmark.end_to_end
+    if found is None or table.title != steps_table(found).title:
+        return None
+    text = (
+        "Medians of the steps of one image, in one process. Sum: of the steps of each run; chain: other runs "
+        "without time stamps between the steps."
+    )
+    return Section(table.title, text, steps_plot(found), table)
 
 
 def _distributions(benchmark: BenchmarkReport) -> Iterator[Section]:
@@ -98,15 +112,6 @@ def _roofline(benchmark: BenchmarkReport) -> Iterator[Section]:
         yield Section("Roofline", text, plot)
 
 
-def _steps(benchmark: BenchmarkReport) -> Iterator[Section]:
-    if benchmark.end_to_end:
-        text = (
-            "Medians of the steps of one image, in one process; sum: of the steps of each run; chain: other "
-            "runs without time stamps between the steps."
-        )
-        yield Section("From file to label", text, steps_plot(benchmark.end_to_end))
-
-
 def _scenarios(scenarios: Sequence[ScenarioResult]) -> Iterator[Section]:
     rows = [
         LatencyRow(
@@ -120,15 +125,26 @@ def _scenarios(scenarios: Sequence[ScenarioResult]) -> Iterator[Section]:
         if result.samples_ms
     ]
     if rows:
-        text = "Latencies from the arrival of a query to its last result. Red line: the latency bound."
+        text = (
+            "Histograms of all raw latencies, from the arrival of a query to its last result. Red: the "
+            "latency bound."
+        )
         yield Section("Scenarios", text, latency_plot("scenarios", rows))
+    for result in scenarios:
+        first, *others = scenario_tables(result)
+        yield Section(first.title, table=first)
+        for table in others:
+            yield Section(f"{table.title}: {result.scenario}", table=table)
 
 
 def _soak(soak: SoakResult) -> Iterator[Section]:
-    if plot := soak_plot(soak):
-        seconds = soak.intervals[0].duration_seconds
-        text = f"The {soak.subject} without pauses; percentiles of intervals of {seconds:.0f} s."
-        yield Section("Soak", text, plot)
+    first, *others = soak_tables(soak)
+    seconds = soak.intervals[0].duration_seconds if soak.intervals else 0
+    text = f"Percentiles of all runs in intervals of {seconds:.0f} s, without pauses in between."
+    plot = soak_plot(soak)
+    yield Section(first.title, text if plot else "", plot, first)
+    for table in others:
+        yield Section(table.title, table=table)
 
 
 def _table1(table1: Table1) -> Iterator[Section]:

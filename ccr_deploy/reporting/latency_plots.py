@@ -119,7 +119,7 @@ def steps_plot(result: EndToEnd) -> str:
         axes.barh(position, row.latency_ms_p50, height=0.62, color=colour)
         interval = row.latency_ms_p50_interval
         axes.plot([interval.low, interval.high], [position, position], color=INK, linewidth=1)
-        axes.plot(row.latency_ms_p99, position, "s", color=INK, markersize=4.5)
+        axes.plot(row.latency_ms_p99, position, "s", color=INK, markersize=4.5, clip_on=False)
         axes.annotate(
             significant(row.latency_ms_p50),
             (max(row.latency_ms_p50, row.latency_ms_p99), position),

@@ -13,7 +13,7 @@ from ccr_deploy.core.metrics import Interval
 from ccr_deploy.reporting.table import Table, interval_text, significant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from ccr_deploy.benchmarking.results import BenchmarkReport, Timing
     from ccr_deploy.bundle.accuracy import PrecisionAccuracy
@@ -145,13 +145,15 @@ def _minus(loss: float, interval: Interval | None) -> tuple[float, Interval | No
     return 0.0 - loss, interval and Interval(0.0 - interval.high, 0.0 - interval.low)
 
 
-def _front(points: Iterable[ParetoPoint], cost: Callable[[ParetoPoint], float]) -> list[ParetoPoint]:
-    """Return the points with a higher accuracy than every cheaper one, the cheapest first."""
-    front: list[ParetoPoint] = []
-    for point in sorted(points, key=lambda point: (cost(point), -point.accuracy)):
-        if not front or point.accuracy > front[-1].accuracy:
-            front.append(point)
-    return front
+def _front(points: Sequence[ParetoPoint], cost: Callable[[ParetoPoint], float]) -> list[ParetoPoint]:
+    """Return the points that no other one dominates, the cheapest first."""
+
+    def dominates(one: ParetoPoint, other: ParetoPoint) -> bool:
+        gains = cost(other) - cost(one), one.accuracy - other.accuracy
+        return min(gains) >= 0 and max(gains) > 0
+
+    front = [point for point in points if not any(dominates(other, point) for other in points)]
+    return sorted(front, key=cost)
 
 
 def pareto_table(found: Pareto) -> Table:

@@ -58,7 +58,7 @@ def speedup_plot(report: BenchmarkReport) -> str:
     if is_log:
         use_log_axis(axes.xaxis)
     low, high = axes.get_xlim()
-    axes.set_xlim(low, high**1.25 if is_log else 1.15 * high)
+    axes.set_xlim(low, high**1.4 if is_log else 1.15 * high)
     for row, (speedup, interval) in enumerate(zip(speedups, intervals, strict=True)):
         axes.annotate(
             f"{speedup:.2f}",
@@ -69,7 +69,7 @@ def speedup_plot(report: BenchmarkReport) -> str:
             fontsize=10,
         )
     axes.axvline(1, color=INK, linewidth=0.8)
-    axes.set_xlabel("speed-up" + (", logarithmic axis" if is_log else ""))
+    axes.set_xlabel("speed-up" + (", logarithmic axis" if is_log else ""), loc="right")
     return plot.svg()
 
 

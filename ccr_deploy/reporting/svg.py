@@ -49,8 +49,8 @@ _NOT_FOR_A_PAGE = re.compile(
 LARGEST_RATIO = 20.0
 """From this ratio of the largest value to the smallest on, bars have a logarithmic axis."""
 
-MAX_FINE_DECADES = 4
-"""Powers of ten on an axis from which on ticks at 2 and 5 times them would touch."""
+_TICKS = ((10, (1, 1.5, 2, 3, 4, 5, 7)), (1000, (1, 2, 5)), (math.inf, (1,)))
+"""Ticks of a logarithmic axis as multiples of powers of ten, up to each ratio of its ends."""
 
 WIDTH_INCHES = 4.8
 """461 CSS pixels: text of 10 points stays legible if a phone shrinks the plot to its screen."""
@@ -134,11 +134,11 @@ def use_log_axis(axis: XAxis | YAxis) -> None:
 
 
 def use_fine_log_axis(axis: XAxis | YAxis, low: float, high: float) -> None:
-    """Make an axis from `low` to `high` logarithmic, with plain numbers at 1, 2 and 5 times powers of ten."""
+    """Make an axis from `low` to `high` logarithmic, with plain numbers also between powers of ten."""
     use_log_axis(axis)
     axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1,) if len(decades) > MAX_FINE_DECADES else (1, 2, 5)
+    steps = next(steps for ratio, steps in _TICKS if high <= ratio * low)
     axis.set_ticks([step * 10.0**decade for decade in decades for step in steps])
     axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})  # the ticks widened it
 

@@ -15,14 +15,21 @@ from ccr_deploy.reporting.svg import (
     in_report_style,
     needs_log_axis,
     use_fine_log_axis,
-    use_log_axis,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.axes import Axes
+
     from ccr_deploy.benchmarking.roofline_results import EngineRoofline, Roofline
-    from ccr_deploy.reporting.pareto import Pareto
+    from ccr_deploy.reporting.pareto import Pareto, ParetoPoint
 
 _HEIGHT_INCHES = 3.4
+_NEAR = (0.12, 0.1)
+"""Distances of two points, as shares of the axes, below which their names would overlap."""
+_EDGE = 0.15
+"""Share of the axis beside its ends in which a name is not centred, since it would be cut."""
 _SUBJECT_MARKERS = {"encoder": "o", "classifier": "^", "chain": "s"}
 
 
@@ -50,34 +57,50 @@ def pareto_plot(found: Pareto, against: Literal["latency", "size"]) -> str:
         linestyle="--",
         zorder=1,
     )
-    for number, point in enumerate(sorted(known, key=lambda point: known[point])):
+    for point, cost in known.items():
         colour = ACCENT if point.is_target else INK
         filled = colour if point.source != "predicted" else "none"
         if point.interval:
             ends = [point.interval.low, point.interval.high]
-            axes.plot([known[point]] * 2, ends, color=OTHER, linewidth=3, solid_capstyle="butt", zorder=2)
-        axes.plot(
-            known[point], point.accuracy, "o", color=colour, markerfacecolor=filled, markersize=8, zorder=3
-        )
-        axes.annotate(
-            point.name,
-            (known[point], point.accuracy),
-            xytext=(0, 9 if number % 2 else -18),
-            textcoords="offset points",
-            ha="center",
-            fontsize=10,
-        )
+            axes.plot([cost] * 2, ends, color=OTHER, linewidth=3, solid_capstyle="butt", zorder=2)
+        axes.plot(cost, point.accuracy, "o", color=colour, markerfacecolor=filled, markersize=8, zorder=3)
     costs = list(known.values())
     if is_log := needs_log_axis(costs):
         use_fine_log_axis(axes.xaxis, min(costs) / 1.6, 1.6 * max(costs))
     else:
-        axes.set_xlim(0, 1.18 * max(costs))
+        axes.set_xlim(0, 1.25 * max(costs))
     axes.margins(y=0.25)
+    _name_points(axes, known)
     axes.grid(axis="y")
     unit = "p50 of the chain, ms" if against == "latency" else "engine files, MB"
     axes.set_xlabel(unit + (", logarithmic axis" if is_log else ""))
     axes.set_ylabel(found.quantity)
     return plot.svg()
+
+
+def _name_points(axes: Axes, costs: Mapping[ParetoPoint, float]) -> None:
+    """Write the names above the points; points that nearly coincide share one text, above the highest."""
+    placed: list[tuple[float, float, ParetoPoint, list[str]]] = []
+    for point in sorted(costs, key=lambda point: -point.accuracy):
+        x, y = axes.transAxes.inverted().transform(axes.transData.transform((costs[point], point.accuracy)))
+        near = [names for other_x, other_y, _, names in placed if _is_near(x - other_x, y - other_y)]
+        if near:
+            near[0].append(point.name)
+        else:
+            placed.append((x, y, point, [point.name]))
+    for x, _, point, names in placed:
+        axes.annotate(
+            ", ".join(names),
+            (costs[point], point.accuracy),
+            xytext=(0, 8),
+            textcoords="offset points",
+            ha="left" if x < _EDGE else "right" if x > (1 - _EDGE if len(names) == 1 else 0.5) else "center",
+            fontsize=10,
+        )
+
+
+def _is_near(horizontal: float, vertical: float) -> bool:
+    return abs(horizontal) < _NEAR[0] and abs(vertical) < _NEAR[1]
 
 
 @in_report_style
@@ -121,10 +144,9 @@ def roofline_plot(roofline: Roofline) -> str:
             markersize=7,
             label=engine.subject if engine.is_target else None,
         )
-    use_log_axis(axes.xaxis)
+    use_fine_log_axis(axes.xaxis, low, high)
     rates = [_rate(engine) for engine in engines]
     use_fine_log_axis(axes.yaxis, min(*rates, peak) / 2, 2 * peak)
-    axes.set_xlim(low, high)
     axes.set_xlabel(f"multiply-accumulates per byte; slope: {bandwidth:.3g} GB/s")
     axes.set_ylabel("10⁹ multiply-accumulates/s")
     axes.legend(loc="lower right")

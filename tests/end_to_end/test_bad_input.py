@@ -313,7 +313,7 @@ def test_a_full_disk_leaves_no_incomplete_report(bundle: Path, engines: Path, tm
         check=False,
     )
     assert finished.returncode == BROKE
-    assert "cannot write the report" in finished.stderr
+    assert "the report cannot be written" in finished.stderr
     assert list((tmp_path / "report").iterdir()) == []
 
 
