@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from ccr_deploy.backends.device_timer import DeviceTimer
 from ccr_deploy.backends.options import BackendOptions
@@ -138,6 +138,9 @@ _Answer = TypeVar("_Answer", Loaded, Warm, RoundSamples, Hashes)
 class Worker(ChildProcess):
     """The process of a candidate. A context manager, so that the process ends with the benchmark."""
 
+    module: ClassVar[str] = "ccr_deploy.benchmarking"
+    """The module that the process runs."""
+
     def __init__(self, candidate: Candidate, batch: int, items: Items | None = None) -> None:
         """Start the process, which loads the candidate.
 
@@ -146,7 +149,7 @@ class Worker(ChildProcess):
             batch: items of a run.
             items: the items of the inputs; None for random ones.
         """
-        super().__init__("ccr_deploy.benchmarking")
+        super().__init__(self.module)
         self.candidate = candidate
         self.send(Start(candidate, batch, items))
 
@@ -188,7 +191,8 @@ class Worker(ChildProcess):
             self.candidate.engines, loaded.engines_sha256, found, strict=True
         ):
             if before != after:
-                raise EngineError(changed_while("it was timed", path, before, after))
+                problem = changed_while("it was timed", path, before, after)
+                raise EngineError(f"{self.candidate.name}: {problem}")
 
     def send(self, message: object) -> None:
         """Send a message to the process.

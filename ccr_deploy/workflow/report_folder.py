@@ -55,6 +55,7 @@ def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) ->
         MissingExtraError: if matplotlib or jinja2 is not installed.
         CcrDeployError: if the folder cannot be written, or contains a damaged result.
     """
+    from ccr_deploy.reporting.evidence import why_not_joined
     from ccr_deploy.reporting.html import html
     from ccr_deploy.reporting.markdown import markdown
     from ccr_deploy.reporting.tables import benchmark_tables, summary_table
@@ -69,14 +70,17 @@ def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) ->
         benchmark = _read(folder, BenchmarkReport, report)
         summary = summary_table(verification, benchmark) if verification and benchmark else None
         found = [result for result in (verification, benchmark) if result]
-        warnings = tuple(dict.fromkeys(line for result in found for line in result.warnings))
+        warnings = dict.fromkeys(line for result in found for line in result.warnings)
+        if verification and benchmark and (refusal := why_not_joined(verification, benchmark)):
+            warnings[refusal] = None
         tables = [
             *([summary] if summary else []),
             *(verification_tables(verification) if verification else []),
             *(benchmark_tables(benchmark) if benchmark else []),
         ]
-        write_atomically(folder / "report.md", markdown(TITLE, tables, warnings).encode())
-        write_atomically(folder / "report.html", html(TITLE, verification, benchmark, warnings).encode())
+        write_atomically(folder / "report.md", markdown(TITLE, tables, tuple(warnings)).encode())
+        page = html(TITLE, verification, benchmark, tuple(warnings))
+        write_atomically(folder / "report.html", page.encode())
     except OSError as error:
         raise CcrDeployError(f"{folder}: cannot write the report ({error.strerror or error})") from error
     return summary
