@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccr_deploy.backends.runner import Arrays, Outputs, Runner
-from ccr_deploy.benchmarking import worker
+from ccr_deploy.benchmarking import candidate_process
 from ccr_deploy.core.child_process import Owner
 
 if TYPE_CHECKING:
@@ -94,15 +94,15 @@ FAULTS: dict[str, Callable[[Runner], Runner]] = {
 
 def install(fault: str) -> None:
     """Let the worker load engines with a fault."""
-    load = worker.load_engine
+    load = candidate_process.load_engine
 
     def load_with_fault(backend: Backend, *arguments: object) -> Runner:
         engine = load(backend, *arguments)  # type: ignore[arg-type]
         return engine if backend.is_reference else FAULTS[fault](engine)
 
-    worker.load_engine = load_with_fault  # type: ignore[assignment]
+    candidate_process.load_engine = load_with_fault  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
     install(os.environ[VARIABLE])
-    worker.serve(Owner())
+    candidate_process.serve(Owner())
