@@ -24,6 +24,18 @@ from ccr_deploy.benchmarking.results import (
     MachineState,
     Timing,
 )
+from ccr_deploy.benchmarking.scenario_results import (
+    Compared,
+    Drift,
+    EarlyStopping,
+    Latencies,
+    LoadGenSummary,
+    PacedComparison,
+    ScenarioResult,
+    ScenarioSettings,
+    SoakInterval,
+    SoakResult,
+)
 from ccr_deploy.bundle.manifest import Manifest
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.engines.kernels import EngineKernels, ProfileKernels
@@ -107,6 +119,16 @@ RECORDS = (
     GpuState,
     MachineState,
     Contention,
+    ScenarioResult,
+    ScenarioSettings,
+    Latencies,
+    EarlyStopping,
+    LoadGenSummary,
+    Compared,
+    PacedComparison,
+    SoakResult,
+    SoakInterval,
+    Drift,
 )
 TIMED = {
     "demo",
