@@ -6,8 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from ccr_deploy.cli.common import TerminalProgress, opened, show_tables
+from ccr_deploy.cli.common import (
+    TerminalProgress,
+    chosen_target,
+    echo_json,
+    opened,
+    show_tables,
+    stdout_console,
+)
 from ccr_deploy.cli.modes import Mode
 
 if TYPE_CHECKING:
@@ -32,6 +40,7 @@ class BenchmarkOptions:
     require_idle: bool
     end_to_end: bool
     images: Path | None
+    table1: bool
     engines: Path | None
     report: Path | None
     as_json: bool
@@ -71,10 +80,46 @@ def _benchmark(options: BenchmarkOptions) -> bool:
     return True
 
 
+def _measure_table1(options: BenchmarkOptions) -> bool:
+    from ccr_deploy.errors import MissingExtraError
+    from ccr_deploy.reporting.table1_tables import table1_tables
+    from ccr_deploy.reporting.terminal import print_table
+    from ccr_deploy.workflow.report_folder import check_file, save_result
+
+    if _is_given("bundle"):
+        raise click.UsageError("--table1 exports models of its own: omit BUNDLE")
+    if options.report:
+        check_file(options.report / "table1.json")
+    try:
+        from ccr_deploy.workflow.table1 import ROUNDS, measure_table1
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "torch", "export", "benchmark --table1") from error
+    result = measure_table1(
+        chosen_target(options.target, quiet=options.as_json),
+        rounds=options.rounds if _is_given("rounds") else ROUNDS,
+        progress=TerminalProgress(),
+    )
+    if options.report:
+        save_result(options.report, "table1.json", result)
+    if options.as_json:
+        echo_json(result)
+        return True
+    for table in table1_tables(result):
+        print_table(stdout_console(), table)
+    return True
+
+
+def _is_given(name: str) -> bool:
+    """Return whether an argument or option is on the command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 _ENGINES = frozenset({"target", "precision", "engines"})
 
 BENCHMARK = Mode(
     "bundle", _ENGINES | {"batch", "rounds", "require_idle", "end_to_end", "images", "report"}, _benchmark
 )
-MODES: tuple[Mode[BenchmarkOptions], ...] = ()
+MODES: tuple[Mode[BenchmarkOptions], ...] = (
+    Mode("table1", frozenset({"target", "rounds", "report"}), _measure_table1),
+)
 """The modes that an option selects, the first of them if there are several; else `BENCHMARK`."""

@@ -4,6 +4,7 @@
 
     folder/
       verify.json       benchmark.json       as the commands' --json
+      table1.json                            as the JSON of the modes of benchmark
       report.md         report.html          of all results
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from ccr_deploy.benchmarking.results import BenchmarkReport
-from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.core.atomic import write_atomically, writing
 from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.core.untrusted import parse_json, read_bytes, reading
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
@@ -21,13 +22,15 @@ from ccr_deploy.verification.results import VerificationReport
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ccr_deploy.core.records import Record
     from ccr_deploy.reporting.table import Table
 
 TITLE = "ccr-deploy report"
 MAX_REPORT_BYTES = 64 << 20
 _FILES: dict[type, str] = {VerificationReport: "verify.json", BenchmarkReport: "benchmark.json"}
+_RESULT_MARK = b'"created_by": "ccr-deploy '
 _MARKS = {
-    **dict.fromkeys(_FILES.values(), b'"created_by": "ccr-deploy '),
+    **dict.fromkeys(_FILES.values(), _RESULT_MARK),
     **dict.fromkeys(("report.md", "report.html"), TITLE.encode()),
 }
 """Bytes at the start of each file that ccr-deploy writes; other files are not overwritten."""
@@ -38,11 +41,15 @@ _Report = TypeVar("_Report", VerificationReport, BenchmarkReport)
 def check_report_folder(folder: Path) -> None:
     """Raise WrongUsageError if a report in this folder would overwrite a file of another program."""
     for name, mark in _MARKS.items():
-        path = folder / name
-        if path.exists() and not (path.is_file() and mark in path.read_bytes()[:_HEAD_BYTES]):
-            raise WrongUsageError(
-                f"{folder}: contains a {name} that ccr-deploy did not write: choose another folder"
-            )
+        check_file(folder / name, mark)
+
+
+def check_file(path: Path, mark: bytes = _RESULT_MARK) -> None:
+    """Raise WrongUsageError if a file exists and ccr-deploy did not write it; `mark` is at its start."""
+    if path.exists() and not (path.is_file() and mark in path.read_bytes()[:_HEAD_BYTES]):
+        raise WrongUsageError(
+            f"{path.parent}: contains a {path.name} that ccr-deploy did not write: choose another folder"
+        )
 
 
 def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) -> Table | None:
@@ -80,6 +87,26 @@ def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) ->
     except OSError as error:
         raise CcrDeployError(f"{folder}: cannot write the report ({error.strerror or error})") from error
     return summary
+
+
+def save_result(folder: Path, name: str, result: Record) -> Path:
+    """Save the result of a mode of `benchmark` in the folder; return its file.
+
+    Args:
+        folder: the report folder; it is created.
+        name: name of the file.
+        result: the result.
+
+    Raises:
+        WrongUsageError: if the folder contains a file of another program with this name.
+        CcrDeployError: if the file cannot be written.
+    """
+    path = folder / name
+    with writing(folder, CcrDeployError, "the report "):
+        check_file(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, f"{to_json(result)}\n".encode())
+    return path
 
 
 def _read(folder: Path, kind: type[_Report], newest: VerificationReport | BenchmarkReport) -> _Report | None:
