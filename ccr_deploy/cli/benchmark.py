@@ -97,6 +97,7 @@ from ccr_deploy.core.stages import CHAIN_STAGES
     "--end-to-end", is_flag=True, help="Also measure the chain from image file to label, step by step."
 )
 @path_option("--images", "DIR", "Image files for --end-to-end.  [default: the bundle's samples as JPEG]")
+@click.option("--table1", is_flag=True, help="Only the paper's Table 1 on this machine; needs no BUNDLE.")
 @engines_option
 @report_option
 @output_options
