@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-gpu gpu-kit test-containers test-arm triton-server lint format docs benchmark clean \
+.PHONY: help demo test test-all test-gpu gpu-kit test-containers test-arm triton-server lint format docs bench benchmark clean \
   constraints check-platforms check-extras release
 
 # The Python of the environment. Empty: the first of 3.11, 3.12, 3.13 on this machine, or one that uv downloads.
@@ -93,6 +93,10 @@ format: $(READY) ## Format the code and apply automatic fixes.
 
 docs: $(READY) ## Build the documentation site into build/site.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+bench: $(READY) ## Compare with PyTorch, torch.compile and plain exports on this machine: 20 minutes.
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.where_time_goes
 
 benchmark: $(READY) ## Run the benchmarks of ccr-layer1 (224x224, T=8) into benchmarks/results/.
 	$(BIN)/python -m benchmarks.schedules

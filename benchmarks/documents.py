@@ -21,6 +21,7 @@ from benchmarks.int8 import Int8Benchmark, int8_table
 from benchmarks.int8_graphs import Int8Graphs, bits_table, placements_table, weights_table
 from benchmarks.int8_saturation import SaturationBenchmark, saturation_table
 from benchmarks.payload import PayloadBenchmark, payload_table
+from benchmarks.peers.documents import peers_pages, write_plots
 from benchmarks.planted_faults import PlantedFaults, faults_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.scaffold import from_json, read_result, result_path, to_json
@@ -79,7 +80,7 @@ def tables() -> dict[str, str]:
         "serving": serving_table(read_result("serving-ccr-layer1", ServingBenchmark)),
         "triton": triton_table(read_result("triton-ccr-layer1", TritonBenchmark)),
     }
-    return {name: markdown_table(table) for name, table in chosen.items()}
+    return {name: markdown_table(table) for name, table in chosen.items()} | peers_pages()
 
 
 def demo_table(verification: VerificationReport, benchmark: BenchmarkReport) -> Table:
@@ -121,6 +122,7 @@ def main(demo: Path | None) -> None:
         )
         write_atomically(result_path("demo-verify"), to_json(verification))
         write_atomically(result_path("demo-benchmark"), to_json(benchmark))
+    write_plots(ROOT / "docs" / "images")
     for document in DOCUMENTS:
         write_atomically(document, filled(document.read_text(encoding="utf-8")).encode())
 

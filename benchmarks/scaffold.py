@@ -229,6 +229,11 @@ def result_path(name: str) -> Path:
     return RESULTS / f"{name}.json"
 
 
+def result_names(prefix: str) -> list[str]:
+    """Return the names of the committed results of several machines, which begin with a prefix."""
+    return sorted(path.stem for path in RESULTS.glob(f"{prefix}*.json"))
+
+
 def read_result(name: str, kind: type[Result]) -> Result:
     """Read a committed result."""
     return from_json(result_path(name).read_bytes(), kind)
