@@ -50,8 +50,8 @@ def benchmark(ctx: click.Context, /, **_: object) -> None:
     precisions that this machine supports natively are timed as well. Missing engines are built first.
 
     If other processes, the hypervisor or a container's CPU limit took cores from the run, if its times
-    vary too much, or if the GPU's clock fell, the run is unreliable: latencies are printed with the
-    reasons, speed-ups are not.
+    vary too much, if a clock fell, or if answers were wrong or cached, the run is unreliable: latencies
+    are printed with the reasons, speed-ups are not.
 
     BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 

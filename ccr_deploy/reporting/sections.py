@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ccr_deploy.reporting.code_plots import channels_plot, margins_plot
+from ccr_deploy.reporting.evidence import joined_table
 from ccr_deploy.reporting.plots import accuracy_plot, speedup_plot
 from ccr_deploy.reporting.precision_tables import accuracy_table
 from ccr_deploy.reporting.section import Section, ShownImage
-from ccr_deploy.reporting.tables import benchmark_tables, summary_table
+from ccr_deploy.reporting.tables import benchmark_tables
 from ccr_deploy.reporting.tolerance_section import tolerance_section
 from ccr_deploy.reporting.tolerance_tables import flip_limits_table
 from ccr_deploy.reporting.verification_tables import (
@@ -178,7 +179,7 @@ def _benchmark_sections(
     verification: VerificationReport | None, benchmark: BenchmarkReport
 ) -> Iterator[Section]:
     if verification:
-        summary = summary_table(verification, benchmark)
+        summary = joined_table(verification, benchmark)
         yield Section(summary.title, table=summary)
     plot = speedup_plot(benchmark)
     for table in benchmark_tables(benchmark):

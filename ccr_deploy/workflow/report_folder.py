@@ -55,10 +55,10 @@ def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) ->
         MissingExtraError: if matplotlib or jinja2 is not installed.
         CcrDeployError: if the folder cannot be written, or contains a damaged result.
     """
-    from ccr_deploy.reporting.evidence import why_not_joined
+    from ccr_deploy.reporting.evidence import joined_table, why_not_joined
     from ccr_deploy.reporting.html import html
     from ccr_deploy.reporting.markdown import markdown
-    from ccr_deploy.reporting.tables import benchmark_tables, summary_table
+    from ccr_deploy.reporting.tables import benchmark_tables
     from ccr_deploy.reporting.verification_tables import verification_tables
 
     try:
@@ -68,7 +68,7 @@ def add_to_folder(folder: Path, report: VerificationReport | BenchmarkReport) ->
         write_atomically(folder / _FILES[type(report)], content.encode())
         verification = _read(folder, VerificationReport, report)
         benchmark = _read(folder, BenchmarkReport, report)
-        summary = summary_table(verification, benchmark) if verification and benchmark else None
+        summary = joined_table(verification, benchmark) if verification and benchmark else None
         found = [result for result in (verification, benchmark) if result]
         warnings = dict.fromkeys(line for result in found for line in result.warnings)
         if verification and benchmark and (refusal := why_not_joined(verification, benchmark)):

@@ -16,13 +16,17 @@ from ccr_deploy.backends.pytorch.options import PyTorchOptions
 from ccr_deploy.backends.roofline import GPUS, GpuLimits
 from ccr_deploy.backends.tensorrt.options import RtxOptions, TensorRtOptions
 from ccr_deploy.benchmarking.results import (
+    AnswerCheck,
     BenchmarkReport,
     Contention,
+    CpuLoad,
+    Environment,
     FastestPyTorch,
     GpuLoad,
     GpuState,
     MachineState,
     Timing,
+    WarmUp,
 )
 from ccr_deploy.bundle.manifest import Manifest
 from ccr_deploy.core.precisions import PRECISIONS
@@ -107,6 +111,10 @@ RECORDS = (
     GpuState,
     MachineState,
     Contention,
+    AnswerCheck,
+    CpuLoad,
+    Environment,
+    WarmUp,
 )
 TIMED = {
     "demo",
