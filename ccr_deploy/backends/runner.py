@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -87,6 +87,20 @@ class Runner(ABC):
         views = self._views(feeds)
         check_feeds(views, self.inputs)
         return self._run(views)
+
+    def on_device(self, feeds: Arrays) -> Callable[[], None] | None:  # noqa: ARG002
+        """Copy one batch of inputs to the GPU, and return a function that runs it there and waits for it.
+
+        The outputs stay on the GPU, so that a call takes the time of a run without copies; `device_timer`
+        measures it too. The function is valid until the runner is closed; `infer` may change its input.
+
+        Args:
+            feeds: inputs by name, as for `infer`.
+
+        Returns:
+            The function; None on a CPU, and if the runner cannot separate a run from its copies.
+        """
+        return None
 
     def _views(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the inputs as objects that have a NumPy type and a shape."""

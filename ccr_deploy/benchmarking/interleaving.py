@@ -61,6 +61,8 @@ class Samples:
     answers: tuple[Answer, ...] = ()
     warm_up: WarmUp | None = None
     clocks_mhz: tuple[int, ...] = ()
+    without_copies_milliseconds: tuple[float, ...] = ()
+    device_without_copies_milliseconds: tuple[float, ...] = ()
 
     def of_kind(self, kind: str) -> list[npt.NDArray[np.float64]]:
         """Return the samples of each round whose inputs are of a kind, in ms."""
@@ -187,6 +189,8 @@ def _timing(
         latency_ms_p99_interval=intervals[2],
         fresh_input_ratio=ratio,
         fresh_input_ratio_interval=None if ratio is None else median_ratio_interval(fresh, repeated),
+        latency_without_copies_ms_p50=_median(entry.without_copies_milliseconds),
+        device_latency_without_copies_ms_p50=_median(entry.device_without_copies_milliseconds),
         warm_up=entry.warm_up,
         answers=check_answers(entry.answers, expected) if expected and entry.answers else None,
         cpu=cpu_load(entry.clocks_mhz),
@@ -271,6 +275,8 @@ def _samples(
         tuple(answer for entry in rounds for answer in entry.answers),
         warm_up,
         tuple(clocks_mhz),
+        tuple(sample for entry in rounds for sample in entry.without_copies_milliseconds),
+        tuple(sample for entry in rounds for sample in entry.device_without_copies_milliseconds),
     )
 
 

@@ -35,7 +35,7 @@ def warm_up(run: Callable[[], int], at_least_seconds: float = 0.0) -> WarmUp:
         runs += len(window)
         seconds += sum(window)
     return WarmUp(
-        runs=runs, seconds=round(seconds, 3), is_steady=is_steady(medians), run_ms=1000 * medians[-1]
+        runs=runs, seconds=round(seconds, 3), is_steady=is_steady(medians), run_ms=1000 * min(medians)
     )
 
 

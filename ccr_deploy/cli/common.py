@@ -306,8 +306,10 @@ def show_tables(
         for table in tables:
             print_table(console, table)
     summary = add_to_folder(report, result) if report else None
+    if summary and not summary.rows:  # the engines are not the same
+        echo_line(f"ccr-deploy: warning: {summary.warning}", err=True)
     if report and not as_json:
-        if summary and with_summary:
+        if summary and summary.rows and with_summary:
             print_table(console, summary)
         console.print(f"report: {report / 'report.html'}")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ccr_deploy.reporting.evidence import why_not_joined
+
 if TYPE_CHECKING:
     from ccr_deploy.benchmarking.results import BenchmarkReport
     from ccr_deploy.benchmarking.scenario_results import ScenarioResult, SoakResult
@@ -24,6 +26,9 @@ class Results:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """The warnings of all results, each once."""
+        """The warnings of all results, each once, and why accuracy and speed are not joined."""
         found = [self.verification, self.benchmark, *self.scenarios, self.soak]
-        return tuple(dict.fromkeys(line for result in found if result for line in result.warnings))
+        lines = [line for result in found if result for line in result.warnings]
+        if self.verification and self.benchmark:
+            lines += filter(None, [why_not_joined(self.verification, self.benchmark)])
+        return tuple(dict.fromkeys(lines))

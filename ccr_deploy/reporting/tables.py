@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.models.iterations import named_iterations
+from ccr_deploy.reporting.evidence import why_not_joined
 from ccr_deploy.reporting.stage_tables import stage_tables
 from ccr_deploy.reporting.table import Table, interval_text, number
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from ccr_deploy.verification.results import VerificationReport
 
 _NO_RESULT = "–"
+_SUMMARY = "Engines compared with PyTorch eager"
+_SUMMARY_COLUMNS = (
+    "stage",
+    "precision",
+    "parity",
+    "top-1: PyTorch → engine",
+    "p50 ms",
+    "speed-up",
+    "95 % interval",
+)
 
 
 def benchmark_tables(report: BenchmarkReport) -> list[Table]:
@@ -96,7 +107,12 @@ def unreliable_line(reasons: Sequence[str]) -> str:
 
 
 def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) -> Table:
-    """Return a row for each stage: parity, accuracy and speed-up of the target's engines."""
+    """Return a row for each stage: parity, accuracy and speed-up of the target's engines.
+
+    If both results are not of the same engines, there are no rows, but a warning.
+    """
+    if refusal := why_not_joined(verification, benchmark):
+        return Table(_SUMMARY, _SUMMARY_COLUMNS, (), warning=refusal)
     compared = ("engine", "pytorch")
     code = next(parity for parity in verification.codes if (parity.level, parity.against) == compared)
     logits = {
@@ -113,16 +129,8 @@ def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) 
         ("chain", f"{chain.same_top1} of {chain.images} classes equal", change),
     )
     return Table(
-        title="Engines compared with PyTorch eager",
-        columns=(
-            "stage",
-            "precision",
-            "parity",
-            "top-1: PyTorch → engine",
-            "p50 ms",
-            "speed-up",
-            "95 % interval",
-        ),
+        title=_SUMMARY,
+        columns=_SUMMARY_COLUMNS,
         rows=tuple(
             (stage, precisions.get(stage, ""), parity, accuracy, *_speed(timings.get(stage)))
             for stage, parity, accuracy in found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from ccr_deploy.reporting.evidence import why_not_joined
 from ccr_deploy.reporting.table import interval_text, number
 from ccr_deploy.reporting.verification_tables import CAUSES, way_label
 
@@ -82,9 +83,14 @@ def _non_finite_outputs(report: VerificationReport) -> Iterator[Reason]:
 def key_figures(
     verification: VerificationReport | None, benchmark: BenchmarkReport | None
 ) -> tuple[Figure, ...]:
-    """Return the figures of the target's engines: classes, bits and accuracy, then the chain's speed."""
+    """Return the figures of the target's engines: classes, bits and accuracy, then the chain's speed.
+
+    There is no speed if other engines were timed than were verified.
+    """
     found = [*_parity_figures(verification)] if verification else []
-    return (*found, *(_speed_figures(benchmark) if benchmark else ()))
+    if benchmark and not (verification and why_not_joined(verification, benchmark)):
+        found += _speed_figures(benchmark)
+    return tuple(found)
 
 
 def _parity_figures(report: VerificationReport) -> Iterator[Figure]:

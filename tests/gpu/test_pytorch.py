@@ -95,6 +95,19 @@ def test_the_time_on_the_gpu_is_a_part_of_the_time_of_a_run(make) -> None:
     timer.close()
 
 
+@pytest.mark.parametrize("make", [eager, captured])
+def test_a_run_without_copies_is_measured_by_both_clocks(make) -> None:
+    runner, timer = make("encoder"), DeviceTimer(cuda_runtime())
+    run = runner.on_device(images(8))
+    run()
+    runner.device_timer = timer
+    started = time.perf_counter()
+    run()
+    milliseconds = 1000 * (time.perf_counter() - started)
+    assert 0 < timer.take_milliseconds() <= milliseconds
+    timer.close()
+
+
 def test_the_timer_measures_the_work_in_its_stream() -> None:
     """Cycles of a clock that is below 3 GHz."""
     timer, stream = DeviceTimer(cuda_runtime()), torch.cuda.Stream()

@@ -34,6 +34,7 @@ class _BatchSize:
     """The host memory of a batch size, and the function that enqueues a run from and to it."""
 
     host_input: Tensor
+    device_input: Tensor
     host_output: Tensor
     launch: Callable[[], object]
 
@@ -74,6 +75,25 @@ class GraphRunner(Runner):
         return torch.cuda.max_memory_reserved() / 2**20 if self._stream else None
 
     @torch.inference_mode()
+    def on_device(self, feeds: Arrays) -> Callable[[], None] | None:
+        """Copy one batch to the GPU, and return a function that launches a CUDA graph without copies."""
+        stream, network = self._stream, self._network
+        if stream is None:
+            return None
+        assert network is not None
+        self._run(feeds)  # which copies the batch
+        (array,) = feeds.values()
+        device_input = self._batch_sizes[len(array)].device_input
+        launch = self._captured(lambda: network(device_input), stream)
+
+        def run() -> None:
+            with timed_on_device(self.device_timer, stream.cuda_stream):
+                launch()
+            stream.synchronize()
+
+        return run
+
+    @torch.inference_mode()
     def _run(self, feeds: Arrays) -> Outputs:
         (array,) = feeds.values()
         entry = self._batch_sizes.get(len(array))
@@ -104,9 +124,9 @@ class GraphRunner(Runner):
             host_output.copy_(network(device_input), non_blocking=True)
 
         launch = self._captured(enqueue, self._stream) if self._stream else enqueue
-        return _BatchSize(host_input, host_output, launch)
+        return _BatchSize(host_input, device_input, host_output, launch)
 
-    def _captured(self, enqueue: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
+    def _captured(self, enqueue: Callable[[], object], stream: torch.cuda.Stream) -> Callable[[], None]:
         """Return a function that launches a CUDA graph of what `enqueue` puts into the stream."""
         stream.wait_stream(torch.cuda.current_stream())  # which copies the weights
         with torch.cuda.stream(stream):

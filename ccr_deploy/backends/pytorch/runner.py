@@ -17,6 +17,8 @@ from ccr_deploy.models.chain import normalise
 from ccr_deploy.models.encoder import RecurrentEncoder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
     from torch import nn
 
@@ -77,6 +79,19 @@ class PyTorchRunner(Runner):
             activations = self._network.pre_binarization(normalised, self._model.iterations)
             return pack_code(activations.cpu().numpy())
 
+    def on_device(self, feeds: Arrays) -> Callable[[], None] | None:
+        """Copy one batch of inputs to the GPU, and return a function that runs the network and waits."""
+        if self._device.type != "cuda":
+            return None
+        inputs = self._to_device(feeds)
+
+        def run() -> None:
+            with torch.inference_mode(), timed_on_device(self.device_timer, self._stream):
+                self._output(inputs)
+            torch.cuda.synchronize(self._device)
+
+        return run
+
     def _run(self, feeds: Arrays) -> Outputs:
         with torch.inference_mode(), timed_on_device(self.device_timer, self._stream):
             output = self._computed(feeds)
@@ -84,15 +99,26 @@ class PyTorchRunner(Runner):
 
     def _computed(self, feeds: Arrays) -> npt.NDArray[np.float32]:
         """Return the network's output for a batch: unpacked codes, or logits."""
-        assert self._network is not None
-        if self.stage == "encoder":
-            output = self._network(self._normalised(feeds["image"]), self._model.iterations)
-        elif self.stage == "classifier":
+        return np.asarray(self._output(self._to_device(feeds)).cpu().numpy(), np.float32)
+
+    def _to_device(self, feeds: Arrays) -> torch.Tensor:
+        """Return a batch on the device: images, or codes, which are unpacked on the host."""
+        if self.stage == "classifier":
             code = unpack_code(feeds["code"].astype(np.uint8, copy=False), self._model.code_shape)
-            output = self._network(torch.from_numpy(code).to(self._device))
+            return torch.from_numpy(code).to(self._device)
+        return torch.from_numpy(np.ascontiguousarray(feeds["image"])).to(self._device)
+
+    def _output(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the network's output for a batch on the device."""
+        assert self._network is not None
+        if self.stage == "classifier":
+            output = self._network(inputs)
+        elif self.stage == "encoder":
+            output = self._network(normalise(inputs, self._preprocessing), self._model.iterations)
         else:
-            output = self._network(self._normalised(feeds["image"]))
-        return np.asarray(output.cpu().numpy(), np.float32)
+            output = self._network(normalise(inputs, self._preprocessing))
+        assert isinstance(output, torch.Tensor)
+        return output
 
     def _close(self) -> None:
         self._network = None

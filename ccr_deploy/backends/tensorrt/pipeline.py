@@ -136,6 +136,29 @@ class Pipeline:
         for lane, part in running.items():
             lane.collect(part, outputs)
 
+    def on_device(
+        self, part: Part, feeds: Arrays, timer: Callable[[], DeviceTimer | None]
+    ) -> Callable[[], None]:
+        """Copy a batch of one part to the GPU, and return a function that runs its kernels and waits.
+
+        Args:
+            part: the part.
+            feeds: the inputs by name.
+            timer: returns the timer that measures a run; None if nobody measures.
+        """
+        lane = self.lanes[0]
+        kernels = self._prepared(lane, part)
+        lane.fill(part, feeds)
+        lane.copy_in(part, feeds)
+        lane.stream.wait()
+
+        def run() -> None:
+            with timed_on_device(timer(), lane.stream.handle):
+                kernels.enqueue()
+            lane.stream.wait()
+
+        return run
+
     def wait(self) -> None:
         """Wait until the GPU has completed all work of both lanes."""
         with ExitStack() as both:  # the second one also if the first one fails

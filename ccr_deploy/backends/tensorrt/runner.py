@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ccr_deploy.backends.runner import Outputs, Runner
+from ccr_deploy.backends.runner import Outputs, Runner, check_feeds
 from ccr_deploy.backends.tensorrt.contexts import LoadedEngine
 from ccr_deploy.backends.tensorrt.device_arrays import DeviceArray, is_device_array, view_of
 from ccr_deploy.backends.tensorrt.in_place import InPlace
@@ -23,8 +23,10 @@ from ccr_deploy.backends.tensorrt.profiles import parts_of
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    from ccr_deploy.backends.runner import Arrays
 
 
 class TensorRtRunner(Runner):
@@ -106,6 +108,20 @@ class TensorRtRunner(Runner):
         """
         with self._exclusive():
             return super().infer(feeds)
+
+    def on_device(self, feeds: Arrays) -> Callable[[], None] | None:
+        """Copy one batch of inputs to the GPU, and return a function that runs its kernels and waits.
+
+        None for a batch over the largest that the engine was built for, whose parts overlap with copies.
+
+        Raises:
+            EngineError: if an input does not match, or the GPU fails.
+        """
+        check_feeds(feeds, self.inputs)
+        parts = parts_of(len(next(iter(feeds.values()))), self._engine.profiles)
+        if len(parts) > 1:
+            return None
+        return self._pipeline.on_device(parts[0], feeds, lambda: self.device_timer)
 
     def _views(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -8,7 +8,15 @@ from msgspec.structs import replace
 from benchmarks.int8 import Int8Benchmark
 from benchmarks.scaffold import read_result
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
-from ccr_deploy.benchmarking.results import BenchmarkReport, Contention, GpuLoad, GpuState, Timing
+from ccr_deploy.benchmarking.results import (
+    AnswerCheck,
+    BenchmarkReport,
+    Contention,
+    CpuLoad,
+    GpuLoad,
+    GpuState,
+    Timing,
+)
 from ccr_deploy.core.metrics import Interval
 
 QUIET = Contention("encoder", 12.0, 2, 0.02, 0.01, 0.0)
@@ -178,6 +186,44 @@ def test_a_throttled_gpu_is_a_reason_at_any_clock(cause: str) -> None:
     ]
     (reason,) = unreliable_reasons(2, [QUIET], [replace(TIMING, gpu=STEADY), *throttled])
     assert reason == f"the GPU was throttled by {cause} (encoder: first)"
+
+
+def cpu(first: float, last: float) -> CpuLoad:
+    return CpuLoad(first, last, round(min(first, last)))
+
+
+@pytest.mark.parametrize("load", [None, cpu(3400, 3400), cpu(3400, 3100), cpu(2000, 3400), cpu(0, 0)])
+def test_a_steady_rising_or_unknown_cpu_clock_is_not_a_reason(load: CpuLoad | None) -> None:
+    assert unreliable_reasons(2, [QUIET], [replace(TIMING, cpu=load)]) == ()
+
+
+def test_the_largest_fall_of_the_cpus_clock_is_a_reason() -> None:
+    loads = [replace(TIMING, candidate=str(last), cpu=cpu(3400, last)) for last in (3000, 2200, 2900)]
+    (reason,) = unreliable_reasons(2, [QUIET], loads)
+    assert reason == "the CPU's clock fell from 3400 to 2200 MHz (encoder: 2200)"
+
+
+@pytest.mark.parametrize("interval", [Interval(0.8, 1.3), Interval(1.02, 1.09), Interval(1.09, 9.0)])
+def test_fresh_inputs_within_noise_are_not_a_reason(interval: Interval) -> None:
+    timing = replace(TIMING, fresh_input_ratio=1.05, fresh_input_ratio_interval=interval)
+    assert unreliable_reasons(2, [QUIET], [timing]) == ()
+
+
+def test_fresh_inputs_that_take_longer_are_a_reason() -> None:
+    slower = replace(TIMING, fresh_input_ratio=1.5, fresh_input_ratio_interval=Interval(1.2, 1.9))
+    (reason,) = unreliable_reasons(2, [QUIET], [TIMING, slower])
+    assert reason == (
+        "encoder: onnxruntime fp32: caches its answers: fresh inputs took 1.50 times as long as a repeated "
+        "one (95 % interval 1.20 to 1.90)"
+    )
+
+
+def test_wrong_answers_are_a_reason() -> None:
+    right = AnswerCheck(9, 3, 0, 0.0, None, 0.0, None, 0.1, None, passed=True)
+    wrong = replace(right, flipped_percent=31.0, passed=False)
+    assert unreliable_reasons(2, [QUIET], [replace(TIMING, answers=right)]) == ()
+    (reason,) = unreliable_reasons(2, [QUIET], [replace(TIMING, answers=wrong)])
+    assert reason.startswith("encoder: onnxruntime fp32: wrong answers while it was timed: 31 % of the bits")
 
 
 def test_an_unreliable_runs_timings_keep_their_latencies_alone() -> None:

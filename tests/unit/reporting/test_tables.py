@@ -132,6 +132,7 @@ def timing(subject: str, candidate: str, p50: float, speedup: float, *, is_targe
         peak_memory_mib=123.6,
         speedup=speedup,
         speedup_interval=Interval(speedup - 0.126, speedup + 0.25),
+        engines_sha256=("ab" * 32,) * (2 if subject == "chain" else 1),
     )
 
 

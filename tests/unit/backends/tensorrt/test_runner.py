@@ -171,6 +171,24 @@ def test_the_device_time_is_from_the_first_copy_to_the_last(
     array.release()
 
 
+def test_a_run_without_copies_is_its_kernels(machine: StandInMachine, runner: TensorRtRunner) -> None:
+    feeds = machine.feeds(4)
+    run = runner.on_device(feeds)
+    assert run
+    machine.enqueued()
+    runner.device_timer = timer = NotingTimer(machine)
+    run()
+    run()
+    assert machine.enqueued() == ["A graph", "A wait"] * 2
+    assert (timer.started, len(timer.stopped)) == ([0, 2], 2)
+    runner.device_timer = None
+    check_equal(runner.infer(feeds), feeds)
+
+
+def test_a_batch_in_parts_has_no_run_without_copies(machine: StandInMachine, runner: TensorRtRunner) -> None:
+    assert runner.on_device(machine.feeds(40)) is None
+
+
 def test_everything_is_released_in_order(machine: StandInMachine) -> None:
     with machine.load() as runner:
         machine.check(runner, 1)

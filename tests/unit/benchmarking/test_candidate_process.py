@@ -13,18 +13,19 @@ import pytest
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
 from ccr_deploy.backends.onnxruntime.cuda import CudaOptions
 from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
-from ccr_deploy.benchmarking import worker
+from ccr_deploy.benchmarking import candidate_process
+from ccr_deploy.benchmarking.candidate_process import LoadedCandidate
 from ccr_deploy.benchmarking.results import GpuState
 from ccr_deploy.benchmarking.worker import (
     GPU_WARM_UP_SECONDS,
     MAX_DEVICE_RUNS,
     WARM_UP_RUNS,
     Candidate,
-    LoadedCandidate,
     Start,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 ENCODER, CLASSIFIER = "encoder", "classifier"
@@ -49,6 +50,8 @@ class Timer:
 class Engine(Runner):
     """An engine that adds 1 to its input, and writes down when it ran."""
 
+    only_on_host = ""
+
     def __init__(self, name: str, log: list[tuple[str, bool]], *, has_stream: bool) -> None:
         self.inputs = (TensorSpec(name, "uint8", (None, 4)),)
         self._log = log
@@ -60,6 +63,15 @@ class Engine(Runner):
         if self.device_timer and self._has_stream:
             self.device_timer.is_started = True
         return {"output": (array + 1).astype(np.uint8)}
+
+    def on_device(self, feeds: Arrays) -> Callable[[], None] | None:
+        ((name, _),) = feeds.items()
+
+        def run() -> None:
+            if self.device_timer and self._has_stream:
+                self.device_timer.is_started = True
+
+        return None if name == self.only_on_host else run
 
     def _close(self) -> None:
         self._log.append(("closed", False))
@@ -76,16 +88,16 @@ def loaded(monkeypatch: pytest.MonkeyPatch, log: list[tuple[str, bool]], tmp_pat
     readings = iter(range(1000, 2000))
 
     def load(options, *, without_stream: str | None = None, sensors: bool = True) -> LoadedCandidate:
-        monkeypatch.setattr(worker, "make_backend", lambda _: SimpleNamespace(version="1.0"))
+        monkeypatch.setattr(candidate_process, "make_backend", lambda _: SimpleNamespace(version="1.0"))
         monkeypatch.setattr(
-            worker,
+            candidate_process,
             "load_engine",
             lambda _, path, __: Engine(path.name, log, has_stream=path.name != without_stream),
         )
-        monkeypatch.setattr(worker, "DeviceTimer", Timer)
-        monkeypatch.setattr(worker, "cuda_runtime", lambda: "CUDA")
+        monkeypatch.setattr(candidate_process, "DeviceTimer", Timer)
+        monkeypatch.setattr(candidate_process, "cuda_runtime", lambda: "CUDA")
         read = SimpleNamespace(read=lambda: GpuState(next(readings), None, None, None))
-        monkeypatch.setattr(worker, "open_sensors", lambda: read if sensors else None)
+        monkeypatch.setattr(candidate_process, "open_sensors", lambda: read if sensors else None)
         for path in (ENCODER, CLASSIFIER):
             (tmp_path / path).touch()
         engines = ((tmp_path / ENCODER, "fp16"), (tmp_path / CLASSIFIER, "fp16"))
@@ -116,6 +128,22 @@ def test_the_runs_that_are_measured_on_the_gpu_are_limited(loaded) -> None:
 @pytest.mark.parametrize("engine", [ENCODER, CLASSIFIER])
 def test_the_time_on_the_gpu_of_a_part_of_the_engines_is_not_reported(loaded, engine: str) -> None:
     assert loaded(CudaOptions(), without_stream=engine).round(3).device_milliseconds == ()
+
+
+def test_runs_without_copies_have_both_clocks(loaded) -> None:
+    found = loaded(CudaOptions()).round(3)
+    assert len(found.without_copies_milliseconds) == 3
+    assert found.device_without_copies_milliseconds == (4.0,) * 3
+    without_stream = loaded(CudaOptions(), without_stream=CLASSIFIER).round(3)
+    assert len(without_stream.without_copies_milliseconds) == 3
+    assert without_stream.device_without_copies_milliseconds == ()
+
+
+def test_an_engine_that_cannot_run_without_copies_has_no_such_time(loaded, monkeypatch) -> None:
+    monkeypatch.setattr(Engine, "only_on_host", CLASSIFIER)
+    found = loaded(CudaOptions()).round(3)
+    assert (found.without_copies_milliseconds, found.device_without_copies_milliseconds) == ((), ())
+    assert len(found.device_milliseconds) == 3
 
 
 def test_without_sensors_there_are_no_states(loaded) -> None:
