@@ -232,8 +232,8 @@ class SoakResult(EngineRun, frozen=True):
 
     `minutes` were requested; `ended_early` is whether Ctrl-C ended the run before. `latency_drift` is that of
     the intervals' medians in ms, `throughput_drift` that of their images per second, `memory_drift` that of
-    the process's memory in MiB; None if there are fewer than ten intervals. `samples_ms` are up to 10,000 latencies, drawn at random from all
-    `runs`.
+    the process's memory in MiB; None if there are fewer than ten intervals. `samples_ms` are up to 10,000
+    latencies, drawn at random from all `runs`.
     """
 
     minutes: float

@@ -32,6 +32,18 @@ from ccr_deploy.benchmarking.results import (
     Timing,
 )
 from ccr_deploy.benchmarking.roofline_results import EngineRoofline, MatrixRate, MemoryBandwidth, Roofline
+from ccr_deploy.benchmarking.scenario_results import (
+    Compared,
+    Drift,
+    EarlyStopping,
+    Latencies,
+    LoadGenSummary,
+    PacedComparison,
+    ScenarioResult,
+    ScenarioSettings,
+    SoakInterval,
+    SoakResult,
+)
 from ccr_deploy.benchmarking.stage_results import EndToEnd, Energy, ImageBytes, StartUp, StepTime
 from ccr_deploy.benchmarking.table1_results import PaperRow, Table1, Table1Model, Table1Time
 from ccr_deploy.bundle.manifest import Manifest
@@ -135,6 +147,16 @@ RECORDS = (
     Table1Model,
     PaperRow,
     Table1Time,
+    ScenarioResult,
+    ScenarioSettings,
+    Latencies,
+    EarlyStopping,
+    LoadGenSummary,
+    Compared,
+    PacedComparison,
+    SoakResult,
+    SoakInterval,
+    Drift,
 )
 TIMED = {
     "demo",

@@ -23,6 +23,7 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "google.protobuf": "protobuf",
     "grpc": "grpcio",
+    "mlperf_loadgen": "mlcommons-loadgen",
     "modelopt": "nvidia-modelopt",
     "yaml": "pyyaml",
 }
@@ -42,6 +43,7 @@ EXTRAS = {
     "backends/pytorch/": ("export",),
     "backends/tensorrt/": TENSORRT,
     "bundle/": ("export",),
+    "benchmarking/scenarios/loadgen.py": ("loadgen",),
     "benchmarking/gpu_sensors.py": (*TENSORRT, "cuda", "cuda12"),
     "core/gpu.py": (*TENSORRT, "cuda", "cuda12"),
     "data/video.py": ("video",),

@@ -33,6 +33,7 @@ _EXPECTED_SHARE = 0.5
 """LoadGen generates all queries in advance, from the expected latency: half of it, so that they suffice."""
 _DETAIL_LOG = "mlperf_log_detail.txt"
 _ENTRY = ":::MLLOG "
+_PERCENTILES = ("50.00", "90.00", "95.00", "97.00", "99.00", "99.90")
 _RATES = ("result_completed_samples_per_sec", "result_samples_per_second", "result_qps_with_loadgen_overhead")
 
 
@@ -155,16 +156,11 @@ def parse_log(text: str, scenario: Scenario) -> LoadGenLog:
     lines = [line for line in text.splitlines() if line.startswith(_ENTRY)]
     entries = [json.loads(line.removeprefix(_ENTRY)) for line in lines]
     values = {entry["key"]: entry["value"] for entry in entries}
+    # In *multi-stream*, the log has the latencies of queries beside those of samples.
     of_queries = scenario == "multi-stream"
-
-    def milliseconds(name: str) -> float:
-        kind = "_per_query_latency_ns" if of_queries and "percentile" in name else "_latency_ns"
-        if of_queries and "percentile" not in name:
-            kind = "_query_latency_ns"
-        return float(values[f"result_{name}{kind}"]) / 1e6
-
+    names = [f"{p}_percentile{'_per_query' if of_queries else ''}" for p in _PERCENTILES]
+    names += [f"{name}{'_query' if of_queries else ''}" for name in ("mean", "min", "max")]
     estimate = values.get("early_stopping_latency_ms" if of_queries else "early_stopping_latency_ss")
-    is_valid = values["result_validity"] == "VALID"
     reasons = {
         "the latency bound is not met": values.get("result_perf_constraints_met", True),
         "the shortest duration is not met": values["result_min_duration_met"],
@@ -173,16 +169,10 @@ def parse_log(text: str, scenario: Scenario) -> LoadGenLog:
     }
     return LoadGenLog(
         version=version(PACKAGE),
-        is_valid=is_valid,
+        is_valid=values["result_validity"] == "VALID",
         invalid_reasons=tuple(reason for reason, is_met in reasons.items() if not is_met),
         queries=int(values["result_query_count"]),
-        latencies=Latencies(
-            *(
-                milliseconds(f"{p}_percentile")
-                for p in ("50.00", "90.00", "95.00", "97.00", "99.00", "99.90")
-            ),
-            *(milliseconds(name) for name in ("mean", "min", "max")),
-        ),
+        latencies=Latencies(*(float(values[f"result_{name}_latency_ns"]) / 1e6 for name in names)),
         per_second=next((float(values[name]) for name in _RATES if name in values), None),
         early_stopping_met=None if scenario == "offline" else bool(values["early_stopping_met"]),
         early_stopping_estimate_ms=float(estimate) / 1e6 if estimate else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from array import array
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ class SoakRun:
 
     version: str
     intervals: list[SoakInterval] = field(default_factory=list)
-    samples_ms: list[float] = field(default_factory=list)
+    samples_ms: array[float] = field(default_factory=lambda: array("d"))
     contention: Contention | None = None
     ended_early: bool = False
 

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from ccr_deploy.benchmarking.scenarios.process import expected_seconds, run_sizes
+from ccr_deploy.benchmarking.scenarios.soak import KEPT_SAMPLES, SoakRun, interval_seconds
+from tests.support.scenarios import scenario_settings
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(0.02, 0.1), (1, 1), (10, 10), (600, 10)])
+def test_a_soak_has_sixty_intervals_or_more(minutes: float, seconds: float) -> None:
+    assert interval_seconds(minutes) == pytest.approx(seconds)
+
+
+def test_all_samples_of_a_short_soak_are_kept() -> None:
+    assert SoakRun("1.0", samples_ms=array("d", [3.0, 1.0])).kept_samples(0) == (3.0, 1.0)
+
+
+def test_samples_of_a_long_soak_are_drawn_from_all_in_order() -> None:
+    run = SoakRun("1.0", samples_ms=array("d", range(50_000)))
+    kept = run.kept_samples(0)
+    assert len(kept) == len(set(kept)) == KEPT_SAMPLES
+    assert list(kept) == sorted(kept)
+    assert sum(sample < 25_000 for sample in kept) / KEPT_SAMPLES == pytest.approx(0.5, abs=0.02)
+    assert kept == run.kept_samples(0) != run.kept_samples(1)
+
+
+def test_a_server_is_warmed_up_for_every_batch_size() -> None:
+    assert run_sizes("server", scenario_settings(), 3) == [1, 2, 3]
+    assert run_sizes("multi-stream", scenario_settings(samples_per_query=8), 3) == [8]
+    assert run_sizes("offline", scenario_settings(samples_per_query=None), 3) == [3]
+    assert run_sizes("single-stream", scenario_settings(), 1) == [1]
+
+
+def test_a_server_that_is_too_slow_is_expected_to_take_longer() -> None:
+    wanted = scenario_settings(min_duration_seconds=10, rate_per_second=100)
+    assert expected_seconds("server", wanted, 0.001) == 10
+    assert expected_seconds("server", wanted, 0.03) == pytest.approx(30)
