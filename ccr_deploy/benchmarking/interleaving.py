@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.benchmarking.results import Contention, GpuState
-    from ccr_deploy.benchmarking.worker import Candidate, RoundSamples
+    from ccr_deploy.benchmarking.worker import Candidate, Loaded, RoundSamples
     from ccr_deploy.core.metrics import Interval
     from ccr_deploy.core.progress import Progress
 
 SETTLING_SECONDS = 0.05
 """Pause before each timing: threads of the runtime timed before spin for some milliseconds."""
 ROUND_TARGET_SECONDS = 0.4
+_DIGITS = 4
+"""Decimals of saved samples in ms: 0.1 µs."""
 RUNS_PER_ROUND = (3, 200)
 """Limits for the number of runs: at least 3 of a slow candidate, at most 200 of a fast one."""
 
@@ -48,6 +50,7 @@ class Samples:
     device_memory_mib: float | None = None
     device_milliseconds: tuple[float, ...] = ()
     gpu: tuple[GpuState, ...] = ()
+    engines_sha256: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,14 +99,15 @@ def run_interleaved(
     samples = [
         Samples(
             worker.candidate,
-            version,
+            engines.version,
             np.array([entry.nanoseconds for entry in own]) / 1e6,
             own[-1].peak_memory_mib,
             own[-1].device_memory_mib,
             tuple(sample for entry in own for sample in entry.device_milliseconds),
             tuple(state for entry in own for state in entry.gpu),
+            engines.engines_sha256,
         )
-        for (worker, version), own in zip(loaded.items(), measured, strict=True)
+        for (worker, engines), own in zip(loaded.items(), measured, strict=True)
     ]
     return InterleavedRun(samples, observed, left_out)
 
@@ -137,6 +141,9 @@ def timings(subject: Subject, samples: Sequence[Samples], batch: int) -> list[Ti
             gpu=gpu_load(entry.gpu),
             speedup=float(np.median(reference) / np.median(entry.milliseconds)),
             speedup_interval=speedup_interval(reference, entry.milliseconds),
+            precisions=tuple(precision for _, precision in entry.candidate.engines),
+            engines_sha256=entry.engines_sha256,
+            samples_ms=tuple(tuple(own) for own in entry.milliseconds.round(_DIGITS).tolist()),
         )
         for entry in samples
     ]
@@ -197,18 +204,18 @@ def speedup_interval(
     return percentile_interval(np.array(ratios))
 
 
-def _loaded(workers: Sequence[Worker]) -> tuple[dict[Worker, str], tuple[str, ...]]:
-    """Wait until the workers are loaded; return their versions, and why optional ones are left out."""
-    versions: dict[Worker, str] = {}
+def _loaded(workers: Sequence[Worker]) -> tuple[dict[Worker, Loaded], tuple[str, ...]]:
+    """Wait until the workers are loaded; return what they loaded, and why optional ones are left out."""
+    loaded: dict[Worker, Loaded] = {}
     left_out = []
     for worker in workers:
         try:
-            versions[worker] = worker.wait_until_loaded()
+            loaded[worker] = worker.wait_until_loaded()
         except EngineError as error:  # noqa: PERF203 -- loading takes seconds
             if not worker.candidate.is_optional:
                 raise
             left_out.append(str(error))
-    return versions, tuple(left_out)
+    return loaded, tuple(left_out)
 
 
 def _runs_per_round(worker: Worker) -> int:

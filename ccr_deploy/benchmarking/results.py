@@ -7,9 +7,10 @@ from typing import Literal
 from ccr_deploy.benchmarking.roofline_results import Roofline
 from ccr_deploy.core import stages
 from ccr_deploy.core.metrics import Interval
+from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 Subject = stages.Subject
 """What is timed: a stage, or the chain."""
@@ -83,6 +84,9 @@ class Timing(Record, frozen=True):
     command on the GPU to the last, by CUDA events in runs of their own; None on a CPU, and for a library that
     does not give its stream. `gpu` is None on a CPU and without NVML.
 
+    `samples_ms` are the raw samples, one tuple for each round. `engines_sha256` and `precisions` are those of
+    the engines in the order in which they run.
+
     `speedup` is the first candidate's median divided by this one's, of the same run; None if the run is
     unreliable. `is_target` marks the target's own engines. `peak_memory_mib` is the peak of the process,
     `device_memory_mib` its GPU memory, None on a CPU.
@@ -104,6 +108,9 @@ class Timing(Record, frozen=True):
     device_memory_mib: float | None = None
     device_latency_ms_p50: float | None = None
     gpu: GpuLoad | None = None
+    precisions: tuple[EnginePrecision, ...] = ()
+    engines_sha256: tuple[str, ...] = ()
+    samples_ms: tuple[tuple[float, ...], ...] = ()
 
 
 class FastestPyTorch(Record, frozen=True):

@@ -14,6 +14,7 @@ from ccr_deploy.backends.options import BackendOptions
 from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.benchmarking.gpu_sensors import open_sensors
 from ccr_deploy.benchmarking.results import GpuState
+from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.core.child_process import ChildProcess, ProcessEndedError, peak_memory_mib
 from ccr_deploy.core.gpu import cuda_runtime
 from ccr_deploy.core.precisions import EnginePrecision
@@ -59,9 +60,13 @@ class Start(Record, frozen=True):
 
 
 class Loaded(Record, frozen=True, tag=True):
-    """Message of a process: the engines are loaded and warm; `version` is that of the backend's library."""
+    """Message of a process: the engines are loaded and warm.
+
+    `version` is that of the backend's library, `engines_sha256` the SHA-256 of each engine's file.
+    """
 
     version: str
+    engines_sha256: tuple[str, ...]
 
 
 class RoundSamples(Record, frozen=True, tag=True):
@@ -95,13 +100,13 @@ class Worker(ChildProcess):
         self.candidate = candidate
         self.send(Start(candidate, batch))
 
-    def wait_until_loaded(self) -> str:
-        """Wait until the engines are loaded and warm; return the version of the backend's library.
+    def wait_until_loaded(self) -> Loaded:
+        """Wait until the engines are loaded and warm.
 
         Raises:
             EngineError: if the engines cannot be loaded or run.
         """
-        return self._answer(Loaded, LOADING_SECONDS).version
+        return self._answer(Loaded, LOADING_SECONDS)
 
     def run_round(self, runs: int) -> RoundSamples:
         """Run the candidate `runs` times, after a warm-up that is not timed.
@@ -151,12 +156,13 @@ class LoadedCandidate:
         """
         candidate = start.candidate
         backend = make_backend(candidate.options)
-        self.version = backend.version
         self._uses_gpu = candidate.options.uses_gpu
         self._runners = [
             stack.enter_context(load_engine(backend, path, precision))
             for path, precision in candidate.engines
         ]
+        hashes = tuple(sha256_of(path) for path, _ in candidate.engines)
+        self.loaded = Loaded(backend.version, hashes)
         (spec,) = self._runners[0].inputs
         shape = (start.batch, *(size or start.batch for size in spec.shape[1:]))
         self._feed = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -224,11 +230,11 @@ def serve(owner: Owner) -> None:
     try:
         start: Start = owner.receive(Start)
         with ExitStack() as stack:
-            loaded = LoadedCandidate(start, stack)
-            owner.send(Loaded(loaded.version))
+            candidate = LoadedCandidate(start, stack)
+            owner.send(candidate.loaded)
             while True:
                 runs: int = owner.receive(int)
-                owner.send(loaded.round(runs))
+                owner.send(candidate.round(runs))
     except (EOFError, ConnectionError):
         pass  # the parent process ended
     except Exception as error:  # the parent reports it

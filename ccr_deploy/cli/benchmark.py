@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
+from ccr_deploy.cli.benchmark_modes import BENCHMARK, CHECK_FAILED, MODES, BenchmarkOptions
 from ccr_deploy.cli.common import (
-    TerminalProgress,
     bundle_argument,
     engines_option,
-    opened,
     output_options,
     precision_options,
     report_option,
-    show_tables,
     target_option,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ccr_deploy.core.precisions import EnginePrecision
+from ccr_deploy.cli.modes import chosen_mode
 
 
 @click.command(short_help="Measure the speed-up of the engines over PyTorch.")
@@ -47,17 +39,8 @@ if TYPE_CHECKING:
 @engines_option
 @report_option
 @output_options
-def benchmark(
-    bundle: Path,
-    target: str | None,
-    precision: EnginePrecision | None,
-    batch: int,
-    rounds: int,
-    require_idle: bool,
-    engines: Path | None,
-    report: Path | None,
-    as_json: bool,
-) -> None:
+@click.pass_context
+def benchmark(ctx: click.Context, /, **_: object) -> None:
     """Measure the latency of a target's engines and their speed-up over PyTorch.
 
     The baseline is PyTorch eager; on a GPU, torch.compile and FP16 CUDA graphs are timed too. Each
@@ -77,24 +60,5 @@ def benchmark(
       ccr-deploy benchmark bundle --rounds 30 --report report/
       ccr-deploy benchmark bundle --require-idle
     """
-    from ccr_deploy.errors import MachineBusyError
-    from ccr_deploy.reporting.tables import benchmark_tables
-    from ccr_deploy.workflow.benchmark import benchmark_bundle
-    from ccr_deploy.workflow.report_folder import check_report_folder
-
-    if report:
-        check_report_folder(report)
-    result = benchmark_bundle(
-        *opened(bundle, target, engines, as_json=as_json),
-        precision=precision,
-        batch=batch,
-        rounds=rounds,
-        require_idle=require_idle,
-        progress=TerminalProgress(),
-    )
-    show_tables(result, benchmark_tables(result), report, as_json=as_json, with_summary=True)
-    if require_idle and result.unreliable_reasons:
-        raise MachineBusyError(
-            f"the run is unreliable: {'; '.join(result.unreliable_reasons)}: stop other work on this machine "
-            "and run the benchmark again"
-        )
+    if not chosen_mode(ctx, MODES, BENCHMARK).run(BenchmarkOptions(**ctx.params)):
+        ctx.exit(CHECK_FAILED)

@@ -17,7 +17,15 @@ from ccr_deploy.cli.common import (
     shard_option,
     target_option,
 )
-from ccr_deploy.cli.verify_modes import GATE_FAILED, LIST_GATES, VerifyOptions, chosen_mode, print_gates
+from ccr_deploy.cli.modes import chosen_mode
+from ccr_deploy.cli.verify_modes import (
+    GATE_FAILED,
+    LIST_GATES,
+    MODES,
+    VERIFY,
+    VerifyOptions,
+    print_gates,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,5 +90,5 @@ def verify(ctx: click.Context, /, **_: object) -> None:
     options = VerifyOptions(**ctx.params)
     if options.gates == (LIST_GATES,):
         print_gates()
-    elif not chosen_mode(ctx).run(options):
+    elif not chosen_mode(ctx, MODES, VERIFY).run(options):
         ctx.exit(GATE_FAILED)

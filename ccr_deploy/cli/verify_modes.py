@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from ccr_deploy.cli.common import (
     TerminalProgress,
@@ -18,9 +17,9 @@ from ccr_deploy.cli.common import (
     stdout_console,
 )
 from ccr_deploy.cli.layers import show_layers
+from ccr_deploy.cli.modes import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from ccr_deploy.bundle.reader import Bundle
@@ -70,44 +69,6 @@ class VerifyOptions:
         if self.report is None:
             raise click.UsageError(f"{option} needs --report DIR, the folder of the part files")
         return self.report
-
-
-@dataclass(frozen=True)
-class Mode:
-    """One way to use the command.
-
-    `selected_by` is the option that selects it. `accepts` are the options that it accepts besides. `run`
-    returns whether all is well.
-    """
-
-    selected_by: str
-    accepts: frozenset[str]
-    run: Callable[[VerifyOptions], bool]
-
-
-def chosen_mode(ctx: click.Context) -> Mode:
-    """Return the mode that the options select.
-
-    Raises:
-        UsageError: if an option was given that the mode does not accept.
-    """
-    given = {
-        str(parameter.name): parameter
-        for parameter in ctx.command.params
-        if ctx.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
-    }
-    mode = next((mode for mode in MODES if mode.selected_by in given), VERIFY)
-    accepted = mode.accepts | {mode.selected_by, "bundle", "as_json", "verbose"}
-    if unused := [parameter for name, parameter in given.items() if name not in accepted]:
-        if unused[0].name == "results":
-            raise click.UsageError(f"got {1 + len(ctx.params['results'])} bundles, expected one")
-        names = [max(parameter.opts, key=len) for parameter in unused]
-        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-        selected = "verify" if mode is VERIFY else f"--{mode.selected_by.replace('_', '-')}"
-        raise click.UsageError(
-            f"{selected} does not accept {listed}: omit {'it' if len(names) == 1 else 'them'}"
-        )
-    return mode
 
 
 def print_gates() -> None:

@@ -18,6 +18,7 @@ that no other module has to:
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 MAX_TOML_BYTES = 16 << 10
 """Ten times the largest shipped file. The time that `tomllib` needs for a dotted key grows quadratically."""
+
+_NUMBER = r"(?:-?\d[\d.eE+-]*|-?Infinity|NaN)"
+_NUMBERS = re.compile(rf"\[\s*\n\s*({_NUMBER}(?:,\s*{_NUMBER})*)\s*\]")
+"""A list of numbers over several lines; a text in JSON cannot match it, because it has no line breaks."""
 
 _Kind = TypeVar("_Kind")
 
@@ -66,7 +71,7 @@ def to_builtins(record: object) -> Any:  # noqa: ANN401 -- dictionaries, lists, 
 
 
 def to_json(record: object, *, indent: int | None = 2, nan: bool = False) -> str:
-    """Return a record as JSON text.
+    """Return a record as JSON text; a list of numbers is on one line.
 
     Args:
         record: the record to write.
@@ -79,7 +84,8 @@ def to_json(record: object, *, indent: int | None = 2, nan: bool = False) -> str
     separators = (",", ":") if indent is None else None
     # Python's json instead of msgspec's, which writes NaN as null.
     content = to_builtins(record)
-    return json.dumps(content, indent=indent, separators=separators, ensure_ascii=False, allow_nan=nan)
+    text = json.dumps(content, indent=indent, separators=separators, ensure_ascii=False, allow_nan=nan)
+    return text if indent is None else _NUMBERS.sub(_on_one_line, text)
 
 
 def canonical_json(content: object) -> bytes:
@@ -183,6 +189,10 @@ def read_toml(kind: type[_Kind], path: Path, *, error: type[CcrDeployError]) -> 
         raise error(f"{path}: {problem}") from problem
     except (ValueError, RecursionError) as problem:  # a FieldError is a ValueError too
         raise error(f"{path}: cannot be read as TOML ({problem})") from problem
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return f"[{', '.join(number.strip() for number in numbers[1].split(','))}]"
 
 
 def _plain(value: object) -> object:

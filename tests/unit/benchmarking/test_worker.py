@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -24,7 +24,10 @@ from ccr_deploy.benchmarking.worker import (
     Start,
 )
 
-ENCODER, CLASSIFIER = Path("encoder"), Path("classifier")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENCODER, CLASSIFIER = "encoder", "classifier"
 
 
 class Timer:
@@ -68,22 +71,25 @@ def log() -> list[tuple[str, bool]]:
 
 
 @pytest.fixture
-def loaded(monkeypatch: pytest.MonkeyPatch, log: list[tuple[str, bool]]):
+def loaded(monkeypatch: pytest.MonkeyPatch, log: list[tuple[str, bool]], tmp_path: Path):
     """A function that loads a candidate of two engines."""
     readings = iter(range(1000, 2000))
 
-    def load(options, *, without_stream: Path | None = None, sensors: bool = True) -> LoadedCandidate:
+    def load(options, *, without_stream: str | None = None, sensors: bool = True) -> LoadedCandidate:
         monkeypatch.setattr(worker, "make_backend", lambda _: SimpleNamespace(version="1.0"))
         monkeypatch.setattr(
             worker,
             "load_engine",
-            lambda _, path, __: Engine(path.name, log, has_stream=path != without_stream),
+            lambda _, path, __: Engine(path.name, log, has_stream=path.name != without_stream),
         )
         monkeypatch.setattr(worker, "DeviceTimer", Timer)
         monkeypatch.setattr(worker, "cuda_runtime", lambda: "CUDA")
         read = SimpleNamespace(read=lambda: GpuState(next(readings), None, None, None))
         monkeypatch.setattr(worker, "open_sensors", lambda: read if sensors else None)
-        candidate = Candidate("both", True, options, ((ENCODER, "fp16"), (CLASSIFIER, "fp16")))
+        for path in (ENCODER, CLASSIFIER):
+            (tmp_path / path).touch()
+        engines = ((tmp_path / ENCODER, "fp16"), (tmp_path / CLASSIFIER, "fp16"))
+        candidate = Candidate("both", True, options, engines)
         return LoadedCandidate(Start(candidate, 3), ExitStack())
 
     return load
@@ -108,7 +114,7 @@ def test_the_runs_that_are_measured_on_the_gpu_are_limited(loaded) -> None:
 
 
 @pytest.mark.parametrize("engine", [ENCODER, CLASSIFIER])
-def test_the_time_on_the_gpu_of_a_part_of_the_engines_is_not_reported(loaded, engine: Path) -> None:
+def test_the_time_on_the_gpu_of_a_part_of_the_engines_is_not_reported(loaded, engine: str) -> None:
     assert loaded(CudaOptions(), without_stream=engine).round(3).device_milliseconds == ()
 
 

@@ -370,3 +370,16 @@ def test_toml_errors_name_the_file_and_the_field(tmp_path: Path) -> None:
     path.write_text("size = nan\n")
     with pytest.raises(BundleError, match=r"inner\.toml: field size: expected a finite number"):
         read_toml(Inner, path, error=BundleError)
+
+
+@given(st.recursive(st.floats() | st.integers() | st.text() | st.none(), st.lists))
+def test_json_is_the_same_with_numbers_on_one_line(content: object) -> None:
+    expected = json.loads(json.dumps(content))
+    assert repr(json.loads(to_json(content, nan=True))) == repr(expected)
+
+
+def test_a_list_of_numbers_is_on_one_line() -> None:
+    assert to_json({"a": [1, -2.5e-07, 3], "b": [[1], []], "c": ["[\n1\n]", 2]}) == (
+        '{\n  "a": [1, -2.5e-07, 3],\n  "b": [\n    [1],\n    []\n  ],\n'
+        '  "c": [\n    "[\\n1\\n]",\n    2\n  ]\n}'
+    )
