@@ -36,6 +36,7 @@ from ccr_deploy.cli.modes import chosen_mode
     is_flag=True,
     help="Exit with status 1 if the machine is busy: before the start, or after the results are printed.",
 )
+@click.option("--roofline", is_flag=True, help="Also measure this machine's limits, and the share reached.")
 @engines_option
 @report_option
 @output_options

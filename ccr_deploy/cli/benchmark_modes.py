@@ -28,6 +28,7 @@ class BenchmarkOptions:
     batch: int
     rounds: int
     require_idle: bool
+    roofline: bool
     engines: Path | None
     report: Path | None
     as_json: bool
@@ -51,6 +52,7 @@ def _benchmark(options: BenchmarkOptions) -> bool:
         batch=options.batch,
         rounds=options.rounds,
         require_idle=options.require_idle,
+        roofline=options.roofline,
         progress=TerminalProgress(),
     )
     tables = benchmark_tables(result)
@@ -65,6 +67,6 @@ def _benchmark(options: BenchmarkOptions) -> bool:
 
 _ENGINES = frozenset({"target", "precision", "engines"})
 
-BENCHMARK = Mode("bundle", _ENGINES | {"batch", "rounds", "require_idle", "report"}, _benchmark)
+BENCHMARK = Mode("bundle", _ENGINES | {"batch", "rounds", "require_idle", "roofline", "report"}, _benchmark)
 MODES: tuple[Mode[BenchmarkOptions], ...] = ()
 """The modes that an option selects, the first of them if there are several; else `BENCHMARK`."""

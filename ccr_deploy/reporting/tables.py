@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.models.iterations import named_iterations
+from ccr_deploy.reporting.roofline_table import roofline_table
 from ccr_deploy.reporting.table import Table, interval_text, number
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _NO_RESULT = "–"
 
 
 def benchmark_tables(report: BenchmarkReport) -> list[Table]:
-    """Return one table of timings with a row for each candidate."""
+    """Return the table of timings, and that of the roofline if it was measured; a row for each candidate."""
     shown = {
         "GPU p50 ms": _has_device_latency(report),
         "GPU MiB": any(timing.device_memory_mib is not None for timing in report.timings),
@@ -43,7 +44,8 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
             [column for column in columns if shown.get(column[0], True)],
             note=_benchmark_note(report),
             warning=unreliable_line(report.unreliable_reasons),
-        )
+        ),
+        *([roofline_table(report.roofline)] if report.roofline else []),
     ]
 
 

@@ -22,6 +22,7 @@ from ccr_deploy.errors import EngineError, MachineBusyError
 from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
 from ccr_deploy.workflow.pytorch_variants import EAGER, pytorch_variants
+from ccr_deploy.workflow.roofline import measure_roofline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,7 @@ def benchmark_bundle(
     batch: int = 1,
     rounds: int = 15,
     require_idle: bool = False,
+    roofline: bool = False,
     progress: Progress = SILENT,
 ) -> BenchmarkReport:
     """Time PyTorch, the target's engines and the other graphs of the bundle on the same backend.
@@ -66,6 +68,7 @@ def benchmark_bundle(
         batch: images per run.
         rounds: number of rounds; each round times every candidate once.
         require_idle: whether to refuse to start on a busy machine.
+        roofline: whether to measure the limits of this machine too, and compare the engines with them.
         progress: advances by one for each round.
 
     Raises:
@@ -85,14 +88,26 @@ def benchmark_bundle(
     found: list[Timing] = []
     fastest: list[FastestPyTorch] = []
     left_out: list[str] = []
-    for subject, candidates in _candidates(bundle, factory, left_out).items():
+    compared = _candidates(bundle, factory, left_out)
+    for subject, candidates in compared.items():
         run = run_interleaved(subject, candidates, batch=batch, rounds=rounds, progress=progress)
         found.extend(timings(subject, run.samples, batch))
         contention.append(run.contention)
         left_out.extend(run.left_out)
         names = pytorch_variants(_STAGES[subject], on_gpu=factory.target.uses_gpu)
-        if compared := fastest_pytorch(subject, run.samples, names):
-            fastest.append(compared)
+        if form := fastest_pytorch(subject, run.samples, names):
+            fastest.append(form)
+    limits = None
+    if roofline:
+        limits = measure_roofline(
+            bundle,
+            compared,
+            found,
+            factory.target.options,
+            batch=batch,
+            threads=threads,
+            progress=progress,
+        )
     reasons = unreliable_reasons(threads, contention, found)
     model = bundle.manifest.model
     return BenchmarkReport(
@@ -116,6 +131,7 @@ def benchmark_bundle(
         unreliable_reasons=reasons,
         contention=tuple(contention),
         fastest_pytorch=() if reasons else tuple(fastest),
+        roofline=limits,
     )
 
 
