@@ -54,6 +54,7 @@ class BenchmarkOptions:
     rate: float | None
     latency_bound: float | None
     streams: int | None
+    roofline: bool
     engines: Path | None
     report: Path | None
     as_json: bool
@@ -81,6 +82,7 @@ def _benchmark(options: BenchmarkOptions) -> bool:
         require_idle=options.require_idle,
         end_to_end=options.end_to_end,
         images=options.images,
+        roofline=options.roofline,
         progress=TerminalProgress(),
     )
     tables = benchmark_tables(result)
@@ -220,7 +222,9 @@ def _show(options: BenchmarkOptions, result: ScenarioResult | SoakResult, tables
 _ENGINES = frozenset({"target", "precision", "engines"})
 
 BENCHMARK = Mode(
-    "bundle", _ENGINES | {"batch", "rounds", "require_idle", "end_to_end", "images", "report"}, _benchmark
+    "bundle",
+    _ENGINES | {"batch", "rounds", "require_idle", "end_to_end", "images", "roofline", "report"},
+    _benchmark,
 )
 MODES: tuple[Mode[BenchmarkOptions], ...] = (
     Mode("compare", frozenset({"results", "max_regression"}), _compare),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.models.iterations import named_iterations
 from ccr_deploy.reporting.evidence import why_not_joined
+from ccr_deploy.reporting.roofline_table import roofline_table
 from ccr_deploy.reporting.stage_tables import stage_tables
 from ccr_deploy.reporting.table import Table, interval_text, number
 
@@ -30,7 +31,7 @@ _SUMMARY_COLUMNS = (
 
 
 def benchmark_tables(report: BenchmarkReport) -> list[Table]:
-    """Return a table of timings with a row for each candidate; then the chain from file to label, if any."""
+    """Return the timings, then the chain from file to label and the roofline, if they were measured."""
     shown = {
         "GPU p50 ms": _has_device_latency(report),
         "GPU MiB": any(timing.device_memory_mib is not None for timing in report.timings),
@@ -57,6 +58,7 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
             warning=unreliable_line(report.unreliable_reasons),
         ),
         *(stage_tables(report.end_to_end) if report.end_to_end else []),
+        *([roofline_table(report.roofline)] if report.roofline else []),
     ]
 
 

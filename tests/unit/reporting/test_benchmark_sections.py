@@ -137,7 +137,7 @@ def test_the_order_of_sections() -> None:
         "Accuracy against latency and size",
         "Speed, batch 1, 2 threads",
         "Latency distributions",
-        "Roofline",
+        "Roofline: the times that this machine&#39;s limits allow",
         "Scenarios",
         "The paper&#39;s Table 1",
     ]
