@@ -361,7 +361,7 @@ def _profiles(idea: Idea, fp32: Path, folder: Path) -> tuple[Profile, ...]:
 
 def _in_fp16(model: ir.Model, idea: Idea) -> ir.Model:
     names = [node.name or "" for node in model.graph]
-    return cast(model, [name for name in names if idea.stays_in_fp32(name)], None)
+    return cast(model, [name for name in names if idea.stays_in_fp32(name)])
 
 
 def _flips(idea: Idea, trained: Checkpoint, images: npt.NDArray[np.uint8]) -> int:

@@ -29,6 +29,7 @@ from ccr_deploy.quantization.int8 import quantize, without_quantization
 from ccr_deploy.quantization.quantizers import layers
 from ccr_deploy.quantization.ranges import RangeCollector
 from ccr_deploy.quantization.table import INT8_MAX, StageTable, TensorRange
+from ccr_deploy.quantization.value_limit import nodes_beyond_limit
 from ccr_deploy.reporting.table import Table
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.graphs import load_model, model_runner
@@ -134,14 +135,14 @@ def _fp16_choices(encoder: _Encoder) -> list[Choice]:
         "uint8 I/O and binarizer in FP32": (*UINT8_IO, "binarizer"),
     }
     nodes = [node.name or "" for node in encoder.model.graph]
+    beyond_limit = nodes_beyond_limit(encoder.model, {"image": encoder.samples})
     return [
         encoder.choice(
             "FP16",
             name,
             cast(
                 encoder.model,
-                [node for node in nodes if node.partition("/")[0] in prefixes],
-                {"image": encoder.samples},
+                [*(node for node in nodes if node.partition("/")[0] in prefixes), *beyond_limit],
             ),
         )
         for name, prefixes in kept.items()

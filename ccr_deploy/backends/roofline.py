@@ -1,4 +1,4 @@
-"""A floor for the time of an engine's kernels on a GPU, from the roofline model.
+"""The roofline model, and a floor for the time of an engine's kernels on a GPU.
 
 A kernel takes at least as long as its bytes take at the GPU's memory bandwidth, and at least as long as its
 multiply-accumulates take at the GPU's rate for their data type (S. Williams, A. Waterman, D. Patterson:
@@ -94,6 +94,16 @@ def find_limits(name: str) -> GpuLimits:
     return GPUS[name]
 
 
+def moving_seconds(moved: float, gigabytes_per_second: float) -> float:
+    """Return the time that a number of bytes takes at a memory bandwidth; of a run, it is a floor."""
+    return moved / (gigabytes_per_second * 1e9)
+
+
+def computing_seconds(multiply_accumulates: float, gmac_per_second: float) -> float:
+    """Return the time that multiply-accumulates take at a rate in 10^9 a second; of a run, it is a floor."""
+    return multiply_accumulates / (gmac_per_second * 1e9)
+
+
 def floor_ms(listing: KernelListing, gpu: GpuLimits, *, tf32: bool) -> float | None:
     """Return the floor of the time of one run of the whole batch, in milliseconds.
 
@@ -118,9 +128,11 @@ def _seconds(group: KernelGroup, gpu: GpuLimits, *, tf32: bool) -> float | None:
     """Return the floor of the time of one kernel, in seconds."""
     if group.activation_bytes is None or group.weight_bytes is None or group.multiply_accumulates is None:
         return None
-    moving = (group.activation_bytes + group.weight_bytes) / (gpu.gigabytes_per_second * 1e9)
-    computing = 2 * group.multiply_accumulates / (_rate(group.computes_in, gpu, tf32=tf32) * 1e12)
-    return max(moving, computing)
+    return max(
+        moving_seconds(group.activation_bytes + group.weight_bytes, gpu.gigabytes_per_second),
+        # 10^12 operations are 500 * 10^9 multiply-accumulates.
+        computing_seconds(group.multiply_accumulates, 500 * _rate(group.computes_in, gpu, tf32=tf32)),
+    )
 
 
 def _rate(computes_in: ElementType, gpu: GpuLimits, *, tf32: bool) -> float:

@@ -97,6 +97,7 @@ from ccr_deploy.core.stages import CHAIN_STAGES
     "--end-to-end", is_flag=True, help="Also measure the chain from image file to label, step by step."
 )
 @path_option("--images", "DIR", "Image files for --end-to-end.  [default: the bundle's samples as JPEG]")
+@click.option("--roofline", is_flag=True, help="Also measure this machine's limits, and the share reached.")
 @click.option("--table1", is_flag=True, help="Only the paper's Table 1 on this machine; needs no BUNDLE.")
 @engines_option
 @report_option
@@ -105,10 +106,9 @@ from ccr_deploy.core.stages import CHAIN_STAGES
 def benchmark(ctx: click.Context, /, **_: object) -> None:
     """Measure the latency of a target's engines and their speed-up over PyTorch.
 
-    Candidates run in processes of their own, in interleaved rounds. Without a precision option, the target's
-    engines are those that build-engine built last; missing engines are built. If other work or a lower clock
-    disturbed the run, it is unreliable and has no speed-ups. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then
-    ./bundle.
+    Candidates run in their own processes, in interleaved rounds. Without a precision option, the target's
+    engines are those that build-engine built last; missing ones are built. If the machine was disturbed, the
+    run is unreliable and has no speed-ups. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 
     \b
     Examples:

@@ -58,6 +58,7 @@ class BenchmarkOptions:
     latency_bound: float | None
     streams: int | None
     table1: bool
+    roofline: bool
     engines: Path | None
     report: Path | None
     as_json: bool
@@ -85,6 +86,7 @@ def _benchmark(options: BenchmarkOptions) -> bool:
         require_idle=options.require_idle,
         end_to_end=options.end_to_end,
         images=options.images,
+        roofline=options.roofline,
         progress=TerminalProgress(),
     )
     tables = benchmark_tables(result)
@@ -254,7 +256,9 @@ def _is_given(name: str) -> bool:
 _ENGINES = frozenset({"target", "precision", "engines"})
 
 BENCHMARK = Mode(
-    "bundle", _ENGINES | {"batch", "rounds", "require_idle", "end_to_end", "images", "report"}, _benchmark
+    "bundle",
+    _ENGINES | {"batch", "rounds", "require_idle", "end_to_end", "images", "roofline", "report"},
+    _benchmark,
 )
 MODES: tuple[Mode[BenchmarkOptions], ...] = (
     Mode("compare", frozenset({"results", "max_regression"}), _compare),

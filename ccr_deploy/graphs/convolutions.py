@@ -14,19 +14,20 @@ def convolutions(model: ir.Model) -> list[ir.Node]:
 
 
 def quantized_convolutions(model: ir.Model) -> list[str]:
-    """Return the names of the convolutions whose activations and weights both come from Q/DQ pairs.
+    """Return the names of the convolutions whose activations and weights both come from Q/DQ pairs."""
+    return [node.name or "" for node in convolutions(model) if is_quantized(node)]
+
+
+def is_quantized(node: ir.Node) -> bool:
+    """Return whether a node's first two inputs, activations and weights, both come from Q/DQ pairs.
 
     A Cast may follow a pair if it lowers the precision. Behind one that raises it, the libraries compute the
     convolution in the type that the Cast gives: TensorRT-RTX reads the dequantized values in FP32.
     """
-    return [
-        node.name or ""
-        for node in convolutions(model)
-        if all(_is_quantized(value) for value in node.inputs[:2])
-    ]
+    return len(node.inputs) > 1 and all(_is_dequantized(value) for value in node.inputs[:2])
 
 
-def _is_quantized(value: ir.Value | None) -> bool:
+def _is_dequantized(value: ir.Value | None) -> bool:
     from onnx_ir import DataType
 
     size, producer = 0.0, _producer(value)

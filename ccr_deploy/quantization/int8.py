@@ -53,8 +53,7 @@ def to_int8(
     quantized = without_quantization(quantize(stage, fp32, table), high_precision)
     low = fp16_nodes(fp16)
     excluded = [node.name or "" for node in fp32.graph if node.name not in low]
-    # Without feeds: AutoCast has already checked the values when it made the FP16 graph.
-    converted = cast(quantized, excluded, feeds=None)
+    converted = cast(quantized, excluded)
     StoreInt8WeightsPass()(converted)
     return converted
 

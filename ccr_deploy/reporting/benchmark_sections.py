@@ -8,6 +8,7 @@ from ccr_deploy.reporting.evidence import joined_table
 from ccr_deploy.reporting.latency_plots import LatencyRow, latency_plot, steps_plot
 from ccr_deploy.reporting.pareto import pareto, pareto_table
 from ccr_deploy.reporting.plots import speedup_plot
+from ccr_deploy.reporting.roofline_table import roofline_table
 from ccr_deploy.reporting.run_plots import soak_plot, table1_plot
 from ccr_deploy.reporting.scenario_tables import scenario_tables, soak_tables
 from ccr_deploy.reporting.section import Section
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ccr_deploy.benchmarking.scenario_results import ScenarioResult, SoakResult
     from ccr_deploy.benchmarking.table1_results import Table1
     from ccr_deploy.reporting.results import Results
-    from ccr_deploy.reporting.table import Table
     from ccr_deploy.verification.results import VerificationReport
 
 _DISTRIBUTIONS = (
@@ -72,21 +72,27 @@ def _speed(benchmark: BenchmarkReport) -> Iterator[Section]:
     )
     yield Section(table.title, text if plot else "", plot, table)
     yield from _distributions(benchmark)
-    yield from _roofline(benchmark)
+    plots = dict(_plots(benchmark))
     for other in others:
-        yield _steps_section(benchmark, other) or Section(other.title, table=other)
+        text, plot = plots.get(other.title, ("", ""))
+        yield Section(other.title, text, plot, other)
 
 
-def _steps_section(benchmark: BenchmarkReport, table: Table) -> Section | None:
-    """Return the section of the steps from file to label, if `table` is theirs."""
-    found = benchmark.end_to_end
-    if found is None or table.title != steps_table(found).title:
-        return None
-    text = (
-        "Medians of the steps of one image, in one process. Sum: of the steps of each run; chain: other runs "
-        "without time stamps between the steps."
-    )
-    return Section(table.title, text, steps_plot(found), table)
+def _plots(benchmark: BenchmarkReport) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield titles of further tables, each with the text and the plot of its section."""
+    if steps := benchmark.end_to_end:
+        text = (
+            "Medians of the steps of one image, in one process. Sum: of the steps of each run; chain: other "
+            "runs without time stamps between the steps."
+        )
+        yield steps_table(steps).title, (text, steps_plot(steps))
+    if (limits := benchmark.roofline) and (plot := roofline_plot(limits)):
+        text = (
+            "Black: the measured limits of the machine. An engine is a horizontal line from the bytes that "
+            "its graph reads and writes to the bytes that are left if caches and fusion save all others; its "
+            "height is the rate that it reached. Coloured: the engines of the target."
+        )
+        yield roofline_table(limits).title, (text, plot)
 
 
 def _distributions(benchmark: BenchmarkReport) -> Iterator[Section]:
@@ -100,17 +106,6 @@ def _distributions(benchmark: BenchmarkReport) -> Iterator[Section]:
     plots = "".join(latency_plot(subject, rows) for subject, rows in subjects.items())
     if plots:
         yield Section("Latency distributions", f"{_DISTRIBUTIONS} Batch {benchmark.batch}.", plots)
-
-
-def _roofline(benchmark: BenchmarkReport) -> Iterator[Section]:
-    plot = roofline_plot(benchmark.roofline) if benchmark.roofline else ""
-    if plot:
-        text = (
-            "Black: the measured limits of the machine. An engine is a horizontal line from the bytes that "
-            "its graph reads and writes to the bytes that are left if caches and fusion save all others; its "
-            "height is the rate that it reached. Coloured: the engines of the target."
-        )
-        yield Section("Roofline", text, plot)
 
 
 def _scenarios(scenarios: Sequence[ScenarioResult]) -> Iterator[Section]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.models.iterations import named_iterations
 from ccr_deploy.reporting.method_lines import method_parts
+from ccr_deploy.reporting.roofline_table import roofline_table
 from ccr_deploy.reporting.stage_tables import stage_tables
 from ccr_deploy.reporting.table import Table, interval_text, number
 
@@ -30,7 +31,7 @@ SUMMARY_COLUMNS = (
 
 
 def benchmark_tables(report: BenchmarkReport) -> list[Table]:
-    """Return a table of timings with a row for each candidate; then the chain from file to label, if any."""
+    """Return the timings, then the chain from file to label and the roofline, if they were measured."""
     shown = {
         "GPU p50 ms": _has_device_latency(report),
         "no copies": any(timing.latency_without_copies_ms_p50 is not None for timing in report.timings),
@@ -63,6 +64,7 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
             warning=unreliable_line(report.unreliable_reasons),
         ),
         *(stage_tables(report.end_to_end) if report.end_to_end else []),
+        *([roofline_table(report.roofline)] if report.roofline else []),
     ]
 
 

@@ -26,6 +26,7 @@ from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET
 from ccr_deploy.workflow.end_to_end import measure_end_to_end
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
 from ccr_deploy.workflow.pytorch_variants import EAGER, pytorch_variants
+from ccr_deploy.workflow.roofline import measure_roofline
 from ccr_deploy.workflow.timed_inputs import timed_inputs
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def benchmark_bundle(
     require_idle: bool = False,
     end_to_end: bool = False,
     images: Path | None = None,
+    roofline: bool = False,
     progress: Progress = SILENT,
 ) -> BenchmarkReport:
     """Time PyTorch, the target's engines and the other graphs of the bundle on the same backend.
@@ -80,6 +82,7 @@ def benchmark_bundle(
         require_idle: whether to refuse to start on a busy machine.
         end_to_end: whether to measure the chain from image file to label too.
         images: folder of image files for that; None for the bundle's sample images as JPEG.
+        roofline: whether to measure the limits of this machine too, and compare the engines with them.
         progress: advances by one for each round.
 
     Raises:
@@ -130,6 +133,17 @@ def benchmark_bundle(
             factory, rounds=rounds, images=images, progress=progress
         )
         contention.append(observed)
+    limits = None
+    if roofline:
+        limits = measure_roofline(
+            bundle,
+            {subject: [entry.candidate for entry in entries] for subject, entries in candidates.items()},
+            found,
+            factory.target.options,
+            batch=batch,
+            threads=threads,
+            progress=progress,
+        )
     after = read_environment(driver)
     reasons = (*unreliable_reasons(threads, contention, found), *changes(before, after))
     model = bundle.manifest.model
@@ -157,6 +171,7 @@ def benchmark_bundle(
         environment_before=before,
         environment_after=after,
         end_to_end=from_file_to_label,
+        roofline=limits,
     )
 
 

@@ -148,6 +148,10 @@ class OpenVinoBackend(Backend):
                 f"{engine.path}: OpenVINO {self.version} cannot load it ({reason_of(error)})"
             ) from error
 
+    def compile_model(self, model: object, precision: EnginePrecision) -> Any:  # noqa: ANN401
+        """Compile a model of OpenVINO's own API."""
+        return self._compile(model, precision)
+
     def _build_int8(self, source: BuildSource) -> Any:  # noqa: ANN401
         """Compile the INT8 graph, and compare it with the graph executed without transformations."""
         engine = read_int8_model(self._core, source.graph, self.int8_weight_bits)

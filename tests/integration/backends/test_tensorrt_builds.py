@@ -147,7 +147,7 @@ def test_the_full_size_encoder_in_int8_is_small(tmp_path: Path) -> None:
     )
     fp32 = to_onnx(encoder, torch.zeros(2, 224, 224, 3, dtype=torch.uint8), "image", "code")
     tensors = {name: TensorRange(low=-1, high=1, method="minmax") for name in quantized_activations(fp32)}
-    int8 = to_int8("encoder", fp32, cast(fp32, [], None), StageTable(tensors=tensors), HIGH_PRECISION_LAYERS)
+    int8 = to_int8("encoder", fp32, cast(fp32, []), StageTable(tensors=tensors), HIGH_PRECISION_LAYERS)
     ir.save(int8, tmp_path / "encoder.onnx")
     full_size = structs.replace(
         request(tmp_path / "encoder.onnx", tmp_path), input_shapes={"image": (224, 224, 3)}

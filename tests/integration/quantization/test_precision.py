@@ -157,7 +157,7 @@ def test_weights_are_stored_as_the_integers_that_onnxruntime_quantizes_them_to(
     fp32, fp16 = (one_graph(bundle, "encoder", name) for name in ("fp32", "fp16"))
     quantized = quantize("encoder", fp32, table)
     low = fp16_nodes(fp16)
-    before = cast(quantized, [node.name or "" for node in fp32.graph if node.name not in low], feeds=None)
+    before = cast(quantized, [node.name or "" for node in fp32.graph if node.name not in low])
     stored = to_int8("encoder", fp32, fp16, table, ())
     integers = {
         str(value.name)
@@ -426,7 +426,7 @@ def test_openvino_builds_no_int8_engine_with_other_results(
 def test_converters_refuse_an_invalid_graph() -> None:
     broken = ir.Model(ir.Graph([], [], nodes=[ir.node("Nonsense", [])], opset_imports={"": 18}), ir_version=8)
     with pytest.raises(PrecisionError, match="Model Optimizer cannot convert this graph to FP16"):
-        cast(broken, [], None)
+        cast(broken, [])
 
 
 def test_graphs_at_16_iterations_are_as_small_as_at_2() -> None:
@@ -439,7 +439,7 @@ def test_graphs_at_16_iterations_are_as_small_as_at_2() -> None:
         encoder = EncoderGraph(unroll(chain.encoder, iterations, "iteration-major"), checkpoint.preprocessing)
         example = build_example(32)
         fp32 = to_onnx(encoder, example, "image", "code")
-        fp16 = cast(fp32, [], None)
+        fp16 = cast(fp32, [])
         tensors = {name: TensorRange(low=-1, high=1, method="minmax") for name in quantized_activations(fp32)}
         table = StageTable(tensors=tensors)
         int8 = to_int8("encoder", fp32, fp16, table, HIGH_PRECISION_LAYERS)

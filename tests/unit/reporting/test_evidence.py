@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from ccr_deploy.reporting.evidence import joined_table, why_not_joined
 from ccr_deploy.reporting.html import html
+from ccr_deploy.reporting.results import Results
 from tests.unit.reporting.test_tables import BENCHMARK, VERIFICATION
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def test_without_a_join_there_are_no_rows_and_no_figure_of_speed() -> None:
     benchmark = with_hashes(encoder=(OTHER,))
     table = joined_table(VERIFICATION, benchmark)
     assert (table.rows, table.warning) == ((), why_not_joined(VERIFICATION, benchmark))
-    joined = html("report", VERIFICATION, BENCHMARK, ())
-    separate = html("report", VERIFICATION, benchmark, (table.warning,))
+    joined = html("report", Results(VERIFICATION, BENCHMARK))
+    separate = html("report", Results(VERIFICATION, benchmark))
     assert "speed-up of the chain" in joined
     assert "speed-up of the chain" not in separate
     assert f"Warning: {table.warning}" in separate
