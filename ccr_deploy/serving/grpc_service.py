@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_interceptor.server import AsyncServerInterceptor
 
 from ccr_deploy.serving import kserve_sdk as kserve
 from ccr_deploy.serving.client_limits import MAX_HEAD_BYTES
@@ -33,7 +33,7 @@ class _Servicer(kserve.InferenceServicer):
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unloading models is not supported")
 
 
-class Calls(AsyncServerInterceptor):
+class Calls(grpc.aio.ServerInterceptor):
     """Interceptor that counts calls and maps errors to status codes.
 
     KServe's own interceptor fails on errors without a `reason`, for example `ModelNotReady`; and gRPC
@@ -43,39 +43,47 @@ class Calls(AsyncServerInterceptor):
     def __init__(self) -> None:
         self.in_progress = 0
         self.answered = 0
+        self._handlers: dict[str, Any] = {}  # one for each method, not one for each call
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:  # noqa: ANN401
-        """Return the method's handler, which is then also called for messages that cannot be parsed."""
-        handler: Any = await super().intercept_service(continuation, handler_call_details)  # type: ignore[no-untyped-call]
-        return handler and handler._replace(request_deserializer=_lenient(handler.request_deserializer))
+        """Return the handler of a call's method, None if there is no such method.
 
-    async def intercept(
-        self,
-        method: Callable[..., Any],
-        request_or_iterator: Any,  # noqa: ANN401
-        context: Any,  # noqa: ANN401
-        method_name: str,  # noqa: ARG002
-    ) -> object:
-        """Call the method, and end the call with the matching status code if it raises an error.
+        Args:
+            continuation: returns the servicer's own handler.
+            handler_call_details: the name of the method, and the call's metadata.
+        """
+        method = handler_call_details.method
+        if method not in self._handlers:
+            handler = await continuation(handler_call_details)
+            if not handler:
+                return None
+            self._handlers[method] = grpc.unary_unary_rpc_method_handler(
+                partial(self._call, handler.unary_unary),
+                _lenient(handler.request_deserializer),
+                handler.response_serializer,
+            )
+        return self._handlers[method]
+
+    async def _call(self, method: Callable[..., Any], request: Any, context: Any) -> object:  # noqa: ANN401
+        """Call a method, and end the call with the matching status code if it raises an error.
 
         Args:
             method: the method of the servicer.
-            request_or_iterator: the parsed message, or an `InvalidInput` if it cannot be parsed.
+            request: the parsed message, or an `InvalidInput` if it cannot be parsed.
             context: the call's context.
-            method_name: the full name of the method; not used.
         """
         self.in_progress += 1
         answered = 1
         try:
-            if isinstance(request_or_iterator, kserve.InvalidInput):
-                await context.abort(refusal(request_or_iterator).grpc, str(request_or_iterator))
-            return await method(request_or_iterator, context)
+            if isinstance(request, kserve.InvalidInput):
+                await context.abort(refusal(request).grpc, str(request))
+            return await method(request, context)
         except asyncio.CancelledError:
             answered = 0
             raise
         except Exception as error:
             if not context.code():  # otherwise `context.abort` has set a status already
-                model_name = getattr(request_or_iterator, "model_name", "")
+                model_name = getattr(request, "model_name", "")
                 await context.abort(refusal(error, model_name).grpc, str(error))
             raise
         finally:

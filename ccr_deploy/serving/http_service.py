@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from ccr_deploy.serving.http_connections import Connections
     from ccr_deploy.serving.kserve_sdk import DataPlane
 
+_INFER_PATH = re.compile("/v2/models/(?P<model>[^/]+)/infer")
+_ERRORS = (*REFUSALS, HTTPException, ClientDisconnect)
+"""The errors of requests; any other one would be a defect."""
 _BACKLOG = 1024
 _FLUSH_SECONDS = 0.2
 """Time for the responses of cancelled requests to be written before the connections are closed."""
@@ -39,7 +43,7 @@ _FLUSH_SECONDS = 0.2
 class HttpServer(uvicorn.Server):
     """uvicorn without its signal handlers, which raise the signal again after the shutdown."""
 
-    def __init__(self, app: FastAPI, connections: Connections) -> None:
+    def __init__(self, app: ASGIApp, connections: Connections) -> None:
         """Create a server. Its shutdown waits for the requests in flight until `cut` is called."""
         self.connections = connections
         config = uvicorn.Config(
@@ -84,7 +88,7 @@ class HttpServer(uvicorn.Server):
         yield
 
 
-def _cuttable(app: FastAPI) -> ASGIApp:
+def _cuttable(app: ASGIApp) -> ASGIApp:
     """Wrap an application so that a cancelled request gets a response instead of a log entry."""
 
     async def _answer_cancelled(scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,12 +102,28 @@ def _cuttable(app: FastAPI) -> ASGIApp:
     return _answer_cancelled
 
 
-def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> FastAPI:
-    """Return the application. Bodies larger than `max_body_bytes` are rejected before they are read."""
-    app = FastAPI(title="ccr-deploy", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    known = V2Endpoints(dataplane)
+def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> ASGIApp:
+    """Return the application. Bodies larger than `max_body_bytes` are rejected before they are read.
+
+    Requests for inference do not pass FastAPI: its routing, dependencies and middlewares take longer than
+    everything else that is done with a request, except the engine's run.
+    """
+    others = _information(dataplane)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        found = _INFER_PATH.fullmatch(scope["path"])
+        if not found:
+            await others(scope, receive, send)
+            return
+        try:
+            answer = await infer(Request(scope, receive), found["model"])
+        except _ERRORS as error:
+            answer = _error_response(error, found["model"])
+        await answer(scope, receive, send)
 
     async def infer(request: Request, model_name: str) -> Response:
+        if request.method != "POST":
+            raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
         dataplane.get_model_from_registry(model_name)  # reject unknown models before reading the body
         body = await _body(request, max_body_bytes)
         decoded = read_request(body, request.headers.get(JSON_LENGTH_HEADER), model_name)
@@ -111,6 +131,13 @@ def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> FastAPI:
         content, headers = write_response(answer, decoded)
         return Response(content, headers=headers)
 
+    return app
+
+
+def _information(dataplane: DataPlane) -> FastAPI:
+    """Return the application for metadata, health and metrics."""
+    app = FastAPI(title="ccr-deploy", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    known = V2Endpoints(dataplane)
     for path, endpoint in {
         "/v2": known.metadata,
         "/v2/health/live": known.live,
@@ -121,11 +148,8 @@ def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> FastAPI:
         "/metrics": metrics_handler,
     }.items():
         app.add_api_route(path, endpoint, methods=["GET"])
-    app.add_api_route("/v2/models/{model_name}/infer", infer, methods=["POST"])
-    for kind in REFUSALS:
+    for kind in _ERRORS:
         app.add_exception_handler(kind, _refused)
-    app.add_exception_handler(HTTPException, _not_routed)
-    app.add_exception_handler(ClientDisconnect, _disconnected)
     return app
 
 
@@ -156,14 +180,12 @@ async def _body(request: Request, limit: int) -> bytes:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    status = refusal(error, request.path_params.get("model_name", "")).http
-    return JSONResponse({"error": str(error)}, status)
+    return _error_response(error, request.path_params.get("model_name", ""))
 
 
-async def _not_routed(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-
-async def _disconnected(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # it is not read; without a handler the error would be logged
+def _error_response(error: Exception, model_name: str) -> Response:
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=400)  # nobody reads it
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    return JSONResponse({"error": str(error)}, refusal(error, model_name).http)

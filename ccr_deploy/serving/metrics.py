@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LABELS = ("model_name",)
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -19,3 +24,25 @@ RUN_IMAGES = Histogram(
 RUN_SECONDS = Histogram(
     "ccr_deploy_run_seconds", "Duration of one run of an engine, in seconds", _LABELS, buckets=_SECONDS
 )
+
+
+class EngineMetrics:
+    """The metrics of one engine. Its labels are looked up once, not in each run."""
+
+    def __init__(self, model_name: str, waiting: Callable[[], int]) -> None:
+        """Start the metrics of an engine.
+
+        Args:
+            model_name: the name of its model.
+            waiting: a function that returns the number of images that wait; called when metrics are read.
+        """
+        self._images = IMAGES.labels(model_name)
+        self._run_images = RUN_IMAGES.labels(model_name)
+        self._run_seconds = RUN_SECONDS.labels(model_name)
+        WAITING.labels(model_name).set_function(waiting)
+
+    def count_run(self, images: int, seconds: float) -> None:
+        """Count a run of the engine."""
+        self._images.inc(images)
+        self._run_images.observe(images)
+        self._run_seconds.observe(seconds)
