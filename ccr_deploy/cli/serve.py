@@ -97,7 +97,7 @@ def serve(
 
     require_kserve()
 
-    import asyncio
+    import uvloop
 
     from ccr_deploy.engines.factory import EngineFactory
     from ccr_deploy.serving.limits import Limits
@@ -114,7 +114,7 @@ def serve(
         allowed_hosts=allowed_hosts,
         require_verified=require_verified,
     )
-    asyncio.run(server.run(tell_json if as_json else tell))
+    uvloop.run(server.run(tell_json if as_json else tell))
 
 
 def tell(event: Event) -> None:

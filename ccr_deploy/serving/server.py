@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import time
@@ -231,6 +232,8 @@ class LocalServer:
     async def _start_engines(self) -> None:
         for queue in self._queues:  # one after the other: parallel warm-ups would compete for the processor
             await queue.start()
+        gc.collect()
+        gc.freeze()  # a later collection does not visit what was loaded, some 100,000 objects
 
 
 def _stop_signal() -> asyncio.Event:

@@ -9,12 +9,13 @@ run waits for it. The limits are 4 images in a run and 8 waiting ones. The setti
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import uvloop
 
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.cli.serve import tell_json
@@ -74,4 +75,4 @@ if __name__ == "__main__":
     factory = GatedFactory(Bundle.open(bundle), "cpu", EngineStore(store))
     factory.gates = gates
     server = LocalServer(factory, LIMITS, "127.0.0.1", 0, 0, times=times, **settings)
-    asyncio.run(server.run(tell_json))
+    uvloop.run(server.run(tell_json))
