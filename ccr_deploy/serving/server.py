@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import uvloop
+
 from ccr_deploy import __version__
 from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.errors import ServingError
@@ -234,6 +236,16 @@ class LocalServer:
             await queue.start()
         gc.collect()
         gc.freeze()  # a later collection does not visit what was loaded, some 100,000 objects
+
+
+def serve_until_stopped(server: LocalServer, report: Callable[[Event], None]) -> None:
+    """Run a server on uvloop's event loop, which takes less time per request than asyncio's.
+
+    Args:
+        server: the server.
+        report: called with each event of the server's life.
+    """
+    uvloop.run(server.run(report))
 
 
 def _stop_signal() -> asyncio.Event:

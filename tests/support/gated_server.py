@@ -15,15 +15,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import uvloop
-
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.cli.serve import tell_json
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.serving.client_limits import Times
 from ccr_deploy.serving.limits import Limits
-from ccr_deploy.serving.server import LocalServer
+from ccr_deploy.serving.server import LocalServer, serve_until_stopped
 
 if TYPE_CHECKING:
     from ccr_deploy.backends.runner import Arrays, Runner
@@ -75,4 +73,4 @@ if __name__ == "__main__":
     factory = GatedFactory(Bundle.open(bundle), "cpu", EngineStore(store))
     factory.gates = gates
     server = LocalServer(factory, LIMITS, "127.0.0.1", 0, 0, times=times, **settings)
-    uvloop.run(server.run(tell_json))
+    serve_until_stopped(server, tell_json)
