@@ -25,7 +25,7 @@ from benchmarks.peers.documents import peers_pages, write_plots
 from benchmarks.planted_faults import PlantedFaults, faults_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.scaffold import from_json, read_result, result_path, to_json
-from benchmarks.serving import ServingBenchmark, serving_table
+from benchmarks.serving import ServingBenchmark, serving_latency_table, serving_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_table, kernels_table
 from benchmarks.triton import TritonBenchmark, triton_table
 from benchmarks.verification import VerificationBenchmark, verification_table
@@ -56,6 +56,7 @@ def tables() -> dict[str, str]:
     containers = read_result("containers-ccr-layer1", ContainerBenchmark)
     builds = read_result("tensorrt-rtx-builds", TensorRtBuilds)
     int8_graphs = read_result("int8-graphs", Int8Graphs)
+    serving = read_result("serving-ccr-layer1", ServingBenchmark)
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
         "gates": gate_table(GATES),
@@ -78,7 +79,8 @@ def tables() -> dict[str, str]:
         "rtx-kernels": kernels_table(builds),
         "rtx-int8-cost": int8_cost_table(builds),
         "faults": faults_table(read_result("planted-faults", PlantedFaults)),
-        "serving": serving_table(read_result("serving-ccr-layer1", ServingBenchmark)),
+        "serving": serving_table(serving),
+        "serving-latency": serving_latency_table(serving),
         "triton": triton_table(read_result("triton-ccr-layer1", TritonBenchmark)),
     }
     return {name: markdown_table(table) for name, table in chosen.items()} | peers_pages()

@@ -1,8 +1,10 @@
-"""Measure the throughput of the local server relative to its engines: ``ccr-layer1``, 224x224, T=8, on a CPU.
+"""Measure the local server relative to its engines: ``ccr-layer1``, 224x224, T=8, on a CPU.
 
 ``python -m benchmarks.serving`` exports untrained weights (speed does not depend on them), calibrates them on
 a few crops, builds INT8 engines with OpenVINO and measures, interleaved, the images per second of the bare
-engine and of clients that keep the local server busy. It writes
+engine and of clients that keep the local server busy. Then it measures the latency that the server adds at a
+low rate, also for the demo's classifier, whose engine takes less than 1 ms, and the latency of KServe's own
+server with an empty model. It takes about six minutes, two of them for the engines, and writes
 ``benchmarks/results/serving-ccr-layer1.json``.
 """
 
@@ -14,9 +16,11 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -24,7 +28,14 @@ import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 
-from benchmarks.hosts.processes import started
+from benchmarks.added_latency import (
+    AddedLatency,
+    LowRate,
+    added_latency_table,
+    measure_low_rate,
+    requester,
+)
+from benchmarks.hosts.processes import PATIENCE_SECONDS, free_ports, started
 from benchmarks.scaffold import (
     calibrated_bundle,
     interleaved,
@@ -42,7 +53,7 @@ from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.reporting.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -57,6 +68,8 @@ if TYPE_CHECKING:
 
 TARGET = "cpu-openvino"
 BATCHES = (1, 8)
+PROTOCOLS = {"HTTP": "http", "gRPC": "grpc"}
+EMPTY_MODEL = "classifier"
 Way = Literal["HTTP", "gRPC", "gRPC, one image per request"]
 
 
@@ -78,6 +91,14 @@ class ServedRate(Record, frozen=True):
     highest_share_percent: float
 
 
+class EmptyServer(Record, frozen=True):
+    """Latency of KServe's own server with a model that computes nothing, seen by the same client."""
+
+    way: str
+    p50_ms: float
+    p99_ms: float
+
+
 class ServingBenchmark(Record, frozen=True):
     """One run of this script."""
 
@@ -89,28 +110,38 @@ class ServingBenchmark(Record, frozen=True):
     round_seconds: float
     machine: MachineState
     rates: tuple[ServedRate, ...]
+    latencies: tuple[AddedLatency, ...]
+    empty_server: tuple[EmptyServer, ...]
 
 
 @click.command()
 @preset_option
-@rounds_option(4, "Number of rounds; each round measures the engine and every way once.")
+@rounds_option(3, "Rounds of the throughput; each round measures the engine and every way once.")
 @click.option(
-    "--round-seconds", default=3.0, show_default=True, help="Seconds of each measurement in a round."
+    "--round-seconds", default=2.0, show_default=True, help="Seconds of each measurement in a round."
 )
-def main(name: str, rounds: int, round_seconds: float) -> None:
+@click.option(
+    "--latency-rounds", default=24, show_default=True, help="Rounds of the latency, of 5 requests each."
+)
+def main(name: str, rounds: int, round_seconds: float, latency_rounds: int) -> None:
     """Build, serve, measure, and write the result beside this script."""
     with temporary_folder() as folder, ExitStack() as stack:
         factory = _engines(folder, name)
         machine = machine_state()
         servers = {batch: stack.enter_context(_server(factory, batch)) for batch in BATCHES}
-        rates = []
+        rates: list[ServedRate] = []
+        latencies: list[AddedLatency] = []
         for stage, inputs in _inputs(factory.bundle).items():
             with factory.load(factory.find(stage)) as runner:
                 for batch in BATCHES:
                     course = _Course(stage, inputs[:batch], servers[batch], round_seconds)
                     rates += _rates(course, runner, rounds)
+                latencies += _low_rate(
+                    f"{stage}, {name}", stage, runner, servers[1], rounds=latency_rounds
+                ).added()
+        cheap, empty = _cheap_and_empty(folder / "cheap", latency_rounds)
         result = ServingBenchmark(
-            schema_version=1,
+            schema_version=2,
             model=untrained_model(name, factory.bundle),
             target=TARGET,
             precision="int8",
@@ -118,8 +149,90 @@ def main(name: str, rounds: int, round_seconds: float) -> None:
             round_seconds=round_seconds,
             machine=machine,
             rates=tuple(rates),
+            latencies=(*latencies, *cheap.added()),
+            empty_server=empty,
         )
-    publish(f"serving-{name}", result, serving_table(result))
+    publish(f"serving-{name}", result, serving_table(result), serving_latency_table(result))
+
+
+def _low_rate(
+    model: str,
+    stage: Stage,
+    runner: Runner,
+    server: dict[str, str],
+    *,
+    rounds: int,
+    more: Mapping[str, Callable[[], object]] = MappingProxyType({}),
+) -> LowRate:
+    """Measure one image per request at a low rate.
+
+    Args:
+        model: name of the model in the results.
+        stage: the stage that the engine runs.
+        runner: the bare engine.
+        server: the server's addresses by protocol.
+        rounds: number of rounds.
+        more: further calls that are measured in each round, by name.
+    """
+    (spec,) = runner.inputs
+    shape = (1, *(size or 1 for size in spec.shape[1:]))
+    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    output = "code" if stage == "encoder" else "logits"
+    ways = {
+        way: requester(protocol, server[protocol], stage, (spec.name, values), output)
+        for way, protocol in PROTOCOLS.items()
+    }
+    return measure_low_rate(model, lambda: runner.infer({spec.name: values}), {**ways, **more}, rounds)
+
+
+def _cheap_and_empty(root: Path, rounds: int) -> tuple[LowRate, tuple[EmptyServer, ...]]:
+    """Measure the demo's classifier, and in the same rounds KServe's own server with an empty model."""
+    root.mkdir()
+    factory = _engines(root, "demo")
+    with (
+        _server(factory, 1) as server,
+        _empty_server() as empty,
+        factory.load(factory.find("classifier")) as runner,
+    ):
+        code = np.zeros((1, 16), np.uint8)
+        more = {
+            f"{way}, empty": requester(protocol, empty[protocol], EMPTY_MODEL, ("code", code), "logits")
+            for way, protocol in PROTOCOLS.items()
+        }
+        found = _low_rate("classifier, demo", "classifier", runner, server, rounds=rounds, more=more)
+    samples = {way: found.ways[f"{way}, empty"] for way in PROTOCOLS}
+    own = replace(found, ways={way: found.ways[way] for way in PROTOCOLS})
+    return own, tuple(
+        EmptyServer(way=way, p50_ms=_rounded(values, 50), p99_ms=_rounded(values, 99))
+        for way, values in samples.items()
+    )
+
+
+def _rounded(values: npt.NDArray[np.float64], percentile: float) -> float:
+    return round(float(np.percentile(values, percentile)), 3)
+
+
+@contextlib.contextmanager
+def _empty_server() -> Iterator[dict[str, str]]:
+    """Start KServe's own server with an empty model; yield its addresses by protocol."""
+    http, grpc = free_ports(2)
+    command = [sys.executable, "-m", "benchmarks.hosts.empty_kserve", http, grpc]
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        addresses = {"http": f"127.0.0.1:{http}", "grpc": f"127.0.0.1:{grpc}"}
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not _is_ready(addresses["http"]):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise click.ClickException("KServe's own server exited or was not ready in time")
+            time.sleep(0.1)
+        yield addresses
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}/v2/health/ready", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
 
 
 def _engines(root: Path, name: str) -> EngineFactory:
@@ -268,6 +381,22 @@ def serving_table(result: ServingBenchmark) -> Table:
         note=f"{result.model}, {result.target} {result.precision}, {result.rounds} rounds of "
         f"{result.round_seconds:g} s, interleaved, clients on the same {machine.usable_cores} cores of "
         f"{machine.processor}",
+    )
+
+
+def serving_latency_table(result: ServingBenchmark) -> Table:
+    """Return the table of the latency that the server adds at a low rate."""
+    empty = ", ".join(
+        f"{entry.way} {entry.p50_ms:.2f} / {entry.p99_ms:.2f} ms" for entry in result.empty_server
+    )
+    count = result.latencies[0].requests
+    return added_latency_table(
+        "Latency that the local server adds at a low rate",
+        result.latencies,
+        f"{result.model}, and the demo's classifier, {result.target} {result.precision}, one image per "
+        f"request, {count} requests each, interleaved, by tritonclient with binary tensors, on the same "
+        f"{result.machine.usable_cores} cores of {result.machine.processor}; KServe's own server with an "
+        f"empty model, p50 / p99: {empty}",
     )
 
 

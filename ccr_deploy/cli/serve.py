@@ -97,11 +97,9 @@ def serve(
 
     require_kserve()
 
-    import asyncio
-
     from ccr_deploy.engines.factory import EngineFactory
     from ccr_deploy.serving.limits import Limits
-    from ccr_deploy.serving.server import LocalServer
+    from ccr_deploy.serving.server import LocalServer, serve_until_stopped
 
     factory = EngineFactory.of_last_build(*opened(bundle, target, engines, as_json=as_json))
     limits = Limits.of(factory.target, max_batch, max_waiting)
@@ -114,7 +112,7 @@ def serve(
         allowed_hosts=allowed_hosts,
         require_verified=require_verified,
     )
-    asyncio.run(server.run(tell_json if as_json else tell))
+    serve_until_stopped(server, tell_json if as_json else tell)
 
 
 def tell(event: Event) -> None:

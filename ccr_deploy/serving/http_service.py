@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ccr_deploy.serving.kserve_sdk import DataPlane
 
 _INFER_PATH = re.compile("/v2/models/(?P<model>[^/]+)/infer")
-_ERRORS = (*REFUSALS, HTTPException, ClientDisconnect)
+_ERRORS: tuple[type[Exception], ...] = (*REFUSALS, HTTPException, ClientDisconnect)
 """The errors of requests; any other one would be a defect."""
 _BACKLOG = 1024
 _FLUSH_SECONDS = 0.2

@@ -54,8 +54,10 @@ def _without_unused_parts() -> Iterator[None]:
 
 
 with _without_unused_parts():
-    from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model, ModelRepository
+    from kserve import InferInput, InferOutput, InferRequest, InferResponse, ModelRepository
     from kserve.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
+    from kserve.metrics import PREDICT_HIST_TIME
+    from kserve.model import InferenceModel
     from kserve.protocol.dataplane import DataPlane
     from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
     from kserve.protocol.grpc.servicer import InferenceServicer

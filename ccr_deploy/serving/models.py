@@ -8,7 +8,7 @@ import numpy as np
 
 from ccr_deploy.serving import kserve_sdk as kserve
 from ccr_deploy.serving.refusals import REFUSALS
-from ccr_deploy.serving.tensors import TensorType, read_bytes, read_payloads
+from ccr_deploy.serving.tensors import TensorType, read_bytes, read_payloads, set_binary_content
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     Tensors = dict[str, npt.NDArray[np.generic]]
 
 
-class EngineModel(kserve.Model):
-    """A model of the protocol on top of an engine's queue. It computes nothing itself and never blocks."""
+class EngineModel(kserve.InferenceModel):
+    """A model of the protocol on top of an engine's queue. It computes nothing itself and never blocks.
+
+    The SDK's class `Model` also times the steps before and after the engine, which are empty here.
+    """
 
     inputs: tuple[TensorType, ...]
     """The possible inputs; a request has exactly one of them."""
@@ -33,6 +36,7 @@ class EngineModel(kserve.Model):
         self._code = TensorType("code", "UINT8", (manifest.contract.code_bytes,))
         self._queue = queue
         self._max_batch = limits.max_batch
+        self._seconds = kserve.PREDICT_HIST_TIME.labels(queue.name)
 
     async def healthy(self) -> bool:
         """Return whether the engine is warmed up."""
@@ -56,18 +60,18 @@ class EngineModel(kserve.Model):
         """Return the metadata of the outputs."""
         return [tensor.metadata() for tensor in self.outputs]
 
-    async def predict(
+    async def __call__(
         self,
-        payload: kserve.InferRequest,
+        body: kserve.InferRequest,
         headers: dict[str, str] | None = None,  # noqa: ARG002
-        response_headers: dict[str, str] | None = None,  # noqa: ARG002
-    ) -> kserve.InferResponse:
-        """Return the response to one request, with the requested outputs, or all.
+        verb: object = None,  # noqa: ARG002
+    ) -> tuple[kserve.InferResponse, dict[str, str]]:
+        """Return the response to one request, with the requested outputs, or all, and its headers.
 
         Args:
-            payload: the parsed request. KServe's SDK names it so; it is not a payload of this project.
+            body: the parsed request, as KServe's SDK names it.
             headers: the request's headers; not used.
-            response_headers: the headers of the response; not used.
+            verb: the kind of request; not used.
 
         Raises:
             InvalidInput: if the request does not match the model's inputs and outputs.
@@ -76,18 +80,16 @@ class EngineModel(kserve.Model):
             InferenceError: if the engine fails.
         """
         try:
-            wanted = self._wanted(payload)
-            tensors = await self._answer(self._rows(payload))
+            with self._seconds.time():
+                wanted = self._wanted(body)
+                tensors = await self._answer(self._rows(body))
         except Exception as error:
             if type(error) in REFUSALS:
                 raise
             # Any other error would reach the HTTP server, which closes the connection after the response.
             raise kserve.InferenceError(f"{self.name}: unexpected {type(error).__name__}: {error}") from error
-        return kserve.InferResponse(
-            response_id=payload.id or "",
-            model_name=self.name,
-            infer_outputs=[_output(tensor, tensors[tensor.name]) for tensor in wanted],
-        )
+        outputs = [_output(tensor, tensors[tensor.name]) for tensor in wanted]
+        return kserve.InferResponse(body.id or "", self.name, outputs), {}
 
     def _wanted(self, request: kserve.InferRequest) -> list[TensorType]:
         known = {tensor.name: tensor for tensor in self.outputs}
@@ -156,5 +158,5 @@ class ClassifierModel(EngineModel):
 
 def _output(tensor: TensorType, values: npt.NDArray[np.generic]) -> kserve.InferOutput:
     output = kserve.InferOutput(name=tensor.name, shape=list(values.shape), datatype=tensor.datatype)
-    output.set_data_from_numpy(values, binary_data=True)  # KServe's gRPC writer fails on arrays
+    set_binary_content(output, values)
     return output

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+
+import uvloop
 
 from ccr_deploy import __version__
 from ccr_deploy.core.stages import CHAIN_STAGES
@@ -231,6 +234,18 @@ class LocalServer:
     async def _start_engines(self) -> None:
         for queue in self._queues:  # one after the other: parallel warm-ups would compete for the processor
             await queue.start()
+        gc.collect()
+        gc.freeze()  # a later collection does not visit what was loaded, some 100,000 objects
+
+
+def serve_until_stopped(server: LocalServer, report: Callable[[Event], None]) -> None:
+    """Run a server on uvloop's event loop, which takes less time per request than asyncio's.
+
+    Args:
+        server: the server.
+        report: called with each event of the server's life.
+    """
+    uvloop.run(server.run(report))
 
 
 def _stop_signal() -> asyncio.Event:

@@ -9,7 +9,6 @@ run waits for it. The limits are 4 images in a run and 8 waiting ones. The setti
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -22,7 +21,7 @@ from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.serving.client_limits import Times
 from ccr_deploy.serving.limits import Limits
-from ccr_deploy.serving.server import LocalServer
+from ccr_deploy.serving.server import LocalServer, serve_until_stopped
 
 if TYPE_CHECKING:
     from ccr_deploy.backends.runner import Arrays, Runner
@@ -74,4 +73,4 @@ if __name__ == "__main__":
     factory = GatedFactory(Bundle.open(bundle), "cpu", EngineStore(store))
     factory.gates = gates
     server = LocalServer(factory, LIMITS, "127.0.0.1", 0, 0, times=times, **settings)
-    asyncio.run(server.run(tell_json))
+    serve_until_stopped(server, tell_json)
