@@ -96,6 +96,7 @@ docs: $(READY) ## Build the documentation site into build/site.
 
 benchmark: $(READY) ## Run the benchmarks of ccr-layer1 (224x224, T=8) into benchmarks/results/.
 	$(BIN)/python -m benchmarks.schedules
+	$(BIN)/python -m benchmarks.table1
 	$(BIN)/python -m benchmarks.int8
 	$(BIN)/python -m benchmarks.int8_saturation
 	$(BIN)/python -m benchmarks.tensorrt_builds

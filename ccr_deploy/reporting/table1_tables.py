@@ -99,8 +99,8 @@ def bound_note(found: Table1) -> str:
     macs = _less(_macs(first), _macs(last))
     paper = first.paper.time_ms / last.paper.time_ms
     counted = (
-        f"from {first.model} to {last.model} multiply-accumulates fall by {number(macs, 0)} % and the paper's "
-        f"time falls {paper:.1f} times"
+        f"from {first.model} to {last.model} multiply-accumulates fall by {number(macs, 0)} % and the "
+        f"paper's time falls {paper:.1f} times"
     )
     return "; ".join(
         (counted, *([] if found.unreliable_reasons else _bounds(found, first.model, last.model)))
@@ -116,8 +116,8 @@ def _bounds(found: Table1, first: str, last: str) -> Iterator[str]:
         if one and other and encoder:
             yield (
                 f"in {runtime} it falls {one.latency_ms_p50 / other.latency_ms_p50:.2f} times: the encoder, "
-                f"the same in all, takes {_encoder_share(found, one):.0f} % of {first}'s time, so that a chain "
-                f"without a classifier would be {one.latency_ms_p50 / encoder:.2f} times as fast"
+                f"the same in all, takes {_encoder_share(found, one):.0f} % of {first}'s time, so that a "
+                f"chain without a classifier would be {one.latency_ms_p50 / encoder:.2f} times as fast"
             )
 
 
