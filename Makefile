@@ -100,6 +100,7 @@ bench: $(READY) ## Compare with PyTorch, torch.compile and plain exports on this
 
 benchmark: $(READY) ## Run the benchmarks of ccr-layer1 (224x224, T=8) into benchmarks/results/.
 	$(BIN)/python -m benchmarks.schedules
+	$(BIN)/python -m benchmarks.table1
 	$(BIN)/python -m benchmarks.int8
 	$(BIN)/python -m benchmarks.int8_saturation
 	$(BIN)/python -m benchmarks.tensorrt_builds

@@ -26,6 +26,7 @@ from benchmarks.planted_faults import PlantedFaults, faults_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.scaffold import from_json, read_result, result_path, to_json
 from benchmarks.serving import ServingBenchmark, serving_latency_table, serving_table
+from benchmarks.table1 import paper_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_table, kernels_table
 from benchmarks.triton import TritonBenchmark, triton_table
 from benchmarks.verification import VerificationBenchmark, verification_table
@@ -81,6 +82,7 @@ def tables() -> dict[str, str]:
         "faults": faults_table(read_result("planted-faults", PlantedFaults)),
         "serving": serving_table(serving),
         "serving-latency": serving_latency_table(serving),
+        "paper": paper_table(),
         "triton": triton_table(read_result("triton-ccr-layer1", TritonBenchmark)),
     }
     return {name: markdown_table(table) for name, table in chosen.items()} | peers_pages()

@@ -235,12 +235,13 @@ def _measure_table1(options: BenchmarkOptions) -> bool:
     if _is_given("bundle"):
         raise click.UsageError("--table1 exports models of its own: omit BUNDLE")
     _check_report_folder(options)
+    target = chosen_target(options.target, quiet=options.as_json)
     try:
         from ccr_deploy.workflow.table1 import ROUNDS, measure_table1
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "torch", "export", "benchmark --table1") from error
     result = measure_table1(
-        chosen_target(options.target, quiet=options.as_json),
+        target,
         rounds=options.rounds if _is_given("rounds") else ROUNDS,
         progress=TerminalProgress(),
     )

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 STARTS = 5
 """Number of new processes whose first answer is timed."""
+FIRST_ANSWER = "ccr_deploy.workflow.first_answer"
+"""The module that such a process runs."""
 _NAME = "from file to label"
 
 _Answer = TypeVar("_Answer", Ready, RoundTimes, EnergyFound)
@@ -162,7 +164,7 @@ def _inputs(factory: EngineFactory, images: Path | None) -> Iterator[Inputs]:
             (store.path / engine.path.parent.name).symlink_to(engine.path.parent.absolute())
         if images:
             paths = tuple(item.path for item in list_images(images, ()))
-            description = printable(f"{len(paths)} files of {images}")
+            description = printable(f"{len(paths)} image files of {images}")
         else:
             with writing(folder, CcrDeployError, "the image files "):
                 paths = _sample_files(bundle, folder)
@@ -190,7 +192,7 @@ def _runs_per_round(measured: RoundTimes) -> int:
 def _time_start(inputs: Inputs) -> tuple[float, ...]:
     """Return the duration of each part of a new process, up to its first answer, in ms."""
     arguments = (inputs.bundle.path, inputs.target, inputs.store.path, inputs.images[0])
-    command = [sys.executable, "-m", "ccr_deploy.workflow.first_answer", *map(str, arguments)]
+    command = [sys.executable, "-m", FIRST_ANSWER, *map(str, arguments)]
     started = time.monotonic_ns()
     try:
         done = subprocess.run(

@@ -115,7 +115,7 @@ def measure_table1(
     contention = [watch_start()]
     machine = machine_state(with_gpu=loaded.uses_gpu, start=contention[0])
     with tempfile.TemporaryDirectory() as name:
-        entries = _Preparation(target, Path(name), precisions).timed_models(models, progress)
+        entries = Preparation(target, Path(name), precisions).timed_models(models, progress)
         candidates = [entry.candidate for entry in entries]
         run = run_interleaved("chain", candidates, batch=1, rounds=rounds, progress=progress)
     contention.append(run.contention)
@@ -155,7 +155,7 @@ def _native_precisions(backend: Backend, left_out: list[str]) -> list[EnginePrec
 
 
 @dataclass(frozen=True)
-class _Preparation:
+class Preparation:
     """Exports models to bundles in a folder, and builds their engines for a target."""
 
     target: str
