@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import os
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ccr_deploy.backends.base import Backend, BuildSource, EngineFile, Standalone
 from ccr_deploy.backends.build_facts import BuildFacts
 from ccr_deploy.backends.int8_agreement import CheckedRunners, check_agreement
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE, int8_weights_here
+from ccr_deploy.backends.openvino.gates import separate_gates
 from ccr_deploy.backends.openvino.int8 import expose_activations, read_int8_model, separate_shared_scales
 from ccr_deploy.backends.openvino.standalone import compile_source
 from ccr_deploy.backends.options import BackendOptions, Threads
@@ -52,6 +54,7 @@ class OpenVinoBackend(Backend):
     suffix = ".blob"
     options_class = OpenVinoOptions
     packages = ("openvino",)
+    revisions = MappingProxyType({"fp32": 2, "fp16": 2, "bf16": 2})  # revision 1 split the gates' output
     options: OpenVinoOptions
 
     def __init__(self, options: OpenVinoOptions | None = None) -> None:
@@ -100,7 +103,7 @@ class OpenVinoBackend(Backend):
             if source.precision == "int8":
                 compiled = self._build_int8(source)
             else:
-                compiled = self._compile(self._core.read_model(source.graph), source.precision)
+                compiled = self._compile(self._read_floating_point(source.graph), source.precision)
             exported = io.BytesIO()
             compiled.export_model(exported)
         except RuntimeError as error:
@@ -121,7 +124,7 @@ class OpenVinoBackend(Backend):
                 model = read_int8_model(self._core, source.graph, self.int8_weight_bits)
                 separate_shared_scales(model)
             else:
-                model = self._core.read_model(source.graph)
+                model = self._read_floating_point(source.graph)
             return OpenVinoRunner(self._compile(model, source.precision))
         except RuntimeError as error:
             raise EngineError(
@@ -151,6 +154,12 @@ class OpenVinoBackend(Backend):
     def compile_model(self, model: object, precision: EnginePrecision) -> Any:  # noqa: ANN401
         """Compile a model of OpenVINO's own API."""
         return self._compile(model, precision)
+
+    def _read_floating_point(self, graph: Path | None) -> Any:  # noqa: ANN401
+        """Read a graph that is not quantized, and separate its gates."""
+        model = self._core.read_model(graph)
+        separate_gates(model)
+        return model
 
     def _build_int8(self, source: BuildSource) -> Any:  # noqa: ANN401
         """Compile the INT8 graph, and compare it with the graph executed without transformations."""

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
-from ccr_deploy.backends.openvino import int8
+from ccr_deploy.backends.openvino import gates, int8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,7 @@ def run(graph, inputs):
     return {{output.any_name: results[output] for output in compiled.outputs}}
 '''
 _CLAMPS = (int8.separate_shared_scales,)
+_GATES = (gates.separate_gates, gates._is_separable, gates._part)
 _SEVEN_BITS = (int8.limit_weights_to_7_bits, int8.halved_integers, int8._quantized_weights)
 
 
@@ -42,11 +43,12 @@ def compile_source(config: Mapping[str, object], int8_weight_bits: Literal[7, 8]
         int8_weight_bits: bits of the weights of an INT8 graph, whose changes before the compilation are
             included; None for other precisions.
     """
-    functions = (*(_SEVEN_BITS if int8_weight_bits == 7 else ()), *(_CLAMPS if int8_weight_bits else ()))
+    is_int8 = int8_weight_bits is not None
+    functions = (*(_SEVEN_BITS if int8_weight_bits == 7 else ()), *(_CLAMPS if is_int8 else _GATES))
     changes = [int8.limit_weights_to_7_bits] if int8_weight_bits == 7 else []
-    changes += [int8.separate_shared_scales] if int8_weight_bits else []
+    changes += [int8.separate_shared_scales if is_int8 else gates.separate_gates]
     sources = [f"\n{inspect.getsource(function)}\n" for function in functions]
-    if functions:
+    if is_int8:
         sources.insert(0, f"LARGE = {int8.LARGE!r}\n\n")
     return _SOURCE.format(
         variable=MAX_ISA_VARIABLE,

@@ -1,0 +1,104 @@
+"""Convolutions of four gates become one for each gate, and compute the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from ccr_deploy.backends.openvino.cpu import import_openvino
+from ccr_deploy.backends.openvino.gates import separate_gates
+
+pytest.importorskip("openvino")
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CHANNELS = 3
+
+
+def convolution(source: Any, weights: Any) -> Any:
+    from openvino import opset13
+
+    kernel = weights.get_output_partial_shape(0)[2].get_length()
+    return opset13.convolution(source, weights, [1, 1], [kernel // 2] * 2, [kernel // 2] * 2, [1, 1])
+
+
+def constant(outputs: int, kernel: int, seed: int) -> Any:
+    from openvino import opset13
+
+    values = np.random.default_rng(seed).normal(size=(outputs, CHANNELS, kernel, kernel))
+    return opset13.constant(values.astype(np.float32))
+
+
+def cell(*, read: Sequence[int] = (0, 1, 2, 3), axis: int = 1, twice: bool = False) -> Any:
+    """Return a model that sums an input and a hidden convolution, and returns the sum of some gates."""
+    from openvino import Model, opset13
+
+    image = opset13.parameter([-1, CHANNELS, 8, 8], np.float32, name="image")
+    first, second = constant(4 * CHANNELS, 3, 0), constant(4 * CHANNELS, 1, 1)
+
+    def state(hidden: Any) -> Any:
+        gates = opset13.add(convolution(image, first), convolution(hidden, second))
+        parts = opset13.split(gates, opset13.constant(axis), 4)
+        result = opset13.sigmoid(parts.output(read[0]))
+        for number in read[1:]:
+            result = opset13.add(result, opset13.tanh(parts.output(number)))
+        return result
+
+    return Model([state(state(image)) if twice else state(image)], [image])
+
+
+def counts(model: Any) -> Counter[str]:
+    return Counter(node.get_type_name() for node in model.get_ordered_ops())
+
+
+def output(model: Any) -> np.ndarray:
+    image = np.random.default_rng(2).normal(size=(2, CHANNELS, 8, 8)).astype(np.float32)
+    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    return import_openvino().Core().compile_model(model, "CPU", config)([image])[0]
+
+
+def test_each_gate_has_its_convolutions_and_the_result_is_the_same() -> None:
+    model = cell()
+    expected = output(model)
+    separate_gates(model)
+    assert counts(model)["Split"] == 0
+    assert counts(model)["Convolution"] == 2 * 4
+    np.testing.assert_allclose(output(model), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_gate_that_nothing_reads_is_not_computed() -> None:
+    model = cell(read=(0, 2, 3))
+    expected = output(model)
+    separate_gates(model)
+    assert counts(model)["Convolution"] == 2 * 3
+    np.testing.assert_allclose(output(model), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_iterations_share_their_weights_and_equal_convolutions() -> None:
+    model = cell(twice=True)
+    expected = output(model)
+    separate_gates(model)
+    # Eight tensors of weights, of two convolutions with four gates each.
+    assert counts(model)["Constant"] == 2 * 4
+    np.testing.assert_allclose(output(model), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_split_of_another_axis_stays() -> None:
+    model = cell(axis=2)
+    separate_gates(model)
+    assert counts(model)["Split"] == 1
+    assert counts(model)["Convolution"] == 2
+
+
+def test_an_output_of_a_split_keeps_its_name() -> None:
+    model = cell()
+    split = next(node for node in model.get_ordered_ops() if node.get_type_name() == "Split")
+    split.output(0).get_tensor().set_names({"gate"})
+    model.add_outputs([split.output(0)])
+    separate_gates(model)
+    assert "gate" in model.outputs[1].get_names()
+    assert output(model).shape == (2, CHANNELS, 8, 8)
