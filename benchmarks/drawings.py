@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 _COLOURS = """<style>
 svg { color-scheme: light dark; font-family: system-ui, "Segoe UI", "Noto Sans", Helvetica, sans-serif;
   --ink: #1b222c; --soft: #56616f; --line: #dde2e8; --accent: #2563a8; --other: #9aa7b5; }
@@ -19,6 +20,6 @@ def standalone(element: str) -> str:
         element: the element, as `ccr_deploy.reporting.svg.Plot` draws it.
     """
     head, end, rest = element.partition(">")
-    head = head.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+    head = head.replace("<svg", f"<svg {_NAMESPACES}", 1)
     lines = (head.replace("\n", " ") + end + "\n" + _COLOURS + rest).splitlines()
     return "".join(f"{line.rstrip()}\n" for line in lines)

@@ -109,9 +109,8 @@ def _measured(name: str, folder: Path, iterations: int, size: int, rounds: int) 
         built[schedule] = candidate, time.process_time() - started
     candidates = [candidate for candidate, _ in built.values()]
     run = run_interleaved("encoder", candidates, batch=1, rounds=rounds)
-    for timing in timings("encoder", run.samples, 1):
-        schedule: Schedule = EXPORTED_SCHEDULES[[entry.name for entry in candidates].index(timing.candidate)]
-        bundle, export_seconds = exported[schedule]
+    measured = zip(exported.items(), timings("encoder", run.samples, 1), strict=True)
+    for (schedule, (bundle, export_seconds)), timing in measured:
         graph = bundle.graph("encoder", "fp32", schedule)
         model = ir.load(bundle.file(graph.file))
         work = graph_work(model, 1)

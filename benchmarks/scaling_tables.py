@@ -45,6 +45,7 @@ LATENCY = Quantity("latency", "ms", lambda point: point.latency_ms_p50)
 QUANTITIES = (NODES, FILE, EXPORT, BUILD, MEMORY, LATENCY)
 
 _MEGAPIXELS = 1e6
+_ROUNDING = 1e-9
 
 
 def by_iterations(result: ScalingBenchmark, schedule: Schedule) -> list[Point]:
@@ -188,5 +189,7 @@ def _lines(result: ScalingBenchmark, quantity: Quantity, schedule: Schedule) -> 
 
 
 def _number(value: float) -> str:
-    """Return three digits, or all of a whole number."""
+    """Return three digits, or all of a whole number; 0 for what is only rounding."""
+    if abs(value) < _ROUNDING:
+        return "0"
     return f"{value:.0f}" if float(value).is_integer() or abs(value) >= 100 else f"{value:.3g}"

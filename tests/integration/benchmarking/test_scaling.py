@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from benchmarks.scaling import measure_scaling
-from benchmarks.scaling_results import ScalingBenchmark
 from benchmarks.scaling_tables import by_iterations, by_size
 from ccr_deploy.core.stages import EXPORTED_SCHEDULES
+
+if TYPE_CHECKING:
+    from benchmarks.scaling_results import ScalingBenchmark
 
 
 @pytest.fixture(scope="module")
