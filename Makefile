@@ -106,6 +106,7 @@ benchmark: $(READY) ## Run the benchmarks of ccr-layer1 (224x224, T=8) into benc
 	$(BIN)/python -m benchmarks.tensorrt_builds
 	$(BIN)/python -m benchmarks.payload
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.scaling
 
 constraints: $(READY) ## Update the pinned versions: constraints.txt and the containers' requirement files.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \

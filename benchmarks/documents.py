@@ -15,16 +15,19 @@ import click
 from msgspec import structs
 
 from benchmarks.containers import ContainerBenchmark, image_table, start_table
+from benchmarks.drawings import standalone
 from benchmarks.fixed_batch import FixedBatchBenchmark, fixed_batch_table
 from benchmarks.graph_ideas import GraphIdeas, ideas_table
 from benchmarks.int8 import Int8Benchmark, int8_table
 from benchmarks.int8_graphs import Int8Graphs, bits_table, placements_table, weights_table
 from benchmarks.int8_saturation import SaturationBenchmark, saturation_table
 from benchmarks.payload import PayloadBenchmark, payload_table
-from benchmarks.peers.documents import peers_pages, write_plots
+from benchmarks.peers.documents import peers_pages, peers_plots
 from benchmarks.planted_faults import PlantedFaults, faults_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.scaffold import from_json, read_result, result_path, to_json
+from benchmarks.scaling_results import ScalingBenchmark
+from benchmarks.scaling_tables import growth_table, scaling_plots, scaling_table, steps_table
 from benchmarks.serving import ServingBenchmark, serving_latency_table, serving_table
 from benchmarks.table1 import paper_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_table, kernels_table
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 _Image = TypeVar("_Image", SampleAnswer, ChangedAnswer)
 
 ROOT = Path(__file__).parent.parent
+IMAGES = ROOT / "docs" / "images"
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
@@ -57,6 +61,7 @@ def tables() -> dict[str, str]:
     containers = read_result("containers-ccr-layer1", ContainerBenchmark)
     builds = read_result("tensorrt-rtx-builds", TensorRtBuilds)
     int8_graphs = read_result("int8-graphs", Int8Graphs)
+    scaling = read_result("scaling", ScalingBenchmark)
     serving = read_result("serving-ccr-layer1", ServingBenchmark)
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
@@ -80,12 +85,21 @@ def tables() -> dict[str, str]:
         "rtx-kernels": kernels_table(builds),
         "rtx-int8-cost": int8_cost_table(builds),
         "faults": faults_table(read_result("planted-faults", PlantedFaults)),
+        "scaling": scaling_table(scaling),
+        "growth": growth_table(scaling),
+        "export-steps": steps_table(scaling),
         "serving": serving_table(serving),
         "serving-latency": serving_latency_table(serving),
         "paper": paper_table(),
         "triton": triton_table(read_result("triton-ccr-layer1", TritonBenchmark)),
     }
     return {name: markdown_table(table) for name, table in chosen.items()} | peers_pages()
+
+
+def drawings() -> dict[Path, str]:
+    """Return the content of every drawn plot of the site, by its file."""
+    plots = scaling_plots(read_result("scaling", ScalingBenchmark)) | peers_plots()
+    return {IMAGES / f"{name}.svg": standalone(plot) for name, plot in plots.items()}
 
 
 def demo_table(verification: VerificationReport, benchmark: BenchmarkReport) -> Table:
@@ -129,7 +143,8 @@ def main(demo: Path | None) -> None:
         )
         write_atomically(result_path("demo-verify"), to_json(verification))
         write_atomically(result_path("demo-benchmark"), to_json(benchmark))
-    write_plots(ROOT / "docs" / "images")
+    for image, drawing in drawings().items():
+        write_atomically(image, drawing.encode())
     for document in DOCUMENTS:
         write_atomically(document, filled(document.read_text(encoding="utf-8")).encode())
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from benchmarks.images import standalone
 from benchmarks.peers.plots import plots
 from benchmarks.peers.results import PeerBenchmark
 from benchmarks.peers.tables import answers_table, first_table, measured_on, times_tables
 from benchmarks.scaffold import read_result, result_names
 from benchmarks.where_time_goes import WhereTimeGoes, kinds_table
-from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.reporting.markdown import markdown_table
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def results() -> list[PeerBenchmark]:
@@ -40,11 +33,9 @@ def peers_pages() -> dict[str, str]:
     }
 
 
-def write_plots(folder: Path) -> None:
-    """Write the plots of every committed comparison to the folder of images."""
-    for result in results():
-        for name, plot in plots(result).items():
-            write_atomically(folder / _file(result, name), standalone(plot))
+def peers_plots() -> dict[str, str]:
+    """Return the plots of every committed comparison, by the names of their files without suffix."""
+    return {_name(result, name): plot for result in results() for name, plot in plots(result).items()}
 
 
 def _heading(result: PeerBenchmark) -> str:
@@ -54,9 +45,10 @@ def _heading(result: PeerBenchmark) -> str:
 def _images(result: PeerBenchmark) -> str:
     """Return the lines that show a comparison's plots."""
     return "".join(
-        f"\n![Times of all candidates: {name}](../images/{_file(result, name)})\n" for name in plots(result)
+        f"\n![Times of all candidates: {name}](../images/{_name(result, name)}.svg)\n"
+        for name in plots(result)
     )
 
 
-def _file(result: PeerBenchmark, name: str) -> str:
-    return f"peers-{result.slug}-{name}.svg"
+def _name(result: PeerBenchmark, name: str) -> str:
+    return f"peers-{result.slug}-{name}"

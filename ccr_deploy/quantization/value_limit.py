@@ -1,8 +1,8 @@
 """Find the nodes of a graph whose values come near FP16's limits.
 
-Model Optimizer's AutoCast can do it too, but it keeps the values of all tensors on all images at once (4.8 GB
-for ``ccr-layer1`` with 8 images). Here the graph runs on one image at a time, and only the largest absolute
-value of each tensor is kept.
+Model Optimizer's AutoCast can do it too, but it keeps the values of all tensors on all images at once: an
+export of ``ccr-layer1`` took 4.7 GiB. Here the graph runs on one image at a time, and only the largest
+absolute value of each tensor is kept.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.documents import DOCUMENTS, filled, tables
+from benchmarks.documents import DOCUMENTS, drawings, filled, tables
 from ccr_deploy.backends.kernels import ConvolutionGroup, KernelGroup, KernelListing, Totals
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
 from ccr_deploy.backends.onnxruntime.cuda import CudaOptions
@@ -176,6 +176,9 @@ TIMED = {
     "verification",
     "rtx",
     "serving",
+    "scaling",
+    "growth",
+    "export-steps",
     "triton",
 }
 
@@ -184,6 +187,11 @@ def test_tables_are_the_committed_results() -> None:
     texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
     assert [filled(text) for text in texts] == texts
     assert all(any(table in text for text in texts) for table in tables().values())
+
+
+def test_plots_are_those_of_the_committed_results() -> None:
+    found = drawings()
+    assert {file: file.read_text(encoding="utf-8") for file in found} == found
 
 
 def test_tables_of_times_name_the_processor() -> None:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from benchmarks.images import standalone
+from benchmarks.drawings import standalone
 from benchmarks.peers.plots import plots, plotted_cell
 from benchmarks.peers.results import Cell, PeerBenchmark, PeerTiming, machine_slug
 from benchmarks.peers.rounds import affordable_rounds, runs_in_a_round
