@@ -24,6 +24,7 @@ from benchmarks.payload import PayloadBenchmark, payload_table
 from benchmarks.planted_faults import PlantedFaults, faults_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.scaffold import from_json, read_result, result_path, to_json
+from benchmarks.scenarios import ScenarioBenchmark, scenarios_table, soak_table
 from benchmarks.serving import ServingBenchmark, serving_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_table, kernels_table
 from benchmarks.triton import TritonBenchmark, triton_table
@@ -54,6 +55,7 @@ def tables() -> dict[str, str]:
     containers = read_result("containers-ccr-layer1", ContainerBenchmark)
     builds = read_result("tensorrt-rtx-builds", TensorRtBuilds)
     int8_graphs = read_result("int8-graphs", Int8Graphs)
+    scenarios = read_result("scenarios-ccr-layer1", ScenarioBenchmark)
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
         "gates": gate_table(GATES),
@@ -76,6 +78,8 @@ def tables() -> dict[str, str]:
         "rtx-kernels": kernels_table(builds),
         "rtx-int8-cost": int8_cost_table(builds),
         "faults": faults_table(read_result("planted-faults", PlantedFaults)),
+        "scenarios": scenarios_table(scenarios),
+        "soak": soak_table(scenarios),
         "serving": serving_table(read_result("serving-ccr-layer1", ServingBenchmark)),
         "triton": triton_table(read_result("triton-ccr-layer1", TritonBenchmark)),
     }

@@ -139,7 +139,9 @@ TIMED = {
     "payload",
     "verification",
     "rtx",
+    "scenarios",
     "serving",
+    "soak",
     "triton",
 }
 
