@@ -28,6 +28,7 @@ from benchmarks.precision_choices import PrecisionChoices, choices_table
 from benchmarks.scaffold import from_json, read_result, result_path, to_json
 from benchmarks.scaling_results import ScalingBenchmark
 from benchmarks.scaling_tables import growth_table, scaling_plots, scaling_table, steps_table
+from benchmarks.scenarios import ScenarioBenchmark, scenarios_table, soak_table
 from benchmarks.serving import ServingBenchmark, serving_latency_table, serving_table
 from benchmarks.table1 import paper_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_table, kernels_table
@@ -63,6 +64,7 @@ def tables() -> dict[str, str]:
     int8_graphs = read_result("int8-graphs", Int8Graphs)
     scaling = read_result("scaling", ScalingBenchmark)
     serving = read_result("serving-ccr-layer1", ServingBenchmark)
+    scenarios = read_result("scenarios-ccr-layer1", ScenarioBenchmark)
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
         "gates": gate_table(GATES),
@@ -91,6 +93,8 @@ def tables() -> dict[str, str]:
         "serving": serving_table(serving),
         "serving-latency": serving_latency_table(serving),
         "paper": paper_table(),
+        "scenarios": scenarios_table(scenarios),
+        "soak": soak_table(scenarios),
         "triton": triton_table(read_result("triton-ccr-layer1", TritonBenchmark)),
     }
     return {name: markdown_table(table) for name, table in chosen.items()} | peers_pages()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -151,8 +152,8 @@ def _quantity(value: float) -> str:
 def soak_tables(result: SoakResult) -> list[Table]:
     """Return a table with a row for each fifth of the soak."""
     intervals = result.intervals
-    size = -(-len(intervals) // SOAK_ROWS)
-    parts = [intervals[start : start + size] for start in range(0, len(intervals), size)]
+    borders = [part * len(intervals) // SOAK_ROWS for part in range(SOAK_ROWS + 1)]
+    parts = [intervals[start:end] for start, end in pairwise(borders) if end > start]
     columns: list[tuple[str, Callable[[Sequence[SoakInterval]], float | None], int]] = [
         ("p50 ms", lambda part: _median(entry.p50_ms for entry in part), 2),
         ("p99 ms", lambda part: _median(entry.p99_ms for entry in part), 2),

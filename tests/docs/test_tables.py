@@ -175,10 +175,12 @@ TIMED = {
     "payload",
     "verification",
     "rtx",
+    "scenarios",
     "serving",
     "scaling",
     "growth",
     "export-steps",
+    "soak",
     "triton",
 }
 

@@ -130,3 +130,8 @@ def test_a_soak_that_ctrl_c_ended_says_when() -> None:
     series, verdicts = soak_tables(soak_result(intervals, ended_early=True, duration_seconds=30.0))
     assert series.title.startswith("Soak of 10 minutes, ended by Ctrl-C after 0.5: ")
     assert {row[-1] for row in verdicts.rows} == {"too few intervals"}
+
+
+def test_intervals_that_do_not_divide_by_five_have_five_rows() -> None:
+    series, _ = soak_tables(soak_result([soak_interval(index) for index in range(11)]))
+    assert [row[0] for row in series.rows] == ["0 s", "10 s", "20 s", "30 s", "40 s"]
