@@ -98,6 +98,7 @@ from ccr_deploy.core.stages import CHAIN_STAGES
 )
 @path_option("--images", "DIR", "Image files for --end-to-end.  [default: the bundle's samples as JPEG]")
 @click.option("--roofline", is_flag=True, help="Also measure this machine's limits, and the share reached.")
+@click.option("--table1", is_flag=True, help="Only the paper's Table 1 on this machine; needs no BUNDLE.")
 @engines_option
 @report_option
 @output_options
@@ -106,14 +107,13 @@ def benchmark(ctx: click.Context, /, **_: object) -> None:
     """Measure the latency of a target's engines and their speed-up over PyTorch.
 
     Candidates run in their own processes, in interleaved rounds. Without a precision option, the target's
-    engines are those that build-engine built last; missing ones are built. If the machine was disturbed, the
-    run is unreliable and has no speed-ups. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
+    engines are those that build-engine built last. If the machine was disturbed, the run is unreliable and
+    has no speed-ups. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 
     \b
     Examples:
-      ccr-deploy benchmark bundle --rounds 30 --report report/
+      ccr-deploy benchmark bundle --report report/
       ccr-deploy benchmark --compare A.json B.json --max-regression 5
-      ccr-deploy benchmark bundle --scenario server --rate 20 --latency-bound 100
     """
     if not chosen_mode(ctx, MODES, BENCHMARK).run(BenchmarkOptions(**ctx.params)):
         ctx.exit(CHECK_FAILED)

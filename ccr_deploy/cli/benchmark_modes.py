@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from ccr_deploy.cli.common import (
     TerminalProgress,
+    chosen_target,
     echo_json,
     echo_line,
     opened,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.benchmarking.results import Subject
     from ccr_deploy.benchmarking.scenario_results import ScenarioResult, SoakResult
+    from ccr_deploy.benchmarking.table1_results import Table1
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.scenarios import Scenario
@@ -55,6 +58,7 @@ class BenchmarkOptions:
     latency_bound: float | None
     streams: int | None
     roofline: bool
+    table1: bool
     engines: Path | None
     report: Path | None
     as_json: bool
@@ -153,7 +157,7 @@ def _run_scenario(options: BenchmarkOptions) -> bool:
         streams=options.streams,
         progress=TerminalProgress(),
     )
-    _show(options, result, scenario_tables(result))
+    _show(options, result, scenario_tables(result), result.warnings)
     return True
 
 
@@ -186,7 +190,7 @@ def _soak(options: BenchmarkOptions) -> bool:
         batch=options.batch,
         progress=TerminalProgress(),
     )
-    _show(options, result, soak_tables(result))
+    _show(options, result, soak_tables(result), result.warnings)
     return True
 
 
@@ -198,7 +202,12 @@ def _check_report_folder(options: BenchmarkOptions) -> None:
         check_report_folder(options.report)
 
 
-def _show(options: BenchmarkOptions, result: ScenarioResult | SoakResult, tables: Sequence[Table]) -> None:
+def _show(
+    options: BenchmarkOptions,
+    result: ScenarioResult | SoakResult | Table1,
+    tables: Sequence[Table],
+    warnings: Sequence[str] = (),
+) -> None:
     """Print a result, and add it to the report folder if there is one."""
     from ccr_deploy.reporting.terminal import print_table, print_warnings
     from ccr_deploy.workflow.report_folder import render_report, save_result
@@ -210,13 +219,38 @@ def _show(options: BenchmarkOptions, result: ScenarioResult | SoakResult, tables
     if options.as_json:
         echo_json(result)
     else:
-        print_warnings(console, result.warnings)
+        print_warnings(console, warnings)
         for table in tables:
             print_table(console, table)
     if options.report:
         render_report(options.report, result)
         if not options.as_json:
             console.print(f"report: {options.report / 'report.html'}")
+
+
+def _measure_table1(options: BenchmarkOptions) -> bool:
+    from ccr_deploy.errors import MissingExtraError
+    from ccr_deploy.reporting.table1_tables import table1_tables
+
+    if _is_given("bundle"):
+        raise click.UsageError("--table1 exports models of its own: omit BUNDLE")
+    _check_report_folder(options)
+    try:
+        from ccr_deploy.workflow.table1 import ROUNDS, measure_table1
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "torch", "export", "benchmark --table1") from error
+    result = measure_table1(
+        chosen_target(options.target, quiet=options.as_json),
+        rounds=options.rounds if _is_given("rounds") else ROUNDS,
+        progress=TerminalProgress(),
+    )
+    _show(options, result, table1_tables(result))
+    return True
+
+
+def _is_given(name: str) -> bool:
+    """Return whether an argument or option is on the command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 _ENGINES = frozenset({"target", "precision", "engines"})
@@ -234,5 +268,6 @@ MODES: tuple[Mode[BenchmarkOptions], ...] = (
         _run_scenario,
     ),
     Mode("soak", _ENGINES | {"batch", "subject", "report"}, _soak),
+    Mode("table1", frozenset({"target", "rounds", "report"}), _measure_table1),
 )
 """The modes that an option selects, the first of them if there are several; else `BENCHMARK`."""

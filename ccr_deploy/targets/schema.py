@@ -160,12 +160,12 @@ def resolve(
         target: the target.
         stage: the stage.
         schedule: the unroll schedule, instead of the target's; ignored except for an unrolled encoder.
-        precision: the precision, instead of the target's; ignored for the baseline.
+        precision: the precision, instead of the target's.
     """
     # A field that does not affect the engine is None, so that it does not change the digest in the key.
     unrolled = stage == "encoder" and not target.is_reference
     return ResolvedTarget(
-        precision=(precision if stage != "baseline" else None) or getattr(target.precision, stage),
+        precision=precision or getattr(target.precision, stage),
         schedule=(schedule or target.schedule) if unrolled else None,
         batch=target.batch.of(stage) if target.batch else None,
         options=target.options,

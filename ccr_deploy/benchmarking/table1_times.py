@@ -1,0 +1,103 @@
+"""Times and reductions of the paper's Table 1, from raw samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from msgspec.structs import replace
+
+from ccr_deploy.benchmarking.step_times import bootstrap_interval
+from ccr_deploy.benchmarking.table1_results import Table1Time
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from ccr_deploy.benchmarking.results import Subject
+    from ccr_deploy.core.precisions import EnginePrecision
+
+    Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ModelSamples:
+    """The samples of a model, or of a part of it: ``float64 [rounds, runs]`` in ms, and its peak memory."""
+
+    model: str
+    part: Subject
+    runtime: str
+    precision: EnginePrecision
+    milliseconds: Floats
+    peak_memory_mib: float
+
+
+def table1_times(
+    samples: Sequence[ModelSamples], baseline: str, eager: str, *, reliable: bool
+) -> tuple[Table1Time, ...]:
+    """Return the times of all models, with reductions against the baseline if the run is reliable.
+
+    Args:
+        samples: samples of all models, runtimes and precisions, of one interleaved run.
+        baseline: the model that the others are compared with.
+        eager: the runtime whose baseline, in FP32, the others are compared with too.
+        reliable: whether to return reductions.
+    """
+    times = tuple(map(_time, samples))
+    if not reliable:
+        return times
+    baselines = {
+        (entry.runtime, entry.precision): entry.milliseconds for entry in samples if entry.model == baseline
+    }
+    in_eager = baselines.get((eager, "fp32"))
+    return tuple(
+        _with_reductions(time, entry, baselines.get((entry.runtime, entry.precision)), in_eager)
+        if entry.part == "chain"
+        else time
+        for time, entry in zip(times, samples, strict=True)
+    )
+
+
+def reduction_percent(baseline: float, time: float) -> float:
+    """Return how much shorter a time is than the baseline's, in percent of the baseline's."""
+    return 100 * (1 - time / baseline)
+
+
+def _time(entry: ModelSamples) -> Table1Time:
+    own = entry.milliseconds
+    (interval,) = bootstrap_interval(lambda drawn: np.array([np.median(drawn)]), own)
+    return Table1Time(
+        model=entry.model,
+        part=entry.part,
+        runtime=entry.runtime,
+        precision=entry.precision,
+        runs=own.size,
+        latency_ms_p50=float(np.median(own)),
+        latency_ms_p50_interval=interval,
+        latency_ms_p99=float(np.percentile(own, 99)),
+        peak_memory_mib=entry.peak_memory_mib,
+        samples_ms=tuple(map(tuple, own.tolist())),
+    )
+
+
+def _with_reductions(
+    time: Table1Time, entry: ModelSamples, baseline: Floats | None, in_eager: Floats | None
+) -> Table1Time:
+    """Add the reductions against the baseline in the same runtime, and in PyTorch eager."""
+    if baseline is not None and baseline is not entry.milliseconds:
+        (interval,) = bootstrap_interval(_reduction, baseline, entry.milliseconds)
+        time = replace(
+            time,
+            reduction_percent=float(_reduction(baseline, entry.milliseconds)[0]),
+            reduction_percent_interval=interval,
+        )
+    if in_eager is not None and in_eager is not entry.milliseconds:
+        reduction = float(_reduction(in_eager, entry.milliseconds)[0])
+        time = replace(time, reduction_from_eager_percent=reduction)
+    return time
+
+
+def _reduction(baseline: Floats, other: Floats) -> Floats:
+    return np.array([reduction_percent(float(np.median(baseline)), float(np.median(other)))])
