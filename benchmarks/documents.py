@@ -30,6 +30,7 @@ from benchmarks.triton import TritonBenchmark, triton_table
 from benchmarks.verification import VerificationBenchmark, verification_table
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.core.atomic import write_atomically
+from ccr_deploy.reporting.evidence import why_not_joined
 from ccr_deploy.reporting.markdown import markdown_table
 from ccr_deploy.reporting.precision_tables import accuracy_table
 from ccr_deploy.reporting.tables import benchmark_tables, summary_table
@@ -113,6 +114,8 @@ def main(demo: Path | None) -> None:
         benchmark = from_json((demo / "benchmark.json").read_bytes(), BenchmarkReport)
         if verification.weights_sha256 != benchmark.weights_sha256:
             raise click.ClickException(f"{demo}: verify.json and benchmark.json are of different trainings")
+        if refusal := why_not_joined(verification, benchmark):
+            raise click.ClickException(f"{demo}: {refusal}")
         # Without the images themselves: the photos are not part of this project.
         verification = structs.replace(
             verification,

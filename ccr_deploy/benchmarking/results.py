@@ -87,7 +87,7 @@ class CpuLoad(Record, frozen=True):
 class WarmUp(Record, frozen=True):
     """The warm-up of a candidate before its first round.
 
-    `is_steady` is whether the medians of its last two windows agree, `run_ms` the lowest of all medians.
+    `is_steady` is whether the medians of its last two windows agree, `run_ms` the mean of their runs.
     """
 
     runs: int

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.reporting.evidence import joined_table
 from ccr_deploy.reporting.pareto import pareto, pareto_table
 from ccr_deploy.reporting.scenario_tables import scenario_tables, soak_tables
 from ccr_deploy.reporting.table1_tables import table1_tables
-from ccr_deploy.reporting.tables import benchmark_tables, summary_table
+from ccr_deploy.reporting.tables import benchmark_tables
 from ccr_deploy.reporting.verification_tables import verification_tables
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def all_tables(results: Results) -> list[Table]:
     verification, benchmark = results.verification, results.benchmark
     found: list[Table] = []
     if verification and benchmark:
-        found.append(summary_table(verification, benchmark))
+        found.append(joined_table(verification, benchmark))
         if trade_off := pareto(verification, benchmark):
             found.append(pareto_table(trade_off))
     if verification:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.reporting.evidence import joined_table
 from ccr_deploy.reporting.latency_plots import LatencyRow, latency_plot, steps_plot
 from ccr_deploy.reporting.pareto import pareto, pareto_table
 from ccr_deploy.reporting.plots import speedup_plot
@@ -13,7 +14,7 @@ from ccr_deploy.reporting.scenario_tables import scenario_tables, soak_tables
 from ccr_deploy.reporting.section import Section
 from ccr_deploy.reporting.stage_tables import steps_table
 from ccr_deploy.reporting.table1_tables import table1_tables
-from ccr_deploy.reporting.tables import benchmark_tables, summary_table
+from ccr_deploy.reporting.tables import benchmark_tables
 from ccr_deploy.reporting.tradeoff_plots import pareto_plot, roofline_plot
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def benchmark_sections(results: Results) -> Iterator[Section]:
     """Yield the sections on speed: what decides first, then details."""
     verification, benchmark = results.verification, results.benchmark
     if verification and benchmark:
-        summary = summary_table(verification, benchmark)
+        summary = joined_table(verification, benchmark)
         yield Section(summary.title, table=summary)
         yield from _pareto(verification, benchmark)
     if benchmark:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ccr_deploy.reporting.table import Table
+from ccr_deploy.reporting.tables import SUMMARY_COLUMNS, SUMMARY_TITLE, summary_table
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -11,6 +14,13 @@ if TYPE_CHECKING:
     from ccr_deploy.verification.results import VerificationReport
 
 _CHAIN = ("encoder", "classifier")
+
+
+def joined_table(verification: VerificationReport, benchmark: BenchmarkReport) -> Table:
+    """Return the summary of accuracy and speed; without rows, but with a warning, if they are not joined."""
+    if refusal := why_not_joined(verification, benchmark):
+        return Table(SUMMARY_TITLE, SUMMARY_COLUMNS, (), warning=refusal)
+    return summary_table(verification, benchmark)
 
 
 def why_not_joined(verification: VerificationReport, benchmark: BenchmarkReport) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.models.iterations import named_iterations
-from ccr_deploy.reporting.evidence import why_not_joined
+from ccr_deploy.reporting.method_lines import method_parts
 from ccr_deploy.reporting.roofline_table import roofline_table
 from ccr_deploy.reporting.stage_tables import stage_tables
 from ccr_deploy.reporting.table import Table, interval_text, number
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ccr_deploy.verification.results import VerificationReport
 
 _NO_RESULT = "–"
-_SUMMARY = "Engines compared with PyTorch eager"
-_SUMMARY_COLUMNS = (
+SUMMARY_TITLE = "Engines compared with PyTorch eager"
+SUMMARY_COLUMNS = (
     "stage",
     "precision",
     "parity",
@@ -34,6 +34,10 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
     """Return the timings, then the chain from file to label and the roofline, if they were measured."""
     shown = {
         "GPU p50 ms": _has_device_latency(report),
+        "no copies": any(timing.latency_without_copies_ms_p50 is not None for timing in report.timings),
+        "GPU, no copies": any(
+            timing.device_latency_without_copies_ms_p50 is not None for timing in report.timings
+        ),
         "GPU MiB": any(timing.device_memory_mib is not None for timing in report.timings),
     }
     columns: list[tuple[str, Callable[[Timing], str]]] = [
@@ -41,7 +45,9 @@ def benchmark_tables(report: BenchmarkReport) -> list[Table]:
         ("p50 ms", lambda timing: number(timing.latency_ms_p50, 2)),
         ("p90 ms", lambda timing: number(timing.latency_ms_p90, 2)),
         ("p99 ms", lambda timing: number(timing.latency_ms_p99, 2)),
+        ("no copies", lambda timing: number(timing.latency_without_copies_ms_p50, 2)),
         ("GPU p50 ms", lambda timing: number(timing.device_latency_ms_p50, 2)),
+        ("GPU, no copies", lambda timing: number(timing.device_latency_without_copies_ms_p50, 2)),
         ("images/s", lambda timing: number(timing.images_per_second, 1)),
         ("peak MiB", lambda timing: number(timing.peak_memory_mib, 0)),
         ("GPU MiB", lambda timing: number(timing.device_memory_mib, 0)),
@@ -74,7 +80,9 @@ def _benchmark_note(report: BenchmarkReport) -> str:
     ]
     if _has_device_latency(report):
         parts.append("GPU p50: by CUDA events, the others: wall clock")
-    parts.extend(gpu_load_parts(report.timings))
+    if any(timing.latency_without_copies_ms_p50 is not None for timing in report.timings):
+        parts.append("no copies: median of runs whose inputs and outputs stay on the GPU")
+    parts.extend((*gpu_load_parts(report.timings), *method_parts(report)))
     for entry in report.fastest_pytorch:
         interval = interval_text(entry.speedup_interval, 2)
         parts.append(
@@ -111,10 +119,8 @@ def unreliable_line(reasons: Sequence[str]) -> str:
 def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) -> Table:
     """Return a row for each stage: parity, accuracy and speed-up of the target's engines.
 
-    If both results are not of the same engines, there are no rows, but a warning.
+    Both results are of the same engines: `evidence.joined_table` checks this first.
     """
-    if refusal := why_not_joined(verification, benchmark):
-        return Table(_SUMMARY, _SUMMARY_COLUMNS, (), warning=refusal)
     compared = ("engine", "pytorch")
     code = next(parity for parity in verification.codes if (parity.level, parity.against) == compared)
     logits = {
@@ -131,8 +137,8 @@ def summary_table(verification: VerificationReport, benchmark: BenchmarkReport) 
         ("chain", f"{chain.same_top1} of {chain.images} classes equal", change),
     )
     return Table(
-        title=_SUMMARY,
-        columns=_SUMMARY_COLUMNS,
+        title=SUMMARY_TITLE,
+        columns=SUMMARY_COLUMNS,
         rows=tuple(
             (stage, precisions.get(stage, ""), parity, accuracy, *_speed(timings.get(stage)))
             for stage, parity, accuracy in found

@@ -89,9 +89,9 @@ def render_report(folder: Path, newest: Result) -> Table | None:
         CcrDeployError: if the folder cannot be written, or contains a damaged result.
     """
     from ccr_deploy.reporting.all_tables import all_tables
+    from ccr_deploy.reporting.evidence import joined_table
     from ccr_deploy.reporting.html import html
     from ccr_deploy.reporting.markdown import markdown
-    from ccr_deploy.reporting.tables import summary_table
 
     results = _read_results(folder, newest)
     text = markdown(TITLE, all_tables(results), results.warnings)
@@ -100,7 +100,7 @@ def render_report(folder: Path, newest: Result) -> Table | None:
         write_atomically(folder / "report.md", text.encode())
         write_atomically(folder / "report.html", page.encode())
     if results.verification and results.benchmark:
-        return summary_table(results.verification, results.benchmark)
+        return joined_table(results.verification, results.benchmark)
     return None
 
 

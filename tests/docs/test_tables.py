@@ -23,13 +23,17 @@ from ccr_deploy.benchmarking.comparison_results import (
     Ratio,
 )
 from ccr_deploy.benchmarking.results import (
+    AnswerCheck,
     BenchmarkReport,
     Contention,
+    CpuLoad,
+    Environment,
     FastestPyTorch,
     GpuLoad,
     GpuState,
     MachineState,
     Timing,
+    WarmUp,
 )
 from ccr_deploy.benchmarking.roofline_results import EngineRoofline, MatrixRate, MemoryBandwidth, Roofline
 from ccr_deploy.benchmarking.scenario_results import (
@@ -157,6 +161,10 @@ RECORDS = (
     SoakResult,
     SoakInterval,
     Drift,
+    AnswerCheck,
+    CpuLoad,
+    Environment,
+    WarmUp,
 )
 TIMED = {
     "demo",

@@ -55,6 +55,11 @@ def test_a_rising_time_is_waited_for() -> None:
     assert found.runs > 9
 
 
+def test_the_mean_counts_the_slow_runs_of_a_busy_machine() -> None:
+    """So that the number of runs of a round is small if some of them take long."""
+    assert warmed(cycle([1.0] * 9 + [41.0])).run_ms > 3
+
+
 def test_noise_does_not_matter_as_long_as_the_medians_agree() -> None:
     noise = np.random.default_rng(0).lognormal(0, 0.05, 100_000)
     found = warmed(1.0 * noise)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from ccr_deploy.reporting.evidence import why_not_joined
+from ccr_deploy.reporting.evidence import joined_table, why_not_joined
 from ccr_deploy.reporting.html import html
 from ccr_deploy.reporting.results import Results
-from ccr_deploy.reporting.tables import summary_table
 from tests.unit.reporting.test_tables import BENCHMARK, VERIFICATION
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ SAME, OTHER = "ab" * 32, "cd" * 32
 
 def test_the_same_engines_are_joined() -> None:
     assert why_not_joined(VERIFICATION, BENCHMARK) == ""
-    assert summary_table(VERIFICATION, BENCHMARK).rows
+    assert joined_table(VERIFICATION, BENCHMARK).rows
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_other_candidates_do_not_matter() -> None:
 
 def test_without_a_join_there_are_no_rows_and_no_figure_of_speed() -> None:
     benchmark = with_hashes(encoder=(OTHER,))
-    table = summary_table(VERIFICATION, benchmark)
+    table = joined_table(VERIFICATION, benchmark)
     assert (table.rows, table.warning) == ((), why_not_joined(VERIFICATION, benchmark))
     joined = html("report", Results(VERIFICATION, BENCHMARK))
     separate = html("report", Results(VERIFICATION, benchmark))
