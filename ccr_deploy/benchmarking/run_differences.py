@@ -9,16 +9,24 @@ from ccr_deploy.benchmarking.comparison_results import Difference
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ccr_deploy.benchmarking.results import BenchmarkReport, MachineState, Subject, Timing
+    from ccr_deploy.benchmarking.results import (
+        BenchmarkReport,
+        Environment,
+        MachineState,
+        Subject,
+        Timing,
+    )
 
 MIN_ROUNDS = 5
 """With fewer rounds, the bootstrap's intervals are too narrow to judge a change."""
 
 _SAME = ("model", "batch", "threads")
 _SAME_OF_MACHINE = ("processor", "usable_cores", "gpu")
+_SAME_OF_ENVIRONMENT = ("instruction_sets", "cpu_limit_cores")
 """Fields without whose equality latencies are not compared."""
 _SHOWN = ("created_by", "target", "weights_sha256", "contract_id", "rounds")
 _SHOWN_OF_MACHINE = ("memory_gib", "operating_system", "python", "frequency_governor", "gpu_driver")
+_SHOWN_OF_ENVIRONMENT = ("affinity", "memory_limit_mib")
 
 
 def label(subject: Subject, candidate: str) -> str:
@@ -49,6 +57,7 @@ def reasons_not_to_judge(
     other_conditions = (
         *_different_fields(first, second, _SAME),
         *_different_fields(first.machine, second.machine, _SAME_OF_MACHINE),
+        *_different_environments(first, second, _SAME_OF_ENVIRONMENT),
     )
     return (
         *(f"different {entry.name}: {entry.first} in A, {entry.second} in B" for entry in other_conditions),
@@ -63,6 +72,7 @@ def differences(first: BenchmarkReport, second: BenchmarkReport) -> tuple[Differ
     return (
         *_different_fields(first, second, (*_SAME, *_SHOWN)),
         *_different_fields(first.machine, second.machine, (*_SAME_OF_MACHINE, *_SHOWN_OF_MACHINE)),
+        *_different_environments(first, second, (*_SAME_OF_ENVIRONMENT, *_SHOWN_OF_ENVIRONMENT)),
         *_different_versions(first, second),
     )
 
@@ -86,13 +96,29 @@ def _unsound(report: BenchmarkReport, name: str) -> Iterator[str]:
 
 
 def _different_fields(
-    first: BenchmarkReport | MachineState, second: BenchmarkReport | MachineState, names: tuple[str, ...]
+    first: BenchmarkReport | MachineState | Environment,
+    second: BenchmarkReport | MachineState | Environment,
+    names: tuple[str, ...],
 ) -> Iterator[Difference]:
     for name in names:
         values = getattr(first, name), getattr(second, name)
         if values[0] != values[1]:
-            one, other = ("none" if value is None else str(value) for value in values)
+            one, other = map(_text, values)
             yield Difference(name.replace("_", " "), one, other)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _different_environments(
+    first: BenchmarkReport, second: BenchmarkReport, names: tuple[str, ...]
+) -> Iterator[Difference]:
+    """Yield differences before the start; none if one of the reports does not say what it was."""
+    if first.environment_before and second.environment_before:
+        yield from _different_fields(first.environment_before, second.environment_before, names)
 
 
 def _different_versions(first: BenchmarkReport, second: BenchmarkReport) -> Iterator[Difference]:

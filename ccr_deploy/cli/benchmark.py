@@ -112,9 +112,8 @@ def benchmark(ctx: click.Context, /, **_: object) -> None:
 
     \b
     Examples:
-      ccr-deploy benchmark bundle --rounds 30 --report report/
+      ccr-deploy benchmark bundle --report report/
       ccr-deploy benchmark --compare A.json B.json --max-regression 5
-      ccr-deploy benchmark bundle --scenario server --rate 20 --latency-bound 100
     """
     if not chosen_mode(ctx, MODES, BENCHMARK).run(BenchmarkOptions(**ctx.params)):
         ctx.exit(CHECK_FAILED)

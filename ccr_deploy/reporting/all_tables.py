@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ccr_deploy.reporting.evidence import joined_table
 from ccr_deploy.reporting.pareto import pareto, pareto_table
 from ccr_deploy.reporting.scenario_tables import scenario_tables, soak_tables
+from ccr_deploy.reporting.table1_tables import table1_tables
 from ccr_deploy.reporting.tables import benchmark_tables
 from ccr_deploy.reporting.verification_tables import verification_tables
 
@@ -31,4 +32,6 @@ def all_tables(results: Results) -> list[Table]:
         found += scenario_tables(scenario)
     if results.soak:
         found += soak_tables(results.soak)
+    if results.table1:
+        found += table1_tables(results.table1)
     return found

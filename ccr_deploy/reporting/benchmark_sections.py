@@ -13,6 +13,7 @@ from ccr_deploy.reporting.run_plots import soak_plot, table1_plot
 from ccr_deploy.reporting.scenario_tables import scenario_tables, soak_tables
 from ccr_deploy.reporting.section import Section
 from ccr_deploy.reporting.stage_tables import steps_table
+from ccr_deploy.reporting.table1_tables import table1_tables
 from ccr_deploy.reporting.tables import benchmark_tables
 from ccr_deploy.reporting.tradeoff_plots import pareto_plot, roofline_plot
 
@@ -144,10 +145,13 @@ def _soak(soak: SoakResult) -> Iterator[Section]:
 
 
 def _table1(table1: Table1) -> Iterator[Section]:
-    if plot := table1_plot(table1):
-        text = (
-            "How much shorter the time of each model is than the baseline's in the same runtime and "
-            "precision, with 95 % intervals, beside the paper's. The architecture is a reconstruction that "
-            "fits the paper's parameters, not its times."
-        )
-        yield Section("The paper's Table 1", text, plot)
+    first, *others = table1_tables(table1)
+    plot = table1_plot(table1)
+    text = (
+        "How much shorter the time of each model is than the baseline's in the same runtime and precision, "
+        "with 95 % intervals, beside the paper's. The architecture is a reconstruction that fits the paper's "
+        "parameters, not its times."
+    )
+    yield Section(first.title, text if plot else "", plot, first)
+    for table in others:
+        yield Section(table.title, table=table)

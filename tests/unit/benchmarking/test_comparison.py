@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from ccr_deploy.benchmarking.comparison import change_of, compare_runs, read_run
 from ccr_deploy.benchmarking.comparison_results import Ratio
+from ccr_deploy.benchmarking.results import Environment
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.records import to_json
 from ccr_deploy.errors import CcrDeployError
@@ -126,6 +127,35 @@ def test_what_is_not_comparable_is_not_judged_and_fails_a_limit(
     assert comparison.failures == (reason,)
     assert [change.change for change in comparison.candidates] == ["not judged"]
     assert compare_runs(RUN, replace(RUN, **changed)).failures == ()
+
+
+def test_other_instruction_sets_are_not_judged_and_another_affinity_is_listed() -> None:
+    first, second = environment(), environment(instruction_sets=("avx2", "avx512_vnni"))
+    with_vnni = compare_runs(replace(RUN, environment_before=first), replace(RUN, environment_before=second))
+    assert with_vnni.not_judged == ("different instruction sets: avx2 in A, avx2 avx512_vnni in B",)
+    moved = compare_runs(
+        replace(RUN, environment_before=first), replace(RUN, environment_before=environment(affinity=(2, 3)))
+    )
+    assert moved.not_judged == ()
+    assert [(entry.name, entry.first, entry.second) for entry in moved.differences] == [
+        ("affinity", "0 1", "2 3")
+    ]
+    assert compare_runs(RUN, replace(RUN, environment_before=first)).differences == ()
+
+
+def environment(**values: object) -> Environment:
+    usual = {
+        "affinity": (0, 1),
+        "cpu_limit_cores": None,
+        "memory_limit_mib": None,
+        "instruction_sets": ("avx2",),
+        "frequency_governors": (),
+        "lowest_clock_mhz": None,
+        "highest_clock_mhz": None,
+        "temperatures_celsius": {},
+        "versions": {},
+    }
+    return Environment(**{**usual, **values})
 
 
 def test_another_version_of_the_control_is_not_judged() -> None:
