@@ -107,8 +107,8 @@ def benchmark(ctx: click.Context, /, **_: object) -> None:
     """Measure the latency of a target's engines and their speed-up over PyTorch.
 
     Candidates run in their own processes, in interleaved rounds. Without a precision option, the target's
-    engines are those that build-engine built last; missing ones are built. If the machine was disturbed, the
-    run is unreliable and has no speed-ups. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
+    engines are those that build-engine built last; missing ones are built. A disturbed run is unreliable and
+    has no speed-ups. BUNDLE defaults to $CCR_DEPLOY_BUNDLE, then ./bundle.
 
     \b
     Examples:

@@ -134,7 +134,13 @@ def use_log_axis(axis: XAxis | YAxis) -> None:
 
 
 def use_fine_log_axis(axis: XAxis | YAxis, low: float, high: float) -> None:
-    """Make an axis from `low` to `high` logarithmic, with plain numbers also between powers of ten."""
+    """Make an axis logarithmic, with plain numbers also between powers of ten.
+
+    Args:
+        axis: the axis.
+        low: its lower end.
+        high: its upper end.
+    """
     use_log_axis(axis)
     axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

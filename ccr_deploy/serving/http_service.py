@@ -110,7 +110,7 @@ def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> ASGIApp:
     """
     others = _information(dataplane)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def _app(scope: Scope, receive: Receive, send: Send) -> None:
         found = _INFER_PATH.fullmatch(scope["path"])
         if not found:
             await others(scope, receive, send)
@@ -131,7 +131,7 @@ def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> ASGIApp:
         content, headers = write_response(answer, decoded)
         return Response(content, headers=headers)
 
-    return app
+    return _app
 
 
 def _information(dataplane: DataPlane) -> FastAPI:

@@ -183,7 +183,15 @@ class _Prepared:
         subject: Subject,
         precision: EnginePrecision | None,
     ) -> _Prepared:
-        """Build the engines, and read the images and the machine's state."""
+        """Build the engines, and read the images and the machine's state.
+
+        Args:
+            bundle: bundle whose engines run.
+            target: name or TOML file of the target.
+            store: engine store.
+            subject: stage or chain that runs.
+            precision: precision of the engines; None for those that were built last.
+        """
         factory = EngineFactory.of_last_build(bundle, target, store, precision)
         factory.backend.check_runs_here()
         built = {stage: factory.build(stage)[0] for stage in CHAIN_STAGES}
@@ -209,7 +217,14 @@ class _Prepared:
         )
 
     def engine_run(self, schema_version: int, version: str, batch: int, observed: Contention) -> EngineRun:
-        """Return what ran and where, with the contention of the run."""
+        """Return what ran and where, with the contention of the run.
+
+        Args:
+            schema_version: version of the result's format.
+            version: version of the backend's library.
+            batch: largest number of images in one run of the engine.
+            observed: contention during the run.
+        """
         manifest, model = self.bundle.manifest, self.bundle.manifest.model
         threads = thread_count(self.factory.target.options.threads)
         contention = (self.start, observed)

@@ -199,7 +199,7 @@ class Preparation:
         target = load_target(self.target)
         store = EngineStore(self.folder / "engines")
 
-        def timed(factory: EngineFactory, options: BackendOptions, runtime: str) -> TimedModel:
+        def _timed(factory: EngineFactory, options: BackendOptions, runtime: str) -> TimedModel:
             precision = factory.precision(stages[0])
             paths = tuple((factory.build(stage)[0].path, precision) for stage in stages)
             name = f"{model} {part}, {runtime} {precision}"
@@ -209,10 +209,10 @@ class Preparation:
         if part == "chain":
             reference = GPU_REFERENCE_TARGET if target.uses_gpu else REFERENCE_TARGET
             variants = pytorch_variants(stages, on_gpu=target.uses_gpu, threads=target.options.threads)
-            yield timed(EngineFactory(bundle, reference, store), variants[EAGER], EAGER)
+            yield _timed(EngineFactory(bundle, reference, store), variants[EAGER], EAGER)
         for precision in self.precisions:
             factory = EngineFactory(bundle, self.target, store, dict.fromkeys(STAGES, precision))
-            yield timed(factory, target.options, target.backend)
+            yield _timed(factory, target.options, target.backend)
 
 
 def _with_fp16_baseline(bundle: Bundle) -> Bundle:
