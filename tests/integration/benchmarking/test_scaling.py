@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def result() -> ScalingBenchmark:
-    return measure_scaling("demo", [(1, 48), (3, 48), (3, 32)], rounds=2)
+    return measure_scaling("demo", [(2, 48), (3, 48), (3, 32)], rounds=2)
 
 
 @pytest.mark.parametrize("schedule", EXPORTED_SCHEDULES)
 def test_nodes_grow_with_iterations_but_the_file_keeps_its_weights(
     result: ScalingBenchmark, schedule: str
 ) -> None:
-    one, three = by_iterations(result, schedule)
-    assert three.nodes > one.nodes
-    assert three.file_bytes < 1.2 * one.file_bytes
-    assert three.multiply_accumulates > one.multiply_accumulates
+    two, three = by_iterations(result, schedule)
+    assert three.nodes > two.nodes
+    assert three.file_bytes < 1.1 * two.file_bytes
+    assert three.multiply_accumulates > two.multiply_accumulates
 
 
 @pytest.mark.parametrize("schedule", EXPORTED_SCHEDULES)
