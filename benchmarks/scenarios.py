@@ -96,7 +96,8 @@ def scenarios_table(result: ScenarioBenchmark) -> Table:
         "Scenarios of the chain",
         result.scenarios,
         columns,
-        note=f"ccr-layer1, 224x224, T=8, FP32, ONNX Runtime; {seconds}, issued by {first.issued_by}; "
+        note=f"{MODEL}, untrained, {first.model}, target {first.target} in FP32; {seconds}, issued by "
+        f"{', '.join(dict.fromkeys(entry.issued_by for entry in result.scenarios))}; "
         f"LoadGen's percentiles: difference from ours; {machine_words(first.machine)}",
         warning=f"UNRELIABLE: {'; '.join(sorted(reasons))}" if reasons else "",
     )

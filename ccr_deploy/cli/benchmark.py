@@ -58,7 +58,7 @@ from ccr_deploy.core.stages import CHAIN_STAGES
     type=click.Choice((*CHAIN_STAGES, "chain")),
     metavar="NAME",
     default="chain",
-    help="Engines of both: encoder, classifier or chain.  [default: chain]",
+    help="Of --scenario, --soak: encoder, classifier or chain.  [default: chain]",
 )
 @click.option(
     "--min-duration",
