@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec.structs import replace
 
-from ccr_deploy.benchmarking.step_times import bootstrap_interval
+from ccr_deploy.benchmarking.statistics import median_ratio_interval, percentile_intervals
 from ccr_deploy.benchmarking.table1_results import Table1Time
+from ccr_deploy.core.metrics import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,7 @@ def reduction_percent(baseline: float, time: float) -> float:
 
 def _time(entry: ModelSamples) -> Table1Time:
     own = entry.milliseconds
-    (interval,) = bootstrap_interval(lambda drawn: np.array([np.median(drawn)]), own)
+    (interval,) = percentile_intervals(own, [50])
     return Table1Time(
         model=entry.model,
         part=entry.part,
@@ -87,17 +88,16 @@ def _with_reductions(
 ) -> Table1Time:
     """Add the reductions against the baseline in the same runtime, and in PyTorch eager."""
     if baseline is not None and baseline is not entry.milliseconds:
-        (interval,) = bootstrap_interval(_reduction, baseline, entry.milliseconds)
+        ratios = median_ratio_interval(entry.milliseconds, baseline)
         time = replace(
             time,
-            reduction_percent=float(_reduction(baseline, entry.milliseconds)[0]),
-            reduction_percent_interval=interval,
+            reduction_percent=_reduction(baseline, entry.milliseconds),
+            reduction_percent_interval=Interval(100 * (1 - ratios.high), 100 * (1 - ratios.low)),
         )
     if in_eager is not None and in_eager is not entry.milliseconds:
-        reduction = float(_reduction(in_eager, entry.milliseconds)[0])
-        time = replace(time, reduction_from_eager_percent=reduction)
+        time = replace(time, reduction_from_eager_percent=_reduction(in_eager, entry.milliseconds))
     return time
 
 
-def _reduction(baseline: Floats, other: Floats) -> Floats:
-    return np.array([reduction_percent(float(np.median(baseline)), float(np.median(other)))])
+def _reduction(baseline: Floats, other: Floats) -> float:
+    return reduction_percent(float(np.median(baseline)), float(np.median(other)))

@@ -19,7 +19,8 @@ from ccr_deploy.benchmarking.contention import contention, read_cpu_times
 from ccr_deploy.benchmarking.energy import IDLE_SECONDS, LOAD_SECONDS
 from ccr_deploy.benchmarking.interleaving import ROUND_TARGET_SECONDS, RUNS_PER_ROUND
 from ccr_deploy.benchmarking.stage_results import EndToEnd, ImageBytes, StartUp
-from ccr_deploy.benchmarking.step_times import difference_of_medians, step_time, step_times
+from ccr_deploy.benchmarking.statistics import median_difference_interval
+from ccr_deploy.benchmarking.step_times import step_time, step_times
 from ccr_deploy.benchmarking.worker import LOADING_SECONDS, ROUND_SECONDS, Failed
 from ccr_deploy.codec.payload import OVERHEAD_BYTES
 from ccr_deploy.core.atomic import writing
@@ -221,7 +222,6 @@ def _start_up(starts: Sequence[tuple[float, ...]]) -> StartUp:
 def _result(inputs: Inputs, measured: Sequence[RoundTimes], start_up: StartUp, energy: Energy) -> EndToEnd:
     steps = np.array([entry.steps for entry in measured]) / 1e6
     sums, chain = steps.sum(axis=2), np.array([entry.chain for entry in measured]) / 1e6
-    unaccounted, interval = difference_of_medians(chain, sums)
     contract = inputs.bundle.manifest.contract
     return EndToEnd(
         images=inputs.description,
@@ -229,8 +229,8 @@ def _result(inputs: Inputs, measured: Sequence[RoundTimes], start_up: StartUp, e
         steps=step_times(steps),
         sum=step_time("sum", sums),
         chain=step_time("chain", chain),
-        unaccounted_ms=unaccounted,
-        unaccounted_ms_interval=interval,
+        unaccounted_ms=float(np.median(chain) - np.median(sums)),
+        unaccounted_ms_interval=median_difference_interval(chain, sums),
         image_bytes=ImageBytes(
             file=sum(path.stat().st_size for path in inputs.images) / len(inputs.images),
             pixels=contract.image_height * contract.image_width * 3,
