@@ -36,10 +36,10 @@ from benchmarks.triton import TritonBenchmark, triton_table
 from benchmarks.verification import VerificationBenchmark, verification_table
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.core.atomic import write_atomically
-from ccr_deploy.reporting.evidence import why_not_joined
+from ccr_deploy.reporting.evidence import joined_table, why_not_joined
 from ccr_deploy.reporting.markdown import markdown_table
 from ccr_deploy.reporting.precision_tables import accuracy_table
-from ccr_deploy.reporting.tables import benchmark_tables, summary_table
+from ccr_deploy.reporting.tables import benchmark_tables
 from ccr_deploy.reporting.verification_tables import gate_table
 from ccr_deploy.verification.gates import GATES
 from ccr_deploy.verification.results import ChangedAnswer, SampleAnswer, VerificationReport
@@ -108,7 +108,7 @@ def drawings() -> dict[Path, str]:
 
 def demo_table(verification: VerificationReport, benchmark: BenchmarkReport) -> Table:
     """Return the summary table of `make demo`, with the machine that it was measured on."""
-    summary = summary_table(verification, benchmark)
+    summary = joined_table(verification, benchmark)
     measured_on = f"measured on {benchmark.threads} cores of {benchmark.machine.processor}"
     return replace(summary, note=f"{summary.note}; {measured_on}, batch {benchmark.batch}")
 

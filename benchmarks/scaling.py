@@ -24,6 +24,7 @@ from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.interleaving import run_interleaved, timings
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.machine_limits import measure_limits
+from ccr_deploy.benchmarking.reliability import unreliable_reasons
 from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.cli.common import TerminalProgress
 from ccr_deploy.core.stages import EXPORTED_SCHEDULES
@@ -35,9 +36,10 @@ from ccr_deploy.models.checkpoint import untrained_checkpoint
 from ccr_deploy.models.presets import preset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from ccr_deploy.benchmarking.results import Contention
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import Schedule
 
@@ -71,14 +73,17 @@ def measure_scaling(name: str, shapes: Sequence[tuple[int, int]], rounds: int) -
     """
     config = preset(name)
     threads = thread_count()
-    machine = machine_state(start=watch_start())
+    watched = [watch_start()]
+    machine = machine_state(start=watched[0])
     limits = measure_limits(("fp32",), threads, on_gpu=False, progress=TerminalProgress())
     export = measure_export(name)
     points: list[Point] = []
     with TerminalProgress().task("measuring points", len(shapes)) as advance:
         for iterations, size in shapes:
             with temporary_folder() as folder:
-                points.extend(_measured(name, folder, iterations, size, rounds))
+                found, observed = _measured(name, folder, iterations, size, rounds)
+            points.extend(found)
+            watched.append(observed)
             advance(1)
     return ScalingBenchmark(
         schema_version=1,
@@ -92,10 +97,14 @@ def measure_scaling(name: str, shapes: Sequence[tuple[int, int]], rounds: int) -
         bandwidth=limits.bandwidth,
         points=tuple(points),
         export=export,
+        unreliable_reasons=unreliable_reasons(threads, watched),
     )
 
 
-def _measured(name: str, folder: Path, iterations: int, size: int, rounds: int) -> Iterator[Point]:
+def _measured(
+    name: str, folder: Path, iterations: int, size: int, rounds: int
+) -> tuple[list[Point], Contention]:
+    """Return the point of each schedule, and the contention while they were timed."""
     exported = {
         schedule: _exported(name, folder / schedule, iterations, size, schedule)
         for schedule in EXPORTED_SCHEDULES
@@ -110,11 +119,12 @@ def _measured(name: str, folder: Path, iterations: int, size: int, rounds: int) 
     candidates = [candidate for candidate, _ in built.values()]
     run = run_interleaved("encoder", candidates, batch=1, rounds=rounds)
     measured = zip(exported.items(), timings("encoder", run.samples, 1), strict=True)
+    points = []
     for (schedule, (bundle, export_seconds)), timing in measured:
         graph = bundle.graph("encoder", "fp32", schedule)
         model = ir.load(bundle.file(graph.file))
         work = graph_work(model, 1)
-        yield Point(
+        point = Point(
             schedule=schedule,
             iterations=iterations,
             image_size=size,
@@ -128,6 +138,8 @@ def _measured(name: str, folder: Path, iterations: int, size: int, rounds: int) 
             least_bytes=work.least_bytes,
             most_bytes=work.most_bytes,
         )
+        points.append(point)
+    return points, run.contention
 
 
 def _exported(

@@ -50,7 +50,10 @@ class ExportSteps(Record, frozen=True):
 
 
 class ScalingBenchmark(Record, frozen=True):
-    """All points on one machine, and the steps of an export at the preset's own T and image size."""
+    """All points on one machine, and the steps of an export at the preset's own T and image size.
+
+    `unreliable_reasons` say which other work took cores while latencies were measured.
+    """
 
     schema_version: int
     model: str
@@ -63,3 +66,4 @@ class ScalingBenchmark(Record, frozen=True):
     bandwidth: MemoryBandwidth
     points: tuple[Point, ...]
     export: ExportSteps
+    unreliable_reasons: tuple[str, ...] = ()

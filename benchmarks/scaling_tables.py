@@ -44,6 +44,8 @@ MEMORY = Quantity("memory", "MiB", lambda point: point.engine_memory_mib)
 LATENCY = Quantity("latency", "ms", lambda point: point.latency_ms_p50)
 QUANTITIES = (NODES, FILE, EXPORT, BUILD, MEMORY, LATENCY)
 
+FIRST_ITERATIONS = 2
+"""The smallest T of the straight lines: at T = 1 there are no hidden convolutions."""
 _MEGAPIXELS = 1e6
 _ROUNDING = 1e-9
 
@@ -85,6 +87,7 @@ def scaling_table(result: ScalingBenchmark) -> Table:
         note=f"{result.model}, FP32, ONNX Runtime, batch 1, {result.threads} threads; medians of "
         f"{result.rounds} interleaved rounds, on {machine_words(result.machine)}; matrix rate: "
         f"{result.matrix_rate.gmac_per_second:.1f} GMAC/s ({result.matrix_rate.measured_by})",
+        warning=_warning(result),
     )
 
 
@@ -99,9 +102,10 @@ def growth_table(result: ScalingBenchmark) -> Table:
         title="Growth",
         columns=("quantity", "schedule", "for each iteration", "constant", "for each megapixel", "constant"),
         rows=tuple(rows),
-        note=f"straight lines with the least squares of relative errors; by T at "
-        f"{result.image_size}x{result.image_size}, by pixels at T = {result.iterations}; on "
-        f"{machine_words(result.machine)}",
+        note=f"straight lines with the least squares of relative errors; by T "
+        f"from {FIRST_ITERATIONS} at {result.image_size}x{result.image_size}, because T = 1 has no hidden "
+        f"convolutions; by pixels at T = {result.iterations}; on {machine_words(result.machine)}",
+        warning=_warning(result),
     )
 
 
@@ -181,11 +185,20 @@ def _cell(quantity: Quantity) -> Callable[[Point], str]:
 
 
 def _lines(result: ScalingBenchmark, quantity: Quantity, schedule: Schedule) -> tuple[str, ...]:
-    iterations = [(point.iterations, quantity.value(point)) for point in by_iterations(result, schedule)]
+    iterations = [
+        (point.iterations, quantity.value(point))
+        for point in by_iterations(result, schedule)
+        if point.iterations >= FIRST_ITERATIONS
+    ]
     pixels = [
         (point.image_size**2 / _MEGAPIXELS, quantity.value(point)) for point in by_size(result, schedule)
     ]
     return tuple(_number(value) for points in (iterations, pixels) for value in line_through(points))
+
+
+def _warning(result: ScalingBenchmark) -> str:
+    reasons = "; ".join(result.unreliable_reasons)
+    return f"latencies are UNRELIABLE: {reasons}" if reasons else ""
 
 
 def _number(value: float) -> str:
