@@ -74,7 +74,9 @@ def grouped(first_item: int, runs: Iterable[Sequence[Array]]) -> tuple[Answer, .
 def check_answers(answers: Sequence[Answer], expected: Expected) -> AnswerCheck:
     """Compare the answers of all runs with the reference's, and with each other.
 
-    Logits are compared for items whose code equals the reference's: other codes may have other logits.
+    Logits are compared for items whose code equals the reference's: other codes may have other logits. The
+    share of flipped bits is that of all images, each with its worst answer: so a wrong answer counts no less
+    if other runs of the same image were right.
 
     Args:
         answers: answers of all rounds of a candidate.
@@ -86,8 +88,9 @@ def check_answers(answers: Sequence[Answer], expected: Expected) -> AnswerCheck:
         firsts.setdefault(item, outputs)
     against = [(outputs, tuple(array[item] for array in expected.outputs)) for item, outputs in rows]
     repeats = [(outputs, firsts[item]) for item, outputs in rows]
-    flipped, cosine = _flipped_percent(against), _min_cosine(against)
-    repeats_flipped, repeats_cosine = _flipped_percent(repeats), _min_cosine(repeats)
+    items = [item for item, _ in rows]
+    flipped, cosine = _flipped_percent(against, items), _min_cosine(against)
+    repeats_flipped, repeats_cosine = _flipped_percent(repeats, items), _min_cosine(repeats)
     return AnswerCheck(
         runs=sum(answer.runs for answer in answers),
         images=len(firsts),
@@ -131,18 +134,20 @@ def _rows(answer: Answer, items: int) -> Iterator[tuple[int, tuple[Array, ...]]]
         yield (answer.first_item + row) % items, tuple(array[row] for array in arrays)
 
 
-def _flipped_percent(pairs: Pairs) -> float | None:
-    """Return the share of the codes' bits that differ; None without codes."""
-    codes = [
-        (found.astype(np.uint8), wanted.astype(np.uint8))
-        for one, other in pairs
-        for found, wanted in zip(one, other, strict=True)
-        if wanted.dtype == np.uint8
-    ]
-    if not codes:
-        return None
-    found, wanted = (np.stack(side) for side in zip(*codes, strict=True))
-    return float(100 * flipped_bits(found, wanted).mean())
+def _flipped_percent(pairs: Pairs, items: Sequence[int]) -> float | None:
+    """Return the share of the codes' bits that differ, in the worst answer of each item; None without codes.
+
+    Args:
+        pairs: the answers and what they are compared with.
+        items: the item of each pair.
+    """
+    worst: dict[int, float] = {}
+    for item, (one, other) in zip(items, pairs, strict=True):
+        for found, wanted in zip(one, other, strict=True):
+            if wanted.dtype == np.uint8:
+                flipped = flipped_bits(found.astype(np.uint8)[None], wanted.astype(np.uint8)[None])
+                worst[item] = max(worst.get(item, 0.0), float(100 * flipped.mean()))
+    return float(np.mean(list(worst.values()))) if worst else None
 
 
 def _min_cosine(pairs: Pairs) -> float | None:

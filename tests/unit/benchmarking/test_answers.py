@@ -50,6 +50,16 @@ def test_the_share_of_flipped_bits_is_compared_with_its_limit(bits: int, *, pass
     assert found.passed is passed
 
 
+@pytest.mark.parametrize("runs", [(1, 99), (99, 1)])
+def test_a_wrong_answer_counts_however_often_the_right_one_was_given(runs: tuple[int, int]) -> None:
+    right, wrong = answers(CODES, runs=runs[0]), answers(~CODES, runs=runs[1])
+    loose = Expected((CODES,), 60.0, None)
+    for order in ([*right, *wrong], [*wrong, *right]):
+        found = check_answers(order, loose)
+        assert (found.runs, found.flipped_percent, found.repeats_flipped_percent) == (100, 100, 100)
+        assert not found.passed
+
+
 def test_logits_are_compared_by_the_worst_cosine() -> None:
     near, far = LOGITS * 2, LOGITS.copy()
     far[2] = -far[2]
