@@ -82,6 +82,8 @@ class LoadedCandidate:
         self._source = InputSource(items, start.batch)
         self._feed: Array = self._source.make(REPEATED, 0)
         self._rounds = 0
+        self._memory: tuple[float, float | None]
+        self._on_gpu: list[Callable[[], None]] | None = None
         self._sensors = open_sensors() if self._uses_gpu else None
         self._timer = DeviceTimer(cuda_runtime()) if self._uses_gpu else None
         if self._timer:
@@ -107,12 +109,13 @@ class LoadedCandidate:
         kinds = kinds_of_round(number, runs)
         samples, repeated = self._timed_runs(kinds, number)
         after = self._gpu_state()
+        if self._on_gpu is None:  # what is prepared for runs without copies is not the engines' own memory
+            self._memory = peak_memory_mib(), self._device_memory_mib()
         without_copies = self._without_copies(min(runs, MAX_DEVICE_RUNS))
         on_device = self._device_samples(min(runs, MAX_DEVICE_RUNS))
         return RoundSamples(
             samples,
-            peak_memory_mib(),
-            self._device_memory_mib(),
+            *self._memory,
             on_device,
             (*before, *after),
             kinds,
@@ -177,6 +180,17 @@ class LoadedCandidate:
         """Return the times of runs whose inputs and outputs stay on the GPU, in ms: wall clock and events."""
         if self._timer is None:
             return (), ()
+        if self._on_gpu is None:
+            self._on_gpu = self._prepared_on_gpu()
+        on_gpu = self._on_gpu
+        if not on_gpu:
+            return (), ()
+        wall = tuple(_wall_milliseconds(on_gpu) for _ in range(runs))
+        device = [self._event_milliseconds(on_gpu) for _ in range(runs)]
+        return wall, () if None in device else tuple(time for time in device if time is not None)
+
+    def _prepared_on_gpu(self) -> list[Callable[[], None]]:
+        """Return functions that run the engines without copies; none if an engine cannot run so."""
         array: Array = self._feed
         found: list[Callable[[], None] | None] = []
         for runner in self._runners:
@@ -185,11 +199,7 @@ class LoadedCandidate:
             array = _inferred(runner, array)
             found.append(runner.on_device(feeds))
         on_gpu = [run for run in found if run is not None]
-        if len(on_gpu) < len(found):
-            return (), ()
-        wall = tuple(_wall_milliseconds(on_gpu) for _ in range(runs))
-        device = [self._event_milliseconds(on_gpu) for _ in range(runs)]
-        return wall, () if None in device else tuple(time for time in device if time is not None)
+        return on_gpu if len(on_gpu) == len(found) else []
 
     def _event_milliseconds(self, on_gpu: Sequence[Callable[[], None]]) -> float | None:
         """Run the engines on the GPU; return the sum of their times by CUDA events in ms."""

@@ -51,6 +51,7 @@ class Engine(Runner):
     """An engine that adds 1 to its input, and writes down when it ran."""
 
     only_on_host = ""
+    device_memory_mib = None
 
     def __init__(self, name: str, log: list[tuple[str, bool]], *, has_stream: bool) -> None:
         self.inputs = (TensorSpec(name, "uint8", (None, 4)),)
@@ -66,6 +67,7 @@ class Engine(Runner):
 
     def on_device(self, feeds: Arrays) -> Callable[[], None] | None:
         ((name, _),) = feeds.items()
+        self.device_memory_mib = (self.device_memory_mib or 0.0) + 100.0
 
         def run() -> None:
             if self.device_timer and self._has_stream:
@@ -144,6 +146,15 @@ def test_an_engine_that_cannot_run_without_copies_has_no_such_time(loaded, monke
     found = loaded(CudaOptions()).round(3)
     assert (found.without_copies_milliseconds, found.device_without_copies_milliseconds) == ((), ())
     assert len(found.device_milliseconds) == 3
+
+
+def test_what_runs_without_copies_need_is_prepared_once_and_is_not_the_engines_memory(
+    loaded, monkeypatch
+) -> None:
+    monkeypatch.setattr(Engine, "device_memory_mib", 10.0)
+    candidate = loaded(CudaOptions())
+    assert [candidate.round(3).device_memory_mib for _ in range(2)] == [20.0, 20.0]
+    assert [runner.device_memory_mib for runner in candidate._runners] == [110.0, 110.0]
 
 
 def test_without_sensors_there_are_no_states(loaded) -> None:
