@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,7 +118,8 @@ def energy_of(sensors: GpuSensors) -> EnergyCounter | PowerSensor:
 
 def _rails(folder: Path) -> Iterator[PowerSensor]:
     for device in sorted(folder.glob("hwmon*")):
-        if _text(device / "name") == "ina3221":
+        # Some drivers give their device no name.
+        if (device / "name").exists() and _text(device / "name") == "ina3221":
             for number in _CHANNELS:
                 label = device / f"in{number}_label"
                 # NC: not connected.
@@ -151,7 +153,12 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except PermissionError:
-        raise NotMeasuredError(f"{path}: only root may read it: run the command as root") from None
+        remedy = (
+            "refused to root too: start the container with the right to read it"
+            if os.geteuid() == 0
+            else "only root may read it: run the command as root"
+        )
+        raise NotMeasuredError(f"{path}: {remedy}") from None
     except OSError as error:
         raise NotMeasuredError(f"{path}: cannot be read ({error.strerror or error})") from error
 

@@ -98,16 +98,32 @@ def test_a_counter_for_root_alone_is_named(tmp_path: Path) -> None:
         counter.read()
 
 
-def test_permission_errors_are_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("user", "remedy"),
+    [
+        (1000, "only root may read it: run the command as root"),
+        (0, "refused to root too: start the container with the right to read it"),
+    ],
+)
+def test_permission_errors_are_reasons(
+    user: int, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
     counters = rapl_counters(planted(tmp_path, RAPL))
     monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    monkeypatch.setattr("os.geteuid", lambda: user)
     found = measure_energy(lambda: CounterMeter("RAPL", counters), lambda: None, idle_seconds=0)
     assert found.source is None
-    assert found.reason.endswith("energy_uj: only root may read it: run the command as root")
+    assert found.reason
+    assert found.reason.endswith(f"energy_uj: {remedy}")
     assert found.joules_per_image is None
+
+
+def test_a_device_without_a_name_is_no_rail(tmp_path: Path) -> None:
+    (planted(tmp_path, ORIN_NX) / "sys/class/hwmon/hwmon2").mkdir()
+    assert [rail.name for rail in module_rails(tmp_path)] == ["VDD_IN"]
 
 
 def test_a_counter_without_a_number_is_a_reason(tmp_path: Path) -> None:
