@@ -7,7 +7,7 @@ the shortest of its runs counts.
 - The bandwidth is that of the kernel Copy of STREAM, ``c = a``, which counts the bytes read and those
   written: two arrays. What a write may read first is not counted (J. D. McCalpin: "Memory Bandwidth and
   Machine Balance in Current High Performance Computers", IEEE TCCA Newsletter, December 1995). As STREAM
-  demands, an array has at least four times the size of the last-level cache, up to a limit.
+  demands, an array has at least four times the size of all last-level caches, up to a limit.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ccr_deploy.benchmarking.environment import usable_cores
 from ccr_deploy.benchmarking.roofline_results import MatrixRate, MemoryBandwidth
 from ccr_deploy.core.control_groups import memory_limit
 
@@ -35,7 +36,7 @@ GPU_COPY_BYTES = 2**30
 """Larger than the caches of any GPU."""
 _ARRAY_BYTES = (2**26, 2**30)
 """Limits for an array of a copy on a CPU: at least 64 MiB, at most 1 GiB."""
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_PROCESSORS = Path("sys/devices/system/cpu")
 
 
 def numpy_rate(threads: int) -> MatrixRate:
@@ -86,7 +87,7 @@ def gpu_rate(precision: EnginePrecision, *, tf32: bool) -> MatrixRate:
 
 def cpu_bandwidth(threads: int) -> MemoryBandwidth:
     """Measure a copy by several threads, each of its own part of the arrays."""
-    size = array_bytes(last_level_cache_bytes(), memory_limit())
+    size = array_bytes(last_level_cache_bytes(usable_cores()), memory_limit())
     # Both are written, since memory that was never written is not there yet.
     source, result = np.ones(size, np.uint8), np.zeros(size, np.uint8)
     parts = list(zip(np.array_split(source, threads), np.array_split(result, threads), strict=True))
@@ -141,7 +142,7 @@ def array_bytes(cache_bytes: int | None, limit: int | None) -> int:
     """Return the size of an array of the copy.
 
     Args:
-        cache_bytes: the size of the last-level cache; None if it is not known.
+        cache_bytes: the size of all last-level caches; None if it is not known.
         limit: the container's memory limit in bytes, of which an array takes an eighth at most; None if there
             is none.
     """
@@ -150,18 +151,34 @@ def array_bytes(cache_bytes: int | None, limit: int | None) -> int:
     return min(wanted, limit // 8) if limit else wanted
 
 
-def last_level_cache_bytes(caches: Path = _CACHES) -> int | None:
-    """Return the size of the first processor's last-level cache; None if Linux does not report it."""
-    sizes = [_kibibytes(folder / "size") for folder in caches.glob("index*")]
-    known = [size for size in sizes if size]
-    return 1024 * max(known) if known else None
+def last_level_cache_bytes(cores: Iterable[int], root: Path = Path("/")) -> int | None:
+    """Return the size of the last-level caches of some processors; None if Linux does not report it.
+
+    Processors may share a cache, which counts once, or have several: an EPYC has one for each 8 cores.
+
+    Args:
+        cores: numbers of the processors.
+        root: the folder that contains ``sys``.
+    """
+    found: dict[str, int] = {}
+    for core in cores:
+        caches = (root / _PROCESSORS / f"cpu{core}" / "cache").glob("index*")
+        known = [(size, folder) for folder in caches if (size := _kibibytes(folder / "size"))]
+        if known:
+            size, folder = max(known)
+            found[_text(folder / "shared_cpu_list") or str(core)] = 1024 * size
+    return sum(found.values()) or None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def _kibibytes(file: Path) -> int | None:
-    try:
-        text = file.read_text(encoding="ascii").strip()
-    except OSError:
-        return None
+    text = _text(file)
     return int(text[:-1]) if text.endswith("K") and text[:-1].isdigit() else None
 
 

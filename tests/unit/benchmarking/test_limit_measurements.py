@@ -33,10 +33,23 @@ def test_arrays_exceed_the_cache_within_the_limits(
     assert array_bytes(cache, limit) == expected
 
 
-def test_the_last_level_cache_is_the_largest_one(tmp_path: Path) -> None:
-    for index, size in enumerate(("32K", "1024K", "32768K", "?")):
-        folder = tmp_path / f"index{index}"
-        folder.mkdir()
+def plant_caches(root: Path, core: int, sizes: tuple[str, ...], shared: str) -> None:
+    for index, size in enumerate(sizes):
+        folder = root / f"sys/devices/system/cpu/cpu{core}/cache/index{index}"
+        folder.mkdir(parents=True)
         (folder / "size").write_text(f"{size}\n")
-    assert last_level_cache_bytes(tmp_path) == 2**25
-    assert last_level_cache_bytes(tmp_path / "none") is None
+        (folder / "shared_cpu_list").write_text(f"{shared}\n")
+
+
+def test_the_last_level_cache_is_the_largest_one(tmp_path: Path) -> None:
+    plant_caches(tmp_path, 0, ("32K", "1024K", "32768K", "?"), "0")
+    assert last_level_cache_bytes([0], tmp_path) == 2**25
+    assert last_level_cache_bytes([0], tmp_path / "none") is None
+    assert last_level_cache_bytes([7], tmp_path) is None
+
+
+def test_the_last_level_caches_of_the_usable_processors_are_added(tmp_path: Path) -> None:
+    for core in range(16):
+        plant_caches(tmp_path, core, ("32K", "32768K"), "0-3" if core < 4 else f"{core // 4 * 4}-15")
+    assert last_level_cache_bytes(range(16), tmp_path) == 4 * 2**25
+    assert last_level_cache_bytes([1, 2, 5], tmp_path) == 2 * 2**25
