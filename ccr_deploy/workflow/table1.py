@@ -56,8 +56,10 @@ if TYPE_CHECKING:
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.models.config import ModelConfig
 
-ROUNDS = 3
-"""Rounds by default: the conventional chain takes seconds for an image on a CPU."""
+ROUNDS = 5
+"""Rounds by default, the fewest that `benchmark --compare` accepts too: intervals need several rounds.
+
+Not more, because the conventional chain takes seconds for an image on a CPU."""
 PAPER_MODELS: Mapping[str, ModelConfig] = {name: PRESETS[name] for name in PAPER_PRESETS}
 _PARTS: dict[Subject, tuple[Stage, ...]] = {
     "chain": ("encoder", "classifier"),
