@@ -43,8 +43,9 @@ def times_table(found: Table1) -> Table:
         ],
         note=f"{found.image_height}x{found.image_width}, T={found.iterations}, untrained weights, "
         f"{found.threads} threads, {found.rounds} interleaved rounds, each candidate in its own process, on "
-        f"{device}; less than baseline: in the same runtime and precision; the paper's times are of its GPU, "
-        "which it does not name" + "".join(f"; left out: {reason}" for reason in found.left_out),
+        f"{device}; less than baseline: in the same runtime and precision; PyTorch eager runs in FP32 "
+        "only; the paper's times are of its GPU, which it does not name"
+        + "".join(f"; left out: {reason}" for reason in found.left_out),
         warning=unreliable_line(found.unreliable_reasons).replace("speed-ups", "reductions"),
     )
 
