@@ -213,10 +213,11 @@ class BenchmarkReport(Record, frozen=True):
     """All results of one run of `benchmark`.
 
     `iterations` is the T of the bundle. `warnings` are those of the bundle, for example that T is not among
-    the `trained_iterations`. `left_out` are error messages of candidates that could not be built or loaded.
-    A run that is not `reliable` has `unreliable_reasons` and no speed-ups; `reliable` is None if the
-    contention was not measured. `fastest_pytorch` is empty on a CPU, where PyTorch eager is the only form,
-    and in an unreliable run. `roofline` and `end_to_end` are None without these options.
+    the `trained_iterations`. `left_out` are error messages of candidates that could not be built or loaded,
+    and of the measurements of `end_to_end` and `roofline`. A run that is not `reliable` has
+    `unreliable_reasons` and no speed-ups; `reliable` is None if the contention was not measured.
+    `fastest_pytorch` is empty on a CPU, where PyTorch eager is the only form, and in an unreliable run.
+    `roofline` and `end_to_end` are None without these options, and if they failed.
     """
 
     schema_version: int

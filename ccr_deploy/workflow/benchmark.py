@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,12 @@ from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.engines.factory import EngineFactory
-from ccr_deploy.errors import EngineError, MachineBusyError
+from ccr_deploy.errors import CcrDeployError, EngineError, MachineBusyError
 from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET
-from ccr_deploy.workflow.end_to_end import measure_end_to_end
+from ccr_deploy.workflow.end_to_end import check_images, measure_end_to_end
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
 from ccr_deploy.workflow.pytorch_variants import EAGER, pytorch_variants
-from ccr_deploy.workflow.roofline import measure_roofline
+from ccr_deploy.workflow.roofline import count_work, measure_roofline
 from ccr_deploy.workflow.timed_inputs import timed_inputs
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def benchmark_bundle(
 
     The inputs are sample images of the bundle, and the outputs of timed runs are compared with those of the
     checkpoint in PyTorch. A candidate with wrong answers is left out; if it is PyTorch or the target's
-    engine, the run is unreliable.
+    engine, the run is unreliable. If the measurement of `end_to_end` or `roofline` fails after the rounds,
+    the report says why.
 
     Args:
         bundle: bundle whose engines are timed.
@@ -87,11 +89,14 @@ def benchmark_bundle(
 
     Raises:
         EngineError: if a candidate cannot be built, loaded or run, or an engine changes in the meantime.
-        ImageError: if `images` has no images, or one cannot be used.
+        ImageError: if `images` has no images, or the first one cannot be decoded.
+        MissingExtraError: if `roofline` is set and onnx-ir is not installed.
         MachineBusyError: if `require_idle` is set and the machine is busy before the start.
     """
     factory = compared_factory(bundle, target, store, precision)
     factory.backend.check_runs_here()
+    if end_to_end and images:
+        check_images(images)
     threads = thread_count(factory.target.options.threads)
     contention = [watch_start()]
     if require_idle and (reasons := unreliable_reasons(threads, contention)):
@@ -106,6 +111,8 @@ def benchmark_bundle(
     fastest: list[FastestPyTorch] = []
     left_out: list[str] = []
     candidates = _candidates(bundle, factory, left_out)
+    timed = {subject: [entry.candidate for entry in entries] for subject, entries in candidates.items()}
+    work = count_work(bundle, timed, factory.target.options, batch=batch) if roofline else None
     before = read_environment(driver)
     for subject, entries in candidates.items():
         run = run_interleaved(
@@ -129,21 +136,15 @@ def benchmark_bundle(
             fastest.append(compared)
     from_file_to_label = None
     if end_to_end:
-        from_file_to_label, observed = measure_end_to_end(
-            factory, rounds=rounds, images=images, progress=progress
-        )
-        contention.append(observed)
+        with _left_out_if_it_fails("--end-to-end", left_out):
+            from_file_to_label, observed = measure_end_to_end(
+                factory, rounds=rounds, images=images, progress=progress
+            )
+            contention.append(observed)
     limits = None
-    if roofline:
-        limits = measure_roofline(
-            bundle,
-            {subject: [entry.candidate for entry in entries] for subject, entries in candidates.items()},
-            found,
-            factory.target.options,
-            batch=batch,
-            threads=threads,
-            progress=progress,
-        )
+    if work:
+        with _left_out_if_it_fails("--roofline", left_out):
+            limits = measure_roofline(work, found, factory.target.options, threads=threads, progress=progress)
     after = read_environment(driver)
     reasons = (*unreliable_reasons(threads, contention, found), *changes(before, after))
     model = bundle.manifest.model
@@ -173,6 +174,15 @@ def benchmark_bundle(
         end_to_end=from_file_to_label,
         roofline=limits,
     )
+
+
+@contextmanager
+def _left_out_if_it_fails(option: str, left_out: list[str]) -> Iterator[None]:
+    """Add an error in the body to the parts that are left out: the rounds before it have a result."""
+    try:
+        yield
+    except CcrDeployError as error:
+        left_out.append(f"{option}: {error}")
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,15 @@ class Inputs:
     description: str
 
 
+def check_images(folder: Path) -> None:
+    """Decode the first image of a folder, before a long run that reads all of them.
+
+    Raises:
+        ImageError: if there are no images, or the first one cannot be decoded.
+    """
+    open_rgb(list_images(folder, ())[0].path)
+
+
 def measure_end_to_end(
     factory: EngineFactory,
     *,

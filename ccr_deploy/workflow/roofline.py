@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.benchmarking.machine_limits import measure_limits
@@ -27,30 +28,27 @@ if TYPE_CHECKING:
 _HALF_BYTES = 2
 
 
-def measure_roofline(
-    bundle: Bundle,
-    candidates: Mapping[Subject, Sequence[Candidate]],
-    timings: Iterable[Timing],
-    options: BackendOptions,
-    *,
-    batch: int,
-    threads: int,
-    progress: Progress = SILENT,
-) -> Roofline:
-    """Measure the limits of this machine, and compare the candidates that run graphs of a bundle with them.
+@dataclass(frozen=True)
+class CandidateWork:
+    """The work of each candidate that runs graphs of a bundle, and the precisions of all their engines."""
+
+    by_candidate: Mapping[tuple[Subject, str], Sequence[EngineWork]]
+    precisions: Sequence[EnginePrecision]
+
+
+def count_work(
+    bundle: Bundle, candidates: Mapping[Subject, Sequence[Candidate]], options: BackendOptions, *, batch: int
+) -> CandidateWork:
+    """Count the work of the candidates that run graphs of a bundle.
 
     Args:
         bundle: the bundle.
         candidates: candidates of the benchmark by what they run.
-        timings: their times.
         options: options of the target's backend.
         batch: images per run.
-        threads: number of threads of the engines.
-        progress: advances by one for each measurement.
 
     Raises:
         BundleError: if a graph is damaged.
-        EngineError: if the bandwidth cannot be measured.
         MissingExtraError: if onnx-ir is not installed, which counts the work of a graph.
     """
     counter = _WorkCounter(bundle, batch, on_gpu=options.uses_gpu)
@@ -63,8 +61,31 @@ def measure_roofline(
             if len(known) == len(found):  # PyTorch runs no graph
                 works[subject, candidate.name] = known
                 precisions.extend(precision for _, precision in candidate.engines)
+    return CandidateWork(works, precisions)
+
+
+def measure_roofline(
+    work: CandidateWork,
+    timings: Iterable[Timing],
+    options: BackendOptions,
+    *,
+    threads: int,
+    progress: Progress = SILENT,
+) -> Roofline:
+    """Measure the limits of this machine, and compare the candidates that run graphs of a bundle with them.
+
+    Args:
+        work: the work of these candidates.
+        timings: times of all candidates.
+        options: options of the target's backend.
+        threads: number of threads of the engines.
+        progress: advances by one for each measurement.
+
+    Raises:
+        EngineError: if the bandwidth cannot be measured.
+    """
     limits = measure_limits(
-        needed_precisions(precisions, on_gpu=options.uses_gpu),
+        needed_precisions(work.precisions, on_gpu=options.uses_gpu),
         threads,
         on_gpu=options.uses_gpu,
         tf32=bool(getattr(options, "tf32", False)),
@@ -76,9 +97,9 @@ def measure_roofline(
         bandwidth=limits.bandwidth,
         not_measured=limits.not_measured,
         engines=tuple(
-            against_limits(timing, works[timing.subject, timing.candidate], limits)
+            against_limits(timing, work.by_candidate[timing.subject, timing.candidate], limits)
             for timing in timings
-            if (timing.subject, timing.candidate) in works
+            if (timing.subject, timing.candidate) in work.by_candidate
         ),
     )
 

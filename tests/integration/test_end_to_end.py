@@ -15,7 +15,8 @@ from ccr_deploy.codec.payload import OVERHEAD_BYTES
 from ccr_deploy.core.records import convert, to_builtins
 from ccr_deploy.errors import EngineError, ImageError
 from ccr_deploy.reporting.stage_tables import stage_tables
-from ccr_deploy.workflow import end_to_end
+from ccr_deploy.workflow import benchmark, end_to_end
+from ccr_deploy.workflow.benchmark import benchmark_bundle
 from ccr_deploy.workflow.end_to_end import measure_end_to_end
 from ccr_deploy.workflow.engines import compared_factory
 
@@ -102,3 +103,28 @@ def test_a_process_that_fails_at_its_start_is_reported(
     monkeypatch.setattr(end_to_end, "FIRST_ANSWER", "ccr_deploy.no_such_module")
     with pytest.raises(EngineError, match=r"a new process failed: .*no_such_module"):
         measure_end_to_end(factory, rounds=2, energy_seconds=QUICK)
+
+
+def test_images_are_checked_before_the_benchmark(
+    tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "_candidates", lambda *_: pytest.fail("the benchmark started"))
+    with pytest.raises(ImageError, match="no such folder"):
+        benchmark_bundle(
+            tiny_bundle, "cpu", built_store, rounds=1, end_to_end=True, images=tmp_path / "missing"
+        )
+
+
+def test_a_failure_after_the_rounds_does_not_lose_them(
+    tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = benchmark._candidates
+    monkeypatch.setattr(benchmark, "_candidates", lambda *given: {"encoder": find(*given)["encoder"][:2]})
+    pixels = np.zeros((96, 120, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "0.jpg")
+    (tmp_path / "1.jpg").write_bytes(b"not an image")
+    report = benchmark_bundle(tiny_bundle, "cpu", built_store, rounds=1, end_to_end=True, images=tmp_path)
+    assert report.timings
+    assert report.end_to_end is None
+    (reason,) = (reason for reason in report.left_out if reason.startswith("--end-to-end: "))
+    assert "1.jpg" in reason
