@@ -1,6 +1,6 @@
 """A candidate's process, ``python -m tests.support.faulty_process DESCRIPTOR``, whose engines have a fault.
 
-The environment variable `FAULT` names the fault. PyTorch, the reference, has none.
+The environment variable `CCR_DEPLOY_TEST_FAULT` names the fault. PyTorch, the reference, has none.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import numpy as np
 
 from ccr_deploy.backends.runner import Arrays, Outputs, Runner
 from ccr_deploy.benchmarking import candidate_process
+from ccr_deploy.benchmarking.candidate_process import LoadedCandidate
 from ccr_deploy.core.child_process import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ccr_deploy.backends.base import Backend
+    from ccr_deploy.benchmarking.worker import RoundSamples
 
 VARIABLE = "CCR_DEPLOY_TEST_FAULT"
-_RIGHT_CALLS = 8
-"""Loading and the shortest warm-up make one call less."""
+_RIGHT_ROUNDS = 2
 
 
 class FaultyRunner(Runner):
@@ -72,14 +73,14 @@ class StaleRunner(FaultyRunner):
 
 
 class TiringRunner(FaultyRunner):
-    """Flips all bits and signs after some right answers."""
+    """Flips all bits and signs after some rounds with right answers."""
 
-    _calls = 0
+    rounds = 0
+    """Rounds that this process began."""
 
     def _run(self, feeds: Arrays) -> Outputs:
-        self._calls += 1
         found = self._engine.infer(feeds)
-        if self._calls < _RIGHT_CALLS:
+        if TiringRunner.rounds <= _RIGHT_ROUNDS:
             return found
         return {name: ~array if array.dtype == np.uint8 else -array for name, array in found.items()}
 
@@ -95,12 +96,18 @@ FAULTS: dict[str, Callable[[Runner], Runner]] = {
 def install(fault: str) -> None:
     """Let the worker load engines with a fault."""
     load = candidate_process.load_engine
+    run_round = LoadedCandidate.round
+
+    def counted_round(candidate: LoadedCandidate, runs: int) -> RoundSamples:
+        TiringRunner.rounds += 1
+        return run_round(candidate, runs)
 
     def load_with_fault(backend: Backend, *arguments: object) -> Runner:
         engine = load(backend, *arguments)  # type: ignore[arg-type]
         return engine if backend.is_reference else FAULTS[fault](engine)
 
     candidate_process.load_engine = load_with_fault  # type: ignore[assignment]
+    LoadedCandidate.round = counted_round  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_a_faultless_engine_passes(encoder: Encoder) -> None:
     assert (timed.answers.flipped_percent, timed.answers.varying_images) == (0, 0)
     assert timed.answers.images == IMAGES
     assert timed.fresh_input_ratio is not None
-    assert not reasons(timed, "answers")
+    assert not reasons(timed, "wrong answers")
 
 
 @pytest.mark.parametrize("fault", ["caching", "last-answer"])
@@ -106,6 +106,17 @@ def test_wrong_answers_while_timing_are_found(
     (reason,) = reasons(timed, "wrong answers")
     assert "of the bits differ from PyTorch's (limit 0.1 %)" in reason
     assert reason.endswith(": run ccr-deploy verify")
+
+
+def test_answers_that_become_wrong_differ_from_the_first_ones(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant("tiring", monkeypatch)
+    timed = encoder.timed()
+    assert timed.answers
+    assert (timed.answers.varying_images, timed.answers.repeats_flipped_percent) == (IMAGES, 100)
+    (reason,) = reasons(timed, "wrong answers")
+    assert "100 % of the bits differ from its own first ones" in reason
 
 
 class SwappingProgress:
