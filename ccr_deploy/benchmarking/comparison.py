@@ -34,7 +34,7 @@ from ccr_deploy.benchmarking.run_differences import (
 )
 from ccr_deploy.core.metrics import BOOTSTRAP_SAMPLES, percentile_interval
 from ccr_deploy.core.records import parse_versioned_json
-from ccr_deploy.core.untrusted import read_bytes, reading
+from ccr_deploy.core.untrusted import MAX_RESULT_BYTES, MAX_RESULT_VALUES, read_bytes, reading
 from ccr_deploy.errors import CcrDeployError
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from ccr_deploy.benchmarking.comparison_results import Change
     from ccr_deploy.benchmarking.results import Timing
 
-MAX_RESULT_BYTES = 64 << 20
 REMEDY = "give the benchmark.json that ccr-deploy benchmark --report DIR of this version wrote"
 _CHUNK_SAMPLES = 4_000_000
 """Number of samples that are resampled at once: 32 MB."""
@@ -61,7 +60,13 @@ def read_run(path: Path) -> BenchmarkReport:
     with reading(path, CcrDeployError, f": {REMEDY}"):
         text = read_bytes(path, MAX_RESULT_BYTES)
     report = parse_versioned_json(
-        BenchmarkReport, text, path, version=BENCHMARK_SCHEMA_VERSION, error=CcrDeployError, remedy=REMEDY
+        BenchmarkReport,
+        text,
+        path,
+        version=BENCHMARK_SCHEMA_VERSION,
+        error=CcrDeployError,
+        remedy=REMEDY,
+        max_values=MAX_RESULT_VALUES,
     )
     if not report.timings:
         raise CcrDeployError(f"{path}: has no timings: {REMEDY}")

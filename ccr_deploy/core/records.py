@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from ccr_deploy.core.field_errors import FieldError, field_error, find_non_finite
-from ccr_deploy.core.untrusted import check_plain, parse_json, read_bytes
+from ccr_deploy.core.untrusted import MAX_VALUES, check_plain, parse_json, read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,6 +130,7 @@ def parse_versioned_json(
     error: type[CcrDeployError],
     remedy: str,
     nan: bool = False,
+    max_values: int = MAX_VALUES,
 ) -> _Kind:
     """Read a record from JSON text with a ``schema_version``.
 
@@ -141,12 +142,13 @@ def parse_versioned_json(
         error: the exception to raise.
         remedy: what the user can do if the text cannot be used, for messages.
         nan: whether numbers may be NaN or infinite.
+        max_values: largest number of values in the text.
 
     Raises:
         error: if it is not JSON, has another schema version, or a field is missing, unknown or wrong.
     """
     try:
-        content = parse_json(text)
+        content = parse_json(text, max_values)
     except ValueError as problem:
         raise error(f"{path}: not JSON, perhaps truncated ({problem}): {remedy}") from problem
     found = content.get("schema_version") if isinstance(content, dict) else None

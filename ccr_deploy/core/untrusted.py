@@ -25,6 +25,9 @@ MAX_BYTES = 16 << 20
 
 MAX_DEPTH = 32
 MAX_VALUES = 2_000_000
+MAX_RESULT_BYTES = 256 << 20
+"""The limit for a result of `benchmark` or `verify`, which has the raw samples."""
+MAX_RESULT_VALUES = 20_000_000
 _INT64 = range(-(1 << 63), 1 << 63)
 """The integers that msgspec can hold and write."""
 
@@ -79,7 +82,7 @@ def reading(path: Path, error: type[CcrDeployError], remedy: str = "") -> Iterat
         raise error(f"{path}: cannot be read ({refusal.strerror}){remedy}") from refusal
 
 
-def parse_json(text: bytes) -> object:
+def parse_json(text: bytes, max_values: int = MAX_VALUES) -> object:
     """Parse JSON in UTF-8 without byte order mark, and check its content with `check_plain`.
 
     Raises:
@@ -89,7 +92,7 @@ def parse_json(text: bytes) -> object:
         content = json.loads(text.decode())
     except RecursionError:
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep") from None
-    check_plain(content)
+    check_plain(content, max_values)
     return content
 
 
@@ -103,13 +106,12 @@ def read_json(path: Path) -> object:
     return parse_json(read_bytes(path))
 
 
-def check_plain(content: object) -> None:
+def check_plain(content: object, max_values: int = MAX_VALUES) -> None:
     """Check the depth and number of values of nested lists and dictionaries, and each value.
 
     Raises:
         ValueError: if they are nested too deeply or hold too many values, a string is not valid Unicode, or
-            an
-            integer does not fit 64 bits.
+            an integer does not fit 64 bits.
     """
     # Iterative, because a pickle can hold lists deeper than Python's recursion limit, or lists in themselves.
     open_levels: list[Iterator[object]] = [iter((content,))]
@@ -117,8 +119,8 @@ def check_plain(content: object) -> None:
     while open_levels:
         for value in open_levels[-1]:
             count += 1
-            if count > MAX_VALUES:
-                raise ValueError(f"holds more than {MAX_VALUES} values")
+            if count > max_values:
+                raise ValueError(f"holds more than {max_values} values")
             if isinstance(value, dict | list | tuple):
                 if len(open_levels) > MAX_DEPTH:
                     raise ValueError(f"nested more than {MAX_DEPTH} levels deep")

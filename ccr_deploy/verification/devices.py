@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccr_deploy.core.records import parse_versioned_json
-from ccr_deploy.core.untrusted import read_bytes, reading
+from ccr_deploy.core.untrusted import MAX_RESULT_BYTES, read_bytes, reading
 from ccr_deploy.errors import GoldenError
 from ccr_deploy.verification.results import SCHEMA_VERSION, VerificationReport
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from ccr_deploy.verification.results import GoldenAnswers
 
-MAX_RESULT_BYTES = 64 << 20
 REMEDY = "write it on the device with ccr-deploy verify BUNDLE --golden FILE --json"
 
 

@@ -18,7 +18,14 @@ from ccr_deploy.benchmarking.table1_results import Table1
 from ccr_deploy.core.atomic import write_atomically, writing
 from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.core.scenarios import SCENARIOS
-from ccr_deploy.core.untrusted import parse_json, read_bytes, reading
+from ccr_deploy.core.untrusted import (
+    MAX_RESULT_BYTES,
+    MAX_RESULT_VALUES,
+    open_regular,
+    parse_json,
+    read_bytes,
+    reading,
+)
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
 from ccr_deploy.reporting.results import Results
 from ccr_deploy.verification.results import VerificationReport
@@ -29,7 +36,6 @@ if TYPE_CHECKING:
     from ccr_deploy.reporting.table import Table
 
 TITLE = "ccr-deploy report"
-MAX_REPORT_BYTES = 64 << 20
 BundleResult: TypeAlias = VerificationReport | BenchmarkReport | ScenarioResult | SoakResult
 Result: TypeAlias = BundleResult | Table1
 _FILES: dict[type, str] = {
@@ -56,10 +62,15 @@ def check_report_folder(folder: Path) -> None:
     """Raise WrongUsageError if a report in this folder would overwrite a file of another program."""
     for name, mark in _MARKS.items():
         path = folder / name
-        if path.exists() and not (path.is_file() and mark in path.read_bytes()[:_HEAD_BYTES]):
+        if path.exists() and not (path.is_file() and mark in _head(path)):
             raise WrongUsageError(
                 f"{folder}: contains a {name} that ccr-deploy did not write: choose another folder"
             )
+
+
+def _head(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read(_HEAD_BYTES)
 
 
 def save_result(folder: Path, result: Result) -> Path:
@@ -149,7 +160,7 @@ def _read(folder: Path, kind: type[_Kind], name: str = "") -> _Kind | None:
         return None
     try:
         with reading(path, CcrDeployError, ": remove it"):
-            text = read_bytes(path, MAX_REPORT_BYTES)
-        return convert(kind, parse_json(text), nan=True)
+            text = read_bytes(path, MAX_RESULT_BYTES)
+        return convert(kind, parse_json(text, MAX_RESULT_VALUES), nan=True)
     except ValueError as error:  # a FieldError is one
         raise CcrDeployError(f"{path}: not a report of this version ({error}): remove it") from error

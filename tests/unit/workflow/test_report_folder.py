@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
+from ccr_deploy.benchmarking.comparison import read_run
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
-from ccr_deploy.workflow.report_folder import add_to_folder, check_report_folder
+from ccr_deploy.workflow.report_folder import add_to_folder, check_report_folder, save_result
 from tests.support.benchmark_modes import scenario_result, soak_result, table1
 from tests.support.benchmark_runs import planted_run
 
@@ -80,3 +81,11 @@ def test_a_damaged_result_is_named_and_the_new_one_is_saved(tmp_path: Path) -> N
     with pytest.raises(CcrDeployError, match=r"soak\.json: not a report of this version .*: remove it"):
         add_to_folder(tmp_path, BENCHMARK)
     assert (tmp_path / "benchmark.json").exists()
+
+
+def test_all_samples_of_a_long_run_are_read(tmp_path: Path) -> None:
+    """More than the values of another JSON file may be: 1,000 rounds of 11 candidates with 200 runs."""
+    timings = tuple(replace(timing, samples_ms=((0.5,) * 1_100_000,)) for timing in BENCHMARK.timings[:2])
+    save_result(tmp_path, replace(BENCHMARK, timings=timings, rounds=1))
+    found = read_run(tmp_path / "benchmark.json")
+    assert [len(timing.samples_ms[0]) for timing in found.timings] == [1_100_000] * 2
