@@ -14,23 +14,19 @@ from ccr_deploy.cli.common import (
     echo_json,
     echo_line,
     opened,
-    show_tables,
     stdout_console,
 )
 from ccr_deploy.cli.modes import Mode
+from ccr_deploy.cli.results import check_report, show_result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from ccr_deploy.benchmarking.results import Subject
-    from ccr_deploy.benchmarking.scenario_results import ScenarioResult, SoakResult
-    from ccr_deploy.benchmarking.table1_results import Table1
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.scenarios import Scenario
     from ccr_deploy.engines.store import EngineStore
-    from ccr_deploy.reporting.table import Table
 
 CHECK_FAILED = 1
 
@@ -72,12 +68,10 @@ def _benchmark(options: BenchmarkOptions) -> bool:
     from ccr_deploy.errors import MachineBusyError
     from ccr_deploy.reporting.tables import benchmark_tables
     from ccr_deploy.workflow.benchmark import benchmark_bundle
-    from ccr_deploy.workflow.report_folder import check_report_folder
 
     if options.images and not options.end_to_end:
         raise click.UsageError("--images needs --end-to-end")
-    if options.report:
-        check_report_folder(options.report)
+    check_report(options.report)
     result = benchmark_bundle(
         *options.opened(),
         precision=options.precision,
@@ -89,8 +83,14 @@ def _benchmark(options: BenchmarkOptions) -> bool:
         roofline=options.roofline,
         progress=TerminalProgress(),
     )
-    tables = benchmark_tables(result)
-    show_tables(result, tables, options.report, as_json=options.as_json, with_summary=True)
+    show_result(
+        result,
+        benchmark_tables(result),
+        options.report,
+        as_json=options.as_json,
+        warnings=result.warnings,
+        with_summary=True,
+    )
     if options.require_idle and result.unreliable_reasons:
         raise MachineBusyError(
             f"the run is unreliable: {'; '.join(result.unreliable_reasons)}: stop other work on this machine "
@@ -144,7 +144,7 @@ def _run_scenario(options: BenchmarkOptions) -> bool:
     scenario = options.scenario
     assert scenario
     _check_scenario_options(scenario, options)
-    _check_report_folder(options)
+    check_report(options.report)
     result = run_bundle_scenario(
         *options.opened(),
         scenario,
@@ -157,7 +157,13 @@ def _run_scenario(options: BenchmarkOptions) -> bool:
         streams=options.streams,
         progress=TerminalProgress(),
     )
-    _show(options, result, scenario_tables(result), result.warnings)
+    show_result(
+        result,
+        scenario_tables(result),
+        options.report,
+        as_json=options.as_json,
+        warnings=result.warnings,
+    )
     return True
 
 
@@ -181,7 +187,7 @@ def _soak(options: BenchmarkOptions) -> bool:
     from ccr_deploy.workflow.scenarios import soak_bundle
 
     assert options.soak
-    _check_report_folder(options)
+    check_report(options.report)
     result = soak_bundle(
         *options.opened(),
         options.soak,
@@ -190,42 +196,14 @@ def _soak(options: BenchmarkOptions) -> bool:
         batch=options.batch,
         progress=TerminalProgress(),
     )
-    _show(options, result, soak_tables(result), result.warnings)
+    show_result(
+        result,
+        soak_tables(result),
+        options.report,
+        as_json=options.as_json,
+        warnings=result.warnings,
+    )
     return True
-
-
-def _check_report_folder(options: BenchmarkOptions) -> None:
-    """Raise an error before a long run if its result could not be saved."""
-    from ccr_deploy.workflow.report_folder import check_report_folder
-
-    if options.report:
-        check_report_folder(options.report)
-
-
-def _show(
-    options: BenchmarkOptions,
-    result: ScenarioResult | SoakResult | Table1,
-    tables: Sequence[Table],
-    warnings: Sequence[str] = (),
-) -> None:
-    """Print a result with its warnings, and add it to the report folder if there is one."""
-    from ccr_deploy.reporting.terminal import print_table, print_warnings
-    from ccr_deploy.workflow.report_folder import render_report, save_result
-
-    # First of all: a pipe that closes must not lose the result of a long run.
-    if options.report:
-        save_result(options.report, result)
-    console = stdout_console()
-    if options.as_json:
-        echo_json(result)
-    else:
-        print_warnings(console, warnings)
-        for table in tables:
-            print_table(console, table)
-    if options.report:
-        render_report(options.report, result)
-        if not options.as_json:
-            console.print(f"report: {options.report / 'report.html'}")
 
 
 def _measure_table1(options: BenchmarkOptions) -> bool:
@@ -234,7 +212,7 @@ def _measure_table1(options: BenchmarkOptions) -> bool:
 
     if _is_given("bundle"):
         raise click.UsageError("--table1 exports models of its own: omit BUNDLE")
-    _check_report_folder(options)
+    check_report(options.report)
     target = chosen_target(options.target, quiet=options.as_json)
     try:
         from ccr_deploy.workflow.table1 import ROUNDS, measure_table1
@@ -245,7 +223,7 @@ def _measure_table1(options: BenchmarkOptions) -> bool:
         rounds=options.rounds if _is_given("rounds") else ROUNDS,
         progress=TerminalProgress(),
     )
-    _show(options, result, table1_tables(result))
+    show_result(result, table1_tables(result), options.report, as_json=options.as_json)
     return True
 
 

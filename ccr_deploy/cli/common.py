@@ -31,15 +31,12 @@ from ccr_deploy.core.records import to_builtins
 from ccr_deploy.core.shards import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
-    from ccr_deploy.benchmarking.results import BenchmarkReport
     from ccr_deploy.bundle.manifest import GraphRecord
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.progress import Advance
     from ccr_deploy.engines.store import EngineStore
-    from ccr_deploy.reporting.table import Table
-    from ccr_deploy.verification.results import VerificationReport
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -276,42 +273,6 @@ def check_checkpoint_path(path: Path | None) -> None:
     if path and path.is_dir():
         kind = "a bundle" if (path / MANIFEST).exists() else "a folder"
         raise WrongUsageError(f"{path}: is {kind}, not a checkpoint: give a file, such as model.pt")
-
-
-def show_tables(
-    result: BenchmarkReport | VerificationReport,
-    tables: Sequence[Table],
-    report: Path | None,
-    *,
-    as_json: bool,
-    with_summary: bool = False,
-) -> None:
-    """Print a result, and add it to the report folder if there is one.
-
-    Args:
-        result: the result, which is printed with `as_json`.
-        tables: the result as tables, which are printed without `as_json`.
-        report: the report folder, or None.
-        as_json: whether to print JSON.
-        with_summary: whether to print the summary of the report too.
-    """
-    from ccr_deploy.reporting.terminal import print_table, print_warnings
-    from ccr_deploy.workflow.report_folder import add_to_folder
-
-    console = stdout_console()
-    if as_json:
-        echo_json(result)
-    else:
-        print_warnings(console, result.warnings)
-        for table in tables:
-            print_table(console, table)
-    summary = add_to_folder(report, result) if report else None
-    if summary and not summary.rows:  # the engines are not the same
-        echo_line(f"ccr-deploy: warning: {summary.warning}", err=True)
-    if report and not as_json:
-        if summary and summary.rows and with_summary:
-            print_table(console, summary)
-        console.print(f"report: {report / 'report.html'}")
 
 
 class RateColumn(ProgressColumn):

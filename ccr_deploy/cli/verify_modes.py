@@ -13,11 +13,11 @@ from ccr_deploy.cli.common import (
     echo_line,
     open_bundle,
     opened,
-    show_tables,
     stdout_console,
 )
 from ccr_deploy.cli.layers import show_layers
 from ccr_deploy.cli.modes import Mode
+from ccr_deploy.cli.results import check_report, show_result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,12 +81,10 @@ def print_gates() -> None:
 
 
 def _verify(options: VerifyOptions) -> bool:
-    from ccr_deploy.workflow.report_folder import check_report_folder
     from ccr_deploy.workflow.verify import verify_bundle
 
     _check_random_weights(options)
-    if options.report:
-        check_report_folder(options.report)
+    check_report(options.report)
     report = verify_bundle(
         *options.opened(),
         precision=options.precision,
@@ -106,11 +104,9 @@ def _check_random_weights(options: VerifyOptions) -> None:
 
 def _verify_golden(options: VerifyOptions) -> bool:
     from ccr_deploy.workflow.golden import verify_golden
-    from ccr_deploy.workflow.report_folder import check_report_folder
 
     assert options.golden
-    if options.report:
-        check_report_folder(options.report)
+    check_report(options.report)
     report = verify_golden(
         *options.opened(whole=False),
         options.golden,
@@ -125,7 +121,13 @@ def _shown(report: VerificationReport, options: VerifyOptions) -> bool:
     """Print a report and add it to the report folder; return whether every gate passed."""
     from ccr_deploy.reporting.verification_tables import verification_tables
 
-    show_tables(report, verification_tables(report), options.report, as_json=options.as_json)
+    show_result(
+        report,
+        verification_tables(report),
+        options.report,
+        as_json=options.as_json,
+        warnings=report.warnings,
+    )
     if not report.passed:
         failed = [f"{gate.level} {gate.gate}" for gate in report.gates if not gate.passed]
         echo_line(
@@ -162,10 +164,9 @@ def _verify_shard(options: VerifyOptions) -> bool:
 
 def _merge(options: VerifyOptions) -> bool:
     from ccr_deploy.verification.shards import merge_parts
-    from ccr_deploy.workflow.report_folder import check_report_folder
 
     folder = options.part_folder("--merge")
-    check_report_folder(folder)
+    check_report(folder)
     return _shown(merge_parts(open_bundle(options.bundle, whole=False), folder), options)
 
 

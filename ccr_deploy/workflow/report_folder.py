@@ -115,12 +115,6 @@ def render_report(folder: Path, newest: Result) -> Table | None:
     return None
 
 
-def add_to_folder(folder: Path, result: Result) -> Table | None:
-    """Save a result in the folder and render the report, as `save_result` and `render_report` do."""
-    save_result(folder, result)
-    return render_report(folder, result)
-
-
 def _read_results(folder: Path, newest: Result) -> Results:
     """Return the results in the folder that are of the same bundle and target as the newest one."""
     verification = _read(folder, VerificationReport)

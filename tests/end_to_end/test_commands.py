@@ -25,9 +25,9 @@ from ccr_deploy.core.records import convert
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.verification.results import SCHEMA_VERSION
-from ccr_deploy.workflow.report_folder import add_to_folder
 from tests.support.busy import busy_machine
 from tests.support.cli_runner import run
+from tests.support.report_folder import add_to_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from ccr_deploy.benchmarking.comparison import read_run
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
-from ccr_deploy.workflow.report_folder import add_to_folder, check_report_folder, save_result
+from ccr_deploy.workflow.report_folder import check_report_folder, save_result
 from tests.support.benchmark_modes import scenario_result, soak_result, table1
 from tests.support.benchmark_runs import planted_run
+from tests.support.report_folder import add_to_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
