@@ -14,6 +14,12 @@ CHAIN_STAGES: tuple[ChainStage, ...] = get_args(ChainStage)
 
 Subject = Literal["encoder", "classifier", "chain"]
 """What is timed: a stage, or the chain from image to logits (with the conventional chain, if any)."""
+SUBJECT_STAGES: dict[Subject, tuple[Stage, ...]] = {
+    "chain": CHAIN_STAGES,
+    "encoder": ("encoder",),
+    "classifier": ("classifier",),
+}
+"""The stages that run one after the other."""
 
 Schedule = Literal["iteration-major", "layer-major", "plain"]
 """The order in which the T iterations become graph nodes, implemented in `ccr_deploy.export.unroll`."""

@@ -21,6 +21,7 @@ from ccr_deploy.benchmarking.results import BenchmarkReport, FastestPyTorch, Sub
 from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
+from ccr_deploy.core.stages import SUBJECT_STAGES
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.errors import CcrDeployError, EngineError, MachineBusyError
 from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET
@@ -40,12 +41,6 @@ if TYPE_CHECKING:
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import Schedule, Stage
     from ccr_deploy.engines.store import EngineStore
-
-_STAGES: dict[Subject, tuple[Stage, ...]] = {
-    "encoder": ("encoder",),
-    "classifier": ("classifier",),
-    "chain": ("encoder", "classifier"),
-}
 
 
 def benchmark_bundle(
@@ -131,7 +126,9 @@ def benchmark_bundle(
         found.extend(timing for timing in measured if timing.candidate not in wrong)
         contention.append(run.contention)
         left_out.extend((*run.left_out, *wrong.values()))
-        names = pytorch_variants(_STAGES[subject], on_gpu=factory.target.uses_gpu).keys() - wrong.keys()
+        names = (
+            pytorch_variants(SUBJECT_STAGES[subject], on_gpu=factory.target.uses_gpu).keys() - wrong.keys()
+        )
         if compared := fastest_pytorch(subject, run.samples, names):
             fastest.append(compared)
     from_file_to_label = None
@@ -273,7 +270,7 @@ def _candidates(bundle: Bundle, factory: EngineFactory, left_out: list[str]) -> 
             except EngineError as error:  # the target's own schedule may still work
                 left_out.append(str(error))
 
-    chain = candidates_of(*_STAGES["chain"])
+    chain = candidates_of(*SUBJECT_STAGES["chain"])
     if bundle.manifest.baseline:
         eager = pytorch("baseline")[0]
         named = replace(eager.candidate, name=f"conventional, {EAGER}")

@@ -29,7 +29,7 @@ from ccr_deploy.bundle.graph_files import add_graph
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.bundle.writer import writing_bundle
 from ccr_deploy.core.progress import SILENT
-from ccr_deploy.core.stages import STAGES
+from ccr_deploy.core.stages import STAGES, SUBJECT_STAGES
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.errors import MissingExtraError, WrongUsageError
@@ -61,11 +61,6 @@ ROUNDS = 5
 
 Not more, because the conventional chain takes seconds for an image on a CPU."""
 PAPER_MODELS: Mapping[str, ModelConfig] = {name: PRESETS[name] for name in PAPER_PRESETS}
-_PARTS: dict[Subject, tuple[Stage, ...]] = {
-    "chain": ("encoder", "classifier"),
-    "encoder": ("encoder",),
-    "classifier": ("classifier",),
-}
 
 
 @dataclass(frozen=True)
@@ -175,7 +170,7 @@ class Preparation:
                 bundle = self._exported(name, models[name], models[baseline] if is_first else None)
                 if is_first:
                     found.extend(self._candidates(bundle, baseline, "chain", ("baseline",)))
-                for part, stages in _PARTS.items():
+                for part, stages in SUBJECT_STAGES.items():
                     # The encoder is the same in all CCR models.
                     if is_first or part != "encoder":
                         found.extend(self._candidates(bundle, name, part, stages))
