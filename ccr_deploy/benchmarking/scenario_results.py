@@ -159,7 +159,8 @@ class ScenarioResult(EngineRun, frozen=True):
 
     `bound_met` is whether the share of queries over the latency bound, `over_bound_percent`, is within what
     the target percentile allows; both None without a bound. A run `is_quotable` as MLPerf-like if
-    `not_quotable_reasons` is empty: it lasted 600 s, and early stopping is satisfied.
+    `not_quotable_reasons` is empty: it lasted 600 s, early stopping is satisfied, and LoadGen, if it issued
+    the queries, calls the run valid and agrees with our clock.
 
     `loadgen` is None if ccr-deploy issued the queries, `paced` if the scenario is not *paced*.
     """

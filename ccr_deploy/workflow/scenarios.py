@@ -271,6 +271,8 @@ def _result(
     percentile = settings.target_percentile
     rule = early_stopping(samples_ms, percentile, settings.latency_bound_ms) if percentile else None
     over = over_bound_percent(settings, rule, measured.queries)
+    own = OwnSummary(scenario, measured.queries, measured.samples, seconds, spread, rule)
+    summary = compare(log, own) if log else None
     reasons = (
         *not_quotable_reasons(
             scenario,
@@ -278,10 +280,10 @@ def _result(
             samples=measured.samples,
             duration_seconds=seconds,
             early_stopping=rule,
+            loadgen=summary,
         ),
         *(["the run is unreliable"] if engine_run.unreliable_reasons else []),
     )
-    own = OwnSummary(scenario, measured.queries, measured.samples, seconds, spread, rule)
     return ScenarioResult(
         **asdict(engine_run),
         scenario=scenario,
@@ -299,6 +301,6 @@ def _result(
         over_bound_percent=over,
         is_quotable=not reasons,
         not_quotable_reasons=reasons,
-        loadgen=compare(log, own) if log else None,
+        loadgen=summary,
         paced=comparison,
     )
