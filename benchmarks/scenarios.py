@@ -99,7 +99,8 @@ def scenarios_table(result: ScenarioBenchmark) -> Table:
         columns,
         note=f"{MODEL}, untrained, {first.model}, target {first.target} in FP32; {seconds}, issued by "
         f"{', '.join(dict.fromkeys(entry.issued_by for entry in result.scenarios))}; "
-        f"LoadGen: verdict, agreement with our clock, differences from our percentiles; {machine_words(first.machine)}",
+        f"LoadGen: verdict, agreement with our clock, differences from our percentiles; "
+        f"{machine_words(first.machine)}",
         warning=f"UNRELIABLE: {'; '.join(sorted(reasons))}" if reasons else "",
     )
 
