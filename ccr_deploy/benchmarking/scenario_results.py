@@ -188,8 +188,9 @@ class SoakInterval(Record, frozen=True):
     """One interval of a soak: `seconds` from the start of the soak to its start.
 
     The percentiles are those of all runs of the interval. The clock is the mean of the usable cores, the
-    temperature that of the processor's hottest sensor, the power that of its package; None if the system does
-    not provide them. `gpu` was read at the end of the interval; None on a CPU and without NVML.
+    temperature that of the processor's hottest sensor, the power that of its packages and their memory; None
+    if the system does not provide them. `gpu` was read at the end of the interval; None on a CPU and
+    without NVML.
     """
 
     seconds: float

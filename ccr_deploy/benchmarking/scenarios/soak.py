@@ -14,7 +14,7 @@ import numpy as np
 
 from ccr_deploy.benchmarking.contention import contention, read_cpu_times
 from ccr_deploy.benchmarking.scenario_results import SoakInterval
-from ccr_deploy.benchmarking.scenarios.cpu_sensors import read_cpu, watts
+from ccr_deploy.benchmarking.scenarios.cpu_sensors import CpuSensors
 from ccr_deploy.benchmarking.scenarios.messages import Interval, RunSoak
 from ccr_deploy.benchmarking.scenarios.process import ScenarioProcess
 from ccr_deploy.benchmarking.scenarios.statistics import latencies, milliseconds
@@ -78,13 +78,15 @@ def run_soak(request: RunSoak, subject: Subject, minutes: float, progress: Progr
     with ScenarioProcess(request) as process:
         run = SoakRun(process.started().version)
         total, shown = max(1, round(seconds)), 0
-        first = before = _Reading.now()
+        sensors = CpuSensors.find()
+        first = before = _Reading.now(sensors)
         with interrupted() as stop, progress.task(f"soak: {subject}", total) as advance:
             passed = 0.0
             while passed < seconds and not stop.is_set():
                 found: Interval = process.answer(Interval, _HANGING_SECONDS)
-                after = _Reading.now()
-                run.intervals.append(_recorded(found, request.batch, subject, before, after))
+                after = _Reading.now(sensors)
+                watts = sensors.watts(before.cpu, after.cpu, after.at - before.at)
+                run.intervals.append(_recorded(found, request.batch, subject, before, after, watts=watts))
                 run.samples_ms.extend(milliseconds(found.nanoseconds))
                 passed = (found.start_nanoseconds + found.duration_nanoseconds) / 1e9
                 advance(int(passed) - shown)
@@ -126,12 +128,12 @@ class _Reading:
     cpu: CpuState
 
     @classmethod
-    def now(cls) -> _Reading:
-        return cls(time.monotonic(), read_cpu_times(), read_cpu())
+    def now(cls, sensors: CpuSensors) -> _Reading:
+        return cls(time.monotonic(), read_cpu_times(), sensors.read())
 
 
 def _recorded(
-    found: Interval, batch: int, subject: Subject, before: _Reading, after: _Reading
+    found: Interval, batch: int, subject: Subject, before: _Reading, after: _Reading, *, watts: float | None
 ) -> SoakInterval:
     """Return the record of an interval."""
     spread = latencies(milliseconds(found.nanoseconds))
@@ -150,7 +152,7 @@ def _recorded(
         device_memory_mib=found.device_memory_mib,
         cpu_clock_mhz=after.cpu.clock_mhz,
         cpu_temperature_celsius=after.cpu.temperature_celsius,
-        cpu_power_watts=watts(before.cpu, after.cpu, after.at - before.at),
+        cpu_power_watts=watts,
         gpu=found.gpu,
         other_processes_cores=withheld.other_processes_cores,
         stolen_cores=withheld.stolen_cores,
