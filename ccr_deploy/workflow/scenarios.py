@@ -142,7 +142,7 @@ def soak_bundle(
         EngineError: if an engine cannot be built, loaded or run.
     """
     prepared = _Prepared.of(bundle, target, store, subject, precision)
-    request = RunSoak(prepared.engines, batch, interval_seconds(minutes), SEED)
+    request = RunSoak(prepared.engines, batch, interval_seconds(minutes))
     run = run_soak(request, subject, minutes, progress)
     assert run.contention
     last = run.intervals[-1]

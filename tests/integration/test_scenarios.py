@@ -129,7 +129,8 @@ def test_a_long_run_keeps_its_results_in_the_report_folder(
     assert printed.status == 0
     saved = json.loads((tmp_path / "report" / "soak.json").read_text())
     assert json.loads(printed.stdout) == saved
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {"scenario-server.json", "soak.json"}
+    kept = {"scenario-server.json", "soak.json", "report.html", "report.md"}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == kept
     assert run(*common, "--soak", 0.005, *report).status == 0  # replaces the file
 
 
