@@ -81,8 +81,7 @@ def run_soak(request: RunSoak, subject: Subject, minutes: float, progress: Progr
         sensors = CpuSensors.find()
         first = before = _Reading.now(sensors)
         with interrupted() as stop, progress.task(f"soak: {subject}", total) as advance:
-            passed = 0.0
-            while passed < seconds and not stop.is_set():
+            while True:
                 found: Interval = process.answer(Interval, _HANGING_SECONDS)
                 after = _Reading.now(sensors)
                 watts = sensors.watts(before.cpu, after.cpu, after.at - before.at)
@@ -91,6 +90,9 @@ def run_soak(request: RunSoak, subject: Subject, minutes: float, progress: Progr
                 passed = (found.start_nanoseconds + found.duration_nanoseconds) / 1e9
                 advance(int(passed) - shown)
                 before, shown = after, int(passed)
+                # Not before the first interval: a Ctrl-C that comes early still gets a result.
+                if passed >= seconds or stop.is_set():
+                    break
         run.ended_early = passed < seconds
         run.contention = contention(subject, first.times, before.times)
     return run
