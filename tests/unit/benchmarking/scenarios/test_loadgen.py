@@ -10,6 +10,7 @@ from ccr_deploy.benchmarking.scenarios.agreement import OwnSummary, compare
 from ccr_deploy.benchmarking.scenarios.early_stopping import early_stopping
 from ccr_deploy.benchmarking.scenarios.loadgen import issue_by_loadgen, parse_log
 from ccr_deploy.benchmarking.scenarios.statistics import latencies, milliseconds
+from ccr_deploy.errors import EngineError
 from tests.support.scenarios import Pausing, failed, scenario_settings
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen has no wheels for this machine")
@@ -19,7 +20,7 @@ SECONDS = 0.02
 
 
 def log(scenario):
-    return parse_log((LOGS / f"loadgen-{scenario}.txt").read_text(), scenario)
+    return parse_log((LOGS / f"loadgen-{scenario}.txt").read_text(), scenario, "6.0.17")
 
 
 def test_the_log_of_a_single_stream() -> None:
@@ -48,6 +49,13 @@ def test_the_log_of_offline_has_no_percentile_to_prove() -> None:
     found = log("offline")
     assert (found.queries, found.is_valid, found.early_stopping_met) == (1, True, None)
     assert found.per_second
+
+
+def test_a_log_of_an_old_version_is_an_error() -> None:
+    text = (LOGS / "loadgen-server.txt").read_text().replace("early_stopping_met", "other")
+    with pytest.raises(EngineError) as error:
+        parse_log(text, "server", "5.1")
+    assert str(error.value) == "LoadGen 5.1 wrote no early_stopping_met: install mlcommons-loadgen>=6"
 
 
 def measured_by_both(scenario, system, **values):
