@@ -39,7 +39,7 @@ from ccr_deploy.benchmarking.scenarios.quotable import (
 )
 from ccr_deploy.benchmarking.scenarios.scenario_run import run_scenario
 from ccr_deploy.benchmarking.scenarios.soak import interval_seconds, run_soak
-from ccr_deploy.benchmarking.scenarios.statistics import latencies, milliseconds
+from ccr_deploy.benchmarking.scenarios.statistics import KEPT_SAMPLES, drawn, latencies, milliseconds
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
@@ -259,7 +259,7 @@ def _result(
 ) -> ScenarioResult:
     """Return the result of a scenario from what was measured."""
     if isinstance(measured, PacedRounds):
-        comparison = paced.compare(measured)
+        comparison = paced.compare(measured, settings.seed)
         taken = [sample for frames in measured.frames for sample in frames]
         measured = Measured(tuple(taken), len(taken), len(taken), measured.duration_nanoseconds)
     else:
@@ -295,7 +295,7 @@ def _result(
         samples_per_second=measured.samples / seconds,
         queries_per_second=measured.queries / seconds,
         latencies=spread,
-        samples_ms=samples_ms,
+        samples_ms=drawn(samples_ms, KEPT_SAMPLES, settings.seed),
         early_stopping=rule,
         bound_met=None if over is None or percentile is None else over <= 100 - percentile,
         over_bound_percent=over,

@@ -17,7 +17,7 @@ from ccr_deploy.benchmarking.scenario_results import SoakInterval
 from ccr_deploy.benchmarking.scenarios.cpu_sensors import CpuSensors
 from ccr_deploy.benchmarking.scenarios.messages import Interval, RunSoak
 from ccr_deploy.benchmarking.scenarios.process import ScenarioProcess
-from ccr_deploy.benchmarking.scenarios.statistics import latencies, milliseconds
+from ccr_deploy.benchmarking.scenarios.statistics import drawn, latencies, milliseconds
 from ccr_deploy.core.progress import SILENT
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from ccr_deploy.core.progress import Progress
 
 INTERVALS = 60
-"""Number of intervals of a short soak; a long one has more, of `INTERVAL_SECONDS`."""
-INTERVAL_SECONDS = (0.1, 10.0)
+"""Number of intervals of a soak of one to ten minutes; a longer one has more, a shorter one fewer."""
+INTERVAL_SECONDS = (1.0, 10.0)
+"""Not shorter: after each interval, the CPU times of all processes are read."""
 KEPT_SAMPLES = 10_000
 _HANGING_SECONDS = 600
 
@@ -48,10 +49,7 @@ class SoakRun:
 
     def kept_samples(self, seed: int) -> tuple[float, ...]:
         """Return up to `KEPT_SAMPLES` samples, drawn at random from all, in order of time."""
-        if len(self.samples_ms) <= KEPT_SAMPLES:
-            return tuple(self.samples_ms)
-        drawn = np.random.default_rng(seed).choice(len(self.samples_ms), KEPT_SAMPLES, replace=False)
-        return tuple(self.samples_ms[index] for index in np.sort(drawn).tolist())
+        return drawn(self.samples_ms, KEPT_SAMPLES, seed)
 
 
 def interval_seconds(minutes: float) -> float:
