@@ -155,8 +155,8 @@ class ScenarioResult(EngineRun, frozen=True):
     `issued_by` is who issued the queries: ``LoadGen 6.0.17`` or ``ccr-deploy``. Latencies are those of
     queries in *multi-stream* and of samples elsewhere, by our own clock, from the arrival of a query to its
     last result. `samples_ms` are up to 200,000 of them, drawn at random from all, in the order of completion;
-    there are `queries` in all, in *offline* `samples`. `samples_per_second` is the number of samples divided by
-    `duration_seconds`, from the first query to the last result.
+    there are `queries` in all, in *offline* `samples`. `samples_per_second` is the number of samples
+    divided by `duration_seconds`, from the first query to the last result.
 
     `bound_met` is whether the share of queries over the latency bound, `over_bound_percent`, is within what
     the target percentile allows; both None without a bound. A run `is_quotable` as MLPerf-like if

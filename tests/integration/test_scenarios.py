@@ -148,6 +148,7 @@ def test_a_file_of_another_program_is_not_replaced(
     ("options", "message"),
     [
         (("server",), "--scenario server needs --rate N"),
+        (("paced", "--rate", 2e9), "2000000000.0 is not in the range 0<x<=1000000"),
         (("single-stream", "--rate", 5), "--scenario single-stream does not accept --rate: omit it"),
         (("paced", "--batch", 2), "--scenario paced does not accept --batch: omit it"),
         (("offline", "--streams", 2), "--scenario offline does not accept --streams: omit it"),
