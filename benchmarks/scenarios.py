@@ -85,6 +85,7 @@ def scenarios_table(result: ScenarioBenchmark) -> Table:
         ("p90 ms", lambda entry: number(entry.latencies.p90_ms, 1)),
         ("p99 ms", lambda entry: number(entry.latencies.p99_ms, 1)),
         ("samples/s", lambda entry: number(entry.samples_per_second, 2)),
+        ("LoadGen", _verdict),
         ("LoadGen's p50", lambda entry: _differs(entry, "p50 ms")),
         ("LoadGen's p90", lambda entry: _differs(entry, "p90 ms")),
         ("shows", _shows),
@@ -98,7 +99,8 @@ def scenarios_table(result: ScenarioBenchmark) -> Table:
         columns,
         note=f"{MODEL}, untrained, {first.model}, target {first.target} in FP32; {seconds}, issued by "
         f"{', '.join(dict.fromkeys(entry.issued_by for entry in result.scenarios))}; "
-        f"LoadGen's percentiles: difference from ours; {machine_words(first.machine)}",
+        f"LoadGen: verdict, agreement with our clock, differences from our percentiles; "
+        f"{machine_words(first.machine)}",
         warning=f"UNRELIABLE: {'; '.join(sorted(reasons))}" if reasons else "",
     )
 
@@ -119,6 +121,14 @@ def _load(result: ScenarioResult) -> str:
         "paced": f", {settings.rate_per_second:g} frames/s" if settings.rate_per_second else "",
     }
     return result.scenario + details.get(result.scenario, "")
+
+
+def _verdict(result: ScenarioResult) -> str:
+    """Return LoadGen's verdict, and whether its summary agrees with ours."""
+    if result.loadgen is None:
+        return ""
+    verdict = "VALID" if result.loadgen.is_valid else "INVALID"
+    return f"{verdict}, {'agrees' if result.loadgen.agrees else 'DIFFERS'}"
 
 
 def _differs(result: ScenarioResult, quantity: str) -> str:

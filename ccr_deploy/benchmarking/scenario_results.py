@@ -154,12 +154,14 @@ class ScenarioResult(EngineRun, frozen=True):
 
     `issued_by` is who issued the queries: ``LoadGen 6.0.17`` or ``ccr-deploy``. Latencies are those of
     queries in *multi-stream* and of samples elsewhere, by our own clock, from the arrival of a query to its
-    last result; `samples_ms` are all of them in the order of completion. `samples_per_second` is the number
-    of samples divided by `duration_seconds`, from the first query to the last result.
+    last result. `samples_ms` are up to 200,000 of them, drawn at random from all, in the order of completion;
+    there are `queries` in all, in *offline* `samples`. `samples_per_second` is the number of samples
+    divided by `duration_seconds`, from the first query to the last result.
 
     `bound_met` is whether the share of queries over the latency bound, `over_bound_percent`, is within what
     the target percentile allows; both None without a bound. A run `is_quotable` as MLPerf-like if
-    `not_quotable_reasons` is empty: it lasted 600 s, and early stopping is satisfied.
+    `not_quotable_reasons` is empty: it lasted 600 s, early stopping is satisfied, and LoadGen, if it issued
+    the queries, calls the run valid and agrees with our clock.
 
     `loadgen` is None if ccr-deploy issued the queries, `paced` if the scenario is not *paced*.
     """
@@ -187,8 +189,9 @@ class SoakInterval(Record, frozen=True):
     """One interval of a soak: `seconds` from the start of the soak to its start.
 
     The percentiles are those of all runs of the interval. The clock is the mean of the usable cores, the
-    temperature that of the processor's hottest sensor, the power that of its package; None if the system does
-    not provide them. `gpu` was read at the end of the interval; None on a CPU and without NVML.
+    temperature that of the processor's hottest sensor, the power that of its packages and their memory; None
+    if the system does not provide them. `gpu` was read at the end of the interval; None on a CPU and
+    without NVML.
     """
 
     seconds: float

@@ -70,9 +70,9 @@ from ccr_deploy.core.stages import CHAIN_STAGES
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, 1_000_000, min_open=True),
     metavar="N",
-    help="Queries of server or frames of paced (10) per second.",
+    help="Queries of server or paced's frames (10) per second.",
 )
 @click.option(
     "--latency-bound",

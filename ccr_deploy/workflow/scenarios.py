@@ -39,7 +39,7 @@ from ccr_deploy.benchmarking.scenarios.quotable import (
 )
 from ccr_deploy.benchmarking.scenarios.scenario_run import run_scenario
 from ccr_deploy.benchmarking.scenarios.soak import interval_seconds, run_soak
-from ccr_deploy.benchmarking.scenarios.statistics import latencies, milliseconds
+from ccr_deploy.benchmarking.scenarios.statistics import KEPT_SAMPLES, drawn, latencies, milliseconds
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
@@ -142,7 +142,7 @@ def soak_bundle(
         EngineError: if an engine cannot be built, loaded or run.
     """
     prepared = _Prepared.of(bundle, target, store, subject, precision)
-    request = RunSoak(prepared.engines, batch, interval_seconds(minutes), SEED)
+    request = RunSoak(prepared.engines, batch, interval_seconds(minutes))
     run = run_soak(request, subject, minutes, progress)
     assert run.contention
     last = run.intervals[-1]
@@ -259,7 +259,7 @@ def _result(
 ) -> ScenarioResult:
     """Return the result of a scenario from what was measured."""
     if isinstance(measured, PacedRounds):
-        comparison = paced.compare(measured)
+        comparison = paced.compare(measured, settings.seed)
         taken = [sample for frames in measured.frames for sample in frames]
         measured = Measured(tuple(taken), len(taken), len(taken), measured.duration_nanoseconds)
     else:
@@ -271,6 +271,8 @@ def _result(
     percentile = settings.target_percentile
     rule = early_stopping(samples_ms, percentile, settings.latency_bound_ms) if percentile else None
     over = over_bound_percent(settings, rule, measured.queries)
+    own = OwnSummary(scenario, measured.queries, measured.samples, seconds, spread, rule)
+    summary = compare(log, own) if log else None
     reasons = (
         *not_quotable_reasons(
             scenario,
@@ -278,10 +280,10 @@ def _result(
             samples=measured.samples,
             duration_seconds=seconds,
             early_stopping=rule,
+            loadgen=summary,
         ),
         *(["the run is unreliable"] if engine_run.unreliable_reasons else []),
     )
-    own = OwnSummary(scenario, measured.queries, measured.samples, seconds, spread, rule)
     return ScenarioResult(
         **asdict(engine_run),
         scenario=scenario,
@@ -293,12 +295,12 @@ def _result(
         samples_per_second=measured.samples / seconds,
         queries_per_second=measured.queries / seconds,
         latencies=spread,
-        samples_ms=samples_ms,
+        samples_ms=drawn(samples_ms, KEPT_SAMPLES, settings.seed),
         early_stopping=rule,
         bound_met=None if over is None or percentile is None else over <= 100 - percentile,
         over_bound_percent=over,
         is_quotable=not reasons,
         not_quotable_reasons=reasons,
-        loadgen=compare(log, own) if log else None,
+        loadgen=summary,
         paced=comparison,
     )

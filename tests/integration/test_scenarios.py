@@ -129,7 +129,8 @@ def test_a_long_run_keeps_its_results_in_the_report_folder(
     assert printed.status == 0
     saved = json.loads((tmp_path / "report" / "soak.json").read_text())
     assert json.loads(printed.stdout) == saved
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {"scenario-server.json", "soak.json"}
+    kept = {"scenario-server.json", "soak.json", "report.html", "report.md"}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == kept
     assert run(*common, "--soak", 0.005, *report).status == 0  # replaces the file
 
 
@@ -147,6 +148,7 @@ def test_a_file_of_another_program_is_not_replaced(
     ("options", "message"),
     [
         (("server",), "--scenario server needs --rate N"),
+        (("paced", "--rate", 2e9), "2000000000.0 is not in the range 0<x<=1000000"),
         (("single-stream", "--rate", 5), "--scenario single-stream does not accept --rate: omit it"),
         (("paced", "--batch", 2), "--scenario paced does not accept --batch: omit it"),
         (("offline", "--streams", 2), "--scenario offline does not accept --streams: omit it"),
@@ -172,15 +174,19 @@ from ccr_deploy.workflow.scenarios import soak_bundle
 
 
 class CtrlC:
-    '''Ctrl-C as soon as the first interval is over, some times.'''
+    '''Ctrl-C some times: before the first interval, or as soon as it is over.'''
 
     @contextmanager
     def task(self, description, total):
-        def advance(units):
+        def press(units):
             for _ in range(int(sys.argv[3])):
                 os.kill(os.getpid(), signal.SIGINT)
 
-        yield advance
+        if sys.argv[4] == "before":
+            press(0)
+            yield lambda units: None
+        else:
+            yield press
 
 
 bundle, store = Bundle.open(Path(sys.argv[1])), EngineStore(Path(sys.argv[2]))
@@ -193,16 +199,20 @@ print(to_json(result))
 """
 
 
-def soak_with_ctrl_c(bundle: Bundle, store: EngineStore, times: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", WITH_CTRL_C, str(bundle.path), str(store.path), str(times)]
+def soak_with_ctrl_c(
+    bundle: Bundle, store: EngineStore, times: int, when: str = "after"
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WITH_CTRL_C, str(bundle.path), str(store.path), str(times), when]
     with hearing_ctrl_c():
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
 def test_ctrl_c_ends_a_soak_and_keeps_what_was_measured(
-    tiny_bundle: Bundle, built_store: EngineStore
+    tiny_bundle: Bundle, built_store: EngineStore, when: str
 ) -> None:
-    ended = soak_with_ctrl_c(tiny_bundle, built_store, 1)
+    """Before the end of the first interval, it is kept too."""
+    ended = soak_with_ctrl_c(tiny_bundle, built_store, 1, when)
     assert (ended.returncode, ended.stderr) == (0, "")
     result = convert(SoakResult, json.loads(ended.stdout))
     assert result.ended_early

@@ -9,7 +9,9 @@ from msgspec.structs import asdict
 
 from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.benchmarking.scenario_results import (
+    Compared,
     EngineRun,
+    LoadGenSummary,
     ScenarioResult,
     ScenarioSettings,
     SoakInterval,
@@ -133,6 +135,24 @@ def scenario_result(scenario: Scenario = "single-stream", **values) -> ScenarioR
             "not_quotable_reasons": ("it lasted 5 s of 600",),
             **values,
         },
+    )
+
+
+def loadgen_summary(**values) -> LoadGenSummary:
+    return LoadGenSummary(
+        **{
+            "version": "6.0.17",
+            "is_valid": True,
+            "invalid_reasons": (),
+            "queries": 100,
+            "compared": (Compared("p50 ms", 10.0, 10.01, 0.1, agrees=True),),
+            "limit_percent": 2.0,
+            "limit_ms": 0.1,
+            "agrees": True,
+            "early_stopping_met": True,
+            "early_stopping_estimate_ms": 95.0,
+            **values,
+        }
     )
 
 

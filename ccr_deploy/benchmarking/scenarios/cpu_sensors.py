@@ -2,101 +2,77 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from ccr_deploy.benchmarking.energy_sources import NotMeasuredError, rapl_counters
+from ccr_deploy.benchmarking.environment import ROOT, clocks_mhz, temperatures_celsius, usable_cores
 
-_ROOT = Path("/")
-_PROCESSOR_ZONE = re.compile(r"cpu|pkg|soc|core|tdie|tctl", re.IGNORECASE)
-"""Types of thermal zones and names of sensors that belong to a processor, not to a disk or a battery."""
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ccr_deploy.benchmarking.energy_sources import EnergyCounter
+
+_OF_PROCESSOR = re.compile(r"cpu|pkg|soc|core|k10temp|tdie|tctl", re.IGNORECASE)
+"""Names of temperatures that belong to a processor, not to a disk or a battery."""
 
 
 @dataclass(frozen=True)
 class CpuState:
     """The processor at one moment; None if the system does not provide a value.
 
-    `energy_joules` is a counter of all packages (RAPL), which only root may read.
+    `joules` are the readings of the energy counters; empty without counters, or if only root may read them.
     """
 
     clock_mhz: float | None
     temperature_celsius: float | None
-    energy_joules: float | None
+    joules: tuple[float, ...]
 
 
-def read_cpu(root: Path = _ROOT) -> CpuState:
-    """Read all sensors below the root folder of the system."""
-    return CpuState(_clock(root), _temperature(root), _energy(root))
+@dataclass(frozen=True)
+class CpuSensors:
+    """The processor's sensors below `root`, with the energy counters of its packages and their memory."""
 
+    counters: tuple[EnergyCounter, ...]
+    root: Path
 
-def watts(before: CpuState, after: CpuState, seconds: float) -> float | None:
-    """Return the mean power between two readings.
+    @classmethod
+    def find(cls, root: Path = ROOT) -> CpuSensors:
+        """Find the sensors below the root folder of the system."""
+        try:
+            return cls(rapl_counters(root), root)
+        except NotMeasuredError:
+            return cls((), root)
 
-    Args:
-        before: first reading.
-        after: second reading.
-        seconds: time between them.
+    def read(self) -> CpuState:
+        """Return the mean clock of the usable cores, the highest temperature, and the energy counters."""
+        clocks = clocks_mhz(usable_cores(), self.root)
+        temperatures = temperatures_celsius(self.root).items()
+        return CpuState(
+            clock_mhz=round(mean(clocks), 1) if clocks else None,
+            temperature_celsius=max(
+                (celsius for name, celsius in temperatures if _OF_PROCESSOR.search(name)), default=None
+            ),
+            joules=self._joules(),
+        )
 
-    Returns:
-        None without a counter, or if it wrapped around in between.
-    """
-    if (
-        before.energy_joules is None
-        or after.energy_joules is None
-        or after.energy_joules < before.energy_joules
-    ):
-        return None
-    return round((after.energy_joules - before.energy_joules) / seconds, 2)
+    def watts(self, before: CpuState, after: CpuState, seconds: float) -> float | None:
+        """Return the mean power between two readings; None if the counters could not be read.
 
+        Args:
+            before: first reading.
+            after: second reading.
+            seconds: time between them.
+        """
+        if not before.joules or not after.joules:
+            return None
+        readings = zip(self.counters, before.joules, after.joules, strict=True)
+        return round(sum(counter.used(first, last) for counter, first, last in readings) / seconds, 2)
 
-def _clock(root: Path) -> float | None:
-    """Return the mean clock of the usable cores."""
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    folder = root / "sys/devices/system/cpu"
-    kilohertz = _numbers(folder / f"cpu{core}/cpufreq/scaling_cur_freq" for core in cores)
-    if kilohertz:
-        return round(sum(kilohertz) / len(kilohertz) / 1000, 1)
-    # A virtual machine has no cpufreq, and some show the host's nominal clock here.
-    found = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _text(root / "proc/cpuinfo"), re.MULTILINE)
-    return round(sum(map(float, found)) / len(found), 1) if found else None
-
-
-def _temperature(root: Path) -> float | None:
-    """Return the highest temperature of the processor's sensors."""
-    zones = root.glob("sys/class/thermal/thermal_zone*")
-    files = [zone / "temp" for zone in zones if _PROCESSOR_ZONE.search(_text(zone / "type"))]
-    if not files:  # servers without ACPI zones have drivers such as coretemp and k10temp
-        monitors = root.glob("sys/class/hwmon/hwmon*")
-        named = [
-            monitor for monitor in monitors if _text(monitor / "name").strip() in ("coretemp", "k10temp")
-        ]
-        files = [file for monitor in named for file in monitor.glob("temp*_input")]
-    millidegrees = _numbers(files)
-    return round(max(millidegrees) / 1000, 1) if millidegrees else None
-
-
-def _energy(root: Path) -> float | None:
-    """Return the energy of all packages; their cores and memory have folders below, which they include."""
-    microjoules = _numbers(
-        folder / "energy_uj"
-        for folder in root.glob("sys/class/powercap/intel-rapl:*")
-        if folder.name.count(":") == 1
-    )
-    return sum(microjoules) / 1e6 if microjoules else None
-
-
-def _numbers(files: Iterable[Path]) -> list[int]:
-    """Return the numbers in the files that can be read."""
-    texts = (_text(file).strip() for file in files)
-    return [int(text) for text in texts if text.lstrip("-").isdigit()]
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # not there, not readable for this user, or the sensor does not answer
-        return ""
+    def _joules(self) -> tuple[float, ...]:
+        try:
+            return tuple(counter.read() for counter in self.counters)
+        except NotMeasuredError:
+            return ()

@@ -76,11 +76,13 @@ def poisson_schedule(rate: float, seconds: float, seed: int) -> npt.NDArray[np.f
         seed: seed of the draws.
     """
     generator = np.random.default_rng(seed)
-    arrivals = np.zeros(0)
-    while not len(arrivals) or arrivals[-1] < seconds:
+    parts: list[npt.NDArray[np.float64]] = []
+    last = 0.0
+    while not parts or last < seconds:
         # Many at a time: an hour at 1,000 queries per second has 3.6 million.
-        gaps = generator.exponential(1 / rate, size=4096)
-        arrivals = np.concatenate([arrivals, (arrivals[-1] if len(arrivals) else 0.0) + np.cumsum(gaps)])
+        parts.append(last + np.cumsum(generator.exponential(1 / rate, size=4096)))
+        last = float(parts[-1][-1])
+    arrivals = np.concatenate(parts)
     return arrivals[: int(np.searchsorted(arrivals, seconds)) + 1]
 
 

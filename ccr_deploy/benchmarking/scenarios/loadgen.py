@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ccr_deploy.benchmarking.scenario_results import Latencies
-from ccr_deploy.benchmarking.scenarios.generator import OFFLINE_SLACK
 from ccr_deploy.benchmarking.scenarios.messages import LoadGenLog, Measured
 from ccr_deploy.benchmarking.scenarios.under_test import Arrival, BatchingQueue, in_batches
+from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +39,10 @@ _RATES = ("result_completed_samples_per_sec", "result_samples_per_second", "resu
 
 def is_installed() -> bool:
     """Return whether LoadGen is installed: it has no wheels for Arm."""
+    try:
+        version(PACKAGE)
+    except PackageNotFoundError:
+        return False
     return find_spec("mlperf_loadgen") is not None
 
 
@@ -122,8 +126,13 @@ def issue_by_loadgen(
         settings: how the queries are issued.
         seconds_per_sample: expected time of one sample, in seconds.
         failed: called if a run fails; it ends the process.
+
+    Raises:
+        EngineError: if LoadGen is too old to write what is compared.
     """
     import mlperf_loadgen
+
+    installed = version(PACKAGE)
 
     issued = _Issued(system, scenario, failed)
     with tempfile.TemporaryDirectory(prefix="ccr-deploy-loadgen-") as folder:
@@ -142,20 +151,31 @@ def issue_by_loadgen(
         text = Path(folder, _DETAIL_LOG).read_text(encoding="utf-8")
     if issued.queue:
         issued.queue.close()
-    log = parse_log(text, scenario)
+    log = parse_log(text, scenario, installed)
     return Measured(tuple(issued.taken), issued.queries, issued.samples, issued.duration, log)
 
 
-def parse_log(text: str, scenario: Scenario) -> LoadGenLog:
+def parse_log(text: str, scenario: Scenario, installed: str) -> LoadGenLog:
     """Return what LoadGen's detail log says about a run.
 
     Args:
         text: the log: one JSON object per line, after a mark.
         scenario: the scenario of the run.
+        installed: the version of LoadGen.
+
+    Raises:
+        EngineError: if a value is missing.
     """
     lines = [line for line in text.splitlines() if line.startswith(_ENTRY)]
     entries = [json.loads(line.removeprefix(_ENTRY)) for line in lines]
     values = {entry["key"]: entry["value"] for entry in entries}
+    try:
+        return _of_values(values, scenario, installed)
+    except KeyError as error:
+        raise EngineError(f"LoadGen {installed} wrote no {error.args[0]}: install {PACKAGE}>=6") from None
+
+
+def _of_values(values: dict[str, Any], scenario: Scenario, installed: str) -> LoadGenLog:
     # In *multi-stream*, the log has the latencies of queries beside those of samples.
     of_queries = scenario == "multi-stream"
     names = [f"{p}_percentile{'_per_query' if of_queries else ''}" for p in _PERCENTILES]
@@ -168,7 +188,7 @@ def parse_log(text: str, scenario: Scenario) -> LoadGenLog:
         "early stopping is not satisfied": values["early_stopping_met"],
     }
     return LoadGenLog(
-        version=version(PACKAGE),
+        version=installed,
         is_valid=values["result_validity"] == "VALID",
         invalid_reasons=tuple(reason for reason, is_met in reasons.items() if not is_met),
         queries=int(values["result_query_count"]),
@@ -206,7 +226,8 @@ def _test_settings(
         # LoadGen needs a bound: without one, a bound that no query exceeds.
         wanted.server_target_latency_ns = round((settings.latency_bound_ms or 1e9) * 1e6)
     else:
-        wanted.offline_expected_qps = OFFLINE_SLACK / seconds_per_sample
+        # LoadGen multiplies by `generator.OFFLINE_SLACK` itself.
+        wanted.offline_expected_qps = 1 / seconds_per_sample
     return wanted
 
 

@@ -42,7 +42,6 @@ class RunSoak(Record, frozen=True, tag=True):
     engines: Engines
     batch: int
     interval_seconds: float
-    seed: int
 
 
 class Started(Record, frozen=True, tag=True):

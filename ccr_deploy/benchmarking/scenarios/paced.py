@@ -14,7 +14,7 @@ import numpy as np
 from ccr_deploy.benchmarking.interleaving import speedup_interval
 from ccr_deploy.benchmarking.scenario_results import PacedComparison
 from ccr_deploy.benchmarking.scenarios.messages import PacedRounds
-from ccr_deploy.benchmarking.scenarios.statistics import latencies, milliseconds
+from ccr_deploy.benchmarking.scenarios.statistics import KEPT_SAMPLES, drawn, latencies, milliseconds
 
 if TYPE_CHECKING:
     from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
@@ -74,14 +74,14 @@ def next_frame(arrived: int, done: int, period: int) -> tuple[int, int]:
     return arrived + (dropped + 1) * period, dropped
 
 
-def compare(rounds: PacedRounds) -> PacedComparison:
-    """Compare the frames with the runs without pauses."""
+def compare(rounds: PacedRounds, seed: int) -> PacedComparison:
+    """Compare the frames with the runs without pauses; the seed draws the samples that are kept."""
     steady, frames = (np.array(side, dtype=np.float64) / 1e6 for side in (rounds.steady, rounds.frames))
     flat = milliseconds([sample for taken in rounds.steady for sample in taken])
     return PacedComparison(
         rounds=len(frames),
         steady=latencies(flat),
-        steady_samples_ms=flat,
+        steady_samples_ms=drawn(flat, KEPT_SAMPLES, seed),
         ratio=float(np.median(frames) / np.median(steady)),
         ratio_interval=speedup_interval(frames, steady),
         frames=frames.size,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import ExitStack
 from functools import partial
-from itertools import count
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ccr_deploy.benchmarking.gpu_sensors import open_sensors
@@ -22,7 +23,7 @@ from ccr_deploy.benchmarking.scenarios.messages import (
     Started,
 )
 from ccr_deploy.benchmarking.scenarios.paced import run_paced
-from ccr_deploy.benchmarking.scenarios.under_test import SystemUnderTest
+from ccr_deploy.benchmarking.scenarios.under_test import SystemUnderTest, check_unchanged
 from ccr_deploy.core.child_process import ChildProcess, Owner, ProcessEndedError
 from ccr_deploy.core.control_groups import memory_in_use
 from ccr_deploy.core.printable import printable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.benchmarking.gpu_sensors import GpuSensors
     from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
+    from ccr_deploy.benchmarking.scenarios.under_test import Rows
     from ccr_deploy.core.scenarios import Scenario
 
 LOADING_SECONDS = 900
@@ -118,12 +120,17 @@ def _scenario(
     owner: Owner, system: SystemUnderTest, request: RunScenario, failed: Callable[[Exception], NoReturn]
 ) -> Measured | PacedRounds:
     settings = request.settings
+    before = system.answers()
     seconds = system.warm_up(run_sizes(request.scenario, settings, request.batch))
     owner.send(Started(system.version, expected_seconds(request.scenario, settings, seconds)))
+    measured: Measured | PacedRounds
     if request.scenario == "paced":
-        return run_paced(system, settings)
-    issue = issue_by_loadgen if request.by_loadgen else generator.issue
-    return issue(system, request.scenario, settings, seconds, failed)
+        measured = run_paced(system, settings)
+    else:
+        issue = issue_by_loadgen if request.by_loadgen else generator.issue
+        measured = issue(system, request.scenario, settings, seconds, failed)
+    check_unchanged(before, system.answers())
+    return measured
 
 
 def run_sizes(scenario: Scenario, settings: ScenarioSettings, batch: int) -> list[int]:
@@ -156,38 +163,56 @@ def expected_seconds(scenario: Scenario, settings: ScenarioSettings, seconds_per
 
 def _soak(owner: Owner, system: SystemUnderTest, request: RunSoak) -> None:
     """Run without pauses, and send the samples of each interval, until the owner ends this process."""
+    batches = list(_cycle(request.engines.image_shape[0], request.batch))
+    answers = [system.run(batch) for batch in batches]
     system.warm_up([request.batch])
     sensors = open_sensors() if request.engines.options.uses_gpu else None
     owner.send(Started(system.version, 0))
-    indices = _batches(request)
+    runs = cycle(zip(batches, answers, strict=True))
     start = time.perf_counter_ns()
     while True:
-        owner.send(_interval(system, indices, start, request.interval_seconds, sensors))
+        owner.send(_interval(system, runs, start, request.interval_seconds, sensors))
 
 
-def _batches(request: RunSoak) -> Iterator[list[int]]:
-    """Yield the indices of each run: the images of the pool one after the other."""
-    pool = request.engines.image_shape[0]
-    for first in count(request.seed, request.batch):
-        yield [(first + offset) % pool for offset in range(request.batch)]
+def _cycle(pool: int, batch: int) -> Iterator[list[int]]:
+    """Yield the indices of each run until they repeat: the images of the pool one after the other.
+
+    Args:
+        pool: number of images.
+        batch: images per run.
+    """
+    for first in range(0, math.lcm(pool, batch), batch):
+        yield [(first + offset) % pool for offset in range(batch)]
 
 
 def _interval(
     system: SystemUnderTest,
-    batches: Iterator[list[int]],
+    runs: Iterator[tuple[list[int], Rows]],
     start: int,
     seconds: float,
     sensors: GpuSensors | None,
 ) -> Interval:
-    """Run for some seconds, once at least."""
+    """Run for some seconds, once at least, and compare the outputs of the last run with the first ones.
+
+    Args:
+        system: the engines, warm.
+        runs: the indices of each run, with the outputs of these before the soak.
+        start: when the soak began, in nanoseconds.
+        seconds: length of the interval.
+        sensors: sensors of the GPU; None on a CPU.
+
+    Raises:
+        EngineError: if a run fails or has other outputs.
+    """
     taken: list[int] = []
     begin = done = time.perf_counter_ns()
     while not taken or done - begin < seconds * 1e9:
-        indices = next(batches)
+        indices, expected = next(runs)
         started = time.perf_counter_ns()
-        system.run(indices)
+        rows = system.run(indices)
         done = time.perf_counter_ns()
         taken.append(done - started)
+    check_unchanged(expected, rows)
     return Interval(
         nanoseconds=tuple(taken),
         start_nanoseconds=begin - start,

@@ -14,7 +14,7 @@ from ccr_deploy.benchmarking.scenario_results import QUOTABLE_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ccr_deploy.benchmarking.scenario_results import EarlyStopping, ScenarioSettings
+    from ccr_deploy.benchmarking.scenario_results import EarlyStopping, LoadGenSummary, ScenarioSettings
     from ccr_deploy.core.scenarios import Scenario
 
 TARGET_PERCENTILES: dict[Scenario, float] = {
@@ -35,6 +35,7 @@ def not_quotable_reasons(
     samples: int,
     duration_seconds: float,
     early_stopping: EarlyStopping | None,
+    loadgen: LoadGenSummary | None,
 ) -> Iterator[str]:
     """Yield the reasons why a run may not be quoted as MLPerf-like; none if it may.
 
@@ -44,6 +45,7 @@ def not_quotable_reasons(
         samples: number of samples that were run.
         duration_seconds: time from the first query to the last result, in seconds.
         early_stopping: what the rule says about the run; None without a percentile.
+        loadgen: LoadGen's own summary; None if it did not issue the queries.
     """
     if scenario == "paced":
         yield "paced is not a scenario of MLPerf"
@@ -57,6 +59,11 @@ def not_quotable_reasons(
         yield "it has no latency bound"
     if early_stopping and not early_stopping.satisfied:
         yield from _unsatisfied(early_stopping)
+    if loadgen and not loadgen.is_valid:
+        yield f"LoadGen's verdict is INVALID: {', '.join(loadgen.invalid_reasons) or 'it states no reason'}"
+    if loadgen and not loadgen.agrees:
+        wrong = ", ".join(entry.quantity for entry in loadgen.compared if not entry.agrees)
+        yield f"LoadGen's summary and ours differ: {wrong}"
 
 
 def over_bound_percent(

@@ -14,10 +14,10 @@ import numpy as np
 
 from ccr_deploy.benchmarking.contention import contention, read_cpu_times
 from ccr_deploy.benchmarking.scenario_results import SoakInterval
-from ccr_deploy.benchmarking.scenarios.cpu_sensors import read_cpu, watts
+from ccr_deploy.benchmarking.scenarios.cpu_sensors import CpuSensors
 from ccr_deploy.benchmarking.scenarios.messages import Interval, RunSoak
 from ccr_deploy.benchmarking.scenarios.process import ScenarioProcess
-from ccr_deploy.benchmarking.scenarios.statistics import latencies, milliseconds
+from ccr_deploy.benchmarking.scenarios.statistics import drawn, latencies, milliseconds
 from ccr_deploy.core.progress import SILENT
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from ccr_deploy.core.progress import Progress
 
 INTERVALS = 60
-"""Number of intervals of a short soak; a long one has more, of `INTERVAL_SECONDS`."""
-INTERVAL_SECONDS = (0.1, 10.0)
+"""Number of intervals of a soak of one to ten minutes; a longer one has more, a shorter one fewer."""
+INTERVAL_SECONDS = (1.0, 10.0)
+"""Not shorter: after each interval, the CPU times of all processes are read."""
 KEPT_SAMPLES = 10_000
 _HANGING_SECONDS = 600
 
@@ -48,10 +49,7 @@ class SoakRun:
 
     def kept_samples(self, seed: int) -> tuple[float, ...]:
         """Return up to `KEPT_SAMPLES` samples, drawn at random from all, in order of time."""
-        if len(self.samples_ms) <= KEPT_SAMPLES:
-            return tuple(self.samples_ms)
-        drawn = np.random.default_rng(seed).choice(len(self.samples_ms), KEPT_SAMPLES, replace=False)
-        return tuple(self.samples_ms[index] for index in np.sort(drawn).tolist())
+        return drawn(self.samples_ms, KEPT_SAMPLES, seed)
 
 
 def interval_seconds(minutes: float) -> float:
@@ -78,17 +76,21 @@ def run_soak(request: RunSoak, subject: Subject, minutes: float, progress: Progr
     with ScenarioProcess(request) as process:
         run = SoakRun(process.started().version)
         total, shown = max(1, round(seconds)), 0
-        first = before = _Reading.now()
+        sensors = CpuSensors.find()
+        first = before = _Reading.now(sensors)
         with interrupted() as stop, progress.task(f"soak: {subject}", total) as advance:
-            passed = 0.0
-            while passed < seconds and not stop.is_set():
+            while True:
                 found: Interval = process.answer(Interval, _HANGING_SECONDS)
-                after = _Reading.now()
-                run.intervals.append(_recorded(found, request.batch, subject, before, after))
+                after = _Reading.now(sensors)
+                watts = sensors.watts(before.cpu, after.cpu, after.at - before.at)
+                run.intervals.append(_recorded(found, request.batch, subject, before, after, watts=watts))
                 run.samples_ms.extend(milliseconds(found.nanoseconds))
                 passed = (found.start_nanoseconds + found.duration_nanoseconds) / 1e9
                 advance(int(passed) - shown)
                 before, shown = after, int(passed)
+                # Not before the first interval: a Ctrl-C that comes early still gets a result.
+                if passed >= seconds or stop.is_set():
+                    break
         run.ended_early = passed < seconds
         run.contention = contention(subject, first.times, before.times)
     return run
@@ -126,12 +128,12 @@ class _Reading:
     cpu: CpuState
 
     @classmethod
-    def now(cls) -> _Reading:
-        return cls(time.monotonic(), read_cpu_times(), read_cpu())
+    def now(cls, sensors: CpuSensors) -> _Reading:
+        return cls(time.monotonic(), read_cpu_times(), sensors.read())
 
 
 def _recorded(
-    found: Interval, batch: int, subject: Subject, before: _Reading, after: _Reading
+    found: Interval, batch: int, subject: Subject, before: _Reading, after: _Reading, *, watts: float | None
 ) -> SoakInterval:
     """Return the record of an interval."""
     spread = latencies(milliseconds(found.nanoseconds))
@@ -150,7 +152,7 @@ def _recorded(
         device_memory_mib=found.device_memory_mib,
         cpu_clock_mhz=after.cpu.clock_mhz,
         cpu_temperature_celsius=after.cpu.temperature_celsius,
-        cpu_power_watts=watts(before.cpu, after.cpu, after.at - before.at),
+        cpu_power_watts=watts,
         gpu=found.gpu,
         other_processes_cores=withheld.other_processes_cores,
         stolen_cores=withheld.stolen_cores,

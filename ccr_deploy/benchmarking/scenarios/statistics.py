@@ -15,11 +15,27 @@ if TYPE_CHECKING:
 
 _DIGITS = 4
 """Digits of a sample in ms: 100 ns, less than a clock's own time."""
+KEPT_SAMPLES = 200_000
+"""Largest number of samples in the result of a scenario: some megabytes."""
 
 
 def milliseconds(nanoseconds: Sequence[int]) -> tuple[float, ...]:
     """Return samples in ms, rounded to 100 ns."""
     return tuple(round(sample / 1e6, _DIGITS) for sample in nanoseconds)
+
+
+def drawn(samples: Sequence[float], limit: int, seed: int) -> tuple[float, ...]:
+    """Return up to `limit` samples, drawn at random from all without replacement, in their order.
+
+    Args:
+        samples: all samples.
+        limit: largest number of samples.
+        seed: seed of the draw.
+    """
+    if len(samples) <= limit:
+        return tuple(samples)
+    indices = np.random.default_rng(seed).choice(len(samples), limit, replace=False)
+    return tuple(samples[index] for index in np.sort(indices).tolist())
 
 
 def percentile(ordered: npt.NDArray[np.float64], percent: float) -> float:

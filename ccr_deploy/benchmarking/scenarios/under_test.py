@@ -12,6 +12,7 @@ import numpy as np
 
 from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.engines.loading import load_engine
+from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 WARM_UP_SECONDS = 0.5
 WARM_UP_RUNS = 3
+LOGITS_TOLERANCE = 1e-3
+"""Largest difference of logits between two runs, relative to the largest logit: the precision of float16."""
 
 _Entry = TypeVar("_Entry")
 
@@ -57,16 +60,26 @@ class SystemUnderTest:
             for path, precision, sha256 in engines.engines
         ]
 
-    def run(self, indices: Sequence[int]) -> None:
-        """Run the engines once on the inputs with these indices, up to `batch`."""
+    def run(self, indices: Sequence[int]) -> Rows:
+        """Run the engines once on the inputs with these indices, up to `batch`; return the last output."""
         rows = self._pool[indices[0] : indices[0] + 1] if len(indices) == 1 else self._pool[[*indices]]
         for runner in self._runners:
             rows = _output(runner, rows)
+        return rows
 
     def run_all(self, indices: Sequence[int]) -> None:
         """Run the engines on any number of inputs, in batches."""
         for batch in in_batches(indices, self.batch):
             self.run(batch)
+
+    def answers(self) -> Rows:
+        """Return the outputs of all inputs, ``[pool, ...]``, in batches of the same sizes every time."""
+        return np.concatenate([self.run(batch) for batch in in_batches(range(self.pool), self.batch)])
+
+    @property
+    def pool(self) -> int:
+        """The number of inputs."""
+        return len(self._pool)
 
     def warm_up(self, sizes: Iterable[int]) -> float:
         """Run each number of samples until the engines are warm; return the seconds per sample of the last.
@@ -163,6 +176,29 @@ def in_batches(entries: Sequence[_Entry], size: int) -> Iterator[Sequence[_Entry
     """Yield the entries in batches of a size; the last one may be smaller."""
     for start in range(0, len(entries), size):
         yield entries[start : start + size]
+
+
+def check_unchanged(before: Rows, after: Rows) -> None:
+    """Compare outputs of the same inputs, in batches of the same size.
+
+    Args:
+        before: codes ``uint8 [N, bytes]`` or logits ``float [N, classes]``.
+        after: the same, later.
+
+    Raises:
+        EngineError: if a code differs, or logits differ by more than the rounding of float16.
+    """
+    if np.issubdtype(before.dtype, np.floating):
+        scale = float(np.abs(before).max())
+        are_equal = np.isclose(after, before, rtol=0, atol=LOGITS_TOLERANCE * scale)
+    else:
+        are_equal = after == before
+    differing = int((~are_equal.reshape(len(before), -1).all(axis=1)).sum())
+    if differing:
+        raise EngineError(
+            f"other outputs for {differing} of {len(before)} images than before the run: "
+            "the run is invalid; run ccr-deploy verify"
+        )
 
 
 def _output(runner: Runner, rows: Rows) -> Rows:

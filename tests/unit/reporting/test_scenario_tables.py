@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from ccr_deploy.benchmarking.results import GpuState
-from ccr_deploy.benchmarking.scenario_results import Compared, LoadGenSummary, PacedComparison
+from ccr_deploy.benchmarking.scenario_results import Compared, PacedComparison
 from ccr_deploy.benchmarking.scenarios.early_stopping import early_stopping
 from ccr_deploy.benchmarking.scenarios.statistics import latencies
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.reporting.scenario_tables import scenario_tables, soak_tables
-from tests.support.scenarios import scenario_result, scenario_settings, soak_interval, soak_result
-
-
-def summary(**values) -> LoadGenSummary:
-    return LoadGenSummary(
-        **{
-            "version": "6.0.17",
-            "is_valid": True,
-            "invalid_reasons": (),
-            "queries": 100,
-            "compared": (Compared("p50 ms", 10.0, 10.01, 0.1, agrees=True),),
-            "limit_percent": 2.0,
-            "limit_ms": 0.1,
-            "agrees": True,
-            "early_stopping_met": True,
-            "early_stopping_estimate_ms": 95.0,
-            **values,
-        }
-    )
+from tests.support.scenarios import (
+    loadgen_summary,
+    scenario_result,
+    scenario_settings,
+    soak_interval,
+    soak_result,
+)
 
 
 def test_latencies_and_what_they_show() -> None:
@@ -75,7 +63,7 @@ def test_paced_frames_are_beside_steady_runs() -> None:
 
 
 def test_loadgens_summary_is_beside_ours() -> None:
-    *_, table = scenario_tables(scenario_result(loadgen=summary(), issued_by="LoadGen 6.0.17"))
+    *_, table = scenario_tables(scenario_result(loadgen=loadgen_summary(), issued_by="LoadGen 6.0.17"))
     assert table.rows == (("p50 ms", "10", "10.01", "+0.10 %", "yes"),)
     assert "LoadGen's verdict: VALID" in table.note
 
@@ -84,7 +72,9 @@ def test_a_summary_that_differs_is_a_warning() -> None:
     different = Compared("p90 ms", 10.0, 20.0, 100.0, agrees=False)
     latency, _, table = scenario_tables(
         scenario_result(
-            loadgen=summary(compared=(different,), agrees=False, is_valid=False, invalid_reasons=("x",))
+            loadgen=loadgen_summary(
+                compared=(different,), agrees=False, is_valid=False, invalid_reasons=("x",)
+            )
         )
     )
     assert latency.warning == "LoadGen's summary and ours differ: p90 ms"

@@ -6,10 +6,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ccr_deploy.benchmarking.scenarios.cpu_sensors import CpuState, read_cpu, watts
+from ccr_deploy.benchmarking.scenarios.cpu_sensors import CpuSensors, CpuState
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+PACKAGE = "sys/class/powercap/intel-rapl:0"
+PLATFORM = "sys/class/powercap/intel-rapl:1"
+RAPL = {
+    f"{PACKAGE}/name": "package-0\n",
+    f"{PACKAGE}/energy_uj": "5000000\n",
+    f"{PACKAGE}/max_energy_range_uj": "100000000\n",
+    f"{PACKAGE}:0/name": "core\n",
+    f"{PACKAGE}:0/energy_uj": "3000000\n",
+    f"{PACKAGE}:1/name": "dram\n",
+    f"{PACKAGE}:1/energy_uj": "1000000\n",
+    f"{PACKAGE}:1/max_energy_range_uj": "100000000\n",
+    f"{PLATFORM}/name": "psys\n",
+    f"{PLATFORM}/energy_uj": "9000000\n",
+    f"{PLATFORM}/max_energy_range_uj": "100000000\n",
+}
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -25,7 +42,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_none(tmp_path: Path) -> None:
-    assert read_cpu(tmp_path) == CpuState(None, None, None)
+    assert CpuSensors.find(tmp_path).read() == CpuState(None, None, ())
 
 
 def test_the_clock_is_the_mean_of_the_usable_cores(tmp_path: Path) -> None:
@@ -37,15 +54,19 @@ def test_the_clock_is_the_mean_of_the_usable_cores(tmp_path: Path) -> None:
             for core, kilohertz in clocks.items()
         },
     )
-    assert read_cpu(tmp_path).clock_mhz == 2500
+    assert CpuSensors.find(tmp_path).read().clock_mhz == 2500
 
 
 def test_a_virtual_machine_has_the_clock_of_cpuinfo(tmp_path: Path) -> None:
     write(
         tmp_path,
-        {"proc/cpuinfo": "processor\t: 0\ncpu MHz\t\t: 2596.1\nprocessor\t: 1\ncpu MHz\t\t: 2000.1\n"},
+        {
+            "proc/cpuinfo": "".join(
+                f"processor\t: {core}\ncpu MHz\t\t: {2000 + 100 * core}.1\n" for core in range(4)
+            )
+        },
     )
-    assert read_cpu(tmp_path).clock_mhz == pytest.approx(2298.1)
+    assert CpuSensors.find(tmp_path).read().clock_mhz == 2100  # of the cores 0 and 2
 
 
 def test_the_temperature_is_that_of_the_processors_hottest_zone(tmp_path: Path) -> None:
@@ -61,7 +82,7 @@ def test_the_temperature_is_that_of_the_processors_hottest_zone(tmp_path: Path) 
             f"{zone}2/temp": "80000\n",
         },
     )
-    assert read_cpu(tmp_path).temperature_celsius == 63
+    assert CpuSensors.find(tmp_path).read().temperature_celsius == 63
 
 
 def test_without_zones_the_drivers_sensors_are_read(tmp_path: Path) -> None:
@@ -76,24 +97,37 @@ def test_without_zones_the_drivers_sensors_are_read(tmp_path: Path) -> None:
             f"{folder}1/temp2_input": "broken\n",
         },
     )
-    assert read_cpu(tmp_path).temperature_celsius == 48.2
+    assert CpuSensors.find(tmp_path).read().temperature_celsius == 48.2
 
 
-def test_the_energy_is_that_of_the_packages_without_their_parts(tmp_path: Path) -> None:
-    folder = "sys/class/powercap/intel-rapl:"
+def test_the_power_is_that_of_packages_and_memory(tmp_path: Path) -> None:
+    """Of a laptop: cores are part of a package, and psys contains it."""
+    write(tmp_path, RAPL)
+    sensors = CpuSensors.find(tmp_path)
+    before = sensors.read()
+    assert before.joules == (5, 1)
     write(
         tmp_path,
         {
-            f"{folder}0/energy_uj": "5000000\n",
-            f"{folder}0:0/energy_uj": "3000000\n",
-            f"{folder}1/energy_uj": "7000000\n",
+            f"{PACKAGE}/energy_uj": "25000000\n",
+            f"{PACKAGE}:1/energy_uj": "2000000\n",
+            f"{PLATFORM}/energy_uj": "60000000\n",
         },
     )
-    assert read_cpu(tmp_path).energy_joules == 12
+    assert sensors.watts(before, sensors.read(), 3) == 7
 
 
-def test_power_is_energy_per_second() -> None:
-    before, after = (CpuState(None, None, joules) for joules in (100.0, 150.0))
-    assert watts(before, after, 5) == 10
-    assert watts(after, before, 5) is None  # the counter wrapped around
-    assert watts(CpuState(None, None, None), after, 5) is None
+def test_a_counter_that_started_again_is_continued(tmp_path: Path) -> None:
+    write(tmp_path, RAPL)
+    sensors = CpuSensors.find(tmp_path)
+    before = sensors.read()
+    write(tmp_path, {f"{PACKAGE}/energy_uj": "1000000\n"})
+    assert sensors.watts(before, sensors.read(), 2) == 48  # from 5 J to 100 J, and 1 J more
+
+
+def test_without_a_reading_there_is_no_power(tmp_path: Path) -> None:
+    write(tmp_path, RAPL)
+    sensors = CpuSensors.find(tmp_path)
+    before = sensors.read()
+    write(tmp_path, {f"{PACKAGE}/energy_uj": "?\n"})
+    assert sensors.watts(before, sensors.read(), 2) is None
