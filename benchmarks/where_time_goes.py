@@ -1,26 +1,24 @@
 """Find where the time of the FP32 encoder goes, by the profilers of ONNX Runtime and OpenVINO.
 
 ``python -m benchmarks.where_time_goes`` exports untrained weights of ``ccr-layer1`` at 224x224, T=8, profiles
-the encoder at batch 1 as the targets run it, and measures the rate of a matrix product in PyTorch with the
-same threads. The rate gives the floor: the time of the encoder's multiply-accumulates alone. It takes a
+the encoder at batch 1 as the targets run it, and measures the rate of a large matrix product with the same
+threads. The rate gives the floor: the time of the encoder's multiply-accumulates alone. It takes a
 minute, and writes ``benchmarks/results/where-time-goes-MACHINE.json``.
 """
 
 from __future__ import annotations
 
-import math
-import time
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import onnx_ir as ir
-import torch
 
 from benchmarks.peers.results import machine_slug
+from benchmarks.peers.tables import measured_on
 from benchmarks.scaffold import (
-    machine_words,
     preset_option,
     publish,
     random_feeds,
@@ -28,16 +26,19 @@ from benchmarks.scaffold import (
     untrained_bundle,
     untrained_model,
 )
+from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
 from ccr_deploy.backends.onnxruntime.cpu import import_onnxruntime
 from ccr_deploy.backends.openvino.cpu import import_openvino
 from ccr_deploy.backends.openvino.gates import separate_gates
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.machine import machine_state
+from ccr_deploy.benchmarking.machine_limits import measure_limits
 from ccr_deploy.benchmarking.results import MachineState
+from ccr_deploy.benchmarking.roofline_results import MatrixRate
 from ccr_deploy.core.processor import instruction_sets, processor_flags
 from ccr_deploy.core.records import Record
 from ccr_deploy.core.untrusted import parse_json
-from ccr_deploy.graphs.convolutions import convolutions
+from ccr_deploy.graphs.work import graph_work
 from ccr_deploy.reporting.table import Table
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
 RUNS = 20
 """The number of runs, of which the fastest of each node counts."""
-MATRIX = 1024
-"""Rows and columns of the matrices whose product is timed."""
 
 KINDS = {
     "convolutions": ("Conv", "FusedConv", "Convolution", "Gemm", "MatMul", "FullyConnected"),
@@ -94,22 +93,23 @@ class LibraryProfile(Record, frozen=True):
 class WhereTimeGoes(Record, frozen=True):
     """The profiles of both libraries, and the matrix rate of the machine.
 
-    `gigaflops` is the rate of a matrix product in FP32, with two operations per multiply-accumulate.
+    `max_isa` is the value of ``ONEDNN_MAX_CPU_ISA``, None if it is not set.
     """
 
     schema_version: int
     model: str
     machine: MachineState
     instruction_sets: tuple[str, ...]
+    max_isa: str | None
     threads: int
     multiply_accumulates: int
-    gigaflops: float
+    matrix_rate: MatrixRate
     profiles: tuple[LibraryProfile, ...]
 
     @property
     def floor_milliseconds(self) -> float:
         """The time of the multiply-accumulates alone, at the matrix rate."""
-        return 2 * self.multiply_accumulates / self.gigaflops / 1e6
+        return self.multiply_accumulates / self.matrix_rate.gmac_per_second / 1e6
 
 
 @click.command()
@@ -118,7 +118,7 @@ def main(name: str) -> None:
     """Profile the encoder in both libraries, and write the result for this machine."""
     with temporary_folder() as folder:
         result = measured(name, folder)
-    slug = machine_slug(result.machine, result.instruction_sets, None)
+    slug = machine_slug(result.machine, result.instruction_sets, result.max_isa)
     publish(f"where-time-goes-{slug}", result, kinds_table(result))
 
 
@@ -133,18 +133,20 @@ def measured(name: str, folder: Path, runs: int = RUNS) -> WhereTimeGoes:
     bundle = untrained_bundle(name, folder)
     graph = bundle.file(bundle.graph("encoder", "fp32", "iteration-major").file)
     feeds = random_feeds(bundle, "encoder", 1)
+    (rate,) = measure_limits(("fp32",), thread_count(), on_gpu=False).rates
     return WhereTimeGoes(
         schema_version=1,
         model=untrained_model(name, bundle),
         machine=machine_state(),
         instruction_sets=instruction_sets(processor_flags()),
+        max_isa=os.environ.get(MAX_ISA_VARIABLE),
         threads=thread_count(),
-        multiply_accumulates=multiply_accumulates(ir.load(graph)),
-        gigaflops=round(matrix_gigaflops(runs), 1),
+        multiply_accumulates=graph_work(ir.load(graph), 1).multiply_accumulates,
+        matrix_rate=rate,
         profiles=(
             _onnxruntime(graph, feeds, folder, runs),
-            _openvino(graph, feeds, runs, "OpenVINO, gates split"),
-            _openvino(graph, feeds, runs, "OpenVINO"),
+            _openvino(graph, feeds, runs, has_separate_gates=False),
+            _openvino(graph, feeds, runs, has_separate_gates=True),
         ),
     )
 
@@ -190,9 +192,9 @@ def kinds_table(result: WhereTimeGoes) -> Table:
             ("floor: multiply-accumulates at the matrix rate", *shares),
         ),
         note=f"{result.model}, iteration-major, batch 1, {result.threads} threads; the fastest run of each "
-        f"node; {result.multiply_accumulates / 1e9:.2f} billion multiply-accumulates; matrix rate: "
-        f"{result.gigaflops:.0f} billion operations a second, a product of {MATRIX}x{MATRIX} matrices in "
-        f"PyTorch; on {machine_words(result.machine)}, {' '.join(result.instruction_sets)}; "
+        f"node; {result.multiply_accumulates / 1e9:.2f} GMAC; matrix rate: "
+        f"{result.matrix_rate.gmac_per_second:.1f} GMAC/s ({result.matrix_rate.measured_by}); "
+        f"on {measured_on(result)}; "
         + ", ".join(f"{profile.library} {profile.version}" for profile in result.profiles),
     )
 
@@ -209,32 +211,6 @@ def by_kind(times: Mapping[tuple[str, str], Iterable[float]]) -> tuple[KindTime,
         found[kind_of.get(operator, OTHERS)].append(min(runs))
     kinds = [KindTime(kind, len(nodes), round(sum(nodes), 4)) for kind, nodes in found.items()]
     return tuple(sorted(kinds, key=lambda kind: (kind.kind == OTHERS, -kind.milliseconds)))
-
-
-def multiply_accumulates(model: ir.Model) -> int:
-    """Return the multiply-accumulates of a graph's convolutions for one image."""
-    found = 0
-    for node in convolutions(model):
-        weight, output = node.inputs[1], node.outputs[0]
-        assert weight is not None
-        assert weight.shape is not None
-        assert output.shape is not None
-        rows_columns = [size for size in output.shape[2:] if isinstance(size, int)]
-        found += math.prod(size for size in weight.shape if isinstance(size, int)) * math.prod(rows_columns)
-    return found
-
-
-def matrix_gigaflops(runs: int) -> float:
-    """Return the rate of a matrix product with all threads, from the fastest of some runs."""
-    torch.set_num_threads(thread_count())
-    first, second = torch.randn(2, MATRIX, MATRIX)
-    torch.mm(first, second)
-    seconds = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        torch.mm(first, second)
-        seconds.append(time.perf_counter() - started)
-    return 2 * MATRIX**3 / min(seconds) / 1e9
 
 
 def _onnxruntime(graph: Path, feeds: Arrays, folder: Path, runs: int) -> LibraryProfile:
@@ -254,8 +230,8 @@ def _onnxruntime(graph: Path, feeds: Arrays, folder: Path, runs: int) -> Library
     return LibraryProfile("ONNX Runtime", library.__version__, by_kind(times))
 
 
-def _openvino(graph: Path, feeds: Arrays, runs: int, name: str) -> LibraryProfile:
-    """Profile a graph as it was exported, or as the backend changes it if the name is the library's."""
+def _openvino(graph: Path, feeds: Arrays, runs: int, *, has_separate_gates: bool) -> LibraryProfile:
+    """Profile a graph as the backend changes it, with one convolution for each gate, or as exported."""
     library = import_openvino()
     config = {
         "INFERENCE_PRECISION_HINT": "f32",
@@ -266,7 +242,7 @@ def _openvino(graph: Path, feeds: Arrays, runs: int, name: str) -> LibraryProfil
     }
     core = library.Core()
     model = core.read_model(graph)
-    if name == "OpenVINO":
+    if has_separate_gates:
         separate_gates(model)
     request = core.compile_model(model, "CPU", config).create_infer_request()
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -275,6 +251,7 @@ def _openvino(graph: Path, feeds: Arrays, runs: int, name: str) -> LibraryProfil
         for node in request.get_profiling_info():
             if milliseconds := node.real_time.total_seconds() * 1000:
                 times[node.node_name, node.node_type].append(milliseconds)
+    name = "OpenVINO" if has_separate_gates else "OpenVINO, one convolution for four gates"
     return LibraryProfile(name, library.__version__, by_kind(times))
 
 

@@ -11,7 +11,6 @@ engines. The result is written to ``benchmarks/results/peers-MACHINE.json``.
 from __future__ import annotations
 
 import os
-import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,13 +23,14 @@ import numpy as np
 from benchmarks.peers.preparation import Prepared, Request, prepare
 from benchmarks.peers.process import PeerProcess
 from benchmarks.peers.results import SCHEMA_VERSION, Cell, PeerBenchmark
-from benchmarks.peers.rounds import cell_timings, measure
+from benchmarks.peers.rounds import affordable_rounds, cell_timings, measure, runs_of_candidates
 from benchmarks.peers.tables import first_table, times_tables
 from benchmarks.scaffold import preset_option, publish, rounds_option, temporary_folder, write_images
 from ccr_deploy import __version__
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.contention import contention, read_cpu_times, watch_start
+from ccr_deploy.benchmarking.environment import changes, read_environment
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.reliability import unreliable_reasons
 from ccr_deploy.cli.common import TerminalProgress
@@ -52,14 +52,17 @@ if TYPE_CHECKING:
     from ccr_deploy.core.progress import Progress
 
 CPU_TARGETS = ("cpu", "cpu-openvino")
+FEWEST_ROUNDS_AT_SMALLEST_BATCH = 7
+FEWEST_ROUNDS = 3
+"""The least number of rounds of a cell at a larger batch size."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What to compare, and for how long.
 
-    `minutes` are those of the timing, without exports, builds and first runs; every cell has at least three
-    rounds. `rounds` is the largest number of rounds of a cell.
+    `minutes` are those of all rounds, without exports, builds and first runs; all cells have the same share,
+    and at least the rounds of `fewest_rounds`. `rounds` is the largest number of rounds of a cell.
     """
 
     preset: str
@@ -70,12 +73,22 @@ class Plan:
     rounds: int
     calibration_images: int = 8
 
+    def fewest_rounds(self, batch: int) -> int:
+        """Return the least number of rounds of a cell: more at the smallest batch size."""
+        fewest = FEWEST_ROUNDS_AT_SMALLEST_BATCH if batch == min(self.batches) else FEWEST_ROUNDS
+        return min(fewest, self.rounds)
+
 
 @click.command()
 @preset_option
 @click.option("--iterations", multiple=True, default=(1, 4, 8, 16), show_default=True, help="T; repeatable.")
 @click.option("--batch", "batches", multiple=True, default=(1, 16), show_default=True, help="Repeatable.")
-@click.option("--minutes", default=9.0, show_default=True, help="Time for all rounds, of at least 3 a cell.")
+@click.option(
+    "--minutes",
+    default=12.0,
+    show_default=True,
+    help="Limit of all rounds; each cell has at least 7 at the smallest batch size, else 3.",
+)
 @rounds_option(12, "Largest number of rounds of a cell.")
 def main(
     name: str, iterations: tuple[int, ...], batches: tuple[int, ...], minutes: float, rounds: int
@@ -102,82 +115,90 @@ def compare(plan: Plan, folder: Path, progress: Progress = SILENT) -> PeerBenchm
     write_images(folder / "images", preset(plan.preset).image_height)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")  # the chain uses the encoder's kernels
     prepared = _prepare_all(plan, folder, progress)
+    on_gpu = load_target(plan.targets[0]).uses_gpu
     start = watch_start()
+    machine = machine_state(with_gpu=on_gpu, start=start)
+    environment = read_environment(machine.gpu_driver)
     comparison = Comparison(plan, folder, progress, [reason for part in prepared for reason in part.left_out])
     groups = list(_groups(prepared))
-    comparison.cells_left = len(groups) * len(plan.batches)
-    for subject, part in groups:
-        comparison.run_group(subject, part)
-    on_gpu = load_target(plan.targets[0]).uses_gpu
+    for batch in sorted(plan.batches):
+        for subject, part in groups:
+            comparison.run_cell(subject, part, batch, 60 * plan.minutes / len(groups) / len(plan.batches))
+    afterwards = read_environment(machine.gpu_driver)
     config = preset(plan.preset)
     return PeerBenchmark(
         schema_version=SCHEMA_VERSION,
         created_by=f"ccr-deploy {__version__}",
         model=f"{plan.preset}, untrained, {config.image_height}x{config.image_width}",
-        machine=machine_state(with_gpu=on_gpu, start=start),
+        machine=machine,
         instruction_sets=instruction_sets(processor_flags()),
         max_isa=os.environ.get(MAX_ISA_VARIABLE),
         timings=tuple(comparison.timings),
         left_out=tuple(comparison.left_out),
-        unreliable_reasons=unreliable_reasons(thread_count(), [start, *comparison.watched]),
+        environment_before=environment,
+        environment_after=afterwards,
+        unreliable_reasons=(
+            *unreliable_reasons(thread_count(), [start, *comparison.watched]),
+            *changes(environment, afterwards),
+        ),
     )
 
 
 class Comparison:
-    """The timing of all cells, which share the plan's minutes."""
+    """The timing of one cell after the other."""
 
     def __init__(self, plan: Plan, folder: Path, progress: Progress, left_out: list[str]) -> None:
         self._plan, self._folder, self._progress = plan, folder, progress
-        self._seconds_left = 60 * plan.minutes
-        self.cells_left = 0
         self.timings: list[PeerTiming] = []
         self.watched: list[Contention] = []
         self.left_out = left_out
 
-    def run_group(self, subject: Subject, part: Prepared) -> None:
-        """Time a stage or the chain at one T in all batch sizes, in the same processes.
+    def run_cell(self, subject: Subject, part: Prepared, batch: int, seconds: float) -> None:
+        """Time a stage or the chain at one T and one batch size.
 
         Args:
             subject: the stage, or the chain.
             part: the candidates.
+            batch: the batch size.
+            seconds: the time for the rounds.
         """
-        iterations = None if subject == "classifier" else part.iterations
+        cell = Cell(subject, None if subject == "classifier" else part.iterations, batch)
         with ExitStack() as stack:
             processes = [
                 stack.enter_context(PeerProcess(candidate, part.inputs(subject, candidate)))
                 for candidate in part.candidates[subject]
             ]
-            for batch in self._plan.batches:
-                processes = self._run_cell(Cell(subject, iterations, batch), processes)
-
-    def _run_cell(self, cell: Cell, processes: Sequence[PeerProcess]) -> list[PeerProcess]:
-        """Time one cell; return the processes that could run it."""
-        running, answers = self._first_runs(processes, cell.batch)
-        seconds = max(0.0, self._seconds_left) / self.cells_left
-        before, started = read_cpu_times(), time.monotonic()
-        samples = measure(running, cell, seconds, self._plan.rounds, self._progress)
-        self.watched.append(contention(cell.subject, before, read_cpu_times()))
-        self._seconds_left -= time.monotonic() - started
-        self.cells_left -= 1
+            running, answers, first_ms = self._first_runs(processes, batch)
+            before = read_cpu_times()
+            samples = measure(
+                running,
+                cell,
+                runs=runs_of_candidates(running, batch, first_ms),
+                rounds=lambda took: affordable_rounds(
+                    seconds, took, self._plan.fewest_rounds(batch), self._plan.rounds
+                ),
+                progress=self._progress,
+            )
+            self.watched.append(contention(subject, before, read_cpu_times()))
         self.timings += cell_timings(cell, running, samples, answers)
-        return running
 
     def _first_runs(
         self, processes: Sequence[PeerProcess], batch: int
-    ) -> tuple[list[PeerProcess], dict[str, npt.NDArray[np.generic]]]:
-        """Run each candidate once; return those that can, and their answers by name."""
-        running, answers = [], {}
+    ) -> tuple[list[PeerProcess], dict[str, npt.NDArray[np.generic]], list[float]]:
+        """Run each candidate once; return those that can, their answers by name, and the milliseconds."""
+        running, answers, milliseconds = [], {}, []
         for number, process in enumerate(processes):
             answer = self._folder / f"answer-{number}.npy"
             try:
                 process.start_first_run(batch, answer)
-                process.finish()
+                (first_ms,) = process.finish()
             except EngineError as error:
                 self.left_out.append(str(error))
                 continue
             running.append(process)
+            milliseconds.append(first_ms)
             answers[process.candidate.name] = np.load(answer)
-        return running, answers
+        return running, answers, milliseconds
 
 
 def _prepare_all(plan: Plan, folder: Path, progress: Progress) -> list[Prepared]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from benchmarks.peers.results import PeerBenchmark, PeerTiming
     from ccr_deploy.benchmarking.results import Subject
 
-_ROW_INCHES = 0.3
+_ROW_INCHES = 0.42
 _AXIS_INCHES = 0.8
 _USUAL_ITERATIONS = 8
 
@@ -52,10 +52,12 @@ def latency_plot(timings: list[PeerTiming]) -> str:
     colours = [ACCENT if timing.group == "ours" else OTHER for timing in rows]
     if is_log := needs_log_axis(times):
         use_log_axis(axes.xaxis)
-    axes.barh(range(len(rows)), times, height=0.62, color=colours)
-    axes.set_yticks(range(len(rows)), [timing.candidate for timing in rows])
-    axes.tick_params(axis="y", length=0)
-    for row, value in enumerate(times):
+    axes.barh(range(len(rows)), times, height=0.4, color=colours)
+    axes.set_yticks([])
+    axes.set_ylim(-0.4, len(rows) - 0.25)
+    across = axes.get_yaxis_transform()
+    for row, (timing, value) in enumerate(zip(rows, times, strict=True)):
+        axes.text(0.01, row + 0.24, timing.candidate, transform=across, fontsize=10, va="bottom")
         axes.annotate(
             f"{value:.3g}",
             (value, row),
@@ -66,6 +68,17 @@ def latency_plot(timings: list[PeerTiming]) -> str:
             color=INK,
         )
     low, high = axes.get_xlim()
-    axes.set_xlim(low, high**1.25 if is_log else 1.15 * high)
+    axes.set_xlim(low, axis_end(low, high, is_log=is_log))
     axes.set_xlabel(f"p50 in ms: {cell}{', logarithmic axis' if is_log else ''}")
     return plot.svg()
+
+
+def axis_end(low: float, high: float, *, is_log: bool) -> float:
+    """Return the end of an axis that has room for a number beside the longest bar.
+
+    Args:
+        low: the lower end of the axis.
+        high: its upper end without that room.
+        is_log: whether the axis is logarithmic.
+    """
+    return high * (high / low) ** 0.25 if is_log else 1.15 * high

@@ -1,7 +1,6 @@
 """The process of a candidate: ``python -m benchmarks.peers.process``, started by `PeerProcess`.
 
-It differs from `ccr_deploy.benchmarking.worker` in what it can run, files in a library with its defaults, and
-in running several batch sizes in one process.
+It differs from `ccr_deploy.benchmarking.worker` in what it can run: files in a library with its defaults.
 """
 
 from __future__ import annotations
@@ -133,8 +132,6 @@ class _EngineSteps:
         backend = make_backend(program.options)
         self.version = str(backend.version)
         self.uses_gpu = program.options.uses_gpu
-        if getattr(program.options, "compile_mode", None):
-            _compile_for_each_batch()
         self._steps = [
             partial(_inferred, stack.enter_context(load_engine(backend, path, precision)))
             for path, precision in program.engines
@@ -253,13 +250,6 @@ def _openvino_step(file: Path, hint: str | None) -> Step:
     config = {"INFERENCE_PRECISION_HINT": hint} if hint else {}
     compiled = import_openvino().Core().compile_model(file, "CPU", config)
     return lambda array: compiled(array)[0]
-
-
-def _compile_for_each_batch() -> None:
-    """Make `torch.compile` compile each batch size, not one graph for all after the second."""
-    import torch._dynamo
-
-    torch._dynamo.config.automatic_dynamic_shapes = False
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ccr_deploy.backends.options import BackendOptions
-from ccr_deploy.benchmarking.results import MachineState, Subject
-from ccr_deploy.core.metrics import Interval
+from ccr_deploy.benchmarking.results import Environment, MachineState, Subject
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
 from ccr_deploy.core.stages import Schedule
@@ -76,10 +75,9 @@ class Cell(Record, frozen=True):
 class PeerTiming(Record, frozen=True):
     """One candidate in one cell.
 
-    `speedup` is PyTorch eager's median divided by this one's. `flipped_percent` is the share of a code's bits
-    that differ from PyTorch eager's, None for logits; `cosine` is the lowest cosine similarity of an image's
-    logits to PyTorch eager's, None for codes. `samples_ms` are the raw samples in milliseconds, one tuple for
-    each round.
+    `flipped_percent` is the share of a code's bits that differ from PyTorch eager's, None for logits;
+    `cosine` is the lowest cosine similarity of an image's logits to PyTorch eager's, None for codes.
+    `samples_ms` are the raw samples in milliseconds, one tuple for each round, all of the same length.
     """
 
     cell: Cell
@@ -89,8 +87,6 @@ class PeerTiming(Record, frozen=True):
     schedule: Schedule | None
     version: str
     latency_ms_p50: float
-    speedup: float
-    speedup_interval: Interval
     flipped_percent: float | None
     cosine: float | None
     samples_ms: tuple[tuple[float, ...], ...]
@@ -111,6 +107,8 @@ class PeerBenchmark(Record, frozen=True):
     max_isa: str | None
     timings: tuple[PeerTiming, ...]
     left_out: tuple[str, ...]
+    environment_before: Environment
+    environment_after: Environment
     unreliable_reasons: tuple[str, ...]
 
     @property

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.peers.results import PeerTiming
-from ccr_deploy.benchmarking.interleaving import SETTLING_SECONDS, speedup_interval
+from ccr_deploy.benchmarking.interleaving import SETTLING_SECONDS
 from ccr_deploy.core.metrics import cosine_similarities, flipped_bits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from benchmarks.peers.results import Cell
     from ccr_deploy.core.progress import Progress
 
-FEWEST_ROUNDS = 3
 RUNS_PER_ROUND = 10
 """The largest number of runs of a fast candidate in a round."""
 RUN_TARGET_SECONDS = 0.15
 """How long the runs of a fast candidate in a round take together."""
+SLOW_CELL_MS = 500.0
+"""If half of the candidates of a cell need longer, each of them runs once in a round."""
 
 Samples = list[tuple[float, ...]]
 """The milliseconds of each run, one tuple for each round."""
@@ -35,33 +36,60 @@ def runs_in_a_round(milliseconds: float) -> int:
     return int(np.clip(round(RUN_TARGET_SECONDS * 1000 / milliseconds), 1, RUNS_PER_ROUND))
 
 
-def affordable_rounds(seconds: float, round_seconds: float, most: int) -> int:
-    """Return the number of rounds that fit into a time: at least `FEWEST_ROUNDS`.
+def is_slow(first_ms: Sequence[float]) -> bool:
+    """Return whether the first runs of a cell's candidates took so long that each runs once in a round.
+
+    Their median decides, because the first run of `torch.compile` compiles.
+    """
+    return float(np.median(first_ms)) > SLOW_CELL_MS
+
+
+def runs_of_candidates(
+    processes: Sequence[PeerProcess], batch: int, first_ms: Sequence[float]
+) -> tuple[int, ...]:
+    """Return the number of runs of each candidate in a round; a run of each finds it, if none is slow.
+
+    Args:
+        processes: the candidates' processes, which have run this batch size once.
+        batch: the batch size.
+        first_ms: the milliseconds of each candidate's first run.
+    """
+    if is_slow(first_ms):
+        return (1,) * len(processes)
+    return tuple(runs_in_a_round(min(process.round(batch, 1))) for process in processes)
+
+
+def affordable_rounds(seconds: float, round_seconds: float, fewest: int, most: int) -> int:
+    """Return the number of rounds that fit into a time.
 
     Args:
         seconds: the time for the cell.
         round_seconds: the time of one round.
+        fewest: the least number of rounds, whatever time they take.
         most: the largest number of rounds.
     """
-    return max(min(FEWEST_ROUNDS, most), min(most, int(seconds / round_seconds)))
+    return max(fewest, min(most, int(seconds / round_seconds)))
 
 
 def measure(
-    processes: Sequence[PeerProcess], cell: Cell, seconds: float, most_rounds: int, progress: Progress
+    processes: Sequence[PeerProcess],
+    cell: Cell,
+    runs: Sequence[int],
+    rounds: Callable[[float], int],
+    progress: Progress,
 ) -> list[Samples]:
     """Time the candidates of one cell, each in its own process.
 
     Args:
         processes: the candidates' processes, which have run this batch size once.
         cell: what runs.
-        seconds: the time for the cell.
-        most_rounds: the largest number of rounds.
+        runs: the number of runs of each candidate in a round.
+        rounds: returns the number of rounds from the seconds of the first one.
         progress: advances by one for each round.
 
     Returns:
         The samples of each candidate.
     """
-    runs = [runs_in_a_round(min(process.round(cell.batch, 1))) for process in processes]
     samples: list[Samples] = [[] for _ in processes]
 
     def run_round(number: int) -> None:
@@ -72,11 +100,10 @@ def measure(
 
     started = time.monotonic()
     run_round(0)
-    took = time.monotonic() - started
-    rounds = affordable_rounds(seconds, took, most_rounds)
-    with progress.task(f"timing: {cell}", rounds) as advance:
+    total = rounds(time.monotonic() - started)
+    with progress.task(f"timing: {cell}", total) as advance:
         advance(1)
-        for number in range(1, rounds):
+        for number in range(1, total):
             run_round(number)
             advance(1)
     return samples
@@ -88,7 +115,7 @@ def cell_timings(
     samples: Sequence[Samples],
     answers: Mapping[str, npt.NDArray[np.generic]],
 ) -> list[PeerTiming]:
-    """Return the results of one cell; the first candidate is the one that others are compared with.
+    """Return the results of one cell; answers are compared with those of the first candidate.
 
     Args:
         cell: what ran.
@@ -96,12 +123,10 @@ def cell_timings(
         samples: the samples of each candidate.
         answers: the output of each candidate by name: packed codes ``[N, bytes]``, or logits.
     """
-    reference = np.array([np.median(own) for own in samples[0]])[:, None]
     expected = answers[processes[0].candidate.name]
     found = []
     for process, own in zip(processes, samples, strict=True):
         candidate, answer = process.candidate, answers[process.candidate.name]
-        medians = np.array([np.median(runs) for runs in own])[:, None]
         found.append(
             PeerTiming(
                 cell=cell,
@@ -110,9 +135,7 @@ def cell_timings(
                 precision=candidate.precision,
                 schedule=candidate.schedule,
                 version=process.version,
-                latency_ms_p50=float(np.median(np.concatenate(own))),
-                speedup=float(np.median(reference) / np.median(medians)),
-                speedup_interval=speedup_interval(reference, medians),
+                latency_ms_p50=float(np.median(np.array(own))),
                 flipped_percent=_flipped_percent(expected, answer) if cell.subject == "encoder" else None,
                 cosine=None if cell.subject == "encoder" else _lowest_cosine(expected, answer),
                 samples_ms=tuple(tuple(round(value, 3) for value in runs) for runs in own),

@@ -8,22 +8,23 @@ import numpy as np
 
 from benchmarks.scaffold import machine_words
 from ccr_deploy.benchmarking.interleaving import speedup_interval
+from ccr_deploy.benchmarking.reliability import MAX_INTERVAL_FACTOR, MAX_TAIL_RATIO
 from ccr_deploy.reporting.table import Table, interval_text, significant
 from ccr_deploy.reporting.tables import unreliable_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    import numpy.typing as npt
-
     from benchmarks.peers.results import Cell, PeerBenchmark, PeerTiming
+    from benchmarks.where_time_goes import WhereTimeGoes
     from ccr_deploy.benchmarking.results import Subject
     from ccr_deploy.core.metrics import Interval
 
 SUBJECTS: tuple[Subject, ...] = ("encoder", "classifier", "chain")
+NO_RATIO = "–"
 
 
-def measured_on(result: PeerBenchmark) -> str:
+def measured_on(result: PeerBenchmark | WhereTimeGoes) -> str:
     """Return the processor, its instruction sets and, if there is one, the GPU that a result is from."""
     limit = f", limited to {result.max_isa}" if result.max_isa else ""
     gpu = f"{result.machine.gpu}, " if result.machine.gpu else ""
@@ -35,26 +36,28 @@ def first_table(result: PeerBenchmark) -> Table:
     rows = []
     for timings in cells(result):
         peer, own = _fastest(timings, is_own=False), _fastest(timings, is_own=True)
+        if peer is None or own is None:
+            continue
         int8 = [timing for timing in timings if timing.group == "ours" and timing.precision == "int8"]
-        ratio, interval = ratio_of(peer, own)
         quickest = min(int8, key=_latency, default=None)
         rows.append(
             (
                 str(peer.cell),
+                str(len(own.samples_ms)),
                 _without_group(peer),
                 significant(peer.latency_ms_p50),
                 _without_group(own),
                 significant(own.latency_ms_p50),
-                f"{ratio:.2f}",
-                interval_text(interval, 2),
+                *_ratio_cells(result, peer, own),
                 significant(quickest.latency_ms_p50) if quickest else "",
-                f"{ratio_of(own, quickest)[0]:.2f}" if quickest else "",
+                _ratio_cells(result, own, quickest)[0] if quickest else "",
             )
         )
     return Table(
         title="The fastest in FP32, and INT8",
         columns=(
             "what runs",
+            "rounds",
             "fastest peer, FP32",
             "p50 ms",
             "ours, FP32",
@@ -65,7 +68,10 @@ def first_table(result: PeerBenchmark) -> Table:
             "times FP32",
         ),
         rows=tuple(rows),
-        note=_note(result, "peers: PyTorch eager, torch.compile and plain exports"),
+        note=_note(
+            result,
+            f"peers: PyTorch eager, torch.compile and plain exports; {NO_RATIO}: the times vary too much",
+        ),
         warning=unreliable_line(result.unreliable_reasons),
     )
 
@@ -114,13 +120,21 @@ def cells(result: PeerBenchmark) -> list[list[PeerTiming]]:
 
 def ratio_of(slower: PeerTiming, faster: PeerTiming) -> tuple[float, Interval]:
     """Return the ratio of two candidates' median times in the same cell, with its 95 % interval."""
-    first, second = round_medians(slower), round_medians(faster)
+    first, second = np.array(slower.samples_ms), np.array(faster.samples_ms)
     return float(np.median(first) / np.median(second)), speedup_interval(first, second)
 
 
-def round_medians(timing: PeerTiming) -> npt.NDArray[np.float64]:
-    """Return the median time of each round in ms, ``float64 [rounds, 1]``."""
-    return np.array([np.median(runs) for runs in timing.samples_ms])[:, None]
+def _ratio_cells(result: PeerBenchmark, slower: PeerTiming, faster: PeerTiming) -> tuple[str, str]:
+    """Return a ratio and its interval as text, or dashes if the run or these times are unreliable."""
+    ratio, interval = ratio_of(slower, faster)
+    is_wide = interval.high > MAX_INTERVAL_FACTOR * interval.low
+    if result.unreliable_reasons or is_wide or _has_long_tail(slower) or _has_long_tail(faster):
+        return NO_RATIO, NO_RATIO
+    return f"{ratio:.2f}", interval_text(interval, 2)
+
+
+def _has_long_tail(timing: PeerTiming) -> bool:
+    return bool(np.percentile(timing.samples_ms, 90) > MAX_TAIL_RATIO * timing.latency_ms_p50)
 
 
 def _times_table(result: PeerBenchmark, subject: Subject) -> Table:
@@ -158,12 +172,12 @@ def _of(result: PeerBenchmark, subject: Subject) -> list[PeerTiming]:
     return [timing for timing in result.timings if timing.cell.subject == subject]
 
 
-def _fastest(timings: Sequence[PeerTiming], *, is_own: bool) -> PeerTiming:
-    """Return the fastest of ours, or of the peers, in FP32."""
+def _fastest(timings: Sequence[PeerTiming], *, is_own: bool) -> PeerTiming | None:
+    """Return the fastest of ours, or of the peers, in FP32; None if all were left out."""
     found = [
         timing for timing in timings if timing.precision == "fp32" and (timing.group == "ours") == is_own
     ]
-    return min(found, key=_latency)
+    return min(found, key=_latency, default=None)
 
 
 def _latency(timing: PeerTiming) -> float:

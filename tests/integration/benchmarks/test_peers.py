@@ -50,7 +50,7 @@ def test_the_profile_has_both_libraries_and_the_floor(tmp_path: Path) -> None:
     result = measured("demo", tmp_path, runs=2)
     assert [profile.library for profile in result.profiles] == [
         "ONNX Runtime",
-        "OpenVINO, gates split",
+        "OpenVINO, one convolution for four gates",
         "OpenVINO",
     ]
     for profile in result.profiles:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 
 from benchmarks.drawings import standalone
-from benchmarks.peers.plots import plots, plotted_cell
+from benchmarks.peers.__main__ import Plan
+from benchmarks.peers.plots import axis_end, plots, plotted_cell
 from benchmarks.peers.results import Cell, PeerBenchmark, PeerTiming, machine_slug
-from benchmarks.peers.rounds import affordable_rounds, runs_in_a_round
-from benchmarks.peers.tables import answers_table, first_table, times_tables
+from benchmarks.peers.rounds import affordable_rounds, is_slow, runs_in_a_round
+from benchmarks.peers.tables import answers_table, first_table, ratio_of, times_tables
 from benchmarks.where_time_goes import KindTime, LibraryProfile, WhereTimeGoes, by_kind, kinds_table
+from ccr_deploy.benchmarking.environment import read_environment
 from ccr_deploy.benchmarking.results import MachineState
-from ccr_deploy.core.metrics import Interval
+from ccr_deploy.benchmarking.roofline_results import MatrixRate
 
 ENCODER, CHAIN, CLASSIFIER = Cell("encoder", 8, 1), Cell("chain", 8, 1), Cell("classifier", None, 16)
 
@@ -30,8 +33,6 @@ def timing(cell: Cell, candidate: str, milliseconds: float, precision: str = "fp
         "schedule": None,
         "version": "1.2.3",
         "latency_ms_p50": milliseconds,
-        "speedup": 200 / milliseconds,
-        "speedup_interval": Interval(1, 2),
         "flipped_percent": 0.0 if cell.subject == "encoder" else None,
         "cosine": None if cell.subject == "encoder" else 1.0,
         "samples_ms": tuple(map(tuple, (milliseconds * noise).tolist())),
@@ -39,9 +40,22 @@ def timing(cell: Cell, candidate: str, milliseconds: float, precision: str = "fp
     return PeerTiming(cell=cell, candidate=candidate, group=group, precision=precision, **{**usual, **values})
 
 
-def comparison(*timings: PeerTiming, gpu: str | None = None) -> PeerBenchmark:
+def comparison(*timings: PeerTiming, gpu: str | None = None, reasons: tuple[str, ...] = ()) -> PeerBenchmark:
     sets = ("AVX2", "AVX-512", "AVX512-VNNI")
-    return PeerBenchmark(1, "ccr-deploy", "ccr-layer1", machine(gpu=gpu), sets, None, timings, (), ())
+    environment = read_environment(root=Path("no-root"))
+    return PeerBenchmark(
+        schema_version=1,
+        created_by="ccr-deploy",
+        model="ccr-layer1",
+        machine=machine(gpu=gpu),
+        instruction_sets=sets,
+        max_isa=None,
+        timings=timings,
+        left_out=(),
+        environment_before=environment,
+        environment_after=environment,
+        unreliable_reasons=reasons,
+    )
 
 
 RESULT = comparison(
@@ -87,11 +101,21 @@ def test_a_result_of_a_gpu_is_named_after_it() -> None:
     assert comparison(gpu="NVIDIA H200").slug == "nvidia-h200"
 
 
-def test_rounds_fit_into_the_time_but_are_at_least_three() -> None:
-    assert affordable_rounds(seconds=100, round_seconds=10, most=12) == 10
-    assert affordable_rounds(seconds=100, round_seconds=1, most=12) == 12
-    assert affordable_rounds(seconds=1, round_seconds=10, most=12) == 3
-    assert affordable_rounds(seconds=1, round_seconds=10, most=2) == 2
+def test_rounds_fit_into_the_time_but_have_a_least_number() -> None:
+    assert affordable_rounds(seconds=100, round_seconds=10, fewest=3, most=12) == 10
+    assert affordable_rounds(seconds=100, round_seconds=1, fewest=3, most=12) == 12
+    assert affordable_rounds(seconds=1, round_seconds=10, fewest=3, most=12) == 3
+
+
+def test_the_smallest_batch_size_has_at_least_seven_rounds() -> None:
+    plan = Plan("demo", (8,), (16, 1), ("cpu",), minutes=1, rounds=12)
+    assert [plan.fewest_rounds(batch) for batch in plan.batches] == [3, 7]
+    assert Plan("demo", (8,), (1,), ("cpu",), minutes=1, rounds=2).fewest_rounds(1) == 2
+
+
+def test_a_cell_is_slow_if_half_of_its_candidates_are() -> None:
+    assert is_slow([600.0, 700.0, 100.0])
+    assert not is_slow([200.0, 100.0, 60_000.0]), "torch.compile compiles in its first run"
 
 
 def test_slow_candidates_run_once_in_a_round() -> None:
@@ -101,6 +125,7 @@ def test_slow_candidates_run_once_in_a_round() -> None:
 def test_the_first_table_compares_the_fastest_of_each_side_in_fp32() -> None:
     rows = {row[0]: row[1:] for row in first_table(RESULT).rows}
     assert rows["encoder, T=8, batch 1"] == (
+        "6",
         "plain, ONNX Runtime",
         "100",
         "onnxruntime fp32 iteration-major",
@@ -110,7 +135,37 @@ def test_the_first_table_compares_the_fastest_of_each_side_in_fp32() -> None:
         "40.0",
         "2.00",
     )
-    assert rows["classifier, batch 16"][4:] == ("0.75", "0.75 – 0.75", "", "")
+    assert rows["classifier, batch 16"][5:] == ("0.75", "0.75 – 0.75", "", "")
+
+
+def test_an_unreliable_run_has_times_but_no_ratios() -> None:
+    table = first_table(comparison(*RESULT.timings, reasons=("other processes used 1.5 of 2 cores",)))
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["encoder, T=8, batch 1"][4:] == ("80.0", "–", "–", "40.0", "–")
+    assert "UNRELIABLE" in table.warning
+
+
+def test_a_row_whose_times_vary_too_much_has_no_ratio() -> None:
+    unsteady = ((80.0, 300.0), (80.0, 80.0), (80.0, 80.0))
+    timings = [
+        timing(ENCODER, "PyTorch eager", 100, samples_ms=((100.0, 100.0),) * 3),
+        timing(ENCODER, "ours, onnxruntime fp32 plain", 80, samples_ms=unsteady),
+    ]
+    (row,) = first_table(comparison(*timings)).rows
+    assert row[5:8] == ("80.0", "–", "–")
+
+
+def test_a_cell_without_engines_of_this_project_has_no_row() -> None:
+    assert first_table(comparison(timing(ENCODER, "PyTorch eager", 100))).rows == ()
+
+
+def test_ratios_are_those_of_the_medians_of_all_samples() -> None:
+    # The medians of the rounds would give 20 / 10.
+    slower = timing(ENCODER, "PyTorch eager", 30, samples_ms=((20, 20, 90), (20, 20, 90), (30, 30, 30)))
+    faster = timing(ENCODER, "ours, onnxruntime fp32 plain", 10, samples_ms=((10, 10, 10),) * 3)
+    ratio, interval = ratio_of(slower, faster)
+    assert ratio == pytest.approx(3)
+    assert interval.low <= ratio <= interval.high
 
 
 def test_times_have_a_column_for_each_cell() -> None:
@@ -135,6 +190,12 @@ def test_plots_show_the_usual_iterations_as_files_of_their_own() -> None:
     assert "plain export, OpenVINO" in "".join(image.itertext())
 
 
+def test_an_axis_has_room_for_the_number_beside_the_longest_bar() -> None:
+    assert axis_end(0, 100, is_log=False) == pytest.approx(115)
+    assert axis_end(1, 10_000, is_log=True) == pytest.approx(100_000)
+    assert axis_end(0.0081, 0.81, is_log=True) > 0.81
+
+
 def test_nodes_count_by_kind_with_their_fastest_run() -> None:
     times = {
         ("a", "Conv"): [3.0, 2.0],
@@ -151,6 +212,9 @@ def test_nodes_count_by_kind_with_their_fastest_run() -> None:
 
 def test_the_floor_is_the_work_at_the_matrix_rate() -> None:
     profile = LibraryProfile("ONNX Runtime", "1.2.3", (KindTime("convolutions", 2, 80.0),))
-    result = WhereTimeGoes(1, "ccr-layer1", machine(), (), 2, 7_000_000_000, 200.0, (profile,))
+    rate = MatrixRate("fp32", 100.0, "product of 1024x1024 matrices")
+    result = WhereTimeGoes(1, "ccr-layer1", machine(), ("AVX2",), "SSE41", 2, 7_000_000_000, rate, (profile,))
     assert result.floor_milliseconds == pytest.approx(70)
-    assert kinds_table(result).rows[-1][1:] == ("70.00", "87.5 %", "")
+    table = kinds_table(result)
+    assert table.rows[-1][1:] == ("70.00", "87.5 %", "")
+    assert "AVX2, limited to SSE41" in table.note
