@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 
+from ccr_deploy.benchmarking.statistics import median_difference_interval
 from ccr_deploy.cli.common import TerminalProgress
-from ccr_deploy.core.metrics import BOOTSTRAP_SAMPLES, Interval, percentile_interval
+from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.records import Record
 from ccr_deploy.reporting.table import Table
 
@@ -24,9 +26,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ccr_deploy.backends.runner import Runner
+    from ccr_deploy.core.stages import Stage
+
     Samples = npt.NDArray[np.float64]
     """Milliseconds ``[rounds, requests]``."""
 
+PROTOCOLS = {"HTTP": "http", "gRPC": "grpc"}
+"""Names of the ways of sending requests, and their protocols."""
 REQUESTS = 5
 """Requests of each way in a round."""
 _SHORTEST_GAP_SECONDS = 0.02
@@ -80,24 +87,39 @@ class LowRate:
             request_p50_ms=round(request_p50, 3),
             request_p99_ms=round(request_p99, 3),
             added_p50_ms=round(request_p50 - engine_p50, 3),
-            added_p50_interval=difference_interval(self.engine, samples),
+            added_p50_interval=median_difference_interval(samples, self.engine),
             added_p99_ms=round(request_p99 - engine_p99, 3),
         )
 
 
-def difference_interval(engine: Samples, requests: Samples, seed: int = 0) -> Interval:
-    """Return the 95 % interval of the difference of medians, in ms, by bootstrapping whole rounds.
+def measure_stage(
+    model: str,
+    stage: Stage,
+    runner: Runner,
+    server: Mapping[str, str],
+    *,
+    rounds: int,
+    more: Mapping[str, Callable[[], object]] = MappingProxyType({}),
+) -> LowRate:
+    """Measure a stage at a low rate, one image per request.
 
     Args:
-        engine: milliseconds of the engine, ``[rounds, requests]``.
-        requests: milliseconds of the requests in the same rounds, ``[rounds, requests]``.
-        seed: seed of the resampling.
+        model: name of the model in the results.
+        stage: the stage that the engine runs; the server's model has the same name.
+        runner: the bare engine.
+        server: the server's addresses by protocol.
+        rounds: number of rounds.
+        more: further calls that are measured in each round, by name.
     """
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(len(engine), size=(BOOTSTRAP_SAMPLES, len(engine)))
-    return percentile_interval(
-        np.array([np.median(requests[rounds]) - np.median(engine[rounds]) for rounds in drawn])
-    )
+    (spec,) = runner.inputs
+    shape = (1, *(size or 1 for size in spec.shape[1:]))
+    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    output = "code" if stage == "encoder" else "logits"
+    ways = {
+        way: requester(protocol, server[protocol], stage, (spec.name, values), output)
+        for way, protocol in PROTOCOLS.items()
+    }
+    return measure_low_rate(model, lambda: runner.infer({spec.name: values}), {**ways, **more}, rounds)
 
 
 def measure_low_rate(
@@ -147,13 +169,14 @@ def requester(
     return lambda: client.infer(model, [sent], outputs=wanted)
 
 
-def added_latency_table(title: str, entries: Sequence[AddedLatency], note: str) -> Table:
+def added_latency_table(title: str, entries: Sequence[AddedLatency], note: str, warning: str) -> Table:
     """Return the table, one row for each way.
 
     Args:
         title: the title.
         entries: the rows.
         note: what was measured, and on which machine.
+        warning: why the run is unreliable, "" if it is reliable.
     """
     columns = ("model", "requests", "engine p50", "added p50", "95 % interval", "engine p99", "added p99")
     rows = tuple(
@@ -168,7 +191,7 @@ def added_latency_table(title: str, entries: Sequence[AddedLatency], note: str) 
         )
         for entry in entries
     )
-    return Table(title=title, columns=columns, rows=rows, note=note)
+    return Table(title=title, columns=columns, rows=rows, note=note, warning=warning)
 
 
 def _rotated(names: list[str], number: int) -> list[str]:

@@ -32,7 +32,7 @@ from benchmarks.scenarios import ScenarioBenchmark, scenarios_table, soak_table
 from benchmarks.serving import ServingBenchmark, serving_latency_table, serving_table
 from benchmarks.table1 import paper_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_table, kernels_table
-from benchmarks.triton import TritonBenchmark, triton_table
+from benchmarks.triton import TritonBenchmark, triton_latency_table, triton_table
 from benchmarks.verification import VerificationBenchmark, verification_table
 from ccr_deploy.benchmarking.results import BenchmarkReport
 from ccr_deploy.core.atomic import write_atomically
@@ -65,6 +65,7 @@ def tables() -> dict[str, str]:
     scaling = read_result("scaling", ScalingBenchmark)
     serving = read_result("serving-ccr-layer1", ServingBenchmark)
     scenarios = read_result("scenarios-ccr-layer1", ScenarioBenchmark)
+    triton = read_result("triton-ccr-layer1", TritonBenchmark)
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
         "gates": gate_table(GATES),
@@ -95,7 +96,8 @@ def tables() -> dict[str, str]:
         "paper": paper_table(),
         "scenarios": scenarios_table(scenarios),
         "soak": soak_table(scenarios),
-        "triton": triton_table(read_result("triton-ccr-layer1", TritonBenchmark)),
+        "triton": triton_table(triton),
+        "triton-latency": triton_latency_table(triton),
     }
     return {name: markdown_table(table) for name, table in chosen.items()} | peers_pages()
 

@@ -16,6 +16,7 @@ import click
 import numpy as np
 from PIL import Image
 
+from ccr_deploy.benchmarking.contention import contention, read_cpu_times
 from ccr_deploy.cli.common import TerminalProgress, stdout_console
 from ccr_deploy.core import records
 from ccr_deploy.core.atomic import write_atomically
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ccr_deploy.backends.runner import Arrays, Runner
-    from ccr_deploy.benchmarking.results import MachineState
+    from ccr_deploy.benchmarking.results import Contention, MachineState, Phase
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import ChainStage, Schedule
     from ccr_deploy.reporting.table import Table
@@ -169,6 +170,26 @@ def interleaved(
                 found[name].append(measure())
             advance(1)
     return found
+
+
+@contextlib.contextmanager
+def watched(phase: Phase, found: list[Contention]) -> Iterator[None]:
+    """Measure the contention while the context runs, and append it to a list.
+
+    The processes that this one started, for example servers, are not counted as other processes.
+
+    Args:
+        phase: what is measured meanwhile.
+        found: the list.
+    """
+    before = read_cpu_times()
+    yield
+    found.append(contention(phase, before, read_cpu_times()))
+
+
+def unreliable_warning(reasons: Sequence[str]) -> str:
+    """Return the warning below a table of an unreliable run, or "" for a reliable one."""
+    return f"UNRELIABLE: {'; '.join(reasons)}: measure again on an idle machine" if reasons else ""
 
 
 def random_feeds(bundle: Bundle, stage: ChainStage, batch: int) -> Arrays:

@@ -4,8 +4,8 @@
 a few crops, builds INT8 engines with OpenVINO and measures, interleaved, the images per second of the bare
 engine and of clients that keep the local server busy. Then it measures the latency that the server adds at a
 low rate, also for the demo's classifier, whose engine takes less than 1 ms, and the latency of KServe's own
-server with an empty model. It takes about six minutes, two of them for the engines, and writes
-``benchmarks/results/serving-ccr-layer1.json``.
+server with an empty model. It takes about four minutes on two idle cores, one of them for the engines, and
+writes ``benchmarks/results/serving-ccr-layer1.json``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from statistics import median
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -29,10 +28,11 @@ import tritonclient.grpc
 import tritonclient.http
 
 from benchmarks.added_latency import (
+    PROTOCOLS,
     AddedLatency,
     LowRate,
     added_latency_table,
-    measure_low_rate,
+    measure_stage,
     requester,
 )
 from benchmarks.hosts.processes import PATIENCE_SECONDS, free_ports, started
@@ -43,9 +43,13 @@ from benchmarks.scaffold import (
     publish,
     rounds_option,
     temporary_folder,
+    unreliable_warning,
     untrained_model,
+    watched,
 )
+from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.machine import machine_state
+from ccr_deploy.benchmarking.reliability import unreliable_reasons
 from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.core.records import Record
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
@@ -53,14 +57,14 @@ from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.reporting.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
 
     from ccr_deploy.backends.runner import Runner
     from ccr_deploy.bundle.reader import Bundle
-    from ccr_deploy.core.stages import Stage
+    from ccr_deploy.core.stages import ChainStage, Stage
 
     Images = npt.NDArray[np.uint8]
     Measurement = Callable[[], float]
@@ -68,7 +72,6 @@ if TYPE_CHECKING:
 
 TARGET = "cpu-openvino"
 BATCHES = (1, 8)
-PROTOCOLS = {"HTTP": "http", "gRPC": "grpc"}
 EMPTY_MODEL = "classifier"
 Way = Literal["HTTP", "gRPC", "gRPC, one image per request"]
 
@@ -112,36 +115,39 @@ class ServingBenchmark(Record, frozen=True):
     rates: tuple[ServedRate, ...]
     latencies: tuple[AddedLatency, ...]
     empty_server: tuple[EmptyServer, ...]
+    unreliable_reasons: tuple[str, ...] = ()
 
 
 @click.command()
 @preset_option
 @rounds_option(3, "Rounds of the throughput; each round measures the engine and every way once.")
 @click.option(
-    "--round-seconds", default=2.0, show_default=True, help="Seconds of each measurement in a round."
+    "--round-seconds", default=1.0, show_default=True, help="Seconds of each measurement in a round."
 )
 @click.option(
-    "--latency-rounds", default=24, show_default=True, help="Rounds of the latency, of 5 requests each."
+    "--latency-rounds", default=16, show_default=True, help="Rounds of the latency, of 5 requests each."
 )
 def main(name: str, rounds: int, round_seconds: float, latency_rounds: int) -> None:
     """Build, serve, measure, and write the result beside this script."""
     with temporary_folder() as folder, ExitStack() as stack:
         factory = _engines(folder, name)
-        machine = machine_state()
+        contention = [watch_start()]
+        machine = machine_state(start=contention[0])
         servers = {batch: stack.enter_context(_server(factory, batch)) for batch in BATCHES}
         rates: list[ServedRate] = []
         latencies: list[AddedLatency] = []
         for stage, inputs in _inputs(factory.bundle).items():
-            with factory.load(factory.find(stage)) as runner:
+            with factory.load(factory.find(stage)) as runner, watched(stage, contention):
                 for batch in BATCHES:
                     course = _Course(stage, inputs[:batch], servers[batch], round_seconds)
                     rates += _rates(course, runner, rounds)
-                latencies += _low_rate(
+                latencies += measure_stage(
                     f"{stage}, {name}", stage, runner, servers[1], rounds=latency_rounds
                 ).added()
-        cheap, empty = _cheap_and_empty(folder / "cheap", latency_rounds)
+        with watched("classifier", contention):
+            cheap, empty = _cheap_and_empty(folder / "cheap", latency_rounds)
         result = ServingBenchmark(
-            schema_version=2,
+            schema_version=3,
             model=untrained_model(name, factory.bundle),
             target=TARGET,
             precision="int8",
@@ -151,38 +157,9 @@ def main(name: str, rounds: int, round_seconds: float, latency_rounds: int) -> N
             rates=tuple(rates),
             latencies=(*latencies, *cheap.added()),
             empty_server=empty,
+            unreliable_reasons=unreliable_reasons(machine.usable_cores, contention),
         )
     publish(f"serving-{name}", result, serving_table(result), serving_latency_table(result))
-
-
-def _low_rate(
-    model: str,
-    stage: Stage,
-    runner: Runner,
-    server: dict[str, str],
-    *,
-    rounds: int,
-    more: Mapping[str, Callable[[], object]] = MappingProxyType({}),
-) -> LowRate:
-    """Measure one image per request at a low rate.
-
-    Args:
-        model: name of the model in the results.
-        stage: the stage that the engine runs.
-        runner: the bare engine.
-        server: the server's addresses by protocol.
-        rounds: number of rounds.
-        more: further calls that are measured in each round, by name.
-    """
-    (spec,) = runner.inputs
-    shape = (1, *(size or 1 for size in spec.shape[1:]))
-    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    output = "code" if stage == "encoder" else "logits"
-    ways = {
-        way: requester(protocol, server[protocol], stage, (spec.name, values), output)
-        for way, protocol in PROTOCOLS.items()
-    }
-    return measure_low_rate(model, lambda: runner.infer({spec.name: values}), {**ways, **more}, rounds)
 
 
 def _cheap_and_empty(root: Path, rounds: int) -> tuple[LowRate, tuple[EmptyServer, ...]]:
@@ -199,7 +176,7 @@ def _cheap_and_empty(root: Path, rounds: int) -> tuple[LowRate, tuple[EmptyServe
             f"{way}, empty": requester(protocol, empty[protocol], EMPTY_MODEL, ("code", code), "logits")
             for way, protocol in PROTOCOLS.items()
         }
-        found = _low_rate("classifier, demo", "classifier", runner, server, rounds=rounds, more=more)
+        found = measure_stage("classifier, demo", "classifier", runner, server, rounds=rounds, more=more)
     samples = {way: found.ways[f"{way}, empty"] for way in PROTOCOLS}
     own = replace(found, ways={way: found.ways[way] for way in PROTOCOLS})
     return own, tuple(
@@ -248,10 +225,10 @@ def _engines(root: Path, name: str) -> EngineFactory:
     return factory
 
 
-def _inputs(bundle: Bundle) -> dict[Stage, Images]:
+def _inputs(bundle: Bundle) -> dict[ChainStage, Images]:
     """Return random inputs for each stage, of the largest batch."""
     generator = np.random.default_rng(0)
-    stages: tuple[Stage, ...] = ("encoder", "classifier")
+    stages: tuple[ChainStage, ...] = ("encoder", "classifier")
     return {
         stage: generator.integers(0, 256, (max(BATCHES), *shape), dtype=np.uint8)
         for stage in stages
@@ -381,6 +358,7 @@ def serving_table(result: ServingBenchmark) -> Table:
         note=f"{result.model}, {result.target} {result.precision}, {result.rounds} rounds of "
         f"{result.round_seconds:g} s, interleaved, clients on the same {machine.usable_cores} cores of "
         f"{machine.processor}",
+        warning=unreliable_warning(result.unreliable_reasons),
     )
 
 
@@ -397,6 +375,7 @@ def serving_latency_table(result: ServingBenchmark) -> Table:
         f"request, {count} requests each, interleaved, by tritonclient with binary tensors, on the same "
         f"{result.machine.usable_cores} cores of {result.machine.processor}; KServe's own server with an "
         f"empty model, p50 / p99: {empty}",
+        unreliable_warning(result.unreliable_reasons),
     )
 
 

@@ -1,10 +1,11 @@
-"""Compare the throughput of a Triton server with bare engines: ``ccr-layer1``, 224x224, T=8, on a CPU.
+"""Compare a Triton server with bare engines: ``ccr-layer1``, 224x224, T=8, on a CPU.
 
 ``make triton-server``, then ``python -m benchmarks.triton``, exports untrained weights (speed does not depend
 on them), packages them, and serves them with `benchmarks.hosts.triton`, whose ONNX Runtime backend is a
 Python model. Triton receives single images, more at once than the largest batch; the bare engine receives
-batches of that size. Both are measured in each round. It writes
-``benchmarks/results/triton-ccr-layer1.json``.
+batches of that size. Both are measured in each round. Then it measures the latency that Triton adds at a low
+rate, as `benchmarks.serving` does for the local server. It takes about four minutes on two idle cores, and
+writes ``benchmarks/results/triton-ccr-layer1.json``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from benchmarks.added_latency import AddedLatency, added_latency_table, measure_stage
 from benchmarks.hosts.triton.server import serving
 from benchmarks.scaffold import (
     interleaved,
@@ -26,11 +28,15 @@ from benchmarks.scaffold import (
     publish,
     rounds_option,
     temporary_folder,
+    unreliable_warning,
     untrained_bundle,
     untrained_model,
+    watched,
 )
+from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.interleaving import speedup_interval
 from ccr_deploy.benchmarking.machine import machine_state
+from ccr_deploy.benchmarking.reliability import unreliable_reasons
 from ccr_deploy.benchmarking.results import MachineState, Subject
 from ccr_deploy.benchmarking.worker import Candidate, Worker
 from ccr_deploy.core.metrics import Interval
@@ -85,32 +91,46 @@ class TritonBenchmark(Record, frozen=True):
     rounds: int
     machine: MachineState
     throughputs: tuple[Throughput, ...]
+    latencies: tuple[AddedLatency, ...]
+    unreliable_reasons: tuple[str, ...]
 
 
 @click.command()
 @preset_option
-@rounds_option(8, "Number of rounds.")
-def main(name: str, rounds: int) -> None:
+@rounds_option(4, "Rounds of the throughput.")
+@click.option(
+    "--latency-rounds", default=12, show_default=True, help="Rounds of the latency, of 5 requests each."
+)
+def main(name: str, rounds: int, latency_rounds: int) -> None:
     """Package, serve, measure, and write the result beside this script."""
     with temporary_folder() as root:
         bundle = untrained_bundle(name, root)
         store = EngineStore(root / "engines")
         package_triton(bundle, "cpu", store, root / "repository")
         factory = EngineFactory(bundle, "cpu", store)
-        machine = machine_state()
+        contention = [watch_start()]
+        machine = machine_state(start=contention[0])
+        throughputs: list[Throughput] = []
+        latencies: list[AddedLatency] = []
         with serving(root / "repository", root, "--exit-timeout-secs=5") as server:
-            found = tuple(_compare(factory, server, subject, rounds) for subject in SERVED)
+            for subject, (_, stages) in SERVED.items():
+                with watched(subject, contention):
+                    throughputs.append(_compare(factory, server, subject, rounds))
+                    if len(stages) == 1:
+                        latencies += _added_latency(factory, server, stages[0], latency_rounds)
         result = TritonBenchmark(
-            schema_version=1,
+            schema_version=2,
             model=untrained_model(name, bundle),
             backend=f"onnxruntime {factory.backend.version}",
             batch=CPU_MAX_BATCH,
             requests_in_flight=IN_FLIGHT,
             rounds=rounds,
             machine=machine,
-            throughputs=found,
+            throughputs=tuple(throughputs),
+            latencies=tuple(latencies),
+            unreliable_reasons=unreliable_reasons(machine.usable_cores, contention),
         )
-    publish(f"triton-{name}", result, triton_table(result))
+    publish(f"triton-{name}", result, triton_table(result), triton_latency_table(result))
 
 
 def triton_table(result: TritonBenchmark) -> Table:
@@ -138,6 +158,18 @@ def triton_table(result: TritonBenchmark) -> Table:
         ),
         note=f"{result.model}, batch {result.batch}, {result.backend}, {result.requests_in_flight} requests "
         f"in flight, {result.rounds} rounds, interleaved, on {machine_words(result.machine)}",
+        warning=unreliable_warning(result.unreliable_reasons),
+    )
+
+
+def triton_latency_table(result: TritonBenchmark) -> Table:
+    """Return the table of the latency that Triton adds at a low rate."""
+    return added_latency_table(
+        "Latency that Triton adds at a low rate",
+        result.latencies,
+        f"{result.model}, {result.backend}, one image per request, {result.latencies[0].requests} requests "
+        f"each, interleaved, by tritonclient with binary tensors, on {machine_words(result.machine)}",
+        unreliable_warning(result.unreliable_reasons),
     )
 
 
@@ -166,6 +198,15 @@ def _compare(factory: EngineFactory, server: TritonServer, subject: Subject, rou
         triton_share_interval=speedup_interval(samples["bare"], samples["triton"]),
         images_per_execution=float(images / executions),
     )
+
+
+def _added_latency(
+    factory: EngineFactory, server: TritonServer, stage: Stage, rounds: int
+) -> tuple[AddedLatency, ...]:
+    """Measure the latency that Triton adds to one stage's engine at a low rate."""
+    addresses = {"http": server.http, "grpc": server.grpc}
+    with factory.load(factory.build(stage)[0]) as runner:
+        return measure_stage(stage, stage, runner, addresses, rounds=rounds).added()
 
 
 def _triton_round(bundle: Bundle, server: TritonServer, model: str, stage: Stage, batches: int) -> float:

@@ -1,4 +1,4 @@
-"""Confidence intervals of percentiles and of ratios of medians, by bootstrapping whole rounds.
+"""Confidence intervals of percentiles, and of ratios and differences of medians, by bootstrapping rounds.
 
 The runs of a round share the momentary load of the machine, so they are not independent: whole rounds are
 resampled (cluster bootstrap). Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section
@@ -34,11 +34,22 @@ def median_ratio_interval(numerator: Rounds, denominator: Rounds, seed: int = 0)
         denominator: samples of each of the same rounds in ms.
         seed: seed of the resampling.
     """
-    ratios = [
-        np.median(_joined(numerator, rounds)) / np.median(_joined(denominator, rounds))
-        for rounds in _resamples(len(numerator), seed)
-    ]
-    return percentile_interval(np.array(ratios))
+    first, second = _medians(numerator, denominator, seed)
+    return percentile_interval(first / second)
+
+
+def median_difference_interval(minuend: Rounds, subtrahend: Rounds, seed: int = 0) -> Interval:
+    """Return the 95 % interval of the difference of two medians, in ms.
+
+    The samples of both in a round are resampled together, because both share its load.
+
+    Args:
+        minuend: samples of each round in ms.
+        subtrahend: samples of each of the same rounds in ms; their median is subtracted.
+        seed: seed of the resampling.
+    """
+    first, second = _medians(minuend, subtrahend, seed)
+    return percentile_interval(first - second)
 
 
 def median_difference_interval(one: Rounds, other: Rounds, seed: int = 0) -> Interval:
@@ -68,6 +79,15 @@ def percentile_intervals(samples: Rounds, percentiles: Sequence[float], seed: in
         np.percentile(_joined(samples, rounds), percentiles) for rounds in _resamples(len(samples), seed)
     ]
     return [percentile_interval(column) for column in np.array(found).T]
+
+
+def _medians(first: Rounds, second: Rounds, seed: int) -> npt.NDArray[np.float64]:
+    """Return the medians of both in each resample of rounds, ``float64 [2, resamples]``."""
+    found = [
+        [np.median(_joined(samples, rounds)) for samples in (first, second)]
+        for rounds in _resamples(len(first), seed)
+    ]
+    return np.array(found).T
 
 
 def _resamples(rounds: int, seed: int) -> npt.NDArray[np.int64]:

@@ -88,7 +88,7 @@ class EngineQueue:
         await asyncio.shield(asyncio.wrap_future(self._started))
 
     async def infer(self, rows: Rows) -> Outputs:
-        """Return the engine's outputs for the rows of one request, ``uint8 [N, ...]``.
+        """Return the engine's outputs for the rows of one request, ``uint8 [N, ...]``, at most one batch.
 
         Raises:
             ModelNotReady: if the engine is not warmed up yet, or is closing.

@@ -100,7 +100,6 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._arriving = False
         self._begun = 0.0
-        self._allowed_hosts: list[bytes] = []  # the Host header that was allowed last
         self._bytes_around_body = 0
 
     @property
@@ -220,26 +219,17 @@ class Connection(HttpToolsProtocol):
 
     def _check_head(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        hosts = [value for name, value in self.headers if name == b"host"]
+        hosts = [value.decode("latin-1") for name, value in self.headers if name == b"host"]
         if size > MAX_HEAD_BYTES:
             self._refuse_large()
-        elif not self._allows(hosts):
-            host = hosts[0].decode("latin-1")
-            message = f"Host {host!r:.80} is not allowed: start the server with --allow-host NAME"
+        elif not all(map(self._all.hosts.allows, hosts)):
+            message = f"Host {hosts[0]!r:.80} is not allowed: start the server with --allow-host NAME"
             self._refuse(HTTPStatus.FORBIDDEN, "host", message)
         elif not self._within_limit and self.url.split(b"?")[0] not in HEALTH_PATHS:
             message = "too many open connections: try again later"
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", message)
         if self._refused:
             raise _RefusedError
-
-    def _allows(self, hosts: list[bytes]) -> bool:
-        """Return whether all Host headers are allowed; a client sends the same one with each request."""
-        if hosts != self._allowed_hosts:
-            if not all(self._all.hosts.allows(host.decode("latin-1")) for host in hosts):
-                return False
-            self._allowed_hosts = hosts
-        return True
 
     def _refuse_large(self) -> None:
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE

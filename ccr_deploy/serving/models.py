@@ -8,7 +8,7 @@ import numpy as np
 
 from ccr_deploy.serving import kserve_sdk as kserve
 from ccr_deploy.serving.refusals import REFUSALS
-from ccr_deploy.serving.tensors import TensorType, read_bytes, read_payloads, set_binary_content
+from ccr_deploy.serving.tensors import TensorType, read_bytes, read_payloads
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -158,5 +158,5 @@ class ClassifierModel(EngineModel):
 
 def _output(tensor: TensorType, values: npt.NDArray[np.generic]) -> kserve.InferOutput:
     output = kserve.InferOutput(name=tensor.name, shape=list(values.shape), datatype=tensor.datatype)
-    set_binary_content(output, values)
+    output.set_data_from_numpy(values, binary_data=True)  # KServe's gRPC writer fails on arrays
     return output

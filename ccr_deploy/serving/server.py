@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import socket
 import time
@@ -234,8 +233,6 @@ class LocalServer:
     async def _start_engines(self) -> None:
         for queue in self._queues:  # one after the other: parallel warm-ups would compete for the processor
             await queue.start()
-        gc.collect()
-        gc.freeze()  # a later collection does not visit what was loaded, some 100,000 objects
 
 
 def serve_until_stopped(server: LocalServer, report: Callable[[Event], None]) -> None:

@@ -90,17 +90,6 @@ def binary_content(tensor: InferInput | InferOutput) -> bytes | None:
     return tensor._raw_data
 
 
-def set_binary_content(output: InferOutput, values: npt.NDArray[np.generic]) -> None:
-    """Set the bytes of an output; each element of a BYTES tensor is prefixed by its length, as in a request.
-
-    The SDK's `set_data_from_numpy` does the same and adds a parameter that gRPC's messages do not need.
-    """
-    if output.datatype == "BYTES":
-        output._raw_data = b"".join(struct.pack("<I", len(element)) + element for element in values.tolist())
-    else:
-        output._raw_data = values.tobytes()
-
-
 def _numbers(tensor: InferInput) -> npt.NDArray[np.uint8]:
     try:
         array: npt.NDArray[Any] = np.asarray(tensor.data)

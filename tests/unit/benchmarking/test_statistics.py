@@ -8,7 +8,11 @@ import pytest
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeOptions
 from ccr_deploy.benchmarking.interleaving import Samples, cpu_load, timings
 from ccr_deploy.benchmarking.results import CpuLoad
-from ccr_deploy.benchmarking.statistics import median_ratio_interval, percentile_intervals
+from ccr_deploy.benchmarking.statistics import (
+    median_difference_interval,
+    median_ratio_interval,
+    percentile_intervals,
+)
 from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.core.metrics import Interval
 
@@ -34,6 +38,11 @@ def test_rounds_that_differ_widen_the_interval() -> None:
 def test_rounds_may_have_different_numbers_of_runs() -> None:
     rounds = [np.full(3, 6.0), np.full(2, 6.0), np.full(4, 6.0)]
     assert median_ratio_interval(rounds, [own / 2 for own in rounds]) == Interval(2.0, 2.0)
+
+
+def test_the_load_of_a_round_cancels_in_a_difference() -> None:
+    rounds = [np.full(3, 6.0), np.full(3, 60.0), np.full(3, 8.0)]
+    assert median_difference_interval([own + 2 for own in rounds], rounds) == Interval(2.0, 2.0)
 
 
 def entry(milliseconds: np.ndarray, inputs: tuple[str, ...]) -> Samples:
