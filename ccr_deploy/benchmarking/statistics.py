@@ -52,21 +52,6 @@ def median_difference_interval(minuend: Rounds, subtrahend: Rounds, seed: int = 
     return percentile_interval(first - second)
 
 
-def median_difference_interval(one: Rounds, other: Rounds, seed: int = 0) -> Interval:
-    """Return the 95 % interval of the median of `one` minus that of `other`, of the same rounds.
-
-    Args:
-        one: samples of each round in ms.
-        other: samples of each of the same rounds in ms.
-        seed: seed of the resampling.
-    """
-    differences = [
-        np.median(_joined(one, rounds)) - np.median(_joined(other, rounds))
-        for rounds in _resamples(len(one), seed)
-    ]
-    return percentile_interval(np.array(differences))
-
-
 def percentile_intervals(samples: Rounds, percentiles: Sequence[float], seed: int = 0) -> list[Interval]:
     """Return the 95 % interval of each percentile of all samples.
 

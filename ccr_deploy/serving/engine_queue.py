@@ -164,9 +164,9 @@ class EngineQueue:
     def _run(self, runner: Runner, requests: list[_Request]) -> None:
         (spec,) = runner.inputs
         rows = [request.rows for request in requests]
-        batch = rows[0] if len(rows) == 1 else np.concatenate(rows)
         started = time.perf_counter()
         try:
+            batch = rows[0] if len(rows) == 1 else np.concatenate(rows)
             outputs = runner.infer({spec.name: batch})
         except Exception as error:  # a failed run must not stop the server
             self._deliver(partial(_fail, requests, InferenceError(f"{self.name}: {error}")))

@@ -48,6 +48,8 @@ class Calls(grpc.aio.ServerInterceptor):
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:  # noqa: ANN401
         """Return the handler of a call's method, None if there is no such method.
 
+        A method that streams keeps its own handler.
+
         Args:
             continuation: returns the servicer's own handler.
             handler_call_details: the name of the method, and the call's metadata.
@@ -55,8 +57,8 @@ class Calls(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if method not in self._handlers:
             handler = await continuation(handler_call_details)
-            if not handler:
-                return None
+            if not handler or not handler.unary_unary:
+                return handler
             self._handlers[method] = grpc.unary_unary_rpc_method_handler(
                 partial(self._call, handler.unary_unary),
                 _lenient(handler.request_deserializer),
