@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import onnx_ir as ir
 
-from benchmarks.peers.results import machine_slug
-from benchmarks.peers.tables import measured_on
+from benchmarks.peers.results import machine_slug, measured_on
 from benchmarks.scaffold import (
     preset_option,
     publish,
@@ -194,7 +193,7 @@ def kinds_table(result: WhereTimeGoes) -> Table:
         note=f"{result.model}, iteration-major, batch 1, {result.threads} threads; the fastest run of each "
         f"node; {result.multiply_accumulates / 1e9:.2f} GMAC; matrix rate: "
         f"{result.matrix_rate.gmac_per_second:.1f} GMAC/s ({result.matrix_rate.measured_by}); "
-        f"on {measured_on(result)}; "
+        f"on {measured_on(result.machine, result.instruction_sets, result.max_isa)}; "
         + ", ".join(f"{profile.library} {profile.version}" for profile in result.profiles),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.peers.plots import plots
 from benchmarks.peers.results import PeerBenchmark
-from benchmarks.peers.tables import answers_table, first_table, measured_on, times_tables
+from benchmarks.peers.tables import answers_table, first_table, times_tables
 from benchmarks.scaffold import read_result, result_names
 from benchmarks.where_time_goes import WhereTimeGoes, kinds_table
 from ccr_deploy.reporting.markdown import markdown_table
@@ -39,7 +39,7 @@ def peers_plots() -> dict[str, str]:
 
 
 def _heading(result: PeerBenchmark) -> str:
-    return f"**{measured_on(result)}**\n\n"
+    return f"**{result.measured_on}**\n\n"
 
 
 def _images(result: PeerBenchmark) -> str:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from benchmarks.scaffold import machine_words
 from ccr_deploy.backends.options import BackendOptions
 from ccr_deploy.benchmarking.results import Environment, MachineState, Subject
 from ccr_deploy.core.precisions import EnginePrecision
@@ -115,6 +116,24 @@ class PeerBenchmark(Record, frozen=True):
     def slug(self) -> str:
         """The machine and its instruction set, as a part of a file's name."""
         return machine_slug(self.machine, self.instruction_sets, self.max_isa)
+
+    @property
+    def measured_on(self) -> str:
+        """The machine and its instruction sets, for the notes of tables."""
+        return measured_on(self.machine, self.instruction_sets, self.max_isa)
+
+
+def measured_on(machine: MachineState, instruction_sets: Collection[str], max_isa: str | None) -> str:
+    """Return the machine and its instruction sets, for the notes of tables.
+
+    Args:
+        machine: the machine.
+        instruction_sets: the names of the CPU's instruction sets.
+        max_isa: the newest instruction set that oneDNN may use; None for no limit.
+    """
+    limit = f", limited to {max_isa}" if max_isa else ""
+    gpu = f"{machine.gpu}, " if machine.gpu else ""
+    return f"{gpu}{machine_words(machine)}, {' '.join(instruction_sets)}{limit}"
 
 
 def machine_slug(machine: MachineState, instruction_sets: Collection[str], max_isa: str | None) -> str:

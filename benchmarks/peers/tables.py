@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.scaffold import machine_words
 from ccr_deploy.benchmarking.interleaving import speedup_interval
 from ccr_deploy.benchmarking.reliability import MAX_INTERVAL_FACTOR, MAX_TAIL_RATIO
 from ccr_deploy.reporting.table import Table, interval_text, significant
@@ -16,19 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from benchmarks.peers.results import Cell, PeerBenchmark, PeerTiming
-    from benchmarks.where_time_goes import WhereTimeGoes
     from ccr_deploy.benchmarking.results import Subject
     from ccr_deploy.core.metrics import Interval
 
 SUBJECTS: tuple[Subject, ...] = ("encoder", "classifier", "chain")
 NO_RATIO = "–"
-
-
-def measured_on(result: PeerBenchmark | WhereTimeGoes) -> str:
-    """Return the processor, its instruction sets and, if there is one, the GPU that a result is from."""
-    limit = f", limited to {result.max_isa}" if result.max_isa else ""
-    gpu = f"{result.machine.gpu}, " if result.machine.gpu else ""
-    return f"{gpu}{machine_words(result.machine)}, {' '.join(result.instruction_sets)}{limit}"
 
 
 def first_table(result: PeerBenchmark) -> Table:
@@ -164,7 +155,7 @@ def _note(result: PeerBenchmark, what: str) -> str:
     versions = dict.fromkeys(timing.version for timing in result.timings)
     return (
         f"{result.model}; {what}; {min(rounds)} to {max(rounds)} interleaved rounds, each candidate in its "
-        f"own process, on {measured_on(result)}; libraries {', '.join(versions)}"
+        f"own process, on {result.measured_on}; libraries {', '.join(versions)}"
     )
 
 
