@@ -14,6 +14,7 @@ from benchmarks.hosts.processes import hearing_ctrl_c
 from ccr_deploy.benchmarking.scenario_results import ScenarioResult, SoakResult
 from ccr_deploy.benchmarking.scenarios import scenario_run
 from ccr_deploy.benchmarking.scenarios.loadgen import is_installed
+from ccr_deploy.benchmarking.scenarios.soak import KEPT_SAMPLES
 from ccr_deploy.benchmarking.scenarios.statistics import latencies
 from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.core.scenarios import SCENARIOS
@@ -106,8 +107,10 @@ def test_a_soak_records_the_machine_in_every_interval(tiny_bundle: Bundle, built
     result = soak_bundle(tiny_bundle, "cpu", built_store, 0.02)
     assert result.duration_seconds >= 1.2
     assert not result.ended_early
-    assert sum(entry.runs for entry in result.intervals) == result.runs == len(result.samples_ms)
-    assert result.latencies == latencies(result.samples_ms)
+    assert sum(entry.runs for entry in result.intervals) == result.runs
+    assert len(result.samples_ms) == min(result.runs, KEPT_SAMPLES)
+    if result.runs <= KEPT_SAMPLES:  # a fast machine runs this model more often
+        assert result.latencies == latencies(result.samples_ms)
     starts = [entry.seconds for entry in result.intervals]
     assert starts == sorted(starts)
     assert all(entry.memory_mib > 1 for entry in result.intervals)
