@@ -19,13 +19,11 @@ pytest.importorskip("openvino")
 
 
 def test_all_candidates_run_and_compute_the_same(tmp_path: Path) -> None:
-    plan = Plan("demo", (1, 2), (1, 2), CPU_TARGETS, minutes=0, rounds=1)
+    plan = Plan("demo", (2,), (2,), CPU_TARGETS, minutes=0, rounds=1)
     result = compare(plan, tmp_path)
     assert from_json(to_json(result), PeerBenchmark) == result
     cells = {str(timing.cell) for timing in result.timings}
-    encoders = {f"encoder, T={iterations}, batch {batch}" for iterations in (1, 2) for batch in (1, 2)}
-    chains = {cell.replace("encoder", "chain") for cell in encoders}
-    assert cells == encoders | chains | {"classifier, batch 1", "classifier, batch 2"}
+    assert cells == {"encoder, T=2, batch 2", "chain, T=2, batch 2", "classifier, batch 2"}
     names = {timing.candidate for timing in result.timings if str(timing.cell) == "encoder, T=2, batch 2"}
     assert names >= {
         "PyTorch eager",
