@@ -30,9 +30,11 @@ from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_t
 from benchmarks.triton import TritonBenchmark, triton_table
 from benchmarks.verification import VerificationBenchmark, verification_table
 from ccr_deploy.benchmarking.results import BenchmarkReport
+from ccr_deploy.benchmarking.table1_results import Table1
 from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.reporting.markdown import markdown_table
 from ccr_deploy.reporting.precision_tables import accuracy_table
+from ccr_deploy.reporting.table1_tables import counts_table, parts_table, times_table
 from ccr_deploy.reporting.tables import benchmark_tables, summary_table
 from ccr_deploy.reporting.verification_tables import gate_table
 from ccr_deploy.verification.gates import GATES
@@ -55,6 +57,7 @@ def tables() -> dict[str, str]:
     containers = read_result("containers-ccr-layer1", ContainerBenchmark)
     builds = read_result("tensorrt-rtx-builds", TensorRtBuilds)
     int8_graphs = read_result("int8-graphs", Int8Graphs)
+    table1 = read_result("table1", Table1)
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
         "gates": gate_table(GATES),
@@ -79,6 +82,9 @@ def tables() -> dict[str, str]:
         "faults": faults_table(read_result("planted-faults", PlantedFaults)),
         "serving": serving_table(read_result("serving-ccr-layer1", ServingBenchmark)),
         "paper": paper_table(),
+        "table1": times_table(table1),
+        "table1-parts": parts_table(table1),
+        "table1-counts": counts_table(table1),
         "triton": triton_table(read_result("triton-ccr-layer1", TritonBenchmark)),
     }
     return {name: markdown_table(table) for name, table in chosen.items()}

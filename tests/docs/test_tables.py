@@ -129,6 +129,7 @@ TIMED = {
     "verification",
     "rtx",
     "serving",
+    "table1",
     "triton",
 }
 
