@@ -35,10 +35,12 @@ from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_t
 from benchmarks.triton import TritonBenchmark, triton_latency_table, triton_table
 from benchmarks.verification import VerificationBenchmark, verification_table
 from ccr_deploy.benchmarking.results import BenchmarkReport
+from ccr_deploy.benchmarking.table1_results import Table1
 from ccr_deploy.core.atomic import write_atomically
 from ccr_deploy.reporting.evidence import joined_table, why_not_joined
 from ccr_deploy.reporting.markdown import markdown_table
 from ccr_deploy.reporting.precision_tables import accuracy_table
+from ccr_deploy.reporting.table1_tables import counts_table, parts_table, times_table
 from ccr_deploy.reporting.tables import benchmark_tables
 from ccr_deploy.reporting.verification_tables import gate_table
 from ccr_deploy.verification.gates import GATES
@@ -66,6 +68,7 @@ def tables() -> dict[str, str]:
     serving = read_result("serving-ccr-layer1", ServingBenchmark)
     scenarios = read_result("scenarios-ccr-layer1", ScenarioBenchmark)
     triton = read_result("triton-ccr-layer1", TritonBenchmark)
+    table1 = read_result("table1", Table1)
     assert verification.calibration is not None
     chosen: dict[str, Table] = {
         "gates": gate_table(GATES),
@@ -98,6 +101,9 @@ def tables() -> dict[str, str]:
         "soak": soak_table(scenarios),
         "triton": triton_table(triton),
         "triton-latency": triton_latency_table(triton),
+        "table1": times_table(table1),
+        "table1-parts": parts_table(table1),
+        "table1-counts": counts_table(table1),
     }
     return {name: markdown_table(table) for name, table in chosen.items()} | peers_pages()
 

@@ -181,6 +181,7 @@ TIMED = {
     "growth",
     "export-steps",
     "soak",
+    "table1",
     "triton",
 }
 
