@@ -34,10 +34,10 @@ from benchmarks.scaffold import (
     watched,
 )
 from ccr_deploy.benchmarking.contention import watch_start
-from ccr_deploy.benchmarking.interleaving import speedup_interval
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.reliability import unreliable_reasons
 from ccr_deploy.benchmarking.results import MachineState, Subject
+from ccr_deploy.benchmarking.statistics import median_ratio_interval
 from ccr_deploy.benchmarking.worker import Candidate, Worker
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.records import Record
@@ -195,7 +195,7 @@ def _compare(factory: EngineFactory, server: TritonServer, subject: Subject, rou
         bare_images_per_second=rates["bare"],
         triton_images_per_second=rates["triton"],
         triton_share=rates["triton"] / rates["bare"],
-        triton_share_interval=speedup_interval(samples["bare"], samples["triton"]),
+        triton_share_interval=median_ratio_interval(samples["bare"], samples["triton"]),
         images_per_execution=float(images / executions),
     )
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.benchmarking.interleaving import speedup_interval
 from ccr_deploy.benchmarking.reliability import MAX_INTERVAL_FACTOR, MAX_TAIL_RATIO
+from ccr_deploy.benchmarking.statistics import median_ratio_interval
 from ccr_deploy.reporting.table import Table, interval_text, significant
 from ccr_deploy.reporting.tables import unreliable_line
 
@@ -112,7 +112,7 @@ def cells(result: PeerBenchmark) -> list[list[PeerTiming]]:
 def ratio_of(slower: PeerTiming, faster: PeerTiming) -> tuple[float, Interval]:
     """Return the ratio of two candidates' median times in the same cell, with its 95 % interval."""
     first, second = np.array(slower.samples_ms), np.array(faster.samples_ms)
-    return float(np.median(first) / np.median(second)), speedup_interval(first, second)
+    return float(np.median(first) / np.median(second)), median_ratio_interval(first, second)
 
 
 def _ratio_cells(result: PeerBenchmark, slower: PeerTiming, faster: PeerTiming) -> tuple[str, str]:

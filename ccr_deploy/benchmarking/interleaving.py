@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ccr_deploy.benchmarking.answers import Answer, Expected
     from ccr_deploy.benchmarking.results import Contention, GpuState, WarmUp
     from ccr_deploy.benchmarking.worker import Candidate, Loaded, RoundSamples
-    from ccr_deploy.core.metrics import Interval
     from ccr_deploy.core.progress import Progress
 
 SETTLING_SECONDS = 0.05
@@ -179,7 +178,7 @@ def _timing(
         device_latency_ms_p50=_median(entry.device_milliseconds),
         gpu=gpu_load(entry.gpu),
         speedup=float(np.median(reference) / p50),
-        speedup_interval=speedup_interval(reference, entry.milliseconds),
+        speedup_interval=median_ratio_interval(reference, entry.milliseconds),
         precisions=tuple(precision for _, precision in entry.candidate.engines),
         engines_sha256=entry.engines_sha256,
         samples_ms=tuple(tuple(own) for own in entry.milliseconds.round(_DIGITS).tolist()),
@@ -216,7 +215,7 @@ def fastest_pytorch(
         subject=subject,
         candidate=fastest.candidate.name,
         speedup=float(np.median(fastest.milliseconds) / np.median(target.milliseconds)),
-        speedup_interval=speedup_interval(fastest.milliseconds, target.milliseconds),
+        speedup_interval=median_ratio_interval(fastest.milliseconds, target.milliseconds),
     )
 
 
@@ -231,19 +230,6 @@ def gpu_load(states: Sequence[GpuState]) -> GpuLoad | None:
         lowest_sm_clock_mhz=min(clocks, default=None),
         throttle_reasons=tuple(dict.fromkeys(name for state in states for name in state.throttle_reasons)),
     )
-
-
-def speedup_interval(
-    reference: npt.NDArray[np.float64], other: npt.NDArray[np.float64], seed: int = 0
-) -> Interval:
-    """Return the 95 % interval of a speed-up, the ratio of medians.
-
-    Args:
-        reference: samples of the baseline in ms, ``float64 [rounds, runs]``.
-        other: samples of another candidate in the same rounds in ms, ``float64 [rounds, runs]``.
-        seed: seed of the resampling.
-    """
-    return median_ratio_interval(reference, other, seed)
 
 
 def cpu_load(clocks_mhz: Sequence[int]) -> CpuLoad | None:

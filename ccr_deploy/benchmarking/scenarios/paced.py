@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy.benchmarking.interleaving import speedup_interval
 from ccr_deploy.benchmarking.scenario_results import PacedComparison
 from ccr_deploy.benchmarking.scenarios.messages import PacedRounds
 from ccr_deploy.benchmarking.scenarios.statistics import KEPT_SAMPLES, drawn, latencies, milliseconds
+from ccr_deploy.benchmarking.statistics import median_ratio_interval
 
 if TYPE_CHECKING:
     from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
@@ -83,7 +83,7 @@ def compare(rounds: PacedRounds, seed: int) -> PacedComparison:
         steady=latencies(flat),
         steady_samples_ms=drawn(flat, KEPT_SAMPLES, seed),
         ratio=float(np.median(frames) / np.median(steady)),
-        ratio_interval=speedup_interval(frames, steady),
+        ratio_interval=median_ratio_interval(frames, steady),
         frames=frames.size,
         dropped_frames=rounds.dropped,
     )

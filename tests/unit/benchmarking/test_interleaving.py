@@ -11,10 +11,10 @@ from ccr_deploy.benchmarking.interleaving import (
     fastest_pytorch,
     gpu_load,
     run_interleaved,
-    speedup_interval,
     timings,
 )
 from ccr_deploy.benchmarking.results import FastestPyTorch, GpuLoad, GpuState
+from ccr_deploy.benchmarking.statistics import median_ratio_interval
 from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.errors import EngineError
@@ -43,43 +43,45 @@ def entry(name: str, milliseconds: np.ndarray, *, is_target: bool = False) -> Sa
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_interval_contains_the_true_ratio(ratio, seed):
     mood = moods(30, seed)
-    interval = speedup_interval(samples(10, mood, 20, seed + 10), samples(10 / ratio, mood, 40, seed + 20))
+    interval = median_ratio_interval(
+        samples(10, mood, 20, seed + 10), samples(10 / ratio, mood, 40, seed + 20)
+    )
     assert interval.low < ratio < interval.high
 
 
 def test_the_interval_excludes_ratios_that_are_clearly_wrong():
     mood = moods(30, 0)
-    interval = speedup_interval(samples(10, mood, 20, 1), samples(4, mood, 20, 2))
+    interval = median_ratio_interval(samples(10, mood, 20, 1), samples(4, mood, 20, 2))
     assert 2.0 < interval.low < interval.high < 3.0
 
 
 def test_a_candidate_against_itself_is_exactly_one():
     taken = samples(10, moods(10, 0), 20, 1)
-    assert speedup_interval(taken, taken) == Interval(1.0, 1.0)
+    assert median_ratio_interval(taken, taken) == Interval(1.0, 1.0)
 
 
 def test_a_shared_slowdown_widens_the_interval_less_than_separate_ones():
     mood = moods(30, 0)
     reference = samples(10, mood, 20, 1)
-    shared = speedup_interval(reference, samples(4, mood, 20, 2))
-    own = speedup_interval(reference, samples(4, moods(30, 5), 20, 2))
+    shared = median_ratio_interval(reference, samples(4, mood, 20, 2))
+    own = median_ratio_interval(reference, samples(4, moods(30, 5), 20, 2))
     assert width(shared) < width(own) / 2
 
 
 def test_runs_of_one_round_do_not_count_as_independent():
     mood, own_mood = moods(10, 0), moods(10, 1)
-    few = speedup_interval(samples(10, mood, 5, 1), samples(4, own_mood, 5, 2))
-    many = speedup_interval(samples(10, mood, 200, 1), samples(4, own_mood, 200, 2))
+    few = median_ratio_interval(samples(10, mood, 5, 1), samples(4, own_mood, 5, 2))
+    many = median_ratio_interval(samples(10, mood, 200, 1), samples(4, own_mood, 200, 2))
     assert width(many) > width(few) / 2  # independent runs would make it six times narrower
 
 
 def test_the_interval_is_the_same_on_every_call():
     reference, other = samples(10, moods(10, 0), 20, 1), samples(4, moods(10, 0), 20, 2)
-    assert speedup_interval(reference, other) == speedup_interval(reference, other)
+    assert median_ratio_interval(reference, other) == median_ratio_interval(reference, other)
 
 
 def test_one_round_has_an_interval_without_width():
-    assert speedup_interval(np.full((1, 5), 10.0), np.full((1, 3), 4.0)) == Interval(2.5, 2.5)
+    assert median_ratio_interval(np.full((1, 5), 10.0), np.full((1, 3), 4.0)) == Interval(2.5, 2.5)
 
 
 def test_percentiles_are_taken_over_all_raw_samples():
