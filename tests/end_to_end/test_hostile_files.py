@@ -38,10 +38,9 @@ def bundle(tiny_bundle: Bundle, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def engines(built_store: EngineStore, tmp_path: Path) -> Path:
+def engines(own_store: EngineStore) -> Path:
     """A store with that bundle's engines that a test may damage."""
-    shutil.copytree(built_store.path, tmp_path / "engines")
-    return tmp_path / "engines"
+    return own_store.path
 
 
 @pytest.fixture

@@ -116,14 +116,16 @@ def test_images_are_checked_before_the_benchmark(
 
 
 def test_a_failure_after_the_rounds_does_not_lose_them(
-    tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Bundle, own_store: EngineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = benchmark._candidates
     monkeypatch.setattr(benchmark, "_candidates", lambda *given: {"encoder": find(*given)["encoder"][:2]})
     pixels = np.zeros((96, 120, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "0.jpg")
-    (tmp_path / "1.jpg").write_bytes(b"not an image")
-    report = benchmark_bundle(tiny_bundle, "cpu", built_store, rounds=1, end_to_end=True, images=tmp_path)
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.fromarray(pixels).save(images / "0.jpg")
+    (images / "1.jpg").write_bytes(b"not an image")
+    report = benchmark_bundle(tiny_bundle, "cpu", own_store, rounds=1, end_to_end=True, images=images)
     assert report.timings
     assert report.end_to_end is None
     (reason,) = (reason for reason in report.left_out if reason.startswith("--end-to-end: "))

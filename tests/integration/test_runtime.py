@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 import textwrap
 from typing import TYPE_CHECKING
@@ -82,13 +81,6 @@ def test_a_closed_encoder_raises(tiny_bundle: Bundle, built_store: EngineStore) 
         encoder.encode(IMAGES)
 
 
-@pytest.fixture
-def damageable(built_store: EngineStore, tmp_path: Path) -> EngineStore:
-    """A copy of the store with the tiny bundle's engines, which a test may modify."""
-    shutil.copytree(built_store.path, tmp_path / "engines")
-    return EngineStore(tmp_path / "engines")
-
-
 def test_a_bundle_is_given_by_path_or_opened(tiny_bundle: Bundle, built_store: EngineStore) -> None:
     answers = []
     for bundle in (tiny_bundle, tiny_bundle.path, str(tiny_bundle.path)):
@@ -144,20 +136,20 @@ def test_a_stage_that_was_not_built_is_reported_with_the_command(tiny_bundle: Bu
 
 
 def test_an_engine_of_another_machine_is_refused_and_named(
-    tiny_bundle: Bundle, damageable: EngineStore
+    tiny_bundle: Bundle, own_store: EngineStore
 ) -> None:
-    for number, sidecar in enumerate(sorted(damageable.path.glob("*/encoder.*.json"))):
+    for number, sidecar in enumerate(sorted(own_store.path.glob("*/encoder.*.json"))):
         content = json.loads(sidecar.read_text())
         content["key"]["device"] = "another CPU"
         sidecar.write_text(json.dumps(content))
-        sidecar.parent.rename(damageable.path / f"elsewhere{number}")
+        sidecar.parent.rename(own_store.path / f"elsewhere{number}")
     with pytest.raises(WrongUsageError, match="found one with device another CPU, expected"):
-        Encoder.load(tiny_bundle, "cpu", damageable)
+        Encoder.load(tiny_bundle, "cpu", own_store)
 
 
 @pytest.mark.parametrize("damage", ["engine", "sidecar", "field"])
-def test_a_damaged_engine_is_refused(damage: str, tiny_bundle: Bundle, damageable: EngineStore) -> None:
-    (engine,) = damageable.path.glob("*/encoder.fp32.onnx")
+def test_a_damaged_engine_is_refused(damage: str, tiny_bundle: Bundle, own_store: EngineStore) -> None:
+    (engine,) = own_store.path.glob("*/encoder.fp32.onnx")
     if damage == "engine":
         engine.write_bytes(engine.read_bytes()[:-1])
         message = "damaged or changed"
@@ -170,7 +162,7 @@ def test_a_damaged_engine_is_refused(damage: str, tiny_bundle: Bundle, damageabl
         sidecar_path(engine).write_text(json.dumps(content))
         message = "its sidecar's backend_version is 0.1"
     with pytest.raises(EngineError, match=message):
-        Encoder.load(tiny_bundle, "cpu", damageable)
+        Encoder.load(tiny_bundle, "cpu", own_store)
 
 
 def test_a_folder_without_a_bundle_is_wrong_usage(built_store: EngineStore, tmp_path: Path) -> None:

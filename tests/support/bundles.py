@@ -5,7 +5,9 @@ Heavy libraries are imported inside the fixtures, so that tests without these fi
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +16,6 @@ from ccr_deploy.core.stages import SCHEDULES
 from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.engines.store import EngineStore
     from ccr_deploy.models.checkpoint import Checkpoint
@@ -93,3 +93,11 @@ def built_store(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -
         factory.build(stage)
     store.choose(tiny_bundle, "cpu", {stage: factory.resolved(stage) for stage in ("encoder", "classifier")})
     return store
+
+
+@pytest.fixture
+def own_store(built_store: EngineStore, tmp_path: Path) -> EngineStore:
+    """A copy of the store with the tiny bundle's engines, which a test may modify or add to."""
+    from ccr_deploy.engines.store import EngineStore
+
+    return EngineStore(Path(shutil.copytree(built_store.path, tmp_path / "engines")))

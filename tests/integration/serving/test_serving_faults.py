@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -314,13 +313,6 @@ def test_a_killed_server_is_started_again_on_its_ports(
 
             until(answers)
             client.close()
-
-
-@pytest.fixture
-def own_store(built_store: EngineStore, tmp_path: Path) -> EngineStore:
-    """A store of the tiny bundle's engines that a test may damage."""
-    shutil.copytree(built_store.path, tmp_path / "engines")
-    return EngineStore(tmp_path / "engines")
 
 
 def test_an_engine_file_that_is_swapped_while_serving_changes_nothing_until_a_restart(
