@@ -4,8 +4,9 @@
 on them), packages them, and serves them with `benchmarks.hosts.triton`, whose ONNX Runtime backend is a
 Python model. Triton receives single images, more at once than the largest batch; the bare engine receives
 batches of that size. Both are measured in each round. Then it measures the latency that Triton adds at a low
-rate, as `benchmarks.serving` does for the local server. It takes about four minutes on two idle cores, and
-writes ``benchmarks/results/triton-ccr-layer1.json``.
+rate, as `benchmarks.serving` does for the local server, also to the demo's classifier, whose engine takes
+less than 1 ms. It takes about five minutes on two idle cores, and writes
+``benchmarks/results/triton-ccr-layer1.json``.
 """
 
 from __future__ import annotations
@@ -50,12 +51,15 @@ from ccr_deploy.reporting.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from benchmarks.hosts.triton.server import TritonServer
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.stages import Stage
 
 BATCHES_PER_ROUND = {"encoder": 5, "classifier": 25, "chain": 5}
+DEMO_ROUNDS_FACTOR = 3
+"""Rounds with the demo's classifier per round with a large engine: they are short."""
 IN_FLIGHT = 2 * CPU_MAX_BATCH
 """Enough requests in flight that a full batch waits while another runs."""
 SERVED: dict[Subject, tuple[str, tuple[Stage, ...]]] = {
@@ -104,10 +108,8 @@ class TritonBenchmark(Record, frozen=True):
 def main(name: str, rounds: int, latency_rounds: int) -> None:
     """Package, serve, measure, and write the result beside this script."""
     with temporary_folder() as root:
-        bundle = untrained_bundle(name, root)
-        store = EngineStore(root / "engines")
-        package_triton(bundle, "cpu", store, root / "repository")
-        factory = EngineFactory(bundle, "cpu", store)
+        bundle, factory = _packaged(name, root)
+        _, demo = _packaged("demo", root / "demo")
         contention = [watch_start()]
         machine = machine_state(start=contention[0])
         throughputs: list[Throughput] = []
@@ -117,7 +119,14 @@ def main(name: str, rounds: int, latency_rounds: int) -> None:
                 with watched(subject, contention):
                     throughputs.append(_compare(factory, server, subject, rounds))
                     if len(stages) == 1:
-                        latencies += _added_latency(factory, server, stages[0], latency_rounds)
+                        latencies += _added_latency(subject, factory, server, stages[0], latency_rounds)
+        with (
+            serving(root / "demo" / "repository", root / "demo", "--exit-timeout-secs=5") as server,
+            watched("classifier", contention),
+        ):
+            latencies += _added_latency(
+                "classifier, demo", demo, server, "classifier", DEMO_ROUNDS_FACTOR * latency_rounds
+            )
         result = TritonBenchmark(
             schema_version=2,
             model=untrained_model(name, bundle),
@@ -131,6 +140,15 @@ def main(name: str, rounds: int, latency_rounds: int) -> None:
             unreliable_reasons=unreliable_reasons(machine.usable_cores, contention),
         )
     publish(f"triton-{name}", result, triton_table(result), triton_latency_table(result))
+
+
+def _packaged(name: str, root: Path) -> tuple[Bundle, EngineFactory]:
+    """Package an untrained model's engines as ``root/repository``; return its bundle and engines."""
+    root.mkdir(exist_ok=True)
+    bundle = untrained_bundle(name, root)
+    store = EngineStore(root / "engines")
+    package_triton(bundle, "cpu", store, root / "repository")
+    return bundle, EngineFactory(bundle, "cpu", store)
 
 
 def triton_table(result: TritonBenchmark) -> Table:
@@ -167,8 +185,9 @@ def triton_latency_table(result: TritonBenchmark) -> Table:
     return added_latency_table(
         "Latency that Triton adds at a low rate",
         result.latencies,
-        f"{result.model}, {result.backend}, one image per request, {result.latencies[0].requests} requests "
-        f"each, interleaved, by tritonclient with binary tensors, on {machine_words(result.machine)}",
+        f"{result.model}, and the demo's classifier, {result.backend}, one image per request, "
+        f"{result.latencies[0].requests} requests each or more, interleaved, by tritonclient with binary "
+        f"tensors, on {machine_words(result.machine)}",
         unreliable_warning(result.unreliable_reasons),
     )
 
@@ -201,12 +220,12 @@ def _compare(factory: EngineFactory, server: TritonServer, subject: Subject, rou
 
 
 def _added_latency(
-    factory: EngineFactory, server: TritonServer, stage: Stage, rounds: int
+    model: str, factory: EngineFactory, server: TritonServer, stage: Stage, rounds: int
 ) -> tuple[AddedLatency, ...]:
     """Measure the latency that Triton adds to one stage's engine at a low rate."""
     addresses = {"http": server.http, "grpc": server.grpc}
     with factory.load(factory.build(stage)[0]) as runner:
-        return measure_stage(stage, stage, runner, addresses, rounds=rounds).added()
+        return measure_stage(model, stage, runner, addresses, rounds=rounds).added()
 
 
 def _triton_round(bundle: Bundle, server: TritonServer, model: str, stage: Stage, batches: int) -> float:
