@@ -28,7 +28,7 @@ from ccr_deploy.core.records import Record
 from ccr_deploy.errors import EngineError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
     from pathlib import Path
     from types import ModuleType
 
@@ -38,6 +38,13 @@ _DEVICE = "CPU"
 _HINTS: dict[EnginePrecision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 _AS_WRITTEN = {"LP_TRANSFORMS_MODE": "NO"}
 """Disables the low-precision transformations: Q/DQ pairs round, convolutions compute in floating point."""
+_FORBIDDEN_BY_MAX_ISA = {
+    **dict.fromkeys(
+        ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"), frozenset({"BF16", "FP16"})
+    ),
+    "AVX512_CORE_BF16": frozenset({"FP16"}),
+}
+"""Capabilities whose instructions a value of ``ONEDNN_MAX_CPU_ISA`` forbids; none if it is not listed."""
 _NUMPY_TYPES = {"u8": "uint8", "f32": "float32", "f16": "float16"}
 
 
@@ -192,7 +199,8 @@ class OpenVinoBackend(Backend):
         }
 
     def _capabilities(self) -> list[str]:
-        return list(self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+        listed = self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+        return usable_capabilities(listed, os.environ.get(MAX_ISA_VARIABLE))
 
 
 def import_openvino() -> ModuleType:
@@ -210,6 +218,20 @@ def import_openvino() -> ModuleType:
     except ImportError:
         raise MissingExtraError("openvino", "openvino", "the backend openvino") from None
     return openvino
+
+
+def usable_capabilities(listed: Iterable[str], max_isa: str | None) -> list[str]:
+    """Return the capabilities that ``ONEDNN_MAX_CPU_ISA`` leaves.
+
+    OpenVINO 2026.4 lists BF16 even if the variable forbids its instructions, and then a BF16 engine cannot be
+    built, or ends its process by SIGSEGV.
+
+    Args:
+        listed: the processor's ``OPTIMIZATION_CAPABILITIES``, as OpenVINO lists them.
+        max_isa: the value of the variable; None if it is not set.
+    """
+    forbidden = _FORBIDDEN_BY_MAX_ISA.get((max_isa or "").upper(), frozenset())
+    return [name for name in listed if name not in forbidden]
 
 
 def check_capability(precision: EnginePrecision, capabilities: Collection[str], processor: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccr_deploy.backends.openvino.cpu import OpenVinoBackend, check_capability
+from ccr_deploy.backends.openvino.cpu import OpenVinoBackend, check_capability, usable_capabilities
 from ccr_deploy.errors import EngineError
 
 
@@ -26,3 +26,18 @@ def test_fp32_is_always_supported_and_listed_first() -> None:
     backend = OpenVinoBackend()
     backend.check_precision("fp32")
     assert backend.native_precisions()[0] == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("max_isa", "left"),
+    [
+        (None, ["FP32", "BF16", "FP16", "INT8"]),
+        ("", ["FP32", "BF16", "FP16", "INT8"]),
+        ("AVX512_CORE_AMX", ["FP32", "BF16", "FP16", "INT8"]),
+        ("avx512_core_bf16", ["FP32", "BF16", "INT8"]),
+        ("AVX512_CORE_VNNI", ["FP32", "INT8"]),
+        ("AVX2", ["FP32", "INT8"]),
+    ],
+)
+def test_forbidden_instructions_are_no_capability(max_isa: str | None, left: list[str]) -> None:
+    assert usable_capabilities(["FP32", "BF16", "FP16", "INT8"], max_isa) == left
