@@ -27,8 +27,7 @@ from benchmarks.scaffold import (
 )
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeRunner, import_onnxruntime, start_session
 from ccr_deploy.backends.onnxruntime.int8 import broken_optimizers, read_rounding_graph
-from ccr_deploy.backends.openvino.cpu import OpenVinoRunner, import_openvino
-from ccr_deploy.backends.openvino.int8 import separate_shared_scales
+from ccr_deploy.backends.openvino.cpu import OpenVinoRunner, change_before_compilation, import_openvino
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.bundle.reader import Bundle
@@ -145,8 +144,7 @@ def _onnxruntime(graph: Path, precision: Precision, batch: int | None) -> Runner
 def _openvino(graph: Path, precision: Precision, batch: int | None) -> Runner:
     core = import_openvino().Core()
     model = core.read_model(graph)
-    if precision == "int8":
-        separate_shared_scales(model)
+    change_before_compilation(model, precision)
     if batch:
         model.reshape([batch, *list(model.inputs[0].partial_shape)[1:]])
     config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}

@@ -36,8 +36,8 @@ from benchmarks.scaffold import (
 from ccr_deploy.backends.kernels import Totals
 from ccr_deploy.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from ccr_deploy.backends.onnxruntime.int8 import read_rounding_graph
-from ccr_deploy.backends.openvino.cpu import OpenVinoRunner, import_openvino
-from ccr_deploy.backends.openvino.int8 import halved_integers, separate_shared_scales
+from ccr_deploy.backends.openvino.cpu import OpenVinoRunner, change_before_compilation, import_openvino
+from ccr_deploy.backends.openvino.int8 import halved_integers
 from ccr_deploy.backends.options import Batch
 from ccr_deploy.backends.tensorrt.builder import build
 from ccr_deploy.backends.tensorrt.messages import BuildRequest
@@ -378,7 +378,7 @@ def _onnxruntime(graph: Path) -> Runner:
 def _openvino(graph: Path) -> Runner:
     core = import_openvino().Core()
     model = core.read_model(graph)
-    separate_shared_scales(model)
+    change_before_compilation(model, "int8")
     config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
     return OpenVinoRunner(core.compile_model(model, "CPU", config))
 

@@ -29,8 +29,8 @@ from benchmarks.scaffold import (
     untrained_model,
 )
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
-from ccr_deploy.backends.openvino.cpu import OpenVinoRunner, import_openvino
-from ccr_deploy.backends.openvino.int8 import read_int8_model, separate_shared_scales
+from ccr_deploy.backends.openvino.cpu import OpenVinoRunner, change_before_compilation, import_openvino
+from ccr_deploy.backends.openvino.int8 import read_int8_model
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.metrics import cosine_similarities, flipped_bits
@@ -155,7 +155,8 @@ def _compare(
     schedule: Literal["iteration-major"] | None = "iteration-major" if stage == "encoder" else None
     fp32 = core.read_model(bundle.file(bundle.graph(stage, "fp32", schedule).file))
     int8 = read_int8_model(core, bundle.file(bundle.graph(stage, "int8", schedule).file), weight_bits)
-    separate_shared_scales(int8)
+    change_before_compilation(fp32, "fp32")
+    change_before_compilation(int8, "int8")
     runners = [OpenVinoRunner(core.compile_model(model, "CPU", config)) for model in (fp32, int8)]
     ((name, inputs),) = feeds.items()
     one_by_one = [inputs[number : number + 1] for number in range(len(inputs))]

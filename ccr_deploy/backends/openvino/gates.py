@@ -1,10 +1,10 @@
-"""One convolution for each gate of a ConvLSTM cell, before OpenVINO compiles an FP32 graph.
+"""One convolution for each gate of a ConvLSTM cell, before OpenVINO compiles a graph.
 
 A graph computes the four gates of a cell by one convolution and splits its output, which is best on a GPU. On
 a CPU, OpenVINO copies the parts of a split, and cannot fuse what follows it into the convolution. With a
 convolution for each gate it fuses the sum of the input and hidden convolutions and the Sigmoid or Tanh, and
 the forget gate of the first iteration, which nothing reads, is not computed. `benchmarks.where_time_goes`
-measures what this saves.
+measures what this saves. Weights may be quantized: their integers, scales and zero points are divided.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def separate_gates(model: Any) -> None:  # noqa: ANN401 -- the library has no types
     """Replace the convolutions whose output is split by one for each part, in an OpenVINO model in place.
 
-    A split is replaced if its input is a convolution, or a sum of two, of weights that are constants.
+    A split is replaced if its input is a convolution, or a sum of two, whose weights are computed from
+    constants.
     """
     parts: dict[tuple[str, int], Any] = {}
     for split in model.get_ordered_ops():
@@ -41,8 +42,7 @@ def _is_separable(split: Any) -> bool:  # noqa: ANN401
     """Return whether a split divides the channels of a convolution or of a sum of convolutions."""
 
     def is_convolution(node: Any) -> bool:  # noqa: ANN401
-        is_constant = node.input_value(1).get_node().get_type_name() == "Constant"
-        return node.get_type_name() == "Convolution" and is_constant
+        return node.get_type_name() == "Convolution" and _is_constant(node.input_value(1).get_node())
 
     source = split.input_value(0).get_node()
     summands = [source]
@@ -53,33 +53,51 @@ def _is_separable(split: Any) -> bool:  # noqa: ANN401
     return divides_channels and all(is_convolution(node) for node in summands)
 
 
+def _is_constant(node: Any) -> bool:  # noqa: ANN401
+    """Return whether a node is a constant, or dequantizes one."""
+    if node.get_type_name() in ("Convert", "Subtract", "Multiply", "Reshape"):
+        return all(_is_constant(value.get_node()) for value in node.input_values())
+    return bool(node.get_type_name() == "Constant")
+
+
 def _part(node: Any, number: int, count: int, parts: dict[tuple[str, int], Any]) -> Any:  # noqa: ANN401
-    """Return the node that computes one part of the channels of a convolution, or of a sum of two.
+    """Return the node that computes one part of the channels of weights, a convolution or a sum of two.
 
     Args:
-        node: the convolution or the sum.
+        node: the constant, an operator that dequantizes it, the convolution or the sum.
         number: the number of the part, from 0.
         count: the number of parts.
         parts: the parts that exist already, by the name of what they are a part of and their number.
     """
+    key = (node.get_friendly_name(), number)
+    if key not in parts:
+
+        def part_of(value: Any) -> Any:  # noqa: ANN401
+            return _part(value.get_node(), number, count, parts)
+
+        parts[key] = _new_part(node, number, count, part_of)
+    return parts[key]
+
+
+def _new_part(node: Any, number: int, count: int, part_of: Callable[[Any], Any]) -> Any:  # noqa: ANN401
+    """Return a new node for `_part`; `part_of` returns the part of one of the node's inputs."""
     from openvino import opset13
 
-    def once(name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401
-        if (name, number) not in parts:
-            parts[name, number] = make()
-        return parts[name, number]
-
-    def convolution() -> Any:  # noqa: ANN401
-        constant, attributes = node.input_value(1).get_node(), node.get_attributes()
-        weights = once(constant.get_friendly_name(), lambda: opset13.constant(rows(constant.get_data())))
+    kind, values = node.get_type_name(), node.input_values()
+    if kind == "Constant":
+        array = node.get_data()
+        if array.size == 1:  # a scale or a zero point of all channels
+            return node
+        size = len(array) // count
+        return opset13.constant(np.ascontiguousarray(array[number * size : (number + 1) * size]))
+    if kind == "Convert":
+        return opset13.convert(part_of(values[0]), node.get_output_element_type(0).to_string())
+    if kind == "Reshape":  # of a scale or a zero point for each channel
+        shape = [-1, *values[1].get_node().get_data()[1:]]
+        return opset13.reshape(part_of(values[0]), shape, special_zero=False)
+    if kind == "Convolution":
+        attributes = node.get_attributes()
         names = ("strides", "pads_begin", "pads_end", "dilations")
-        return opset13.convolution(node.input_value(0), weights, *(attributes[name] for name in names))
-
-    def rows(weights: Any) -> Any:  # noqa: ANN401
-        size = len(weights) // count
-        return np.ascontiguousarray(weights[number * size : (number + 1) * size])
-
-    if node.get_type_name() == "Convolution":
-        return once(node.get_friendly_name(), convolution)
-    summands = [_part(node.input_value(index).get_node(), number, count, parts) for index in (0, 1)]
-    return opset13.add(*summands)
+        return opset13.convolution(values[0], part_of(values[1]), *(attributes[name] for name in names))
+    operator = {"Add": opset13.add, "Subtract": opset13.subtract, "Multiply": opset13.multiply}[kind]
+    return operator(*(part_of(value) for value in values))

@@ -31,7 +31,7 @@ def run(graph, inputs):
     return {{output.any_name: results[output] for output in compiled.outputs}}
 '''
 _CLAMPS = (int8.separate_shared_scales,)
-_GATES = (gates.separate_gates, gates._is_separable, gates._part)
+_GATES = (gates.separate_gates, gates._is_separable, gates._is_constant, gates._part, gates._new_part)
 _SEVEN_BITS = (int8.limit_weights_to_7_bits, int8.halved_integers, int8._quantized_weights)
 
 
@@ -44,9 +44,9 @@ def compile_source(config: Mapping[str, object], int8_weight_bits: Literal[7, 8]
             included; None for other precisions.
     """
     is_int8 = int8_weight_bits is not None
-    functions = (*(_SEVEN_BITS if int8_weight_bits == 7 else ()), *(_CLAMPS if is_int8 else _GATES))
+    functions = (*(_SEVEN_BITS if int8_weight_bits == 7 else ()), *_GATES, *(_CLAMPS if is_int8 else ()))
     changes = [int8.limit_weights_to_7_bits] if int8_weight_bits == 7 else []
-    changes += [int8.separate_shared_scales if is_int8 else gates.separate_gates]
+    changes += [gates.separate_gates, *(_CLAMPS if is_int8 else ())]
     sources = [f"\n{inspect.getsource(function)}\n" for function in functions]
     if is_int8:
         sources.insert(0, f"LARGE = {int8.LARGE!r}\n\n")

@@ -14,7 +14,7 @@ from ccr_deploy.backends.openvino.gates import separate_gates
 pytest.importorskip("openvino")
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 CHANNELS = 3
 
@@ -33,12 +33,33 @@ def constant(outputs: int, kernel: int, seed: int) -> Any:
     return opset13.constant(values.astype(np.float32))
 
 
-def cell(*, read: Sequence[int] = (0, 1, 2, 3), axis: int = 1, twice: bool = False) -> Any:
+def quantized(outputs: int, kernel: int, seed: int) -> Any:
+    """Return weights as OpenVINO reads a DequantizeLinear of ONNX with a scale for each channel."""
+    from openvino import opset13
+
+    random = np.random.default_rng(seed)
+    integers = random.integers(-127, 128, (outputs, CHANNELS, kernel, kernel), dtype=np.int8)
+    scales = opset13.constant(random.uniform(0.001, 0.01, outputs).astype(np.float32))
+    zeros = opset13.convert(opset13.constant(np.zeros(outputs, np.int8)), "f32")
+    shape = opset13.constant([outputs, 1, 1, 1])
+    centred = opset13.subtract(
+        opset13.convert(opset13.constant(integers), "f32"), opset13.reshape(zeros, shape, special_zero=False)
+    )
+    return opset13.multiply(centred, opset13.reshape(scales, shape, special_zero=False))
+
+
+def cell(
+    *,
+    read: Sequence[int] = (0, 1, 2, 3),
+    axis: int = 1,
+    twice: bool = False,
+    weights: Callable[[int, int, int], Any] = constant,
+) -> Any:
     """Return a model that sums an input and a hidden convolution, and returns the sum of some gates."""
     from openvino import Model, opset13
 
     image = opset13.parameter([-1, CHANNELS, 8, 8], np.float32, name="image")
-    first, second = constant(4 * CHANNELS, 3, 0), constant(4 * CHANNELS, 1, 1)
+    first, second = weights(4 * CHANNELS, 3, 0), weights(4 * CHANNELS, 1, 1)
 
     def state(hidden: Any) -> Any:
         gates = opset13.add(convolution(image, first), convolution(hidden, second))
@@ -85,6 +106,29 @@ def test_iterations_share_their_weights_and_equal_convolutions() -> None:
     # Eight tensors of weights, of two convolutions with four gates each.
     assert counts(model)["Constant"] == 2 * 4
     np.testing.assert_allclose(output(model), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_quantized_weights_are_divided_with_their_scales() -> None:
+    model = cell(weights=quantized)
+    expected = output(model)
+    separate_gates(model)
+    assert counts(model)["Split"] == 0
+    assert counts(model)["Convolution"] == 2 * 4
+    arrays = [node.get_data() for node in model.get_ordered_ops() if node.get_type_name() == "Constant"]
+    integers = [array.shape for array in arrays if array.dtype == np.int8 and array.ndim == 4]
+    assert sorted(integers) == [*[(CHANNELS, CHANNELS, 1, 1)] * 4, *[(CHANNELS, CHANNELS, 3, 3)] * 4]
+    np.testing.assert_allclose(output(model), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_that_are_not_constants_stay() -> None:
+    from openvino import Model, opset13
+
+    image = opset13.parameter([-1, CHANNELS, 8, 8], np.float32, name="image")
+    weights = opset13.parameter([4 * CHANNELS, CHANNELS, 1, 1], np.float32, name="weights")
+    parts = opset13.split(convolution(image, weights), opset13.constant(1), 4)
+    model = Model([opset13.tanh(parts.output(0))], [image, weights])
+    separate_gates(model)
+    assert counts(model)["Split"] == 1
 
 
 def test_a_split_of_another_axis_stays() -> None:
