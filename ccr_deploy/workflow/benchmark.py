@@ -27,7 +27,7 @@ from ccr_deploy.errors import CcrDeployError, EngineError, MachineBusyError
 from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET
 from ccr_deploy.workflow.end_to_end import check_images, measure_end_to_end
 from ccr_deploy.workflow.engines import built_precisions, compared_factory
-from ccr_deploy.workflow.pytorch_variants import EAGER, pytorch_variants
+from ccr_deploy.workflow.pytorch_variants import EAGER, pytorch_gates, pytorch_variants
 from ccr_deploy.workflow.roofline import count_work, measure_roofline
 from ccr_deploy.workflow.timed_inputs import timed_inputs
 
@@ -115,7 +115,7 @@ def benchmark_bundle(
             [entry.candidate for entry in entries],
             batch=batch,
             rounds=rounds,
-            items=inputs.items(subject),
+            items=dict.fromkeys((entry.candidate.name for entry in entries), inputs.items(subject)),
             progress=progress,
         )
         expected = {
@@ -236,14 +236,18 @@ def _candidates(bundle: Bundle, factory: EngineFactory, left_out: list[str]) -> 
     on_gpu = factory.target.uses_gpu
     reference = EngineFactory(bundle, GPU_REFERENCE_TARGET if on_gpu else REFERENCE_TARGET, factory.store)
 
-    # On a GPU, PyTorch computes in TF32 or FP16, which have mantissas of 10 bits.
-    gates: tuple[EnginePrecision, ...] = ("fp16",) if on_gpu else ("fp32",)
-
     def pytorch(*stages: Stage) -> list[_Entry]:
         """Return PyTorch eager, and on a GPU its other variants, which this machine may lack tools for."""
         variants = pytorch_variants(stages, on_gpu=on_gpu, threads=factory.target.options.threads)
         return [
-            _candidate(name, reference, *stages, options=options, is_optional=name != EAGER, gates=gates)
+            _candidate(
+                name,
+                reference,
+                *stages,
+                options=options,
+                is_optional=name != EAGER,
+                gates=pytorch_gates(on_gpu=on_gpu),
+            )
             for name, options in variants.items()
         ]
 

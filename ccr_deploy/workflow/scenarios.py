@@ -10,9 +10,10 @@ from msgspec.structs import asdict
 
 from ccr_deploy import __version__
 from ccr_deploy.backends.threads import thread_count
+from ccr_deploy.benchmarking.answers import check_answers
 from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.machine import machine_state
-from ccr_deploy.benchmarking.reliability import unreliable_reasons
+from ccr_deploy.benchmarking.reliability import unreliable_answers, unreliable_reasons
 from ccr_deploy.benchmarking.scenario_results import (
     SCENARIO_SCHEMA_VERSION,
     SOAK_SCHEMA_VERSION,
@@ -40,15 +41,22 @@ from ccr_deploy.benchmarking.scenarios.quotable import (
 from ccr_deploy.benchmarking.scenarios.scenario_run import run_scenario
 from ccr_deploy.benchmarking.scenarios.soak import interval_seconds, run_soak
 from ccr_deploy.benchmarking.scenarios.statistics import KEPT_SAMPLES, drawn, latencies, milliseconds
+from ccr_deploy.benchmarking.timed_runs import fresh_input_ratio
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.workflow.images import image_set
+from ccr_deploy.workflow.timed_inputs import expected_answers
 
 if TYPE_CHECKING:
-    from ccr_deploy.benchmarking.results import Contention, MachineState, Subject
+    from collections.abc import Sequence
+
+    from ccr_deploy.benchmarking.answers import Answer
+    from ccr_deploy.benchmarking.results import AnswerCheck, Contention, MachineState, Subject
+    from ccr_deploy.benchmarking.scenarios.messages import Started
     from ccr_deploy.bundle.reader import Bundle
+    from ccr_deploy.core.metrics import Interval
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.scenarios import Scenario
@@ -109,8 +117,11 @@ def run_bundle_scenario(
     with_loadgen = scenario != "paced" and (loadgen.is_installed() if by_loadgen is None else by_loadgen)
     request = RunScenario(prepared.engines, batch, scenario, settings, with_loadgen)
     run = run_scenario(request, subject, progress)
-    engine_run = prepared.engine_run(SCENARIO_SCHEMA_VERSION, run.version, batch, run.contention)
-    return _result(engine_run, scenario, settings, run.measured)
+    evidence = prepared.evidence(run.started, run.answers)
+    engine_run = prepared.engine_run(
+        SCENARIO_SCHEMA_VERSION, run.started.version, batch, run.contention, evidence
+    )
+    return _result(engine_run, scenario, settings, run.measured, evidence)
 
 
 def soak_bundle(
@@ -146,8 +157,12 @@ def soak_bundle(
     run = run_soak(request, subject, minutes, progress)
     assert run.contention
     last = run.intervals[-1]
+    evidence = prepared.evidence(run.started, run.answers)
     return SoakResult(
-        **asdict(prepared.engine_run(SOAK_SCHEMA_VERSION, run.version, batch, run.contention)),
+        **asdict(
+            prepared.engine_run(SOAK_SCHEMA_VERSION, run.started.version, batch, run.contention, evidence)
+        ),
+        **vars(evidence),
         minutes=minutes,
         ended_early=run.ended_early,
         duration_seconds=last.seconds + last.duration_seconds,
@@ -161,6 +176,15 @@ def soak_bundle(
         ),
         memory_drift=drift([entry.memory_mib for entry in run.intervals], MEMORY_LIMIT_PERCENT),
     )
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What shows that the engines computed each answer while they were timed, and the same as before."""
+
+    fresh_input_ratio: float | None
+    fresh_input_ratio_interval: Interval | None
+    answers: AnswerCheck
 
 
 @dataclass(frozen=True)
@@ -216,7 +240,26 @@ class _Prepared:
             start=start,
         )
 
-    def engine_run(self, schema_version: int, version: str, batch: int, observed: Contention) -> EngineRun:
+    def evidence(self, started: Started, answers: Sequence[Answer]) -> _Evidence:
+        """Compare the times of fresh inputs with those of repeated ones, and the answers with the first ones.
+
+        The limits of the answers' differences are those of the gates for the engines' precisions.
+
+        Args:
+            started: the process of the engines at its start.
+            answers: the outputs before the run, then those of some of its runs.
+        """
+        ratio, interval = fresh_input_ratio(
+            [entry.nanoseconds for entry in started.rounds], [entry.inputs for entry in started.rounds]
+        )
+        precisions = [precision for _, precision, _ in self.engines.engines]
+        return _Evidence(
+            ratio, interval, check_answers(answers, expected_answers(None, precisions, self.bundle))
+        )
+
+    def engine_run(
+        self, schema_version: int, version: str, batch: int, observed: Contention, evidence: _Evidence
+    ) -> EngineRun:
         """Return what ran and where, with the contention of the run.
 
         Args:
@@ -224,6 +267,7 @@ class _Prepared:
             version: version of the backend's library.
             batch: largest number of images in one run of the engine.
             observed: contention during the run.
+            evidence: what shows that the engines computed each answer.
         """
         manifest, model = self.bundle.manifest, self.bundle.manifest.model
         threads = thread_count(self.factory.target.options.threads)
@@ -247,7 +291,15 @@ class _Prepared:
             threads=threads,
             machine=self.machine,
             contention=contention,
-            unreliable_reasons=unreliable_reasons(threads, contention),
+            unreliable_reasons=(
+                *unreliable_reasons(threads, contention),
+                *unreliable_answers(
+                    f"{self.subject}: {self.factory.target_name}",
+                    evidence.answers,
+                    evidence.fresh_input_ratio,
+                    evidence.fresh_input_ratio_interval,
+                ),
+            ),
         )
 
 
@@ -256,6 +308,7 @@ def _result(
     scenario: Scenario,
     settings: ScenarioSettings,
     measured: Measured | PacedRounds,
+    evidence: _Evidence,
 ) -> ScenarioResult:
     """Return the result of a scenario from what was measured."""
     if isinstance(measured, PacedRounds):
@@ -286,6 +339,7 @@ def _result(
     )
     return ScenarioResult(
         **asdict(engine_run),
+        **vars(evidence),
         scenario=scenario,
         issued_by=f"LoadGen {log.version}" if log else "ccr-deploy",
         settings=settings,

@@ -60,7 +60,8 @@ def test_every_scenario_runs_the_engines_of_the_bundle(
         **OPTIONS[scenario],
     )
     assert result.issued_by.startswith("LoadGen ") == by_loadgen == (result.loadgen is not None)
-    assert result.duration_seconds >= 0.4  # LoadGen's clock is another one
+    # LoadGen's clock is another one; the number of samples of *offline* follows the rate of the warm-up.
+    assert result.duration_seconds >= 0.4 or scenario == "offline"
     assert result.contract_id == tiny_bundle.manifest.contract_id
     assert len(result.engines_sha256) == len(result.precisions) == 2
     assert result.latencies == latencies(result.samples_ms)
