@@ -151,7 +151,7 @@ def benchmark_bundle(
         bundle=printable(str(bundle.path)),
         contract_id=bundle.manifest.contract_id,
         weights_sha256=bundle.manifest.weights.sha256,
-        model=f"{model.image_height}x{model.image_width}, T={model.iterations}, cut {model.classifier.cut}",
+        model=model.summary,
         iterations=model.iterations,
         trained_iterations=bundle.manifest.trained_iterations,
         warnings=bundle.manifest.warnings,

@@ -269,7 +269,7 @@ class _Prepared:
             observed: contention during the run.
             evidence: what shows that the engines computed each answer.
         """
-        manifest, model = self.bundle.manifest, self.bundle.manifest.model
+        manifest = self.bundle.manifest
         threads = thread_count(self.factory.target.options.threads)
         contention = (self.start, observed)
         return EngineRun(
@@ -278,8 +278,7 @@ class _Prepared:
             bundle=printable(str(self.bundle.path)),
             contract_id=manifest.contract_id,
             weights_sha256=manifest.weights.sha256,
-            model=f"{model.image_height}x{model.image_width}, T={model.iterations}, "
-            f"cut {model.classifier.cut}",
+            model=manifest.model.summary,
             trained_iterations=manifest.trained_iterations,
             warnings=manifest.warnings,
             target=self.factory.target_name,
