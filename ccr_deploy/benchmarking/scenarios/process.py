@@ -24,7 +24,7 @@ from ccr_deploy.benchmarking.scenarios.messages import (
     Started,
 )
 from ccr_deploy.benchmarking.scenarios.paced import run_paced
-from ccr_deploy.benchmarking.scenarios.under_test import SystemUnderTest
+from ccr_deploy.benchmarking.scenarios.under_test import Load, SystemUnderTest
 from ccr_deploy.core.child_process import ChildProcess, Owner, ProcessEndedError
 from ccr_deploy.core.control_groups import memory_in_use
 from ccr_deploy.core.printable import printable
@@ -130,7 +130,7 @@ def _scenario(
         measured = run_paced(system, settings)
     else:
         issue = issue_by_loadgen if request.by_loadgen else generator.issue
-        measured = issue(system, scenario, settings, seconds, failed)
+        measured = issue(Load(system, scenario, settings, seconds, failed))
     return Finished(measured, system.take_answers())
 
 

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ccr_deploy.benchmarking.answers import Answer
+    from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
     from ccr_deploy.benchmarking.scenarios.messages import Engines
     from ccr_deploy.benchmarking.timed_runs import RoundTimes
+    from ccr_deploy.core.scenarios import Scenario
 
     Rows = npt.NDArray[np.generic]
 
@@ -135,6 +137,26 @@ class SystemUnderTest:
 
 
 @dataclass(frozen=True)
+class Load:
+    """A scenario, and the engines that run its queries.
+
+    Args:
+        system: the engines, warm.
+        scenario: any scenario but *paced*.
+        settings: how the queries are issued.
+        seconds_per_sample: expected time of one sample, in seconds.
+        failed: called if a run fails in another thread than the caller's; it ends the process, which would
+            otherwise wait for the end of the schedule.
+    """
+
+    system: SystemUnderTest
+    scenario: Scenario
+    settings: ScenarioSettings
+    seconds_per_sample: float
+    failed: Callable[[Exception], NoReturn]
+
+
+@dataclass(frozen=True)
 class Arrival:
     """A sample that waits: when it arrived by `time.perf_counter_ns`, its index, and its id in LoadGen."""
 
@@ -146,23 +168,15 @@ class Arrival:
 class BatchingQueue:
     """A queue and the thread that runs what waits in it, up to a batch per run, as the local server does."""
 
-    def __init__(
-        self,
-        system: SystemUnderTest,
-        completed: Callable[[Sequence[Arrival]], None],
-        failed: Callable[[Exception], NoReturn],
-    ) -> None:
+    def __init__(self, load: Load, completed: Callable[[Sequence[Arrival]], None]) -> None:
         """Start the thread.
 
         Args:
-            system: the engines.
+            load: the engines, and what is called if a run fails.
             completed: called in the thread with the samples of each run, right after it.
-            failed: called in the thread if a run fails; it ends the process, which would otherwise wait for
-                the end of the schedule.
         """
-        self._system = system
+        self._load = load
         self._completed = completed
-        self._failed = failed
         self._waiting: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -179,10 +193,10 @@ class BatchingQueue:
     def _work(self) -> None:
         try:
             while taken := self._next():
-                self._system.run([arrival.index for arrival in taken])
+                self._load.system.run([arrival.index for arrival in taken])
                 self._completed(taken)
         except Exception as error:  # in a thread, nobody would see it
-            self._failed(error)
+            self._load.failed(error)
 
     def _next(self) -> list[Arrival]:
         """Wait for a sample; return as many as one run can take, none at the end."""
@@ -190,7 +204,7 @@ class BatchingQueue:
         first = self._waiting.get()
         while first is not None:
             taken.append(first)
-            if len(taken) == self._system.batch:
+            if len(taken) == self._load.system.batch:
                 break
             try:
                 first = self._waiting.get_nowait()
