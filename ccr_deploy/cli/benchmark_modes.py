@@ -191,7 +191,7 @@ def _check_scenario_options(scenario: Scenario, options: BenchmarkOptions) -> No
 
 def _soak(options: BenchmarkOptions) -> bool:
     from ccr_deploy.reporting.scenario_tables import soak_tables
-    from ccr_deploy.workflow.scenarios import soak_bundle
+    from ccr_deploy.workflow.soak import soak_bundle
 
     assert options.soak
     check_report(options.report)

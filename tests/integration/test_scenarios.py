@@ -19,7 +19,8 @@ from ccr_deploy.benchmarking.scenarios.statistics import latencies
 from ccr_deploy.core.records import convert, to_json
 from ccr_deploy.core.scenarios import SCENARIOS
 from ccr_deploy.errors import EngineError
-from ccr_deploy.workflow.scenarios import run_bundle_scenario, soak_bundle
+from ccr_deploy.workflow.scenarios import run_bundle_scenario
+from ccr_deploy.workflow.soak import soak_bundle
 from tests.support.cli_runner import run
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ from pathlib import Path
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.records import to_json
 from ccr_deploy.engines.store import EngineStore
-from ccr_deploy.workflow.scenarios import soak_bundle
+from ccr_deploy.workflow.soak import soak_bundle
 
 
 class CtrlC:

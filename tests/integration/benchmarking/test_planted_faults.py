@@ -20,7 +20,8 @@ from ccr_deploy.benchmarking.worker import Candidate, Worker
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.errors import EngineError
-from ccr_deploy.workflow.scenarios import run_bundle_scenario, soak_bundle
+from ccr_deploy.workflow.scenarios import run_bundle_scenario
+from ccr_deploy.workflow.soak import soak_bundle
 from tests.support.faulty_runners import VARIABLE
 
 if TYPE_CHECKING:
