@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.benchmarking.comparison_results import (
     SCHEMA_VERSION,
     BenchmarkComparison,
@@ -109,7 +109,7 @@ def compare_runs(
         not_excluded = () if not_judged else tuple(_not_excluded(candidates, max_regression_percent))
     return BenchmarkComparison(
         schema_version=SCHEMA_VERSION,
-        created_by=f"ccr-deploy {__version__}",
+        created_by=CREATED_BY,
         first=names[0],
         second=names[1],
         not_judged=not_judged,

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 from msgspec import Meta
 
-from ccr_deploy import __version__
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record, canonical_json, convert, first_difference, to_json
 from ccr_deploy.core.shards import WHOLE, Shard
@@ -324,11 +323,6 @@ def _parsed_header(line: bytes) -> PartHeader:
             f"schema version {header.schema_version} is not supported, expected {SCHEMA_VERSION}"
         )
     return header
-
-
-def created_by() -> str:
-    """Return what this version of ccr-deploy writes to results as their origin."""
-    return f"ccr-deploy {__version__}"
 
 
 def _append(file: FileIO, line: bytes) -> None:

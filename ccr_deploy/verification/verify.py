@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from ccr_deploy import CREATED_BY
 from ccr_deploy.bundle.manifest import MANIFEST
 from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.codec.payload import PayloadWriter
@@ -36,7 +37,6 @@ from ccr_deploy.verification.parity import (
 from ccr_deploy.verification.part_file import (
     RecordedLimits,
     RunIdentity,
-    created_by,
     listing_sha256,
     resumable,
 )
@@ -152,7 +152,7 @@ def run_identity(
     """
     manifest = bundle.manifest
     return RunIdentity(
-        created_by=created_by(),
+        created_by=CREATED_BY,
         contract_id=manifest.contract_id,
         weights_sha256=manifest.weights.sha256,
         manifest_sha256=sha256_of(bundle.path / MANIFEST),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.answers import wrong_answers
 from ccr_deploy.benchmarking.contention import watch_start
@@ -147,7 +147,7 @@ def benchmark_bundle(
     model = bundle.manifest.model
     return BenchmarkReport(
         schema_version=BENCHMARK_SCHEMA_VERSION,
-        created_by=f"ccr-deploy {__version__}",
+        created_by=CREATED_BY,
         bundle=printable(str(bundle.path)),
         contract_id=bundle.manifest.contract_id,
         weights_sha256=bundle.manifest.weights.sha256,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.answers import check_answers
 from ccr_deploy.benchmarking.contention import watch_start
@@ -133,7 +133,7 @@ class PreparedEngines:
         contention = (self.start, observed)
         return EngineRun(
             schema_version=schema_version,
-            created_by=f"ccr-deploy {__version__}",
+            created_by=CREATED_BY,
             bundle=printable(str(self.bundle.path)),
             contract_id=manifest.contract_id,
             weights_sha256=manifest.weights.sha256,
