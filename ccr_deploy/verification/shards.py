@@ -20,14 +20,8 @@ from ccr_deploy.core.records import first_difference
 from ccr_deploy.core.shards import Shard
 from ccr_deploy.core.untrusted import MAX_BYTES, open_regular, reading
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
-from ccr_deploy.verification.part_file import (
-    SUFFIX,
-    BatchReader,
-    PartHeader,
-    RunIdentity,
-    listing_sha256,
-    read_header,
-)
+from ccr_deploy.verification.part_file import SUFFIX, BatchReader, read_header
+from ccr_deploy.verification.part_records import PartHeader, RunIdentity, listing_sha256
 from ccr_deploy.verification.verify import make_report
 
 if TYPE_CHECKING:

@@ -34,12 +34,8 @@ from ccr_deploy.verification.parity import (
     matrix_cells,
     non_finite_values,
 )
-from ccr_deploy.verification.part_file import (
-    RecordedLimits,
-    RunIdentity,
-    listing_sha256,
-    resumable,
-)
+from ccr_deploy.verification.part_file import resumable
+from ccr_deploy.verification.part_records import RecordedLimits, RunIdentity, listing_sha256
 from ccr_deploy.verification.results import (
     REFERENCE,
     SCHEMA_VERSION,
