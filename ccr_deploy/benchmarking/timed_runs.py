@@ -27,7 +27,7 @@ _PREPARED_BYTES = 16 << 20
 """Inputs that are made at a time, between runs."""
 
 
-class RoundTimes(Record, frozen=True):
+class InputTimes(Record, frozen=True):
     """The times of one round in nanoseconds, with a letter for each as `kinds_of_round` returns them."""
 
     nanoseconds: tuple[int, ...]
@@ -65,7 +65,7 @@ def run_in_sequence(runners: Iterable[Runner], array: Array) -> tuple[Array, ...
 
 def time_round(
     run: Callable[[Array], tuple[Array, ...]], source: InputSource, kinds: str, number: int
-) -> tuple[RoundTimes, list[tuple[Array, ...]]]:
+) -> tuple[InputTimes, list[tuple[Array, ...]]]:
     """Time one run for each input of a round; return the times, and the outputs for the repeated input.
 
     Args:
@@ -86,7 +86,7 @@ def time_round(
             nanoseconds.append(time.perf_counter_ns() - started)
             if kind == REPEATED:
                 repeated.append(outputs)
-    return RoundTimes(tuple(nanoseconds), kinds), repeated
+    return InputTimes(tuple(nanoseconds), kinds), repeated
 
 
 def fresh_input_ratio(

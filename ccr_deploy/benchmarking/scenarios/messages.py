@@ -8,7 +8,7 @@ from ccr_deploy.backends.options import BackendOptions
 from ccr_deploy.benchmarking.answers import Answer
 from ccr_deploy.benchmarking.results import GpuState
 from ccr_deploy.benchmarking.scenario_results import Latencies, ScenarioSettings
-from ccr_deploy.benchmarking.timed_runs import RoundTimes
+from ccr_deploy.benchmarking.timed_runs import InputTimes
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
 from ccr_deploy.core.scenarios import Scenario
@@ -56,7 +56,7 @@ class Started(Record, frozen=True, tag=True):
     version: str
     expected_seconds: float
     answers: tuple[Answer, ...]
-    rounds: tuple[RoundTimes, ...]
+    rounds: tuple[InputTimes, ...]
 
 
 class LoadGenLog(Record, frozen=True):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ccr_deploy.benchmarking.answers import Answer
     from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
     from ccr_deploy.benchmarking.scenarios.messages import Engines
-    from ccr_deploy.benchmarking.timed_runs import RoundTimes
+    from ccr_deploy.benchmarking.timed_runs import InputTimes
     from ccr_deploy.core.scenarios import Scenario
 
     Rows = npt.NDArray[np.generic]
@@ -92,7 +92,7 @@ class SystemUnderTest:
         sample, self._sample = self._sample, AnswerSample()
         return sample.answers()
 
-    def time_inputs(self, batch: int, seconds: float) -> tuple[RoundTimes, ...]:
+    def time_inputs(self, batch: int, seconds: float) -> tuple[InputTimes, ...]:
         """Time runs on repeated and fresh inputs, in rounds: both are made from the inputs of the pool.
 
         Args:
