@@ -14,13 +14,8 @@ from ccr_deploy.export.composition import compose_stem
 from ccr_deploy.export.stage_graph import stage_graph
 from ccr_deploy.export.to_onnx import to_onnx
 from ccr_deploy.export.uint8_io import EncoderGraph
-from ccr_deploy.export.unroll import (
-    BatchedInputConv,
-    IterationMajorEncoder,
-    LayerMajorEncoder,
-    UnrolledCell,
-    UnrolledEncoder,
-)
+from ccr_deploy.export.unroll import IterationMajorEncoder, LayerMajorEncoder, UnrolledEncoder
+from ccr_deploy.export.unrolled_cells import BatchedInputConv, UnrolledCell
 from ccr_deploy.models.chain import CcrChain
 from ccr_deploy.models.checkpoint import build_model
 from ccr_deploy.models.family import is_uint8_io
