@@ -19,7 +19,7 @@ from benchmarks.drawings import standalone
 from benchmarks.fixed_batch import FixedBatchBenchmark, fixed_batch_table
 from benchmarks.graph_ideas import GraphIdeas, ideas_table
 from benchmarks.int8 import Int8Benchmark, int8_table
-from benchmarks.int8_graphs import Int8Graphs, bits_table, placements_table, weights_table
+from benchmarks.int8_graph_results import Int8Graphs, bits_table, placements_table, weights_table
 from benchmarks.int8_saturation import SaturationBenchmark, saturation_table
 from benchmarks.payload import PayloadBenchmark, payload_table
 from benchmarks.peers.documents import peers_pages, peers_plots

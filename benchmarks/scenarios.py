@@ -22,7 +22,8 @@ from ccr_deploy.core.records import Record
 from ccr_deploy.engines.store import EngineStore
 from ccr_deploy.reporting.scenario_tables import soak_tables
 from ccr_deploy.reporting.table import Table, number
-from ccr_deploy.workflow.scenarios import run_bundle_scenario, soak_bundle
+from ccr_deploy.workflow.scenarios import run_bundle_scenario
+from ccr_deploy.workflow.soak import soak_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

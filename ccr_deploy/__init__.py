@@ -27,6 +27,8 @@ Products import `ccr_deploy.runtime`; all exceptions are in `ccr_deploy.errors`.
 import os
 
 __version__ = "0.1.0"
+CREATED_BY = f"ccr-deploy {__version__}"
+"""What this version writes to results as their origin."""
 
 # From 1.29 on, ONNX Runtime sends telemetry on Linux. It reads this variable when it is first imported, so
 # the variable is set before any other module of this package is imported.

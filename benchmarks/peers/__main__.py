@@ -26,7 +26,7 @@ from benchmarks.peers.results import SCHEMA_VERSION, Cell, PeerBenchmark
 from benchmarks.peers.rounds import affordable_rounds, cell_timings, measure, runs_of_candidates
 from benchmarks.peers.tables import first_table, times_tables
 from benchmarks.scaffold import preset_option, publish, rounds_option, temporary_folder, write_images
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.backends.int8_weights import MAX_ISA_VARIABLE
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.contention import contention, read_cpu_times, watch_start
@@ -128,7 +128,7 @@ def compare(plan: Plan, folder: Path, progress: Progress = SILENT) -> PeerBenchm
     config = preset(plan.preset)
     return PeerBenchmark(
         schema_version=SCHEMA_VERSION,
-        created_by=f"ccr-deploy {__version__}",
+        created_by=CREATED_BY,
         model=f"{plan.preset}, untrained, {config.image_height}x{config.image_width}",
         machine=machine,
         instruction_sets=instruction_sets(processor_flags()),

@@ -13,7 +13,7 @@ from ccr_deploy.core.metrics import cosine_similarities, flipped_bits
 from ccr_deploy.core.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -37,10 +37,10 @@ class Output(Record, frozen=True):
 class Answer(Record, frozen=True):
     """Equal outputs of some runs of one input: an array for each engine, in the order in which they run.
 
-    The input is the batch that begins with the item `first_item` and continues with the following ones.
+    `items` are the numbers of the input's items, one for each row of the arrays.
     """
 
-    first_item: int
+    items: tuple[int, ...]
     runs: int
     outputs: tuple[Output, ...]
 
@@ -49,48 +49,59 @@ class Answer(Record, frozen=True):
 class Expected:
     """The reference's outputs for all items, one array for each engine, and the limits of the differences.
 
-    A code is ``uint8 [N, bytes]``, logits are ``float [N, classes]``. A limit is None if the precision has
+    A code is ``uint8 [N, bytes]``, logits are ``float [N, classes]``. `outputs` is None without a reference:
+    each answer is compared with the first one for the same item only. A limit is None if the precision has
     none.
     """
 
-    outputs: tuple[Array, ...]
+    outputs: tuple[Array, ...] | None
     max_flipped_percent: float | None
     min_cosine: float | None
 
 
-def grouped(first_item: int, runs: Iterable[Sequence[Array]]) -> tuple[Answer, ...]:
-    """Return the different outputs of runs of one input, with the number of runs of each.
+def grouped(runs: Iterable[tuple[Sequence[int], Sequence[Array]]]) -> tuple[Answer, ...]:
+    """Return the different answers of runs, with the number of runs of each.
 
     Args:
-        first_item: number of the input's first item.
-        runs: the output arrays of each run.
+        runs: for each run, the numbers of its input's items, and the output array of each engine.
     """
-    counts: dict[tuple[Output, ...], int] = defaultdict(int)
-    for arrays in runs:
-        counts[tuple(Output(str(array.dtype), array.shape, array.tobytes()) for array in arrays)] += 1
-    return tuple(Answer(first_item, count, outputs) for outputs, count in counts.items())
+    return counted(
+        Answer(
+            tuple(items),
+            1,
+            tuple(Output(str(array.dtype), array.shape, array.tobytes()) for array in arrays),
+        )
+        for items, arrays in runs
+    )
+
+
+def counted(answers: Iterable[Answer]) -> tuple[Answer, ...]:
+    """Return equal answers as one, with the sum of their runs, in the order of their first runs."""
+    runs: dict[tuple[tuple[int, ...], tuple[Output, ...]], int] = defaultdict(int)
+    for answer in answers:
+        runs[answer.items, answer.outputs] += answer.runs
+    return tuple(Answer(items, count, outputs) for (items, outputs), count in runs.items())
 
 
 def check_answers(answers: Sequence[Answer], expected: Expected) -> AnswerCheck:
-    """Compare the answers of all runs with the reference's, and with each other.
+    """Compare the answers of all runs with the reference's, if there is one, and with each other.
 
     Logits are compared for items whose code equals the reference's: other codes may have other logits. The
     share of flipped bits is that of all images, each with its worst answer: so a wrong answer counts no less
     if other runs of the same image were right.
 
     Args:
-        answers: answers of all rounds of a candidate.
-        expected: the reference's.
+        answers: answers of all runs, in the order of the first run of each.
+        expected: the reference's, and the limits.
     """
-    rows = [row for answer in answers for row in _rows(answer, len(expected.outputs[0]))]
+    rows = [row for answer in answers for row in _rows(answer)]
     firsts: dict[int, tuple[Array, ...]] = {}
     for item, outputs in rows:
         firsts.setdefault(item, outputs)
-    against = [(outputs, tuple(array[item] for array in expected.outputs)) for item, outputs in rows]
-    repeats = [(outputs, firsts[item]) for item, outputs in rows]
-    items = [item for item, _ in rows]
-    flipped, cosine = _flipped_percent(against, items), _min_cosine(against)
-    repeats_flipped, repeats_cosine = _flipped_percent(repeats, items), _min_cosine(repeats)
+    flipped = cosine = None
+    if reference := expected.outputs:
+        flipped, cosine = _differences(rows, lambda item: tuple(array[item] for array in reference))
+    repeats_flipped, repeats_cosine = _differences(rows, firsts.__getitem__)
     return AnswerCheck(
         runs=sum(answer.runs for answer in answers),
         images=len(firsts),
@@ -127,11 +138,24 @@ def wrong_answers(name: str, check: AnswerCheck) -> str:
     return f"{name}: wrong answers while it was timed: {', '.join(parts)}: run ccr-deploy verify"
 
 
-def _rows(answer: Answer, items: int) -> Iterator[tuple[int, tuple[Array, ...]]]:
+def _rows(answer: Answer) -> Iterator[tuple[int, tuple[Array, ...]]]:
     """Yield the outputs of each item of a batch, with the item's number."""
     arrays = [output.array() for output in answer.outputs]
-    for row in range(len(arrays[0])):
-        yield (answer.first_item + row) % items, tuple(array[row] for array in arrays)
+    for row, item in enumerate(answer.items):
+        yield item, tuple(array[row] for array in arrays)
+
+
+def _differences(
+    rows: Sequence[tuple[int, tuple[Array, ...]]], wanted: Callable[[int], tuple[Array, ...]]
+) -> tuple[float | None, float | None]:
+    """Return the share of flipped bits and the lowest cosine of answers.
+
+    Args:
+        rows: the outputs of each answer, with the number of its item.
+        wanted: returns the outputs that the answers for an item are compared with.
+    """
+    pairs = [(outputs, wanted(item)) for item, outputs in rows]
+    return _flipped_percent(pairs, [item for item, _ in rows]), _min_cosine(pairs)
 
 
 def _flipped_percent(pairs: Pairs, items: Sequence[int]) -> float | None:

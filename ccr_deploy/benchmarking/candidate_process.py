@@ -11,6 +11,7 @@ from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.benchmarking.answers import grouped
 from ccr_deploy.benchmarking.gpu_sensors import open_sensors
 from ccr_deploy.benchmarking.inputs import REPEATED, InputSource, kinds_of_round, random_items
+from ccr_deploy.benchmarking.timed_runs import only_output, run_in_sequence, time_round
 from ccr_deploy.benchmarking.warm_up import warm_up
 from ccr_deploy.benchmarking.worker import (
     GPU_WARM_UP_SECONDS,
@@ -41,14 +42,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ccr_deploy.backends.runner import Runner, TensorSpec
+    from ccr_deploy.backends.runner import TensorSpec
     from ccr_deploy.benchmarking.results import GpuState, WarmUp
     from ccr_deploy.core.child_process import Owner
 
     Array = npt.NDArray[np.generic]
-
-_PREPARED_BYTES = 16 << 20
-"""Inputs that are made at a time, between runs."""
 
 
 class LoadedCandidate:
@@ -107,49 +105,31 @@ class LoadedCandidate:
         for _ in range(WARM_UP_RUNS):  # reading the sensors takes a while
             self._run()
         kinds = kinds_of_round(number, runs)
-        samples, repeated = self._timed_runs(kinds, number)
+        times, repeated = time_round(self._infer, self._source, kinds, number)
         after = self._gpu_state()
         if self._on_gpu is None:  # what is prepared for runs without copies is not the engines' own memory
             self._memory = peak_memory_mib(), self._device_memory_mib()
         without_copies = self._without_copies(min(runs, MAX_DEVICE_RUNS))
         on_device = self._device_samples(min(runs, MAX_DEVICE_RUNS))
         return RoundSamples(
-            samples,
+            times.nanoseconds,
             *self._memory,
             on_device,
             (*before, *after),
-            kinds,
-            grouped(self._source.first_item(number), repeated),
+            times.inputs,
+            grouped((self._source.items(number), outputs) for outputs in repeated),
             *without_copies,
         )
 
-    def _timed_runs(self, kinds: str, number: int) -> tuple[tuple[int, ...], list[tuple[Array, ...]]]:
-        """Run inputs of some kinds; return the times in nanoseconds, and the outputs for repeated ones."""
-        samples: list[int] = []
-        repeated: list[tuple[Array, ...]] = []
-        at_once = max(1, _PREPARED_BYTES // self._source.batch_bytes)
-        for start in range(0, len(kinds), at_once):
-            part = kinds[start : start + at_once]
-            batches = [self._source.make(kind, number) for kind in part]  # before the clock starts
-            for kind, batch in zip(part, batches, strict=True):
-                nanoseconds, outputs = self._timed(batch)
-                samples.append(nanoseconds)
-                if kind == REPEATED:
-                    repeated.append(outputs)
-        return tuple(samples), repeated
-
     def _run(self) -> int:
         """Run the engines in sequence on the same input; return the time in nanoseconds."""
-        return self._timed(self._feed)[0]
-
-    def _timed(self, array: Array) -> tuple[int, tuple[Array, ...]]:
-        """Run the engines in sequence; return the time in nanoseconds, and the output of each."""
-        outputs = []
         started = time.perf_counter_ns()
-        for runner in self._runners:
-            array = _inferred(runner, array)
-            outputs.append(array)
-        return time.perf_counter_ns() - started, tuple(outputs)
+        self._infer(self._feed)
+        return time.perf_counter_ns() - started
+
+    def _infer(self, array: Array) -> tuple[Array, ...]:
+        """Run the engines in sequence; return the output of each."""
+        return run_in_sequence(self._runners, array)
 
     def _raise_clocks(self) -> None:
         """Run for some tenths of a second on a GPU, whose clocks rise with the load."""
@@ -170,7 +150,7 @@ class LoadedCandidate:
         parts = []
         for runner in self._runners:
             runner.device_timer = self._timer
-            array = _inferred(runner, array)
+            array = only_output(runner, array)
             runner.device_timer = None
             parts.append(self._timer.take_milliseconds())
         measured = [part for part in parts if part is not None]
@@ -196,7 +176,7 @@ class LoadedCandidate:
         for runner in self._runners:
             (spec,) = runner.inputs
             feeds = {spec.name: array}
-            array = _inferred(runner, array)
+            array = only_output(runner, array)
             found.append(runner.on_device(feeds))
         on_gpu = [run for run in found if run is not None]
         return on_gpu if len(on_gpu) == len(found) else []
@@ -255,10 +235,3 @@ def _wall_milliseconds(runs: Sequence[Callable[[], None]]) -> float:
 
 def _item_shape(spec: TensorSpec) -> tuple[int, ...]:
     return tuple(size or 1 for size in spec.shape[1:])
-
-
-def _inferred(runner: Runner, array: Array) -> Array:
-    """Return the only output of a runner for its only input."""
-    (spec,) = runner.inputs
-    (output,) = runner.infer({spec.name: array}).values()
-    return output

@@ -10,12 +10,11 @@ changed instead of the candidate.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.benchmarking.comparison_results import (
     SCHEMA_VERSION,
     BenchmarkComparison,
@@ -32,7 +31,7 @@ from ccr_deploy.benchmarking.run_differences import (
     subjects,
     timings_by_name,
 )
-from ccr_deploy.core.metrics import BOOTSTRAP_SAMPLES, percentile_interval
+from ccr_deploy.benchmarking.statistics import Medians
 from ccr_deploy.core.records import parse_versioned_json
 from ccr_deploy.core.untrusted import MAX_RESULT_BYTES, MAX_RESULT_VALUES, read_bytes, reading
 from ccr_deploy.errors import CcrDeployError
@@ -41,14 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import numpy.typing as npt
-
     from ccr_deploy.benchmarking.comparison_results import Change
     from ccr_deploy.benchmarking.results import Timing
 
 REMEDY = "give the benchmark.json that ccr-deploy benchmark --report DIR of this version wrote"
-_CHUNK_SAMPLES = 4_000_000
-"""Number of samples that are resampled at once: 32 MB."""
 
 
 def read_run(path: Path) -> BenchmarkReport:
@@ -77,31 +72,6 @@ def read_run(path: Path) -> BenchmarkReport:
             name = label(timing.subject, timing.candidate)
             raise CcrDeployError(f"{path}: the samples of {name} are missing or damaged: {REMEDY}")
     return report
-
-
-@dataclass(frozen=True)
-class _Medians:
-    """The median of a candidate's samples, and those of resamples of its rounds."""
-
-    median: float
-    resampled: npt.NDArray[np.float64]
-
-    @classmethod
-    def of(cls, timing: Timing, seed: int) -> _Medians:
-        """Resample whole rounds, the same ones for all candidates of a run, which are interleaved."""
-        samples = np.array(timing.samples_ms)
-        generator = np.random.default_rng(seed)
-        drawn = generator.integers(len(samples), size=(BOOTSTRAP_SAMPLES, len(samples)))
-        chunks = np.array_split(drawn, math.ceil(BOOTSTRAP_SAMPLES * samples.size / _CHUNK_SAMPLES))
-        medians = [np.median(samples[rounds].reshape(len(rounds), -1), axis=1) for rounds in chunks]
-        return cls(float(np.median(samples)), np.concatenate(medians))
-
-    def __truediv__(self, other: _Medians) -> _Medians:
-        return _Medians(self.median / other.median, self.resampled / other.resampled)
-
-    def ratio(self) -> Ratio:
-        """Return the value with the interval of its resamples."""
-        return Ratio(self.median, percentile_interval(self.resampled))
 
 
 def compare_runs(
@@ -139,7 +109,7 @@ def compare_runs(
         not_excluded = () if not_judged else tuple(_not_excluded(candidates, max_regression_percent))
     return BenchmarkComparison(
         schema_version=SCHEMA_VERSION,
-        created_by=f"ccr-deploy {__version__}",
+        created_by=CREATED_BY,
         first=names[0],
         second=names[1],
         not_judged=not_judged,
@@ -159,17 +129,20 @@ def _changes(
 ) -> tuple[Control, list[CandidateChange]]:
     """Return the change of the control, and of each other candidate that both runs have."""
     medians = {
-        name: (_Medians.of(before[name], seed=0), _Medians.of(after[name], seed=1))
+        name: (
+            Medians.of(np.array(before[name].samples_ms), 0),
+            Medians.of(np.array(after[name].samples_ms), 1),
+        )
         for name in after
         if name in before
     }
     control = next(iter(medians))
     first, second = medians.pop(control)
-    machine = (second / first).ratio()
+    machine = _ratio(second / first)
     changes = []
     for name, (old, new) in medians.items():
-        latency = (new / old).ratio()
-        relative = ((new / second) / (old / first)).ratio()
+        latency = _ratio(new / old)
+        relative = _ratio((new / second) / (old / first))
         timing, hashes = after[name], (before[name].engines_sha256, after[name].engines_sha256)
         changes.append(
             CandidateChange(
@@ -185,6 +158,14 @@ def _changes(
             )
         )
     return Control(after[control].subject, control, machine), changes
+
+
+def _medians(timing: Timing, seed: int) -> Medians:
+    return Medians.of(np.array(timing.samples_ms), seed)
+
+
+def _ratio(medians: Medians) -> Ratio:
+    return Ratio(medians.median, medians.interval)
 
 
 def change_of(latency: Ratio, relative: Ratio, control: Ratio) -> Change:

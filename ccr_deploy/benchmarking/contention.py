@@ -9,19 +9,18 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ccr_deploy.benchmarking.environment import usable_cores
 from ccr_deploy.benchmarking.results import Contention
+from ccr_deploy.core.control_groups import ROOT, throttled_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from pathlib import Path
 
     from ccr_deploy.benchmarking.results import Phase
 
-_PROCESSES = Path("/proc")
-_CGROUP_STATISTICS = Path("/sys/fs/cgroup/cpu.stat")
-"""CPU statistics of the container's own control group (cgroup v2)."""
 _START_SECONDS = 0.5
 """How long the machine is observed before the start; the kernel counts CPU time in steps of 10 ms."""
 _PARENT, _TIMES = 1, slice(11, 15)
@@ -33,8 +32,8 @@ class CpuTimes:
     """CPU time counters at one moment, in seconds; None if the system does not provide them.
 
     `busy` is the time used by all processes on `cores` cores, `own` by this process and its descendants.
-    `stolen` is the time that the hypervisor gave to other guests, `throttled` the time that a CPU limit
-    withheld from the container.
+    `stolen` is the time that the hypervisor gave to other guests, `throttled` the time that the CPU limits of
+    this process's control groups withheld.
     """
 
     at: float
@@ -50,17 +49,21 @@ class CpuTimes:
         return None if self.busy is None or self.own is None else self.busy - self.own
 
 
-def read_cpu_times() -> CpuTimes:
-    """Read the current counters."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    busy, stolen = _read_system_times(usable)
+def read_cpu_times(root: Path = ROOT) -> CpuTimes:
+    """Read the current counters.
+
+    Args:
+        root: the root of the file system.
+    """
+    usable = usable_cores()
+    busy, stolen = _read_system_times(usable, root)
     return CpuTimes(
         at=time.monotonic(),
         cores=len(usable),
         busy=busy,
-        own=None if busy is None else process_tree_seconds(os.getpid()),
+        own=None if busy is None else process_tree_seconds(os.getpid(), root),
         stolen=stolen,
-        throttled=_read_throttled_seconds(),
+        throttled=throttled_seconds(root),
     )
 
 
@@ -97,11 +100,16 @@ def contention(phase: Phase, before: CpuTimes, after: CpuTimes) -> Contention:
     )
 
 
-def process_tree_seconds(root: int) -> float:
-    """Return the CPU seconds that the process `root` and all its descendants have used."""
+def process_tree_seconds(ancestor: int, root: Path = ROOT) -> float:
+    """Return the CPU seconds that a process and all its descendants have used.
+
+    Args:
+        ancestor: the id of the process.
+        root: the root of the file system.
+    """
     parents: dict[int, int] = {}
     ticks: dict[int, int] = {}
-    for folder in _PROCESSES.glob("[0-9]*"):
+    for folder in (root / "proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # the process ended: its parent has its ticks
             line = (folder / "stat").read_text(encoding="utf-8", errors="replace")
             fields = line.rpartition(")")[2].split()
@@ -109,17 +117,17 @@ def process_tree_seconds(root: int) -> float:
             ticks[int(folder.name)] = sum(map(int, fields[_TIMES]))
 
     def descends(process: int | None) -> bool:
-        while process and process != root:
+        while process and process != ancestor:
             process = parents.get(process)
-        return process == root
+        return process == ancestor
 
     return sum(ticks[process] for process in ticks if descends(process)) / os.sysconf("SC_CLK_TCK")
 
 
-def _read_system_times(usable: Collection[int]) -> tuple[float | None, float | None]:
+def _read_system_times(usable: Collection[int], root: Path) -> tuple[float | None, float | None]:
     """Return the busy and stolen seconds of the usable cores, or None if the system does not count them."""
     names = {f"cpu{number}" for number in usable}
-    lines = (line.split() for line in _lines(_PROCESSES / "stat"))
+    lines = (line.split() for line in _lines(root / "proc" / "stat"))
     rows = [[int(ticks) for ticks in line[1:9]] for line in lines if line[0] in names]
     if not rows:  # some sandboxes have no counters per core
         return None, None
@@ -133,8 +141,3 @@ def _lines(file: Path) -> list[str]:
         return file.read_text(encoding="ascii").splitlines()
     except OSError:
         return []
-
-
-def _read_throttled_seconds() -> float | None:
-    counters = dict(line.split() for line in _lines(_CGROUP_STATISTICS))
-    return int(counters["throttled_usec"]) / 1e6 if "throttled_usec" in counters else None

@@ -41,7 +41,11 @@ class Meter(Protocol):
         """What the energy is that of."""
 
     def joules(self, run: Callable[[], object]) -> float:
-        """Call `run`, and return the energy used meanwhile in joules."""
+        """Call `run`, and return the energy used meanwhile in joules.
+
+        Raises:
+            NotMeasuredError: if it cannot be read.
+        """
 
 
 @dataclass(frozen=True)

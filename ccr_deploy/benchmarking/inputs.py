@@ -77,9 +77,9 @@ class InputSource:
         """The size of a batch."""
         return len(self._offsets) * self._items[0].nbytes
 
-    def first_item(self, number: int) -> int:
-        """Return the number of the first item of a round's repeated input."""
-        return number % len(self._items)
+    def items(self, number: int) -> tuple[int, ...]:
+        """Return the numbers of the items of a round's repeated input."""
+        return tuple(self._indices(number).tolist())
 
     def make(self, kind: str, number: int) -> Bytes:
         """Return a new batch.
@@ -90,7 +90,7 @@ class InputSource:
         """
         # Fresh inputs come from other images: an answer of the run before would be wrong for both.
         shift = len(self._items) // 2 if kind == FRESH else 0
-        array: Bytes = self._items[(self.first_item(number) + shift + self._offsets) % len(self._items)]
+        array: Bytes = self._items[self._indices(number + shift)]
         if kind == FRESH:
             flat = array.reshape(len(array), -1)
             changed = min(_CHANGED_BYTES, flat.shape[1])
@@ -98,3 +98,6 @@ class InputSource:
             noise = self._generator.integers(0, 256, (len(flat), changed), dtype=np.uint8)
             flat[:, start : start + changed] ^= noise
         return array
+
+    def _indices(self, first: int) -> npt.NDArray[np.int64]:
+        return (first + self._offsets) % len(self._items)

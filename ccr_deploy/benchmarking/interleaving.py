@@ -12,9 +12,10 @@ import numpy as np
 from ccr_deploy.benchmarking.answers import check_answers
 from ccr_deploy.benchmarking.contention import contention, read_cpu_times
 from ccr_deploy.benchmarking.environment import clocks_mhz, usable_cores
-from ccr_deploy.benchmarking.inputs import FRESH, REPEATED, Items
+from ccr_deploy.benchmarking.inputs import Items
 from ccr_deploy.benchmarking.results import CpuLoad, FastestPyTorch, GpuLoad, Subject, Timing
 from ccr_deploy.benchmarking.statistics import median_ratio_interval, percentile_intervals
+from ccr_deploy.benchmarking.timed_runs import fresh_input_ratio
 from ccr_deploy.benchmarking.worker import Worker
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.errors import EngineError
@@ -63,13 +64,6 @@ class Samples:
     without_copies_milliseconds: tuple[float, ...] = ()
     device_without_copies_milliseconds: tuple[float, ...] = ()
 
-    def of_kind(self, kind: str) -> list[npt.NDArray[np.float64]]:
-        """Return the samples of each round whose inputs are of a kind, in ms."""
-        return [
-            own[[letter == kind for letter in letters]]
-            for own, letters in zip(self.milliseconds, self.inputs, strict=True)
-        ]
-
 
 @dataclass(frozen=True)
 class InterleavedRun:
@@ -86,7 +80,7 @@ def run_interleaved(
     *,
     batch: int,
     rounds: int,
-    items: npt.NDArray[np.uint8] | None = None,
+    items: Mapping[str, npt.NDArray[np.uint8]] | None = None,
     progress: Progress = SILENT,
 ) -> InterleavedRun:
     """Time candidates, each in its own process; every round times each once, in rotating order.
@@ -96,17 +90,22 @@ def run_interleaved(
         candidates: candidates to time, at least one.
         batch: images per run.
         rounds: number of rounds.
-        items: images or packed codes ``uint8 [N, ...]`` that the inputs are made from; None for random ones.
+        items: images or packed codes ``uint8 [N, ...]`` that a candidate's inputs are made from, by its name;
+            None for random ones.
         progress: advances by one for each round.
 
     Raises:
         EngineError: if a candidate cannot be loaded, unless it is optional, or cannot be run, or if the file
             of one of its engines changes in the meantime.
     """
-    message = None if items is None else Items.of(items)
     cores = usable_cores()
     with ExitStack() as stack, progress.task(f"timing: {subject}", rounds) as advance:
-        workers = [stack.enter_context(Worker(candidate, batch, message)) for candidate in candidates]
+        workers = [
+            stack.enter_context(
+                Worker(candidate, batch, None if items is None else Items.of(items[candidate.name]))
+            )
+            for candidate in candidates
+        ]
         loaded, left_out = _loaded(workers)
         workers = list(loaded)
         warm = [_settled(worker).warm_up() for worker in workers]
@@ -158,10 +157,7 @@ def _timing(
 ) -> Timing:
     p50, p90, p99 = np.percentile(entry.milliseconds, PERCENTILES)
     intervals = percentile_intervals(entry.milliseconds, PERCENTILES)
-    ratio = None
-    if entry.inputs and all({REPEATED, FRESH} <= set(letters) for letters in entry.inputs):
-        fresh, repeated = entry.of_kind(FRESH), entry.of_kind(REPEATED)
-        ratio = float(np.median(np.concatenate(fresh)) / np.median(np.concatenate(repeated)))
+    ratio, ratio_interval = fresh_input_ratio(entry.milliseconds, entry.inputs)
     return Timing(
         subject=subject,
         candidate=entry.candidate.name,
@@ -187,7 +183,7 @@ def _timing(
         latency_ms_p90_interval=intervals[1],
         latency_ms_p99_interval=intervals[2],
         fresh_input_ratio=ratio,
-        fresh_input_ratio_interval=None if ratio is None else median_ratio_interval(fresh, repeated),
+        fresh_input_ratio_interval=ratio_interval,
         latency_without_copies_ms_p50=_median(entry.without_copies_milliseconds),
         device_latency_without_copies_ms_p50=_median(entry.device_without_copies_milliseconds),
         warm_up=entry.warm_up,

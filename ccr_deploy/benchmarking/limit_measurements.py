@@ -21,7 +21,7 @@ import numpy as np
 
 from ccr_deploy.benchmarking.environment import usable_cores
 from ccr_deploy.benchmarking.roofline_results import MatrixRate, MemoryBandwidth
-from ccr_deploy.core.control_groups import memory_limit
+from ccr_deploy.core.control_groups import memory_limit_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -87,7 +87,7 @@ def gpu_rate(precision: EnginePrecision, *, tf32: bool) -> MatrixRate:
 
 def cpu_bandwidth(threads: int) -> MemoryBandwidth:
     """Measure a copy by several threads, each of its own part of the arrays."""
-    size = array_bytes(last_level_cache_bytes(usable_cores()), memory_limit())
+    size = array_bytes(last_level_cache_bytes(usable_cores()), memory_limit_bytes())
     # Both are written, since memory that was never written is not there yet.
     source, result = np.ones(size, np.uint8), np.zeros(size, np.uint8)
     parts = list(zip(np.array_split(source, threads), np.array_split(result, threads), strict=True))

@@ -17,7 +17,8 @@ from ccr_deploy.benchmarking.answers import wrong_answers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ccr_deploy.benchmarking.results import Contention, Timing
+    from ccr_deploy.benchmarking.results import AnswerCheck, Contention, Timing
+    from ccr_deploy.core.metrics import Interval
 
 MAX_WITHHELD_SHARE = 0.1
 """Maximum share of the cores that may be withheld on average."""
@@ -63,6 +64,26 @@ def unreliable_reasons(
     """
     reasons = [reason for observed in contention for reason in _withheld(threads, observed)]
     return (*reasons, *_spread(timings), *_clocks(timings), *_cpu_clocks(timings), *_answers(timings))
+
+
+def unreliable_answers(
+    name: str, answers: AnswerCheck | None, fresh_input_ratio: float | None, interval: Interval | None
+) -> Iterator[str]:
+    """Yield why engines did not compute every answer, or computed wrong ones.
+
+    Args:
+        name: what ran.
+        answers: the comparison of the answers of timed runs; None if they were not compared.
+        fresh_input_ratio: median time on fresh inputs divided by that on repeated ones; None if unknown.
+        interval: its 95 % interval.
+    """
+    if answers and not answers.passed:
+        yield wrong_answers(name, answers)
+    if interval and interval.low > MAX_FRESH_INPUT_RATIO:
+        yield (
+            f"{name}: caches its answers: fresh inputs took {fresh_input_ratio:.2f} times as "
+            f"long as a repeated one (95 % interval {interval.low:.2f} to {interval.high:.2f})"
+        )
 
 
 def without_speedups(timings: Sequence[Timing]) -> tuple[Timing, ...]:
@@ -119,15 +140,12 @@ def _cpu_clocks(timings: Sequence[Timing]) -> Iterator[str]:
 def _answers(timings: Sequence[Timing]) -> Iterator[str]:
     """Yield a line for each candidate whose answers were wrong, or that keeps them for later runs."""
     for timing in timings:
-        name = f"{timing.subject}: {timing.candidate}"
-        if timing.answers and not timing.answers.passed:
-            yield wrong_answers(name, timing.answers)
-        interval = timing.fresh_input_ratio_interval
-        if interval and interval.low > MAX_FRESH_INPUT_RATIO:
-            yield (
-                f"{name}: caches its answers: fresh inputs took {timing.fresh_input_ratio:.2f} times as "
-                f"long as a repeated one (95 % interval {interval.low:.2f} to {interval.high:.2f})"
-            )
+        yield from unreliable_answers(
+            f"{timing.subject}: {timing.candidate}",
+            timing.answers,
+            timing.fresh_input_ratio,
+            timing.fresh_input_ratio_interval,
+        )
 
 
 def _clocks(timings: Sequence[Timing]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ccr_deploy.benchmarking.results import Contention, GpuState, MachineState, Subject
+from ccr_deploy.benchmarking.results import AnswerCheck, Contention, GpuState, MachineState, Subject
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
@@ -164,6 +164,10 @@ class ScenarioResult(EngineRun, frozen=True):
     the queries, calls the run valid and agrees with our clock.
 
     `loadgen` is None if ccr-deploy issued the queries, `paced` if the scenario is not *paced*.
+
+    `fresh_input_ratio` is the median time of runs on inputs that no run has seen before, divided by that on a
+    repeated input, measured right before the scenario. `answers` compare the outputs of some of its runs,
+    drawn at random, with those before it. They are None in results of earlier versions.
     """
 
     scenario: Scenario
@@ -183,6 +187,9 @@ class ScenarioResult(EngineRun, frozen=True):
     not_quotable_reasons: tuple[str, ...]
     loadgen: LoadGenSummary | None = None
     paced: PacedComparison | None = None
+    fresh_input_ratio: float | None = None
+    fresh_input_ratio_interval: Interval | None = None
+    answers: AnswerCheck | None = None
 
 
 class SoakInterval(Record, frozen=True):
@@ -236,7 +243,7 @@ class SoakResult(EngineRun, frozen=True):
     `minutes` were requested; `ended_early` is whether Ctrl-C ended the run before. `latency_drift` is that of
     the intervals' medians in ms, `throughput_drift` that of their images per second, `memory_drift` that of
     the process's memory in MiB; None if there are fewer than ten intervals. `samples_ms` are up to 10,000
-    latencies, drawn at random from all `runs`.
+    latencies, drawn at random from all `runs`. The last three fields are as in `ScenarioResult`.
     """
 
     minutes: float
@@ -249,3 +256,6 @@ class SoakResult(EngineRun, frozen=True):
     latency_drift: Drift | None
     throughput_drift: Drift | None
     memory_drift: Drift | None
+    fresh_input_ratio: float | None = None
+    fresh_input_ratio_interval: Interval | None = None
+    answers: AnswerCheck | None = None

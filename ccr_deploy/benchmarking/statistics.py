@@ -7,6 +7,8 @@ resampled (cluster bootstrap). Davison and Hinkley, "Bootstrap Methods and their
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,36 +22,66 @@ if TYPE_CHECKING:
 
     from ccr_deploy.core.metrics import Interval
 
+    Floats = npt.NDArray[np.float64]
     Rounds = Sequence[npt.NDArray[np.float64]] | npt.NDArray[np.float64]
     """Samples of each round; as an array ``float64 [rounds, runs]``."""
 
+_CHUNK_SAMPLES = 4_000_000
+"""Number of samples that are resampled at once: 32 MB."""
 
-def median_ratio_interval(numerator: Rounds, denominator: Rounds, seed: int = 0) -> Interval:
+
+@dataclass(frozen=True)
+class Medians:
+    """The median of samples, and those of resamples of their rounds: ``float64 [resamples]``.
+
+    With the same seed, the rounds that are drawn are the same, so that ratios and differences are those of
+    samples of the same rounds, which share their load.
+    """
+
+    median: float
+    resampled: Floats
+
+    @classmethod
+    def of(cls, samples: Rounds, seed: int = 0) -> Medians:
+        """Resample whole rounds.
+
+        Args:
+            samples: samples of each round.
+            seed: seed of the resampling; another one for another run.
+        """
+        every = samples.ravel() if isinstance(samples, np.ndarray) else np.concatenate(samples)
+        return cls(float(np.median(every)), _resampled_medians(samples, seed))
+
+    def __truediv__(self, other: Medians) -> Medians:
+        return Medians(self.median / other.median, self.resampled / other.resampled)
+
+    def __sub__(self, other: Medians) -> Medians:
+        return Medians(self.median - other.median, self.resampled - other.resampled)
+
+    @property
+    def interval(self) -> Interval:
+        """The 95 % interval."""
+        return percentile_interval(self.resampled)
+
+
+def median_ratio_interval(numerator: Rounds, denominator: Rounds) -> Interval:
     """Return the 95 % interval of the ratio of two medians.
-
-    The samples of both in a round are resampled together, because both share its load.
 
     Args:
         numerator: samples of each round in ms.
         denominator: samples of each of the same rounds in ms.
-        seed: seed of the resampling.
     """
-    first, second = _medians(numerator, denominator, seed)
-    return percentile_interval(first / second)
+    return (Medians.of(numerator) / Medians.of(denominator)).interval
 
 
-def median_difference_interval(minuend: Rounds, subtrahend: Rounds, seed: int = 0) -> Interval:
+def median_difference_interval(minuend: Rounds, subtrahend: Rounds) -> Interval:
     """Return the 95 % interval of the difference of two medians, in ms.
-
-    The samples of both in a round are resampled together, because both share its load.
 
     Args:
         minuend: samples of each round in ms.
         subtrahend: samples of each of the same rounds in ms; their median is subtracted.
-        seed: seed of the resampling.
     """
-    first, second = _medians(minuend, subtrahend, seed)
-    return percentile_interval(first - second)
+    return (Medians.of(minuend) - Medians.of(subtrahend)).interval
 
 
 def percentile_intervals(samples: Rounds, percentiles: Sequence[float], seed: int = 0) -> list[Interval]:
@@ -66,13 +98,12 @@ def percentile_intervals(samples: Rounds, percentiles: Sequence[float], seed: in
     return [percentile_interval(column) for column in np.array(found).T]
 
 
-def _medians(first: Rounds, second: Rounds, seed: int) -> npt.NDArray[np.float64]:
-    """Return the medians of both in each resample of rounds, ``float64 [2, resamples]``."""
-    found = [
-        [np.median(_joined(samples, rounds)) for samples in (first, second)]
-        for rounds in _resamples(len(first), seed)
-    ]
-    return np.array(found).T
+def _resampled_medians(samples: Rounds, seed: int) -> Floats:
+    drawn = _resamples(len(samples), seed)
+    if not isinstance(samples, np.ndarray):
+        return np.array([np.median(_joined(samples, rounds)) for rounds in drawn])
+    chunks = np.array_split(drawn, math.ceil(len(drawn) * samples.size / _CHUNK_SAMPLES))
+    return np.concatenate([np.median(samples[rounds].reshape(len(rounds), -1), axis=1) for rounds in chunks])
 
 
 def _resamples(rounds: int, seed: int) -> npt.NDArray[np.int64]:

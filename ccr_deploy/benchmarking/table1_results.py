@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ccr_deploy.benchmarking.results import Contention, MachineState, Subject
+from ccr_deploy.benchmarking.results import AnswerCheck, Contention, MachineState, Subject
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
@@ -40,7 +40,9 @@ class Table1Time(Record, frozen=True):
     `runtime` is ``PyTorch eager`` or the library of the target. `reduction_percent` is how much shorter the
     median is than the baseline's in the same runtime and precision, `reduction_from_eager_percent` than that
     of the baseline in PyTorch eager; None for parts of a model, and in an unreliable run. Intervals are 95 %
-    ones. `samples_ms` are the raw samples, one tuple for each round.
+    ones. `samples_ms` are the raw samples, one tuple for each round. `fresh_input_ratio` is the median time
+    on fresh inputs divided by that on repeated ones, `answers` the comparison with PyTorch on the CPU; None
+    in results of earlier versions.
     """
 
     model: str
@@ -56,6 +58,9 @@ class Table1Time(Record, frozen=True):
     reduction_percent_interval: Interval | None = None
     reduction_from_eager_percent: float | None = None
     samples_ms: tuple[tuple[float, ...], ...] = ()
+    fresh_input_ratio: float | None = None
+    fresh_input_ratio_interval: Interval | None = None
+    answers: AnswerCheck | None = None
 
 
 class Table1(Record, frozen=True):

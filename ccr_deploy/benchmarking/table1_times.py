@@ -1,14 +1,15 @@
-"""Times and reductions of the paper's Table 1, from raw samples."""
+"""Times and reductions of the paper's Table 1, from the timings of its models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec.structs import replace
 
-from ccr_deploy.benchmarking.statistics import median_ratio_interval, percentile_intervals
+from ccr_deploy.benchmarking.statistics import median_ratio_interval
 from ccr_deploy.benchmarking.table1_results import Table1Time
 from ccr_deploy.core.metrics import Interval
 
@@ -17,47 +18,51 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.benchmarking.results import Subject
+    from ccr_deploy.benchmarking.results import Subject, Timing
     from ccr_deploy.core.precisions import EnginePrecision
 
     Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class ModelSamples:
-    """The samples of a model, or of a part of it: ``float64 [rounds, runs]`` in ms, and its peak memory."""
+class ModelTiming:
+    """The timing of a model, or of a part of it, in a runtime and precision."""
 
     model: str
     part: Subject
     runtime: str
     precision: EnginePrecision
-    milliseconds: Floats
-    peak_memory_mib: float
+    timing: Timing
+
+    @cached_property
+    def milliseconds(self) -> Floats:
+        """The samples, ``float64 [rounds, runs]`` in ms."""
+        return np.array(self.timing.samples_ms)
 
 
 def table1_times(
-    samples: Sequence[ModelSamples], baseline: str, eager: str, *, reliable: bool
+    timed: Sequence[ModelTiming], baseline: str, eager: str, *, reliable: bool
 ) -> tuple[Table1Time, ...]:
     """Return the times of all models, with reductions against the baseline if the run is reliable.
 
     Args:
-        samples: samples of all models, runtimes and precisions, of one interleaved run.
+        timed: timings of all models, runtimes and precisions, of one interleaved run.
         baseline: the model that the others are compared with.
         eager: the runtime whose baseline, in FP32, the others are compared with too.
         reliable: whether to return reductions.
     """
-    times = tuple(map(_time, samples))
+    times = tuple(map(_time, timed))
     if not reliable:
         return times
     baselines = {
-        (entry.runtime, entry.precision): entry.milliseconds for entry in samples if entry.model == baseline
+        (entry.runtime, entry.precision): entry.milliseconds for entry in timed if entry.model == baseline
     }
     in_eager = baselines.get((eager, "fp32"))
     return tuple(
         _with_reductions(time, entry, baselines.get((entry.runtime, entry.precision)), in_eager)
         if entry.part == "chain"
         else time
-        for time, entry in zip(times, samples, strict=True)
+        for time, entry in zip(times, timed, strict=True)
     )
 
 
@@ -66,25 +71,28 @@ def reduction_percent(baseline: float, time: float) -> float:
     return 100 * (1 - time / baseline)
 
 
-def _time(entry: ModelSamples) -> Table1Time:
-    own = entry.milliseconds
-    (interval,) = percentile_intervals(own, [50])
+def _time(entry: ModelTiming) -> Table1Time:
+    timing = entry.timing
+    assert timing.latency_ms_p50_interval
     return Table1Time(
         model=entry.model,
         part=entry.part,
         runtime=entry.runtime,
         precision=entry.precision,
-        runs=own.size,
-        latency_ms_p50=float(np.median(own)),
-        latency_ms_p50_interval=interval,
-        latency_ms_p99=float(np.percentile(own, 99)),
-        peak_memory_mib=entry.peak_memory_mib,
-        samples_ms=tuple(map(tuple, own.tolist())),
+        runs=timing.runs,
+        latency_ms_p50=timing.latency_ms_p50,
+        latency_ms_p50_interval=timing.latency_ms_p50_interval,
+        latency_ms_p99=timing.latency_ms_p99,
+        peak_memory_mib=timing.peak_memory_mib,
+        samples_ms=timing.samples_ms,
+        fresh_input_ratio=timing.fresh_input_ratio,
+        fresh_input_ratio_interval=timing.fresh_input_ratio_interval,
+        answers=timing.answers,
     )
 
 
 def _with_reductions(
-    time: Table1Time, entry: ModelSamples, baseline: Floats | None, in_eager: Floats | None
+    time: Table1Time, entry: ModelTiming, baseline: Floats | None, in_eager: Floats | None
 ) -> Table1Time:
     """Add the reductions against the baseline in the same runtime, and in PyTorch eager."""
     if baseline is not None and baseline is not entry.milliseconds:

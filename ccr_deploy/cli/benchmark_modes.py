@@ -20,6 +20,7 @@ from ccr_deploy.cli.modes import Mode
 from ccr_deploy.cli.results import check_report, show_result
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ccr_deploy.benchmarking.results import Subject
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.scenarios import Scenario
     from ccr_deploy.engines.store import EngineStore
+    from ccr_deploy.reporting.table import Table
+    from ccr_deploy.workflow.report_folder import Result
 
 CHECK_FAILED = 1
 
@@ -62,6 +65,16 @@ class BenchmarkOptions:
     def opened(self) -> tuple[Bundle, str, EngineStore]:
         """Return the bundle, the target and the engine store."""
         return opened(self.bundle, self.target, self.engines, as_json=self.as_json)
+
+    def show(self, result: Result, tables: Sequence[Table], warnings: Sequence[str] = ()) -> None:
+        """Print a result, and save it in the report folder, if there is one.
+
+        Args:
+            result: the result, which is printed with `as_json`.
+            tables: the result as tables, which are printed otherwise.
+            warnings: lines that are printed before the tables.
+        """
+        show_result(result, tables, self.report, as_json=self.as_json, warnings=warnings)
 
 
 def _benchmark(options: BenchmarkOptions) -> bool:
@@ -157,13 +170,7 @@ def _run_scenario(options: BenchmarkOptions) -> bool:
         streams=options.streams,
         progress=TerminalProgress(),
     )
-    show_result(
-        result,
-        scenario_tables(result),
-        options.report,
-        as_json=options.as_json,
-        warnings=result.warnings,
-    )
+    options.show(result, scenario_tables(result), result.warnings)
     return True
 
 
@@ -184,7 +191,7 @@ def _check_scenario_options(scenario: Scenario, options: BenchmarkOptions) -> No
 
 def _soak(options: BenchmarkOptions) -> bool:
     from ccr_deploy.reporting.scenario_tables import soak_tables
-    from ccr_deploy.workflow.scenarios import soak_bundle
+    from ccr_deploy.workflow.soak import soak_bundle
 
     assert options.soak
     check_report(options.report)
@@ -196,13 +203,7 @@ def _soak(options: BenchmarkOptions) -> bool:
         batch=options.batch,
         progress=TerminalProgress(),
     )
-    show_result(
-        result,
-        soak_tables(result),
-        options.report,
-        as_json=options.as_json,
-        warnings=result.warnings,
-    )
+    options.show(result, soak_tables(result), result.warnings)
     return True
 
 
@@ -223,7 +224,7 @@ def _measure_table1(options: BenchmarkOptions) -> bool:
         rounds=options.rounds if _is_given("rounds") else ROUNDS,
         progress=TerminalProgress(),
     )
-    show_result(result, table1_tables(result), options.report, as_json=options.as_json)
+    options.show(result, table1_tables(result))
     return True
 
 

@@ -1,41 +1,79 @@
-"""Limits that a Linux control group (cgroup), such as a container's, sets on processor time and memory."""
+"""The control groups (cgroups) of this process, such as a container's: their limits of processor and memory.
+
+All readers take the root folder of the file system. They read the process's own group and all groups above
+it, because each of them may limit the process, in version 2 (one tree) or 1 (a tree for each controller).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-ROOT = Path("/sys/fs/cgroup")
+ROOT = Path("/")
 _UNLIMITED_BYTES = 2**60
 """Cgroup v1 reports "no limit" as the largest multiple of the page size that fits 63 bits."""
 
 
-def quota_cores(root: Path = ROOT) -> int | None:
-    """Return the processor quota in cores, rounded up; None if there is no quota.
+def cpu_limit_cores(root: Path = ROOT) -> float | None:
+    """Return the smallest processor quota of this process's groups, in cores; None without one.
 
     Cgroup v2 has quota and period, in microseconds, in one file; the quota is ``max`` if it is unlimited.
     Cgroup v1 has one file for each; the quota is -1 if there is none.
+
+    Args:
+        root: the root of the file system.
     """
-    quota_1, period_1 = _words(root / "cpu" / "cpu.cfs_quota_us"), _words(root / "cpu" / "cpu.cfs_period_us")
-    words = _words(root / "cpu.max") or quota_1 + period_1
-    if len(words) != 2 or not all(word.isdigit() for word in words) or "0" in words:
-        return None
-    quota, period = map(int, words)
-    return max(1, -(-quota // period))  # the negations round up
+    quotas = [
+        _words(folder / "cpu.max")
+        or _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
+        for folder in group_folders("cpu", root)
+    ]
+    cores = [
+        int(words[0]) / int(words[1])
+        for words in quotas
+        if len(words) == 2 and all(word.isdigit() for word in words) and "0" not in words
+    ]
+    return min(cores, default=None)
 
 
-def memory_limit(root: Path = ROOT) -> int | None:
-    """Return the memory limit in bytes; None if there is no limit."""
-    words = _words(root / "memory.max") or _words(root / "memory" / "memory.limit_in_bytes")
-    if len(words) != 1 or not words[0].isdigit():
-        return None
-    limit = int(words[0])
-    return limit if limit < _UNLIMITED_BYTES else None
+def throttled_seconds(root: Path = ROOT) -> float | None:
+    """Return for how long processor quotas have withheld time from this process's groups, in seconds.
+
+    Each group counts what its own quota withheld, so that the counters are added.
+
+    Args:
+        root: the root of the file system.
+
+    Returns:
+        None if no group counts it: a group without a quota, or the root group.
+    """
+    counters = [_counters(folder / "cpu.stat") for folder in group_folders("cpu", root)]
+    found = [
+        counter[name] / per_second
+        for counter in counters
+        for name, per_second in (("throttled_usec", 1e6), ("throttled_time", 1e9))  # of v2, of v1
+        if name in counter
+    ]
+    return sum(found) if found else None
 
 
-def group_folders(controller: str, root: Path = Path("/")) -> list[Path]:
-    """Return the folders of this process's control group for a controller, then those of its parents.
+def memory_limit_bytes(root: Path = ROOT) -> int | None:
+    """Return the smallest memory limit of this process's groups, in bytes; None without one.
 
-    Each of them may limit the process. In a container, the group's own folder is usually the mount point.
+    Args:
+        root: the root of the file system.
+    """
+    words = [
+        _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
+        for folder in group_folders("memory", root)
+    ]
+    limits = [int(found[0]) for found in words if len(found) == 1 and found[0].isdigit()]
+    return min((limit for limit in limits if limit < _UNLIMITED_BYTES), default=None)
+
+
+def group_folders(controller: str, root: Path = ROOT) -> list[Path]:
+    """Return the folders of this process's group for a controller, then those of the groups above it.
+
+    In a container, the group's own folder is usually the mount point.
 
     Args:
         controller: name of the controller in cgroup v1: ``cpu`` or ``memory``; v2 has one group for all.
@@ -55,39 +93,6 @@ def group_folders(controller: str, root: Path = Path("/")) -> list[Path]:
     return [folder for folder in found if folder.is_dir()]
 
 
-def cpu_limit_cores(root: Path = Path("/")) -> float | None:
-    """Return the smallest processor quota of this process's control groups, in cores; None without one.
-
-    Args:
-        root: the root of the file system.
-    """
-    quotas = [
-        _words(folder / "cpu.max")
-        or _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
-        for folder in group_folders("cpu", root)
-    ]
-    cores = [
-        int(words[0]) / int(words[1])
-        for words in quotas
-        if len(words) == 2 and all(word.isdigit() for word in words) and "0" not in words
-    ]
-    return min(cores, default=None)
-
-
-def memory_limit_bytes(root: Path = Path("/")) -> int | None:
-    """Return the smallest memory limit of this process's control groups in bytes; None without one.
-
-    Args:
-        root: the root of the file system.
-    """
-    words = [
-        _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
-        for folder in group_folders("memory", root)
-    ]
-    limits = [int(found[0]) for found in words if len(found) == 1 and found[0].isdigit()]
-    return min((limit for limit in limits if limit < _UNLIMITED_BYTES), default=None)
-
-
 def memory_in_use(status: Path = Path("/proc/self/status")) -> int:
     """Return this process's anonymous memory in bytes; 0 if the system does not report it.
 
@@ -95,6 +100,12 @@ def memory_in_use(status: Path = Path("/proc/self/status")) -> int:
     """
     words = _words(status)
     return int(words[words.index("RssAnon:") + 1]) * 1024 if "RssAnon:" in words else 0
+
+
+def _counters(file: Path) -> dict[str, int]:
+    """Return the counters in a file, one in a line: a name and a number."""
+    pairs = (line.split() for line in _lines(file))
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
 
 def _words(file: Path) -> list[str]:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.progress import SILENT
@@ -134,7 +134,7 @@ class EngineFactory:
         if not rebuild and (found := self.store.find(key, self.backend.suffix)):
             return found, False
         origin = EngineOrigin(
-            created_by=f"ccr-deploy {__version__}",
+            created_by=CREATED_BY,
             target=self.target_name,
             resolved_target=resolved,
             graph_file=graph.file.name if graph else None,

@@ -11,7 +11,7 @@ from msgspec import structs
 from PIL import Image
 from safetensors.torch import save
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.bundle.graph_files import add_graph
 from ccr_deploy.bundle.manifest import (
     SCHEMA_VERSION,
@@ -135,7 +135,7 @@ def export_bundle(
             advance(1)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
-            created_by=f"ccr-deploy {__version__}",
+            created_by=CREATED_BY,
             model=config,
             trained_iterations=checkpoint.trained_iterations,
             class_names=checkpoint.class_names,

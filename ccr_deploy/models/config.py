@@ -78,6 +78,12 @@ class ModelConfig(Record, frozen=True, kw_only=True):
         return self.decoder is not None
 
     @property
+    def summary(self) -> str:
+        """Image size in pixels, T and cut as results name them: ``224x224, T=8, cut layer1``."""
+        cut = "" if self.classifier.cut is None else f", cut {self.classifier.cut}"
+        return f"{self.image_height}x{self.image_width}, T={self.iterations}{cut}"
+
+    @property
     def code_shape(self) -> tuple[int, int, int]:
         """The channels, rows and columns of one code."""
         return (

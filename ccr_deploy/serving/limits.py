@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.codec.payload import OVERHEAD_BYTES
-from ccr_deploy.core.control_groups import memory_limit
+from ccr_deploy.core.control_groups import memory_limit_bytes
 from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.errors import EngineError, WrongUsageError
 
@@ -65,7 +65,7 @@ class Limits:
                 f"--max-waiting {waiting} is smaller than --max-batch {batch}: raise --max-waiting "
                 "or lower --max-batch"
             )
-        return cls(batch, waiting, memory_limit())
+        return cls(batch, waiting, memory_limit_bytes())
 
     def message_bytes(self, bundle: Bundle) -> int:
         """Return the size of the largest gRPC message: the largest request's tensors and their envelope."""

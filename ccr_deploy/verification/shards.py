@@ -13,21 +13,15 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO
 
+from ccr_deploy import CREATED_BY
 from ccr_deploy.bundle.manifest import MANIFEST
 from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.core.records import first_difference
 from ccr_deploy.core.shards import Shard
 from ccr_deploy.core.untrusted import MAX_BYTES, open_regular, reading
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
-from ccr_deploy.verification.part_file import (
-    SUFFIX,
-    BatchReader,
-    PartHeader,
-    RunIdentity,
-    created_by,
-    listing_sha256,
-    read_header,
-)
+from ccr_deploy.verification.part_file import SUFFIX, BatchReader, read_header
+from ccr_deploy.verification.part_records import PartHeader, RunIdentity, listing_sha256
 from ccr_deploy.verification.verify import make_report
 
 if TYPE_CHECKING:
@@ -105,7 +99,7 @@ def _check_same_run(bundle: Bundle, headers: Mapping[Path, PartHeader]) -> RunId
     run = first.run
     manifest = bundle.manifest
     own = (
-        ("created_by", created_by()),
+        ("created_by", CREATED_BY),
         ("contract_id", manifest.contract_id),
         ("weights_sha256", manifest.weights.sha256),
         ("manifest_sha256", sha256_of(bundle.path / MANIFEST)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from ccr_deploy import CREATED_BY
 from ccr_deploy.bundle.manifest import MANIFEST
 from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.codec.payload import PayloadWriter
@@ -33,13 +34,8 @@ from ccr_deploy.verification.parity import (
     matrix_cells,
     non_finite_values,
 )
-from ccr_deploy.verification.part_file import (
-    RecordedLimits,
-    RunIdentity,
-    created_by,
-    listing_sha256,
-    resumable,
-)
+from ccr_deploy.verification.part_file import resumable
+from ccr_deploy.verification.part_records import RecordedLimits, RunIdentity, listing_sha256
 from ccr_deploy.verification.results import (
     REFERENCE,
     SCHEMA_VERSION,
@@ -152,7 +148,7 @@ def run_identity(
     """
     manifest = bundle.manifest
     return RunIdentity(
-        created_by=created_by(),
+        created_by=CREATED_BY,
         contract_id=manifest.contract_id,
         weights_sha256=manifest.weights.sha256,
         manifest_sha256=sha256_of(bundle.path / MANIFEST),

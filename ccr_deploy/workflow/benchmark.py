@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.answers import wrong_answers
 from ccr_deploy.benchmarking.contention import watch_start
@@ -18,28 +18,26 @@ from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.reliability import unreliable_reasons, without_speedups
 from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_VERSION
 from ccr_deploy.benchmarking.results import BenchmarkReport, FastestPyTorch, Subject, Timing
-from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import SUBJECT_STAGES
-from ccr_deploy.engines.factory import EngineFactory
-from ccr_deploy.errors import CcrDeployError, EngineError, MachineBusyError
-from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET
+from ccr_deploy.errors import CcrDeployError, MachineBusyError
+from ccr_deploy.workflow.benchmark_candidates import TimedStages, benchmark_candidates
 from ccr_deploy.workflow.end_to_end import check_images, measure_end_to_end
-from ccr_deploy.workflow.engines import built_precisions, compared_factory
-from ccr_deploy.workflow.pytorch_variants import EAGER, pytorch_variants
+from ccr_deploy.workflow.engines import compared_factory
+from ccr_deploy.workflow.pytorch_variants import pytorch_variants
 from ccr_deploy.workflow.roofline import count_work, measure_roofline
 from ccr_deploy.workflow.timed_inputs import timed_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
-    from ccr_deploy.backends.options import BackendOptions
+    from ccr_deploy.benchmarking.interleaving import InterleavedRun
+    from ccr_deploy.benchmarking.results import Contention
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
-    from ccr_deploy.core.stages import Schedule, Stage
     from ccr_deploy.engines.store import EngineStore
 
 
@@ -102,56 +100,49 @@ def benchmark_bundle(
     machine = machine_state(with_gpu=factory.target.uses_gpu, start=contention[0])
     driver = machine.gpu_driver
     inputs = timed_inputs(bundle, store)
-    found: list[Timing] = []
-    fastest: list[FastestPyTorch] = []
-    left_out: list[str] = []
-    candidates = _candidates(bundle, factory, left_out)
+    found = _Found(contention)
+    candidates = benchmark_candidates(bundle, factory, found.left_out)
     timed = {subject: [entry.candidate for entry in entries] for subject, entries in candidates.items()}
     work = count_work(bundle, timed, factory.target.options, batch=batch) if roofline else None
     before = read_environment(driver)
     for subject, entries in candidates.items():
         run = run_interleaved(
             subject,
-            [entry.candidate for entry in entries],
+            timed[subject],
             batch=batch,
             rounds=rounds,
-            items=inputs.items(subject),
+            items=dict.fromkeys((entry.candidate.name for entry in entries), inputs.items(subject)),
             progress=progress,
         )
         expected = {
             entry.candidate.name: inputs.expected(entry.stages, entry.gates, bundle) for entry in entries
         }
         measured = _with_engine_bytes(timings(subject, run.samples, batch, expected), entries)
-        wrong = _wrong_answers(measured)
-        found.extend(timing for timing in measured if timing.candidate not in wrong)
-        contention.append(run.contention)
-        left_out.extend((*run.left_out, *wrong.values()))
-        names = (
-            pytorch_variants(SUBJECT_STAGES[subject], on_gpu=factory.target.uses_gpu).keys() - wrong.keys()
-        )
-        if compared := fastest_pytorch(subject, run.samples, names):
-            fastest.append(compared)
+        pytorch = pytorch_variants(SUBJECT_STAGES[subject], on_gpu=factory.target.uses_gpu)
+        found.add(subject, run, measured, pytorch)
     from_file_to_label = None
     if end_to_end:
-        with _left_out_if_it_fails("--end-to-end", left_out):
+        with found.left_out_if_it_fails("--end-to-end"):
             from_file_to_label, observed = measure_end_to_end(
                 factory, rounds=rounds, images=images, progress=progress
             )
-            contention.append(observed)
+            found.contention.append(observed)
     limits = None
     if work:
-        with _left_out_if_it_fails("--roofline", left_out):
-            limits = measure_roofline(work, found, factory.target.options, threads=threads, progress=progress)
+        with found.left_out_if_it_fails("--roofline"):
+            limits = measure_roofline(
+                work, found.timings, factory.target.options, threads=threads, progress=progress
+            )
     after = read_environment(driver)
-    reasons = (*unreliable_reasons(threads, contention, found), *changes(before, after))
+    reasons = (*unreliable_reasons(threads, found.contention, found.timings), *changes(before, after))
     model = bundle.manifest.model
     return BenchmarkReport(
         schema_version=BENCHMARK_SCHEMA_VERSION,
-        created_by=f"ccr-deploy {__version__}",
+        created_by=CREATED_BY,
         bundle=printable(str(bundle.path)),
         contract_id=bundle.manifest.contract_id,
         weights_sha256=bundle.manifest.weights.sha256,
-        model=f"{model.image_height}x{model.image_width}, T={model.iterations}, cut {model.classifier.cut}",
+        model=model.summary,
         iterations=model.iterations,
         trained_iterations=bundle.manifest.trained_iterations,
         warnings=bundle.manifest.warnings,
@@ -160,12 +151,12 @@ def benchmark_bundle(
         threads=threads,
         rounds=rounds,
         machine=machine,
-        timings=without_speedups(found) if reasons else tuple(found),
-        left_out=tuple(left_out),
+        timings=without_speedups(found.timings) if reasons else tuple(found.timings),
+        left_out=tuple(found.left_out),
         reliable=not reasons,
         unreliable_reasons=reasons,
-        contention=tuple(contention),
-        fastest_pytorch=() if reasons else tuple(fastest),
+        contention=tuple(found.contention),
+        fastest_pytorch=() if reasons else tuple(found.fastest),
         environment_before=before,
         environment_after=after,
         end_to_end=from_file_to_label,
@@ -173,25 +164,43 @@ def benchmark_bundle(
     )
 
 
-@contextmanager
-def _left_out_if_it_fails(option: str, left_out: list[str]) -> Iterator[None]:
-    """Add an error in the body to the parts that are left out: the rounds before it have a result."""
-    try:
-        yield
-    except CcrDeployError as error:
-        left_out.append(f"{option}: {error}")
+@dataclass
+class _Found:
+    """What was measured so far, and why parts are left out."""
+
+    contention: list[Contention]
+    timings: list[Timing] = field(default_factory=list)
+    fastest: list[FastestPyTorch] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def add(
+        self, subject: Subject, run: InterleavedRun, measured: Sequence[Timing], pytorch: Collection[str]
+    ) -> None:
+        """Add the timings of a subject, without those of candidates with wrong answers.
+
+        Args:
+            subject: stage or chain that was timed.
+            run: the samples of all candidates.
+            measured: their timings.
+            pytorch: names of the candidates that are forms of PyTorch.
+        """
+        wrong = _wrong_answers(measured)
+        self.timings.extend(timing for timing in measured if timing.candidate not in wrong)
+        self.contention.append(run.contention)
+        self.left_out.extend((*run.left_out, *wrong.values()))
+        if compared := fastest_pytorch(subject, run.samples, set(pytorch) - wrong.keys()):
+            self.fastest.append(compared)
+
+    @contextmanager
+    def left_out_if_it_fails(self, option: str) -> Iterator[None]:
+        """Add an error in the body to what is left out: the rounds before it have a result."""
+        try:
+            yield
+        except CcrDeployError as error:
+            self.left_out.append(f"{option}: {error}")
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A candidate with the stages that it runs, and the precisions whose gates its answers have to pass."""
-
-    candidate: Candidate
-    stages: tuple[Stage, ...]
-    gates: tuple[EnginePrecision, ...]
-
-
-def _with_engine_bytes(measured: Sequence[Timing], entries: Sequence[_Entry]) -> list[Timing]:
+def _with_engine_bytes(measured: Sequence[Timing], entries: Sequence[TimedStages]) -> list[Timing]:
     sizes = {
         entry.candidate.name: tuple(path.stat().st_size for path, _ in entry.candidate.engines)
         for entry in entries
@@ -209,72 +218,3 @@ def _wrong_answers(measured: Sequence[Timing]) -> dict[str, str]:
         for timing in measured[1:]
         if timing.answers and not timing.answers.passed and not timing.is_target
     }
-
-
-def _candidate(
-    name: str,
-    factory: EngineFactory,
-    *stages: Stage,
-    options: BackendOptions | None = None,
-    schedule: Schedule | None = None,
-    is_target: bool = False,
-    is_optional: bool = False,
-    gates: tuple[EnginePrecision, ...] = (),
-) -> _Entry:
-    """Build the engines of stages that run one after the other.
-
-    `options` replace the target's, and `gates` the engines' precisions.
-    """
-    engines = [factory.build(stage, schedule)[0] for stage in stages]
-    paths = tuple((engine.path, engine.sidecar.key.precision) for engine in engines)
-    candidate = Candidate(name, is_target, options or factory.target.options, paths, is_optional)
-    return _Entry(candidate, stages, gates or tuple(precision for _, precision in paths))
-
-
-def _candidates(bundle: Bundle, factory: EngineFactory, left_out: list[str]) -> dict[Subject, list[_Entry]]:
-    library = factory.target.backend
-    on_gpu = factory.target.uses_gpu
-    reference = EngineFactory(bundle, GPU_REFERENCE_TARGET if on_gpu else REFERENCE_TARGET, factory.store)
-
-    # On a GPU, PyTorch computes in TF32 or FP16, which have mantissas of 10 bits.
-    gates: tuple[EnginePrecision, ...] = ("fp16",) if on_gpu else ("fp32",)
-
-    def pytorch(*stages: Stage) -> list[_Entry]:
-        """Return PyTorch eager, and on a GPU its other variants, which this machine may lack tools for."""
-        variants = pytorch_variants(stages, on_gpu=on_gpu, threads=factory.target.options.threads)
-        return [
-            _candidate(name, reference, *stages, options=options, is_optional=name != EAGER, gates=gates)
-            for name, options in variants.items()
-        ]
-
-    def candidates_of(*stages: Stage) -> list[_Entry]:
-        """Return PyTorch, then the target's engines, then the other precisions."""
-        own = list(dict.fromkeys(factory.precision(stage) for stage in stages))
-        order = f" {factory.target.schedule}" if stages == ("encoder",) else ""
-        others = [
-            _candidate(f"{library} {precision}{order}", factory.with_precision(precision), *stages)
-            for precision in built_precisions(bundle, factory)
-            if own != [precision]
-        ]
-        target = _candidate(f"{library} {' + '.join(own)}{order}", factory, *stages, is_target=True)
-        return [*pytorch(*stages), target, *others]
-
-    def other_schedules() -> Iterator[_Entry]:
-        name = f"{library} {factory.precision('encoder')}"
-        own = factory.graph_record("encoder")
-        for graph in bundle.manifest.graphs:
-            if (graph.stage, graph.precision) != (own.stage, own.precision) or graph.schedule == own.schedule:
-                continue
-            try:
-                yield _candidate(f"{name} {graph.schedule}", factory, "encoder", schedule=graph.schedule)
-            except EngineError as error:  # the target's own schedule may still work
-                left_out.append(str(error))
-
-    chain = candidates_of(*SUBJECT_STAGES["chain"])
-    if bundle.manifest.baseline:
-        eager = pytorch("baseline")[0]
-        named = replace(eager.candidate, name=f"conventional, {EAGER}")
-        chain.append(_Entry(named, eager.stages, eager.gates))
-        chain.append(_candidate(f"conventional, {library}", factory, "baseline"))
-    encoder = [*candidates_of("encoder"), *other_schedules()]
-    return {"encoder": encoder, "classifier": candidates_of("classifier"), "chain": chain}

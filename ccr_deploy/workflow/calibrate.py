@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec.structs import replace
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.bundle.graph_files import add_graph
 from ccr_deploy.bundle.manifest import MANIFEST, CalibrationRecord
 from ccr_deploy.bundle.reader import Bundle
@@ -118,7 +118,7 @@ def calibrate_bundle(
         sensitivity = measure_sensitivity(graphs, stages, seen, progress)
     table = CalibrationTable(
         schema_version=SCHEMA_VERSION,
-        created_by=f"ccr-deploy {__version__}",
+        created_by=CREATED_BY,
         graph_hashes={stage: graphs.calibration_graph(stage).graph_hash for stage in CHAIN_STAGES},
         image_count=len(calibrated_on.read),
         images_sha256=digest,

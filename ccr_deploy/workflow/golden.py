@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.core.printable import printable
@@ -115,7 +115,7 @@ def export_golden(
         logits["baseline"] = expected.logits["baseline"]
     record = GoldenRecord(
         schema_version=SCHEMA_VERSION,
-        created_by=f"ccr-deploy {__version__}",
+        created_by=CREATED_BY,
         contract=manifest.contract,
         contract_id=manifest.contract_id,
         weights_sha256=manifest.weights.sha256,

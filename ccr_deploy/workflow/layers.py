@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.core.metrics import flipped_bits
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.progress import SILENT
@@ -106,7 +106,7 @@ def compare_layers(
     manifest = bundle.manifest
     return LayerReport(
         schema_version=SCHEMA_VERSION,
-        created_by=f"ccr-deploy {__version__}",
+        created_by=CREATED_BY,
         bundle=printable(str(bundle.path)),
         contract_id=manifest.contract_id,
         weights_sha256=manifest.weights.sha256,

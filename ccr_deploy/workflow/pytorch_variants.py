@@ -11,6 +11,7 @@ from ccr_deploy.backends.pytorch.options import PyTorchOptions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.stages import Stage
 
 EAGER = "PyTorch eager"
@@ -47,3 +48,11 @@ def pytorch_variants(stages: Sequence[Stage], *, on_gpu: bool, threads: int = 0)
     if is_encoder:
         variants[f"{_CUDA_GRAPH} iteration-major"] = replace(graph, fp16_cuda_graph="iteration-major")
     return variants
+
+
+def pytorch_gates(*, on_gpu: bool) -> tuple[EnginePrecision, ...]:
+    """Return the precisions whose gates the answers of PyTorch have to pass.
+
+    On a GPU, PyTorch computes in TF32 or FP16, which have mantissas of 10 bits.
+    """
+    return ("fp16",) if on_gpu else ("fp32",)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.interleaving import run_interleaved, timings
 from ccr_deploy.benchmarking.reliability import unreliable_reasons
@@ -116,7 +116,7 @@ def rebuild_and_compare(
     last = chosen()
     return RebuildReport(
         schema_version=SCHEMA_VERSION,
-        created_by=f"ccr-deploy {__version__}",
+        created_by=CREATED_BY,
         bundle=printable(str(bundle.path)),
         target=target,
         precisions={stage: factory.precision(stage) for stage in CHAIN_STAGES},

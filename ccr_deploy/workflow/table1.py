@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec.structs import replace
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.backends.threads import thread_count
 from ccr_deploy.benchmarking.contention import watch_start
@@ -23,7 +23,7 @@ from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.paper import PAPER_TABLE_1
 from ccr_deploy.benchmarking.reliability import unreliable_reasons
 from ccr_deploy.benchmarking.table1_results import SCHEMA_VERSION, Table1, Table1Model
-from ccr_deploy.benchmarking.table1_times import ModelSamples, table1_times
+from ccr_deploy.benchmarking.table1_times import ModelTiming, table1_times
 from ccr_deploy.benchmarking.worker import Candidate
 from ccr_deploy.bundle.graph_files import add_graph
 from ccr_deploy.bundle.reader import Bundle
@@ -42,19 +42,23 @@ from ccr_deploy.quantization.converters import CONVERTERS
 from ccr_deploy.quantization.fp16 import to_fp16
 from ccr_deploy.targets.schema import GPU_REFERENCE_TARGET, REFERENCE_TARGET, load_target
 from ccr_deploy.workflow.graphs import load_model
-from ccr_deploy.workflow.pytorch_variants import EAGER, pytorch_variants
+from ccr_deploy.workflow.pytorch_variants import EAGER, pytorch_gates, pytorch_variants
+from ccr_deploy.workflow.timed_inputs import timed_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy.typing as npt
+
     from ccr_deploy.backends.base import Backend
     from ccr_deploy.backends.options import BackendOptions
-    from ccr_deploy.benchmarking.interleaving import InterleavedRun
-    from ccr_deploy.benchmarking.results import Subject
+    from ccr_deploy.benchmarking.answers import Expected
+    from ccr_deploy.benchmarking.results import Subject, Timing
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.core.stages import Stage
     from ccr_deploy.models.config import ModelConfig
+    from ccr_deploy.workflow.timed_inputs import TimedInputs
 
 ROUNDS = 5
 """Rounds by default, the fewest that `benchmark --compare` accepts too: intervals need several rounds.
@@ -65,9 +69,15 @@ PAPER_MODELS: Mapping[str, ModelConfig] = {name: PRESETS[name] for name in PAPER
 
 @dataclass(frozen=True)
 class TimedModel:
-    """A candidate, and what it measures: a model or a part of it, in a runtime and precision."""
+    """A candidate, and what it measures: a model or a part of it, in a runtime and precision.
+
+    `items` are the images or packed codes ``uint8 [N, ...]`` that its inputs are made from, `expected` are
+    the answers of PyTorch on the CPU for them.
+    """
 
     candidate: Candidate
+    items: npt.NDArray[np.uint8]
+    expected: Expected
     model: str
     part: Subject
     runtime: str
@@ -114,14 +124,17 @@ def measure_table1(
     with tempfile.TemporaryDirectory() as name:
         entries = Preparation(target, Path(name), precisions).timed_models(models, progress)
         candidates = [entry.candidate for entry in entries]
-        run = run_interleaved("chain", candidates, batch=1, rounds=rounds, progress=progress)
+        items = {entry.candidate.name: entry.items for entry in entries}
+        run = run_interleaved("chain", candidates, batch=1, rounds=rounds, items=items, progress=progress)
     contention.append(run.contention)
-    reasons = unreliable_reasons(threads, contention, timings("chain", run.samples, 1))
+    expected = {entry.candidate.name: entry.expected for entry in entries}
+    measured = timings("chain", run.samples, 1, expected)
+    reasons = unreliable_reasons(threads, contention, measured)
     baseline = next(iter(models))
     config = models[baseline]
     return Table1(
         schema_version=SCHEMA_VERSION,
-        created_by=f"ccr-deploy {__version__}",
+        created_by=CREATED_BY,
         target=target,
         image_height=config.image_height,
         image_width=config.image_width,
@@ -130,7 +143,7 @@ def measure_table1(
         rounds=rounds,
         machine=machine,
         models=tuple(_counted(name, config) for name, config in models.items()),
-        times=table1_times(_samples(entries, run), baseline, EAGER, reliable=not reasons),
+        times=table1_times(_timed(entries, measured), baseline, EAGER, reliable=not reasons),
         left_out=(*left_out, *run.left_out),
         reliable=not reasons,
         unreliable_reasons=reasons,
@@ -168,14 +181,19 @@ class Preparation:
                 # A bundle needs a CCR model; the first one has the conventional chain in addition.
                 is_first = name == others[0]
                 bundle = self._exported(name, models[name], models[baseline] if is_first else None)
+                inputs = timed_inputs(bundle, self._store)
                 if is_first:
-                    found.extend(self._candidates(bundle, baseline, "chain", ("baseline",)))
+                    found.extend(self._candidates(bundle, inputs, baseline, "chain", ("baseline",)))
                 for part, stages in SUBJECT_STAGES.items():
                     # The encoder is the same in all CCR models.
                     if is_first or part != "encoder":
-                        found.extend(self._candidates(bundle, name, part, stages))
+                        found.extend(self._candidates(bundle, inputs, name, part, stages))
                 advance(1)
         return found
+
+    @property
+    def _store(self) -> EngineStore:
+        return EngineStore(self.folder / "engines")
 
     def _exported(self, name: str, config: ModelConfig, conventional: ModelConfig | None) -> Bundle:
         """Export a model, in FP16 too if it is among the precisions."""
@@ -190,26 +208,29 @@ class Preparation:
         return _with_fp16_baseline(bundle) if conventional and with_fp16 else bundle
 
     def _candidates(
-        self, bundle: Bundle, model: str, part: Subject, stages: Sequence[Stage]
+        self, bundle: Bundle, inputs: TimedInputs, model: str, part: Subject, stages: Sequence[Stage]
     ) -> Iterator[TimedModel]:
         """Build the engines of stages that run one after the other; chains run in PyTorch eager too."""
         target = load_target(self.target)
-        store = EngineStore(self.folder / "engines")
 
-        def _timed(factory: EngineFactory, options: BackendOptions, runtime: str) -> TimedModel:
+        def _timed(
+            factory: EngineFactory, options: BackendOptions, runtime: str, gates: Sequence[EnginePrecision]
+        ) -> TimedModel:
             precision = factory.precision(stages[0])
             paths = tuple((factory.build(stage)[0].path, precision) for stage in stages)
             name = f"{model} {part}, {runtime} {precision}"
             candidate = Candidate(name, runtime != EAGER, options, paths)
-            return TimedModel(candidate, model, part, runtime, precision)
+            expected = inputs.expected(stages, gates, bundle)
+            return TimedModel(candidate, inputs.items(part), expected, model, part, runtime, precision)
 
         if part == "chain":
             reference = GPU_REFERENCE_TARGET if target.uses_gpu else REFERENCE_TARGET
             variants = pytorch_variants(stages, on_gpu=target.uses_gpu, threads=target.options.threads)
-            yield _timed(EngineFactory(bundle, reference, store), variants[EAGER], EAGER)
+            factory = EngineFactory(bundle, reference, self._store)
+            yield _timed(factory, variants[EAGER], EAGER, pytorch_gates(on_gpu=target.uses_gpu))
         for precision in self.precisions:
-            factory = EngineFactory(bundle, self.target, store, dict.fromkeys(STAGES, precision))
-            yield _timed(factory, target.options, target.backend)
+            factory = EngineFactory(bundle, self.target, self._store, dict.fromkeys(STAGES, precision))
+            yield _timed(factory, target.options, target.backend, (precision,))
 
 
 def _with_fp16_baseline(bundle: Bundle) -> Bundle:
@@ -225,19 +246,11 @@ def _with_fp16_baseline(bundle: Bundle) -> Bundle:
     return Bundle(bundle.path, manifest)
 
 
-def _samples(entries: Sequence[TimedModel], run: InterleavedRun) -> list[ModelSamples]:
-    found = {sample.candidate.name: sample for sample in run.samples}
+def _timed(entries: Sequence[TimedModel], measured: Sequence[Timing]) -> list[ModelTiming]:
+    found = {timing.candidate: timing for timing in measured}
     return [
-        ModelSamples(
-            entry.model,
-            entry.part,
-            entry.runtime,
-            entry.precision,
-            sample.milliseconds,
-            sample.peak_memory_mib,
-        )
+        ModelTiming(entry.model, entry.part, entry.runtime, entry.precision, found[entry.candidate.name])
         for entry in entries
-        for sample in [found[entry.candidate.name]]
     ]
 
 

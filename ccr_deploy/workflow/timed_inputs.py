@@ -54,9 +54,27 @@ class TimedInputs:
             precisions: precisions of their engines; the gates of the lowest one apply.
             bundle: bundle of the engines.
         """
-        limits = GateLimits.of(precisions, bundle).by_name
-        outputs = tuple(self.outputs[stage] for stage in stages)
-        return Expected(outputs, limits.get("max-flipped-percent"), limits.get("min-cosine"))
+        return expected_answers([self.outputs[stage] for stage in stages], precisions, bundle)
+
+
+def expected_answers(
+    outputs: Sequence[npt.NDArray[np.generic]] | None,
+    precisions: Collection[EnginePrecision],
+    bundle: Bundle,
+) -> Expected:
+    """Return what answers are compared with, and the limits of the gates of some precisions.
+
+    Args:
+        outputs: the reference's outputs for all items, of each engine in sequence; None without a reference.
+        precisions: precisions of the engines; the gates of the lowest one apply.
+        bundle: bundle of the engines.
+    """
+    limits = GateLimits.of(precisions, bundle).by_name
+    return Expected(
+        None if outputs is None else tuple(outputs),
+        limits.get("max-flipped-percent"),
+        limits.get("min-cosine"),
+    )
 
 
 def timed_inputs(bundle: Bundle, store: EngineStore) -> TimedInputs:

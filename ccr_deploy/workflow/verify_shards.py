@@ -10,7 +10,8 @@ from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.untrusted import open_regular, reading
 from ccr_deploy.errors import CcrDeployError, WrongUsageError
 from ccr_deploy.verification.answer_cache import AnswerCache
-from ccr_deploy.verification.part_file import MARK, SCHEMA_VERSION, PartHeader, part_file
+from ccr_deploy.verification.part_file import MARK, SCHEMA_VERSION, part_file
+from ccr_deploy.verification.part_records import PartHeader
 from ccr_deploy.verification.shards import part_path
 from ccr_deploy.verification.verify import run_batches, run_identity
 from ccr_deploy.workflow.batches import in_batches

@@ -28,7 +28,7 @@ import tomllib
 from packaging.requirements import Requirement
 
 from benchmarks.scaffold import untrained_bundle_with_fp16
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.backends.tensorrt.options import RtxOptions
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.atomic import atomic_folder
@@ -295,7 +295,7 @@ def make_kit(demo: Path, kit: Path, torch: str, capability: str | None) -> None:
     with atomic_folder(kit.resolve()) as new, tempfile.TemporaryDirectory() as temporary:
         content = new / CONTENT
         content.mkdir()
-        facts = {"created_by": f"ccr-deploy {__version__}", "torch": torch, "compute_capability": capability}
+        facts = {"created_by": CREATED_BY, "torch": torch, "compute_capability": capability}
         (content / "kit.json").write_text(f"{json.dumps(facts)}\n", encoding="utf-8")
         write_sources(content)
         write_bundles(content, demo, Path(temporary))

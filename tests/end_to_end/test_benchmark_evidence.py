@@ -13,7 +13,7 @@ import pytest
 from ccr_deploy.benchmarking.worker import Worker
 from ccr_deploy.engines.sidecar import read_sidecar, sidecar_path
 from tests.support.cli_runner import run
-from tests.support.faulty_process import VARIABLE
+from tests.support.faulty_runners import VARIABLE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -108,7 +108,7 @@ def test_a_process_that_fails_at_its_start_is_reported(
 def test_images_are_checked_before_the_benchmark(
     tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark, "_candidates", lambda *_: pytest.fail("the benchmark started"))
+    monkeypatch.setattr(benchmark, "benchmark_candidates", lambda *_: pytest.fail("the benchmark started"))
     with pytest.raises(ImageError, match="no such folder"):
         benchmark_bundle(
             tiny_bundle, "cpu", built_store, rounds=1, end_to_end=True, images=tmp_path / "missing"
@@ -118,8 +118,10 @@ def test_images_are_checked_before_the_benchmark(
 def test_a_failure_after_the_rounds_does_not_lose_them(
     tiny_bundle: Bundle, own_store: EngineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = benchmark._candidates
-    monkeypatch.setattr(benchmark, "_candidates", lambda *given: {"encoder": find(*given)["encoder"][:2]})
+    find = benchmark.benchmark_candidates
+    monkeypatch.setattr(
+        benchmark, "benchmark_candidates", lambda *given: {"encoder": find(*given)["encoder"][:2]}
+    )
     pixels = np.zeros((96, 120, 3), np.uint8)
     images = tmp_path / "images"
     images.mkdir()

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from ccr_deploy.benchmarking.table1_results import Table1
+from ccr_deploy.benchmarking.worker import Worker
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.records import convert, to_builtins
 from ccr_deploy.errors import WrongUsageError
@@ -17,6 +18,7 @@ from ccr_deploy.reporting.table1_tables import table1_tables
 from ccr_deploy.workflow.pytorch_variants import EAGER
 from ccr_deploy.workflow.table1 import Preparation, measure_table1
 from tests.support.bundles import TINY, TINY_BASELINE
+from tests.support.faulty_runners import VARIABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,11 +71,30 @@ def test_models_are_timed_and_nothing_is_left_behind(
         ("ccr-layer1", "classifier", "onnxruntime"),
     ]
     assert all(len(time.samples_ms) == 2 for time in found.times)
+    for time in found.times:
+        assert time.answers
+        assert (time.answers.passed, time.answers.images) == (True, 2)
+        assert time.fresh_input_ratio is not None
     assert found.left_out == ("FP16: ONNX Runtime does not compute in FP16 on this device",)
     assert [model.model for model in found.models] == list(models)
     assert convert(Table1, to_builtins(found)) == found
     assert [len(table.rows) for table in table1_tables(found)] == [4, 1, 2]
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", ["caching", "tiring"])
+def test_faulty_engines_are_found(fault: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, fault)
+    monkeypatch.setattr(Worker, "module", "tests.support.faulty_process")
+    models = {name: MODELS[name] for name in ("ccr-baseline", "ccr-layer1")}
+    found = measure_table1(target, rounds=4, models=models)
+    words = {"caching": "caches its answers", "tiring": "wrong answers while it was timed"}[fault]
+    engines = [f"{time.model} {time.part}, {time.runtime}" for time in found.times if time.runtime != EAGER]
+    reasons = [reason for reason in found.unreliable_reasons if words in reason]
+    for engine in engines:
+        assert any(engine in reason for reason in reasons)
+    assert not any(EAGER in reason for reason in reasons)
+    assert all(time.reduction_percent is None for time in found.times)
 
 
 def test_pytorch_is_no_target() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,42 +20,28 @@ from ccr_deploy.benchmarking.scenarios.messages import Measured
 from ccr_deploy.benchmarking.scenarios.under_test import Arrival, BatchingQueue, in_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
     from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
-    from ccr_deploy.benchmarking.scenarios.under_test import SystemUnderTest
-    from ccr_deploy.core.scenarios import Scenario
+    from ccr_deploy.benchmarking.scenarios.under_test import Load, SystemUnderTest
 
 OFFLINE_SLACK = 1.1
 """LoadGen's factor on the number of samples that the expected rate needs."""
 
 
-def issue(
-    system: SystemUnderTest,
-    scenario: Scenario,
-    settings: ScenarioSettings,
-    seconds_per_sample: float,
-    failed: Callable[[Exception], NoReturn],
-) -> Measured:
+def issue(load: Load) -> Measured:
     """Issue the queries of a scenario.
-
-    Args:
-        system: the engines, warm.
-        scenario: any scenario but *paced*.
-        settings: how the queries are issued.
-        seconds_per_sample: expected time of one sample, in seconds.
-        failed: called if a run fails in another thread; it ends the process.
 
     Raises:
         EngineError: if a run fails.
     """
-    if scenario == "server":
-        return _server(system, settings, failed)
-    if scenario == "offline":
-        return _offline(system, settings, offline_samples(settings, seconds_per_sample))
-    return _stream(system, settings)
+    if load.scenario == "server":
+        return _server(load)
+    if load.scenario == "offline":
+        return _offline(load)
+    return _stream(load.system, load.settings)
 
 
 def offline_samples(settings: ScenarioSettings, seconds_per_sample: float) -> int:
@@ -100,7 +86,9 @@ def _stream(system: SystemUnderTest, settings: ScenarioSettings) -> Measured:
     return Measured(tuple(taken), len(taken), len(taken) * settings.samples_per_query, done - start)
 
 
-def _offline(system: SystemUnderTest, settings: ScenarioSettings, samples: int) -> Measured:
+def _offline(load: Load) -> Measured:
+    system, settings = load.system, load.settings
+    samples = offline_samples(settings, load.seconds_per_sample)
     indices = np.random.default_rng(settings.seed).integers(settings.pool, size=samples).tolist()
     taken: list[int] = []
     start = time.perf_counter_ns()
@@ -110,9 +98,8 @@ def _offline(system: SystemUnderTest, settings: ScenarioSettings, samples: int) 
     return Measured(tuple(taken), 1, samples, taken[-1])
 
 
-def _server(
-    system: SystemUnderTest, settings: ScenarioSettings, failed: Callable[[Exception], NoReturn]
-) -> Measured:
+def _server(load: Load) -> Measured:
+    settings = load.settings
     assert settings.rate_per_second
     schedule = poisson_schedule(settings.rate_per_second, settings.min_duration_seconds, settings.seed)
     indices = np.random.default_rng([settings.seed, 1]).integers(settings.pool, size=len(schedule)).tolist()
@@ -124,7 +111,7 @@ def _server(
         last = time.perf_counter_ns()
         taken.extend(last - arrival.nanoseconds for arrival in arrivals)
 
-    waiting = BatchingQueue(system, completed, failed)
+    waiting = BatchingQueue(load, completed)
     start = time.perf_counter_ns()
     for offset, index in zip((schedule * 1e9).astype(np.int64).tolist(), indices, strict=True):
         time.sleep(max(0, start + offset - time.perf_counter_ns()) / 1e9)

@@ -8,7 +8,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.benchmarking.scenario_results import Latencies
 from ccr_deploy.benchmarking.scenarios.messages import LoadGenLog, Measured
@@ -16,10 +16,9 @@ from ccr_deploy.benchmarking.scenarios.under_test import Arrival, BatchingQueue,
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
-    from ccr_deploy.benchmarking.scenarios.under_test import SystemUnderTest
+    from ccr_deploy.benchmarking.scenarios.under_test import Load
     from ccr_deploy.core.scenarios import Scenario
 
 PACKAGE = "mlcommons-loadgen"
@@ -49,21 +48,19 @@ def is_installed() -> bool:
 class _Issued:
     """What LoadGen asked for, by our own clock: the callbacks of its system under test."""
 
-    def __init__(
-        self, system: SystemUnderTest, scenario: Scenario, failed: Callable[[Exception], NoReturn]
-    ) -> None:
+    def __init__(self, load: Load) -> None:
         import mlperf_loadgen
 
         self._loadgen: Any = mlperf_loadgen
-        self._system = system
-        self._failed = failed
+        self._system = load.system
+        self._failed = load.failed
         self._first = 0
         self._last = 0
         self.taken: list[int] = []
         self.queries = 0
         self.samples = 0
-        self.queue = BatchingQueue(system, self._completed, failed) if scenario == "server" else None
-        self._run = {"server": self._put, "offline": self._run_offline}.get(scenario, self._run_query)
+        self.queue = BatchingQueue(load, self._completed) if load.scenario == "server" else None
+        self._run = {"server": self._put, "offline": self._run_offline}.get(load.scenario, self._run_query)
 
     @property
     def duration(self) -> int:
@@ -111,21 +108,8 @@ class _Issued:
         self._loadgen.QuerySamplesComplete([response(sample.response_id, 0, 0) for sample in samples])
 
 
-def issue_by_loadgen(
-    system: SystemUnderTest,
-    scenario: Scenario,
-    settings: ScenarioSettings,
-    seconds_per_sample: float,
-    failed: Callable[[Exception], NoReturn],
-) -> Measured:
+def issue_by_loadgen(load: Load) -> Measured:
     """Let LoadGen issue the queries of a scenario, and measure them with our own clock besides.
-
-    Args:
-        system: the engines, warm.
-        scenario: any scenario but *paced*.
-        settings: how the queries are issued.
-        seconds_per_sample: expected time of one sample, in seconds.
-        failed: called if a run fails; it ends the process.
 
     Raises:
         EngineError: if LoadGen is too old to write what is compared.
@@ -133,15 +117,14 @@ def issue_by_loadgen(
     import mlperf_loadgen
 
     installed = version(PACKAGE)
-
-    issued = _Issued(system, scenario, failed)
+    issued = _Issued(load)
     with tempfile.TemporaryDirectory(prefix="ccr-deploy-loadgen-") as folder:
         logs = mlperf_loadgen.LogSettings()
         logs.log_output.outdir = folder
         logs.enable_trace = False
         under_test = mlperf_loadgen.ConstructSUT(issued.issue, issued.flush)
-        library = mlperf_loadgen.ConstructQSL(settings.pool, settings.pool, _ignore, _ignore)
-        wanted = _test_settings(mlperf_loadgen, scenario, settings, seconds_per_sample)
+        library = mlperf_loadgen.ConstructQSL(load.settings.pool, load.settings.pool, _ignore, _ignore)
+        wanted = _test_settings(mlperf_loadgen, load)
         # Without a path, an audit.config in the current folder would change the settings.
         mlperf_loadgen.StartTestWithLogSettings(
             under_test, library, wanted, logs, str(Path(folder, "audit.config"))
@@ -151,7 +134,7 @@ def issue_by_loadgen(
         text = Path(folder, _DETAIL_LOG).read_text(encoding="utf-8")
     if issued.queue:
         issued.queue.close()
-    log = parse_log(text, scenario, installed)
+    log = parse_log(text, load.scenario, installed)
     return Measured(tuple(issued.taken), issued.queries, issued.samples, issued.duration, log)
 
 
@@ -201,10 +184,9 @@ def _of_values(values: dict[str, Any], scenario: Scenario, installed: str) -> Lo
 
 def _test_settings(
     loadgen: Any,  # noqa: ANN401 -- it has no types
-    scenario: Scenario,
-    settings: ScenarioSettings,
-    seconds_per_sample: float,
+    load: Load,
 ) -> Any:  # noqa: ANN401
+    scenario, settings, seconds_per_sample = load.scenario, load.settings, load.seconds_per_sample
     wanted = loadgen.TestSettings()
     wanted.scenario = getattr(loadgen.TestScenario, _NAMES[scenario])
     wanted.mode = loadgen.TestMode.PerformanceOnly

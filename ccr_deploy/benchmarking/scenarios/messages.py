@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ccr_deploy.backends.options import BackendOptions
+from ccr_deploy.benchmarking.answers import Answer
 from ccr_deploy.benchmarking.results import GpuState
 from ccr_deploy.benchmarking.scenario_results import Latencies, ScenarioSettings
+from ccr_deploy.benchmarking.timed_runs import InputTimes
 from ccr_deploy.core.precisions import EnginePrecision
 from ccr_deploy.core.records import Record
 from ccr_deploy.core.scenarios import Scenario
@@ -47,11 +49,14 @@ class RunSoak(Record, frozen=True, tag=True):
 class Started(Record, frozen=True, tag=True):
     """The engines are loaded and warm, and the run begins, which takes about `expected_seconds`.
 
-    `version` is that of the backend's library.
+    `version` is that of the backend's library. `answers` are the outputs for the images of the pool before
+    the run, `rounds` the times of repeated and fresh inputs.
     """
 
     version: str
     expected_seconds: float
+    answers: tuple[Answer, ...]
+    rounds: tuple[InputTimes, ...]
 
 
 class LoadGenLog(Record, frozen=True):
@@ -89,10 +94,21 @@ class PacedRounds(Record, frozen=True, tag=True):
     duration_nanoseconds: int
 
 
+class Finished(Record, frozen=True, tag=True):
+    """The latencies of a scenario, and the outputs of some of its runs, drawn at random."""
+
+    measured: Measured | PacedRounds
+    answers: tuple[Answer, ...]
+
+
 class Interval(Record, frozen=True, tag=True):
-    """The latencies of one interval of a soak in nanoseconds, and the memory and the GPU at its end."""
+    """The latencies of one interval of a soak in nanoseconds, and the memory and the GPU at its end.
+
+    `answers` are the outputs of some of its runs, drawn at random.
+    """
 
     nanoseconds: tuple[int, ...]
+    answers: tuple[Answer, ...]
     start_nanoseconds: int
     duration_nanoseconds: int
     memory_mib: float

@@ -8,13 +8,14 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from ccr_deploy.benchmarking.gpu_sensors import open_sensors
 from ccr_deploy.benchmarking.scenarios import generator
 from ccr_deploy.benchmarking.scenarios.loadgen import issue_by_loadgen
 from ccr_deploy.benchmarking.scenarios.messages import (
     Failed,
+    Finished,
     Interval,
     Measured,
     PacedRounds,
@@ -23,18 +24,17 @@ from ccr_deploy.benchmarking.scenarios.messages import (
     Started,
 )
 from ccr_deploy.benchmarking.scenarios.paced import run_paced
-from ccr_deploy.benchmarking.scenarios.under_test import SystemUnderTest, check_unchanged
+from ccr_deploy.benchmarking.scenarios.under_test import Load, SystemUnderTest
 from ccr_deploy.core.child_process import ChildProcess, Owner, ProcessEndedError
 from ccr_deploy.core.control_groups import memory_in_use
 from ccr_deploy.core.printable import printable
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ccr_deploy.benchmarking.gpu_sensors import GpuSensors
     from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
-    from ccr_deploy.benchmarking.scenarios.under_test import Rows
     from ccr_deploy.core.scenarios import Scenario
 
 LOADING_SECONDS = 900
@@ -46,8 +46,11 @@ _POLL_SECONDS = 0.5
 class ScenarioProcess(ChildProcess):
     """The process of the engines. A context manager, so that the process ends with the benchmark."""
 
+    module: ClassVar[str] = "ccr_deploy.benchmarking.scenarios"
+    """The module that the process runs."""
+
     def __init__(self, request: RunScenario | RunSoak) -> None:
-        super().__init__("ccr_deploy.benchmarking.scenarios")
+        super().__init__(self.module)
         self.send(request)
 
     def started(self) -> Started:
@@ -118,19 +121,40 @@ def _fail(owner: Owner, error: Exception) -> NoReturn:
 
 def _scenario(
     owner: Owner, system: SystemUnderTest, request: RunScenario, failed: Callable[[Exception], NoReturn]
-) -> Measured | PacedRounds:
-    settings = request.settings
-    before = system.answers()
-    seconds = system.warm_up(run_sizes(request.scenario, settings, request.batch))
-    owner.send(Started(system.version, expected_seconds(request.scenario, settings, seconds)))
+) -> Finished:
+    scenario, settings = request.scenario, request.settings
+    sizes = run_sizes(scenario, settings, request.batch)
+    seconds = _start(owner, system, sizes, lambda seconds: expected_seconds(scenario, settings, seconds))
     measured: Measured | PacedRounds
-    if request.scenario == "paced":
+    if scenario == "paced":
         measured = run_paced(system, settings)
     else:
         issue = issue_by_loadgen if request.by_loadgen else generator.issue
-        measured = issue(system, request.scenario, settings, seconds, failed)
-    check_unchanged(before, system.answers())
-    return measured
+        measured = issue(Load(system, scenario, settings, seconds, failed))
+    return Finished(measured, system.take_answers())
+
+
+def _start(
+    owner: Owner, system: SystemUnderTest, sizes: Sequence[int], expected: Callable[[float], float]
+) -> float:
+    """Warm the engines up, check that they keep no answers, and announce the run.
+
+    Args:
+        owner: the owner of this process.
+        system: the engines.
+        sizes: numbers of samples that the runs have, the most frequent one last.
+        expected: returns how long the run will take, from the time of one sample; both in seconds.
+
+    Returns:
+        The time of one sample, in seconds.
+    """
+    answers = system.pool_answers()
+    seconds = system.warm_up(sizes)
+    batch = min(system.batch, sizes[-1])
+    rounds = system.time_inputs(batch, seconds * batch)
+    system.take_answers()  # those of the warm-up
+    owner.send(Started(system.version, expected(seconds), answers, rounds))
+    return seconds
 
 
 def run_sizes(scenario: Scenario, settings: ScenarioSettings, batch: int) -> list[int]:
@@ -163,12 +187,9 @@ def expected_seconds(scenario: Scenario, settings: ScenarioSettings, seconds_per
 
 def _soak(owner: Owner, system: SystemUnderTest, request: RunSoak) -> None:
     """Run without pauses, and send the samples of each interval, until the owner ends this process."""
-    batches = list(_cycle(request.engines.image_shape[0], request.batch))
-    answers = [system.run(batch) for batch in batches]
-    system.warm_up([request.batch])
+    _start(owner, system, [request.batch], lambda _: 0)
     sensors = open_sensors() if request.engines.options.uses_gpu else None
-    owner.send(Started(system.version, 0))
-    runs = cycle(zip(batches, answers, strict=True))
+    runs = cycle(_cycle(request.engines.image_shape[0], request.batch))
     start = time.perf_counter_ns()
     while True:
         owner.send(_interval(system, runs, start, request.interval_seconds, sensors))
@@ -187,34 +208,34 @@ def _cycle(pool: int, batch: int) -> Iterator[list[int]]:
 
 def _interval(
     system: SystemUnderTest,
-    runs: Iterator[tuple[list[int], Rows]],
+    runs: Iterator[Sequence[int]],
     start: int,
     seconds: float,
     sensors: GpuSensors | None,
 ) -> Interval:
-    """Run for some seconds, once at least, and compare the outputs of the last run with the first ones.
+    """Run for some seconds, once at least.
 
     Args:
         system: the engines, warm.
-        runs: the indices of each run, with the outputs of these before the soak.
+        runs: the indices of each run.
         start: when the soak began, in nanoseconds.
         seconds: length of the interval.
         sensors: sensors of the GPU; None on a CPU.
 
     Raises:
-        EngineError: if a run fails or has other outputs.
+        EngineError: if a run fails.
     """
     taken: list[int] = []
     begin = done = time.perf_counter_ns()
     while not taken or done - begin < seconds * 1e9:
-        indices, expected = next(runs)
+        indices = next(runs)
         started = time.perf_counter_ns()
-        rows = system.run(indices)
+        system.run(indices)
         done = time.perf_counter_ns()
         taken.append(done - started)
-    check_unchanged(expected, rows)
     return Interval(
         nanoseconds=tuple(taken),
+        answers=system.take_answers(),
         start_nanoseconds=begin - start,
         duration_nanoseconds=done - begin,
         memory_mib=memory_in_use() / 2**20,

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ccr_deploy.benchmarking.contention import contention, read_cpu_times
-from ccr_deploy.benchmarking.scenarios.messages import Measured, PacedRounds, RunScenario, Started
+from ccr_deploy.benchmarking.scenarios.messages import Finished, RunScenario, Started
 from ccr_deploy.benchmarking.scenarios.process import OVERTIME_FACTOR, ScenarioProcess
 from ccr_deploy.core.progress import SILENT
 
 if TYPE_CHECKING:
+    from ccr_deploy.benchmarking.answers import Answer
     from ccr_deploy.benchmarking.results import Contention, Subject
+    from ccr_deploy.benchmarking.scenarios.messages import Measured, PacedRounds
     from ccr_deploy.core.progress import Progress
 
 _GRACE_SECONDS = 60
@@ -20,10 +22,14 @@ _GRACE_SECONDS = 60
 
 @dataclass(frozen=True)
 class ScenarioRun:
-    """What was measured, the version of the backend's library, and the contention during the run."""
+    """What was measured, the process at its start, the outputs of some runs, and the contention.
 
-    version: str
+    `answers` are the outputs before the run, then those of some of its runs.
+    """
+
+    started: Started
     measured: Measured | PacedRounds
+    answers: tuple[Answer, ...]
     contention: Contention
 
 
@@ -51,6 +57,6 @@ def run_scenario(request: RunScenario, subject: Subject, progress: Progress = SI
                 shown = int(passed)
 
             limit = _GRACE_SECONDS + OVERTIME_FACTOR * seconds
-            measured: Measured | PacedRounds = process.answer(Measured | PacedRounds, limit, waiting)
+            finished: Finished = process.answer(Finished, limit, waiting)
         observed = contention(subject, before, read_cpu_times())
-    return ScenarioRun(started.version, measured, observed)
+    return ScenarioRun(started, finished.measured, (*started.answers, *finished.answers), observed)

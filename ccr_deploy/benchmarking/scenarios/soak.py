@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ccr_deploy.benchmarking.answers import counted
 from ccr_deploy.benchmarking.contention import contention, read_cpu_times
 from ccr_deploy.benchmarking.scenario_results import SoakInterval
 from ccr_deploy.benchmarking.scenarios.cpu_sensors import CpuSensors
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+    from ccr_deploy.benchmarking.answers import Answer
     from ccr_deploy.benchmarking.contention import CpuTimes
     from ccr_deploy.benchmarking.results import Contention, Subject
     from ccr_deploy.benchmarking.scenarios.cpu_sensors import CpuState
+    from ccr_deploy.benchmarking.scenarios.messages import Started
     from ccr_deploy.core.progress import Progress
 
 INTERVALS = 60
@@ -39,9 +42,13 @@ _HANGING_SECONDS = 600
 
 @dataclass
 class SoakRun:
-    """What a soak measured so far."""
+    """What a soak measured so far, and the process at its start.
 
-    version: str
+    `answers` are the outputs before the soak, then those of some of its runs.
+    """
+
+    started: Started
+    answers: tuple[Answer, ...] = ()
     intervals: list[SoakInterval] = field(default_factory=list)
     samples_ms: array[float] = field(default_factory=lambda: array("d"))
     contention: Contention | None = None
@@ -74,7 +81,8 @@ def run_soak(request: RunSoak, subject: Subject, minutes: float, progress: Progr
     """
     seconds = 60 * minutes
     with ScenarioProcess(request) as process:
-        run = SoakRun(process.started().version)
+        started = process.started()
+        run = SoakRun(started, started.answers)
         total, shown = max(1, round(seconds)), 0
         sensors = CpuSensors.find()
         first = before = _Reading.now(sensors)
@@ -84,6 +92,7 @@ def run_soak(request: RunSoak, subject: Subject, minutes: float, progress: Progr
                 after = _Reading.now(sensors)
                 watts = sensors.watts(before.cpu, after.cpu, after.at - before.at)
                 run.intervals.append(_recorded(found, request.batch, subject, before, after, watts=watts))
+                run.answers = counted((*run.answers, *found.answers))
                 run.samples_ms.extend(milliseconds(found.nanoseconds))
                 passed = (found.start_nanoseconds + found.duration_nanoseconds) / 1e9
                 advance(int(passed) - shown)

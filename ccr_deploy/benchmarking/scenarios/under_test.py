@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import numpy as np
 
 from ccr_deploy.backends.registry import make_backend
+from ccr_deploy.benchmarking.answers import grouped
+from ccr_deploy.benchmarking.inputs import REPEATED, InputSource, kinds_of_round
+from ccr_deploy.benchmarking.scenarios.answer_sample import AnswerSample
+from ccr_deploy.benchmarking.timed_runs import only_output, run_in_sequence, time_round
 from ccr_deploy.engines.loading import load_engine
-from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,15 +23,21 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.backends.runner import Runner
+    from ccr_deploy.benchmarking.answers import Answer
+    from ccr_deploy.benchmarking.scenario_results import ScenarioSettings
     from ccr_deploy.benchmarking.scenarios.messages import Engines
+    from ccr_deploy.benchmarking.timed_runs import InputTimes
+    from ccr_deploy.core.scenarios import Scenario
 
     Rows = npt.NDArray[np.generic]
 
 WARM_UP_SECONDS = 0.5
 WARM_UP_RUNS = 3
-LOGITS_TOLERANCE = 1e-3
-"""Largest difference of logits between two runs, relative to the largest logit: the precision of float16."""
+ROUNDS = 8
+"""Rounds of repeated and fresh inputs."""
+ROUND_SECONDS = 0.1
+RUNS_PER_ROUND = (4, 100)
+"""Limits for the number of runs of a round: half of them repeat one input."""
 
 _Entry = TypeVar("_Entry")
 
@@ -53,33 +62,51 @@ class SystemUnderTest:
         self._pool: Rows = np.frombuffer(engines.images, np.uint8).reshape(engines.image_shape)
         for path, precision, sha256 in engines.inputs_by:
             with load_engine(backend, path, precision, engine_sha256=sha256) as runner:
-                rows = [_output(runner, self._pool[index : index + 1]) for index in range(len(self._pool))]
+                rows = [
+                    only_output(runner, self._pool[index : index + 1]) for index in range(len(self._pool))
+                ]
             self._pool = np.concatenate(rows)
         self._runners = [
             stack.enter_context(load_engine(backend, path, precision, engine_sha256=sha256))
             for path, precision, sha256 in engines.engines
         ]
+        self._sample = AnswerSample()
 
-    def run(self, indices: Sequence[int]) -> Rows:
-        """Run the engines once on the inputs with these indices, up to `batch`; return the last output."""
+    def run(self, indices: Sequence[int]) -> None:
+        """Run the engines once on the inputs with these indices, up to `batch`."""
         rows = self._pool[indices[0] : indices[0] + 1] if len(indices) == 1 else self._pool[[*indices]]
-        for runner in self._runners:
-            rows = _output(runner, rows)
-        return rows
+        self._sample.add(indices, self._infer(rows))
 
     def run_all(self, indices: Sequence[int]) -> None:
         """Run the engines on any number of inputs, in batches."""
         for batch in in_batches(indices, self.batch):
             self.run(batch)
 
-    def answers(self) -> Rows:
-        """Return the outputs of all inputs, ``[pool, ...]``, in batches of the same sizes every time."""
-        return np.concatenate([self.run(batch) for batch in in_batches(range(self.pool), self.batch)])
+    def pool_answers(self) -> tuple[Answer, ...]:
+        """Return the outputs for all inputs of the pool, in batches."""
+        batches = in_batches(range(len(self._pool)), self.batch)
+        return grouped((batch, self._infer(self._pool[[*batch]])) for batch in batches)
 
-    @property
-    def pool(self) -> int:
-        """The number of inputs."""
-        return len(self._pool)
+    def take_answers(self) -> tuple[Answer, ...]:
+        """Return the outputs of some runs since the last call, drawn at random."""
+        sample, self._sample = self._sample, AnswerSample()
+        return sample.answers()
+
+    def time_inputs(self, batch: int, seconds: float) -> tuple[InputTimes, ...]:
+        """Time runs on repeated and fresh inputs, in rounds: both are made from the inputs of the pool.
+
+        Args:
+            batch: inputs of a run.
+            seconds: expected time of a run, in seconds.
+        """
+        source = InputSource(self._pool.astype(np.uint8, copy=False), batch)
+        runs = int(np.clip(round(ROUND_SECONDS / seconds), *RUNS_PER_ROUND))
+        found = []
+        for number in range(ROUNDS):
+            self._infer(source.make(REPEATED, number))  # an engine that keeps it would be slow once
+            times, _ = time_round(self._infer, source, kinds_of_round(number, runs), number)
+            found.append(times)
+        return tuple(found)
 
     def warm_up(self, sizes: Iterable[int]) -> float:
         """Run each number of samples until the engines are warm; return the seconds per sample of the last.
@@ -99,10 +126,34 @@ class SystemUnderTest:
             seconds = float(np.mean(taken[len(taken) // 2 :])) / size
         return seconds
 
+    def _infer(self, rows: Rows) -> tuple[Rows, ...]:
+        """Run the engines in sequence; return the output of each."""
+        return run_in_sequence(self._runners, rows)
+
     def device_memory_mib(self) -> float | None:
         """Return the GPU memory that the engines hold, in MiB; None on a CPU."""
         held = [mib for runner in self._runners if (mib := runner.device_memory_mib) is not None]
         return sum(held) if held else None
+
+
+@dataclass(frozen=True)
+class Load:
+    """A scenario, and the engines that run its queries.
+
+    Args:
+        system: the engines, warm.
+        scenario: any scenario but *paced*.
+        settings: how the queries are issued.
+        seconds_per_sample: expected time of one sample, in seconds.
+        failed: called if a run fails in another thread than the caller's; it ends the process, which would
+            otherwise wait for the end of the schedule.
+    """
+
+    system: SystemUnderTest
+    scenario: Scenario
+    settings: ScenarioSettings
+    seconds_per_sample: float
+    failed: Callable[[Exception], NoReturn]
 
 
 @dataclass(frozen=True)
@@ -117,23 +168,15 @@ class Arrival:
 class BatchingQueue:
     """A queue and the thread that runs what waits in it, up to a batch per run, as the local server does."""
 
-    def __init__(
-        self,
-        system: SystemUnderTest,
-        completed: Callable[[Sequence[Arrival]], None],
-        failed: Callable[[Exception], NoReturn],
-    ) -> None:
+    def __init__(self, load: Load, completed: Callable[[Sequence[Arrival]], None]) -> None:
         """Start the thread.
 
         Args:
-            system: the engines.
+            load: the engines, and what is called if a run fails.
             completed: called in the thread with the samples of each run, right after it.
-            failed: called in the thread if a run fails; it ends the process, which would otherwise wait for
-                the end of the schedule.
         """
-        self._system = system
+        self._load = load
         self._completed = completed
-        self._failed = failed
         self._waiting: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -150,10 +193,10 @@ class BatchingQueue:
     def _work(self) -> None:
         try:
             while taken := self._next():
-                self._system.run([arrival.index for arrival in taken])
+                self._load.system.run([arrival.index for arrival in taken])
                 self._completed(taken)
         except Exception as error:  # in a thread, nobody would see it
-            self._failed(error)
+            self._load.failed(error)
 
     def _next(self) -> list[Arrival]:
         """Wait for a sample; return as many as one run can take, none at the end."""
@@ -161,7 +204,7 @@ class BatchingQueue:
         first = self._waiting.get()
         while first is not None:
             taken.append(first)
-            if len(taken) == self._system.batch:
+            if len(taken) == self._load.system.batch:
                 break
             try:
                 first = self._waiting.get_nowait()
@@ -176,33 +219,3 @@ def in_batches(entries: Sequence[_Entry], size: int) -> Iterator[Sequence[_Entry
     """Yield the entries in batches of a size; the last one may be smaller."""
     for start in range(0, len(entries), size):
         yield entries[start : start + size]
-
-
-def check_unchanged(before: Rows, after: Rows) -> None:
-    """Compare outputs of the same inputs, in batches of the same size.
-
-    Args:
-        before: codes ``uint8 [N, bytes]`` or logits ``float [N, classes]``.
-        after: the same, later.
-
-    Raises:
-        EngineError: if a code differs, or logits differ by more than the rounding of float16.
-    """
-    if np.issubdtype(before.dtype, np.floating):
-        scale = float(np.abs(before).max())
-        are_equal = np.isclose(after, before, rtol=0, atol=LOGITS_TOLERANCE * scale)
-    else:
-        are_equal = after == before
-    differing = int((~are_equal.reshape(len(before), -1).all(axis=1)).sum())
-    if differing:
-        raise EngineError(
-            f"other outputs for {differing} of {len(before)} images than before the run: "
-            "the run is invalid; run ccr-deploy verify"
-        )
-
-
-def _output(runner: Runner, rows: Rows) -> Rows:
-    """Return the only output of a runner for its only input."""
-    (spec,) = runner.inputs
-    (output,) = runner.infer({spec.name: rows}).values()
-    return output

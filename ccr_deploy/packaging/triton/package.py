@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ccr_deploy import __version__
+from ccr_deploy import CREATED_BY
 from ccr_deploy.codec.payload import PayloadHeader
 from ccr_deploy.core.atomic import writing
 from ccr_deploy.core.records import first_difference, to_json
@@ -80,7 +80,7 @@ def package_triton(
         number = repository.next_version(output, found)
         version = repository.VersionRecord(
             version=number,
-            created_by=f"ccr-deploy {__version__}",
+            created_by=CREATED_BY,
             contract_id=bundle.manifest.contract_id,
             weights_sha256=bundle.manifest.weights.sha256,
             target=target_name,

@@ -15,19 +15,23 @@ import pytest
 from ccr_deploy.benchmarking.answers import Expected
 from ccr_deploy.benchmarking.interleaving import run_interleaved, timings
 from ccr_deploy.benchmarking.reliability import unreliable_reasons
+from ccr_deploy.benchmarking.scenarios.process import ScenarioProcess
 from ccr_deploy.benchmarking.worker import Candidate, Worker
 from ccr_deploy.engines.factory import EngineFactory
 from ccr_deploy.engines.sidecar import sidecar_path
 from ccr_deploy.errors import EngineError
-from tests.support.faulty_process import VARIABLE
+from ccr_deploy.workflow.scenarios import run_bundle_scenario
+from ccr_deploy.workflow.soak import soak_bundle
+from tests.support.faulty_runners import VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from ccr_deploy.benchmarking.results import Timing
+    from ccr_deploy.benchmarking.scenario_results import ScenarioResult, SoakResult
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.progress import Advance
     from ccr_deploy.engines.store import Engine, EngineStore
@@ -46,8 +50,9 @@ class Encoder:
     codes: npt.NDArray[np.uint8]
 
     def timed(self) -> Timing:
-        run = run_interleaved("encoder", [self.candidate], batch=BATCH, rounds=4, items=self.images)
-        expected = {self.candidate.name: Expected((self.codes,), 0.1, None)}
+        name = self.candidate.name
+        run = run_interleaved("encoder", [self.candidate], batch=BATCH, rounds=4, items={name: self.images})
+        expected = {name: Expected((self.codes,), 0.1, None)}
         return timings("encoder", run.samples, BATCH, expected)[0]
 
 
@@ -70,6 +75,7 @@ def candidate_of(engine: Engine, factory: EngineFactory) -> Candidate:
 def plant(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, fault)
     monkeypatch.setattr(Worker, "module", "tests.support.faulty_process")
+    monkeypatch.setattr(ScenarioProcess, "module", "tests.support.faulty_scenario_process")
 
 
 def reasons(timed: Timing, words: str) -> Sequence[str]:
@@ -117,6 +123,64 @@ def test_answers_that_become_wrong_differ_from_the_first_ones(
     assert (timed.answers.varying_images, timed.answers.repeats_flipped_percent) == (IMAGES, 100)
     (reason,) = reasons(timed, "wrong answers")
     assert "100 % of the bits differ from its own first ones" in reason
+
+
+RUNS: dict[str, Callable[[Bundle, EngineStore], ScenarioResult | SoakResult]] = {
+    "server": lambda bundle, store: run_bundle_scenario(
+        bundle, "cpu", store, "server", rate=50.0, min_duration=0.3, by_loadgen=False
+    ),
+    "offline by LoadGen": lambda bundle, store: run_bundle_scenario(
+        bundle, "cpu", store, "offline", batch=BATCH, min_duration=0.3
+    ),
+    "encoder, paced": lambda bundle, store: run_bundle_scenario(
+        bundle, "cpu", store, "paced", subject="encoder", rate=50.0, min_duration=0.3
+    ),
+    "soak": lambda bundle, store: soak_bundle(bundle, "cpu", store, 0.01, batch=BATCH),
+}
+"""Scenarios and a soak, with the chain unless another subject is named; LoadGen if it is installed."""
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_faultless_run_passes(run: str, tiny_bundle: Bundle, built_store: EngineStore) -> None:
+    found = RUNS[run](tiny_bundle, built_store)
+    assert found.answers
+    assert (found.answers.passed, found.answers.flipped_percent) == (True, None)
+    assert found.answers.runs > found.answers.images == len(tiny_bundle.manifest.samples)
+    assert found.fresh_input_ratio is not None
+    assert not [reason for reason in found.unreliable_reasons if "wrong answers" in reason]
+
+
+@pytest.mark.parametrize("fault", ["caching", "last-answer"])
+@pytest.mark.parametrize("run", ["server", "soak"])
+def test_a_run_of_an_engine_that_keeps_its_answers_is_unreliable(
+    fault: str, run: str, tiny_bundle: Bundle, built_store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(fault, monkeypatch)
+    found = RUNS[run](tiny_bundle, built_store)
+    (reason,) = (reason for reason in found.unreliable_reasons if "answers" in reason)
+    assert reason.startswith("chain: cpu: caches its answers: fresh inputs took ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "run"), [("stale", "server"), ("stale", "encoder, paced"), *(("tiring", run) for run in RUNS)]
+)
+def test_a_run_whose_answers_are_others_than_before_is_unreliable(
+    fault: str, run: str, tiny_bundle: Bundle, built_store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(fault, monkeypatch)
+    found = RUNS[run](tiny_bundle, built_store)
+    assert found.answers
+    assert not found.answers.passed
+    (reason,) = (reason for reason in found.unreliable_reasons if "wrong answers" in reason)
+    assert " of the bits differ from its own first ones " in reason
+
+
+def test_answers_for_another_number_of_images_are_an_error(
+    tiny_bundle: Bundle, built_store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant("stale", monkeypatch)
+    with pytest.raises(EngineError, match="the engines: an engine returned 8 items for 16"):
+        RUNS["soak"](tiny_bundle, built_store)
 
 
 class SwappingProgress:

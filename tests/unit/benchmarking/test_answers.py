@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ccr_deploy.benchmarking.answers import Answer, Expected, check_answers, grouped, wrong_answers
+from ccr_deploy.benchmarking.answers import (
+    Answer,
+    Expected,
+    check_answers,
+    counted,
+    grouped,
+    wrong_answers,
+)
 from ccr_deploy.benchmarking.results import AnswerCheck
 
 GENERATOR = np.random.default_rng(0)
@@ -17,7 +24,9 @@ CHAIN = Expected((CODES, LOGITS), 0.1, 0.999)
 
 
 def answers(*arrays: np.ndarray, first: int = 0, runs: int = 3) -> tuple[Answer, ...]:
-    return grouped(first, [arrays] * runs)
+    """Return the answers of equal runs of one batch, which begins with an item and goes round."""
+    items = [(first + row) % len(CODES) for row in range(len(arrays[0]))]
+    return grouped([(items, arrays)] * runs)
 
 
 def flipped(codes: np.ndarray, row: int, bits: int) -> np.ndarray:
@@ -28,8 +37,9 @@ def flipped(codes: np.ndarray, row: int, bits: int) -> np.ndarray:
 
 def test_equal_outputs_are_one_answer_with_its_number_of_runs() -> None:
     other = flipped(CODES, 0, 1)
-    found = grouped(2, [(CODES,), (other,), (CODES,)])
-    assert [(answer.first_item, answer.runs) for answer in found] == [(2, 2), (2, 1)]
+    items = (2, 3, 0, 1)
+    found = grouped([(items, (CODES,)), (items, (other,)), (items, (CODES,))])
+    assert [(answer.items, answer.runs) for answer in found] == [(items, 2), (items, 1)]
     assert (found[1].outputs[0].array() == other).all()
 
 
@@ -38,7 +48,23 @@ def test_right_answers_pass() -> None:
     assert found == AnswerCheck(6, 3, 0, 0.0, None, 0.0, None, 0.1, 0.999, passed=True)
 
 
-def test_the_rows_of_a_batch_begin_with_its_first_item_and_go_round() -> None:
+def test_answers_of_several_parts_of_a_run_are_counted_together() -> None:
+    right, wrong = answers(CODES, runs=2), answers(~CODES, runs=1)
+    found = counted([*right, *wrong, *right])
+    assert [answer.runs for answer in found] == [4, 1]
+    assert check_answers(found, ENCODER).runs == 5
+
+
+def test_without_a_reference_answers_are_compared_with_the_first_ones() -> None:
+    alone = Expected(None, 0.1, 0.999)
+    found = check_answers(answers(~CODES), alone)
+    assert (found.flipped_percent, found.min_cosine, found.passed) == (None, None, True)
+    changed = check_answers([*answers(CODES, LOGITS), *answers(CODES[1:2], -LOGITS[1:2], first=1)], alone)
+    assert (changed.varying_images, changed.repeats_min_cosine) == (1, pytest.approx(-1.0))
+    assert "the cosine of its logits with its own first ones is -1" in wrong_answers("chain: cpu", changed)
+
+
+def test_each_row_of_a_batch_is_the_answer_for_its_item() -> None:
     assert check_answers(answers(CODES[[3, 0, 1]], first=3), ENCODER).passed
     assert not check_answers(answers(CODES[[0, 1, 2]], first=3), ENCODER).passed
 

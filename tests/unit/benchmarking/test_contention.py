@@ -8,7 +8,6 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ccr_deploy.benchmarking import contention as module
 from ccr_deploy.benchmarking.contention import (
     CpuTimes,
     contention,
@@ -42,42 +41,33 @@ def test_a_counter_missing_in_one_reading_is_unknown() -> None:
     assert contention("encoder", BEFORE, after) == Contention("encoder", 10.0, 2, None, None, None)
 
 
-def test_a_system_without_counters_is_read_as_unknown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_PROCESSES", tmp_path / "proc")
-    monkeypatch.setattr(module, "_CGROUP_STATISTICS", tmp_path / "cpu.stat")
-    read = read_cpu_times()
+def test_a_system_without_counters_is_read_as_unknown(tmp_path: Path) -> None:
+    read = read_cpu_times(tmp_path)
     assert (read.busy, read.own, read.stolen, read.throttled) == (None, None, None, None)
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc" / "stat").write_text("cpu  0 0 0 0 0 0 0 0 0 0\nintr 0\n")  # no core of its own
-    assert read_cpu_times().busy is None
+    assert read_cpu_times(tmp_path).busy is None
 
 
-def test_only_the_counters_of_usable_cores_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "stat").write_text(
+def test_only_the_counters_of_usable_cores_and_own_groups_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "sys" / "fs" / "cgroup" / "job"
+    for folder in (tmp_path / "proc" / "self", own):
+        folder.mkdir(parents=True)
+    (tmp_path / "proc" / "stat").write_text(
         "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 20 30 4000 500 6 7 80 0 0\ncpu1 7 7 7 7 7 7 7 7 0 0\n"
         "cpu10 1 1 1 1 1 1 1 1 0 0\nintr 1 2 3\n"
     )
-    (tmp_path / "cpu.stat").write_text(
-        "usage_usec 5\nnr_periods 10\nnr_throttled 4\nthrottled_usec 2500000\n"
-    )
-    monkeypatch.setattr(module, "_PROCESSES", tmp_path)
-    monkeypatch.setattr(module, "_CGROUP_STATISTICS", tmp_path / "cpu.stat")
+    (tmp_path / "proc" / "self" / "cgroup").write_text("0::/job\n")
+    (own.parent / "cgroup.controllers").write_text("cpu memory\n")
+    (own / "cpu.stat").write_text("usage_usec 5\nnr_periods 10\nnr_throttled 4\nthrottled_usec 2500000\n")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 10})
-    read = read_cpu_times()
+    read = read_cpu_times(tmp_path)
     second = os.sysconf("SC_CLK_TCK")
     assert read.cores == 2
     assert (read.busy, read.stolen) == ((163 + 5) / second, 81 / second)
     assert read.throttled == 2.5
-
-
-def test_a_control_group_without_a_limit_throttles_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cpu.stat").write_text("usage_usec 5\nuser_usec 3\nsystem_usec 2\n")
-    monkeypatch.setattr(module, "_CGROUP_STATISTICS", tmp_path / "cpu.stat")
-    assert read_cpu_times().throttled is None
 
 
 _COMPUTE_HALF_A_SECOND = """

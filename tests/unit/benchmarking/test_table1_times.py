@@ -6,25 +6,28 @@ import numpy as np
 import pytest
 
 from ccr_deploy.benchmarking.paper import PAPER_TABLE_1
-from ccr_deploy.benchmarking.table1_times import ModelSamples, reduction_percent, table1_times
+from ccr_deploy.benchmarking.table1_times import ModelTiming, reduction_percent, table1_times
+from ccr_deploy.core.metrics import Interval
 from ccr_deploy.models.presets import PAPER_PRESETS
+from tests.support.benchmark_runs import timing
 
 EAGER = "PyTorch eager"
 
 
-def samples(model: str, runtime: str, milliseconds: float, part="chain", precision="fp32") -> ModelSamples:
-    spread = milliseconds * np.random.default_rng(0).normal(1.0, 0.01, (5, 4))
-    return ModelSamples(model, part, runtime, precision, spread, 100.0)
+def timed(model: str, runtime: str, milliseconds: float, part="chain", precision="fp32") -> ModelTiming:
+    samples = milliseconds * np.random.default_rng(0).normal(1.0, 0.01, (5, 4))
+    found = timing(runtime, samples, latency_ms_p50_interval=Interval(milliseconds, milliseconds))
+    return ModelTiming(model, part, runtime, precision, found)
 
 
 RUN = [
-    samples("ccr-baseline", EAGER, 4000),
-    samples("ccr-baseline", "onnxruntime", 2000),
-    samples("ccr-baseline", "onnxruntime", 1000, precision="fp16"),
-    samples("ccr-layer1", EAGER, 200),
-    samples("ccr-layer1", "onnxruntime", 100),
-    samples("ccr-layer1", "onnxruntime", 80, precision="fp16"),
-    samples("ccr-layer1", "onnxruntime", 90, part="encoder"),
+    timed("ccr-baseline", EAGER, 4000),
+    timed("ccr-baseline", "onnxruntime", 2000),
+    timed("ccr-baseline", "onnxruntime", 1000, precision="fp16"),
+    timed("ccr-layer1", EAGER, 200),
+    timed("ccr-layer1", "onnxruntime", 100),
+    timed("ccr-layer1", "onnxruntime", 80, precision="fp16"),
+    timed("ccr-layer1", "onnxruntime", 90, part="encoder"),
 ]
 
 
@@ -48,7 +51,7 @@ def test_an_unreliable_run_has_times_and_no_reductions() -> None:
     found = table1_times(RUN, "ccr-baseline", EAGER, reliable=False)
     assert all(time.reduction_percent is None for time in found)
     assert all(time.reduction_from_eager_percent is None for time in found)
-    assert [time.latency_ms_p50 for time in found] == [np.median(entry.milliseconds) for entry in RUN]
+    assert [time.latency_ms_p50 for time in found] == [entry.timing.latency_ms_p50 for entry in RUN]
 
 
 def test_the_paper_has_a_row_for_each_preset() -> None:

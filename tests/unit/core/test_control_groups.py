@@ -11,57 +11,12 @@ from ccr_deploy.core.control_groups import (
     cpu_limit_cores,
     group_folders,
     memory_in_use,
-    memory_limit,
     memory_limit_bytes,
-    quota_cores,
+    throttled_seconds,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def write(root: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_text(text)
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({"cpu.max": "200000 100000\n"}, 2),
-        ({"cpu.max": "150000 100000\n"}, 2),
-        ({"cpu.max": "5000 100000\n"}, 1),
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu.max": ""}, None),
-        ({"cpu.max": "unheard of this"}, None),
-        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "0\n"}, None),
-        ({}, None),
-    ],
-)
-def test_the_quota_is_read_in_cores(tmp_path: Path, files: dict[str, str], cores: int | None) -> None:
-    write(tmp_path, files)
-    assert quota_cores(tmp_path) == cores
-
-
-@pytest.mark.parametrize(
-    ("files", "limit"),
-    [
-        ({"memory.max": "536870912\n"}, 2**29),
-        ({"memory.max": "max\n"}, None),
-        ({"memory/memory.limit_in_bytes": "536870912\n"}, 2**29),
-        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
-        ({"memory.max": "unheard of this"}, None),
-        ({}, None),
-    ],
-)
-def test_the_memory_limit_is_read(tmp_path: Path, files: dict[str, str], limit: int | None) -> None:
-    write(tmp_path, files)
-    assert memory_limit(tmp_path) == limit
 
 
 GROUP = "sys/fs/cgroup"
@@ -75,6 +30,87 @@ def system(root: Path, *parts: dict[str, str]) -> Path:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text)
     return root
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [
+        ("200000 100000\n", 2),
+        ("150000 100000\n", 1.5),
+        ("5000 100000\n", 0.05),
+        ("max 100000\n", None),
+        ("", None),
+        ("200000\n", None),
+        ("200000 0\n", None),
+        ("unheard of this", None),
+    ],
+)
+def test_the_quota_of_version_2(tmp_path: Path, text: str, cores: float | None) -> None:
+    own = f"{GROUP}/system.slice/job.service"
+    assert cpu_limit_cores(system(tmp_path, V2, {f"{own}/cpu.max": text})) == cores
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "cores"),
+    [
+        ("250000\n", "100000\n", 2.5),
+        ("-1\n", "100000\n", None),
+        ("100000\n", None, None),
+        ("100000\n", "0\n", None),
+        (None, None, None),
+    ],
+)
+def test_the_quota_of_version_1(
+    tmp_path: Path, quota: str | None, period: str | None, cores: float | None
+) -> None:
+    own = f"{GROUP}/cpu/docker/3f0c"
+    files = {f"{own}/cpu.cfs_quota_us": quota, f"{own}/cpu.cfs_period_us": period, f"{own}/tasks": "7\n"}
+    root = system(tmp_path, V1, {name: text for name, text in files.items() if text})
+    assert cpu_limit_cores(root) == cores
+
+
+@pytest.mark.parametrize(
+    ("groups", "file", "text", "limit"),
+    [
+        (V2, "system.slice/memory.max", "536870912\n", 2**29),
+        (V2, "system.slice/memory.max", "max\n", None),
+        (V2, "system.slice/memory.max", "unheard of this", None),
+        (V1, "memory/docker/memory.limit_in_bytes", "536870912\n", 2**29),
+        (V1, "memory/docker/memory.limit_in_bytes", "9223372036854771712\n", None),
+    ],
+)
+def test_the_memory_limit(
+    tmp_path: Path, groups: dict[str, str], file: str, text: str, limit: int | None
+) -> None:
+    assert memory_limit_bytes(system(tmp_path, groups, {f"{GROUP}/{file}": text})) == limit
+
+
+def test_without_a_list_of_groups_the_mount_point_counts(tmp_path: Path) -> None:
+    files = {f"{GROUP}/cgroup.controllers": "cpu\n", f"{GROUP}/cpu.max": "100000 100000\n"}
+    assert cpu_limit_cores(system(tmp_path, files)) == 1
+
+
+def test_the_time_that_quotas_withheld_is_that_of_all_groups_of_version_2(tmp_path: Path) -> None:
+    own, slice_ = f"{GROUP}/system.slice/job.service", f"{GROUP}/system.slice"
+    files = {
+        f"{own}/cpu.stat": "usage_usec 5\nnr_periods 10\nnr_throttled 4\nthrottled_usec 2500000\n",
+        f"{slice_}/cpu.stat": "usage_usec 9\nnr_throttled 1\nthrottled_usec 500000\n",
+        f"{GROUP}/cpu.stat": "usage_usec 9\nuser_usec 3\n",  # the root group has no quota
+    }
+    assert throttled_seconds(system(tmp_path, V2, files)) == 3
+
+
+def test_version_1_counts_it_in_nanoseconds(tmp_path: Path) -> None:
+    text = "nr_periods 10\nnr_throttled 4\nthrottled_time 2500000000\n"
+    assert throttled_seconds(system(tmp_path, V1, {f"{GROUP}/cpu/docker/3f0c/cpu.stat": text})) == 2.5
+
+
+@pytest.mark.parametrize(
+    "text", ["usage_usec 5\nuser_usec 3\n", "throttled_usec\n", "throttled_usec -1\n", ""]
+)
+def test_a_group_without_a_quota_withholds_nothing(tmp_path: Path, text: str) -> None:
+    assert throttled_seconds(system(tmp_path, V2, {f"{GROUP}/cpu.stat": text})) is None
+    assert throttled_seconds(tmp_path / "nowhere") is None
 
 
 def test_every_group_of_version_2_above_the_process_counts(tmp_path: Path) -> None:

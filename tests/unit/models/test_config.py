@@ -155,3 +155,9 @@ def test_large_images_are_resized_to_eight_sevenths_before_the_crop():
 
 def test_small_images_are_not_enlarged_before_the_crop():
     assert default_preprocessing(preset("demo")) == Preprocessing(resize_to_cover=(48, 48))
+
+
+def test_the_summary_of_a_model_names_its_image_size_its_iterations_and_its_cut():
+    config = ModelConfig(image_height=32, image_width=64, iterations=3, classifier=CUT)
+    assert config.summary == "32x64, T=3, cut layer3"
+    assert preset("ccr-baseline").summary == "224x224, T=8"

@@ -12,15 +12,8 @@ from ccr_deploy.core.shards import Shard
 from ccr_deploy.core.untrusted import parse_json
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.verification.gates import GateLimits
-from ccr_deploy.verification.part_file import (
-    SCHEMA_VERSION,
-    BatchReader,
-    PartBatch,
-    PartHeader,
-    RecordedLimits,
-    RunIdentity,
-    part_file,
-)
+from ccr_deploy.verification.part_file import SCHEMA_VERSION, BatchReader, part_file
+from ccr_deploy.verification.part_records import PartBatch, PartHeader, RecordedLimits, RunIdentity
 from ccr_deploy.verification.stored_measures import StoredArrays, from_stored
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ccr_deploy.benchmarking.scenarios.generator import issue, offline_samples, poisson_schedule
+from ccr_deploy.benchmarking.scenarios.under_test import Load
 from tests.support.scenarios import Pausing, System, failed, scenario_settings
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def test_the_schedule_ends_with_the_first_arrival_that_is_not_before_the_end() -
 
 def test_a_single_stream_lasts_the_duration_and_has_one_sample_per_query() -> None:
     system = System()
-    measured = issue(system, "single-stream", scenario_settings(), 1e-5, failed)
+    measured = issue(Load(system, "single-stream", scenario_settings(), 1e-5, failed))
     assert measured.duration_nanoseconds >= 0.05e9
     assert measured.queries == measured.samples == len(measured.nanoseconds) == len(system.runs)
     assert {index for run in system.runs for index in run} == set(range(5))
@@ -45,13 +46,13 @@ def test_a_single_stream_lasts_the_duration_and_has_one_sample_per_query() -> No
 
 def test_the_smallest_number_of_queries_outlasts_the_duration() -> None:
     wanted = scenario_settings(min_duration_seconds=1e-9, min_queries=7)
-    assert issue(System(), "single-stream", wanted, 1e-5, failed).queries == 7
+    assert issue(Load(System(), "single-stream", wanted, 1e-5, failed)).queries == 7
 
 
 def test_a_query_of_a_multi_stream_has_a_sample_of_each_camera() -> None:
     system = System(batch=4)
     wanted = scenario_settings(samples_per_query=8, min_duration_seconds=1e-9)
-    measured = issue(system, "multi-stream", wanted, 1e-5, failed)
+    measured = issue(Load(system, "multi-stream", wanted, 1e-5, failed))
     assert [len(run) for run in system.runs] == [8]
     assert (measured.queries, measured.samples) == (1, 8)
 
@@ -59,7 +60,7 @@ def test_a_query_of_a_multi_stream_has_a_sample_of_each_camera() -> None:
 def test_offline_is_one_query_in_batches() -> None:
     system = System(batch=4)
     wanted = scenario_settings(samples_per_query=None)
-    measured = issue(system, "offline", wanted, 0.005, failed)
+    measured = issue(Load(system, "offline", wanted, 0.005, failed))
     assert offline_samples(wanted, 0.005) == 11
     assert [len(run) for run in system.runs] == [4, 4, 3]
     assert (measured.queries, measured.samples, len(measured.nanoseconds)) == (1, 11, 11)
@@ -71,7 +72,7 @@ def test_offline_is_one_query_in_batches() -> None:
 def test_a_server_takes_what_waits_up_to_the_batch() -> None:
     system = Pausing(0.02, batch=4)
     wanted = scenario_settings(rate_per_second=2000, samples_per_query=1)
-    measured = issue(system, "server", wanted, 1e-3, failed)
+    measured = issue(Load(system, "server", wanted, 1e-3, failed))
     expected = len(poisson_schedule(2000, 0.05, seed=3))
     assert measured.queries == measured.samples == len(measured.nanoseconds) == expected
     sizes = [len(run) for run in system.runs]
@@ -86,7 +87,7 @@ def test_the_same_seed_draws_the_same_samples() -> None:
     runs = []
     for _ in range(2):
         system = System(batch=64)
-        issue(system, "offline", scenario_settings(samples_per_query=None), 0.001, failed)
+        issue(Load(system, "offline", scenario_settings(samples_per_query=None), 0.001, failed))
         runs.append(system.runs)
     assert runs[0] == runs[1]
 
@@ -97,6 +98,6 @@ def test_an_error_of_an_engine_in_the_server_reaches_the_process() -> None:
             raise ValueError(f"no memory for {len(indices)} image")
 
     reported: list[Exception] = []  # instead of ending the process
-    measured = issue(Broken(), "server", scenario_settings(rate_per_second=100), 1e-3, reported.append)
+    measured = issue(Load(Broken(), "server", scenario_settings(rate_per_second=100), 1e-3, reported.append))
     assert [str(error) for error in reported] == ["no memory for 1 image"]
     assert measured.nanoseconds == ()

@@ -10,6 +10,7 @@ from ccr_deploy.benchmarking.scenarios.agreement import OwnSummary, compare
 from ccr_deploy.benchmarking.scenarios.early_stopping import early_stopping
 from ccr_deploy.benchmarking.scenarios.loadgen import issue_by_loadgen, parse_log
 from ccr_deploy.benchmarking.scenarios.statistics import latencies, milliseconds
+from ccr_deploy.benchmarking.scenarios.under_test import Load
 from ccr_deploy.errors import EngineError
 from tests.support.scenarios import Pausing, failed, scenario_settings
 
@@ -61,7 +62,7 @@ def test_a_log_of_an_old_version_is_an_error() -> None:
 def measured_by_both(scenario, system, **values):
     """Let LoadGen run a scenario; return our measurement, our summary and the comparison."""
     wanted = scenario_settings(**values)
-    measured = issue_by_loadgen(system, scenario, wanted, SECONDS, failed)
+    measured = issue_by_loadgen(Load(system, scenario, wanted, SECONDS, failed))
     samples = milliseconds(measured.nanoseconds)
     percentile = wanted.target_percentile
     rule = early_stopping(samples, percentile, wanted.latency_bound_ms) if percentile else None

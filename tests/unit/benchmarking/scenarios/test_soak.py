@@ -4,6 +4,7 @@ from array import array
 
 import pytest
 
+from ccr_deploy.benchmarking.scenarios.messages import Started
 from ccr_deploy.benchmarking.scenarios.process import expected_seconds, run_sizes
 from ccr_deploy.benchmarking.scenarios.soak import KEPT_SAMPLES, SoakRun, interval_seconds
 from tests.support.scenarios import scenario_settings
@@ -14,12 +15,15 @@ def test_intervals_are_a_sixtieth_of_a_soak_within_limits(minutes: float, second
     assert interval_seconds(minutes) == pytest.approx(seconds)
 
 
+STARTED = Started("1.0", 0, (), ())
+
+
 def test_all_samples_of_a_short_soak_are_kept() -> None:
-    assert SoakRun("1.0", samples_ms=array("d", [3.0, 1.0])).kept_samples(0) == (3.0, 1.0)
+    assert SoakRun(STARTED, samples_ms=array("d", [3.0, 1.0])).kept_samples(0) == (3.0, 1.0)
 
 
 def test_samples_of_a_long_soak_are_drawn_from_all_in_order() -> None:
-    run = SoakRun("1.0", samples_ms=array("d", range(50_000)))
+    run = SoakRun(STARTED, samples_ms=array("d", range(50_000)))
     kept = run.kept_samples(0)
     assert len(kept) == len(set(kept)) == KEPT_SAMPLES
     assert list(kept) == sorted(kept)
