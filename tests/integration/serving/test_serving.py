@@ -368,6 +368,7 @@ def test_binary_tensors_must_have_the_declared_length(raw: RawClient) -> None:
         post(b"", 0, 99999),
         post(b"", 0, -1),
         post(b"", 0, "x"),
+        post(b"", 0, "9" * 5000),  # more digits than Python converts
         post(b"", -4),
     ):
         assert answer[0] == 400
