@@ -29,7 +29,12 @@ from benchmarks.scaffold import from_json, read_result, result_path, to_json
 from benchmarks.scaling_results import ScalingBenchmark
 from benchmarks.scaling_tables import growth_table, scaling_plots, scaling_table, steps_table
 from benchmarks.scenarios import ScenarioBenchmark, scenarios_table, soak_table
-from benchmarks.serving import ServingBenchmark, serving_latency_table, serving_table
+from benchmarks.serving_results import (
+    ServingBenchmark,
+    serving_floor_table,
+    serving_latency_table,
+    serving_table,
+)
 from benchmarks.table1 import paper_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_table, kernels_table
 from benchmarks.triton import TritonBenchmark, triton_latency_table, triton_table
@@ -96,6 +101,7 @@ def tables() -> dict[str, str]:
         "export-steps": steps_table(scaling),
         "serving": serving_table(serving),
         "serving-latency": serving_latency_table(serving),
+        "serving-floor": serving_floor_table(serving),
         "paper": paper_table(),
         "scenarios": scenarios_table(scenarios),
         "soak": soak_table(scenarios),

@@ -3,9 +3,9 @@
 ``python -m benchmarks.serving`` exports untrained weights (speed does not depend on them), calibrates them on
 a few crops, builds INT8 engines with OpenVINO and measures, interleaved, the images per second of the bare
 engine and of clients that keep the local server busy. Then it measures the latency that the server adds at a
-low rate, also for the demo's classifier, whose engine takes less than 1 ms, and the latency of KServe's own
-server with an empty model. It takes about four minutes on two idle cores, one of them for the engines, and
-writes ``benchmarks/results/serving-ccr-layer1.json``.
+low rate, also for the demo's classifier, whose engine takes less than 1 ms, and the latency of two servers
+without an engine: KServe's own with an empty model, and the frameworks alone. It takes about four minutes on
+two idle cores, one of them for the engines, and writes ``benchmarks/results/serving-ccr-layer1.json``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from benchmarks.added_latency import (
     PROTOCOLS,
     AddedLatency,
     LowRate,
-    added_latency_table,
     measure_stage,
     requester,
 )
@@ -43,18 +42,25 @@ from benchmarks.scaffold import (
     publish,
     rounds_option,
     temporary_folder,
-    unreliable_warning,
     untrained_model,
     watched,
+)
+from benchmarks.serving_results import (
+    CHEAP_MODEL,
+    EmptyKind,
+    EmptyServer,
+    ServedRate,
+    ServingBenchmark,
+    Way,
+    serving_floor_table,
+    serving_latency_table,
+    serving_table,
 )
 from ccr_deploy.benchmarking.contention import watch_start
 from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.reliability import unreliable_reasons
-from ccr_deploy.benchmarking.results import MachineState
-from ccr_deploy.core.records import Record
 from ccr_deploy.engines.factory import EngineFactory, stage_precisions
 from ccr_deploy.engines.store import EngineStore
-from ccr_deploy.reporting.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,49 +79,11 @@ if TYPE_CHECKING:
 TARGET = "cpu-openvino"
 BATCHES = (1, 8)
 EMPTY_MODEL = "classifier"
-Way = Literal["HTTP", "gRPC", "gRPC, one image per request"]
-
-
-class ServedRate(Record, frozen=True):
-    """Throughput of one stage's engine at one batch size, alone and behind the server.
-
-    `way` is the protocol, and whether a request has a whole batch or one image, which the server batches. The
-    rates are medians over the rounds; the share is the median, lowest and highest over the rounds' own
-    ratios.
-    """
-
-    stage: str
-    batch: int
-    way: Way
-    engine_images_per_second: float
-    served_images_per_second: float
-    share_percent: float
-    lowest_share_percent: float
-    highest_share_percent: float
-
-
-class EmptyServer(Record, frozen=True):
-    """Latency of KServe's own server with a model that computes nothing, seen by the same client."""
-
-    way: str
-    p50_ms: float
-    p99_ms: float
-
-
-class ServingBenchmark(Record, frozen=True):
-    """One run of this script."""
-
-    schema_version: int
-    model: str
-    target: str
-    precision: str
-    rounds: int
-    round_seconds: float
-    machine: MachineState
-    rates: tuple[ServedRate, ...]
-    latencies: tuple[AddedLatency, ...]
-    empty_server: tuple[EmptyServer, ...]
-    unreliable_reasons: tuple[str, ...] = ()
+EMPTY_SERVERS: dict[EmptyKind, str] = {
+    "kserve": "benchmarks.hosts.empty_kserve",
+    "bare": "benchmarks.hosts.bare_server",
+}
+"""The modules of the servers that compute nothing."""
 
 
 @click.command()
@@ -147,7 +115,7 @@ def main(name: str, rounds: int, round_seconds: float, latency_rounds: int) -> N
         with watched("classifier", contention):
             cheap, empty = _cheap_and_empty(folder / "cheap", latency_rounds)
         result = ServingBenchmark(
-            schema_version=3,
+            schema_version=4,
             model=untrained_model(name, factory.bundle),
             target=TARGET,
             precision="int8",
@@ -159,29 +127,31 @@ def main(name: str, rounds: int, round_seconds: float, latency_rounds: int) -> N
             empty_server=empty,
             unreliable_reasons=unreliable_reasons(machine.usable_cores, contention),
         )
-    publish(f"serving-{name}", result, serving_table(result), serving_latency_table(result))
+    tables = (serving_table(result), serving_latency_table(result), serving_floor_table(result))
+    publish(f"serving-{name}", result, *tables)
 
 
 def _cheap_and_empty(root: Path, rounds: int) -> tuple[LowRate, tuple[EmptyServer, ...]]:
-    """Measure the demo's classifier, and in the same rounds KServe's own server with an empty model."""
+    """Measure the demo's classifier, and in the same rounds the servers that compute nothing."""
     root.mkdir()
     factory = _engines(root, "demo")
-    with (
-        _server(factory, 1) as server,
-        _empty_server() as empty,
-        factory.load(factory.find("classifier")) as runner,
-    ):
+    with ExitStack() as stack:
+        server = stack.enter_context(_server(factory, 1))
+        empty = {kind: stack.enter_context(_empty_server(kind)) for kind in EMPTY_SERVERS}
+        runner = stack.enter_context(factory.load(factory.find("classifier")))
         code = np.zeros((1, 16), np.uint8)
         more = {
-            f"{way}, empty": requester(protocol, empty[protocol], EMPTY_MODEL, ("code", code), "logits")
+            f"{way}, {kind}": requester(protocol, addresses[protocol], EMPTY_MODEL, ("code", code), "logits")
+            for kind, addresses in empty.items()
             for way, protocol in PROTOCOLS.items()
         }
-        found = measure_stage("classifier, demo", "classifier", runner, server, rounds=rounds, more=more)
-    samples = {way: found.ways[f"{way}, empty"] for way in PROTOCOLS}
+        found = measure_stage(CHEAP_MODEL, "classifier", runner, server, rounds=rounds, more=more)
     own = replace(found, ways={way: found.ways[way] for way in PROTOCOLS})
     return own, tuple(
-        EmptyServer(way=way, p50_ms=_rounded(values, 50), p99_ms=_rounded(values, 99))
-        for way, values in samples.items()
+        EmptyServer(server=kind, way=way, p50_ms=_rounded(values, 50), p99_ms=_rounded(values, 99))
+        for kind in EMPTY_SERVERS
+        for way in PROTOCOLS
+        for values in [found.ways[f"{way}, {kind}"]]
     )
 
 
@@ -190,16 +160,16 @@ def _rounded(values: npt.NDArray[np.float64], percentile: float) -> float:
 
 
 @contextlib.contextmanager
-def _empty_server() -> Iterator[dict[str, str]]:
-    """Start KServe's own server with an empty model; yield its addresses by protocol."""
+def _empty_server(kind: EmptyKind) -> Iterator[dict[str, str]]:
+    """Start a server that computes nothing; yield its addresses by protocol."""
     http, grpc = free_ports(2)
-    command = [sys.executable, "-m", "benchmarks.hosts.empty_kserve", http, grpc]
+    command = [sys.executable, "-m", EMPTY_SERVERS[kind], http, grpc]
     with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         addresses = {"http": f"127.0.0.1:{http}", "grpc": f"127.0.0.1:{grpc}"}
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not _is_ready(addresses["http"]):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise click.ClickException("KServe's own server exited or was not ready in time")
+                raise click.ClickException(f"{EMPTY_SERVERS[kind]} exited or was not ready in time")
             time.sleep(0.1)
         yield addresses
 
@@ -327,56 +297,6 @@ def _served(course: _Course, protocol: str, *, clients: int, images: int) -> flo
     for thread in threads:
         thread.join()
     return (len(answered) - 1) * images / (max(answered) - min(answered))
-
-
-def serving_table(result: ServingBenchmark) -> Table:
-    """Return the table, one row for each way of sending requests."""
-    machine = result.machine
-    return Table(
-        title="The local server and the bare engine",
-        columns=(
-            "stage",
-            "batch",
-            "requests",
-            "engine images/s",
-            "served images/s",
-            "share",
-            "lowest – highest share",
-        ),
-        rows=tuple(
-            (
-                rate.stage,
-                str(rate.batch),
-                rate.way,
-                f"{rate.engine_images_per_second:.1f}",
-                f"{rate.served_images_per_second:.1f}",
-                f"{rate.share_percent:.0f} %",
-                f"{rate.lowest_share_percent:.0f} – {rate.highest_share_percent:.0f}",
-            )
-            for rate in result.rates
-        ),
-        note=f"{result.model}, {result.target} {result.precision}, {result.rounds} rounds of "
-        f"{result.round_seconds:g} s, interleaved, clients on the same {machine.usable_cores} cores of "
-        f"{machine.processor}",
-        warning=unreliable_warning(result.unreliable_reasons),
-    )
-
-
-def serving_latency_table(result: ServingBenchmark) -> Table:
-    """Return the table of the latency that the server adds at a low rate."""
-    empty = ", ".join(
-        f"{entry.way} {entry.p50_ms:.2f} / {entry.p99_ms:.2f} ms" for entry in result.empty_server
-    )
-    count = result.latencies[0].requests
-    return added_latency_table(
-        "Latency that the local server adds at a low rate",
-        result.latencies,
-        f"{result.model}, and the demo's classifier, {result.target} {result.precision}, one image per "
-        f"request, {count} requests each, interleaved, by tritonclient with binary tensors, on the same "
-        f"{result.machine.usable_cores} cores of {result.machine.processor}; KServe's own server with an "
-        f"empty model, p50 / p99: {empty}",
-        unreliable_warning(result.unreliable_reasons),
-    )
 
 
 if __name__ == "__main__":

@@ -26,6 +26,17 @@ _MAX_CALLS_PER_CONNECTION = 100
 class _Servicer(kserve.InferenceServicer):
     """KServe's servicer without the model repository extension: clients cannot load or unload models."""
 
+    async def ModelInfer(self, request: Any, context: object) -> Any:  # noqa: ANN401, ARG002, N802
+        """Return the response to one request. KServe's own method also copies the call's metadata.
+
+        Args:
+            request: the message.
+            context: the call's context; not used.
+        """
+        self.validate_grpc_request(request)
+        answer, _ = await self._data_plane.infer(request.model_name, kserve.InferRequest.from_grpc(request))
+        return answer.to_grpc()
+
     async def RepositoryModelLoad(self, request: object, context: Any) -> None:  # noqa: ANN401, ARG002, N802
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "loading models is not supported")
 

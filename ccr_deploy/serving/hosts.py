@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Hosts:
         return host in self.names or _is_loopback(host)
 
 
+@lru_cache(maxsize=16)  # clients send the same few hosts
 def _is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True

@@ -20,8 +20,13 @@ from ccr_deploy.serving.tensors import binary_content
 if TYPE_CHECKING:
     from ccr_deploy.serving.kserve_sdk import InferResponse
 
-JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case, and values, as in ASGI."""
+
+JSON_LENGTH_HEADER = b"inference-header-content-length"
 """The header with the length of the JSON part, in bytes, if binary tensors follow it."""
+_MAX_DIGITS = 19
+"""Digits of a length: Python refuses to convert thousands of them."""
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -54,7 +59,7 @@ class _Request(_Part, frozen=True):
     parameters: _Parameters = _Parameters()
 
 
-def read_request(body: bytes, json_length: str | None, model_name: str) -> InferRequest:
+def read_request(body: bytes, json_length: bytes | None, model_name: str) -> InferRequest:
     """Parse the body of an inference request.
 
     Args:
@@ -83,7 +88,7 @@ def read_request(body: bytes, json_length: str | None, model_name: str) -> Infer
     )
 
 
-def write_response(response: InferResponse, request: InferRequest) -> tuple[bytes, dict[str, str]]:
+def write_response(response: InferResponse, request: InferRequest) -> tuple[bytes, Headers]:
     """Return a response's body and headers; outputs are binary if the request asks for that."""
     in_binary = {output.name: output.binary_data for output in request.request_outputs or []}
     binary: list[bytes] = []
@@ -102,17 +107,18 @@ def write_response(response: InferResponse, request: InferRequest) -> tuple[byte
         outputs.append(written)
     answer = {"model_name": response.model_name, "outputs": outputs}
     json_part = orjson.dumps({"id": response.id, **answer} if response.id else answer)
-    if not binary:
-        return json_part, {"Content-Type": "application/json"}
-    headers = {"Content-Type": "application/octet-stream", JSON_LENGTH_HEADER: str(len(json_part))}
-    return b"".join([json_part, *binary]), headers
+    headers = [(b"content-type", b"application/octet-stream" if binary else b"application/json")]
+    if binary:
+        headers.append((JSON_LENGTH_HEADER, b"%d" % len(json_part)))
+    content = b"".join([json_part, *binary])
+    return content, [*headers, (b"content-length", b"%d" % len(content))]
 
 
-def _length(header: str, body_length: int) -> int:
-    if not (header.isascii() and header.isdecimal()) or int(header) > body_length:
+def _length(header: bytes, body_length: int) -> int:
+    if not header.isdigit() or len(header) > _MAX_DIGITS or int(header) > body_length:
         raise InvalidInput(
-            f"{JSON_LENGTH_HEADER}: expected a number up to {body_length}, the length of the body, "
-            f"found {header:.20}"
+            f"Inference-Header-Content-Length: expected a number up to {body_length}, the length of the "
+            f"body, found {header.decode('latin-1'):.20}"
         )
     return int(header)
 

@@ -20,6 +20,8 @@ from ccr_deploy.serving.metrics import REFUSED
 if TYPE_CHECKING:
     import asyncio
 
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
     from ccr_deploy.serving.client_limits import ConnectionLimits, Times
     from ccr_deploy.serving.hosts import Hosts
 
@@ -95,6 +97,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(**of_uvicorn)
         self._all = connections
         self._timer: asyncio.TimerHandle | None = None
+        self._processed: RequestResponseCycle | None = None
         self._within_limit = True
         self._refused = False
         self._in_head = False
@@ -122,7 +125,14 @@ class Connection(HttpToolsProtocol):
         """Remove the connection."""
         self._set_timeout(None)
         self._all.leave(self)
+        if self._processed:  # uvicorn tells only the last request, which may be a pipelined one after it
+            self._processed.disconnected = True
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401
+        """Start a request in the application, and keep it: `self.cycle` is the last one that arrived."""
+        self._processed = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, and reject the request if its head is too large."""
@@ -188,6 +198,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Start the timeout for the next request to begin."""
         super().on_response_complete()
+        self._unset_keepalive_if_required()  # uvicorn's own timeout is a fixed one, of 5 s
         if not self._arriving and not self._waits:
             self._set_timeout(self._all.times.idle)
 

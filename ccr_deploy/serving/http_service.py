@@ -25,10 +25,11 @@ from ccr_deploy.serving.refusals import REFUSALS, TooLargeError, refusal
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from ccr_deploy.serving.http_codec import Headers
     from ccr_deploy.serving.http_connections import Connections
     from ccr_deploy.serving.kserve_sdk import DataPlane
 
@@ -105,8 +106,8 @@ def _cuttable(app: ASGIApp) -> ASGIApp:
 def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> ASGIApp:
     """Return the application. Bodies larger than `max_body_bytes` are rejected before they are read.
 
-    Requests for inference do not pass FastAPI: its routing, dependencies and middlewares take longer than
-    everything else that is done with a request, except the engine's run.
+    Requests for inference do not pass FastAPI, nor Starlette's requests and responses: routing, dependencies
+    and middlewares take longer than everything else that is done with a request, except the engine's run.
     """
     others = _information(dataplane)
 
@@ -116,20 +117,22 @@ def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> ASGIApp:
             await others(scope, receive, send)
             return
         try:
-            answer = await infer(Request(scope, receive), found["model"])
+            content, headers = await infer(scope, receive, found["model"])
         except _ERRORS as error:
-            answer = _error_response(error, found["model"])
-        await answer(scope, receive, send)
+            await _error_response(error, found["model"])(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": HTTPStatus.OK.value, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
 
-    async def infer(request: Request, model_name: str) -> Response:
-        if request.method != "POST":
+    async def infer(scope: Scope, receive: Receive, model_name: str) -> tuple[bytes, Headers]:
+        if scope["method"] != "POST":
             raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
         dataplane.get_model_from_registry(model_name)  # reject unknown models before reading the body
-        body = await _body(request, max_body_bytes)
-        decoded = read_request(body, request.headers.get(JSON_LENGTH_HEADER), model_name)
+        headers = dict(scope["headers"])
+        body = await _body(headers, receive, max_body_bytes)
+        decoded = read_request(body, headers.get(JSON_LENGTH_HEADER), model_name)
         answer, _ = await dataplane.infer(model_name, decoded)
-        content, headers = write_response(answer, decoded)
-        return Response(content, headers=headers)
+        return write_response(answer, decoded)
 
     return _app
 
@@ -153,28 +156,36 @@ def _information(dataplane: DataPlane) -> FastAPI:
     return app
 
 
-async def _body(request: Request, limit: int) -> bytes:
+async def _body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
     """Read the request's body.
+
+    Args:
+        headers: the request's headers, their names in lower case.
+        receive: returns the next part of the body.
+        limit: the largest body, in bytes.
 
     Raises:
         HTTPException: if it is compressed.
         TooLargeError: if it is longer than the limit, or its Content-Length is.
+        ClientDisconnect: if the client closes the connection.
     """
-    if request.headers.get("Content-Encoding", "identity") != "identity":
+    if headers.get(b"content-encoding", b"identity") != b"identity":
         raise HTTPException(
             415, "compressed bodies are not supported: send the body without Content-Encoding"
         )
-    announced = request.headers.get("Content-Length", "0")
     parts: list[bytes] = []
-    size = int(announced)  # the HTTP parser accepts digits only
-    if size <= limit:
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                break
-            parts.append(part)
-    if size > limit:
+    size = 0
+    is_too_large = int(headers.get(b"content-length", b"0")) > limit  # the HTTP parser accepts digits only
+    more = True
+    while more and not is_too_large:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message["body"])
+        size += len(parts[-1])
+        is_too_large = size > limit
+        more = message["more_body"]
+    if is_too_large:
         raise TooLargeError(f"the body is larger than {limit} bytes, the limit for one request")
     return b"".join(parts)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ccr_deploy.serving import kserve_sdk as kserve
 from ccr_deploy.serving.refusals import REFUSALS
-from ccr_deploy.serving.tensors import TensorType, read_bytes, read_payloads
+from ccr_deploy.serving.tensors import TensorType, read_bytes, read_payloads, write_content
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from ccr_deploy.bundle.manifest import Manifest
@@ -82,17 +85,30 @@ class EngineModel(kserve.InferenceModel):
         try:
             with self._seconds.time():
                 wanted = self._wanted(body)
-                tensors = await self._answer(self._rows(body))
+                tensors = await self._answer(self._rows(body), wanted)
         except Exception as error:
             if type(error) in REFUSALS:
                 raise
             # Any other error would reach the HTTP server, which closes the connection after the response.
             raise kserve.InferenceError(f"{self.name}: unexpected {type(error).__name__}: {error}") from error
-        outputs = [_output(tensor, tensors[tensor.name]) for tensor in wanted]
-        return kserve.InferResponse(body.id or "", self.name, outputs), {}
+        arrays = [tensors[tensor.name] for tensor in wanted]
+        outputs = [
+            kserve.InferOutput(tensor.name, list(array.shape), tensor.datatype)
+            for tensor, array in zip(wanted, arrays, strict=True)
+        ]
+        contents = [write_content(array) for array in arrays]
+        return kserve.InferResponse(body.id or "", self.name, outputs, raw_outputs=contents), {}
+
+    @cached_property
+    def _known_inputs(self) -> dict[str, TensorType]:
+        return {tensor.name: tensor for tensor in self.inputs}
+
+    @cached_property
+    def _known_outputs(self) -> dict[str, TensorType]:
+        return {tensor.name: tensor for tensor in self.outputs}
 
     def _wanted(self, request: kserve.InferRequest) -> list[TensorType]:
-        known = {tensor.name: tensor for tensor in self.outputs}
+        known = self._known_outputs
         names = [output.name for output in request.request_outputs or []] or list(known)
         for name in names:
             if name not in known:
@@ -103,7 +119,7 @@ class EngineModel(kserve.InferenceModel):
 
     def _rows(self, request: kserve.InferRequest) -> npt.NDArray[np.uint8]:
         """Return the engine's input, read from the request's only tensor."""
-        known = {tensor.name: tensor for tensor in self.inputs}
+        known = self._known_inputs
         if len(request.inputs) != 1 or request.inputs[0].name not in known:
             found = ", ".join(tensor.name for tensor in request.inputs) or "none"
             raise kserve.InvalidInput(
@@ -116,7 +132,8 @@ class EngineModel(kserve.InferenceModel):
         expected.check(tensor, self._max_batch)
         return read_bytes(tensor)
 
-    async def _answer(self, rows: npt.NDArray[np.uint8]) -> Tensors:
+    async def _answer(self, rows: npt.NDArray[np.uint8], wanted: Sequence[TensorType]) -> Tensors:  # noqa: ARG002
+        """Return at least the wanted outputs for the rows of one request."""
         return await self._queue.infer(rows)
 
 
@@ -140,7 +157,8 @@ class ClassifierModel(EngineModel):
         classes = manifest.model.classifier.classes
         self._names = [manifest.class_name(label).encode() for label in range(classes)]
         self.inputs = (TensorType("payload", "BYTES"), self._code)
-        self.outputs = (TensorType("logits", "FP32", (classes,)), TensorType("label", "BYTES"))
+        self._label = TensorType("label", "BYTES")
+        self.outputs = (TensorType("logits", "FP32", (classes,)), self._label)
 
     def _read(self, tensor: kserve.InferInput, expected: TensorType) -> npt.NDArray[np.uint8]:
         if expected is self._code:
@@ -150,13 +168,9 @@ class ClassifierModel(EngineModel):
         expected.check(tensor, self._max_batch)
         return read_payloads(tensor, self._contract)
 
-    async def _answer(self, rows: npt.NDArray[np.uint8]) -> Tensors:
-        logits = (await super()._answer(rows))["logits"].astype(np.float32, copy=False)
+    async def _answer(self, rows: npt.NDArray[np.uint8], wanted: Sequence[TensorType]) -> Tensors:
+        logits = (await super()._answer(rows, wanted))["logits"].astype(np.float32, copy=False)
+        if self._label not in wanted:
+            return {"logits": logits}
         labels = np.array([self._names[label] for label in logits.argmax(axis=1)], dtype=np.object_)
         return {"logits": logits, "label": labels}
-
-
-def _output(tensor: TensorType, values: npt.NDArray[np.generic]) -> kserve.InferOutput:
-    output = kserve.InferOutput(name=tensor.name, shape=list(values.shape), datatype=tensor.datatype)
-    output.set_data_from_numpy(values, binary_data=True)  # KServe's gRPC writer fails on arrays
-    return output

@@ -82,6 +82,14 @@ def read_payloads(tensor: InferInput, contract: CodeContract) -> npt.NDArray[np.
         raise InvalidInput(f"input {tensor.name}: {error}") from error
 
 
+def write_content(array: npt.NDArray[np.generic]) -> bytes:
+    """Return the binary content of a tensor; each element of one of bytes is prefixed by its length."""
+    if array.dtype.hasobject:
+        items: list[bytes] = array.ravel().tolist()
+        return b"".join(part for item in items for part in (struct.pack("<I", len(item)), item))
+    return array.tobytes()
+
+
 def binary_content(tensor: InferInput | InferOutput) -> bytes | None:
     """Return the bytes of a binary tensor, None for a JSON tensor.
 

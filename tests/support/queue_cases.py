@@ -2,13 +2,14 @@
 
 ``python -m tests.support.queue_cases`` prints the outcome of each case as JSON. It is a process of its own,
 because KServe's SDK and Triton's client cannot be imported into one. The engine runs 4 images at once, and 8
-may wait; the images of a request have one value.
+may wait; the images of a request have one value, and a run with a `FAILING` one fails.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from prometheus_client import REGISTRY
 
 from ccr_deploy.backends.runner import TensorSpec
+from ccr_deploy.errors import EngineError
 from ccr_deploy.serving.engine_queue import EngineQueue
 from ccr_deploy.serving.limits import Limits
 
@@ -26,17 +28,19 @@ if TYPE_CHECKING:
 
 LIMITS = Limits(max_batch=4, max_waiting=8)
 PATIENCE_SECONDS = 60
+FAILING = 99
 
 
 class GatedEngine:
-    """An engine that returns its input; after the warm-up, each run waits for `release`."""
+    """An engine that returns its input. Each run waits for `release`, in the warm-up only if told to."""
 
     inputs = (TensorSpec("image", "uint8", (None, 1)),)
 
     def __init__(self) -> None:
         self.runs: list[list[int]] = []
         self.closed = 0
-        self._warm = 0
+        self.warm_up_waits = False
+        self.warm_up_runs = 0
         self._entered = threading.Semaphore(0)
         self._released = threading.Semaphore(0)
 
@@ -47,12 +51,17 @@ class GatedEngine:
         self.closed += 1
 
     def infer(self, feeds: Arrays) -> Arrays:
-        if self._warm < LIMITS.max_batch:
-            self._warm += 1
-            return {"code": feeds["image"]}
-        self.runs.append(feeds["image"][:, 0].tolist())
-        self._entered.release()
-        assert self._released.acquire(timeout=PATIENCE_SECONDS)
+        values = feeds["image"][:, 0].tolist()
+        is_warm_up = self.warm_up_runs < LIMITS.max_batch
+        if is_warm_up:
+            self.warm_up_runs += 1
+        else:
+            self.runs.append(values)
+        if self.warm_up_waits or not is_warm_up:
+            self._entered.release()
+            assert self._released.acquire(timeout=PATIENCE_SECONDS)
+        if FAILING in values:
+            raise EngineError("it fails")
         return {"code": feeds["image"]}
 
     async def entered(self) -> None:
@@ -105,6 +114,7 @@ class Case:
             ],
             "waiting": self.seen_waiting,
             "closed": self.engine.closed,
+            "warm_up_runs": self.engine.warm_up_runs,
         }
 
 
@@ -180,10 +190,26 @@ async def only_cancelled_ones_are_left(case: Case) -> None:
 
 async def cancelled_in_its_run(case: Case) -> None:
     await case.queue.start()
-    request = await case.send(1, 1)
+    await case.send(1, 1)
+    await case.engine.entered()
+    request = await case.send(2, 1)
+    await case.send(3, 1)
+    case.engine.release()
     await case.engine.entered()
     request.cancel()
+
+
+async def failed_run(case: Case) -> None:
+    """A run fails, after one of its requests was cancelled."""
+    await case.queue.start()
+    await case.send(1, 1)
+    await case.engine.entered()
+    request = await case.send(FAILING, 1)
     await case.send(2, 1)
+    case.engine.release()
+    await case.engine.entered()
+    request.cancel()
+    await case.send(3, 1)
 
 
 async def too_many_wait(case: Case) -> None:
@@ -205,6 +231,14 @@ async def closed_twice(case: Case) -> None:
     await asyncio.gather(*closing)
 
 
+async def closed_while_idle(case: Case) -> None:
+    await case.queue.start()
+    case.engine.release()
+    await (await case.send(1, 1))
+    await asyncio.sleep(0.05)  # the engine's thread waits for a request by now, usually
+    await case.queue.close()
+
+
 async def closed_before_start(case: Case) -> None:
     await case.queue.close()
     await case.send(1, 1)
@@ -216,6 +250,31 @@ async def started_after_close(case: Case) -> None:
     await case.send(1, 1)
 
 
+async def sent_before_start(case: Case) -> None:
+    await case.send(1, 1)
+    await case.queue.start()
+    await case.send(2, 1)
+
+
+async def sent_in_warm_up(case: Case) -> None:
+    case.engine.warm_up_waits = True
+    starting = asyncio.create_task(case.queue.start())
+    await case.engine.entered()
+    await case.send(1, 1)
+    case.engine.release(100)
+    await starting
+    await case.send(2, 1)
+
+
+async def start_cancelled(case: Case) -> None:
+    """Stop waiting for the warm-up, as the server does at a signal, then close."""
+    case.engine.warm_up_waits = True
+    starting = asyncio.create_task(case.queue.start())
+    await case.engine.entered()
+    starting.cancel()
+    await asyncio.wait({starting})
+
+
 CASES: tuple[Callable[[Case], Awaitable[None]], ...] = (
     batched_in_order,
     closed_while_postponed,
@@ -224,14 +283,19 @@ CASES: tuple[Callable[[Case], Awaitable[None]], ...] = (
     cancelled,
     only_cancelled_ones_are_left,
     cancelled_in_its_run,
+    failed_run,
     too_many_wait,
     closed_twice,
+    closed_while_idle,
     closed_before_start,
     started_after_close,
+    sent_before_start,
+    sent_in_warm_up,
+    start_cancelled,
 )
 
 
-async def main() -> dict[str, object]:
+async def main() -> None:
     outcomes: dict[str, object] = {}
     for play in CASES:
         name = play.__name__
@@ -240,11 +304,12 @@ async def main() -> dict[str, object]:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await play(case)
                 outcomes[name] = await case.outcome()
-        except TimeoutError:
-            outcomes[name] = "timed out"
+        except Exception as error:
+            outcomes[name] = f"{type(error).__name__}: {error}"
             case.engine.release(100)
-    return outcomes
+    print(json.dumps(outcomes), flush=True)
+    os._exit(0)  # a thread that a defect blocks would keep the process from ending
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main())))
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import queue
 import signal
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import tritonclient.grpc
 import tritonclient.http
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.hosts.processes import PATIENCE_SECONDS, end_session, hearing_ctrl_c
 
@@ -119,6 +121,18 @@ class ServerProcess:
     def grpc(self) -> tritonclient.grpc.InferenceServerClient:
         """Return a gRPC client."""
         return tritonclient.grpc.InferenceServerClient(self.grpc_address)
+
+    def metrics(self) -> dict[tuple[str, str, str], float]:
+        """Return the values of all metrics, by sample, model and reason."""
+        connection = http.client.HTTPConnection(self.http_address, timeout=PATIENCE_SECONDS)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return {
+            (sample.name, sample.labels.get("model_name", ""), sample.labels.get("reason", "")): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
 
     def _read_events(self) -> None:
         assert self.process.stdout

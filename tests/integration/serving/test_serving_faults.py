@@ -6,7 +6,6 @@ import collections
 import http.client
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -55,12 +54,7 @@ def until(condition: Any) -> None:
 
 def metric(server: ServerProcess, name: str) -> float:
     """Return one of the classifier's metrics."""
-    connection = http.client.HTTPConnection(server.http_address, timeout=PATIENCE_SECONDS)
-    connection.request("GET", "/metrics")
-    text = connection.getresponse().read().decode()
-    connection.close()
-    (value,) = re.findall(rf'^{name}{{model_name="classifier"}} (\S+)$', text, re.MULTILINE)
-    return float(value)
+    return server.metrics()[name, "classifier", ""]
 
 
 def failing(*arguments: str) -> tuple[int, str]:

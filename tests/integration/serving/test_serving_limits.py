@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import signal
 import socket
@@ -47,6 +49,12 @@ def ready(client: tritonclient.grpc.InferenceServerClient) -> bool:
         return bool(client.is_server_ready())
     except InferenceServerException:
         return False
+
+
+def refusals(server: ServerProcess) -> dict[str, float]:
+    """How many requests the server has rejected so far, by reason."""
+    samples = server.metrics().items()
+    return {reason: value for (name, _, reason), value in samples if name == "ccr_deploy_refused_total"}
 
 
 @pytest.fixture(scope="module")
@@ -135,21 +143,49 @@ def test_idle_connections_are_closed(hasty: ServerProcess) -> None:
         assert is_closed(silent)
 
 
-def test_a_response_must_be_read_within_a_time_limit(hasty: ServerProcess) -> None:
-    """A client that sends requests and never reads the responses."""
+def test_an_idle_connection_is_kept_longer_than_uvicorns_five_seconds(small: ServerProcess) -> None:
+    with connect(small.http_address) as connection:
+        connection.sendall(LIVE)
+        assert read_answer(connection).status == 200
+        time.sleep(5.5)
+        connection.sendall(LIVE)
+        assert read_answer(connection).status == 200
+
+
+def connect_with_small_buffers(address: str) -> socket.socket:
+    """Open a connection on which the kernel buffers little, at both ends: segments and window are small."""
+    host, port = address.split(":")
+    connection = socket.socket()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1000)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect((host, int(port)))
+    return connection
+
+
+def is_closed_unread(connection: socket.socket, requests: bytes) -> bool:
+    """Send requests, then empty lines, without reading responses; return whether the server closes."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    with connect(hasty.http_address) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.settimeout(0.1)
-        closed = False
-        while not closed:
-            assert time.monotonic() < deadline
-            try:
-                connection.sendall(LIVE.replace(b"/v2/health/live", b"/metrics") * 5)
-            except TimeoutError:
-                continue
-            except OSError:
-                closed = True
+    connection.settimeout(0.1)
+    unsent = requests
+    try:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                unsent = unsent[connection.send(unsent or b"\r\n") :]
+            time.sleep(0 if unsent else 0.1)
+    except ConnectionError:
+        return True
+    return False
+
+
+def test_a_response_must_be_read_within_a_time_limit(hasty: ServerProcess) -> None:
+    """A client that never reads the responses, which repeat the long ids of its requests."""
+    body = json.dumps({"id": "x" * 50_000, **json.loads(BODY)}).encode()
+    request = INFER + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    refused, started = refusals(hasty), time.monotonic()
+    with connect_with_small_buffers(hasty.http_address) as connection:
+        assert is_closed_unread(connection, 10 * request)
+    assert time.monotonic() - started >= SHORT["answer"]
+    assert refusals(hasty) == refused
 
 
 def test_slow_engine_does_not_time_out_the_client(hasty: ServerProcess, open_gates: Path) -> None:
