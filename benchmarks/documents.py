@@ -52,6 +52,8 @@ from ccr_deploy.verification.gates import GATES
 from ccr_deploy.verification.results import ChangedAnswer, SampleAnswer, VerificationReport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ccr_deploy.reporting.table import Table
 
 _Image = TypeVar("_Image", SampleAnswer, ChangedAnswer)
@@ -127,9 +129,9 @@ def demo_table(verification: VerificationReport, benchmark: BenchmarkReport) -> 
     return replace(summary, note=f"{summary.note}; {measured_on}, batch {benchmark.batch}")
 
 
-def filled(text: str) -> str:
+def filled(text: str, current: Mapping[str, str]) -> str:
     """Return a document with the current tables between its markers."""
-    for name, table in tables().items():
+    for name, table in current.items():
         if f"<!-- {name} -->" in text:
             before, begin, rest = text.partition(f"<!-- {name} -->")
             _, end, after = rest.partition(f"<!-- /{name} -->")
@@ -163,8 +165,9 @@ def main(demo: Path | None) -> None:
         write_atomically(result_path("demo-benchmark"), to_json(benchmark))
     for image, drawing in drawings().items():
         write_atomically(image, drawing.encode())
+    current = tables()
     for document in DOCUMENTS:
-        write_atomically(document, filled(document.read_text(encoding="utf-8")).encode())
+        write_atomically(document, filled(document.read_text(encoding="utf-8"), current).encode())
 
 
 def _without_thumbnails(images: tuple[_Image, ...]) -> tuple[_Image, ...]:

@@ -6,6 +6,7 @@ pytest_plugins = (
     "tests.support.libraries",
     "tests.support.left_processes",
     "tests.support.workers",
+    "tests.support.short_rounds",
     "tests.support.bundles",
     "tests.support.demo",
 )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.models.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.usefixtures("short_rounds")
+
 ONE_THREAD = """
 description = "one thread: several would wait for each other on a busy machine"
 backend = "onnxruntime"
@@ -85,22 +87,6 @@ def with_a_comment(engine: Path) -> bytes:
     model = onnx.load(engine)
     model.doc_string = "another build"
     return model.SerializeToString()
-
-
-def test_the_engines_that_were_verified_are_joined(bundle: Bundle, workplace: Path, verified: Path) -> None:
-    measured = benchmark(bundle, workplace, verified)
-    assert (measured.status, measured.stderr) == (0, "")
-    assert "payloads equal" in measured.stdout
-    found = json.loads((workplace / "report" / "benchmark.json").read_text())
-    for timing in found["timings"]:
-        assert timing["answers"]["passed"], timing["candidate"]
-        assert timing["answers"]["runs"] == sum(letters.count("r") for letters in timing["inputs"])
-        assert [len(own) for own in timing["samples_ms"]] == [len(letters) for letters in timing["inputs"]]
-        assert timing["warm_up"]["runs"] >= 6
-    (encoder,) = (entry for entry in found["timings"] if entry["is_target"] and entry["subject"] == "encoder")
-    content = engine_of(workplace, "encoder").read_bytes()
-    assert encoder["engines_sha256"] == [hashlib.sha256(content).hexdigest()]
-    assert found["environment_before"]["versions"]["numpy"] == found["environment_after"]["versions"]["numpy"]
 
 
 def test_an_engine_swapped_after_its_verification_is_not_joined(

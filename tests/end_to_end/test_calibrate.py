@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tests.support.cli_runner import Outcome
     from tests.support.demo import CalibratedDemo
 
+pytestmark = pytest.mark.usefixtures("short_rounds")
+
 WRONG_USAGE, BROKE, INTERRUPTED = 2, 3, 130
 AT_A_IMAGE = """
 import os, signal, sys

@@ -11,30 +11,38 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from benchmarks.hosts.processes import PATIENCE_SECONDS, started
 from ccr_deploy.benchmarking.results import SCHEMA_VERSION as BENCHMARK_SCHEMA_VERSION
 from ccr_deploy.benchmarking.results import BenchmarkReport
+from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.core.records import convert
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.verification.results import SCHEMA_VERSION
+from ccr_deploy.workflow import benchmark as workflow
 from tests.support.busy import busy_machine
 from tests.support.cli_runner import run
 from tests.support.report_folder import add_to_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ccr_deploy.models.checkpoint import Checkpoint
 
 CHECK_FAILED = 1
+ONE_THREAD = """
+description = "one thread: several would wait for each other for minutes on a busy machine"
+backend = "onnxruntime"
+[options]
+threads = 1
+"""
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +86,27 @@ def test_an_unchanged_engine_is_not_built_again_unless_asked(workplace: Path) ->
 
 
 @pytest.fixture(scope="module")
-def report(workplace: Path, image_folder: Path) -> Path:
+def report(workplace: Path, image_folder: Path, short_rounds: None) -> Path:
     """A report folder into which verify and benchmark wrote."""
     folder = workplace / "report"
-    common = (workplace / "bundle", "--engines", workplace / "engines", "--report", folder)
+    (workplace / "one-thread.toml").write_text(ONE_THREAD)
+    engines = ("--target", workplace / "one-thread.toml", "--engines", workplace / "engines")
+    assert run("build-engine", workplace / "bundle", *engines).status == 0
+    common = (workplace / "bundle", *engines, "--report", folder)
     verified = run("verify", *common, "--images", image_folder, "--json")
     assert (verified.status, verified.stderr) == (0, "")
     assert json.loads(verified.stdout) == json.loads((folder / "verify.json").read_text())
-    measured = run("benchmark", *common, "--rounds", "2")
-    assert (measured.status, measured.stderr) == (0, "")
-    assert "Engines compared with PyTorch eager" in measured.stdout
+    benchmarked = run("benchmark", *common, "--rounds", "2", "--roofline")
+    assert (benchmarked.status, benchmarked.stderr) == (0, "")
+    assert "Engines compared with PyTorch eager" in benchmarked.stdout
+    assert "payloads equal" in benchmarked.stdout
+    assert "Roofline: the times that this machine's limits allow" in benchmarked.stdout
     return folder
+
+
+@pytest.fixture(scope="module")
+def measured(report: Path) -> BenchmarkReport:
+    return convert(BenchmarkReport, json.loads((report / "benchmark.json").read_bytes()))
 
 
 def test_verify_reports_every_stage_and_passes(report: Path) -> None:
@@ -120,21 +138,75 @@ def test_benchmark_times_every_candidate(report: Path) -> None:
     assert [entry["phase"] for entry in found["contention"]] == ["start", "encoder", "classifier", "chain"]
 
 
-ONE_THREAD = """
-description = "one thread: several would wait for each other for minutes on a busy machine"
-backend = "onnxruntime"
-[options]
-threads = 1
+def test_the_engines_that_were_verified_are_timed_and_answer_right(
+    report: Path, measured: BenchmarkReport, workplace: Path
+) -> None:
+    for timing in measured.timings:
+        assert timing.answers is not None
+        assert timing.answers.passed, timing.candidate
+        assert timing.answers.runs == sum(letters.count("r") for letters in timing.inputs)
+        assert [len(own) for own in timing.samples_ms] == [len(letters) for letters in timing.inputs]
+        assert timing.warm_up is not None
+        assert timing.warm_up.runs >= 6
+    (encoder,) = (entry for entry in measured.timings if entry.is_target and entry.subject == "encoder")
+    engines = json.loads((report / "verify.json").read_text())["engines"]
+    (verified,) = (entry["engine_sha256"] for entry in engines if entry["stage"] == "encoder")
+    files = {sha256_of(path) for path in (workplace / "engines").glob("*/encoder.fp32.onnx")}
+    assert encoder.engines_sha256 == (verified,)
+    assert verified in files
+    assert measured.environment_before is not None
+    assert measured.environment_after is not None
+    assert measured.environment_before.versions["numpy"] == measured.environment_after.versions["numpy"]
+
+
+def test_every_engine_but_pytorch_is_compared_with_the_limits(measured: BenchmarkReport) -> None:
+    assert measured.roofline is not None
+    found = {(engine.subject, engine.candidate): engine for engine in measured.roofline.engines}
+    timed = {(timing.subject, timing.candidate): timing for timing in measured.timings}
+    assert found.keys() == {key for key in timed if "PyTorch" not in key[1]}
+    for key, engine in found.items():
+        assert engine.latency_ms_p50 == timed[key].latency_ms_p50
+        assert engine.bound_ms is not None
+        assert engine.bound_ms == max(engine.matrix_ms, engine.least_memory_ms)
+        assert 0 < engine.lowest_intensity < engine.highest_intensity
+
+
+def test_rates_name_what_measured_them(measured: BenchmarkReport) -> None:
+    assert measured.roofline is not None
+    (fp32,) = measured.roofline.matrix_rates
+    assert fp32.precision == "fp32"
+    assert fp32.gmac_per_second > 0
+    assert "NumPy" in fp32.measured_by or "OpenVINO" in fp32.measured_by
+    assert "1 thread" in fp32.measured_by
+    assert measured.roofline.bandwidth.gigabytes_per_second > 0
+    assert measured.roofline.threads == 1
+
+
+def test_the_work_of_the_chain_is_that_of_its_stages(measured: BenchmarkReport) -> None:
+    assert measured.roofline is not None
+    work = {engine.subject: engine for engine in measured.roofline.engines if engine.is_target}
+    for field in ("multiply_accumulates", "least_bytes", "most_bytes"):
+        stages = sum(getattr(work[subject], field) for subject in ("encoder", "classifier"))
+        assert getattr(work["chain"], field) == stages
+
+
+# Beside other work, the warm-up of a candidate would take its time limit, because the rate is not steady.
+_SOON_TIMED = """
+from ccr_deploy.benchmarking import interleaving
+from ccr_deploy.benchmarking.worker import Worker
+from ccr_deploy.cli import main
+interleaving.ROUND_TARGET_SECONDS = 0.1
+Worker.module = "tests.support.brief_process"
+main()
 """
 
 
-def benchmark_beside_other_work(
-    workplace: Path, *options: str, program: Sequence[str] = ("-m", "ccr_deploy")
-) -> subprocess.CompletedProcess[str]:
+def benchmark_beside_other_work(workplace: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """``ccr-deploy benchmark`` in a separate process, whose children are not the other work."""
     target = workplace / "one-thread.toml"
     target.write_text(ONE_THREAD)
-    command = [sys.executable, *program, "benchmark", str(workplace / "bundle"), "--target", str(target)]
+    command = [sys.executable, "-c", _SOON_TIMED, "benchmark", str(workplace / "bundle")]
+    command += ["--target", str(target)]
     environment = {**os.environ, "CCR_DEPLOY_ENGINES": str(workplace / "engines")}
     with busy_machine():
         return subprocess.run(
@@ -146,17 +218,32 @@ def benchmark_beside_other_work(
         )
 
 
-def test_a_busy_machine_gives_no_speed_up_and_every_table_warns(workplace: Path, tmp_path: Path) -> None:
-    finished = benchmark_beside_other_work(workplace, "--report", str(tmp_path))
+@dataclass(frozen=True)
+class BusyReport:
+    """What `benchmark` wrote and printed on a busy machine."""
+
+    folder: Path
+    stdout: str
+
+
+@pytest.fixture(scope="module")
+def busy_report(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> BusyReport:
+    folder = tmp_path_factory.mktemp("busy")
+    finished = benchmark_beside_other_work(workplace, "--report", str(folder))
     assert (finished.returncode, finished.stderr) == (0, "")
+    return BusyReport(folder, finished.stdout)
+
+
+def test_a_busy_machine_gives_no_speed_up_and_every_table_warns(busy_report: BusyReport) -> None:
+    folder = busy_report.folder
     reason = r"other processes used \d+\.\d of \d+ cores while the encoder was timed"
     said = re.compile(rf"UNRELIABLE, no speed-ups:.*?{reason}")
-    assert len(said.findall(" ".join(finished.stdout.split()))) == 1
-    assert len(said.findall((tmp_path / "report.md").read_text())) == 1
-    page = (tmp_path / "report.html").read_text()
+    assert len(said.findall(" ".join(busy_report.stdout.split()))) == 1
+    assert len(said.findall((folder / "report.md").read_text())) == 1
+    page = (folder / "report.html").read_text()
     assert len(said.findall(page)) == 2  # at the top, and below the table
     assert "Speed-up of each candidate" not in page
-    found = json.loads((tmp_path / "benchmark.json").read_text())
+    found = json.loads((folder / "benchmark.json").read_text())
     assert (found["schema_version"], found["reliable"]) == (BENCHMARK_SCHEMA_VERSION, False)
     assert any(re.fullmatch(reason, entry) for entry in found["unreliable_reasons"])
     assert all(timing["latency_ms_p50"] > 0 for timing in found["timings"])
@@ -176,24 +263,28 @@ def test_an_idle_machine_may_be_required_before_the_start(workplace: Path, tmp_p
     assert not (tmp_path / "report").exists()
 
 
-# The machine is idle when it is watched before the start, and then no longer.
-_IDLE_AT_FIRST = """
-from ccr_deploy.benchmarking.results import Contention
-from ccr_deploy.cli import main
-from ccr_deploy.workflow import benchmark
-benchmark.watch_start = lambda: Contention("start", 0.5, 2, 0.0, 0.0, None)
-main()
-"""
-
-
-def test_an_idle_machine_may_be_required_until_the_end(workplace: Path) -> None:
-    failed = benchmark_beside_other_work(
-        workplace, "--require-idle", "--json", program=("-c", _IDLE_AT_FIRST)
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_an_idle_machine_may_be_required_until_the_end(
+    options: tuple[str, ...], workplace: Path, busy_report: BusyReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is idle when it is watched before the start, and then no longer."""
+    measured = convert(BenchmarkReport, json.loads((busy_report.folder / "benchmark.json").read_bytes()))
+    later = structs.replace(
+        measured,
+        contention=measured.contention[1:],
+        unreliable_reasons=tuple(
+            reason for reason in measured.unreliable_reasons if "before the start" not in reason
+        ),
     )
-    assert failed.returncode == CHECK_FAILED
-    assert json.loads(failed.stdout)["reliable"] is False
-    assert failed.stderr.startswith("ccr-deploy: error: the run is unreliable: other processes used ")
-    assert len(failed.stderr.splitlines()) == 1
+    monkeypatch.setattr(workflow, "benchmark_bundle", lambda *_, **__: later)
+    failed = run("benchmark", workplace / "bundle", "--require-idle", *options)
+    assert failed.status == CHECK_FAILED
+    assert failed.error_line.startswith("ccr-deploy: error: the run is unreliable: other processes used ")
+    if options:
+        assert json.loads(failed.stdout)["reliable"] is False
+    else:
+        assert "UNRELIABLE, no speed-ups" in failed.stdout
+    assert run("benchmark", workplace / "bundle", *options).status == 0
 
 
 def children_of(parent: int) -> list[int]:

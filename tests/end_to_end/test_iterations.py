@@ -50,6 +50,7 @@ def test_a_bundle_records_its_iterations_and_the_trained_ones(workplace: Path) -
     assert found["trained_iterations"] == [3]
 
 
+@pytest.mark.usefixtures("short_rounds")
 def test_verify_benchmark_and_their_report_say_that_a_t_was_not_trained(workplace: Path) -> None:
     common = (
         workplace / "bundle", "--target", "cpu", "--engines", workplace / "engines",

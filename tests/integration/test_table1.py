@@ -55,6 +55,7 @@ def test_engines_of_every_model_are_built_in_every_precision(target: str, tmp_pa
     assert all(path.is_file() for entry in found for path, _ in entry.candidate.engines)
 
 
+@pytest.mark.usefixtures("short_rounds")
 def test_models_are_timed_and_nothing_is_left_behind(
     target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

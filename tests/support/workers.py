@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
+OBJECTS_UNTIL_SEARCH = 10_000
+"""New objects until the garbage collector searches them for cycles; Python's own value is 700."""
 WORKER_GIB = 4
 """Memory for one worker: 2 GiB as a rule, 4.7 during the largest export (measured)."""
 
@@ -33,12 +36,15 @@ def worker_count(cores: int, memory_gib: float) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker, and the processes that it starts, cores of its own.
+    """Search for cycles seldom, and give each worker, and the processes that it starts, cores of its own.
+
+    An export creates many objects, and each full search visits the 700,000 of the imported libraries.
 
     Libraries start as many threads as they see cores. On cores that are shared with other workers, threads
     wait for each other: in the demo's training, two threads took ten times the processor time of one
     (measured).
     """
+    gc.set_threshold(OBJECTS_UNTIL_SEARCH)
     if hasattr(config, "workerinput") and hasattr(os, "sched_setaffinity"):
         number = int(config.workerinput["workerid"].removeprefix("gw"))
         cores = sorted(os.sched_getaffinity(0))

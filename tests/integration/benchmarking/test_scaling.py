@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def result() -> ScalingBenchmark:
+def result(short_rounds: None) -> ScalingBenchmark:
     return measure_scaling("demo", [(2, 48), (3, 48), (3, 32)], rounds=2)
 
 

@@ -195,13 +195,13 @@ def test_the_graph_hash_covers_weights_and_attributes_but_not_inner_names(tiny_b
 
 
 @pytest.mark.parametrize("schedule", ["iteration-major", "layer-major"])
-def test_the_papers_encoder_stays_small_at_16_iterations(schedule: str, tmp_path: Path) -> None:
+def test_the_papers_encoder_has_its_weights_once(schedule: str, tmp_path: Path) -> None:
     checkpoint = untrained_checkpoint(preset("ccr-layer1"))
     chain = build_model(checkpoint)
     path = tmp_path / "encoder.onnx"
-    config = structs.replace(checkpoint.config, iterations=16)
+    config = structs.replace(checkpoint.config, iterations=4)
     ir.save(stage_graph(chain.encoder, config, checkpoint.preprocessing, schedule), path)
     parameter_bytes = 4 * sum(parameter.numel() for parameter in chain.encoder.parameters())
     assert parameter_bytes == 4 * 3_704_512
-    assert path.stat().st_size <= 1.05 * parameter_bytes
+    assert path.stat().st_size <= 1.0125 * parameter_bytes  # 5 % at 16 iterations
     assert repeated_initializers(path) == []

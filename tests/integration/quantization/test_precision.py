@@ -429,10 +429,10 @@ def test_converters_refuse_an_invalid_graph() -> None:
         cast(broken, [])
 
 
-def test_graphs_at_16_iterations_are_as_small_as_at_2() -> None:
+def test_more_iterations_add_nodes_but_no_weights() -> None:
     """At a small image size, because only weights matter."""
     sizes = {"fp16": [], "int8": []}
-    for iterations in (2, 16):
+    for iterations in (2, 5):
         config = structs.replace(preset("ccr-layer1"), iterations=iterations, image_height=32, image_width=32)
         checkpoint = untrained_checkpoint(config)
         chain = build_model(checkpoint)
@@ -446,7 +446,7 @@ def test_graphs_at_16_iterations_are_as_small_as_at_2() -> None:
         sizes["fp16"].append(len(ir.to_proto(fp16).SerializeToString()))
         sizes["int8"].append(len(ir.to_proto(int8).SerializeToString()))
     for small, large in sizes.values():
-        assert large <= 1.1 * small
+        assert large <= 1.02 * small  # a copy of the weights for each iteration would add 150 %
 
 
 def build_example(size: int):
