@@ -90,7 +90,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
 def calibrated_preset(
     request: pytest.FixtureRequest, calibrated_demo: CalibratedDemo, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
-    """Return a preset at the demo's image size and T = 2; only one has all schedules: the encoder is the same."""
+    """Return a preset at the demo's image size and T = 2; only one has all schedules."""
     config = structs.replace(preset(request.param), image_height=48, image_width=48, iterations=2)
     schedules = SCHEDULES if request.param == "ccr-layer1" else ("iteration-major",)
     folder = tmp_path_factory.mktemp(request.param)
