@@ -139,5 +139,5 @@ def _read_system_times(usable: Collection[int], root: Path) -> tuple[float | Non
 def _lines(file: Path) -> list[str]:
     try:
         return file.read_text(encoding="ascii").splitlines()
-    except OSError:
+    except (OSError, ValueError):
         return []

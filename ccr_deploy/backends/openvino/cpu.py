@@ -40,11 +40,14 @@ _AS_WRITTEN = {"LP_TRANSFORMS_MODE": "NO"}
 """Disables the low-precision transformations: Q/DQ pairs round, convolutions compute in floating point."""
 _FORBIDDEN_BY_MAX_ISA = {
     **dict.fromkeys(
-        ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"), frozenset({"BF16", "FP16"})
+        ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"),
+        frozenset({"BF16", "FP16"}),
     ),
     "AVX512_CORE_BF16": frozenset({"FP16"}),
 }
-"""Capabilities whose instructions a value of ``ONEDNN_MAX_CPU_ISA`` forbids; none if it is not listed."""
+"""Capabilities whose instructions a value of ``ONEDNN_MAX_CPU_ISA`` forbids; none if it is not listed.
+
+AVX2_VNNI_2 has instructions that convert BF16 and FP16, but a processor with AVX-512 may lack them."""
 _NUMPY_TYPES = {"u8": "uint8", "f32": "float32", "f16": "float16"}
 
 

@@ -23,7 +23,7 @@ def separate_gates(model: Any) -> None:  # noqa: ANN401 -- the library has no ty
     A split is replaced if its input is a convolution, or a sum of two, whose weights are computed from
     constants.
     """
-    parts: dict[tuple[str, int], Any] = {}
+    parts: dict[tuple[str, int, int], Any] = {}
     for split in model.get_ordered_ops():
         if split.get_type_name() == "Split" and _is_separable(split):
             for number in range(split.get_output_size()):
@@ -42,7 +42,10 @@ def _is_separable(split: Any) -> bool:  # noqa: ANN401
     """Return whether a split divides the channels of a convolution or of a sum of convolutions."""
 
     def is_convolution(node: Any) -> bool:  # noqa: ANN401
-        return node.get_type_name() == "Convolution" and _is_constant(node.input_value(1).get_node())
+        if node.get_type_name() != "Convolution":
+            return False
+        weights = node.input_value(1).get_node()
+        return _is_divisible(weights, tuple(weights.get_output_partial_shape(0)))
 
     source = split.input_value(0).get_node()
     summands = [source]
@@ -53,23 +56,34 @@ def _is_separable(split: Any) -> bool:  # noqa: ANN401
     return divides_channels and all(is_convolution(node) for node in summands)
 
 
-def _is_constant(node: Any) -> bool:  # noqa: ANN401
-    """Return whether a node is a constant, or dequantizes one."""
-    if node.get_type_name() in ("Convert", "Subtract", "Multiply", "Reshape"):
-        return all(_is_constant(value.get_node()) for value in node.input_values())
-    return bool(node.get_type_name() == "Constant")
+def _is_divisible(node: Any, shape: tuple[Any, ...]) -> bool:  # noqa: ANN401
+    """Return whether a node is a constant or dequantizes one, so that its output channels can be divided.
+
+    Args:
+        node: the weights, or what they are computed from.
+        shape: the shape of the weights, output channels first.
+    """
+    kind, sources = node.get_type_name(), [value.get_node() for value in node.input_values()]
+    if kind == "Constant":
+        own = tuple(node.get_output_shape(0))
+        return node.get_data().size == 1 or (len(own) in (1, len(shape)) and own[0] == shape[0])
+    if kind == "Reshape":  # of a scale or a zero point for each channel
+        return sources[1].get_type_name() == "Constant" and _is_divisible(sources[0], shape)
+    return kind in ("Convert", "Subtract", "Multiply") and all(
+        _is_divisible(source, shape) for source in sources
+    )
 
 
-def _part(node: Any, number: int, count: int, parts: dict[tuple[str, int], Any]) -> Any:  # noqa: ANN401
+def _part(node: Any, number: int, count: int, parts: dict[tuple[str, int, int], Any]) -> Any:  # noqa: ANN401
     """Return the node that computes one part of the channels of weights, a convolution or a sum of two.
 
     Args:
         node: the constant, an operator that dequantizes it, the convolution or the sum.
         number: the number of the part, from 0.
         count: the number of parts.
-        parts: the parts that exist already, by the name of what they are a part of and their number.
+        parts: the parts that exist already, by the name of what they are a part of, their number and count.
     """
-    key = (node.get_friendly_name(), number)
+    key = (node.get_name(), number, count)
     if key not in parts:
 
         def part_of(value: Any) -> Any:  # noqa: ANN401
@@ -92,7 +106,7 @@ def _new_part(node: Any, number: int, count: int, part_of: Callable[[Any], Any])
         return opset13.constant(np.ascontiguousarray(array[number * size : (number + 1) * size]))
     if kind == "Convert":
         return opset13.convert(part_of(values[0]), node.get_output_element_type(0).to_string())
-    if kind == "Reshape":  # of a scale or a zero point for each channel
+    if kind == "Reshape":
         shape = [-1, *values[1].get_node().get_data()[1:]]
         return opset13.reshape(part_of(values[0]), shape, special_zero=False)
     if kind == "Convolution":

@@ -31,7 +31,7 @@ def run(graph, inputs):
     return {{output.any_name: results[output] for output in compiled.outputs}}
 '''
 _CLAMPS = (int8.separate_shared_scales,)
-_GATES = (gates.separate_gates, gates._is_separable, gates._is_constant, gates._part, gates._new_part)
+_GATES = (gates.separate_gates, gates._is_separable, gates._is_divisible, gates._part, gates._new_part)
 _SEVEN_BITS = (int8.limit_weights_to_7_bits, int8.halved_integers, int8._quantized_weights)
 
 

@@ -36,6 +36,7 @@ def test_fp32_is_always_supported_and_listed_first() -> None:
         ("AVX512_CORE_AMX", ["FP32", "BF16", "FP16", "INT8"]),
         ("avx512_core_bf16", ["FP32", "BF16", "INT8"]),
         ("AVX512_CORE_VNNI", ["FP32", "INT8"]),
+        ("AVX2_VNNI_2", ["FP32", "INT8"]),
         ("AVX2", ["FP32", "INT8"]),
     ],
 )

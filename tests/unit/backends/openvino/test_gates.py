@@ -33,12 +33,18 @@ def constant(outputs: int, kernel: int, seed: int) -> Any:
     return opset13.constant(values.astype(np.float32))
 
 
-def quantized(outputs: int, kernel: int, seed: int) -> Any:
-    """Return weights as OpenVINO reads a DequantizeLinear of ONNX with a scale for each channel."""
+def quantized(outputs: int, kernel: int, seed: int, scale_shape: Sequence[int] | None = None) -> Any:
+    """Return weights as OpenVINO reads a DequantizeLinear of ONNX with a scale for each channel.
+
+    With a `scale_shape`, the scale is a constant of that shape.
+    """
     from openvino import opset13
 
     random = np.random.default_rng(seed)
     integers = random.integers(-127, 128, (outputs, CHANNELS, kernel, kernel), dtype=np.int8)
+    if scale_shape is not None:
+        scale = opset13.constant(random.uniform(0.001, 0.01, scale_shape).astype(np.float32))
+        return opset13.multiply(opset13.convert(opset13.constant(integers), "f32"), scale)
     scales = opset13.constant(random.uniform(0.001, 0.01, outputs).astype(np.float32))
     zeros = opset13.convert(opset13.constant(np.zeros(outputs, np.int8)), "f32")
     shape = opset13.constant([outputs, 1, 1, 1])
@@ -117,6 +123,17 @@ def test_quantized_weights_are_divided_with_their_scales() -> None:
     arrays = [node.get_data() for node in model.get_ordered_ops() if node.get_type_name() == "Constant"]
     integers = [array.shape for array in arrays if array.dtype == np.int8 and array.ndim == 4]
     assert sorted(integers) == [*[(CHANNELS, CHANNELS, 1, 1)] * 4, *[(CHANNELS, CHANNELS, 3, 3)] * 4]
+    np.testing.assert_allclose(output(model), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scale_shape", "splits"), [([], 0), ([1, 1, 1, 1], 0), ([1, CHANNELS, 1, 1], 1), ([CHANNELS, 1, 1], 1)]
+)
+def test_only_scales_of_all_or_of_output_channels_are_divided(scale_shape: list[int], splits: int) -> None:
+    model = cell(weights=lambda *given: quantized(*given, scale_shape))
+    expected = output(model)
+    separate_gates(model)
+    assert counts(model)["Split"] == splits
     np.testing.assert_allclose(output(model), expected, rtol=1e-5, atol=1e-6)
 
 
