@@ -85,9 +85,15 @@ def group_folders(controller: str, root: Path = ROOT) -> list[Path]:
     ]
     is_v2 = (mount / "cgroup.controllers").exists()
     # A line is ID:CONTROLLERS:PATH; the one of v2 names no controllers.
-    paths = [path for _, names, path in groups if (names == "" and is_v2) or controller in names.split(",")]
+    own = [
+        (names, path)
+        for _, names, path in groups
+        if (names == "" and is_v2) or controller in names.split(",")
+    ]
     base = mount if is_v2 else mount / controller
-    found = [base / path.strip("/") for path in paths[:1]] or [base]
+    if own and not base.is_dir():  # v1 mounted as cpu,cpuacct, without a link named cpu
+        base = mount / own[0][0]
+    found = [base / path.strip("/") for _, path in own[:1]] or [base]
     while found[-1] != base and base in found[-1].parents:
         found.append(found[-1].parent)
     return [folder for folder in found if folder.is_dir()]

@@ -50,6 +50,12 @@ def test_the_quota_of_version_2(tmp_path: Path, text: str, cores: float | None) 
     assert cpu_limit_cores(system(tmp_path, V2, {f"{own}/cpu.max": text})) == cores
 
 
+def test_a_mount_of_version_1_may_be_named_for_all_its_controllers(tmp_path: Path) -> None:
+    own = f"{GROUP}/cpu,cpuacct/docker/3f0c"
+    files = {f"{own}/cpu.cfs_quota_us": "150000\n", f"{own}/cpu.cfs_period_us": "100000\n"}
+    assert cpu_limit_cores(system(tmp_path, V1, files)) == 1.5
+
+
 @pytest.mark.parametrize(
     ("quota", "period", "cores"),
     [
