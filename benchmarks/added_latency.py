@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,8 @@ import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 
+from benchmarks.peers.process import PeerProcess
+from benchmarks.peers.results import Engines, PeerCandidate
 from ccr_deploy.benchmarking.statistics import median_difference_interval
 from ccr_deploy.cli.common import TerminalProgress
 from ccr_deploy.core.metrics import Interval
@@ -26,8 +31,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ccr_deploy.backends.runner import Runner
     from ccr_deploy.core.stages import Stage
+    from ccr_deploy.engines.factory import EngineFactory
 
     Samples = npt.NDArray[np.float64]
     """Milliseconds ``[rounds, requests]``."""
@@ -95,54 +100,61 @@ class LowRate:
 def measure_stage(
     model: str,
     stage: Stage,
-    runner: Runner,
+    factory: EngineFactory,
     server: Mapping[str, str],
     *,
     rounds: int,
     more: Mapping[str, Callable[[], object]] = MappingProxyType({}),
 ) -> LowRate:
-    """Measure a stage at a low rate, one image per request.
+    """Measure a stage at a low rate, one image per request. The bare engine has a process of its own.
 
     Args:
         model: name of the model in the results.
         stage: the stage that the engine runs; the server's model has the same name.
-        runner: the bare engine.
+        factory: builds the engine of the stage, or finds it.
         server: the server's addresses by protocol.
         rounds: number of rounds.
         more: further calls that are measured in each round, by name.
     """
-    (spec,) = runner.inputs
-    shape = (1, *(size or 1 for size in spec.shape[1:]))
-    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    ((name, item_shape),) = factory.bundle.manifest.input_shapes(stage).items()
+    values = np.random.default_rng(0).integers(0, 256, (1, *item_shape), dtype=np.uint8)
     output = "code" if stage == "encoder" else "logits"
     ways = {
-        way: requester(protocol, server[protocol], stage, (spec.name, values), output)
+        way: requester(protocol, server[protocol], stage, (name, values), output)
         for way, protocol in PROTOCOLS.items()
     }
-    return measure_low_rate(model, lambda: runner.infer({spec.name: values}), {**ways, **more}, rounds)
+    precision = factory.precision(stage)
+    program = Engines(factory.target.options, ((factory.build(stage)[0].path, precision),))
+    with TemporaryDirectory() as folder:
+        np.save(Path(folder) / "input.npy", values)
+        candidate = PeerCandidate("bare engine", "ours", precision, None, program)
+        with PeerProcess(candidate, Path(folder) / "input.npy") as process:
+            process.start_first_run(1, Path(folder) / "output.npy")
+            process.finish()
+            return measure_low_rate(model, lambda: process.round(1, 1)[0], {**ways, **more}, rounds)
 
 
 def measure_low_rate(
-    model: str, engine: Callable[[], object], ways: Mapping[str, Callable[[], object]], rounds: int
+    model: str, engine: Callable[[], float], ways: Mapping[str, Callable[[], object]], rounds: int
 ) -> LowRate:
     """Measure an engine and the ways of requesting it, interleaved in rounds of `REQUESTS`.
 
     Args:
         model: name of the model, for the results.
-        engine: runs the bare engine once.
+        engine: runs the bare engine once, and returns its milliseconds.
         ways: a function by name of the way; it sends a request and waits for the response.
         rounds: number of rounds.
     """
-    calls = {"": engine, **ways}
+    calls = {"": engine, **{way: partial(_milliseconds, request) for way, request in ways.items()}}
     for call in calls.values():
         for _ in range(_WARM_UP_REQUESTS):
             call()
-    gap = max(_SHORTEST_GAP_SECONDS, _IDLE_SHARE * min(_milliseconds(engine, 0) for _ in range(3)) / 1000)
+    gap = max(_SHORTEST_GAP_SECONDS, _IDLE_SHARE * min(engine() for _ in range(3)) / 1000)
     found: dict[str, list[list[float]]] = {name: [] for name in calls}
     with TerminalProgress().task(f"{model} at a low rate", rounds) as advance:
         for number in range(rounds):
             for name in _rotated(list(calls), number):
-                found[name].append([_milliseconds(calls[name], gap) for _ in range(REQUESTS)])
+                found[name].append([_after_gap(calls[name], gap) for _ in range(REQUESTS)])
             advance(1)
     samples = {name: np.array(values) for name, values in found.items()}
     return LowRate(model, gap, samples.pop(""), samples)
@@ -199,8 +211,12 @@ def _rotated(names: list[str], number: int) -> list[str]:
     return names[first:] + names[:first]
 
 
-def _milliseconds(call: Callable[[], object], gap_seconds: float) -> float:
+def _after_gap(call: Callable[[], float], gap_seconds: float) -> float:
     time.sleep(gap_seconds)
+    return call()
+
+
+def _milliseconds(request: Callable[[], object]) -> float:
     started = time.perf_counter()
-    call()
+    request()
     return 1000 * (time.perf_counter() - started)

@@ -109,9 +109,8 @@ def main(name: str, rounds: int, round_seconds: float, latency_rounds: int) -> N
                 for batch in BATCHES:
                     course = _Course(stage, inputs[:batch], servers[batch], round_seconds)
                     rates += _rates(course, runner, rounds)
-                latencies += measure_stage(
-                    f"{stage}, {name}", stage, runner, servers[1], rounds=latency_rounds
-                ).added()
+                found = measure_stage(f"{stage}, {name}", stage, factory, servers[1], rounds=latency_rounds)
+                latencies += found.added()
         with watched("classifier", contention):
             cheap, empty = _cheap_and_empty(folder / "cheap", latency_rounds)
         result = ServingBenchmark(
@@ -138,14 +137,13 @@ def _cheap_and_empty(root: Path, rounds: int) -> tuple[LowRate, tuple[EmptyServe
     with ExitStack() as stack:
         server = stack.enter_context(_server(factory, 1))
         empty = {kind: stack.enter_context(_empty_server(kind)) for kind in EMPTY_SERVERS}
-        runner = stack.enter_context(factory.load(factory.find("classifier")))
         code = np.zeros((1, 16), np.uint8)
         more = {
             f"{way}, {kind}": requester(protocol, addresses[protocol], EMPTY_MODEL, ("code", code), "logits")
             for kind, addresses in empty.items()
             for way, protocol in PROTOCOLS.items()
         }
-        found = measure_stage(CHEAP_MODEL, "classifier", runner, server, rounds=rounds, more=more)
+        found = measure_stage(CHEAP_MODEL, "classifier", factory, server, rounds=rounds, more=more)
     own = replace(found, ways={way: found.ways[way] for way in PROTOCOLS})
     return own, tuple(
         EmptyServer(server=kind, way=way, p50_ms=_rounded(values, 50), p99_ms=_rounded(values, 99))

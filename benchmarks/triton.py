@@ -224,8 +224,7 @@ def _added_latency(
 ) -> tuple[AddedLatency, ...]:
     """Measure the latency that Triton adds to one stage's engine at a low rate."""
     addresses = {"http": server.http, "grpc": server.grpc}
-    with factory.load(factory.build(stage)[0]) as runner:
-        return measure_stage(model, stage, runner, addresses, rounds=rounds).added()
+    return measure_stage(model, stage, factory, addresses, rounds=rounds).added()
 
 
 def _triton_round(bundle: Bundle, server: TritonServer, model: str, stage: Stage, batches: int) -> float:

@@ -26,14 +26,20 @@ def test_added_latency_is_the_difference_of_percentiles() -> None:
 def test_each_round_begins_with_another_call() -> None:
     calls: list[str] = []
     ways = {name: lambda name=name: calls.append(name) for name in ("HTTP", "gRPC")}
-    found = measure_low_rate("classifier", lambda: calls.append("engine"), ways, rounds=3)
+
+    def engine() -> float:
+        calls.append("engine")
+        return 0.25
+
+    found = measure_low_rate("classifier", engine, ways, rounds=3)
     measured = calls[-3 * 3 * REQUESTS :: REQUESTS]
     assert measured == ["engine", "HTTP", "gRPC", "HTTP", "gRPC", "engine", "gRPC", "engine", "HTTP"]
+    assert (found.engine == 0.25).all()
     assert found.engine.shape == found.ways["HTTP"].shape == found.ways["gRPC"].shape == (3, REQUESTS)
 
 
 def test_the_gap_does_not_depend_on_a_fast_engine() -> None:
-    found = measure_low_rate("classifier", lambda: None, {"HTTP": lambda: None}, rounds=1)
+    found = measure_low_rate("classifier", lambda: 0.25, {"HTTP": lambda: None}, rounds=1)
     assert found.gap_seconds >= 0.02
 
 
