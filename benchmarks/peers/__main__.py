@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.peers.preparation import Prepared, Request, prepare
 from benchmarks.peers.process import PeerProcess
-from benchmarks.peers.results import SCHEMA_VERSION, Cell, PeerBenchmark
+from benchmarks.peers.results import SCHEMA_VERSION, Cell, DisturbedCell, PeerBenchmark
 from benchmarks.peers.rounds import affordable_rounds, cell_timings, measure, runs_of_candidates
 from benchmarks.peers.tables import first_table, times_tables
 from benchmarks.scaffold import preset_option, publish, rounds_option, temporary_folder, write_images
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from benchmarks.peers.results import PeerTiming
-    from ccr_deploy.benchmarking.results import Contention, Subject
+    from ccr_deploy.benchmarking.results import Subject
     from ccr_deploy.core.progress import Progress
 
 CPU_TARGETS = ("cpu", "cpu-openvino")
@@ -137,8 +137,9 @@ def compare(plan: Plan, folder: Path, progress: Progress = SILENT) -> PeerBenchm
         left_out=tuple(comparison.left_out),
         environment_before=environment,
         environment_after=afterwards,
+        disturbed_cells=tuple(comparison.disturbed),
         unreliable_reasons=(
-            *unreliable_reasons(thread_count(), [start, *comparison.watched]),
+            *unreliable_reasons(thread_count(), [start]),
             *changes(environment, afterwards),
         ),
     )
@@ -150,7 +151,7 @@ class Comparison:
     def __init__(self, plan: Plan, folder: Path, progress: Progress, left_out: list[str]) -> None:
         self._plan, self._folder, self._progress = plan, folder, progress
         self.timings: list[PeerTiming] = []
-        self.watched: list[Contention] = []
+        self.disturbed: list[DisturbedCell] = []
         self.left_out = left_out
 
     def run_cell(self, subject: Subject, part: Prepared, batch: int, seconds: float) -> None:
@@ -179,7 +180,9 @@ class Comparison:
                 ),
                 progress=self._progress,
             )
-            self.watched.append(contention(subject, before, read_cpu_times()))
+            observed = contention(subject, before, read_cpu_times())
+        if reasons := unreliable_reasons(thread_count(), [observed]):
+            self.disturbed.append(DisturbedCell(cell, reasons))
         self.timings += cell_timings(cell, running, samples, answers)
 
     def _first_runs(

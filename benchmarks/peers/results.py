@@ -16,7 +16,7 @@ from ccr_deploy.core.stages import Schedule
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Library = Literal["onnxruntime", "openvino"]
 Group = Literal["PyTorch", "plain export", "ours"]
@@ -93,11 +93,19 @@ class PeerTiming(Record, frozen=True):
     samples_ms: tuple[tuple[float, ...], ...]
 
 
+class DisturbedCell(Record, frozen=True):
+    """A cell that other work disturbed, and how: its ratios are left out."""
+
+    cell: Cell
+    reasons: tuple[str, ...]
+
+
 class PeerBenchmark(Record, frozen=True):
     """All cells on one machine.
 
     `max_isa` is the value of ``ONEDNN_MAX_CPU_ISA``, None if it is not set. `left_out` are error messages of
-    candidates that could not be built or run.
+    candidates that could not be built or run. `unreliable_reasons` are those of the whole run: a busy machine
+    before the start, or an environment that changed.
     """
 
     schema_version: int
@@ -110,7 +118,12 @@ class PeerBenchmark(Record, frozen=True):
     left_out: tuple[str, ...]
     environment_before: Environment
     environment_after: Environment
+    disturbed_cells: tuple[DisturbedCell, ...]
     unreliable_reasons: tuple[str, ...]
+
+    def is_disturbed(self, cell: Cell) -> bool:
+        """Return whether other work disturbed a cell."""
+        return any(disturbed.cell == cell for disturbed in self.disturbed_cells)
 
     @property
     def slug(self) -> str:

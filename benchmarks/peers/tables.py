@@ -63,7 +63,7 @@ def first_table(result: PeerBenchmark) -> Table:
             result,
             f"peers: PyTorch eager, torch.compile and plain exports; {NO_RATIO}: the times vary too much",
         ),
-        warning=unreliable_line(result.unreliable_reasons),
+        warning=unreliable_line(result.unreliable_reasons) or _disturbed_line(result),
     )
 
 
@@ -116,12 +116,23 @@ def ratio_of(slower: PeerTiming, faster: PeerTiming) -> tuple[float, Interval]:
 
 
 def _ratio_cells(result: PeerBenchmark, slower: PeerTiming, faster: PeerTiming) -> tuple[str, str]:
-    """Return a ratio and its interval as text, or dashes if the run or these times are unreliable."""
+    """Return a ratio and its interval as text, or dashes if run, cell or times are unreliable."""
     ratio, interval = ratio_of(slower, faster)
     is_wide = interval.high > MAX_INTERVAL_FACTOR * interval.low
-    if result.unreliable_reasons or is_wide or _has_long_tail(slower) or _has_long_tail(faster):
+    is_disturbed = bool(result.unreliable_reasons) or result.is_disturbed(slower.cell)
+    if is_disturbed or is_wide or _has_long_tail(slower) or _has_long_tail(faster):
         return NO_RATIO, NO_RATIO
     return f"{ratio:.2f}", interval_text(interval, 2)
+
+
+def _disturbed_line(result: PeerBenchmark) -> str:
+    """Return which cells other work disturbed, and how; "" if there are none."""
+    cells_of: dict[str, list[str]] = {}
+    for disturbed in result.disturbed_cells:
+        for reason in disturbed.reasons:
+            cells_of.setdefault(reason, []).append(str(disturbed.cell))
+    parts = [f"{', '.join(cells)} ({reason})" for reason, cells in cells_of.items()]
+    return f"no ratios of disturbed rows: {'; '.join(parts)}" if parts else ""
 
 
 def _has_long_tail(timing: PeerTiming) -> bool:

@@ -11,7 +11,14 @@ import pytest
 from benchmarks.drawings import standalone
 from benchmarks.peers.__main__ import Plan
 from benchmarks.peers.plots import axis_end, plots, plotted_cell
-from benchmarks.peers.results import Cell, PeerBenchmark, PeerTiming, machine_slug
+from benchmarks.peers.results import (
+    SCHEMA_VERSION,
+    Cell,
+    DisturbedCell,
+    PeerBenchmark,
+    PeerTiming,
+    machine_slug,
+)
 from benchmarks.peers.rounds import affordable_rounds, is_slow, runs_in_a_round
 from benchmarks.peers.tables import answers_table, first_table, ratio_of, times_tables
 from benchmarks.where_time_goes import KindTime, LibraryProfile, WhereTimeGoes, by_kind, kinds_table
@@ -40,11 +47,16 @@ def timing(cell: Cell, candidate: str, milliseconds: float, precision: str = "fp
     return PeerTiming(cell=cell, candidate=candidate, group=group, precision=precision, **{**usual, **values})
 
 
-def comparison(*timings: PeerTiming, gpu: str | None = None, reasons: tuple[str, ...] = ()) -> PeerBenchmark:
+def comparison(
+    *timings: PeerTiming,
+    gpu: str | None = None,
+    disturbed: tuple[DisturbedCell, ...] = (),
+    reasons: tuple[str, ...] = (),
+) -> PeerBenchmark:
     sets = ("AVX2", "AVX-512", "AVX512-VNNI")
     environment = read_environment(root=Path("no-root"))
     return PeerBenchmark(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         created_by="ccr-deploy",
         model="ccr-layer1",
         machine=machine(gpu=gpu),
@@ -54,6 +66,7 @@ def comparison(*timings: PeerTiming, gpu: str | None = None, reasons: tuple[str,
         left_out=(),
         environment_before=environment,
         environment_after=environment,
+        disturbed_cells=disturbed,
         unreliable_reasons=reasons,
     )
 
@@ -143,6 +156,18 @@ def test_an_unreliable_run_has_times_but_no_ratios() -> None:
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["encoder, T=8, batch 1"][4:] == ("80.0", "–", "–", "40.0", "–")
     assert "UNRELIABLE" in table.warning
+
+
+def test_a_disturbed_cell_alone_has_no_ratios() -> None:
+    disturbed = DisturbedCell(ENCODER, ("other processes used 1.5 of 2 cores while the encoder was timed",))
+    table = first_table(comparison(*RESULT.timings, disturbed=(disturbed,)))
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["encoder, T=8, batch 1"][4:] == ("80.0", "–", "–", "40.0", "–")
+    assert rows["encoder, T=16, batch 1"][5] == "2.50"
+    assert table.warning == (
+        "no ratios of disturbed rows: encoder, T=8, batch 1 "
+        "(other processes used 1.5 of 2 cores while the encoder was timed)"
+    )
 
 
 def test_a_row_whose_times_vary_too_much_has_no_ratio() -> None:
