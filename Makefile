@@ -94,7 +94,7 @@ format: $(READY) ## Format the code and apply automatic fixes.
 docs: $(READY) ## Build the documentation site into build/site.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-bench: $(READY) ## Compare with PyTorch, torch.compile and plain exports on this machine: half an hour or more.
+bench: $(READY) ## Compare with PyTorch, torch.compile and plain exports on this machine: about 50 minutes.
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.where_time_goes
 	$(BIN)/python -m benchmarks.documents
