@@ -90,9 +90,7 @@ def run_bundle_scenario(
     request = RunScenario(prepared.engines, batch, scenario, settings, with_loadgen)
     run = run_scenario(request, subject, progress)
     evidence = prepared.evidence(run.started, run.answers)
-    engine_run = prepared.engine_run(
-        SCENARIO_SCHEMA_VERSION, run.started.version, batch, run.contention, evidence
-    )
+    engine_run = prepared.engine_run(SCENARIO_SCHEMA_VERSION, run.started, batch, run.contention, evidence)
     return _result(engine_run, scenario, settings, run.measured, evidence)
 
 

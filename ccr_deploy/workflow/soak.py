@@ -65,9 +65,7 @@ def soak_bundle(
     last = run.intervals[-1]
     evidence = prepared.evidence(run.started, run.answers)
     return SoakResult(
-        **asdict(
-            prepared.engine_run(SOAK_SCHEMA_VERSION, run.started.version, batch, run.contention, evidence)
-        ),
+        **asdict(prepared.engine_run(SOAK_SCHEMA_VERSION, run.started, batch, run.contention, evidence)),
         **vars(evidence),
         minutes=minutes,
         ended_early=run.ended_early,

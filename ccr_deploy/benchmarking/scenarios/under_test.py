@@ -12,7 +12,7 @@ import numpy as np
 
 from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.benchmarking.answers import grouped
-from ccr_deploy.benchmarking.inputs import REPEATED, InputSource, kinds_of_round
+from ccr_deploy.benchmarking.inputs import REPEATED, InputSource, inputs_of_round
 from ccr_deploy.benchmarking.scenarios.answer_sample import AnswerSample
 from ccr_deploy.benchmarking.timed_runs import only_output, run_in_sequence, time_round
 from ccr_deploy.engines.loading import load_engine
@@ -104,7 +104,7 @@ class SystemUnderTest:
         found = []
         for number in range(ROUNDS):
             self._infer(source.make(REPEATED, number))  # an engine that keeps it would be slow once
-            times, _ = time_round(self._infer, source, kinds_of_round(number, runs), number)
+            times, _ = time_round(self._infer, source, inputs_of_round(number, runs), number)
             found.append(times)
         return tuple(found)
 
