@@ -32,7 +32,7 @@ from ccr_deploy.benchmarking.worker import (
 from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.core.child_process import peak_memory_mib
 from ccr_deploy.core.gpu import cuda_runtime
-from ccr_deploy.core.printable import printable
+from ccr_deploy.core.printable import printable, reason_of
 from ccr_deploy.engines.loading import load_engine
 from ccr_deploy.errors import EngineError
 
@@ -212,7 +212,7 @@ def serve(owner: Owner) -> None:
     except (EOFError, ConnectionError):
         pass  # the parent process ended
     except Exception as error:  # the parent reports it
-        owner.send(Failed(printable(str(error))))
+        owner.send(Failed(printable(str(error) or reason_of(error))))
 
 
 def _answered(candidate: LoadedCandidate, request: Request) -> Warm | RoundSamples | Hashes:
