@@ -116,6 +116,8 @@ def _withheld(threads: int, observed: Contention) -> Iterator[str]:
     when = f"while the {observed.phase} was timed"
     if observed.phase == "start":
         limit, when = START_FACTOR * limit, "before the start"
+    elif observed.phase == "fresh inputs":
+        when = "while fresh inputs were timed"
     cores = observed.cores
     if (others := observed.other_processes_cores or 0) > limit * cores:
         yield f"other processes used {others:.1f} of {cores} cores {when}"

@@ -115,7 +115,12 @@ class PreparedEngines:
         )
 
     def engine_run(
-        self, schema_version: int, started: Started, batch: int, observed: Contention, evidence: Evidence
+        self,
+        schema_version: int,
+        started: Started,
+        batch: int,
+        observed: Sequence[Contention],
+        evidence: Evidence,
     ) -> EngineRun:
         """Return what ran and where, with the contention of the run.
 
@@ -123,12 +128,12 @@ class PreparedEngines:
             schema_version: version of the result's format.
             started: the process of the engines at its start.
             batch: largest number of images in one run of the engine.
-            observed: contention during the run.
+            observed: contention since the engines were loaded.
             evidence: what shows that the engines computed each answer.
         """
         manifest = self.bundle.manifest
         threads = thread_count(self.factory.target.options.threads)
-        contention = (self.start, observed)
+        contention = (self.start, *observed)
         return EngineRun(
             schema_version=schema_version,
             created_by=CREATED_BY,

@@ -61,7 +61,6 @@ def soak_bundle(
     prepared = PreparedEngines.of(bundle, target, store, subject, precision)
     request = RunSoak(prepared.engines, batch, interval_seconds(minutes))
     run = run_soak(request, subject, minutes, progress)
-    assert run.contention
     last = run.intervals[-1]
     evidence = prepared.evidence(run.started, run.answers)
     return SoakResult(

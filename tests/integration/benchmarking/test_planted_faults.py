@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -181,6 +182,18 @@ def test_answers_for_another_number_of_images_are_an_error(
     plant("stale", monkeypatch)
     with pytest.raises(EngineError, match="the engines: engine 1 of 2 returned 8 items for 16"):
         RUNS["soak"](tiny_bundle, built_store)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_run_that_fails_names_the_error_and_leaves_no_files(
+    run: str, tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant("failing", monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of the engines' process
+    with pytest.raises(EngineError, match=r"^the engines: MemoryError$"):
+        RUNS[run](tiny_bundle, built_store)
+    assert list(tmp_path.iterdir()) == []
 
 
 class SwappingProgress:

@@ -65,6 +65,10 @@ def test_all_precisions_on_an_idle_machine_are_reliable() -> None:
             "other processes used 1.0 of 2 cores before the start",
         ),
         (
+            replace(QUIET, phase="fresh inputs", other_processes_cores=1.0),
+            "other processes used 1.0 of 2 cores while fresh inputs were timed",
+        ),
+        (
             replace(QUIET, phase="chain", stolen_cores=0.42),
             "the hypervisor withheld 0.4 of 2 cores while the chain was timed",
         ),
