@@ -75,6 +75,19 @@ def grouped(runs: Iterable[tuple[Sequence[int], Sequence[Array]]]) -> tuple[Answ
     )
 
 
+def one_by_one(
+    items: Sequence[int], outputs: Sequence[Array]
+) -> Iterator[tuple[tuple[int], tuple[Array, ...]]]:
+    """Yield the items of a run as if each had been a run of its own: other batches may have equal items.
+
+    Args:
+        items: the numbers of the input's items.
+        outputs: the output array of each engine, with a row for each item.
+    """
+    for row, item in enumerate(items):
+        yield (item,), tuple(array[row : row + 1] for array in outputs)
+
+
 def counted(answers: Iterable[Answer]) -> tuple[Answer, ...]:
     """Return equal answers as one, with the sum of their runs, in the order of their first runs."""
     runs: dict[tuple[tuple[int, ...], tuple[Output, ...]], int] = defaultdict(int)

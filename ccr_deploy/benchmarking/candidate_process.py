@@ -10,7 +10,7 @@ from ccr_deploy.backends.device_timer import DeviceTimer
 from ccr_deploy.backends.registry import make_backend
 from ccr_deploy.benchmarking.answers import grouped
 from ccr_deploy.benchmarking.gpu_sensors import open_sensors
-from ccr_deploy.benchmarking.inputs import REPEATED, InputSource, kinds_of_round, random_items
+from ccr_deploy.benchmarking.inputs import REPEATED, InputSource, inputs_of_round, random_items
 from ccr_deploy.benchmarking.timed_runs import only_output, run_in_sequence, time_round
 from ccr_deploy.benchmarking.warm_up import warm_up
 from ccr_deploy.benchmarking.worker import (
@@ -32,7 +32,7 @@ from ccr_deploy.benchmarking.worker import (
 from ccr_deploy.bundle.reader import sha256_of
 from ccr_deploy.core.child_process import peak_memory_mib
 from ccr_deploy.core.gpu import cuda_runtime
-from ccr_deploy.core.printable import printable
+from ccr_deploy.core.printable import printable, reason_of
 from ccr_deploy.engines.loading import load_engine
 from ccr_deploy.errors import EngineError
 
@@ -104,8 +104,7 @@ class LoadedCandidate:
         before = self._gpu_state()
         for _ in range(WARM_UP_RUNS):  # reading the sensors takes a while
             self._run()
-        kinds = kinds_of_round(number, runs)
-        times, repeated = time_round(self._infer, self._source, kinds, number)
+        times, repeated = time_round(self._infer, self._source, inputs_of_round(number, runs), number)
         after = self._gpu_state()
         if self._on_gpu is None:  # what is prepared for runs without copies is not the engines' own memory
             self._memory = peak_memory_mib(), self._device_memory_mib()
@@ -213,7 +212,7 @@ def serve(owner: Owner) -> None:
     except (EOFError, ConnectionError):
         pass  # the parent process ended
     except Exception as error:  # the parent reports it
-        owner.send(Failed(printable(str(error))))
+        owner.send(Failed(printable(str(error) or reason_of(error))))
 
 
 def _answered(candidate: LoadedCandidate, request: Request) -> Warm | RoundSamples | Hashes:

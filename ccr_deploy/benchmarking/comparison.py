@@ -129,12 +129,7 @@ def _changes(
 ) -> tuple[Control, list[CandidateChange]]:
     """Return the change of the control, and of each other candidate that both runs have."""
     medians = {
-        name: (
-            Medians.of(np.array(before[name].samples_ms), 0),
-            Medians.of(np.array(after[name].samples_ms), 1),
-        )
-        for name in after
-        if name in before
+        name: (_medians(before[name], 0), _medians(after[name], 1)) for name in after if name in before
     }
     control = next(iter(medians))
     first, second = medians.pop(control)

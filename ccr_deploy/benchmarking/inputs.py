@@ -44,7 +44,7 @@ def random_items(shape: tuple[int, ...]) -> Bytes:
     return np.random.default_rng(0).integers(0, 256, (RANDOM_ITEMS, *shape), dtype=np.uint8)
 
 
-def kinds_of_round(number: int, runs: int) -> str:
+def inputs_of_round(number: int, runs: int) -> str:
     """Return a letter for each run of a round: `REPEATED` or `FRESH`.
 
     Each kind is one half of the round, so that an engine that keeps only its last answer is found too. The

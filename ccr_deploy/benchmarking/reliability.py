@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from ccr_deploy.benchmarking.answers import wrong_answers
+from ccr_deploy.benchmarking.timed_runs import fresh_input_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +42,15 @@ some per cent without any throttling.
 MAX_FRESH_INPUT_RATIO = 1.1
 """Maximum lower end of the interval of the ratio of times on fresh inputs to times on a repeated one.
 
-An engine that keeps whole answers has a ratio of many times; 1.1 is an engine that saves a tenth of its work.
+An engine that caches whole answers has a ratio of many times; 1.1 is one that saves a tenth of its work.
+"""
+MIN_INPUT_ROUNDS = 5
+"""Minimum number of rounds to judge by: an honest engine's few rounds may all have a high ratio by chance.
+
+Besides the interval, the ratios of all rounds but at most one must exceed the limit. If noise alone decides,
+a round's ratio does so with a probability p of at most 1/2, and by the binomial distribution all of n rounds
+but at most one with p^n + n (1 - p) p^(n - 1). With p = 1/2 that is 19 % for 5 rounds, 3.5 % for 8 and 0.05 %
+for 15; with p = 1/10 it is 0.05 % for 5 rounds.
 """
 THROTTLED = frozenset(
     {"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"}
@@ -67,23 +76,34 @@ def unreliable_reasons(
 
 
 def unreliable_answers(
-    name: str, answers: AnswerCheck | None, fresh_input_ratio: float | None, interval: Interval | None
+    name: str,
+    answers: AnswerCheck | None,
+    fresh_input_ratio: float | None,
+    interval: Interval | None,
+    of_rounds: Sequence[float],
 ) -> Iterator[str]:
-    """Yield why engines did not compute every answer, or computed wrong ones.
+    """Yield why engines may not have computed every answer, or computed wrong ones.
 
     Args:
         name: what ran.
         answers: the comparison of the answers of timed runs; None if they were not compared.
         fresh_input_ratio: median time on fresh inputs divided by that on repeated ones; None if unknown.
         interval: its 95 % interval.
+        of_rounds: the same ratio of each round; none if unknown.
     """
     if answers and not answers.passed:
         yield wrong_answers(name, answers)
-    if interval and interval.low > MAX_FRESH_INPUT_RATIO:
+    if interval and interval.low > MAX_FRESH_INPUT_RATIO and _are_mostly_high(of_rounds):
         yield (
-            f"{name}: caches its answers: fresh inputs took {fresh_input_ratio:.2f} times as "
+            f"{name}: may cache its answers: fresh inputs took {fresh_input_ratio:.2f} times as "
             f"long as a repeated one (95 % interval {interval.low:.2f} to {interval.high:.2f})"
         )
+
+
+def _are_mostly_high(ratios: Sequence[float]) -> bool:
+    """Return whether there are enough rounds, and the ratios of all but at most one exceed the limit."""
+    high = sum(ratio > MAX_FRESH_INPUT_RATIO for ratio in ratios)
+    return len(ratios) >= MIN_INPUT_ROUNDS and high >= len(ratios) - 1
 
 
 def without_speedups(timings: Sequence[Timing]) -> tuple[Timing, ...]:
@@ -96,6 +116,8 @@ def _withheld(threads: int, observed: Contention) -> Iterator[str]:
     when = f"while the {observed.phase} was timed"
     if observed.phase == "start":
         limit, when = START_FACTOR * limit, "before the start"
+    elif observed.phase == "fresh inputs":
+        when = "while fresh inputs were timed"
     cores = observed.cores
     if (others := observed.other_processes_cores or 0) > limit * cores:
         yield f"other processes used {others:.1f} of {cores} cores {when}"
@@ -138,13 +160,14 @@ def _cpu_clocks(timings: Sequence[Timing]) -> Iterator[str]:
 
 
 def _answers(timings: Sequence[Timing]) -> Iterator[str]:
-    """Yield a line for each candidate whose answers were wrong, or that keeps them for later runs."""
+    """Yield a line for each candidate whose answers were wrong, or that may cache them."""
     for timing in timings:
         yield from unreliable_answers(
             f"{timing.subject}: {timing.candidate}",
             timing.answers,
             timing.fresh_input_ratio,
             timing.fresh_input_ratio_interval,
+            fresh_input_ratios(timing.samples_ms, timing.inputs),
         )
 
 

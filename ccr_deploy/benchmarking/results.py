@@ -16,8 +16,11 @@ SCHEMA_VERSION = 5
 Subject = stages.Subject
 """What is timed: a stage, or the chain."""
 
-Phase = Literal["start", "encoder", "classifier", "chain", "chain from file to label"]
-"""When contention was measured: before the start, or while a subject was timed."""
+Phase = Literal["start", "fresh inputs", "encoder", "classifier", "chain", "chain from file to label"]
+"""When contention was measured: before the start, or while something was timed.
+
+Fresh inputs are those before a scenario or a soak; their phase includes the loading of the engines.
+"""
 
 
 class Contention(Record, frozen=True):
@@ -99,10 +102,10 @@ class WarmUp(Record, frozen=True):
 class AnswerCheck(Record, frozen=True):
     """The comparison of the outputs of timed runs with the reference's answers for the same images.
 
-    `runs` were compared, on `images` different images. `varying_images` are those for which not all runs gave
-    the same bytes. `flipped_percent` and `min_cosine` are measured as by `verify`; None if the candidate has
-    no code, or no logits for a code that equals the reference's, and in scenarios and soaks, which have no
-    reference. `repeats_flipped_percent` and
+    `runs` were compared, on `images` different images; in scenarios and soaks, each image of a batch counts
+    as a run. `varying_images` are those for which not all runs gave the same bytes. `flipped_percent` and
+    `min_cosine` are measured as by `verify`; None if the candidate has no code, or no logits for a code that
+    equals the reference's, and in scenarios and soaks, which have no reference. `repeats_flipped_percent` and
     `repeats_min_cosine` compare each run with the first one of the same image.
     """
 

@@ -20,8 +20,8 @@ class EngineRun(Record, frozen=True):
     """What ran, where: common to both results.
 
     `precisions` and `engines_sha256` are those of the engines in the order in which they run. `contention`
-    was measured before the start and during the run. A run with `unreliable_reasons` does not show the speed
-    of the engines alone.
+    was measured before the start, while fresh inputs were timed, and during the run. A run with
+    `unreliable_reasons` does not show the speed of the engines alone.
     """
 
     schema_version: int

@@ -97,8 +97,8 @@ class Hashes(Record, frozen=True, tag=True):
 class RoundSamples(Record, frozen=True, tag=True):
     """Message of a process: the samples of one round in nanoseconds, and the peak memory so far.
 
-    `inputs` has a letter for each sample, as `kinds_of_round` returns them, and `answers` are the outputs for
-    the repeated input. `device_milliseconds` are samples of other runs, measured by CUDA events. The two
+    `inputs` has a letter for each sample, as `inputs_of_round` returns them, and `answers` are the outputs
+    for the repeated input. `device_milliseconds` are samples of other runs, measured by CUDA events. The two
     without copies are of runs whose inputs and outputs stay on the GPU, by the clock and by CUDA events.
     `gpu` are the GPU's states after the warm-up and at the end. All are empty if they could not be measured.
     """

@@ -18,8 +18,8 @@ def printable(text: str) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Return a library's error message on one line, cut to 300 characters, for use in our messages."""
-    return " ".join(str(error).split())[:300]
+    """Return a library's error message on one line, cut to 300 characters; its class if it has no message."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -15,7 +15,7 @@ from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.reliability import unreliable_answers, unreliable_reasons
 from ccr_deploy.benchmarking.scenario_results import EngineRun
 from ccr_deploy.benchmarking.scenarios.messages import Engines
-from ccr_deploy.benchmarking.timed_runs import fresh_input_ratio
+from ccr_deploy.benchmarking.timed_runs import fresh_input_ratio, fresh_input_ratios
 from ccr_deploy.core.printable import printable
 from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.engines.factory import EngineFactory
@@ -108,29 +108,32 @@ class PreparedEngines:
             started: the process of the engines at its start.
             answers: the outputs before the run, then those of some of its runs.
         """
-        ratio, interval = fresh_input_ratio(
-            [entry.nanoseconds for entry in started.rounds], [entry.inputs for entry in started.rounds]
-        )
+        ratio, interval = fresh_input_ratio(*_samples(started))
         precisions = [precision for _, precision, _ in self.engines.engines]
         return Evidence(
             ratio, interval, check_answers(answers, expected_answers(None, precisions, self.bundle))
         )
 
     def engine_run(
-        self, schema_version: int, version: str, batch: int, observed: Contention, evidence: Evidence
+        self,
+        schema_version: int,
+        started: Started,
+        batch: int,
+        observed: Sequence[Contention],
+        evidence: Evidence,
     ) -> EngineRun:
         """Return what ran and where, with the contention of the run.
 
         Args:
             schema_version: version of the result's format.
-            version: version of the backend's library.
+            started: the process of the engines at its start.
             batch: largest number of images in one run of the engine.
-            observed: contention during the run.
+            observed: contention since the engines were loaded.
             evidence: what shows that the engines computed each answer.
         """
         manifest = self.bundle.manifest
         threads = thread_count(self.factory.target.options.threads)
-        contention = (self.start, observed)
+        contention = (self.start, *observed)
         return EngineRun(
             schema_version=schema_version,
             created_by=CREATED_BY,
@@ -144,7 +147,7 @@ class PreparedEngines:
             subject=self.subject,
             precisions=tuple(precision for _, precision, _ in self.engines.engines),
             engines_sha256=tuple(sha256 for _, _, sha256 in self.engines.engines),
-            backend_version=version,
+            backend_version=started.version,
             batch=batch,
             threads=threads,
             machine=self.machine,
@@ -156,6 +159,12 @@ class PreparedEngines:
                     evidence.answers,
                     evidence.fresh_input_ratio,
                     evidence.fresh_input_ratio_interval,
+                    fresh_input_ratios(*_samples(started)),
                 ),
             ),
         )
+
+
+def _samples(started: Started) -> tuple[list[tuple[int, ...]], list[str]]:
+    """Return the times of each round before the run, and a letter for each."""
+    return [entry.nanoseconds for entry in started.rounds], [entry.inputs for entry in started.rounds]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import asdict
@@ -87,12 +89,12 @@ def run_bundle_scenario(
         seed=SEED,
     )
     with_loadgen = scenario != "paced" and (loadgen.is_installed() if by_loadgen is None else by_loadgen)
-    request = RunScenario(prepared.engines, batch, scenario, settings, with_loadgen)
-    run = run_scenario(request, subject, progress)
+    with tempfile.TemporaryDirectory(prefix="ccr-deploy-loadgen-") as name:
+        folder = Path(name) if with_loadgen else None
+        request = RunScenario(prepared.engines, batch, scenario, settings, folder)
+        run = run_scenario(request, subject, progress)
     evidence = prepared.evidence(run.started, run.answers)
-    engine_run = prepared.engine_run(
-        SCENARIO_SCHEMA_VERSION, run.started.version, batch, run.contention, evidence
-    )
+    engine_run = prepared.engine_run(SCENARIO_SCHEMA_VERSION, run.started, batch, run.contention, evidence)
     return _result(engine_run, scenario, settings, run.measured, evidence)
 
 

@@ -61,13 +61,10 @@ def soak_bundle(
     prepared = PreparedEngines.of(bundle, target, store, subject, precision)
     request = RunSoak(prepared.engines, batch, interval_seconds(minutes))
     run = run_soak(request, subject, minutes, progress)
-    assert run.contention
     last = run.intervals[-1]
     evidence = prepared.evidence(run.started, run.answers)
     return SoakResult(
-        **asdict(
-            prepared.engine_run(SOAK_SCHEMA_VERSION, run.started.version, batch, run.contention, evidence)
-        ),
+        **asdict(prepared.engine_run(SOAK_SCHEMA_VERSION, run.started, batch, run.contention, evidence)),
         **vars(evidence),
         minutes=minutes,
         ended_early=run.ended_early,

@@ -70,6 +70,7 @@ def test_every_scenario_runs_the_engines_of_the_bundle(
     assert result.samples == result.queries * {"multi-stream": 3}.get(scenario, 1) or scenario == "offline"
     assert (result.bound_met is True) == (scenario == "server")
     assert (result.paced is not None) == (scenario == "paced")
+    assert [observed.phase for observed in result.contention] == ["start", "fresh inputs", "chain"]
     assert not result.is_quotable
     assert result.settings.pool == len(tiny_bundle.manifest.samples)
     if result.loadgen:
@@ -109,6 +110,7 @@ def test_a_soak_records_the_machine_in_every_interval(tiny_bundle: Bundle, built
     result = soak_bundle(tiny_bundle, "cpu", built_store, 0.02)
     assert result.duration_seconds >= 1.2
     assert not result.ended_early
+    assert [observed.phase for observed in result.contention] == ["start", "fresh inputs", "chain"]
     assert sum(entry.runs for entry in result.intervals) == result.runs
     assert len(result.samples_ms) == min(result.runs, KEPT_SAMPLES)
     if result.runs <= KEPT_SAMPLES:  # a fast machine runs this model more often

@@ -29,7 +29,7 @@ class FaultyRunner(Runner):
 
 
 class CachingRunner(FaultyRunner):
-    """Keeps all answers by their inputs."""
+    """Caches all answers by their inputs."""
 
     def __init__(self, engine: Runner) -> None:
         super().__init__(engine)
@@ -43,7 +43,7 @@ class CachingRunner(FaultyRunner):
 
 
 class LastAnswerRunner(FaultyRunner):
-    """Keeps its last answer only."""
+    """Caches its last answer only."""
 
     _key = b""
 
@@ -76,8 +76,18 @@ class TiringRunner(FaultyRunner):
         return {name: ~array if array.dtype == np.uint8 else -array for name, array in found.items()}
 
 
+class FailingRunner(FaultyRunner):
+    """Raises an error without a message once this process is tired."""
+
+    def _run(self, feeds: Arrays) -> Outputs:
+        if TiringRunner.is_tired:
+            raise MemoryError
+        return self._engine.infer(feeds)
+
+
 _FAULTS: dict[str, Callable[[Runner], Runner]] = {
     "caching": CachingRunner,
+    "failing": FailingRunner,
     "last-answer": LastAnswerRunner,
     "stale": StaleRunner,
     "tiring": TiringRunner,

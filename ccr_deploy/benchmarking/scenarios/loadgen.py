@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccr_deploy.benchmarking.scenario_results import Latencies
@@ -17,6 +15,7 @@ from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ccr_deploy.benchmarking.scenarios.under_test import Load
     from ccr_deploy.core.scenarios import Scenario
@@ -108,8 +107,12 @@ class _Issued:
         self._loadgen.QuerySamplesComplete([response(sample.response_id, 0, 0) for sample in samples])
 
 
-def issue_by_loadgen(load: Load) -> Measured:
+def issue_by_loadgen(load: Load, folder: Path) -> Measured:
     """Let LoadGen issue the queries of a scenario, and measure them with our own clock besides.
+
+    Args:
+        load: the scenario and the engines.
+        folder: where LoadGen writes its logs. It is the caller's to remove: this process may exit in a run.
 
     Raises:
         EngineError: if LoadGen is too old to write what is compared.
@@ -118,20 +121,17 @@ def issue_by_loadgen(load: Load) -> Measured:
 
     installed = version(PACKAGE)
     issued = _Issued(load)
-    with tempfile.TemporaryDirectory(prefix="ccr-deploy-loadgen-") as folder:
-        logs = mlperf_loadgen.LogSettings()
-        logs.log_output.outdir = folder
-        logs.enable_trace = False
-        under_test = mlperf_loadgen.ConstructSUT(issued.issue, issued.flush)
-        library = mlperf_loadgen.ConstructQSL(load.settings.pool, load.settings.pool, _ignore, _ignore)
-        wanted = _test_settings(mlperf_loadgen, load)
-        # Without a path, an audit.config in the current folder would change the settings.
-        mlperf_loadgen.StartTestWithLogSettings(
-            under_test, library, wanted, logs, str(Path(folder, "audit.config"))
-        )
-        mlperf_loadgen.DestroyQSL(library)
-        mlperf_loadgen.DestroySUT(under_test)
-        text = Path(folder, _DETAIL_LOG).read_text(encoding="utf-8")
+    logs = mlperf_loadgen.LogSettings()
+    logs.log_output.outdir = str(folder)
+    logs.enable_trace = False
+    under_test = mlperf_loadgen.ConstructSUT(issued.issue, issued.flush)
+    library = mlperf_loadgen.ConstructQSL(load.settings.pool, load.settings.pool, _ignore, _ignore)
+    wanted = _test_settings(mlperf_loadgen, load)
+    # Without a path, an audit.config in the current folder would change the settings.
+    mlperf_loadgen.StartTestWithLogSettings(under_test, library, wanted, logs, str(folder / "audit.config"))
+    mlperf_loadgen.DestroyQSL(library)
+    mlperf_loadgen.DestroySUT(under_test)
+    text = (folder / _DETAIL_LOG).read_text(encoding="utf-8")
     if issued.queue:
         issued.queue.close()
     log = parse_log(text, load.scenario, installed)

@@ -29,13 +29,13 @@ class Engines(Record, frozen=True):
 
 
 class RunScenario(Record, frozen=True, tag=True):
-    """Run a scenario; LoadGen issues the queries if `by_loadgen`."""
+    """Run a scenario. LoadGen issues the queries, and logs to `loadgen_folder`, unless that is None."""
 
     engines: Engines
     batch: int
     scenario: Scenario
     settings: ScenarioSettings
-    by_loadgen: bool
+    loadgen_folder: Path | None
 
 
 class RunSoak(Record, frozen=True, tag=True):

@@ -27,7 +27,7 @@ from ccr_deploy.benchmarking.scenarios.paced import run_paced
 from ccr_deploy.benchmarking.scenarios.under_test import Load, SystemUnderTest
 from ccr_deploy.core.child_process import ChildProcess, Owner, ProcessEndedError
 from ccr_deploy.core.control_groups import memory_in_use
-from ccr_deploy.core.printable import printable
+from ccr_deploy.core.printable import printable, reason_of
 from ccr_deploy.errors import EngineError
 
 if TYPE_CHECKING:
@@ -90,7 +90,10 @@ class ScenarioProcess(ChildProcess):
             if isinstance(answer, Failed):
                 raise EngineError(f"the engines: {answer.reason}")
             return answer
-        raise EngineError(f"the engines: no response within {seconds:.0f} s")
+        raise EngineError(
+            f"the engines: no response within {seconds:.0f} s: choose a smaller --batch, or stop other work "
+            "on this machine"
+        )
 
 
 def serve(owner: Owner) -> None:
@@ -114,7 +117,7 @@ def serve(owner: Owner) -> None:
 def _fail(owner: Owner, error: Exception) -> NoReturn:
     """Send an error to the owner, and end this process from whatever thread."""
     try:
-        owner.send(Failed(printable(str(error))))
+        owner.send(Failed(printable(str(error) or reason_of(error))))
     finally:
         os._exit(1)
 
@@ -129,15 +132,16 @@ def _scenario(
     if scenario == "paced":
         measured = run_paced(system, settings)
     else:
-        issue = issue_by_loadgen if request.by_loadgen else generator.issue
-        measured = issue(Load(system, scenario, settings, seconds, failed))
+        load = Load(system, scenario, settings, seconds, failed)
+        folder = request.loadgen_folder
+        measured = issue_by_loadgen(load, folder) if folder else generator.issue(load)
     return Finished(measured, system.take_answers())
 
 
 def _start(
     owner: Owner, system: SystemUnderTest, sizes: Sequence[int], expected: Callable[[float], float]
 ) -> float:
-    """Warm the engines up, check that they keep no answers, and announce the run.
+    """Warm the engines up, time repeated and fresh inputs, and announce the run.
 
     Args:
         owner: the owner of this process.
@@ -150,8 +154,7 @@ def _start(
     """
     answers = system.pool_answers()
     seconds = system.warm_up(sizes)
-    batch = min(system.batch, sizes[-1])
-    rounds = system.time_inputs(batch, seconds * batch)
+    rounds = system.time_inputs(seconds)
     system.take_answers()  # those of the warm-up
     owner.send(Started(system.version, expected(seconds), answers, rounds))
     return seconds

@@ -24,13 +24,14 @@ _GRACE_SECONDS = 60
 class ScenarioRun:
     """What was measured, the process at its start, the outputs of some runs, and the contention.
 
-    `answers` are the outputs before the run, then those of some of its runs.
+    `answers` are the outputs before the run, then those of some of its runs. `contention` was measured until
+    the end of the rounds of fresh inputs, and during the run.
     """
 
     started: Started
     measured: Measured | PacedRounds
     answers: tuple[Answer, ...]
-    contention: Contention
+    contention: tuple[Contention, ...]
 
 
 def run_scenario(request: RunScenario, subject: Subject, progress: Progress = SILENT) -> ScenarioRun:
@@ -44,6 +45,7 @@ def run_scenario(request: RunScenario, subject: Subject, progress: Progress = SI
     Raises:
         EngineError: if the engines cannot be loaded or run.
     """
+    first = read_cpu_times()
     with ScenarioProcess(request) as process:
         started: Started = process.started()
         seconds = math.ceil(started.expected_seconds)
@@ -58,5 +60,5 @@ def run_scenario(request: RunScenario, subject: Subject, progress: Progress = SI
 
             limit = _GRACE_SECONDS + OVERTIME_FACTOR * seconds
             finished: Finished = process.answer(Finished, limit, waiting)
-        observed = contention(subject, before, read_cpu_times())
+        observed = contention("fresh inputs", first, before), contention(subject, before, read_cpu_times())
     return ScenarioRun(started, finished.measured, (*started.answers, *finished.answers), observed)

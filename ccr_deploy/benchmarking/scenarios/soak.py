@@ -22,7 +22,7 @@ from ccr_deploy.benchmarking.scenarios.statistics import drawn, latencies, milli
 from ccr_deploy.core.progress import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import FrameType
 
     from ccr_deploy.benchmarking.answers import Answer
@@ -37,6 +37,8 @@ INTERVALS = 60
 INTERVAL_SECONDS = (1.0, 10.0)
 """Not shorter: after each interval, the CPU times of all processes are read."""
 KEPT_SAMPLES = 10_000
+KEPT_ANSWERS = 1_000
+"""Different answers that are kept besides those before the soak: an engine may give another in every run."""
 _HANGING_SECONDS = 600
 
 
@@ -44,15 +46,22 @@ _HANGING_SECONDS = 600
 class SoakRun:
     """What a soak measured so far, and the process at its start.
 
-    `answers` are the outputs before the soak, then those of some of its runs.
+    `answers` are the outputs before the soak, then those of some of its runs. `contention` was measured until
+    the end of the rounds of fresh inputs, and during the soak.
     """
 
     started: Started
     answers: tuple[Answer, ...] = ()
     intervals: list[SoakInterval] = field(default_factory=list)
     samples_ms: array[float] = field(default_factory=lambda: array("d"))
-    contention: Contention | None = None
+    contention: tuple[Contention, ...] = ()
     ended_early: bool = False
+
+    def add_answers(self, answers: Iterable[Answer]) -> None:
+        """Add answers of an interval; keep up to `KEPT_ANSWERS` different ones besides those of the start."""
+        found = counted((*self.answers, *answers))
+        first = len(self.started.answers)
+        self.answers = (*found[:first], *drawn(found[first:], KEPT_ANSWERS, len(self.intervals)))
 
     def kept_samples(self, seed: int) -> tuple[float, ...]:
         """Return up to `KEPT_SAMPLES` samples, drawn at random from all, in order of time."""
@@ -80,6 +89,7 @@ def run_soak(request: RunSoak, subject: Subject, minutes: float, progress: Progr
         EngineError: if the engines cannot be loaded or run.
     """
     seconds = 60 * minutes
+    loading = read_cpu_times()
     with ScenarioProcess(request) as process:
         started = process.started()
         run = SoakRun(started, started.answers)
@@ -92,7 +102,7 @@ def run_soak(request: RunSoak, subject: Subject, minutes: float, progress: Progr
                 after = _Reading.now(sensors)
                 watts = sensors.watts(before.cpu, after.cpu, after.at - before.at)
                 run.intervals.append(_recorded(found, request.batch, subject, before, after, watts=watts))
-                run.answers = counted((*run.answers, *found.answers))
+                run.add_answers(found.answers)
                 run.samples_ms.extend(milliseconds(found.nanoseconds))
                 passed = (found.start_nanoseconds + found.duration_nanoseconds) / 1e9
                 advance(int(passed) - shown)
@@ -101,7 +111,10 @@ def run_soak(request: RunSoak, subject: Subject, minutes: float, progress: Progr
                 if passed >= seconds or stop.is_set():
                     break
         run.ended_early = passed < seconds
-        run.contention = contention(subject, first.times, before.times)
+        run.contention = (
+            contention("fresh inputs", loading, first.times),
+            contention(subject, first.times, before.times),
+        )
     return run
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,13 +18,15 @@ _DIGITS = 4
 KEPT_SAMPLES = 200_000
 """Largest number of samples in the result of a scenario: some megabytes."""
 
+_Sample = TypeVar("_Sample")
+
 
 def milliseconds(nanoseconds: Sequence[int]) -> tuple[float, ...]:
     """Return samples in ms, rounded to 100 ns."""
     return tuple(round(sample / 1e6, _DIGITS) for sample in nanoseconds)
 
 
-def drawn(samples: Sequence[float], limit: int, seed: int) -> tuple[float, ...]:
+def drawn(samples: Sequence[_Sample], limit: int, seed: int) -> tuple[_Sample, ...]:
     """Return up to `limit` samples, drawn at random from all without replacement, in their order.
 
     Args:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import numpy as np
 
 from ccr_deploy.backends.registry import make_backend
-from ccr_deploy.benchmarking.answers import grouped
-from ccr_deploy.benchmarking.inputs import REPEATED, InputSource, kinds_of_round
+from ccr_deploy.benchmarking.answers import grouped, one_by_one
+from ccr_deploy.benchmarking.inputs import REPEATED, InputSource, inputs_of_round
 from ccr_deploy.benchmarking.scenarios.answer_sample import AnswerSample
 from ccr_deploy.benchmarking.timed_runs import only_output, run_in_sequence, time_round
 from ccr_deploy.engines.loading import load_engine
@@ -85,26 +85,29 @@ class SystemUnderTest:
     def pool_answers(self) -> tuple[Answer, ...]:
         """Return the outputs for all inputs of the pool, in batches."""
         batches = in_batches(range(len(self._pool)), self.batch)
-        return grouped((batch, self._infer(self._pool[[*batch]])) for batch in batches)
+        return grouped(
+            item for batch in batches for item in one_by_one(batch, self._infer(self._pool[[*batch]]))
+        )
 
     def take_answers(self) -> tuple[Answer, ...]:
         """Return the outputs of some runs since the last call, drawn at random."""
         sample, self._sample = self._sample, AnswerSample()
         return sample.answers()
 
-    def time_inputs(self, batch: int, seconds: float) -> tuple[InputTimes, ...]:
+    def time_inputs(self, seconds: float) -> tuple[InputTimes, ...]:
         """Time runs on repeated and fresh inputs, in rounds: both are made from the inputs of the pool.
 
+        A run has one input whatever the batch is: a cache shows as well, and large batches take minutes.
+
         Args:
-            batch: inputs of a run.
             seconds: expected time of a run, in seconds.
         """
-        source = InputSource(self._pool.astype(np.uint8, copy=False), batch)
+        source = InputSource(self._pool.astype(np.uint8, copy=False), 1)
         runs = int(np.clip(round(ROUND_SECONDS / seconds), *RUNS_PER_ROUND))
         found = []
         for number in range(ROUNDS):
-            self._infer(source.make(REPEATED, number))  # an engine that keeps it would be slow once
-            times, _ = time_round(self._infer, source, kinds_of_round(number, runs), number)
+            self._infer(source.make(REPEATED, number))  # an engine that caches it would be slow once
+            times, _ = time_round(self._infer, source, inputs_of_round(number, runs), number)
             found.append(times)
         return tuple(found)
 

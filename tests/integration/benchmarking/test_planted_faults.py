@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -51,7 +52,7 @@ class Encoder:
 
     def timed(self) -> Timing:
         name = self.candidate.name
-        run = run_interleaved("encoder", [self.candidate], batch=BATCH, rounds=4, items={name: self.images})
+        run = run_interleaved("encoder", [self.candidate], batch=BATCH, rounds=5, items={name: self.images})
         expected = {name: Expected((self.codes,), 0.1, None)}
         return timings("encoder", run.samples, BATCH, expected)[0]
 
@@ -93,12 +94,12 @@ def test_a_faultless_engine_passes(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("fault", ["caching", "last-answer"])
-def test_an_engine_that_keeps_its_answers_is_found(
+def test_an_engine_that_caches_its_answers_is_found(
     fault: str, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(fault, monkeypatch)
     (reason,) = reasons(encoder.timed(), "answers")
-    assert reason.startswith("encoder: cpu: caches its answers: fresh inputs took ")
+    assert reason.startswith("encoder: cpu: may cache its answers: fresh inputs took ")
 
 
 @pytest.mark.parametrize("fault", ["stale", "tiring"])
@@ -152,13 +153,13 @@ def test_a_faultless_run_passes(run: str, tiny_bundle: Bundle, built_store: Engi
 
 @pytest.mark.parametrize("fault", ["caching", "last-answer"])
 @pytest.mark.parametrize("run", ["server", "soak"])
-def test_a_run_of_an_engine_that_keeps_its_answers_is_unreliable(
+def test_a_run_of_an_engine_that_caches_its_answers_is_unreliable(
     fault: str, run: str, tiny_bundle: Bundle, built_store: EngineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(fault, monkeypatch)
     found = RUNS[run](tiny_bundle, built_store)
     (reason,) = (reason for reason in found.unreliable_reasons if "answers" in reason)
-    assert reason.startswith("chain: cpu: caches its answers: fresh inputs took ")
+    assert reason.startswith("chain: cpu: may cache its answers: fresh inputs took ")
 
 
 @pytest.mark.parametrize(
@@ -179,8 +180,20 @@ def test_answers_for_another_number_of_images_are_an_error(
     tiny_bundle: Bundle, built_store: EngineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant("stale", monkeypatch)
-    with pytest.raises(EngineError, match="the engines: an engine returned 8 items for 16"):
+    with pytest.raises(EngineError, match="the engines: engine 1 of 2 returned 8 items for 16"):
         RUNS["soak"](tiny_bundle, built_store)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_run_that_fails_names_the_error_and_leaves_no_files(
+    run: str, tiny_bundle: Bundle, built_store: EngineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant("failing", monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of the engines' process
+    with pytest.raises(EngineError, match=r"^the engines: MemoryError$"):
+        RUNS[run](tiny_bundle, built_store)
+    assert list(tmp_path.iterdir()) == []
 
 
 class SwappingProgress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ccr_deploy.benchmarking.inputs import FRESH, REPEATED, InputSource, Items, kinds_of_round, random_items
+from ccr_deploy.benchmarking.inputs import FRESH, REPEATED, InputSource, Items, inputs_of_round, random_items
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
 
@@ -15,7 +15,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
     [(0, 3, "rrf"), (1, 3, "ffr"), (2, 4, "rrff"), (3, 4, "ffrr"), (0, 1, "r"), (1, 2, "fr")],
 )
 def test_each_kind_is_one_half_of_a_round_and_they_swap(number: int, runs: int, letters: str) -> None:
-    assert kinds_of_round(number, runs) == letters
+    assert inputs_of_round(number, runs) == letters
 
 
 def test_the_repeated_input_is_the_same_in_a_round_and_another_in_the_next() -> None:

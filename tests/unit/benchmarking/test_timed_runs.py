@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from ccr_deploy.backends.runner import Arrays, Outputs, Runner, TensorSpec
-from ccr_deploy.benchmarking.inputs import FRESH, REPEATED, InputSource, kinds_of_round
-from ccr_deploy.benchmarking.timed_runs import fresh_input_ratio, run_in_sequence, time_round
+from ccr_deploy.benchmarking.inputs import FRESH, REPEATED, InputSource, inputs_of_round
+from ccr_deploy.benchmarking.timed_runs import (
+    fresh_input_ratio,
+    fresh_input_ratios,
+    run_in_sequence,
+    time_round,
+)
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.errors import EngineError
 
@@ -19,9 +24,16 @@ def test_the_ratio_is_that_of_the_medians() -> None:
     assert (ratio, interval) == (3.0, Interval(3.0, 3.0))
 
 
+def test_the_ratios_of_rounds_are_those_of_their_medians() -> None:
+    samples = [(10, 10, 40, 5), (30, 30, 60, 10)]
+    assert fresh_input_ratios(samples, ["rrff", "ffrr"]) == (22.5 / 10, 30 / 35)
+
+
 @pytest.mark.parametrize("inputs", [[], ["r", "f"], ["rf", "rr"]])
 def test_without_both_kinds_in_each_round_there_is_no_ratio(inputs: list[str]) -> None:
-    assert fresh_input_ratio([(1, 2)] * len(inputs), inputs) == (None, None)
+    samples = [(1, 2)] * len(inputs)
+    assert fresh_input_ratio(samples, inputs) == (None, None)
+    assert fresh_input_ratios(samples, inputs) == ()
 
 
 def test_a_round_runs_each_input_once_and_returns_the_answers_for_the_repeated_one() -> None:
@@ -32,7 +44,7 @@ def test_a_round_runs_each_input_once_and_returns_the_answers_for_the_repeated_o
         return (batch[:, 0, 0],)
 
     source = InputSource(IMAGES, 2)
-    times, repeated = time_round(run, source, kinds_of_round(1, 5), 1)
+    times, repeated = time_round(run, source, inputs_of_round(1, 5), 1)
     assert (times.inputs, len(times.nanoseconds), len(seen)) == ("fffrr", 5, 5)
     assert [(outputs[0] == IMAGES[[1, 2], 0, 0]).all() for outputs in repeated] == [True, True]
     assert len({batch.tobytes() for batch in seen}) == 4
@@ -59,5 +71,5 @@ def test_engines_run_on_the_outputs_of_the_ones_before() -> None:
 
 
 def test_an_engine_that_returns_other_items_is_an_error() -> None:
-    with pytest.raises(EngineError, match="an engine returned 2 items for 3: run ccr-deploy verify"):
+    with pytest.raises(EngineError, match=r"^engine 2 of 2 returned 2 items for 3: run ccr-deploy verify$"):
         run_in_sequence([Adding(), Adding(left_out=1)], np.zeros((3, 2), np.uint8))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccr_deploy.core.printable import printable
+from ccr_deploy.core.printable import printable, reason_of
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,15 @@ def test_any_text_becomes_one_line_of_valid_utf_8(text):
     shown.encode()
     assert len(shown.splitlines()) <= 1
     assert printable(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("first line\n  second"), "first line second"),
+        (ValueError("x" * 400), "x" * 300),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_the_reason_of_an_error_is_one_line_that_is_never_empty(error, reason):
+    assert reason_of(error) == reason

@@ -32,9 +32,15 @@ def test_runs_of_every_part_of_a_long_run_are_kept() -> None:
     assert thirds.min() >= KEPT_RUNS // 6
 
 
-def test_the_first_rows_of_a_large_batch_are_kept() -> None:
+def test_rows_of_a_large_batch_are_drawn_at_random_and_copied() -> None:
     sample = AnswerSample()
-    sample.add(range(KEPT_ROWS + 5), (code(1, KEPT_ROWS + 5),))
-    (answer,) = sample.answers()
-    assert answer.items == tuple(range(KEPT_ROWS))
-    assert answer.outputs[0].array().shape == (KEPT_ROWS, 4)
+    rows = 10 * KEPT_ROWS
+    batch = np.arange(rows, dtype=np.uint8)[:, None]
+    for _ in range(KEPT_RUNS):
+        sample.add(range(100, 100 + rows), (batch,))
+    batch[:] = 255  # an engine may reuse its buffer
+    answers = sample.answers()
+    kept = {answer.items[0]: int(answer.outputs[0].array()[0, 0]) for answer in answers}
+    assert kept == {item: item - 100 for item in kept}
+    assert sum(answer.runs for answer in answers) == KEPT_RUNS * KEPT_ROWS
+    assert len(kept) == len(answers) > 5 * KEPT_ROWS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,8 @@ def test_a_log_of_an_old_version_is_an_error() -> None:
 def measured_by_both(scenario, system, **values):
     """Let LoadGen run a scenario; return our measurement, our summary and the comparison."""
     wanted = scenario_settings(**values)
-    measured = issue_by_loadgen(Load(system, scenario, wanted, SECONDS, failed))
+    with tempfile.TemporaryDirectory() as folder:
+        measured = issue_by_loadgen(Load(system, scenario, wanted, SECONDS, failed), Path(folder))
     samples = milliseconds(measured.nanoseconds)
     percentile = wanted.target_percentile
     rule = early_stopping(samples, percentile, wanted.latency_bound_ms) if percentile else None
