@@ -1,6 +1,6 @@
 """The inputs of timed runs: one that is repeated during a round, and fresh ones that never occurred before.
 
-An engine that keeps answers by their inputs is fast on repeated inputs alone. Both kinds are new arrays, so
+An engine that caches answers by their inputs is fast on repeated inputs alone. Both kinds are new arrays, so
 that they differ in their content only.
 """
 
@@ -47,7 +47,7 @@ def random_items(shape: tuple[int, ...]) -> Bytes:
 def inputs_of_round(number: int, runs: int) -> str:
     """Return a letter for each run of a round: `REPEATED` or `FRESH`.
 
-    Each kind is one half of the round, so that an engine that keeps only its last answer is found too. The
+    Each kind is one half of the round, so that an engine that caches only its last answer is found too. The
     halves swap from round to round, so that a drift during the rounds affects both alike.
 
     Args:
@@ -81,17 +81,17 @@ class InputSource:
         """Return the numbers of the items of a round's repeated input."""
         return tuple(self._indices(number).tolist())
 
-    def make(self, kind: str, number: int) -> Bytes:
+    def make(self, letter: str, number: int) -> Bytes:
         """Return a new batch.
 
         Args:
-            kind: `REPEATED` or `FRESH`.
+            letter: `REPEATED` or `FRESH`.
             number: the number of the round.
         """
         # Fresh inputs come from other images: an answer of the run before would be wrong for both.
-        shift = len(self._items) // 2 if kind == FRESH else 0
+        shift = len(self._items) // 2 if letter == FRESH else 0
         array: Bytes = self._items[self._indices(number + shift)]
-        if kind == FRESH:
+        if letter == FRESH:
             flat = array.reshape(len(array), -1)
             changed = min(_CHANGED_BYTES, flat.shape[1])
             start = int(self._generator.integers(flat.shape[1] - changed + 1))

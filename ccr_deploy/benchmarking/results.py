@@ -106,7 +106,8 @@ class AnswerCheck(Record, frozen=True):
     as a run. `varying_images` are those for which not all runs gave the same bytes. `flipped_percent` and
     `min_cosine` are measured as by `verify`; None if the candidate has no code, or no logits for a code that
     equals the reference's, and in scenarios and soaks, which have no reference. `repeats_flipped_percent` and
-    `repeats_min_cosine` compare each run with the first one of the same image.
+    `repeats_min_cosine` compare each run with the first one of the same image; they are those of the worst
+    image.
     """
 
     runs: int

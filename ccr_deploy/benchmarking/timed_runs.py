@@ -103,7 +103,7 @@ def fresh_input_ratio(
     Returns:
         None, twice, if a round does not have both kinds.
     """
-    if not (rounds := _by_kind(samples, inputs)):
+    if not (rounds := _fresh_and_repeated(samples, inputs)):
         return None, None
     fresh, repeated = zip(*rounds, strict=True)
     ratio = float(np.median(np.concatenate(fresh)) / np.median(np.concatenate(repeated)))
@@ -121,11 +121,14 @@ def fresh_input_ratios(samples: Iterable[npt.ArrayLike], inputs: Sequence[str]) 
         Nothing if a round does not have both kinds.
     """
     return tuple(
-        float(np.median(fresh) / np.median(repeated)) for fresh, repeated in _by_kind(samples, inputs)
+        float(np.median(fresh) / np.median(repeated))
+        for fresh, repeated in _fresh_and_repeated(samples, inputs)
     )
 
 
-def _by_kind(samples: Iterable[npt.ArrayLike], inputs: Sequence[str]) -> list[tuple[Floats, Floats]]:
+def _fresh_and_repeated(
+    samples: Iterable[npt.ArrayLike], inputs: Sequence[str]
+) -> list[tuple[Floats, Floats]]:
     """Return the times on fresh and on repeated inputs of each round; none if one lacks a kind."""
     if not inputs or not all({REPEATED, FRESH} <= set(letters) for letters in inputs):
         return []

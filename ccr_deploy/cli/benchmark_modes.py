@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.benchmarking.results import Subject
+    from ccr_deploy.benchmarking.scenario_results import ScenarioResult, SoakResult
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.precisions import EnginePrecision
     from ccr_deploy.core.scenarios import Scenario
@@ -171,7 +172,18 @@ def _run_scenario(options: BenchmarkOptions) -> bool:
         progress=TerminalProgress(),
     )
     options.show(result, scenario_tables(result), result.warnings)
-    return True
+    return _answers_passed(result)
+
+
+def _answers_passed(result: ScenarioResult | SoakResult) -> bool:
+    """Return whether the answers were those before the run; print why not."""
+    from ccr_deploy.benchmarking.answers import wrong_answers
+
+    if result.answers is None or result.answers.passed:
+        return True
+    line = wrong_answers(f"{result.subject}: {result.target}", result.answers)
+    echo_line(f"ccr-deploy: {line}", err=True)
+    return False
 
 
 def _check_scenario_options(scenario: Scenario, options: BenchmarkOptions) -> None:
@@ -204,7 +216,7 @@ def _soak(options: BenchmarkOptions) -> bool:
         progress=TerminalProgress(),
     )
     options.show(result, soak_tables(result), result.warnings)
-    return True
+    return _answers_passed(result)
 
 
 def _measure_table1(options: BenchmarkOptions) -> bool:

@@ -19,6 +19,13 @@ def _answers(report: BenchmarkReport) -> Iterator[str]:
     runs = sum(timing.answers.runs for timing in report.timings if timing.answers and timing.answers.passed)
     if runs:
         yield f"answers: those of {runs:,} timed runs compared with PyTorch's"
+    varying = [
+        f"{timing.subject}: {timing.candidate} ({check.varying_images} of {check.images} images)"
+        for timing in report.timings
+        if (check := timing.answers) and check.varying_images
+    ]
+    if varying:
+        yield f"answers that differ between runs: {', '.join(varying)}"
 
 
 def _unsteady(report: BenchmarkReport) -> Iterator[str]:

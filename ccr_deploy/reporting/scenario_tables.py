@@ -11,7 +11,7 @@ from ccr_deploy.reporting.table import Table, interval_text, number, significant
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ccr_deploy.benchmarking.results import GpuState
+    from ccr_deploy.benchmarking.results import AnswerCheck, GpuState
     from ccr_deploy.benchmarking.scenario_results import (
         Compared,
         Drift,
@@ -85,6 +85,8 @@ def _verdicts(result: ScenarioResult) -> Iterator[tuple[str, str]]:
         yield "after idling", _paced_line(result.paced)
     if result.early_stopping:
         yield f"p{result.early_stopping.percentile:g}", _early_stopping_line(result.early_stopping)
+    if result.answers:
+        yield "answers", _answers_text(result.answers)
     if result.over_bound_percent is not None:
         allowed = 100 - (result.settings.target_percentile or 0)
         shares = f"{result.over_bound_percent:.2f} % of the queries are over it, {allowed:g} % may be"
@@ -94,6 +96,12 @@ def _verdicts(result: ScenarioResult) -> Iterator[tuple[str, str]]:
         "to be quoted as MLPerf-like",
         "yes" if result.is_quotable else f"no: {'; '.join(result.not_quotable_reasons)}",
     )
+
+
+def _answers_text(check: AnswerCheck) -> str:
+    """Return how many answers were compared, and for how many images they vary."""
+    varying = f"{check.varying_images} of {check.images}" if check.varying_images else "none"
+    return f"{check.runs:,} compared with the first ones, images whose answers vary: {varying}"
 
 
 def _paced_line(paced: PacedComparison) -> str:
@@ -175,6 +183,7 @@ def soak_tables(result: SoakResult) -> list[Table]:
         "throughput": result.throughput_drift,
         "memory": result.memory_drift,
     }
+    answers = f"; answers: {_answers_text(result.answers)}" if result.answers else ""
     drifting = [name for name, drift in drifts.items() if drift and drift.verdict == "drifts"]
     series = Table(
         f"Soak of {_minutes(result)}: {_what(result)}",
@@ -183,7 +192,8 @@ def soak_tables(result: SoakResult) -> list[Table]:
             (f"{part[0].seconds:.0f} s", *(number(value(part), digits) for _, value, digits in shown))
             for part in parts
         ),
-        note=f"{result.runs} runs in {len(intervals)} intervals, medians of intervals; on {_device(result)}",
+        note=f"{result.runs} runs in {len(intervals)} intervals, medians of intervals; on {_device(result)}"
+        f"{answers}",
         warning="; ".join(
             (*_unreliable(result.unreliable_reasons), *(f"{name.upper()} DRIFTS" for name in drifting))
         ),

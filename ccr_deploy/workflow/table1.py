@@ -128,7 +128,11 @@ def measure_table1(
         run = run_interleaved("chain", candidates, batch=1, rounds=rounds, items=items, progress=progress)
     contention.append(run.contention)
     expected = {entry.candidate.name: entry.expected for entry in entries}
-    measured = timings("chain", run.samples, 1, expected)
+    parts = {entry.candidate.name: entry.part for entry in entries}
+    measured = [
+        replace(timing, subject=parts[timing.candidate])
+        for timing in timings("chain", run.samples, 1, expected)
+    ]
     reasons = unreliable_reasons(threads, contention, measured)
     baseline = next(iter(models))
     config = models[baseline]

@@ -123,7 +123,7 @@ def test_answers_that_become_wrong_differ_from_the_first_ones(
     assert timed.answers
     assert (timed.answers.varying_images, timed.answers.repeats_flipped_percent) == (IMAGES, 100)
     (reason,) = reasons(timed, "wrong answers")
-    assert "100 % of the bits differ from its own first ones" in reason
+    assert "100 % of the bits of an image differ from its own first ones" in reason
 
 
 RUNS: dict[str, Callable[[Bundle, EngineStore], ScenarioResult | SoakResult]] = {
@@ -173,7 +173,7 @@ def test_a_run_whose_answers_are_others_than_before_is_unreliable(
     assert found.answers
     assert not found.answers.passed
     (reason,) = (reason for reason in found.unreliable_reasons if "wrong answers" in reason)
-    assert " of the bits differ from its own first ones " in reason
+    assert " of the bits of an image differ from its own first ones " in reason
 
 
 def test_answers_for_another_number_of_images_are_an_error(

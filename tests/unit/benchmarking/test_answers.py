@@ -110,8 +110,22 @@ def test_the_logits_of_a_chain_are_compared_if_its_code_is_the_references() -> N
 
 
 def test_answers_that_vary_within_the_limits_are_counted() -> None:
-    found = check_answers([*answers(CODES), *answers(flipped(CODES, 2, 1))], ENCODER)
+    loose = Expected((CODES,), 0.2, 0.999)
+    found = check_answers([*answers(CODES), *answers(flipped(CODES, 2, 1))], loose)
     assert (found.varying_images, found.passed) == (1, True)
+
+
+def test_one_image_whose_code_varies_does_not_pass_however_many_do_not() -> None:
+    codes = np.tile(CODES, (16, 1))
+    changed = flipped(codes, 5, 1)
+    items = range(len(codes))
+    found = check_answers(grouped([(items, (codes,)), (items, (changed,))]), Expected(None, 0.1, None))
+    assert found.repeats_flipped_percent == pytest.approx(100 / 800)
+    assert (found.varying_images, found.passed) == (1, False)
+    assert wrong_answers("encoder: cpu", found) == (
+        "encoder: cpu: wrong answers while it was timed: 0.125 % of the bits of an image differ from its own "
+        "first ones (limit 0.1 %): run ccr-deploy verify"
+    )
 
 
 def test_answers_that_vary_more_than_the_limits_do_not_pass() -> None:

@@ -29,6 +29,17 @@ def test_compared_answers_are_counted_and_unsteady_candidates_named() -> None:
     ]
 
 
+def test_candidates_whose_answers_vary_are_named() -> None:
+    check = AnswerCheck(700, 8, 2, 0.0, None, 0.05, None, 0.1, None, passed=True)
+    first, *others = BENCHMARK.timings
+    timed = (first, replace(others[0], answers=check), *others[1:])
+    name = f"{others[0].subject}: {others[0].candidate}"
+    assert method_parts(replace(BENCHMARK, timings=timed)) == [
+        "answers: those of 700 timed runs compared with PyTorch's",
+        f"answers that differ between runs: {name} (2 of 8 images)",
+    ]
+
+
 def test_clocks_and_the_highest_temperature_are_shown_before_and_after() -> None:
     after = replace(ENVIRONMENT, highest_clock_mhz=2900, temperatures_celsius={"cpu": 88.8})
     report = replace(BENCHMARK, environment_before=ENVIRONMENT, environment_after=after)

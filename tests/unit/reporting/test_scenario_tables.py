@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ccr_deploy.benchmarking.results import GpuState
+import pytest
+
+from ccr_deploy.benchmarking.results import AnswerCheck, GpuState
 from ccr_deploy.benchmarking.scenario_results import Compared, PacedComparison
 from ccr_deploy.benchmarking.scenarios.early_stopping import early_stopping
 from ccr_deploy.benchmarking.scenarios.statistics import latencies
@@ -80,6 +82,16 @@ def test_a_summary_that_differs_is_a_warning() -> None:
     assert latency.warning == "LoadGen's summary and ours differ: p90 ms"
     assert table.rows[0][-1] == "NO"
     assert "INVALID (x)" in table.note
+
+
+@pytest.mark.parametrize(("varying", "shown"), [(0, "none"), (3, "3 of 8")])
+def test_compared_answers_are_shown(varying: int, shown: str) -> None:
+    check = AnswerCheck(1300, 8, varying, None, None, 0.0, None, 0.1, None, passed=True)
+    line = f"1,300 compared with the first ones, images whose answers vary: {shown}"
+    _, verdicts = scenario_tables(scenario_result(answers=check))
+    assert dict(verdicts.rows)["answers"] == line
+    series, _ = soak_tables(soak_result([soak_interval(0)], answers=check))
+    assert series.note.endswith(f"; answers: {line}")
 
 
 def test_an_unreliable_run_is_marked() -> None:
