@@ -145,7 +145,8 @@ def measure_low_rate(
         ways: a function by name of the way; it sends a request and waits for the response.
         rounds: number of rounds.
     """
-    calls = {"": engine, **{way: partial(_milliseconds, request) for way, request in ways.items()}}
+    calls: dict[str, Callable[[], float]] = {"": engine}
+    calls |= {way: partial(_milliseconds, request) for way, request in ways.items()}
     for call in calls.values():
         for _ in range(_WARM_UP_REQUESTS):
             call()
