@@ -61,7 +61,8 @@ def first_table(result: PeerBenchmark) -> Table:
         rows=tuple(rows),
         note=_note(
             result,
-            f"peers: PyTorch eager, torch.compile and plain exports; {NO_RATIO}: the times vary too much",
+            "peers: PyTorch eager, torch.compile and plain exports; "
+            f"{NO_RATIO}: other work disturbed the row, or its times vary too much",
         ),
         warning=unreliable_line(result.unreliable_reasons) or _disturbed_line(result),
     )

@@ -125,6 +125,13 @@ def http_app(dataplane: DataPlane, *, max_body_bytes: int) -> ASGIApp:
         await send({"type": "http.response.body", "body": content})
 
     async def infer(scope: Scope, receive: Receive, model_name: str) -> tuple[bytes, Headers]:
+        """Return the response's body and headers.
+
+        Args:
+            scope: the request's method, path and headers, as in ASGI.
+            receive: returns the next part of the body.
+            model_name: the model, from the path.
+        """
         if scope["method"] != "POST":
             raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
         dataplane.get_model_from_registry(model_name)  # reject unknown models before reading the body
