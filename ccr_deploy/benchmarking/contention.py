@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.benchmarking.environment import usable_cores
 from ccr_deploy.benchmarking.results import Contention
-from ccr_deploy.core.control_groups import ROOT, throttled_seconds
+from ccr_deploy.core.control_groups import ROOT, read_lines, throttled_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -127,17 +127,10 @@ def process_tree_seconds(ancestor: int, root: Path = ROOT) -> float:
 def _read_system_times(usable: Collection[int], root: Path) -> tuple[float | None, float | None]:
     """Return the busy and stolen seconds of the usable cores, or None if the system does not count them."""
     names = {f"cpu{number}" for number in usable}
-    lines = (line.split() for line in _lines(root / "proc" / "stat"))
+    lines = (line.split() for line in read_lines(root / "proc" / "stat"))
     rows = [[int(ticks) for ticks in line[1:9]] for line in lines if line[0] in names]
     if not rows:  # some sandboxes have no counters per core
         return None, None
     second = os.sysconf("SC_CLK_TCK")
     # Fields: user, nice, system, idle, iowait, irq, softirq, steal.
     return sum(sum(row[:3]) + sum(row[5:7]) for row in rows) / second, sum(row[7] for row in rows) / second
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):
-        return []

@@ -81,7 +81,7 @@ def group_folders(controller: str, root: Path = ROOT) -> list[Path]:
     """
     mount = root / "sys" / "fs" / "cgroup"
     groups = [
-        line.split(":", 2) for line in _lines(root / "proc" / "self" / "cgroup") if line.count(":") >= 2
+        line.split(":", 2) for line in read_lines(root / "proc" / "self" / "cgroup") if line.count(":") >= 2
     ]
     is_v2 = (mount / "cgroup.controllers").exists()
     # A line is ID:CONTROLLERS:PATH; the one of v2 names no controllers.
@@ -110,15 +110,16 @@ def memory_in_use(status: Path = Path("/proc/self/status")) -> int:
 
 def _counters(file: Path) -> dict[str, int]:
     """Return the counters in a file, one in a line: a name and a number."""
-    pairs = (line.split() for line in _lines(file))
+    pairs = (line.split() for line in read_lines(file))
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
 
 def _words(file: Path) -> list[str]:
-    return " ".join(_lines(file)).split()
+    return " ".join(read_lines(file)).split()
 
 
-def _lines(file: Path) -> list[str]:
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a file of the kernel; none if it cannot be read."""
     try:
         return file.read_text(encoding="ascii").splitlines()
     except (OSError, ValueError):
