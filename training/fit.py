@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 
 from training.loaders import Loaders
-from training.options import LIGHTNING_PRECISION, processes_of_torchrun
+from training.options import LIGHTNING_PRECISION
 from training.saved_state import STATE, AtomicCheckpoints, SaveState
 from training.seeding import SeedEachBatch
 

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.checkpoint_file import read_checkpoint, tensors_of
+from ccr_deploy.models.compressor_file import load_compressor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
+
+    from ccr_deploy.models.config import EncoderConfig
 
 TORCHVISION = "torchvision"
 """Instead of a file: the ImageNet weights that torchvision downloads."""
@@ -34,6 +37,34 @@ class InitialWeights:
             digest.update(name.encode())
             digest.update(self.state_dict[name].detach().cpu().contiguous().numpy().tobytes())
         return f"{self.source} {digest.hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class EncoderWeights(InitialWeights):
+    """The weights of an encoder without the prefix ``encoder.``, and its widths."""
+
+    config: EncoderConfig
+    left_over: tuple[str, ...] = ()
+
+
+def encoder_weights(paths: Sequence[Path], key_map: str | None = None) -> EncoderWeights:
+    """Read the weights of an encoder.
+
+    Args:
+        paths: a compressor or checkpoint, or the files of another project.
+        key_map: name or file of the map from that project's names; None for this project's files.
+
+    Raises:
+        WrongUsageError: if a file does not exist, or the map does not fit the files.
+        CheckpointError: if a file is damaged or is no encoder.
+    """
+    found = load_compressor(paths[0])
+    state_dict = {
+        name.removeprefix("encoder."): tensor
+        for name, tensor in found.state_dict.items()
+        if name.startswith("encoder.")
+    }
+    return EncoderWeights(", ".join(path.name for path in paths), state_dict, found.config)
 
 
 def resnet_weights(source: str) -> InitialWeights:

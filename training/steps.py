@@ -13,7 +13,7 @@ from ccr_deploy.models.compressor_file import CompressorCheckpoint, save_compres
 from ccr_deploy.models.presets import default_preprocessing
 from training.evaluation import test_metrics
 from training.fit import Setting, fit
-from training.initial_weights import InitialWeights, load_residual_stages
+from training.initial_weights import EncoderWeights, InitialWeights, encoder_weights, load_residual_stages
 from training.modules.baseline import BaselineModule
 from training.modules.compressor import CompressorModule
 from training.modules.recogniser import RecogniserModule
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lightning.pytorch.callbacks import Callback
 
-    from ccr_deploy.models.config import EncoderConfig, ModelConfig
+    from ccr_deploy.models.config import ModelConfig
     from training.data.open import TrainingData
     from training.modules.module import TrainingModule
     from training.options import MachineOptions
@@ -126,7 +126,7 @@ def pretrain(training: Training) -> Path | None:
 
 def finetune(
     training: Training,
-    encoder: tuple[EncoderConfig, InitialWeights] | None = None,
+    encoder: EncoderWeights | None = None,
     resnet: InitialWeights | None = None,
 ) -> Path | None:
     """Train encoder and truncated classifier end to end.
@@ -149,8 +149,8 @@ def finetune(
     recipe, setting = training.recipe, training.setting
     config = recipe.chain(len(training.data.class_names))
     if encoder is not None:
-        config = structs.replace(config, encoder=encoder[0])
-    training.begin(config, [weights for weights in (encoder and encoder[1], resnet) if weights is not None])
+        config = structs.replace(config, encoder=encoder.config)
+    training.begin(config, [weights for weights in (encoder, resnet) if weights is not None])
     module = RecogniserModule(
         config,
         training.data.class_names,
@@ -160,7 +160,7 @@ def finetune(
         recipe.iterations,
     )
     if encoder is not None:
-        module.model.encoder.load_state_dict(dict(encoder[1].state_dict))
+        module.model.encoder.load_state_dict(dict(encoder.state_dict))
     return _recognise(training, module, resnet)
 
 
@@ -213,9 +213,29 @@ def baseline(
     return _recognise(training, module, resnet)
 
 
-def _recognise(
-    training: Training, module: RecogniserModule, resnet: InitialWeights | None
-) -> Path | None:
+def pretrain_and_finetune(
+    recipe: TrainingRecipe, data: TrainingData, options: MachineOptions, folder: Path
+) -> Path:
+    """Train a compressor, then a checkpoint from its encoder, in one process.
+
+    Args:
+        recipe: the hyperparameters.
+        data: training and test images.
+        options: precision and speed.
+        folder: where both trainings have a folder of their own.
+
+    Returns:
+        The checkpoint's file.
+    """
+    compressor = pretrain(Training("pretrain", recipe, data, options, folder / "pretrained"))
+    assert compressor is not None
+    encoder = encoder_weights([compressor])
+    checkpoint = finetune(Training("finetune", recipe, data, options, folder / "finetuned"), encoder)
+    assert checkpoint is not None
+    return checkpoint
+
+
+def _recognise(training: Training, module: RecogniserModule, resnet: InitialWeights | None) -> Path | None:
     """Train a chain, starting with a ResNet-18's weights, and write its checkpoint."""
     path = training.folder / CHECKPOINT
     if path.exists():

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 @path_option("--compressor", "FILE", "Compressor to start from, as pretrain writes it.")
 @resnet_option
 @training_command("baseline")
-def baseline(
-    training: Training, compressor: Path | None, resnet_from: str | None, as_json: bool
-) -> None:
+def baseline(training: Training, compressor: Path | None, resnet_from: str | None, as_json: bool) -> None:
     """Train the conventional chain end to end: compress, restore, recognise the restored image."""
     from ccr_deploy.models.compressor_file import load_compressor
     from training import steps

@@ -28,7 +28,9 @@ data_options = combined(
     path_option("--data", "DIR", "Folder with train/ and val/; not needed for recipes of photos."),
     path_option("--classes", "FILE", "Class list: use these classes alone, such as ImageNet-100's."),
 )
-output_option = path_option("--output", "DIR", "Folder for the result, its state and its logs.", required=True)
+output_option = path_option(
+    "--output", "DIR", "Folder for the result, its state and its logs.", required=True
+)
 
 _learning_options = combined(
     click.option("--iterations", metavar="T,T,…", help="Train these T: each batch draws one.  [recipe's]"),
@@ -44,7 +46,9 @@ _machine_options = combined(
         show_default=True,
         help="bf16: autocast of convolutions and matrix products.",
     ),
-    click.option("--micro-batch", type=click.IntRange(min=1), help="Images per process at once: accumulates."),
+    click.option(
+        "--micro-batch", type=click.IntRange(min=1), help="Images per process at once: accumulates."
+    ),
     click.option(
         "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Loader processes."
     ),

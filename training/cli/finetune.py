@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from training.steps import Training
 
 encoder_options = combined(
-    path_option("--encoder-from", "FILE", "Compressor or checkpoint to start from; repeatable.", multiple=True),
+    path_option(
+        "--encoder-from", "FILE", "Compressor or checkpoint to start from; repeatable.", multiple=True
+    ),
     click.option("--key-map", metavar="NAME|FILE", help="Names of the tensors in files of other projects."),
 )
 resnet_option = click.option(
