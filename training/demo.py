@@ -1,7 +1,7 @@
 """Train the demo's checkpoint on scikit-image's photos in about two minutes: ``python -m training.demo``.
 
-The same trainings as ``python -m training pretrain`` and ``finetune`` with the recipe photos-demo, and folders
-of test and calibration images for the commands of ccr-deploy.
+The same trainings as ``python -m training pretrain`` and ``finetune`` with the recipe photos-demo, and
+folders of test and calibration images for the commands of ccr-deploy.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from training.steps import pretrain_and_finetune
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ccr_deploy.models.checkpoint import Checkpoint
 
 RECIPE = read_recipe("photos-demo")
 
@@ -59,6 +61,25 @@ def main(output: Path, seed: int) -> None:
         f"{metrics['images']:.0f} crops of {metrics['groups']:.0f} test regions; "
         f"trained in {time.perf_counter() - started:.0f} s"
     )
+
+
+def train_briefly(pretrain_epochs: float, finetune_epochs: float) -> Checkpoint:
+    """Train the demo's model with batches of 32 images, for tests and benchmarks.
+
+    Args:
+        pretrain_epochs: epochs of pretraining, of 40 steps each.
+        finetune_epochs: epochs of fine-tuning, of 40 steps each.
+    """
+    assert RECIPE.pretrain is not None
+    assert RECIPE.finetune is not None
+    recipe = structs.replace(
+        RECIPE,
+        pretrain=structs.replace(RECIPE.pretrain, epochs=pretrain_epochs, batch=32, validations=1),
+        finetune=structs.replace(RECIPE.finetune, epochs=finetune_epochs, batch=32, validations=1),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        data = open_photos(recipe.chain(classes=16).image_height)
+        return load_checkpoint(pretrain_and_finetune(recipe, data, MachineOptions(), Path(folder)))
 
 
 def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:

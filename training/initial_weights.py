@@ -71,8 +71,8 @@ def resnet_weights(source: str) -> InitialWeights:
     """Read weights of a ResNet-18 with torchvision's names.
 
     Args:
-        source: a file that `torch.save` wrote, or ``torchvision`` for its ImageNet weights, which it downloads
-            once (or finds in ``$TORCH_HOME``).
+        source: a file that `torch.save` wrote, or ``torchvision`` for its ImageNet weights, which it
+            downloads once (or finds in ``$TORCH_HOME``).
 
     Raises:
         WrongUsageError: if the file does not exist, or the download fails.

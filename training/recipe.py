@@ -40,8 +40,8 @@ class Phase(Record, frozen=True, kw_only=True):
         gradient_clip: limit for the norm of all gradients.
         label_smoothing: share of a label's probability that is spread over all classes.
         crop_scale: smallest and largest share of an image's area that a random crop covers.
-        frozen_share: share of the steps, at the end, in which the encoder is frozen and its bits are no longer
-            drawn at random, so that the classifier adapts to the codes of production.
+        frozen_share: share of the steps, at the end, in which the encoder is frozen and its bits are no
+            longer drawn at random, so that the classifier adapts to the codes of production.
         validations: how often the test images are measured during the training.
     """
 

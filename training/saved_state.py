@@ -116,11 +116,11 @@ class SaveState(Callback):
 
     def __init__(self, path: Path, save_every: int, check_every: int) -> None:
         self.path, self.save_every, self.check_every = path, save_every, check_every
-        self._step = 0
+        self._step = self._saved = 0
 
     def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
         """Remember the step that the training continues at."""
-        self._step = trainer.global_step
+        self._step = self._saved = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -141,10 +141,11 @@ class SaveState(Callback):
         self._step = step
         saves = step % self.save_every == 0
         if (saves or step % self.check_every == 0) and not torch.isfinite(outputs["loss"]):
-            kept = f"; {self.path} has the last state before it" if self.path.exists() else ""
+            kept = f"; {self.path} has the state of step {self._saved}" if self._saved else ""
             raise TrainingError(
                 f"the loss is {outputs['loss'].item()} at step {step}: lower the learning_rate or the "
                 f"gradient_clip in the recipe, and give another --output{kept}"
             )
         if saves:
             trainer.save_checkpoint(self.path)
+            self._saved = step

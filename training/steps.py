@@ -108,7 +108,12 @@ def pretrain(training: Training) -> Path | None:
         return path
     preprocessing = default_preprocessing(config)
     module = CompressorModule(
-        config.encoder, recipe.decoder, preprocessing, setting.phase, setting.steps, recipe.iterations
+        config.encoder,
+        recipe.decoder,
+        preprocessing,
+        phase=setting.phase,
+        steps=setting.steps,
+        iterations=recipe.iterations,
     )
     if not training.fit(module):
         return None
@@ -155,9 +160,9 @@ def finetune(
         config,
         training.data.class_names,
         default_preprocessing(config),
-        setting.phase,
-        setting.steps,
-        recipe.iterations,
+        phase=setting.phase,
+        steps=setting.steps,
+        iterations=recipe.iterations,
     )
     if encoder is not None:
         module.model.encoder.load_state_dict(dict(encoder.state_dict))
@@ -197,9 +202,9 @@ def baseline(
         config,
         training.data.class_names,
         default_preprocessing(config),
-        setting.phase,
-        setting.steps,
-        (config.iterations,),
+        phase=setting.phase,
+        steps=setting.steps,
+        iterations=(config.iterations,),
     )
     if compressor is not None:
         for part in ("encoder", "decoder"):

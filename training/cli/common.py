@@ -46,9 +46,7 @@ _machine_options = combined(
         show_default=True,
         help="bf16: autocast of convolutions and matrix products.",
     ),
-    click.option(
-        "--micro-batch", type=click.IntRange(min=1), help="Images per process at once: accumulates."
-    ),
+    click.option("--micro-batch", type=click.IntRange(min=1), help="Images per process at once."),
     click.option(
         "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Loader processes."
     ),

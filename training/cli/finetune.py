@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from training.steps import Training
 
 encoder_options = combined(
-    path_option(
-        "--encoder-from", "FILE", "Compressor or checkpoint to start from; repeatable.", multiple=True
-    ),
+    path_option("--encoder-from", "FILE", "Compressor to start from; repeatable.", multiple=True),
     click.option("--key-map", metavar="NAME|FILE", help="Names of the tensors in files of other projects."),
 )
 resnet_option = click.option(
@@ -25,8 +23,8 @@ resnet_option = click.option(
 
 
 @click.command(
-    epilog="Example: python -m training finetune --recipe photos-demo --encoder-from pretrained/compressor.pt "
-    "--output trained"
+    epilog="Example: python -m training finetune --recipe photos-demo "
+    "--encoder-from pretrained/compressor.pt --output trained"
 )
 @encoder_options
 @resnet_option

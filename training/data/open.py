@@ -49,6 +49,5 @@ def open_photos(size: int) -> TrainingData:
         tuple(photo.name for photo in photos),
         test.groups,
         digest.hexdigest(),
-        f"crops of {size}x{size} pixels from {len(photos)} photos: {len(training)} for training in each epoch, "
-        f"{len(test)} for testing",
+        f"{len(training)} training crops in each epoch and {len(test)} test crops of {len(photos)} photos",
     )

@@ -42,11 +42,12 @@ class CompressorModule(TrainingModule):
         encoder: EncoderConfig,
         decoder: DecoderConfig,
         preprocessing: Preprocessing,
+        *,
         phase: Phase,
         steps: int,
         iterations: Sequence[int],
     ) -> None:
-        super().__init__(preprocessing, phase, steps, iterations)
+        super().__init__(preprocessing, phase=phase, steps=steps, iterations=iterations)
         self.encoder = RecurrentEncoder(encoder)
         self.decoder = Decoder(decoder, encoder.code_channels)
 

@@ -33,7 +33,7 @@ class TrainingModule(lightning.LightningModule):
     """
 
     def __init__(
-        self, preprocessing: Preprocessing, phase: Phase, steps: int, iterations: Sequence[int]
+        self, preprocessing: Preprocessing, *, phase: Phase, steps: int, iterations: Sequence[int]
     ) -> None:
         super().__init__()
         self.preprocessing = preprocessing

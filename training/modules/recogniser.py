@@ -49,11 +49,12 @@ class RecogniserModule(TrainingModule):
         config: ModelConfig,
         class_names: Sequence[str],
         preprocessing: Preprocessing,
+        *,
         phase: Phase,
         steps: int,
         iterations: Sequence[int],
     ) -> None:
-        super().__init__(preprocessing, phase, steps, iterations)
+        super().__init__(preprocessing, phase=phase, steps=steps, iterations=iterations)
         description = {
             "config": to_builtins(config),
             "trained_iterations": list(iterations),

@@ -13,7 +13,7 @@ from ccr_deploy.data.images import load_image
 from ccr_deploy.errors import ImageError
 from ccr_deploy.models.presets import preset
 from training.data.image_folder import ImageFolder
-from training.data.textures import load_photos
+from training.data.photos import load_photos
 
 if TYPE_CHECKING:
     from pathlib import Path
