@@ -15,6 +15,7 @@ import torch
 from ccr_deploy.models.checkpoint import save_checkpoint
 from ccr_deploy.models.config import DecoderConfig
 from ccr_deploy.models.presets import default_preprocessing, preset
+from training.data.image_folder import ImageFolder
 from training.data.textures import (
     TestCrops,
     TrainingCrops,
@@ -22,7 +23,7 @@ from training.data.textures import (
     write_calibration_images,
     write_test_images,
 )
-from training.evaluation import evaluate
+from training.evaluation import TestImages, evaluate
 from training.recipe import Phase, TrainingRecipe
 from training.train import train
 
@@ -61,14 +62,18 @@ def main(output: Path, seed: int) -> None:
     )
     replace_folder(output / "images", lambda folder: write_test_images(photos, size, folder))
     replace_folder(output / "calibration", lambda folder: write_calibration_images(photos, size, folder))
-    accuracy = evaluate(checkpoint, output / "images")
-    low, high = accuracy.interval_percent.low, accuracy.interval_percent.high
+    images = ImageFolder(
+        output / "images", MODEL, RECIPE.preprocessing, checkpoint.class_names, augment=False
+    )
+    evaluation = evaluate(checkpoint, TestImages("photos", images, images.groups))
+    (accuracy,) = evaluation.per_iteration
+    low, high = accuracy.top1_interval_percent.low, accuracy.top1_interval_percent.high
     metrics = {**checkpoint.metrics, "top1_percent_low": low, "top1_percent_high": high}
     # Written last: if the checkpoint exists, the folder is complete.
     save_checkpoint(replace(checkpoint, metrics=metrics), output / "checkpoint.pt")
     click.echo(
         f"{output / 'checkpoint.pt'}: {accuracy.top1_percent:.1f} % top-1, 95 % interval {low:.1f} to "
-        f"{high:.1f} %, on {accuracy.images} crops of {accuracy.groups} test regions; "
+        f"{high:.1f} %, on {evaluation.images} crops of {evaluation.groups} test regions; "
         f"trained in {time.perf_counter() - started:.0f} s"
     )
 

@@ -17,7 +17,7 @@ from ccr_deploy.models.presets import default_preprocessing
 from training.compressor import CompressorModule
 from training.data import textures
 from training.data.image_folder import ImageFolder
-from training.evaluation import evaluate
+from training.evaluation import TestImages, evaluate
 from training.recipe import Phase, TrainingRecipe
 from training.recogniser import RecogniserModule
 from training.train import train
@@ -165,8 +165,10 @@ def test_a_folder_of_images_can_be_trained_and_evaluated_on(tmp_path: Path) -> N
     training = DataLoader(ImageFolder(*arguments, augment=True), batch_size=8, shuffle=True)
     test = DataLoader(ImageFolder(*arguments, augment=False), batch_size=100)
     checkpoint = train(RECIPE, training, test, NAMES)
-    accuracy = evaluate(checkpoint, tmp_path)
+    images = ImageFolder(*arguments, augment=False)
+    evaluation = evaluate(checkpoint, TestImages("photos", images, images.groups))
+    (accuracy,) = evaluation.per_iteration
     assert accuracy.top1_percent == pytest.approx(checkpoint.metrics["top1_percent"], abs=1e-3)
-    assert accuracy.interval_percent.low <= accuracy.top1_percent <= accuracy.interval_percent.high
-    assert accuracy.images == 4 * 80
-    assert accuracy.groups == sum(len(photo.test_regions) for photo in PHOTOS)
+    assert accuracy.top1_interval_percent.low <= accuracy.top1_percent <= accuracy.top1_interval_percent.high
+    assert evaluation.images == 4 * 80
+    assert evaluation.groups == sum(len(photo.test_regions) for photo in PHOTOS)
