@@ -187,13 +187,18 @@ def untrained_checkpoint(config: ModelConfig, seed: int = 0) -> Checkpoint:
 
 
 def encoder_digest(state_dict: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of the encoder's tensors in float32, sorted by name.
+    """Return the SHA-256 of the encoder's tensors.
 
     Codes of encoders with different digests are incompatible, so the digest is part of the code contract.
     """
-    digest = hashlib.sha256()
     prefix = parameter_prefix("encoder")
-    for name in sorted(name for name in state_dict if name.startswith(prefix)):
+    return weights_digest({name: state_dict[name] for name in state_dict if name.startswith(prefix)})
+
+
+def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors in float32, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(state_dict):
         tensor = state_dict[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name}{list(tensor.shape)}".encode())
         digest.update(tensor.numpy().astype("<f4").tobytes())  # little-endian on every machine
