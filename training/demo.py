@@ -19,7 +19,8 @@ from msgspec import structs
 from ccr_deploy.models.checkpoint import load_checkpoint, save_checkpoint
 from training.data.open import open_photos
 from training.data.photos import load_photos, write_calibration_images, write_test_images
-from training.options import MachineOptions
+from training.evaluation.results import EVALUATION_FILE, Evaluation, read_result
+from training.loop.options import MachineOptions
 from training.recipe import read_recipe
 from training.steps import pretrain_and_finetune
 
@@ -46,9 +47,9 @@ def main(output: Path, seed: int) -> None:
     recipe = structs.replace(RECIPE, seed=seed)
     size = recipe.chain(classes=16).image_height
     with tempfile.TemporaryDirectory(prefix=".training.", dir=output) as temporary:
-        checkpoint = load_checkpoint(
-            pretrain_and_finetune(recipe, open_photos(size), MachineOptions(), Path(temporary))
-        )
+        path = pretrain_and_finetune(recipe, open_photos(size), MachineOptions(), Path(temporary))
+        checkpoint = load_checkpoint(path)
+        evaluation = read_result(Evaluation, path.parent / EVALUATION_FILE)
     photos = load_photos()
     replace_folder(output / "images", lambda folder: write_test_images(photos, size, folder))
     replace_folder(output / "calibration", lambda folder: write_calibration_images(photos, size, folder))
@@ -58,7 +59,7 @@ def main(output: Path, seed: int) -> None:
     click.echo(
         f"{output / 'checkpoint.pt'}: {metrics['top1_percent']:.1f} % top-1, 95 % interval "
         f"{metrics['top1_percent_low']:.1f} to {metrics['top1_percent_high']:.1f} %, on "
-        f"{metrics['images']:.0f} crops of {metrics['groups']:.0f} test regions; "
+        f"{evaluation.images} crops of {evaluation.groups} test regions; "
         f"trained in {time.perf_counter() - started:.0f} s"
     )
 

@@ -11,13 +11,24 @@ from msgspec import structs
 from ccr_deploy.models.checkpoint import Checkpoint, save_checkpoint
 from ccr_deploy.models.compressor_file import CompressorCheckpoint, save_compressor
 from ccr_deploy.models.presets import default_preprocessing
-from training.evaluation import test_metrics
-from training.fit import Setting, fit
+from training.evaluation.accuracy import evaluate
+from training.evaluation.compressor import evaluate_compressor, example_grid
+from training.evaluation.grids import write_grid
+from training.evaluation.restoration import Restorer
+from training.evaluation.results import (
+    CHECKPOINT_FILE,
+    EVALUATION_FILE,
+    GRID_FILE,
+    RESTORATION_FILE,
+    Evaluation,
+    write_result,
+)
 from training.initial_weights import EncoderWeights, InitialWeights, encoder_weights, load_residual_stages
+from training.loop.saved_state import STATE, Run, begin_or_continue
+from training.loop.trainer import Setting, fit
 from training.modules.baseline import BaselineModule
 from training.modules.compressor import CompressorModule
 from training.modules.recogniser import RecogniserModule
-from training.saved_state import STATE, Run, begin_or_continue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +38,11 @@ if TYPE_CHECKING:
 
     from ccr_deploy.models.config import ModelConfig
     from training.data.open import TrainingData
+    from training.loop.options import MachineOptions
     from training.modules.module import TrainingModule
-    from training.options import MachineOptions
     from training.recipe import Step, TrainingRecipe
 
 COMPRESSOR = "compressor.pt"
-CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -57,9 +67,10 @@ class Training:
 
     @property
     def setting(self) -> Setting:
-        """All that `training.fit` needs apart from the module."""
+        """All that `training.loop.trainer.fit` needs apart from the module."""
         phase = self.recipe.phase(self.step)
-        return Setting(self.data, phase, self.recipe.seed, self.options, self.folder)
+        title = f"{self.step} {self.folder.name}"
+        return Setting(self.data, phase, self.recipe.seed, self.options, self.folder, title)
 
     def begin(self, model: ModelConfig, started_from: Sequence[InitialWeights] = ()) -> None:
         """Record what it is started with, or check that it is the same as before, and seed the weights.
@@ -83,7 +94,7 @@ class Training:
 
     def fit(self, module: TrainingModule) -> bool:
         """Train a module; return whether this process is the one that writes the result."""
-        return fit(module, self.setting, self.callbacks).is_global_zero
+        return fit(module, self.setting, self.callbacks)
 
 
 def pretrain(training: Training) -> Path | None:
@@ -122,8 +133,21 @@ def pretrain(training: Training) -> Path | None:
         for part in ("encoder", "decoder")
         for name, tensor in getattr(module, part).state_dict().items()
     }
+    iterations = max(recipe.iterations)
+    restorer = Restorer(module.encoder, module.decoder, preprocessing)
+    quality = evaluate_compressor(restorer, training.data.test, iterations)
+    write_result(quality, training.folder / RESTORATION_FILE)
+    write_grid(example_grid(restorer, training.data.test, iterations), training.folder / GRID_FILE)
     save_compressor(
-        CompressorCheckpoint(config.encoder, recipe.decoder, recipe.iterations, preprocessing, weights), path
+        CompressorCheckpoint(
+            config.encoder,
+            recipe.decoder,
+            recipe.iterations,
+            preprocessing,
+            weights,
+            metrics={name: getattr(quality.per_iteration[-1], name) for name in ("l1", "psnr_db", "ms_ssim")},
+        ),
+        path,
     )
     (training.folder / STATE).unlink(missing_ok=True)
     return path
@@ -242,7 +266,7 @@ def pretrain_and_finetune(
 
 def _recognise(training: Training, module: RecogniserModule, resnet: InitialWeights | None) -> Path | None:
     """Train a chain, starting with a ResNet-18's weights, and write its checkpoint."""
-    path = training.folder / CHECKPOINT
+    path = training.folder / CHECKPOINT_FILE
     if path.exists():
         return path
     if resnet is not None:
@@ -256,6 +280,20 @@ def _recognise(training: Training, module: RecogniserModule, resnet: InitialWeig
         trained_iterations=module.trained_iterations,
         class_names=tuple(training.data.class_names),
     )
-    save_checkpoint(replace(checkpoint, metrics=test_metrics(checkpoint, training.data)), path)
+    evaluation = evaluate(checkpoint, training.data.test)
+    write_result(evaluation, training.folder / EVALUATION_FILE)
+    save_checkpoint(replace(checkpoint, metrics=metrics_of(evaluation, checkpoint.config.iterations)), path)
     (training.folder / STATE).unlink(missing_ok=True)
     return path
+
+
+def metrics_of(evaluation: Evaluation, iterations: int) -> dict[str, float]:
+    """Return the metrics of a checkpoint that runs with T iterations, by name."""
+    entry = evaluation.at(iterations)
+    assert entry is not None
+    return {
+        "top1_percent": entry.top1_percent,
+        "top5_percent": entry.top5_percent,
+        "top1_percent_low": entry.top1_interval_percent.low,
+        "top1_percent_high": entry.top1_interval_percent.high,
+    }

@@ -20,7 +20,7 @@ from ccr_deploy.cli.export import export
 from ccr_deploy.cli.group import HELP_COLUMNS, CommandGroup
 from ccr_deploy.cli.inspect import inspect
 from ccr_deploy.cli.package import package
-from ccr_deploy.cli.run import run
+from ccr_deploy.cli.command_line import run_command_line
 from ccr_deploy.cli.serve import serve
 from ccr_deploy.cli.verify import verify
 
@@ -67,4 +67,4 @@ for _command in (
 
 def main() -> None:
     """Run the command line of the package."""
-    run(cli, PROGRAM)
+    run_command_line(cli, PROGRAM)

@@ -112,7 +112,9 @@ def export(
 
     for path in (checkpoint, baseline):
         check_checkpoint_path(path)
-    trained = None if trained_iterations is None else parse_iterations(trained_iterations, "--trained-iterations")
+    trained = (
+        None if trained_iterations is None else parse_iterations(trained_iterations, "--trained-iterations")
+    )
     exported = export_bundle(
         resized(load_checkpoint(checkpoint, preset, trained), iterations, image_size),
         bundle,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ccr_deploy.cli.command_line import run_command_line
 from ccr_deploy.cli.group import HELP_COLUMNS, CommandGroup
-from ccr_deploy.cli.run import run
 from training.cli.baseline import baseline
 from training.cli.evaluate import evaluate
 from training.cli.finetune import finetune
@@ -45,4 +45,4 @@ for _command in (pretrain, finetune, baseline, evaluate, qat):
 
 def main() -> None:
     """Run the command line of the trainings."""
-    run(cli, PROGRAM)
+    run_command_line(cli, PROGRAM)

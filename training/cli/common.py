@@ -11,7 +11,7 @@ from msgspec import structs
 from ccr_deploy.cli.common import combined, output_options, path_option
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.iterations import parse_iterations
-from training.options import LIGHTNING_PRECISION, MachineOptions, Precision, processes_of_torchrun
+from training.loop.options import LIGHTNING_PRECISION, MachineOptions, Precision, processes_of_torchrun
 from training.recipe import read_recipe
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ nor of the loader's workers changes which samples a step of the optimizer sees.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """The key of a training image: its index, and the seed of everything random in its augmentation."""
 
     index: int

@@ -16,22 +16,37 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class TestImages:
+    """Images to evaluate with.
+
+    Attributes:
+        name: the name of the data in results, for people.
+        dataset: by number, the image ``uint8 [H, W, 3]`` and its label.
+        groups: the group of each image, by name; images of one group are correlated.
+    """
+
+    __test__ = False  # pytest would take it for a test
+
+    name: str
+    dataset: Dataset[tuple[Tensor, int]]
+    groups: Sequence[str]
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """Training and test images of one task.
 
     Attributes:
         training: images ``uint8 [H, W, 3]`` with labels; its keys are `training.data.batches.Sample`.
-        test: the same without augmentation; its keys are integers.
+        test: the test images.
         class_names: names of the labels 0, 1, ….
-        test_groups: the group of each test image; images of one group are correlated.
         fingerprint: digest of names and labels; a resumed training must have the same.
         summary: one line for the reader.
     """
 
     training: Dataset[tuple[Tensor, int]]
-    test: Dataset[tuple[Tensor, int]]
+    test: TestImages
     class_names: tuple[str, ...]
-    test_groups: Sequence[str]
     fingerprint: str
     summary: str
 
@@ -45,9 +60,8 @@ def open_photos(size: int) -> TrainingData:
         digest.update(photo.pixels.tobytes())
     return TrainingData(
         training,
-        test,
+        TestImages("scikit-image's photos", test, test.groups),
         tuple(photo.name for photo in photos),
-        test.groups,
         digest.hexdigest(),
         f"{len(training)} training crops in each epoch and {len(test)} test crops of {len(photos)} photos",
     )

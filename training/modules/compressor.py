@@ -12,9 +12,9 @@ from ccr_deploy.models.encoder import RecurrentEncoder
 from training.modules.module import TrainingModule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ccr_deploy.codec.contract import Preprocessing
     from ccr_deploy.models.config import DecoderConfig, EncoderConfig
@@ -57,6 +57,10 @@ class CompressorModule(TrainingModule):
             self.encoder, self.decoder, normalise(images, self.preprocessing), iterations
         )
         return torch.stack([residual.abs().mean() for residual in residuals]).mean()
+
+    def networks(self) -> Iterable[nn.Module]:
+        """Return the cells and convolutions of encoder and decoder: their loop is Python."""
+        return [*self.encoder.cells, self.encoder.stem, *self.decoder.cells, self.decoder.output]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002  Lightning's signature
         """Return the loss of one batch; labels are ignored."""

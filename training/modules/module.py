@@ -10,10 +10,10 @@ import torch
 from training.modules.optimisation import one_cycle_adamw
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ccr_deploy.codec.contract import Preprocessing
     from training.recipe import Phase
@@ -49,6 +49,15 @@ class TrainingModule(lightning.LightningModule):
         if len(self.trained_iterations) == 1:
             return self.trained_iterations[0]
         return self.trained_iterations[int(torch.randint(len(self.trained_iterations), ()))]
+
+    def compile_networks(self) -> None:
+        """Compile encoder, decoder and classifier in place with torch.compile, without new parameter names."""
+        for module in self.networks():
+            module.compile()
+
+    def networks(self) -> Iterable[nn.Module]:
+        """Return the networks that are worth compiling one by one."""
+        raise NotImplementedError
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with a one-cycle schedule."""

@@ -78,6 +78,10 @@ class RecogniserModule(TrainingModule):
         """Return what the classifier reads: the codes of normalised images after T iterations."""
         return self.model.encoder(images, iterations)
 
+    def networks(self) -> Iterable[nn.Module]:
+        """Return encoder and classifier, and the decoder of a baseline."""
+        return self.model.children()
+
     @property
     def first_frozen_step(self) -> int:
         """The first step in which the encoder is frozen."""

@@ -19,13 +19,13 @@ from training.data import open as opening
 from training.data.batches import Sample
 from training.data.open import open_photos
 from training.data.photos import load_photos
-from training.fit import Setting, fit
 from training.initial_weights import encoder_weights
+from training.loop.options import MachineOptions
+from training.loop.saved_state import STATE
+from training.loop.trainer import Setting, fit
 from training.modules.compressor import CompressorModule
 from training.modules.recogniser import RecogniserModule
-from training.options import MachineOptions
 from training.recipe import Phase, TrainingRecipe
-from training.saved_state import STATE
 from training.steps import Training, baseline, finetune, pretrain, pretrain_and_finetune
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ccr_deploy.errors import WrongUsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from training.evaluation_results import Evaluation, IterationAccuracy
+    from training.evaluation.results import Evaluation, IterationAccuracy
 
 
 class Comparison(Record, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from training.data.batches import Batches
 
 if TYPE_CHECKING:
     from training.data.open import TrainingData
-    from training.options import MachineOptions
+    from training.loop.options import MachineOptions
     from training.recipe import Phase
 
 VALIDATION_BATCH = 64
@@ -61,10 +61,10 @@ class Loaders(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Return this process's share of the test images."""
         assert self.trainer is not None
-        count = len(self.data.test)  # type: ignore[arg-type]
+        count = len(self.data.test.groups)
         own = range(self.trainer.global_rank, count, self.trainer.world_size)
         return DataLoader(
-            Subset(self.data.test, own),
+            Subset(self.data.test.dataset, own),
             batch_size=min(VALIDATION_BATCH, self.phase.batch),
             num_workers=self.options.workers,
         )

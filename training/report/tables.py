@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from ccr_deploy.benchmarking.table1_results import PaperRow
     from ccr_deploy.models.config import ModelConfig
-    from training.comparison import Comparison
-    from training.evaluation_results import (
+    from training.evaluation.comparison import Comparison
+    from training.evaluation.results import (
         Evaluation,
         IterationAccuracy,
         IterationQuality,
         Restoration,
     )
-    from training.report_results import RunResults, TrainingReport
+    from training.report.results import RunResults, TrainingReport
 
 
 _PAPER_CLASSES = 100

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ccr_deploy.core.records import Record
-from training.comparison import Comparison
-from training.evaluation_results import Evaluation, Restoration
+from training.evaluation.comparison import Comparison
+from training.evaluation.results import Evaluation, Restoration
 
 SCHEMA_VERSION = 1
 

@@ -14,6 +14,10 @@ from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.models.config import ModelConfig
 
 SCHEMA_VERSION = 1
+CHECKPOINT_FILE = "checkpoint.pt"
+EVALUATION_FILE = "evaluation.json"
+RESTORATION_FILE = "restoration.json"
+GRID_FILE = "restored.png"
 _REMEDY = "run python -m training evaluate again"
 _Kind = TypeVar("_Kind", "Evaluation", "Restoration")
 

@@ -22,7 +22,7 @@ LONGEST_LINE = 5000
 """Characters of an error that are shown: a path may have 4,096, a field of a damaged file any number."""
 
 
-def run(commands: click.Group, program: str) -> NoReturn:
+def run_command_line(commands: click.Group, program: str) -> NoReturn:
     """Run a command and exit; report every error as one line with an exit status.
 
     Args:

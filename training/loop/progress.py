@@ -11,7 +11,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from training.rates import Mark, StepRates, duration_text
+from training.loop.rates import Mark, StepRates, duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import lightning
     from rich.console import Console
 
-    from training.rates import Rate
+    from training.loop.rates import Rate
 
 LINE_SECONDS = 30.0
 """Time between two lines in a pipe or file."""

@@ -25,22 +25,26 @@ from ccr_deploy.reporting.section import Section, ShownImage
 from ccr_deploy.reporting.table import interval_text
 from ccr_deploy.reporting.verdict import Figure
 from ccr_deploy.workflow.report_folder import check_own_files
-from training.evaluation_results import Evaluation, Restoration, read_result
-from training.report_results import RunResults, TrainingReport
-from training.report_tables import report_tables
+from training.evaluation.results import (
+    CHECKPOINT_FILE,
+    EVALUATION_FILE,
+    GRID_FILE,
+    RESTORATION_FILE,
+    Evaluation,
+    Restoration,
+    read_result,
+)
+from training.report.results import RunResults, TrainingReport
+from training.report.tables import report_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from training.comparison import Comparison
-    from training.evaluation_results import IterationAccuracy
+    from training.evaluation.comparison import Comparison
+    from training.evaluation.results import IterationAccuracy
 
 TITLE = "Training report"
-CHECKPOINT_FILE = "checkpoint.pt"
-EVALUATION_FILE = "evaluation.json"
-RESTORATION_FILE = "restoration.json"
-GRID_FILE = "restored.png"
 _MARKS = {
     "report.json": b'"created_by": "ccr-deploy ',
     "report.md": TITLE.encode(),

@@ -12,8 +12,8 @@ from ccr_deploy.models.chain import normalise, residual_loop
 from ccr_deploy.models.config import DecoderConfig, EncoderConfig
 from ccr_deploy.models.decoder import Decoder
 from ccr_deploy.models.encoder import RecurrentEncoder
-from training.grids import restoration_grid, write_grid
-from training.restoration import Restorer, ms_ssim_weights, restoration_quality
+from training.evaluation.grids import restoration_grid, write_grid
+from training.evaluation.restoration import Restorer, ms_ssim_weights, restoration_quality
 
 PREPROCESSING = Preprocessing(resize_to_cover=(48, 64), mean=(0.4, 0.5, 0.6), std=(0.9, 1.0, 1.1))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.rates import WARM_UP_STEPS, WINDOW_STEPS, Mark, Rate, StepRates, duration_text
+from training.loop.rates import WARM_UP_STEPS, WINDOW_STEPS, Mark, Rate, StepRates, duration_text
 
 
 def marks(count: int, *, seconds: float, waited: float = 0.0, first: int = 0) -> list[Mark]:

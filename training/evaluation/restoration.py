@@ -12,7 +12,7 @@ from torchmetrics.functional.image import (
 )
 
 from ccr_deploy.models.chain import normalise, residual_loop
-from training.evaluation_results import IterationQuality
+from training.evaluation.results import IterationQuality
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from msgspec import structs
 
 from ccr_deploy.core.atomic import atomic_file, write_atomically, writing
 from ccr_deploy.core.records import Record, first_difference, parse_versioned_json, to_json
 from ccr_deploy.core.untrusted import read_bytes, reading
-from ccr_deploy.errors import TrainingError, WrongUsageError
+from ccr_deploy.errors import CheckpointError, TrainingError, WrongUsageError
+from ccr_deploy.models.checkpoint_file import read_checkpoint
 from ccr_deploy.models.config import DecoderConfig, ModelConfig
 from training.recipe import Phase, Step
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import lightning
-    from torch import Tensor
 
 STATE = "state.ckpt"
 """Weights, optimizer, schedule and position of an unfinished training."""
@@ -82,8 +82,22 @@ def begin_or_continue(run: Run, folder: Path) -> None:
         )
 
 
+def saved_step(path: Path) -> int:
+    """Return the step that a saved state continues at; 0 if there is none.
+
+    Raises:
+        CheckpointError: if the state is damaged.
+    """
+    if not path.exists():
+        return 0
+    step = read_checkpoint(path).get("global_step")
+    if type(step) is not int:
+        raise CheckpointError(f"{path}: not the state of a training: remove it to start again")
+    return step
+
+
 def _shown(value: object) -> str:
-    text = to_json(value, indent=None) if isinstance(value, structs.Struct) else repr(value)
+    text = to_json(value, indent=None) if isinstance(value, msgspec.Struct) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
@@ -126,7 +140,7 @@ class SaveState(Callback):
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,  # noqa: ARG002  Lightning's signature, as the next two
-        outputs: dict[str, Tensor],
+        outputs: Any,  # noqa: ANN401 -- Lightning's signature
         batch: object,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:

@@ -18,7 +18,7 @@ from ccr_deploy.benchmarking.reliability import unreliable_reasons
 from ccr_deploy.benchmarking.statistics import percentile_intervals
 from ccr_deploy.benchmarking.warm_up import warm_up
 from ccr_deploy.models.chain import normalise
-from training.evaluation_results import LatencyConditions
+from training.evaluation.results import LatencyConditions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

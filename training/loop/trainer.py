@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from typing import TYPE_CHECKING
 import lightning
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from rich.console import Console
 
-from training.loaders import Loaders
-from training.options import LIGHTNING_PRECISION
-from training.saved_state import STATE, AtomicCheckpoints, SaveState
-from training.seeding import SeedEachBatch
+from training.loop.loaders import Loaders
+from training.loop.loggers import training_loggers
+from training.loop.options import LIGHTNING_PRECISION
+from training.loop.progress import DataWait, TrainingProgress
+from training.loop.saved_state import STATE, AtomicCheckpoints, SaveState, saved_step
+from training.loop.seeding import SeedEachBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,8 +28,8 @@ if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
     from training.data.open import TrainingData
+    from training.loop.options import MachineOptions
     from training.modules.module import TrainingModule
-    from training.options import MachineOptions
     from training.recipe import Phase
 
 
@@ -39,6 +43,7 @@ class Setting:
         seed: seed of weights, order, augmentation and random bits.
         options: devices, precision and speed.
         folder: where its state and its logs are.
+        title: what is trained, for a person.
     """
 
     data: TrainingData
@@ -46,6 +51,7 @@ class Setting:
     seed: int
     options: MachineOptions
     folder: Path
+    title: str = "training"
 
     @property
     def steps(self) -> int:
@@ -53,7 +59,7 @@ class Setting:
         return self.phase.steps(len(self.data.training))  # type: ignore[arg-type]
 
 
-def fit(module: TrainingModule, setting: Setting, callbacks: Sequence[Callback] = ()) -> lightning.Trainer:
+def fit(module: TrainingModule, setting: Setting, callbacks: Sequence[Callback] = ()) -> bool:
     """Train a module, from its last saved state if there is one.
 
     For Lightning the whole training is one epoch, whose batches `training.data.batches` chooses: so the
@@ -65,18 +71,21 @@ def fit(module: TrainingModule, setting: Setting, callbacks: Sequence[Callback] 
         callbacks: further callbacks, for what a person sees.
 
     Returns:
-        The trainer, which knows this process's rank.
+        Whether this process is the one that writes the result.
 
     Raises:
+        KeyboardInterrupt: if the training was interrupted.
         TrainingError: if the loss is not a number, or the state cannot be read or written.
         WrongUsageError: if the batch cannot be divided among the processes.
         ImageError: if an image cannot be used.
     """
     phase, options = setting.phase, setting.options
     state = setting.folder / STATE
+    first_step = saved_step(state)
     loaders = Loaders(setting.data, phase, options, setting.seed)
+    wait = DataWait()
     if options.channels_last:
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(memory_format=torch.channels_last)
     if options.compiled:
         module.compile_networks()
     with _quiet():
@@ -96,17 +105,22 @@ def fit(module: TrainingModule, setting: Setting, callbacks: Sequence[Callback] 
             plugins=[AtomicCheckpoints()],
             callbacks=[
                 SeedEachBatch(setting.seed),
+                TrainingProgress(setting.title, phase.batch, wait, Console(file=sys.stderr)),
                 *callbacks,
                 SaveState(state, options.save_every, options.log_every),
             ],
-            logger=False,
+            logger=training_loggers(setting.folder, first_step),
+            profiler=wait,
             log_every_n_steps=options.log_every,
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,
         )
-        trainer.fit(module, datamodule=loaders, ckpt_path=state if state.exists() else None)
-    return trainer
+        try:
+            trainer.fit(module, datamodule=loaders, ckpt_path=state if first_step else None)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
+    return trainer.is_global_zero
 
 
 def _strategy(options: MachineOptions, phase: Phase) -> DDPStrategy | str:

@@ -20,38 +20,21 @@ from ccr_deploy.export.description import describe_model
 from ccr_deploy.models.binarizer import sign
 from ccr_deploy.models.chain import CcrChain, normalise, residual_loop
 from ccr_deploy.models.checkpoint import build_model, weights_digest
-from training.evaluation_results import Evaluation, IterationAccuracy
-from training.latency import measure_latencies
+from training.evaluation.latency import measure_latencies
+from training.evaluation.results import Evaluation, IterationAccuracy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
     from torch import Tensor
-    from torch.utils.data import Dataset
 
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.models.chain import BaselineChain
     from ccr_deploy.models.checkpoint import Checkpoint
     from ccr_deploy.models.config import ModelConfig
-    from training.latency import Latencies
-
-
-@dataclass(frozen=True)
-class TestImages:
-    """Images to evaluate with.
-
-    Attributes:
-        name: the name of the data in results, for people.
-        dataset: by number, the image ``uint8 [H, W, 3]`` and its label.
-        groups: the group of each image, by name; images of one group are correlated.
-    """
-
-    __test__ = False  # pytest would take it for a test
-
-    name: str
-    dataset: Dataset[tuple[Tensor, int]]
-    groups: Sequence[str]
+    from training.data.open import TestImages
+    from training.evaluation.latency import Latencies
 
 
 @dataclass(frozen=True)

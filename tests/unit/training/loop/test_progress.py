@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from training.progress import DataWait, StepState, TrainingProgress
-from training.rates import Rate
+from training.loop.progress import DataWait, StepState, TrainingProgress
+from training.loop.rates import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
