@@ -1,5 +1,8 @@
 """The networks compute what their docstrings describe."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -56,10 +59,14 @@ def test_the_stochastic_signs_expectation_is_the_value():
     torch.testing.assert_close(mean, values, atol=0.03, rtol=0)
 
 
-def test_the_stochastic_sign_is_plus_or_minus_one():
+def test_the_stochastic_sign_is_exactly_plus_or_minus_one():
     drawn = stochastic_sign(torch.rand(1000) * 2 - 1)
-    torch.testing.assert_close(drawn.abs(), torch.ones(1000))
+    assert torch.equal(drawn.abs(), torch.ones(1000))
     assert 0 < (drawn > 0).sum() < 1000
+
+
+def test_the_stochastic_sign_of_nan_is_nan():
+    assert stochastic_sign(torch.tensor([0.5, torch.nan])).isnan().tolist() == [False, True]
 
 
 def test_the_stochastic_signs_gradient_passes_straight_through():
@@ -79,6 +86,49 @@ def test_the_binarizer_draws_at_random_in_training():
     binarizer = Binarizer(4, 8).train()
     features = torch.randn(2, 4, 3, 3)
     assert not torch.equal(binarizer(features), binarizer(features))
+
+
+def test_the_binarizer_draws_from_the_source_that_it_is_given():
+    binarizer = Binarizer(4, 8).train()
+    features = torch.randn(2, 4, 3, 3)
+    probability = (1 + torch.tanh(binarizer.conv(features))) / 2
+    binarizer.draw = lambda like: torch.full_like(like, 0.4)
+    assert torch.equal(binarizer(features), torch.where(probability > 0.4, 1.0, -1.0))
+
+
+def test_the_source_of_draws_is_not_in_the_state_dict_and_survives_copies():
+    binarizer = Binarizer(4, 8).train()
+    binarizer.draw = torch.zeros_like
+    assert list(binarizer.state_dict()) == ["conv.weight"]
+    for copied in (copy.deepcopy(binarizer), pickle.loads(pickle.dumps(binarizer))):
+        assert torch.equal(copied(torch.randn(2, 4, 3, 3)), torch.ones(2, 8, 3, 3))
+
+
+def binarizer_with_activations(*activations: float) -> tuple[Binarizer, torch.Tensor]:
+    """Return a binarizer in training, and features that give it these activations in 100,000 positions."""
+    binarizer = Binarizer(len(activations), len(activations)).train()
+    nn.init.dirac_(binarizer.conv.weight)
+    return binarizer, torch.tensor(activations).view(1, -1, 1, 1).expand(1, -1, 1000, 100)
+
+
+def test_mixed_precision_keeps_the_probabilities_of_the_binarizer():
+    binarizer, features = binarizer_with_activations(-3.5, -3.0, 0.5, 3.0, 3.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert binarizer.conv(features).dtype == torch.bfloat16
+        drawn = binarizer(features)
+    assert torch.equal(drawn.abs(), torch.ones_like(drawn))
+    found, expected = (drawn > 0).double().mean(dim=(0, 2, 3)), (1 + features[0, :, 0, 0].double().tanh()) / 2
+    deviation = (expected * (1 - expected) / 100_000).sqrt()
+    assert ((found - expected).abs() < 5 * deviation).all()
+
+
+def test_mixed_precision_keeps_the_gradient_of_saturated_bits():
+    binarizer, features = binarizer_with_activations(-3.5, 0.5, 3.5)
+    features = features.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        binarizer(features).sum().backward()
+    expected = 1 - features.detach().tanh() ** 2
+    torch.testing.assert_close(features.grad, expected, rtol=0.01, atol=0)  # gradients are in bfloat16
 
 
 # ConvLSTM
