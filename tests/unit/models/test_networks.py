@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections import Counter
 
 import pytest
 import torch
@@ -177,6 +178,72 @@ def test_the_code_is_that_of_the_last_iteration():
     for _ in range(3):
         features, states = encoder.step(image, states)
     assert torch.equal(encoder(image, 3), encoder.binarizer(features))
+
+
+def plain_loop(encoder: RecurrentEncoder, image: torch.Tensor, iterations: int) -> list[torch.Tensor]:
+    """Return the features of each iteration, with all work repeated in each of them."""
+    states: list = [None] * 3
+    found = []
+    for _ in range(iterations):
+        features, states = encoder.step(image, states)
+        found.append(features)
+    return found
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_features_have_the_bits_of_a_loop_that_repeats_all_work(layout, dtype):
+    encoder = RecurrentEncoder(SMALL).to(dtype).to(memory_format=layout)
+    image = torch.randn(2, 3, 32, 48, dtype=dtype).contiguous(memory_format=layout)
+    expected = plain_loop(encoder, image, 4)
+    for found, features in zip(encoder.each_features(image, 4), expected, strict=True):
+        assert torch.equal(found, features)
+    assert torch.equal(encoder.pre_binarization(image, 4), encoder.binarizer.conv(expected[-1]))
+
+
+def test_work_that_does_not_depend_on_the_iteration_is_done_once():
+    encoder = RecurrentEncoder(SMALL)
+    runs: Counter = Counter()
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda *_, name=name: runs.update([name]))
+    encoder(torch.randn(1, 3, 32, 32), 4)
+    assert runs == {
+        "stem": 1,
+        "cells.0.input_conv": 1,
+        "cells.0.hidden_conv": 3,
+        "cells.1.input_conv": 4,
+        "cells.1.hidden_conv": 3,
+        "cells.2.input_conv": 4,
+        "cells.2.hidden_conv": 3,
+        "binarizer.conv": 1,
+    }
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_gradients_equal_those_of_a_loop_that_repeats_all_work(dtype, tolerance):
+    encoder = RecurrentEncoder(SMALL).to(dtype).train()
+    image = torch.randn(3, 3, 32, 48, dtype=dtype, requires_grad=True)
+    inputs = [image, *encoder.parameters()]
+    weights = torch.randn(3, 16, 2, 3, dtype=dtype)
+    torch.manual_seed(1)
+    expected = torch.autograd.grad(
+        (encoder.binarizer(plain_loop(encoder, image, 5)[-1]) * weights).sum(), inputs
+    )
+    torch.manual_seed(1)
+    found = torch.autograd.grad((encoder(image, 5) * weights).sum(), inputs)
+    for gradient, other in zip(found, expected, strict=True):
+        assert other.abs().max() > 0
+        assert (gradient - other).norm() <= tolerance * other.norm()
+
+
+def test_the_encoder_in_training_compiles_without_a_graph_break():
+    """With the backend that traces forward and backward, and computes both with PyTorch's own kernels."""
+    encoder = RecurrentEncoder(SMALL).train()
+    image = torch.randn(2, 3, 32, 48)
+    compiled = torch.compile(encoder, backend="aot_eager", fullgraph=True)
+    encoder.binarizer.draw = lambda like: torch.full_like(like, 0.4)
+    assert torch.equal(compiled(image, 3), encoder(image, 3))
 
 
 def test_every_iteration_changes_the_features():
