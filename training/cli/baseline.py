@@ -26,9 +26,9 @@ def baseline(training: Training, compressor: Path | None, resnet_from: str | Non
     """Train the conventional chain end to end: compress, restore, recognise the restored image."""
     from ccr_deploy.models.compressor_file import load_compressor
     from training import steps
-    from training.cli.results import finish_checkpoint
+    from training.cli.results import print_result
     from training.initial_weights import resnet_weights
 
     started_from = load_compressor(compressor) if compressor else None
     resnet = resnet_weights(resnet_from) if resnet_from else None
-    finish_checkpoint(training, steps.baseline(training, started_from, resnet), as_json=as_json)
+    print_result(steps.baseline(training, started_from, resnet), as_json=as_json)

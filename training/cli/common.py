@@ -60,9 +60,17 @@ _machine_options = combined(
         show_default=True,
         help="Steps between two saved states.",
     ),
+    click.option(
+        "--log-every",
+        type=click.IntRange(min=1),
+        default=10,
+        show_default=True,
+        help="Steps between two logged values.",
+    ),
 )
 _MACHINE = (
     "devices", "precision", "micro_batch", "workers", "threads", "compiled", "channels_last", "save_every",
+    "log_every",
 )  # fmt: skip
 _check_option = click.option("--check", is_flag=True, help="Check the data, and train nothing.")
 
@@ -92,13 +100,13 @@ def training_command(step: Step) -> Callable[[Command], Command]:
             recipe = changed_recipe(read_recipe(typed.pop("recipe_name")), step, **learning)
             options = machine_options(**{name: typed.pop(name) for name in _MACHINE})
             # Imported late: `--help` is quick, and a wrong recipe is reported at once.
-            from training.data.open import open_data
+            from training.recipe_data import open_data
             from training.steps import Training
 
-            data = open_data(recipe, step, typed.pop("data"), typed.pop("classes"))
+            data = open_data(recipe, recipe.phase(step), typed.pop("data"), typed.pop("classes"))
             training = Training(step, recipe, data, options, typed.pop("output"))
             if typed.pop("check"):
-                return _check(training, as_json=typed["as_json"])
+                raise NotImplementedError
             return command(training, **typed)
 
         return wrapped  # type: ignore[return-value]
@@ -143,6 +151,7 @@ def machine_options(
     compiled: bool,
     channels_last: bool,
     save_every: int,
+    log_every: int,
 ) -> MachineOptions:
     """Return how a training uses the machine; under torchrun, its number of processes counts.
 
@@ -155,6 +164,7 @@ def machine_options(
         compiled: whether to compile the networks.
         channels_last: whether to use the memory layout NHWC.
         save_every: steps between two saved states.
+        log_every: steps between two logged values.
     """
     import torch
 
@@ -172,4 +182,5 @@ def machine_options(
         compiled=compiled,
         channels_last=channels_last,
         save_every=save_every,
+        log_every=log_every,
     )

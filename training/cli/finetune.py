@@ -38,9 +38,9 @@ def finetune(
 ) -> None:
     """Train encoder and truncated classifier end to end, without the decoder."""
     from training import steps
-    from training.cli.results import finish_checkpoint
+    from training.cli.results import print_result
     from training.initial_weights import encoder_weights, resnet_weights
 
     encoder = encoder_weights(encoder_from, key_map) if encoder_from else None
     resnet = resnet_weights(resnet_from) if resnet_from else None
-    finish_checkpoint(training, steps.finetune(training, encoder, resnet), as_json=as_json)
+    print_result(steps.finetune(training, encoder, resnet), as_json=as_json)

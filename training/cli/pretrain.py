@@ -17,6 +17,6 @@ if TYPE_CHECKING:
 def pretrain(training: Training, as_json: bool) -> None:
     """Train encoder, binarizer and decoder to compress and restore images."""
     from training import steps
-    from training.cli.results import finish_compressor
+    from training.cli.results import print_result
 
-    finish_compressor(training, steps.pretrain(training), as_json=as_json)
+    print_result(steps.pretrain(training), as_json=as_json)

@@ -51,7 +51,7 @@ class TrainingModule(lightning.LightningModule):
         return self.trained_iterations[int(torch.randint(len(self.trained_iterations), ()))]
 
     def compile_networks(self) -> None:
-        """Compile encoder, decoder and classifier in place with torch.compile, without new parameter names."""
+        """Compile the networks with torch.compile; the names of their parameters stay."""
         for module in self.networks():
             module.compile()
 

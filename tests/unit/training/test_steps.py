@@ -244,9 +244,8 @@ def test_a_folder_keeps_the_recipe_that_it_was_started_with(recipe: TrainingReci
 
 def test_a_lightning_checkpoint_loads_without_arguments(recipe: TrainingRecipe, tmp_path: Path) -> None:
     module = recogniser(recipe)
-    trainer = fit(module, Setting(open_photos(48), PHASE, 0, MachineOptions(), tmp_path))
-    trainer.save_checkpoint(tmp_path / "last.ckpt")
-    checkpoint = load_checkpoint(tmp_path / "last.ckpt")
+    fit(module, Setting(open_photos(48), PHASE, 0, MachineOptions(save_every=3), tmp_path))
+    checkpoint = load_checkpoint(tmp_path / STATE)
     assert checkpoint.config == recipe.chain(classes=4)
     assert checkpoint.trained_iterations == (2,)
     assert checkpoint.class_names == tuple(NAMES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ccr_deploy.models.binarizer import Binarizer
-from training.draws import GlobalBatchDraws
+from training.loop.draws import GlobalBatchDraws
 
 
 def drawn(rank: int, world_size: int, like: torch.Tensor, seed: int = 0) -> torch.Tensor:
