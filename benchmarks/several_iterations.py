@@ -1,13 +1,15 @@
 """Compare one training with several T against a training for each T, on scikit-image's photos: five seeds.
 
-``python -m benchmarks.several_iterations FOLDER`` trains the model of photos-demo with T drawn from 1, 2 and 3
-for each batch, and with each T alone, from the same pretrained compressor, and writes
-``benchmarks/results/several-iterations.json``. Accuracies are compared on the same test images. It takes about
-40 minutes on one core; if it was interrupted, the same command continues. The checkpoints stay in the folder.
+``python -m benchmarks.several_iterations FOLDER`` trains the model of photos-demo with T drawn from 1, 2 and
+3 for each batch, and with each T alone, from the same pretrained compressor, and writes
+``benchmarks/results/several-iterations.json``. Accuracies are compared on the same test images. It takes
+about 40 minutes on one core; if it was interrupted, the same command continues. The checkpoints stay in the
+folder.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +68,7 @@ def main(folder: Path) -> None:
 def several_iterations_table(result: SeveralIterations) -> Table:
     """Return the table, one row per T."""
     table = comparison_table(result.comparisons)
-    return structs.replace(table, note=f"{table.note}; {result.recipe}, {machine_words(result.machine)}")
+    return replace(table, note=f"{table.note}; {result.recipe}, {machine_words(result.machine)}")
 
 
 def _trained(recipe: TrainingRecipe, iterations: tuple[int, ...], folder: Path) -> Evaluation:
