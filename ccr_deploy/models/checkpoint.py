@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -42,10 +43,11 @@ from ccr_deploy.models.checkpoint_file import (
     check_version,
     read_checkpoint,
     read_description,
-    tensors_of,
+    unwrapped,
 )
+from ccr_deploy.models.compressor_file import is_compressor
 from ccr_deploy.models.config import ModelConfig
-from ccr_deploy.models.family import HEAD, MARKER, parameter_prefix
+from ccr_deploy.models.family import HEAD, parameter_prefix
 from ccr_deploy.models.iterations import checked_iterations, named_iterations
 from ccr_deploy.models.presets import PRESETS, default_preprocessing, preset
 
@@ -138,7 +140,33 @@ def load_checkpoint(
         WrongUsageError: if the file does not exist, is a bare state dict and `preset_name` is None, or
             records other trained iterations.
     """
-    content = read_checkpoint(path)
+    return checkpoint_of(read_checkpoint(path), path, preset_name, trained_iterations)
+
+
+def checkpoint_of(
+    content: Mapping[Any, Any],
+    path: Path,
+    preset_name: str | None = None,
+    trained_iterations: tuple[int, ...] | None = None,
+) -> Checkpoint:
+    """Return the checkpoint in the dictionary of a file; see `load_checkpoint`.
+
+    Args:
+        content: what `ccr_deploy.models.checkpoint_file.read_checkpoint` returned.
+        path: the file, for messages.
+        preset_name: the preset of a bare state dict; ignored if the file has a configuration.
+        trained_iterations: every T that a bare state dict was trained with; None for the preset's T.
+
+    Raises:
+        CheckpointError: if it is not a checkpoint, or does not fit its configuration.
+        WrongUsageError: if it is a bare state dict and `preset_name` is None, or it records other trained
+            iterations.
+    """
+    if is_compressor(content):
+        raise WrongUsageError(
+            f"{path}: a compressor without a classifier: fine-tune a classifier first, with "
+            f"python -m training finetune --encoder-from {shlex.quote(str(path))}"
+        )
     if content.get("format") == FORMAT:
         check_version(content, path, VERSION, REMEDY)
         described: object = {
@@ -150,7 +178,7 @@ def load_checkpoint(
         hyper_parameters = content.get("hyper_parameters")
         described = hyper_parameters.get("checkpoint") if isinstance(hyper_parameters, Mapping) else None
         state_dict = content.get("state_dict", content)
-    state_dict = _unwrapped(state_dict, path)
+    state_dict = unwrapped(state_dict, path)
     # An empty mapping counts as another trainer's: it describes nothing.
     if isinstance(described, Mapping) and described:
         checkpoint = _described(described, state_dict, path)
@@ -164,7 +192,7 @@ def load_checkpoint(
     else:
         raise WrongUsageError(
             f"{path}: a state dict without a configuration: give its model with --preset "
-            f"({choose_from('', PRESETS)})"
+            f"({choose_from('', PRESETS)}), or --key-map if its tensors have other names"
         )
     _check_fit(checkpoint, path)
     return checkpoint
@@ -207,16 +235,6 @@ def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
 
 def _empty_model(config: ModelConfig, preprocessing: Preprocessing) -> CcrChain | BaselineChain:
     return BaselineChain(config, preprocessing) if config.is_baseline else CcrChain(config)
-
-
-def _unwrapped(state_dict: object, path: Path) -> dict[str, Tensor]:
-    """Return the model's tensors without the prefix of a wrapper (Lightning, DDP, torch.compile)."""
-    tensors = tensors_of(state_dict, path)
-    found = [name for name in tensors if name == MARKER or name.endswith(f".{MARKER}")]
-    if len(found) > 1:
-        raise CheckpointError(f"{path}: has {len(found)} models ({', '.join(found[:3])}): save only one")
-    prefix = found[0].removesuffix(MARKER) if found else ""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _described(content: Mapping[Any, Any], state_dict: dict[str, Tensor], path: Path) -> Checkpoint:

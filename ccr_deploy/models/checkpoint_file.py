@@ -26,6 +26,7 @@ from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.core.records import Record, convert
 from ccr_deploy.core.untrusted import check_plain, open_regular
 from ccr_deploy.errors import CheckpointError, WrongUsageError
+from ccr_deploy.models.family import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -139,6 +140,20 @@ def tensors_of(state_dict: object, path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise CheckpointError(f"{path}: not a checkpoint or state dict: it has no tensors")
     return tensors
+
+
+def unwrapped(state_dict: object, path: Path) -> dict[str, Tensor]:
+    """Return the model's tensors without the prefix of a wrapper (Lightning, DDP, torch.compile).
+
+    Raises:
+        CheckpointError: if there are no tensors, or several models.
+    """
+    tensors = tensors_of(state_dict, path)
+    found = [name for name in tensors if name == MARKER or name.endswith(f".{MARKER}")]
+    if len(found) > 1:
+        raise CheckpointError(f"{path}: has {len(found)} models ({', '.join(found[:3])}): save only one")
+    prefix = found[0].removesuffix(MARKER) if found else ""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def check_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path, remedy: str) -> None:
