@@ -43,9 +43,7 @@ def evaluate(checkpoint: Checkpoint, folder: Path, batch: int = 256) -> Checkpoi
     Raises:
         ImageError: if the folder or an image in it cannot be used.
     """
-    dataset = ImageFolder(
-        folder, checkpoint.config, checkpoint.preprocessing, checkpoint.class_names, augment=False
-    )
+    dataset = ImageFolder(folder, checkpoint.config, checkpoint.preprocessing, checkpoint.class_names)
     model = build_model(checkpoint)
     with torch.inference_mode():
         logits = [
