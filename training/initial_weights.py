@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.checkpoint_file import read_checkpoint, tensors_of
-from ccr_deploy.models.compressor_file import load_compressor
+from ccr_deploy.models.mapped_checkpoint import load_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ccr_deploy.models.config import EncoderConfig
+    from ccr_deploy.models.key_map import SourceTensor
 
 TORCHVISION = "torchvision"
 """Instead of a file: the ImageNet weights that torchvision downloads."""
@@ -44,7 +45,7 @@ class EncoderWeights(InitialWeights):
     """The weights of an encoder without the prefix ``encoder.``, and its widths."""
 
     config: EncoderConfig
-    left_over: tuple[str, ...] = ()
+    left_over: tuple[SourceTensor, ...] = ()
 
 
 def encoder_weights(paths: Sequence[Path], key_map: str | None = None) -> EncoderWeights:
@@ -58,13 +59,9 @@ def encoder_weights(paths: Sequence[Path], key_map: str | None = None) -> Encode
         WrongUsageError: if a file does not exist, or the map does not fit the files.
         CheckpointError: if a file is damaged or is no encoder.
     """
-    found = load_compressor(paths[0])
-    state_dict = {
-        name.removeprefix("encoder."): tensor
-        for name, tensor in found.state_dict.items()
-        if name.startswith("encoder.")
-    }
-    return EncoderWeights(", ".join(path.name for path in paths), state_dict, found.config)
+    found = load_encoder(paths, key_map)
+    names = ", ".join(path.name for path in paths)
+    return EncoderWeights(names, found.state_dict, found.config, found.left_over)
 
 
 def resnet_weights(source: str) -> InitialWeights:

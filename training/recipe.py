@@ -17,6 +17,7 @@ from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.config import Cut, DecoderConfig, ModelConfig
 from ccr_deploy.models.iterations import checked_iterations
 from ccr_deploy.models.presets import preset
+from training.data.augmentation import Augmentation
 
 Step = Literal["pretrain", "finetune", "baseline", "qat"]
 """A training, named after its command."""
@@ -39,7 +40,7 @@ class Phase(Record, frozen=True, kw_only=True):
         weight_decay: of AdamW.
         gradient_clip: limit for the norm of all gradients.
         label_smoothing: share of a label's probability that is spread over all classes.
-        crop_scale: smallest and largest share of an image's area that a random crop covers.
+        augmentation: how training images are changed at random; photos have crops of their own.
         frozen_share: share of the steps, at the end, in which the encoder is frozen and its bits are no
             longer drawn at random, so that the classifier adapts to the codes of production.
         validations: how often the test images are measured during the training.
@@ -52,13 +53,9 @@ class Phase(Record, frozen=True, kw_only=True):
     weight_decay: Annotated[float, Meta(ge=0)] = 0.01
     gradient_clip: Positive = 1.0
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    crop_scale: tuple[Share, Share] = (0.08, 1.0)
+    augmentation: Augmentation = Augmentation()
     frozen_share: Share = 0.0
     validations: Annotated[int, Meta(ge=1)] = 10
-
-    def __post_init__(self) -> None:
-        if not 0 < self.crop_scale[0] <= self.crop_scale[1]:
-            raise ValueError(f"crop_scale is {list(self.crop_scale)}: give a smaller and a larger share")
 
     def steps(self, images: int) -> int:
         """Return the number of the optimizer's steps for a data set of `images`."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccr_deploy.errors import WrongUsageError
-from training.data.open import open_photos
+from ccr_deploy.models.presets import default_preprocessing
+from training.data.augmentation import Augmentation
+from training.data.open import open_image_data, open_photos
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,4 +35,8 @@ def open_data(
         if folder or class_list:
             raise WrongUsageError("the recipe is for scikit-image's photos: omit --data and --classes")
         return open_photos(recipe.baseline_chain(classes=2).image_height)
-    raise NotImplementedError
+    if folder is None:
+        raise WrongUsageError("the recipe is for a folder of images: give it with --data")
+    model = recipe.baseline_chain(classes=2)  # for the image size; the number of classes is the data's
+    augmentation = phase.augmentation if phase else Augmentation()
+    return open_image_data(folder, class_list, model, default_preprocessing(model), augmentation)

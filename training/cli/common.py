@@ -106,7 +106,9 @@ def training_command(step: Step) -> Callable[[Command], Command]:
             data = open_data(recipe, recipe.phase(step), typed.pop("data"), typed.pop("classes"))
             training = Training(step, recipe, data, options, typed.pop("output"))
             if typed.pop("check"):
-                raise NotImplementedError
+                from training.cli.check import check
+
+                return check(training, as_json=typed["as_json"])
             return command(training, **typed)
 
         return wrapped  # type: ignore[return-value]
