@@ -107,12 +107,14 @@ def export(
     """
     from ccr_deploy.export.exporter import export_bundle, resized
     from ccr_deploy.models.checkpoint import load_checkpoint
-    from ccr_deploy.models.iterations import parse_trained_iterations
+    from ccr_deploy.models.iterations import parse_iterations
     from ccr_deploy.reporting.terminal import print_warnings
 
     for path in (checkpoint, baseline):
         check_checkpoint_path(path)
-    trained = None if trained_iterations is None else parse_trained_iterations(trained_iterations)
+    trained = (
+        None if trained_iterations is None else parse_iterations(trained_iterations, "--trained-iterations")
+    )
     exported = export_bundle(
         resized(load_checkpoint(checkpoint, preset, trained), iterations, image_size),
         bundle,

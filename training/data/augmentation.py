@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torchvision.transforms import v2
-
-from ccr_deploy.core.records import Record
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -15,14 +14,14 @@ if TYPE_CHECKING:
     from ccr_deploy.codec.contract import Preprocessing
 
 
-class Augmentation(Record, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
     """How a training image is changed at random.
 
-    The defaults are those of Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6, which is
-    also the recipe of torchvision's ResNet-18. Pretraining restores images, so its colors must be natural:
-    `color_jitter` is for finetuning alone. Stronger policies such as RandAugment are left out: they help
-    large networks that overfit, and hurt networks as small as a ResNet-18 (Cubuk et al., "RandAugment",
-    NeurIPS 2020, section 4.1: the best magnitude grows with the network).
+    The defaults are those of Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6, and of
+    torchvision's ResNet-18. Pretraining restores images, so its colors must be natural: `color_jitter` is for
+    finetuning alone. Stronger policies such as RandAugment are left out: their best strength grows with the
+    network (Cubuk et al., "RandAugment", 2020, section 4.1), and these networks are small.
 
     Attributes:
         crop_scale: smallest and largest share of the image's area that a crop covers, 0..1; its aspect ratio
@@ -35,13 +34,6 @@ class Augmentation(Record, frozen=True, kw_only=True):
     crop_scale: tuple[float, float] = (0.08, 1.0)
     mirror: bool = True
     color_jitter: float = 0.0
-
-    def __post_init__(self) -> None:
-        smallest, largest = self.crop_scale
-        if not 0 < smallest <= largest <= 1:
-            raise ValueError(f"crop_scale is [{smallest}, {largest}]: 0 < smallest <= largest <= 1 is needed")
-        if not 0 <= self.color_jitter <= 1:
-            raise ValueError(f"color_jitter is {self.color_jitter}: a number from 0 to 1 is needed")
 
 
 class Augmenter:

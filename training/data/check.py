@@ -93,7 +93,7 @@ def check_data(data: TrainingData, picture: Path, workers: int, progress: Progre
         WrongUsageError: if the data are not image files.
         ImageError: if the picture cannot be written.
     """
-    training, test = data.training, data.test
+    training, test = data.training, data.test.dataset
     if not (isinstance(training, LabelledImages) and isinstance(test, LabelledImages)):
         raise WrongUsageError(
             "--check checks the image files in --data: the recipe's data are not image files"

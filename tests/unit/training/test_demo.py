@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from click.testing import CliRunner
+from training.data.textures import TrainingCrops
 
 from benchmarks.hosts.processes import hearing_ctrl_c
 from ccr_deploy.models.checkpoint import build_model, load_checkpoint
 from training import demo
-from training.data.textures import TrainingCrops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,1 @@
+"""Lightning modules: what is trained, its loss and its optimizer."""
