@@ -12,9 +12,8 @@ from ccr_deploy.models.checkpoint import Checkpoint, save_checkpoint
 from ccr_deploy.models.compressor_file import CompressorCheckpoint, save_compressor
 from ccr_deploy.models.presets import default_preprocessing
 from training.evaluation.accuracy import evaluate
-from training.evaluation.compressor import evaluate_compressor, example_grid
-from training.evaluation.grids import write_grid
-from training.evaluation.restoration import Restorer
+from training.evaluation.restoration import Restorer, measure_restoration
+from training.evaluation.restored_images import ShowRestoredImages
 from training.evaluation.results import (
     CHECKPOINT_FILE,
     EVALUATION_FILE,
@@ -55,7 +54,6 @@ class Training:
         data: training and test images.
         options: devices, precision and speed.
         folder: where the result, the state and the logs are written.
-        callbacks: what a person sees of it.
     """
 
     step: Step
@@ -63,7 +61,6 @@ class Training:
     data: TrainingData
     options: MachineOptions
     folder: Path
-    callbacks: Sequence[Callback] = ()
 
     @property
     def setting(self) -> Setting:
@@ -92,9 +89,9 @@ class Training:
         begin_or_continue(run, self.folder)
         lightning.seed_everything(self.recipe.seed, verbose=False)
 
-    def fit(self, module: TrainingModule) -> bool:
+    def fit(self, module: TrainingModule, callbacks: Sequence[Callback] = ()) -> bool:
         """Train a module; return whether this process is the one that writes the result."""
-        return fit(module, self.setting, self.callbacks)
+        return fit(module, self.setting, callbacks)
 
 
 def pretrain(training: Training) -> Path | None:
@@ -126,18 +123,18 @@ def pretrain(training: Training) -> Path | None:
         steps=setting.steps,
         iterations=recipe.iterations,
     )
-    if not training.fit(module):
+    iterations = max(recipe.iterations)
+    shown = ShowRestoredImages(training.data.test, iterations, training.folder / GRID_FILE)
+    if not training.fit(module, [shown]):
         return None
     weights = {
         f"{part}.{name}": tensor
         for part in ("encoder", "decoder")
         for name, tensor in getattr(module, part).state_dict().items()
     }
-    iterations = max(recipe.iterations)
     restorer = Restorer(module.encoder, module.decoder, preprocessing)
-    quality = evaluate_compressor(restorer, training.data.test, iterations)
+    quality = measure_restoration(restorer, training.data.test, iterations)
     write_result(quality, training.folder / RESTORATION_FILE)
-    write_grid(example_grid(restorer, training.data.test, iterations), training.folder / GRID_FILE)
     save_compressor(
         CompressorCheckpoint(
             config.encoder,

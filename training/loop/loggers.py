@@ -59,8 +59,7 @@ class ContinuedCsvLogger(CSVLogger):
 
     def __init__(self, save_dir: Path, **options: Any) -> None:  # noqa: ANN401 -- those of CSVLogger
         super().__init__(save_dir, **options)
-        if rank_zero_only.rank == 0:
-            self._experiment = _ContinuedWriter(log_dir=self.log_dir)
+        self._experiment = _ContinuedWriter(log_dir=self.log_dir)  # only the process of rank 0 gets it
 
     def log_hyperparams(self, params: Any = None) -> None:  # noqa: ANN401
         """Write nothing: the checkpoint has the configuration, and the output folder the recipe."""
@@ -100,12 +99,11 @@ def _read(path: Path) -> tuple[Sequence[str], list[dict[str, str]]]:
     try:
         reader = csv.DictReader(io.StringIO(text[: text.rfind(b"\n") + 1].decode()))
         rows = list(reader)
-        columns = reader.fieldnames or []
-        if not all(row["step"].isdecimal() for row in rows):
-            raise ValueError("a row has no step")
-    except (ValueError, KeyError, AttributeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise CcrDeployError(f"{path}: not the log of a training ({error}){remedy}") from error
-    return columns, rows
+    if not all((row.get("step") or "").isdecimal() for row in rows):
+        raise CcrDeployError(f"{path}: not the log of a training (a row has no step){remedy}")
+    return reader.fieldnames or [], rows
 
 
 def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:

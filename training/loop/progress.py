@@ -150,10 +150,9 @@ class TrainingProgress(Callback):
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,  # noqa: ARG002
-        outputs: Any,  # noqa: ARG002, ANN401 -- Lightning's signature
-        batch: Any,  # noqa: ARG002, ANN401
-        batch_idx: int,  # noqa: ARG002
+        pl_module: lightning.LightningModule,
+        *_args: Any,  # noqa: ANN401 -- Lightning's signature: outputs, batch and its number
+        **_options: Any,  # noqa: ANN401
     ) -> None:
         """Add the optimizer step, if this batch ended one."""
         if trainer.global_step == self._step:
@@ -162,8 +161,8 @@ class TrainingProgress(Callback):
         now = self._clock()
         self._rates.add(Mark(self._step, now, self._wait.seconds, self._paused_seconds))
         if rate := self._rates.current:
-            self.log("images_per_second", rate.images_per_second)
-            self.log("data_wait_percent", rate.waiting_percent)
+            pl_module.log("images_per_second", rate.images_per_second)
+            pl_module.log("data_wait_percent", rate.waiting_percent)
         every = BAR_SECONDS if self._bar else LINE_SECONDS
         if trainer.is_global_zero and (now - self._shown_at >= every or self._step == self._total_steps):
             self._shown_at = now
@@ -181,12 +180,7 @@ class TrainingProgress(Callback):
         """Leave the bar as it is."""
         self._close()
 
-    def on_exception(
-        self,
-        trainer: lightning.Trainer,  # noqa: ARG002
-        pl_module: lightning.LightningModule,  # noqa: ARG002
-        exception: BaseException,  # noqa: ARG002
-    ) -> None:
+    def on_exception(self, *_args: Any, **_options: Any) -> None:  # noqa: ANN401 -- Lightning's signature
         """Leave the terminal in order."""
         self._close()
 
