@@ -12,14 +12,15 @@ from ccr_deploy.models.checkpoint import Checkpoint, save_checkpoint
 from ccr_deploy.models.compressor_file import CompressorCheckpoint, save_compressor
 from ccr_deploy.models.presets import default_preprocessing
 from training.evaluation.accuracy import evaluate
-from training.evaluation.restoration import Restorer, measure_restoration
-from training.evaluation.restored_images import ShowRestoredImages
+from training.evaluation.restoration import measure_restoration
+from training.evaluation.restored_images import ShowRestoredImages, restorer_of
 from training.evaluation.results import (
     CHECKPOINT_FILE,
     EVALUATION_FILE,
     GRID_FILE,
     RESTORATION_FILE,
     Evaluation,
+    Restoration,
     write_result,
 )
 from training.initial_weights import EncoderWeights, InitialWeights, encoder_weights, load_residual_stages
@@ -89,6 +90,16 @@ class Training:
         begin_or_continue(run, self.folder)
         lightning.seed_everything(self.recipe.seed, verbose=False)
 
+    def restored_images(self, iterations: int) -> ShowRestoredImages:
+        """Return the callback that writes restored images into the folder."""
+        return ShowRestoredImages(self.data.test, iterations, self.folder / GRID_FILE)
+
+    def measure_restoration(self, module: TrainingModule, iterations: int) -> Restoration:
+        """Measure the images that a compressor or baseline restores, and write the result."""
+        result = measure_restoration(restorer_of(module), self.data.test, iterations)
+        write_result(result, self.folder / RESTORATION_FILE)
+        return result
+
     def fit(self, module: TrainingModule, callbacks: Sequence[Callback] = ()) -> bool:
         """Train a module; return whether this process is the one that writes the result."""
         return fit(module, self.setting, callbacks)
@@ -124,17 +135,14 @@ def pretrain(training: Training) -> Path | None:
         iterations=recipe.iterations,
     )
     iterations = max(recipe.iterations)
-    shown = ShowRestoredImages(training.data.test, iterations, training.folder / GRID_FILE)
-    if not training.fit(module, [shown]):
+    if not training.fit(module, [training.restored_images(iterations)]):
         return None
     weights = {
         f"{part}.{name}": tensor
         for part in ("encoder", "decoder")
         for name, tensor in getattr(module, part).state_dict().items()
     }
-    restorer = Restorer(module.encoder, module.decoder, preprocessing)
-    quality = measure_restoration(restorer, training.data.test, iterations)
-    write_result(quality, training.folder / RESTORATION_FILE)
+    quality = training.measure_restoration(module, iterations)
     save_compressor(
         CompressorCheckpoint(
             config.encoder,
@@ -236,7 +244,7 @@ def baseline(
                 if name.startswith(prefix)
             }
             module.model.get_submodule(part).load_state_dict(weights)
-    return _recognise(training, module, resnet)
+    return _recognise(training, module, resnet, [training.restored_images(config.iterations)])
 
 
 def pretrain_and_finetune(
@@ -261,14 +269,19 @@ def pretrain_and_finetune(
     return checkpoint
 
 
-def _recognise(training: Training, module: RecogniserModule, resnet: InitialWeights | None) -> Path | None:
+def _recognise(
+    training: Training,
+    module: RecogniserModule,
+    resnet: InitialWeights | None,
+    callbacks: Sequence[Callback] = (),
+) -> Path | None:
     """Train a chain, starting with a ResNet-18's weights, and write its checkpoint."""
     path = training.folder / CHECKPOINT_FILE
     if path.exists():
         return path
     if resnet is not None:
         load_residual_stages(module.model.classifier, resnet)
-    if not training.fit(module):
+    if not training.fit(module, callbacks):
         return None
     checkpoint = Checkpoint(
         config=module.model.config,
@@ -277,6 +290,8 @@ def _recognise(training: Training, module: RecogniserModule, resnet: InitialWeig
         trained_iterations=module.trained_iterations,
         class_names=tuple(training.data.class_names),
     )
+    if isinstance(module, BaselineModule):
+        training.measure_restoration(module, checkpoint.config.iterations)
     evaluation = evaluate(checkpoint, training.data.test)
     write_result(evaluation, training.folder / EVALUATION_FILE)
     save_checkpoint(replace(checkpoint, metrics=metrics_of(evaluation, checkpoint.config.iterations)), path)

@@ -1,4 +1,4 @@
-"""Restored images of a compressor as a grid, during its training and at its end."""
+"""Restored images of a compressor or a baseline as a grid, during its training and at its end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from training.evaluation.grids import restoration_grid, write_grid
 from training.evaluation.restoration import Restorer
+from training.modules.baseline import BaselineModule
 from training.modules.compressor import CompressorModule
 
 if TYPE_CHECKING:
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from training.data.open import TestImages
 
 SHOWN = 6
+
+
+def restorer_of(module: lightning.LightningModule) -> Restorer:
+    """Return encoder and decoder of the module of a compressor or a baseline."""
+    assert isinstance(module, CompressorModule | BaselineModule)
+    networks = module if isinstance(module, CompressorModule) else module.model
+    return Restorer(networks.encoder, networks.decoder, module.preprocessing)
 
 
 class ShowRestoredImages(Callback):
@@ -42,8 +50,7 @@ class ShowRestoredImages(Callback):
         """Restore the images and write the grid, in the process of rank 0."""
         if not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, CompressorModule)
-        restorer = Restorer(pl_module.encoder, pl_module.decoder, pl_module.preprocessing)
+        restorer = restorer_of(pl_module)
         originals = self.originals.to(pl_module.device)
         grid = restoration_grid(originals, restorer.restore(originals, self.iterations))
         write_grid(grid, self.path)

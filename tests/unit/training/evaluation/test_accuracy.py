@@ -18,7 +18,8 @@ from ccr_deploy.export.description import describe_model
 from ccr_deploy.models.chain import normalise
 from ccr_deploy.models.checkpoint import build_model, encoder_digest, untrained_checkpoint
 from tests.support.bundles import TINY, TINY_BASELINE
-from training.evaluation.accuracy import TestImages, evaluate, logits_at
+from training.data.open import TestImages
+from training.evaluation.accuracy import evaluate, logits_at
 from training.evaluation.comparison import compare
 from training.evaluation.results import (
     Evaluation,

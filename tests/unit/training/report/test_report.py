@@ -12,7 +12,6 @@ import pytest
 from msgspec import structs
 from PIL import Image
 from rich.console import Console
-from tests.unit.training.test_evaluation import GROUPS, planted
 
 from ccr_deploy.benchmarking.results import Contention, MachineState
 from ccr_deploy.core.metrics import Interval
@@ -22,6 +21,7 @@ from ccr_deploy.models.config import ClassifierConfig
 from ccr_deploy.models.presets import PRESETS
 from ccr_deploy.reporting.terminal import print_table
 from tests.support.bundles import TINY
+from tests.unit.training.evaluation.test_accuracy import GROUPS, planted
 from training.evaluation.comparison import compare
 from training.evaluation.results import IterationQuality, LatencyConditions, Restoration, write_result
 from training.report.report import collect, write_report
