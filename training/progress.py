@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from training.rates import Mark, StepRates, duration_text
@@ -211,7 +211,8 @@ def _bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
+        # Not the number of the step: with the figures of a long training it would not fit 80 columns.
+        TextColumn("{task.percentage:.0f} %"),
         TextColumn("{task.fields[short]}", markup=False),
         console=console,
         expand=True,
