@@ -143,7 +143,7 @@ class TrainingProgress(Callback):
         self._step = trainer.global_step
         self._shown_at = self._clock()
         if trainer.is_global_zero and self._console.is_terminal:
-            self._bar = _bar(self._console)
+            self._bar = training_bar(self._console)
             self._bar.add_task(self._title, total=self._total_steps, completed=self._step, short="")
             self._bar.start()
 
@@ -207,7 +207,8 @@ class TrainingProgress(Callback):
             self._bar = None
 
 
-def _bar(console: Console) -> Progress:
+def training_bar(console: Console) -> Progress:
+    """Return a bar; the field `short` of its task is shown beside it."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
