@@ -1,8 +1,8 @@
 """Train the photo set by the commands of ``python -m training``: all cuts and the baseline.
 
 ``python -m benchmarks.photos_trainings FOLDER`` pretrains a compressor, fine-tunes it with each cut, trains
-the baseline, evaluates them, and writes ``benchmarks/results/photos-trainings.json``. The first fine-tuning is
-ended by SIGKILL in its middle and continued by the same command. It takes about 15 minutes on one core; the
+the baseline, evaluates them, and writes ``benchmarks/results/photos-trainings.json``. The first fine-tuning
+is ended by SIGKILL in its middle and continued by the same command. It takes about 15 minutes on one core; the
 checkpoints stay in the folder.
 """
 

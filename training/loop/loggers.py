@@ -18,6 +18,7 @@ from ccr_deploy.errors import CcrDeployError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import Logger
 
 CSV_FILE = ExperimentWriter.NAME_METRICS_FILE
@@ -41,15 +42,8 @@ def training_loggers(output: Path, first_step: int = 0) -> list[Logger]:
     _remove_from(first_step, output)
     return [
         ContinuedCsvLogger(output, name="", version="", flush_logs_every_n_steps=1),
-        # max_queue and flush_secs: a killed training loses at most what it logged in the last seconds.
-        TensorBoardLogger(
-            output,
-            name="",
-            version=TENSORBOARD_FOLDER,
-            default_hp_metric=False,
-            purge_step=first_step,
-            max_queue=1,
-            flush_secs=5,
+        FlushedTensorBoardLogger(
+            output, name="", version=TENSORBOARD_FOLDER, default_hp_metric=False, purge_step=first_step
         ),
     ]
 
@@ -63,6 +57,14 @@ class ContinuedCsvLogger(CSVLogger):
 
     def log_hyperparams(self, params: Any = None) -> None:  # noqa: ANN401
         """Write nothing: the checkpoint has the configuration, and the output folder the recipe."""
+
+
+class FlushedTensorBoardLogger(TensorBoardLogger):
+    """Lightning's TensorBoard log, which has all values up to a checkpoint once that is saved."""
+
+    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:  # noqa: ARG002
+        """Write what TensorBoard's writer would write up to two minutes later."""
+        self.experiment.flush()
 
 
 class _ContinuedWriter(ExperimentWriter):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from training.loop.rates import Mark, StepRates, duration_text
@@ -143,7 +143,7 @@ class TrainingProgress(Callback):
         self._step = trainer.global_step
         self._shown_at = self._clock()
         if trainer.is_global_zero and self._console.is_terminal:
-            self._bar = _bar(self._console)
+            self._bar = training_bar(self._console)
             self._bar.add_task(self._title, total=self._total_steps, completed=self._step, short="")
             self._bar.start()
 
@@ -207,11 +207,13 @@ class TrainingProgress(Callback):
             self._bar = None
 
 
-def _bar(console: Console) -> Progress:
+def training_bar(console: Console) -> Progress:
+    """Return a bar; the field `short` of its task is shown beside it."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
+        # Not the number of the step: with the figures of a long training it would not fit 80 columns.
+        TextColumn("{task.percentage:.0f} %"),
         TextColumn("{task.fields[short]}", markup=False),
         console=console,
         expand=True,

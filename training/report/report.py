@@ -150,7 +150,7 @@ def _figures(report: TrainingReport) -> list[Figure]:
 
 def _figure(run: str, evaluation: Evaluation, entry: IterationAccuracy) -> Figure:
     interval = interval_text(entry.top1_interval_percent, 1)
-    size = f"{entry.payload_bytes:,} bytes, {evaluation.parameters:,} parameters"
+    size = f"{entry.payload_bytes:,} payload bytes, {evaluation.parameters:,} parameters"
     return Figure(f"top-1: {run}, T={entry.iterations}", f"{entry.top1_percent:.1f} %", f"{interval}; {size}")
 
 

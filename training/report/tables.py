@@ -147,14 +147,14 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
             ("first", lambda entry: entry.first),
             ("second", lambda entry: entry.second),
             ("T", lambda entry: str(entry.iterations)),
-            ("first %", lambda entry: number(entry.first_top1_percent, 1)),
-            ("second %", lambda entry: number(entry.second_top1_percent, 1)),
-            ("difference", lambda entry: number(entry.difference_points, 2)),
-            ("95 % interval", lambda entry: interval_text(entry.difference_interval_points, 2)),
+            ("top-1 %", lambda entry: number(entry.first_top1_percent, 1)),
+            ("points", lambda entry: number(entry.difference_points, 2)),
+            ("interval", lambda entry: interval_text(entry.difference_interval_points, 2)),
             ("of each pair", lambda entry: ", ".join(f"{d:+.1f}" for d in entry.pair_differences_points)),
         ],
-        note="difference: first minus second, in percentage points, over the images of all pairs; its "
-        "interval is for other test images; the differences of the pairs show how much trainings vary",
+        note="top-1: of the first; points: first minus second, in percentage points, over the images of all "
+        "pairs; their 95 % interval is for other test images; the differences of the pairs show how much "
+        "trainings vary",
     )
 
 

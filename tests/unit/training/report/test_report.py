@@ -217,7 +217,8 @@ def test_the_tables_fit_a_terminal(run: Path, compressor: Path, width: int) -> N
     run = run.rename(run.parent / "finetune-layer1")
     file = io.StringIO()
     console = Console(file=file, width=width)
-    for table in report_tables(collect([run, compressor])):
+    comparison = compare("T=2,3,4", "T=3", [(EVALUATION, EVALUATION)] * 5, 3)
+    for table in report_tables(collect([run, compressor], [comparison])):
         print_table(console, table)
     text = file.getvalue()
     assert "…" not in text
