@@ -48,6 +48,7 @@ BINARIZER_WEIGHT = "binarizer/weight"
 FIRST_INPUT_CONV = "cell1/input_conv"
 """The first cell's input convolution. All schedules but ``plain`` compute it and the stem as one."""
 _RESIDUAL_STAGE = re.compile(r"(layer\d)/")
+_CELL = re.compile(r"cells\.(\d+)")
 
 
 def parameter_prefix(stage: Stage) -> str:
@@ -58,6 +59,12 @@ def parameter_prefix(stage: Stage) -> str:
 def node_name(module: str) -> str:
     """Return the name of a module's nodes: its path, without modules that only contain others."""
     return "/".join(part for part in module.split(".") if part not in _CONTAINERS)
+
+
+def name_in_graphs(module: str) -> str:
+    """Return the signal of a network's module: that of ``cells.0.input_conv`` is ``cell1/input_conv``."""
+    path = _CELL.sub(lambda match: f"cell{int(match[1]) + 1}", module)
+    return node_name("binarizer" if path == "binarizer.conv" else path)
 
 
 def signal_of(name: str) -> str:

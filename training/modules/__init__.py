@@ -1,0 +1,1 @@
+"""Lightning modules: what is trained in each step, and with which loss."""
