@@ -1,8 +1,8 @@
 """Compare ``python -m training finetune`` with a plain PyTorch loop: images per second on photos.
 
-``python -m benchmarks.training_loop`` trains the model of photos-demo for 100 steps of 64 images by Lightning,
-logs and saved states, and by a loop as a user would write it, with the same network, loader, optimizer and
-gradient clipping; one thread, interleaved. It takes three minutes and writes
+``python -m benchmarks.training_loop`` trains the model of photos-demo for 100 steps of 64 images by
+Lightning, with logs and saved states, and by a loop as a user would write it, with the same network, loader,
+optimizer and gradient clipping; one thread, interleaved. It takes three minutes and writes
 ``benchmarks/results/training-loop.json``.
 """
 
