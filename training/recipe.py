@@ -17,7 +17,6 @@ from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.config import Cut, DecoderConfig, ModelConfig
 from ccr_deploy.models.iterations import checked_iterations
 from ccr_deploy.models.presets import preset
-from training.data.augmentation import Augmentation
 
 Step = Literal["pretrain", "finetune", "baseline", "qat"]
 """A training, named after its command."""
@@ -40,7 +39,10 @@ class Phase(Record, frozen=True, kw_only=True):
         weight_decay: of AdamW.
         gradient_clip: limit for the norm of all gradients.
         label_smoothing: share of a label's probability that is spread over all classes.
-        augmentation: how training images are changed at random; photos have crops of their own.
+        crop_scale: smallest and largest share of an image's area that a random crop covers.
+        mirror: whether images are mirrored with probability 0.5; false for text, traffic signs and the like.
+        color_jitter: largest relative change of brightness, contrast and saturation; 0 in pretraining, which
+            restores images.
         frozen_share: share of the steps, at the end, in which the encoder is frozen and its bits are no
             longer drawn at random, so that the classifier adapts to the codes of production.
         validations: how often the test images are measured during the training.
@@ -53,9 +55,15 @@ class Phase(Record, frozen=True, kw_only=True):
     weight_decay: Annotated[float, Meta(ge=0)] = 0.01
     gradient_clip: Positive = 1.0
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    augmentation: Augmentation = Augmentation()
+    crop_scale: tuple[Share, Share] = (0.08, 1.0)
+    mirror: bool = True
+    color_jitter: Share = 0.0
     frozen_share: Share = 0.0
     validations: Annotated[int, Meta(ge=1)] = 10
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1]:
+            raise ValueError(f"crop_scale is {list(self.crop_scale)}: give a smaller and a larger share")
 
     def steps(self, images: int) -> int:
         """Return the number of the optimizer's steps for a data set of `images`."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.presets import default_preprocessing
 from training.data.augmentation import Augmentation
-from training.data.open import open_image_data, open_photos
+from training.data.folders import open_folder
+from training.data.open import open_photos
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,13 @@ def open_data(
             raise WrongUsageError("the recipe is for scikit-image's photos: omit --data and --classes")
         return open_photos(recipe.baseline_chain(classes=2).image_height)
     if folder is None:
-        raise WrongUsageError("the recipe is for a folder of images: give it with --data")
-    model = recipe.baseline_chain(classes=2)  # for the image size; the number of classes is the data's
-    augmentation = phase.augmentation if phase else Augmentation()
-    return open_image_data(folder, class_list, model, default_preprocessing(model), augmentation)
+        raise WrongUsageError("the recipe is for your own images: give --data DIR with train/ and val/ in it")
+    model = recipe.baseline_chain(
+        classes=2
+    )  # the image size and thus the preprocessing, whatever the classes
+    augmentation = (
+        Augmentation(crop_scale=phase.crop_scale, mirror=phase.mirror, color_jitter=phase.color_jitter)
+        if phase
+        else None
+    )
+    return open_folder(folder, class_list, model, default_preprocessing(model), augmentation)

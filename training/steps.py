@@ -12,15 +12,15 @@ from ccr_deploy.models.checkpoint import Checkpoint, save_checkpoint
 from ccr_deploy.models.compressor_file import CompressorCheckpoint, save_compressor
 from ccr_deploy.models.presets import default_preprocessing
 from training.evaluation.accuracy import evaluate
-from training.evaluation.compressor import evaluate_compressor, example_grid
-from training.evaluation.grids import write_grid
-from training.evaluation.restoration import Restorer
+from training.evaluation.restoration import measure_restoration
+from training.evaluation.restored_images import ShowRestoredImages, restorer_of
 from training.evaluation.results import (
     CHECKPOINT_FILE,
     EVALUATION_FILE,
     GRID_FILE,
     RESTORATION_FILE,
     Evaluation,
+    Restoration,
     write_result,
 )
 from training.initial_weights import EncoderWeights, InitialWeights, encoder_weights, load_residual_stages
@@ -55,7 +55,6 @@ class Training:
         data: training and test images.
         options: devices, precision and speed.
         folder: where the result, the state and the logs are written.
-        callbacks: what a person sees of it.
     """
 
     step: Step
@@ -63,7 +62,6 @@ class Training:
     data: TrainingData
     options: MachineOptions
     folder: Path
-    callbacks: Sequence[Callback] = ()
 
     @property
     def setting(self) -> Setting:
@@ -92,9 +90,19 @@ class Training:
         begin_or_continue(run, self.folder)
         lightning.seed_everything(self.recipe.seed, verbose=False)
 
-    def fit(self, module: TrainingModule) -> bool:
+    def restored_images(self, iterations: int) -> ShowRestoredImages:
+        """Return the callback that writes restored images into the folder."""
+        return ShowRestoredImages(self.data.test, iterations, self.folder / GRID_FILE)
+
+    def measure_restoration(self, module: TrainingModule, iterations: int) -> Restoration:
+        """Measure the images that a compressor or baseline restores, and write the result."""
+        result = measure_restoration(restorer_of(module), self.data.test, iterations)
+        write_result(result, self.folder / RESTORATION_FILE)
+        return result
+
+    def fit(self, module: TrainingModule, callbacks: Sequence[Callback] = ()) -> bool:
         """Train a module; return whether this process is the one that writes the result."""
-        return fit(module, self.setting, self.callbacks)
+        return fit(module, self.setting, callbacks)
 
 
 def pretrain(training: Training) -> Path | None:
@@ -126,18 +134,15 @@ def pretrain(training: Training) -> Path | None:
         steps=setting.steps,
         iterations=recipe.iterations,
     )
-    if not training.fit(module):
+    iterations = max(recipe.iterations)
+    if not training.fit(module, [training.restored_images(iterations)]):
         return None
     weights = {
         f"{part}.{name}": tensor
         for part in ("encoder", "decoder")
         for name, tensor in getattr(module, part).state_dict().items()
     }
-    iterations = max(recipe.iterations)
-    restorer = Restorer(module.encoder, module.decoder, preprocessing)
-    quality = evaluate_compressor(restorer, training.data.test, iterations)
-    write_result(quality, training.folder / RESTORATION_FILE)
-    write_grid(example_grid(restorer, training.data.test, iterations), training.folder / GRID_FILE)
+    quality = training.measure_restoration(module, iterations)
     save_compressor(
         CompressorCheckpoint(
             config.encoder,
@@ -239,7 +244,7 @@ def baseline(
                 if name.startswith(prefix)
             }
             module.model.get_submodule(part).load_state_dict(weights)
-    return _recognise(training, module, resnet)
+    return _recognise(training, module, resnet, [training.restored_images(config.iterations)])
 
 
 def pretrain_and_finetune(
@@ -264,14 +269,19 @@ def pretrain_and_finetune(
     return checkpoint
 
 
-def _recognise(training: Training, module: RecogniserModule, resnet: InitialWeights | None) -> Path | None:
+def _recognise(
+    training: Training,
+    module: RecogniserModule,
+    resnet: InitialWeights | None,
+    callbacks: Sequence[Callback] = (),
+) -> Path | None:
     """Train a chain, starting with a ResNet-18's weights, and write its checkpoint."""
     path = training.folder / CHECKPOINT_FILE
     if path.exists():
         return path
     if resnet is not None:
         load_residual_stages(module.model.classifier, resnet)
-    if not training.fit(module):
+    if not training.fit(module, callbacks):
         return None
     checkpoint = Checkpoint(
         config=module.model.config,
@@ -280,6 +290,8 @@ def _recognise(training: Training, module: RecogniserModule, resnet: InitialWeig
         trained_iterations=module.trained_iterations,
         class_names=tuple(training.data.class_names),
     )
+    if isinstance(module, BaselineModule):
+        training.measure_restoration(module, checkpoint.config.iterations)
     evaluation = evaluate(checkpoint, training.data.test)
     write_result(evaluation, training.folder / EVALUATION_FILE)
     save_checkpoint(replace(checkpoint, metrics=metrics_of(evaluation, checkpoint.config.iterations)), path)

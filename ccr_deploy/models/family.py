@@ -55,6 +55,7 @@ FIRST_INPUT_CONV = "cell1/input_conv"
 """The first cell's input convolution. All schedules but ``plain`` compute it and the stem as one."""
 _RESIDUAL_STAGE = re.compile(r"(layer\d)/")
 _CELL_PARAMETER = re.compile(r"encoder\.cells\.\d+\.(input|hidden)_conv\.weight")
+_CELL = re.compile(r"cells\.(\d+)")
 
 
 def parameter_prefix(stage: Stage) -> str:
@@ -80,6 +81,12 @@ def residual_stage_parameter(stage: int) -> str:
 def node_name(module: str) -> str:
     """Return the name of a module's nodes: its path, without modules that only contain others."""
     return "/".join(part for part in module.split(".") if part not in _CONTAINERS)
+
+
+def name_in_graphs(module: str) -> str:
+    """Return the signal of a network's module: that of ``cells.0.input_conv`` is ``cell1/input_conv``."""
+    path = _CELL.sub(lambda match: f"cell{int(match[1]) + 1}", module)
+    return node_name("binarizer" if path == "binarizer.conv" else path)
 
 
 def signal_of(name: str) -> str:

@@ -207,7 +207,11 @@ def _check_structure(
         for here, source in sources.items()
         if source.path == file and here.startswith(prefix)
     }
-    biases = [bias for name in encoder.values() if (bias := _bias_of(name)) in shapes]
+    biases = [
+        bias
+        for name in encoder.values()
+        if name.endswith("weight") and (bias := f"{name.removesuffix('weight')}bias") in shapes
+    ]
     if biases:
         raise CheckpointError(
             f"{file}: its encoder has {len(biases)} biases ({', '.join(biases[:3])}), and encoders here have "
@@ -222,7 +226,3 @@ def _check_structure(
             f"{file}: its encoder has a further cell ({further[0]}), and encoders here have three: give an "
             "encoder with three cells, or list the name in ignore if it belongs to another network"
         )
-
-
-def _bias_of(weight: str) -> str | None:
-    return f"{weight.removesuffix('weight')}bias" if weight.endswith("weight") else None

@@ -15,6 +15,7 @@ from ccr_deploy.errors import CcrDeployError, MissingExtraError, PrecisionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
 
 def autocast() -> Callable[..., Any]:
@@ -37,6 +38,17 @@ def quantizer() -> Callable[..., Any]:
     with quiet(), _or_missing():
         from modelopt.onnx.quantization import quantize
     return quantize
+
+
+def torch_quantization() -> ModuleType:
+    """Import Model Optimizer's fake quantization of PyTorch modules.
+
+    Raises:
+        MissingExtraError: if Model Optimizer is not installed.
+    """
+    with quiet(), _or_missing():
+        import modelopt.torch.quantization as library
+    return library
 
 
 def check_installed() -> None:

@@ -60,7 +60,7 @@ def check_calibration(
         ImageError: if there are no images.
         MissingExtraError: if a package is not installed.
     """
-    table, path = _table_of(bundle)
+    table, path = table_of(bundle)
     items = [ImageItem(file.path, None, str(file.name)) for file in list_sources([folder])]
     images = ReadableImages(bundle, evenly_spaced(items, samples))
     graphs = CalibratedGraphs(bundle)
@@ -92,7 +92,13 @@ def check_calibration(
     return report, images.unreadable
 
 
-def _table_of(bundle: Bundle) -> tuple[CalibrationTable, Path]:
+def table_of(bundle: Bundle) -> tuple[CalibrationTable, Path]:
+    """Return a bundle's calibration table and the table's file.
+
+    Raises:
+        WrongUsageError: if the bundle was not calibrated.
+        BundleError: if the file is damaged.
+    """
     calibration = bundle.manifest.calibration
     if calibration is None:
         raise WrongUsageError(

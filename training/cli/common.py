@@ -110,7 +110,8 @@ def training_command(step: Step) -> Callable[[Command], Command]:
             if typed.pop("check"):
                 from training.cli.check import check
 
-                return check(training, as_json=typed["as_json"])
+                check(training, as_json=typed["as_json"])
+                return None
             with one_training_in(training.folder):
                 return command(training, **typed)
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from ccr_deploy.data.images import decode_rgb, fit_image
 from ccr_deploy.errors import ImageError
-from training.data.augmenter import Augmenter
+from training.data.augmentation import Augmenter
 from training.data.batches import Sample
 
 if TYPE_CHECKING:

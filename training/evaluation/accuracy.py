@@ -135,8 +135,8 @@ def _answers(
     hits: dict[tuple[int, int], list[npt.NDArray[np.bool_]]] = {}
     device = next(model.parameters()).device
     for images, labels in batches:
-        digest.update(images.numpy().tobytes())
-        digest.update(labels.numpy().astype("<i8").tobytes())
+        for image, label in zip(images.numpy(), labels.numpy().astype("<i8"), strict=True):
+            digest.update(image.tobytes() + label.tobytes())  # one by one: the same for any batch
         with torch.inference_mode():
             logits = logits_at(model, normalise(images.to(device), checkpoint.preprocessing), iterations)
         for number, values in logits.items():
@@ -144,7 +144,8 @@ def _answers(
                 found = top_k_hits(values.float().cpu().numpy(), labels.numpy(), k)
                 hits.setdefault((number, k), []).append(found)
     joined = {key: np.concatenate(parts) for key, parts in hits.items()}
-    return Answers(*({t: joined[t, k] for t in iterations} for k in (1, 5)), images_sha256=digest.hexdigest())
+    top1, top5 = ({t: joined[t, k] for t in iterations} for k in (1, 5))
+    return Answers(top1, top5, digest.hexdigest())
 
 
 def _batches(

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch.utils.data import DataLoader
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure,
     peak_signal_noise_ratio,
 )
 
+from ccr_deploy import CREATED_BY
+from ccr_deploy.codec.contract import DOWNSAMPLING
 from ccr_deploy.models.chain import normalise, residual_loop
-from training.evaluation.results import IterationQuality
+from training.evaluation.results import IterationQuality, Restoration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from ccr_deploy.codec.contract import Preprocessing
     from ccr_deploy.models.decoder import Decoder
     from ccr_deploy.models.encoder import RecurrentEncoder
+    from training.data.open import TestImages
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the scales, from the finest on: Wang, Simoncelli, Bovik, "Multi-scale structural similarity for
@@ -51,7 +55,7 @@ class Restorer:
             images: ``uint8 [N, H, W, 3]``.
             iterations: the number of iterations T.
         """
-        # In evaluation the bits are not drawn at random. A caller in the middle of a training goes on with it.
+        # In evaluation the bits are not drawn at random. A caller may be in the middle of a training.
         was_training = self.encoder.training
         self.encoder.eval()
         try:
@@ -91,6 +95,37 @@ def restoration_quality(
     return tuple(
         IterationQuality(iteration=number, l1=l1, psnr_db=psnr, ms_ssim=ms_ssim)
         for number, (l1, psnr, ms_ssim) in enumerate((sums / count).tolist(), start=1)
+    )
+
+
+def measure_restoration(
+    restorer: Restorer, images: TestImages, iterations: int, batch: int = 64
+) -> Restoration:
+    """Measure how well test images are restored after each iteration.
+
+    Args:
+        restorer: encoder and decoder.
+        images: the test images; their labels are ignored.
+        iterations: the number of iterations T.
+        batch: number of images that are computed together.
+
+    Raises:
+        ImageError: if an image cannot be used.
+    """
+    device = restorer.encoder.stem.weight.device
+    loader = DataLoader(images.dataset, batch_size=batch)
+    quality = restoration_quality(restorer, (pixels.to(device) for pixels, _ in loader), iterations)
+    height, width, _ = images.dataset[0][0].shape
+    code_elements = restorer.encoder.binarizer.conv.out_channels * height * width // DOWNSAMPLING**2
+    return Restoration(
+        created_by=CREATED_BY,
+        data=images.name,
+        images=len(images.groups),
+        image_height=height,
+        image_width=width,
+        code_bytes=code_elements // 8,
+        ms_ssim_scales=len(ms_ssim_weights(height, width)),
+        per_iteration=quality,
     )
 
 

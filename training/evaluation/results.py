@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ccr_deploy.benchmarking.results import Contention, MachineState
 from ccr_deploy.core.atomic import write_atomically, writing
@@ -12,6 +11,9 @@ from ccr_deploy.core.records import Record, parse_versioned_json, to_json
 from ccr_deploy.core.untrusted import MAX_RESULT_BYTES, MAX_RESULT_VALUES, read_bytes, reading
 from ccr_deploy.errors import CcrDeployError
 from ccr_deploy.models.config import ModelConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCHEMA_VERSION = 1
 CHECKPOINT_FILE = "checkpoint.pt"

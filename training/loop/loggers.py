@@ -18,6 +18,7 @@ from ccr_deploy.errors import CcrDeployError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import Logger
 
 CSV_FILE = ExperimentWriter.NAME_METRICS_FILE
@@ -41,15 +42,8 @@ def training_loggers(output: Path, first_step: int = 0) -> list[Logger]:
     _remove_from(first_step, output)
     return [
         ContinuedCsvLogger(output, name="", version="", flush_logs_every_n_steps=1),
-        # max_queue and flush_secs: a killed training loses at most what it logged in the last seconds.
-        TensorBoardLogger(
-            output,
-            name="",
-            version=TENSORBOARD_FOLDER,
-            default_hp_metric=False,
-            purge_step=first_step,
-            max_queue=1,
-            flush_secs=5,
+        FlushedTensorBoardLogger(
+            output, name="", version=TENSORBOARD_FOLDER, default_hp_metric=False, purge_step=first_step
         ),
     ]
 
@@ -59,11 +53,18 @@ class ContinuedCsvLogger(CSVLogger):
 
     def __init__(self, save_dir: Path, **options: Any) -> None:  # noqa: ANN401 -- those of CSVLogger
         super().__init__(save_dir, **options)
-        if rank_zero_only.rank == 0:
-            self._experiment = _ContinuedWriter(log_dir=self.log_dir)
+        self._experiment = _ContinuedWriter(log_dir=self.log_dir)  # only the process of rank 0 gets it
 
     def log_hyperparams(self, params: Any = None) -> None:  # noqa: ANN401
         """Write nothing: the checkpoint has the configuration, and the output folder the recipe."""
+
+
+class FlushedTensorBoardLogger(TensorBoardLogger):
+    """Lightning's TensorBoard log, which has all values up to a checkpoint once that is saved."""
+
+    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:  # noqa: ARG002
+        """Write what TensorBoard's writer would write up to two minutes later."""
+        self.experiment.flush()
 
 
 class _ContinuedWriter(ExperimentWriter):
@@ -100,12 +101,11 @@ def _read(path: Path) -> tuple[Sequence[str], list[dict[str, str]]]:
     try:
         reader = csv.DictReader(io.StringIO(text[: text.rfind(b"\n") + 1].decode()))
         rows = list(reader)
-        columns = reader.fieldnames or []
-        if not all(row["step"].isdecimal() for row in rows):
-            raise ValueError("a row has no step")
-    except (ValueError, KeyError, AttributeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise CcrDeployError(f"{path}: not the log of a training ({error}){remedy}") from error
-    return columns, rows
+    if not all((row.get("step") or "").isdecimal() for row in rows):
+        raise CcrDeployError(f"{path}: not the log of a training (a row has no step){remedy}")
+    return reader.fieldnames or [], rows
 
 
 def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:

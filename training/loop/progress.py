@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from training.loop.rates import Mark, StepRates, duration_text
@@ -143,17 +143,16 @@ class TrainingProgress(Callback):
         self._step = trainer.global_step
         self._shown_at = self._clock()
         if trainer.is_global_zero and self._console.is_terminal:
-            self._bar = _bar(self._console)
+            self._bar = training_bar(self._console)
             self._bar.add_task(self._title, total=self._total_steps, completed=self._step, short="")
             self._bar.start()
 
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,  # noqa: ARG002
-        outputs: Any,  # noqa: ARG002, ANN401 -- Lightning's signature
-        batch: Any,  # noqa: ARG002, ANN401
-        batch_idx: int,  # noqa: ARG002
+        pl_module: lightning.LightningModule,
+        *_args: Any,  # noqa: ANN401 -- Lightning's signature: outputs, batch and its number
+        **_options: Any,  # noqa: ANN401
     ) -> None:
         """Add the optimizer step, if this batch ended one."""
         if trainer.global_step == self._step:
@@ -162,8 +161,8 @@ class TrainingProgress(Callback):
         now = self._clock()
         self._rates.add(Mark(self._step, now, self._wait.seconds, self._paused_seconds))
         if rate := self._rates.current:
-            self.log("images_per_second", rate.images_per_second)
-            self.log("data_wait_percent", rate.waiting_percent)
+            pl_module.log("images_per_second", rate.images_per_second)
+            pl_module.log("data_wait_percent", rate.waiting_percent)
         every = BAR_SECONDS if self._bar else LINE_SECONDS
         if trainer.is_global_zero and (now - self._shown_at >= every or self._step == self._total_steps):
             self._shown_at = now
@@ -181,12 +180,7 @@ class TrainingProgress(Callback):
         """Leave the bar as it is."""
         self._close()
 
-    def on_exception(
-        self,
-        trainer: lightning.Trainer,  # noqa: ARG002
-        pl_module: lightning.LightningModule,  # noqa: ARG002
-        exception: BaseException,  # noqa: ARG002
-    ) -> None:
+    def on_exception(self, *_args: Any, **_options: Any) -> None:  # noqa: ANN401 -- Lightning's signature
         """Leave the terminal in order."""
         self._close()
 
@@ -213,11 +207,13 @@ class TrainingProgress(Callback):
             self._bar = None
 
 
-def _bar(console: Console) -> Progress:
+def training_bar(console: Console) -> Progress:
+    """Return a bar; the field `short` of its task is shown beside it."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
+        # Not the number of the step: with the figures of a long training it would not fit 80 columns.
+        TextColumn("{task.percentage:.0f} %"),
         TextColumn("{task.fields[short]}", markup=False),
         console=console,
         expand=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 WARM_UP_STEPS = 5
-"""Steps that no rate includes: loader processes start, memory is allocated, kernels are chosen or compiled."""
+"""Steps that no rate includes: loader processes start, memory is allocated, kernels are compiled."""
 WINDOW_STEPS = 100
 """Steps that the current rate is computed over."""
 
@@ -91,7 +91,7 @@ class StepRates:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration with its two largest units, such as ``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 4 h``."""
+    """Return a duration such as ``45 s``, ``12 min``, ``3 h 20 min`` or ``2 d 4 h``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

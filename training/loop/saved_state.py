@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -9,17 +10,15 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from ccr_deploy.core.atomic import atomic_file, write_atomically, writing
+from ccr_deploy.core.atomic import write_atomically, writing
 from ccr_deploy.core.records import Record, first_difference, parse_versioned_json, to_json
 from ccr_deploy.core.untrusted import read_bytes, reading
 from ccr_deploy.errors import CheckpointError, TrainingError, WrongUsageError
-from ccr_deploy.models.checkpoint_file import read_checkpoint
+from ccr_deploy.models.checkpoint_file import read_checkpoint, write_checkpoint
 from ccr_deploy.models.config import DecoderConfig, ModelConfig
 from training.recipe import Phase, Step
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import lightning
 
 STATE = "state.ckpt"
@@ -111,10 +110,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
         storage_options: Any | None = None,  # noqa: ANN401, ARG002  Lightning's signature
     ) -> None:
         """Write the state to a temporary file, and rename it."""
-        from pathlib import Path
-
-        with writing(Path(path), TrainingError), atomic_file(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        with writing(Path(path), TrainingError):
+            write_checkpoint(checkpoint, Path(path))
 
 
 class SaveState(Callback):

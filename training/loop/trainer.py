@@ -100,7 +100,7 @@ def fit(module: TrainingModule, setting: Setting, callbacks: Sequence[Callback] 
             max_epochs=1,
             accumulate_grad_batches=accumulation,
             gradient_clip_val=phase.gradient_clip,  # against exploding gradients of recurrent cells
-            val_check_interval=max(1, loaders.batches // phase.validations),
+            val_check_interval=max(1, setting.steps // phase.validations) * accumulation,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             deterministic=not torch.cuda.is_available(),
@@ -137,8 +137,11 @@ def _strategy(options: MachineOptions, phase: Phase, module: TrainingModule) -> 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide Lightning's recommendations: more loader workers, other loggers."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    """Hide Lightning's recommendations, such as more loader workers, and its lines from each process."""
+    for package in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(package).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
+        # Of DDP: strides of a convolution of 1x1 pixels, which have the same meaning in both layouts.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         yield

@@ -35,7 +35,7 @@ from training.evaluation.results import (
     read_result,
 )
 from training.report.results import RunResults, TrainingReport
-from training.report.tables import report_tables
+from training.report.tables import report_tables, restoration_table, result_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,13 +71,15 @@ def write_report(
     from ccr_deploy.reporting.html import page
 
     report = collect(folders, comparisons)
-    tables = report_tables(report)
     files = {
         "report.json": f"{to_json(report)}\n",
-        "report.md": markdown(TITLE, tables, report.warnings),
+        "report.md": markdown(TITLE, report_tables(report), report.warnings),
         "report.html": page(
             TITLE,
-            [*(Section(table.title, table=table) for table in tables), *_grids(folders)],
+            [
+                *(Section(table.title, table=table) for table in result_tables(report)),
+                *_restorations(report, folders),
+            ],
             figures=_figures(report),
             warnings=report.warnings,
         ),
@@ -148,19 +150,23 @@ def _figures(report: TrainingReport) -> list[Figure]:
 
 def _figure(run: str, evaluation: Evaluation, entry: IterationAccuracy) -> Figure:
     interval = interval_text(entry.top1_interval_percent, 1)
-    size = f"{entry.payload_bytes:,} bytes, {evaluation.parameters:,} parameters"
+    size = f"{entry.payload_bytes:,} payload bytes, {evaluation.parameters:,} parameters"
     return Figure(f"top-1: {run}, T={entry.iterations}", f"{entry.top1_percent:.1f} %", f"{interval}; {size}")
 
 
-def _grids(folders: Sequence[Path]) -> list[Section]:
-    return [_grid(folder) for folder in folders if (folder / GRID_FILE).exists()]
+def _restorations(report: TrainingReport, folders: Sequence[Path]) -> list[Section]:
+    """Return a section for each run that restored images: the quality, and the images if there are some."""
+    return [
+        Section(table.title, table=table, wide_image=_grid(folder / GRID_FILE))
+        for folder, run in zip(folders, report.runs, strict=True)
+        if run.restoration and (table := restoration_table(run.name, run.restoration))
+    ]
 
 
-def _grid(folder: Path) -> Section:
-    path = folder / GRID_FILE
+def _grid(path: Path) -> ShownImage | None:
+    if not path.exists():
+        return None
     with reading(path, ImageError):
         content = read_bytes(path, MAX_RESULT_BYTES)
-    name = folder.resolve().name
-    heading = f"{name}: the original, then the restored image after t iterations"
-    shown = ShownImage(f"restored images of {name}", base64.b64encode(content).decode(), heading, "", ())
-    return Section(f"Restored images for each iteration: {name}", wide_image=shown)
+    heading = "The original, then the restored image after t iterations"
+    return ShownImage(GRID_FILE, base64.b64encode(content).decode(), heading, "", ())

@@ -10,7 +10,7 @@ from ccr_deploy.models.presets import PRESETS
 from ccr_deploy.reporting.table import Table, interval_text, number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ccr_deploy.benchmarking.table1_results import PaperRow
     from ccr_deploy.models.config import ModelConfig
@@ -37,51 +37,67 @@ class _Row:
 
     @property
     def label(self) -> str:
-        return f"{self.entry.iterations}" if self.entry.is_trained else f"{self.entry.iterations} (untrained)"
+        return f"{self.entry.iterations}" if self.entry.is_trained else f"{self.entry.iterations}*"
 
 
 def report_tables(report: TrainingReport) -> list[Table]:
     """Return all tables of a report, in their order."""
-    rows = _rows(report.runs)
-    tables = [accuracy_table(report.runs), paper_table(report.runs), cost_table(report.runs)] if rows else []
-    tables += [comparison_table(report.comparisons)] if report.comparisons else []
-    return [
-        *tables,
-        *(restoration_table(run.name, run.restoration) for run in report.runs if run.restoration),
-    ]
+    restorations = [restoration_table(run.name, run.restoration) for run in report.runs if run.restoration]
+    return [*result_tables(report), *restorations]
+
+
+def result_tables(report: TrainingReport) -> list[Table]:
+    """Return the tables of accuracy and cost, none if no checkpoint was evaluated."""
+    found = []
+    if _rows(report.runs):
+        found += [accuracy_table(report.runs), paper_table(report.runs), cost_table(report.runs)]
+    if report.comparisons:
+        found.append(comparison_table(report.comparisons))
+    return found
 
 
 def accuracy_table(runs: Sequence[RunResults]) -> Table:
     """Return accuracy, payload bytes and parameters of each run and T."""
+    rows = _rows(runs)
     tested = {
-        f"{run.evaluation.data}: {run.evaluation.images:,} images in {run.evaluation.groups:,} groups, "
-        f"{run.evaluation.config.classifier.classes} classes"
-        for run in runs
-        if run.evaluation
+        f"{each.data}: {each.images:,} images in {each.groups:,} groups, "
+        f"{each.config.classifier.classes} classes"
+        for each in (row.evaluation for row in rows)
     }
+    untrained = [] if all(row.entry.is_trained for row in rows) else ["*: not trained with this T"]
     return Table.of(
         "Accuracy and payload",
-        _rows(runs),
+        rows,
         [
             ("run", lambda row: row.run),
             ("T", lambda row: row.label),
             ("top-1 %", lambda row: number(row.entry.top1_percent, 1)),
-            ("95 % interval", lambda row: interval_text(row.entry.top1_interval_percent, 1)),
+            ("interval", lambda row: interval_text(row.entry.top1_interval_percent, 1)),
             ("top-5 %", lambda row: number(row.entry.top5_percent, 1)),
-            ("payload bytes", lambda row: f"{row.entry.payload_bytes:,}"),
+            ("bytes", lambda row: f"{row.entry.payload_bytes:,}"),
             ("parameters", lambda row: f"{row.evaluation.parameters:,}"),
         ],
-        note=f"tested on {'; '.join(sorted(tested))}; intervals resample whole groups of correlated images; a "
-        "payload has header, CRC and one packed code, or T codes if a baseline sends it",
+        note="; ".join(
+            [
+                f"tested on {', '.join(sorted(tested))}",
+                "intervals: 95 %, resampling whole groups of correlated images",
+                "bytes: of a payload with header, CRC and one packed code, or T codes of a baseline",
+                *untrained,
+            ]
+        ),
     )
 
 
 def cost_table(runs: Sequence[RunResults]) -> Table:
     """Return multiply-accumulates and latency of each run and T."""
     conditions = [run.evaluation.latency for run in runs if run.evaluation and run.evaluation.latency]
-    machines = sorted({f"{each.device}, {each.threads} threads, {each.rounds} rounds" for each in conditions})
+    machines = sorted(
+        {f"{each.device} with {each.threads} thread{'s' * (each.threads > 1)}" for each in conditions}
+    )
     reasons = dict.fromkeys(reason for each in conditions for reason in each.unreliable_reasons)
-    measured = f"; latency: one image per call in PyTorch on {'; '.join(machines)}" if machines else ""
+    measured = (
+        f"; p50: one image per call in PyTorch on {', '.join(machines)}, 95 % interval" if machines else ""
+    )
     return Table.of(
         "Compute cost",
         _rows(runs),
@@ -91,7 +107,7 @@ def cost_table(runs: Sequence[RunResults]) -> Table:
             ("encoder MMAC", lambda row: _millions(row.entry.encoder_macs)),
             ("classifier MMAC", lambda row: _millions(row.entry.classifier_macs)),
             ("p50 ms", lambda row: number(row.entry.latency_ms_p50, 2)),
-            ("95 % interval", lambda row: interval_text(row.entry.latency_ms_p50_interval, 2)),
+            ("interval", lambda row: interval_text(row.entry.latency_ms_p50_interval, 2)),
         ],
         note="MMAC: million multiply-accumulates of one image, without repeated work; the classifier of a "
         f"baseline includes its decoder{measured}; ccr-deploy benchmark measures engines",
@@ -107,17 +123,17 @@ def paper_table(runs: Sequence[RunResults]) -> Table:
         [
             ("run", lambda row: row.run),
             ("T", lambda row: row.label),
-            ("paper's model", lambda row: _paper_row(row.evaluation.config).model),
+            ("cut", lambda row: row.evaluation.config.classifier.cut or "baseline"),
             ("parameters", lambda row: f"{row.evaluation.parameters:,}"),
             ("paper's", lambda row: f"{_paper_row(row.evaluation.config).parameters:,}"),
             ("top-1 %", lambda row: number(row.entry.top1_percent, 1)),
             ("paper's", lambda row: number(_paper_row(row.evaluation.config).top1_percent, 2)),
         ],
         note=" ".join(
-            [
-                "The paper's accuracies are those of ImageNet-100, each of one training, without intervals.",
-                *dict.fromkeys(_comparability(run.name, run.evaluation) for run in runs if run.evaluation),
-            ]
+            (
+                "The paper's accuracies are of ImageNet-100, each of one training, without an interval.",
+                *_comparability(runs),
+            )
         ),
     )
 
@@ -131,14 +147,14 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
             ("first", lambda entry: entry.first),
             ("second", lambda entry: entry.second),
             ("T", lambda entry: str(entry.iterations)),
-            ("first %", lambda entry: number(entry.first_top1_percent, 1)),
-            ("second %", lambda entry: number(entry.second_top1_percent, 1)),
-            ("difference", lambda entry: number(entry.difference_points, 2)),
-            ("95 % interval", lambda entry: interval_text(entry.difference_interval_points, 2)),
+            ("top-1 %", lambda entry: number(entry.first_top1_percent, 1)),
+            ("points", lambda entry: number(entry.difference_points, 2)),
+            ("interval", lambda entry: interval_text(entry.difference_interval_points, 2)),
             ("of each pair", lambda entry: ", ".join(f"{d:+.1f}" for d in entry.pair_differences_points)),
         ],
-        note="difference: first minus second, in percentage points, over the images of all pairs; its interval "
-        "is for other test images: the differences of the pairs show the chance of a training",
+        note="top-1: of the first; points: first minus second, in percentage points, over the images of all "
+        "pairs; their 95 % interval is for other test images; the differences of the pairs show how much "
+        "trainings vary",
     )
 
 
@@ -161,8 +177,8 @@ def restoration_table(name: str, restoration: Restoration) -> Table:
             ("MS-SSIM", lambda entry: number(entry.ms_ssim, 4)),
         ],
         note=f"{restoration.data}: means over {restoration.images:,} images of {restoration.image_height}x"
-        f"{restoration.image_width}; MS-SSIM with {restoration.ms_ssim_scales} scales; t codes are sent after "
-        "t iterations",
+        f"{restoration.image_width}; MS-SSIM with {restoration.ms_ssim_scales} scales; after t iterations, "
+        "t codes are sent",
     )
 
 
@@ -179,18 +195,26 @@ def _paper_row(config: ModelConfig) -> PaperRow:
     return PAPER_TABLE_1["ccr-baseline" if config.is_baseline else f"ccr-{config.classifier.cut}"]
 
 
-def _comparability(name: str, evaluation: Evaluation) -> str:
-    """Return a sentence that says what differs from the paper's training."""
+def _comparability(runs: Sequence[RunResults]) -> Iterator[str]:
+    """Yield what differs from the paper's trainings, and which runs it concerns."""
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        if run.evaluation:
+            names.setdefault(_difference(run.evaluation), []).append(run.name)
+    for difference, concerned in names.items():
+        yield f"{', '.join(concerned)}: {difference}."
+
+
+def _difference(evaluation: Evaluation) -> str:
     config, paper = evaluation.config, PRESETS[_paper_row(evaluation.config).model]
     classes = config.classifier.classes
     found = [
-        *(["smaller or larger layers"] if _widths(config) != _widths(paper) else []),
+        *(["layers of other widths"] if _widths(config) != _widths(paper) else []),
         *([f"{classes} classes instead of {_PAPER_CLASSES}"] if classes != _PAPER_CLASSES else []),
     ]
     if found:
-        differences = " and ".join(found)
-        return f"{name} has {differences}: its accuracy is not comparable with the paper's."
-    return f"{name} is comparable only if {evaluation.data} is ImageNet-100 with the paper's classes."
+        return f"{' and '.join(found)}, so the accuracy is not comparable with the paper's"
+    return f"comparable if {evaluation.data} is ImageNet-100 with the classes of the paper"
 
 
 def _widths(config: ModelConfig) -> object:

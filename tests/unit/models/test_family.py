@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccr_deploy.models.family import iteration_of, last_hidden_states, layer_of, signal_of
+from ccr_deploy.models.family import iteration_of, last_hidden_states, layer_of, name_in_graphs, signal_of
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,18 @@ def test_the_last_cells_hidden_states_are_found_by_iteration() -> None:
     expected = {t: f"cell10/t{t}/hidden_state" for t in (1, 2, 12)}
     assert last_hidden_states(names) == expected
     assert last_hidden_states(["sampling/conv1"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("stem", "stem"),
+        ("cells.0.hidden_conv", "cell1/hidden_conv"),
+        ("cells.11.input_conv", "cell12/input_conv"),
+        ("binarizer.conv", "binarizer"),
+        ("sampling.conv2", "sampling/conv2"),
+        ("layer4.0.downsample.0", "layer4/0/downsample/0"),
+    ],
+)
+def test_a_module_has_one_name_in_graphs(module: str, name: str) -> None:
+    assert name_in_graphs(module) == name

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from ccr_deploy.codec.contract import Preprocessing
-from ccr_deploy.core.field_errors import FieldError
-from ccr_deploy.core.records import convert
 from tests.support.training_images import photo
-from training.data.augmentation import Augmentation
-from training.data.augmenter import Augmenter
+from training.data.augmentation import Augmentation, Augmenter
 
 PREPROCESSING = Preprocessing(resize_to_cover=(48, 48), resize_filter="bicubic")
 
@@ -59,18 +55,3 @@ def test_colors_change_only_with_jitter() -> None:
     jittered = Augmenter(Augmentation(color_jitter=0.4), PREPROCESSING, 32, 48)(grey, 1)
     assert (np.asarray(plain) == 128).all()
     assert (np.asarray(jittered) != 128).all()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"crop_scale": [0.0, 1.0]}, "crop_scale"),
-        ({"crop_scale": [0.5, 0.2]}, "crop_scale"),
-        ({"crop_scale": [0.5, 1.5]}, "crop_scale"),
-        ({"color_jitter": 2.0}, "color_jitter"),
-        ({"mirrored": True}, "mirrored"),
-    ],
-)
-def test_a_wrong_value_is_named(content: dict[str, object], message: str) -> None:
-    with pytest.raises(FieldError, match=message):
-        convert(Augmentation, content)

@@ -15,13 +15,14 @@ from ccr_deploy.models.presets import default_preprocessing, preset
 from tests.support.training_images import write_folders, write_shards
 from training.data.augmentation import Augmentation
 from training.data.check import DataCheck, check_data, render
-from training.data.open import TrainingData, open_image_data
+from training.data.folders import open_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from ccr_deploy.core.progress import Advance
+    from training.data.open import TrainingData
 
 MODEL = preset("demo")
 
@@ -48,7 +49,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def opened(folder: Path) -> TrainingData:
-    return open_image_data(folder, None, MODEL, default_preprocessing(MODEL), Augmentation())
+    return open_folder(folder, None, MODEL, default_preprocessing(MODEL), Augmentation())
 
 
 def checked(folder: Path, workers: int = 0) -> DataCheck:

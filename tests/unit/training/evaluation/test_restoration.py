@@ -12,8 +12,14 @@ from ccr_deploy.models.chain import normalise, residual_loop
 from ccr_deploy.models.config import DecoderConfig, EncoderConfig
 from ccr_deploy.models.decoder import Decoder
 from ccr_deploy.models.encoder import RecurrentEncoder
+from training.data.open import TestImages
 from training.evaluation.grids import restoration_grid, write_grid
-from training.evaluation.restoration import Restorer, ms_ssim_weights, restoration_quality
+from training.evaluation.restoration import (
+    Restorer,
+    measure_restoration,
+    ms_ssim_weights,
+    restoration_quality,
+)
 
 PREPROCESSING = Preprocessing(resize_to_cover=(48, 64), mean=(0.4, 0.5, 0.6), std=(0.9, 1.0, 1.1))
 
@@ -63,6 +69,20 @@ def test_l1_and_psnr_are_means_over_images_in_any_batches(restorer: Restorer) ->
     assert [quality.iteration for quality in found] == [1, 2]
 
 
+def test_the_restoration_of_test_images_is_described(restorer: Restorer) -> None:
+    given = images(5)
+    dataset = list(zip(given, range(5), strict=True))
+    found = measure_restoration(restorer, TestImages("noise", dataset, "abcde"), 2, batch=2)  # type: ignore[arg-type]
+    assert (found.data, found.images) == ("noise", 5)
+    assert (found.image_height, found.image_width) == (48, 64)
+    assert found.code_bytes == 16 * 3 * 4 // 8
+    assert found.ms_ssim_scales == 3
+    expected = restoration_quality(restorer, [given], 2)
+    for quality, wanted in zip(found.per_iteration, expected, strict=True):
+        assert quality.psnr_db == pytest.approx(wanted.psnr_db)
+        assert quality.ms_ssim == pytest.approx(wanted.ms_ssim)
+
+
 def test_ms_ssim_is_one_for_perfect_images_and_falls_with_noise() -> None:
     class Perfect(Restorer):
         noise = 0.0
@@ -70,7 +90,7 @@ def test_ms_ssim_is_one_for_perfect_images_and_falls_with_noise() -> None:
         def restore(self, images: torch.Tensor, iterations: int) -> tuple[torch.Tensor, ...]:
             pixels = images.permute(0, 3, 1, 2) / 255
             noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(0))
-            return tuple((pixels + scale * noise).clamp(0, 1) for scale in (0.001, 0.05, 0.3))
+            return tuple((pixels + scale * noise).clamp(0, 1) for scale in (0.001, 0.05, 0.3))[:iterations]
 
     found = restoration_quality(Perfect(None, None, PREPROCESSING), [images(2)], 3)  # type: ignore[arg-type]
     values = [quality.ms_ssim for quality in found]

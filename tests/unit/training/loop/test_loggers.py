@@ -81,6 +81,19 @@ def test_a_resumed_training_continues_both_logs(tmp_path: Path, checkpoint_step:
     assert list(tensorboard(tmp_path, "loss")) == list(range(1, 20, 2))
 
 
+def test_a_checkpoint_is_never_ahead_of_the_logs(tmp_path: Path) -> None:
+    seen: list[list[int]] = []
+
+    class Watched(lightning.Callback):
+        def on_train_batch_start(self, trainer: lightning.Trainer, *_: object) -> None:
+            if trainer.global_step == 7:
+                seen.extend([steps(tmp_path, "loss"), list(tensorboard(tmp_path, "loss"))])
+
+    saving = ModelCheckpoint(tmp_path, "last", every_n_train_steps=7)
+    train(tmp_path, 8, 0, saving, Watched())
+    assert seen == [[1, 3, 5], [1, 3, 5]]
+
+
 def test_a_new_training_in_the_same_folder_starts_the_logs_again(tmp_path: Path) -> None:
     train(tmp_path, 20)
     train(tmp_path, 8)

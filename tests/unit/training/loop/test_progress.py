@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from training.loop.progress import DataWait, StepState, TrainingProgress
+from training.loop.progress import DataWait, StepState, TrainingProgress, training_bar
 from training.loop.rates import Rate
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def test_a_terminal_gets_a_bar_of_the_whole_training() -> None:
     file = io.StringIO()
     train(Console(file=file, force_terminal=True, width=100))
     text = file.getvalue()
-    assert "40/40" in text
+    assert "100 %" in text
     assert "images/s" in text
     assert "finetune:" not in text
 
@@ -143,9 +143,18 @@ def test_the_bar_fits_on_one_line(width: int) -> None:
     console = Console(file=file, force_terminal=True, width=width, color_system=None)
     train(console)
     shown = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", file.getvalue())
-    last = [line for line in re.split(r"[\r\n]+", shown) if "40/40" in line][-1]
+    last = [line for line in re.split(r"[\r\n]+", shown) if "100 %" in line][-1]
     assert len(last) <= width
     assert last.rstrip().endswith("left")
+
+
+def test_the_bar_of_a_long_training_fits_80_columns() -> None:
+    state = StepState(123_456, 1_000_000, 6.912345, 0.001, Rate(12_345, 12), 300_000)
+    file = io.StringIO()
+    with training_bar(Console(file=file, force_terminal=True, width=80, color_system=None)) as bar:
+        bar.add_task("baseline", total=state.total_steps, completed=state.step, short=state.short)
+    last = re.split(r"[\r\n]+", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", file.getvalue()).rstrip())[-1]
+    assert re.fullmatch(r"baseline \S+ +12 % loss 6.912, 12,345 images/s, 12 % waiting, 3 d 11 h left", last)
 
 
 def test_ctrl_c_closes_the_bar() -> None:

@@ -10,10 +10,12 @@ from ccr_deploy.models.presets import default_preprocessing, preset
 from tests.support.training_images import CLASSES, write_folders, write_shards
 from training.data.augmentation import Augmentation
 from training.data.batches import Sample
-from training.data.open import TrainingData, open_image_data
+from training.data.folders import open_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from training.data.open import TrainingData
 
 MODEL = preset("demo")
 
@@ -29,7 +31,7 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def opened(folder: Path, class_list: Path | None = None) -> TrainingData:
-    return open_image_data(folder, class_list, MODEL, default_preprocessing(MODEL), Augmentation())
+    return open_folder(folder, class_list, MODEL, default_preprocessing(MODEL), Augmentation())
 
 
 def refusal(folder: Path, class_list: Path | None = None) -> str:
@@ -50,8 +52,8 @@ def test_training_and_test_images_are_found(data: Path) -> None:
     assert found.class_names == CLASSES
     assert found.summary == "12 training and 6 test images, 3 classes"
     assert found.training[Sample(11, 0)][1] == 2
-    assert [found.test[index][1] for index in range(6)] == [0, 0, 1, 1, 2, 2]
-    assert len(found.test_groups) == 6
+    assert [found.test.dataset[index][1] for index in range(6)] == [0, 0, 1, 1, 2, 2]
+    assert len(found.test.groups) == 6
 
 
 def test_the_folder_test_is_used_if_there_is_no_val(data: Path) -> None:
@@ -67,7 +69,7 @@ def test_a_class_list_selects_classes_in_sorted_order(data: Path, tmp_path: Path
     found = opened(data, written(tmp_path / "list.txt", "coffee\nastronaut\n"))
     assert found.class_names == ("astronaut", "coffee")
     assert found.summary == "8 training and 4 test images, 2 classes"
-    assert [found.test[index][1] for index in range(4)] == [0, 0, 1, 1]
+    assert [found.test.dataset[index][1] for index in range(4)] == [0, 0, 1, 1]
     assert found.fingerprint != opened(data).fingerprint
 
 
@@ -96,7 +98,7 @@ def test_test_images_may_lack_a_class(tmp_path: Path) -> None:
     folder = write_folders(tmp_path)
     shutil.rmtree(folder / "val" / "astronaut")
     found = opened(folder)
-    assert [found.test[index][1] for index in range(4)] == [1, 1, 2, 2]
+    assert [found.test.dataset[index][1] for index in range(4)] == [1, 1, 2, 2]
 
 
 def test_folders_that_are_missing_are_named(data: Path) -> None:
