@@ -122,15 +122,19 @@ def processes_table(result: TrainingProcesses) -> Table:
             (
                 _TITLES[entry.training],
                 " – ".join(entry.runs),
-                f"{max(entry.gradients[:FIRST]):.1e}",
-                f"{max(entry.gradients):.1e}",
-                f"{max(entry.losses):.1e}",
+                _number(max(entry.gradients[:FIRST])),
+                _number(max(entry.gradients)),
+                _number(max(entry.losses)),
             )
             for entry in result.differences
         ),
         note=f"{result.model}: the largest relative difference at one step, of the gradients of all "
         f"parameters together and of the loss; on a CPU with gloo and PyTorch {result.torch}",
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:.1e}" if value else "0"
 
 
 @in_report_style
