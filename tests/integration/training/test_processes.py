@@ -19,7 +19,7 @@ import torch
 from benchmarks.training_gradients import read_gradients, read_losses, relative_differences
 from ccr_deploy.models.checkpoint import load_checkpoint
 from ccr_deploy.models.compressor_file import load_compressor
-from tests.support.training_processes import signal_at, train
+from tests.support.training_processes import be_process, signal_at, train
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,13 +93,8 @@ def test_torchrun_with_accumulation_trains_like_one_process_and_prints_once(
     recipe: Path, tmp_path: Path
 ) -> None:
     one = train(*options(recipe, "pretrain", tmp_path / "one"))
-    command = torchrun(
-        "--standalone",
-        *("-m", "training"),
-        *options(recipe, "pretrain", tmp_path / "two"),
-        *("--micro-batch", "16"),
-    )
-    two = run(command)
+    arguments = [*options(recipe, "pretrain", tmp_path / "two"), "--micro-batch", "16"]
+    two = run(torchrun("--standalone", "-m", "training", *arguments))
     assert two.returncode == 0, two.stderr
     torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4, atol=0)
     assert two.stdout.count("compressor.pt") == 1
@@ -109,9 +104,10 @@ def test_torchrun_with_accumulation_trains_like_one_process_and_prints_once(
     found, expected = (load_compressor(tmp_path / name / "compressor.pt") for name in ("two", "one"))
     assert found.metrics["l1"] == pytest.approx(expected.metrics["l1"], rel=1e-3)
 
-    again = run(command)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout == two.stdout
+    finished = options(recipe, "pretrain", tmp_path / "two")
+    assert train(*finished).stdout == two.stdout
+    second = train(*finished, prepare=partial(be_process, 1))
+    assert (second.status, second.stdout, second.stderr) == (0, "", "")
 
 
 def run_on_nodes(recipe: Path, *folders: Path) -> list[subprocess.CompletedProcess[str]]:
