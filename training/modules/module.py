@@ -52,8 +52,9 @@ class TrainingModule(lightning.LightningModule):
 
     def compile_networks(self) -> None:
         """Compile the networks with torch.compile; the names of their parameters stay."""
+        # The compiler's own random numbers are others than PyTorch's: then the bits would be others too.
         for module in self.networks():
-            module.compile()
+            module.compile(options={"fallback_random": True})
 
     def networks(self) -> Iterable[nn.Module]:
         """Return the networks that are worth compiling one by one."""

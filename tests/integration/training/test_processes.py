@@ -196,4 +196,4 @@ def test_compiled_networks_give_almost_the_same_losses(recipe: Path, tmp_path: P
     assert train(*finetune(tmp_path / "plain")).status == 0
     compiled = run([sys.executable, "-m", "training", *finetune(tmp_path / "compiled"), "--compile"])
     assert compiled.returncode == 0, compiled.stderr
-    torch.testing.assert_close(losses(tmp_path / "compiled"), losses(tmp_path / "plain"), rtol=1e-3, atol=0)
+    torch.testing.assert_close(losses(tmp_path / "compiled"), losses(tmp_path / "plain"), rtol=0.01, atol=0)
