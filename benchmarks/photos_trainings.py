@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.photos_trainings FOLDER`` pretrains a compressor, fine-tunes it with each cut, trains
 the baseline, evaluates them, and writes ``benchmarks/results/photos-trainings.json``. The first fine-tuning
-is ended by SIGKILL in its middle and continued by the same command. It takes about 15 minutes on one core; the
+is ended by SIGKILL in its middle and continued by the same command. It takes 15 minutes on one core; the
 checkpoints stay in the folder.
 """
 
