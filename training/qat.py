@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
+from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.chain import CcrChain
 from ccr_deploy.models.checkpoint import Checkpoint, build_model, save_checkpoint
@@ -36,12 +37,28 @@ if TYPE_CHECKING:
     from training.recipe import Phase
 
 
+BUNDLE = "bundle"
+"""The folder, in the folder of the results, of the fine-tuned bundle."""
+
+
 @dataclass(frozen=True)
 class QatResult:
     """The fine-tuned checkpoint's file, and the calibration of the bundle that was exported from it."""
 
     checkpoint: Path
     calibration: Calibration
+
+
+def check_output(bundle: Bundle, output: Path) -> None:
+    """Check that the results do not replace the bundle; called before the training.
+
+    Raises:
+        WrongUsageError: if they would.
+    """
+    if (output / BUNDLE).resolve() == bundle.path.resolve():
+        raise WrongUsageError(
+            f"{output}: the results would replace the bundle {bundle.path}: choose another folder"
+        )
 
 
 def prepare(bundle: Bundle, phase: Phase) -> QatModule:
@@ -85,9 +102,11 @@ def finish(
         progress: advances by graphs and images.
 
     Raises:
+        WrongUsageError: if the results would replace the bundle.
         ImageError: if `images` has no images, or one cannot be used.
         BundleError: if a bundle cannot be read or written.
     """
+    check_output(bundle, output)
     before = checkpoint_of(bundle)
     table, path = table_of(bundle)
     trained = module.model.state_dict()
@@ -102,7 +121,7 @@ def finish(
     schedules = [graph.schedule for graph in CalibratedGraphs(bundle).fp32 if graph.schedule]
     exported = export_bundle(
         checkpoint,
-        output / "bundle",
+        output / BUNDLE,
         schedules=schedules,
         images=images,
         converters=CONVERTERS,

@@ -25,7 +25,7 @@ from ccr_deploy.workflow.graphs import load_model, model_runner
 from training.data.textures import TrainingCrops, load_photos
 from training.fake_quantization import fake_quantize, places_of_graphs
 from training.modules.qat import QatModule
-from training.qat import checkpoint_of, finish, prepare
+from training.qat import check_output, checkpoint_of, finish, prepare
 from training.recipe import Phase
 
 if TYPE_CHECKING:
@@ -170,6 +170,14 @@ def test_the_fine_tuned_bundle_has_the_same_scales_and_the_modules_bits(
 def test_a_bundle_without_int8_graphs_is_refused(tiny_bundle: Bundle) -> None:
     with pytest.raises(WrongUsageError, match="has no INT8 graphs: run ccr-deploy calibrate"):
         prepare(tiny_bundle, PHASE)
+
+
+def test_results_that_would_replace_the_bundle_are_refused(
+    calibrated_demo: CalibratedDemo, tmp_path: Path
+) -> None:
+    check_output(calibrated_demo.bundle, tmp_path)
+    with pytest.raises(WrongUsageError, match="would replace the bundle"):
+        check_output(calibrated_demo.bundle, calibrated_demo.folder)
 
 
 def test_a_quantized_stem_is_refused(calibrated_demo: CalibratedDemo) -> None:
