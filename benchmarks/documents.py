@@ -38,6 +38,7 @@ from benchmarks.serving_results import (
 )
 from benchmarks.table1 import paper_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_table, kernels_table
+from benchmarks.training_documents import training_tables
 from benchmarks.triton import TritonBenchmark, triton_latency_table, triton_table
 from benchmarks.verification import VerificationBenchmark, verification_table
 from ccr_deploy.benchmarking.results import BenchmarkReport
@@ -115,6 +116,7 @@ def tables() -> dict[str, str]:
         "table1-parts": parts_table(table1),
         "table1-counts": counts_table(table1),
     }
+    chosen |= training_tables()
     return {name: markdown_table(table) for name, table in chosen.items()} | peers_pages()
 
 

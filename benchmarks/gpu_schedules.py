@@ -76,7 +76,7 @@ class LstmKernelEncoder(PackedEncoder):
     """A layer-major encoder whose cells run all iterations in one kernel after their input convolution."""
 
     def _layer_major(self, pixels: Tensor) -> Tensor:
-        first, *others = self._cells
+        first, *others = self.encoder.cells
         gates = first.input_conv(self.encoder.stem(pixels))
         hidden = pixel_lstm(first, gates, self.iterations, shared=True)
         for cell in others:

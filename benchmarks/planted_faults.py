@@ -6,7 +6,6 @@ fault and writes the findings to ``benchmarks/results/planted-faults.json``.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -24,23 +23,14 @@ from ccr_deploy.reporting.table import Table
 from ccr_deploy.reporting.verification_tables import CAUSES, way_label
 from ccr_deploy.verification.results import Finding
 from ccr_deploy.workflow.calibrate import calibrate_bundle
-from training.data.textures import (
-    TestCrops,
-    TrainingCrops,
-    load_photos,
-    write_calibration_images,
-    write_test_images,
-)
-from training.demo import RECIPE
-from training.train import train
+from training.data.photos import load_photos, write_calibration_images, write_test_images
+from training.demo import train_briefly
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.verification.results import VerificationReport
-
-TRAINING_STEPS = 40
 
 
 class FoundFault(Record, frozen=True):
@@ -102,15 +92,8 @@ def _found(fault: str, planted_in: str, report: VerificationReport) -> FoundFaul
 
 
 def _demo_bundle(folder: Path) -> Bundle:
-    recipe = replace(
-        RECIPE,
-        pretraining=replace(RECIPE.pretraining, steps=5),
-        training=replace(RECIPE.training, steps=TRAINING_STEPS),
-    )
     photos = load_photos()
-    names = [photo.name for photo in photos]
-    crops = TrainingCrops(photos, 48, 32, seed=0)
-    checkpoint = train(recipe, crops, TestCrops(photos, 48), names)
+    checkpoint = train_briefly(pretrain_epochs=0.125, finetune_epochs=1)
     write_test_images(photos, 48, folder / "images")
     write_calibration_images(photos, 48, folder / "calibration")
     exported = export_bundle(

@@ -15,18 +15,14 @@ Convolutions are INT8, all else FP32, so that the effect of INT8 is measured alo
 
 from __future__ import annotations
 
-import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import lightning
 import numpy as np
 import torch
 from msgspec import structs
-from torch.utils.data import DataLoader
 
 from benchmarks.recovery_results import Recovery, RecoveryVariant, recovery_table
 from benchmarks.rounding import adapt_rounding, correct_biases, without_rounded_weights
@@ -45,10 +41,12 @@ from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.calibration_check import table_of
 from ccr_deploy.workflow.graphs import load_model, model_runner
 from ccr_deploy.workflow.images import image_set
-from training.data.textures import TrainingCrops, load_photos
+from training.data.open import open_photos
+from training.loop.options import MachineOptions
+from training.loop.trainer import Setting, fit
 from training.modules.qat import QatModule
 from training.qat import checkpoint_of, finish, prepare
-from training.recipe import Phase
+from training.recipe import read_recipe as read_training_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,9 +58,7 @@ if TYPE_CHECKING:
     from ccr_deploy.core.stages import ChainStage
 
 RECIPE = Path(__file__).parent.parent / "calibration" / "demo.toml"
-FINE_TUNING = Phase(steps=150, learning_rate=3e-4, weight_decay=0.05, label_smoothing=0.1)
-"""A tenth of the learning rate of the demo's training: at its whole rate the accuracy falls."""
-BATCH = 64
+TRAINING_RECIPE = "photos-demo"
 HELD_OUT = 16
 """Images that `calibrate` measures accuracy on: few, because this script measures it on all."""
 
@@ -108,7 +104,7 @@ def main(folders: tuple[Path, ...]) -> None:
         images=len(images.labels),
         groups=len(set(images.groups)),
         bits=found[FP32][0].flips.size,
-        fine_tuning_steps=FINE_TUNING.steps,
+        fine_tuning_steps=_setting(folders[0], 0).steps,
         variants=tuple(_summary(name, found[name], found[PLAIN], images.groups) for name in found),
     )
     publish("recovery", result, recovery_table(result))
@@ -162,20 +158,25 @@ def _variants(
         "INT8 activations with FP32 weights": without_rounded_weights(int8, fp32),
     }.items():
         yield name, _measure(reference, encoder, classifier, images)
-    trained = _fine_tuned(prepare(bundle, FINE_TUNING), seed)
-    result = _finished(trained, bundle, work / "qat", folder)
-    yield "INT8: quantization-aware training", _measure_bundle(result, images)
+    setting = _setting(work / "qat", seed)
+    tuned = _fine_tuned(prepare(bundle, setting.phase, setting.steps), setting, bundle, folder)
+    yield "INT8: quantization-aware training", _measure_bundle(tuned, images)
+    setting = _setting(work / "fine-tuned", seed)
+    tuned = _fine_tuned(_without_fake_quantization(bundle, setting), setting, bundle, folder)
+    # With ranges of its own: those of the bundle before are not what it was trained with.
+    yield "INT8: fine-tuning in FP32, plain calibration", _measure_bundle(_calibrate(tuned, folder), images)
+
+
+def _without_fake_quantization(bundle: Bundle, setting: Setting) -> QatModule:
     checkpoint = checkpoint_of(bundle)
     chain = build_model(checkpoint)
     assert isinstance(chain, CcrChain)
-    trained = _fine_tuned(QatModule(chain, checkpoint.preprocessing, FINE_TUNING), seed)
-    result = _finished(trained, bundle, work / "fine-tuned", folder)
-    # With ranges of its own: those of the bundle before are not what it was trained with.
-    yield "INT8: fine-tuning in FP32, plain calibration", _measure_bundle(_calibrate(result, folder), images)
+    return QatModule(chain, checkpoint.preprocessing, phase=setting.phase, steps=setting.steps)
 
 
-def _finished(module: QatModule, bundle: Bundle, output: Path, folder: Path) -> Bundle:
-    result = finish(module, bundle, output, folder / "images", held_out_samples=HELD_OUT)
+def _fine_tuned(module: QatModule, setting: Setting, bundle: Bundle, folder: Path) -> Bundle:
+    fit(module, setting)
+    result = finish(module, bundle, setting.folder, folder / "images", held_out_samples=HELD_OUT)
     return result.calibration.bundle
 
 
@@ -212,26 +213,11 @@ def _run(model: ir.Model, name: str, batch: npt.NDArray[np.uint8]) -> npt.NDArra
     return output.astype(np.float32, copy=False)
 
 
-def _fine_tuned(module: QatModule, seed: int) -> QatModule:
-    """Fine-tune a module on training crops; the seed chooses the crops."""
-    size = module.model.config.image_height
-    crops = TrainingCrops(load_photos(), size, BATCH, 1000 + seed)  # not the batches of the training
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_steps=FINE_TUNING.steps,
-        limit_train_batches=FINE_TUNING.steps,
-        gradient_clip_val=1.0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
-    with warnings.catch_warnings():
-        # Lightning warns of modules in evaluation mode, which is on purpose, and of few loader workers.
-        warnings.filterwarnings("ignore", module="lightning")
-        trainer.fit(module, DataLoader(crops, batch_size=None))
-    return module
+def _setting(folder: Path, seed: int) -> Setting:
+    """Return the recipe's fine-tuning on the photo set, with another seed."""
+    recipe = read_training_recipe(TRAINING_RECIPE)
+    data = open_photos(recipe.baseline_chain(classes=2).image_height)
+    return Setting(data, recipe.phase("qat"), seed, MachineOptions(), folder)
 
 
 def _summary(

@@ -28,7 +28,7 @@ from ccr_deploy.quantization.converters import CONVERTERS
 from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.reporting.terminal import print_table
 from ccr_deploy.workflow.calibrate import calibrate_bundle
-from training.data.textures import load_photos
+from training.data.photos import load_photos
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -45,6 +45,10 @@ class TargetError(WrongUsageError):
     """A target does not exist, or its TOML file is invalid."""
 
 
+class TrainingError(CcrDeployError):
+    """A training cannot go on: its loss is not a number, or its state cannot be read or written."""
+
+
 class CalibrationError(CcrDeployError):
     """Calibration failed, or a calibration table does not fit its graph."""
 

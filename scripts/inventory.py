@@ -24,7 +24,7 @@ from typing import Any
 import click
 import numpy as np
 
-import ccr_deploy.cli
+import ccr_deploy.cli.command_line
 import ccr_deploy.errors
 
 CROP = 48
@@ -52,8 +52,8 @@ def exit_statuses() -> dict[str, int]:
     errors = {name: kind.exit_status for name, kind in kinds.items() if issubclass(kind, base)}
     return {
         **errors,
-        "interrupted": ccr_deploy.cli.INTERRUPTED,
-        "terminated": int(ccr_deploy.cli.TERMINATED),
+        "interrupted": ccr_deploy.cli.command_line.INTERRUPTED,
+        "terminated": int(ccr_deploy.cli.command_line.TERMINATED),
     }
 
 

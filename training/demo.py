@@ -1,43 +1,35 @@
-"""Train the demo's checkpoint on scikit-image's photos in about two minutes: ``python -m training.demo``."""
+"""Train the demo's checkpoint on scikit-image's photos in about two minutes: ``python -m training.demo``.
+
+The same trainings as ``python -m training pretrain`` and ``finetune`` with the recipe photos-demo, and
+folders of test and calibration images for the commands of ccr-deploy.
+"""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import torch
+from msgspec import structs
 
-from ccr_deploy.models.checkpoint import save_checkpoint
-from ccr_deploy.models.config import DecoderConfig
-from ccr_deploy.models.presets import default_preprocessing, preset
-from training.data.textures import (
-    TestCrops,
-    TrainingCrops,
-    load_photos,
-    write_calibration_images,
-    write_test_images,
-)
-from training.evaluation import evaluate
-from training.recipe import Phase, TrainingRecipe
-from training.train import train
+from ccr_deploy.models.checkpoint import load_checkpoint, save_checkpoint
+from training.data.open import open_photos
+from training.data.photos import load_photos, write_calibration_images, write_test_images
+from training.evaluation.results import EVALUATION_FILE, Evaluation, read_result
+from training.loop.options import MachineOptions
+from training.recipe import read_recipe
+from training.steps import pretrain_and_finetune
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MODEL = preset("demo")
-RECIPE = TrainingRecipe(
-    model=MODEL,
-    preprocessing=default_preprocessing(MODEL),
-    decoder=DecoderConfig(cell_channels=(64, 32, 32, 16)),
-    pretraining=Phase(steps=80, learning_rate=2e-3),
-    training=Phase(steps=800, learning_rate=3e-3, weight_decay=0.05, label_smoothing=0.1, frozen_share=0.25),
-    batch=64,
-)
+    from ccr_deploy.models.checkpoint import Checkpoint
+
+RECIPE = read_recipe("photos-demo")
 
 
 @click.command(epilog="Example: python -m training.demo --output build/demo")
@@ -51,26 +43,44 @@ def main(output: Path, seed: int) -> None:
     # A model this small gains little from a second thread, and on a busy machine threads that wait for each
     # other take ten times as long. With one thread, sums are also the same on any number of cores.
     torch.set_num_threads(1)
+    output.mkdir(parents=True, exist_ok=True)
+    recipe = structs.replace(RECIPE, seed=seed)
+    size = recipe.chain(classes=16).image_height
+    with tempfile.TemporaryDirectory(prefix=".training.", dir=output) as temporary:
+        path = pretrain_and_finetune(recipe, open_photos(size), MachineOptions(), Path(temporary))
+        checkpoint = load_checkpoint(path)
+        evaluation = read_result(Evaluation, path.parent / EVALUATION_FILE)
     photos = load_photos()
-    size = MODEL.image_height
-    checkpoint = train(
-        replace(RECIPE, seed=seed),
-        TrainingCrops(photos, size, RECIPE.batch, seed),
-        TestCrops(photos, size),
-        [photo.name for photo in photos],
-    )
     replace_folder(output / "images", lambda folder: write_test_images(photos, size, folder))
     replace_folder(output / "calibration", lambda folder: write_calibration_images(photos, size, folder))
-    accuracy = evaluate(checkpoint, output / "images")
-    low, high = accuracy.interval_percent.low, accuracy.interval_percent.high
-    metrics = {**checkpoint.metrics, "top1_percent_low": low, "top1_percent_high": high}
     # Written last: if the checkpoint exists, the folder is complete.
-    save_checkpoint(replace(checkpoint, metrics=metrics), output / "checkpoint.pt")
+    save_checkpoint(checkpoint, output / "checkpoint.pt")
+    metrics = checkpoint.metrics
     click.echo(
-        f"{output / 'checkpoint.pt'}: {accuracy.top1_percent:.1f} % top-1, 95 % interval {low:.1f} to "
-        f"{high:.1f} %, on {accuracy.images} crops of {accuracy.groups} test regions; "
+        f"{output / 'checkpoint.pt'}: {metrics['top1_percent']:.1f} % top-1, 95 % interval "
+        f"{metrics['top1_percent_low']:.1f} to {metrics['top1_percent_high']:.1f} %, on "
+        f"{evaluation.images} crops of {evaluation.groups} test regions; "
         f"trained in {time.perf_counter() - started:.0f} s"
     )
+
+
+def train_briefly(pretrain_epochs: float, finetune_epochs: float) -> Checkpoint:
+    """Train the demo's model with batches of 32 images, for tests and benchmarks.
+
+    Args:
+        pretrain_epochs: epochs of pretraining, of 40 steps each.
+        finetune_epochs: epochs of fine-tuning, of 40 steps each.
+    """
+    assert RECIPE.pretrain is not None
+    assert RECIPE.finetune is not None
+    recipe = structs.replace(
+        RECIPE,
+        pretrain=structs.replace(RECIPE.pretrain, epochs=pretrain_epochs, batch=32, validations=1),
+        finetune=structs.replace(RECIPE.finetune, epochs=finetune_epochs, batch=32, validations=1),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        data = open_photos(recipe.chain(classes=16).image_height)
+        return load_checkpoint(pretrain_and_finetune(recipe, data, MachineOptions(), Path(folder)))
 
 
 def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:

@@ -12,29 +12,39 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 from safetensors.torch import load_file
 
+from ccr_deploy.bundle.manifest import MANIFEST
+from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.chain import CcrChain
-from ccr_deploy.models.checkpoint import Checkpoint, build_model, save_checkpoint
+from ccr_deploy.models.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from ccr_deploy.quantization.converters import CONVERTERS
 from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.quantization.table import CalibrationTable, StageTable
 from ccr_deploy.workflow.calibrate import calibrate_from_table
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.calibration_check import table_of
+from training.evaluation.accuracy import evaluate
+from training.evaluation.results import EVALUATION_FILE, write_result
 from training.fake_quantization import fake_quantize, quantized_places
+from training.initial_weights import InitialWeights
+from training.loop.saved_state import STATE
 from training.modules.qat import QatModule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.workflow.calibrate import Calibration
     from training.recipe import Phase
+    from training.steps import Training
+
+
+BUNDLE = "bundle"
+"""The folder of the fine-tuned bundle, in that of the training."""
 
 
 BUNDLE = "bundle"
@@ -49,24 +59,53 @@ class QatResult:
     calibration: Calibration
 
 
-def check_output(bundle: Bundle, output: Path) -> None:
-    """Check that the results do not replace the bundle; called before the training.
+def qat(training: Training, bundle: Bundle, held_out: Path, progress: Progress = SILENT) -> Bundle | None:
+    """Fine-tune the chain of a calibrated bundle with fake quantization, and export and quantize it again.
+
+    Args:
+        training: recipe, data, machine and folder.
+        bundle: the calibrated bundle.
+        held_out: a folder of images to measure the accuracy of each precision on.
+        progress: advances by graphs and images.
+
+    Returns:
+        The bundle of the fine-tuned checkpoint; None in the processes that do not write it.
 
     Raises:
-        WrongUsageError: if they would.
+        WrongUsageError: if the bundle is not calibrated or has other classes than the data, the results
+            would replace it, the folder is another training's, or the batch cannot be divided.
+        TrainingError: if the loss is not a number, or the folder cannot be written.
+        ImageError: if an image cannot be used.
+        BundleError: if a bundle cannot be read or written.
     """
-    if (output / BUNDLE).resolve() == bundle.path.resolve():
+    setting, manifest = training.setting, bundle.manifest
+    if manifest.class_names != training.data.class_names:
         raise WrongUsageError(
-            f"{output}: the results would replace the bundle {bundle.path}: choose another folder"
+            f"{bundle.path}: has other classes than the data: give the data of its checkpoint's training"
         )
+    own = training.folder / BUNDLE
+    if own.resolve() == bundle.path.resolve():
+        raise WrongUsageError(f"{own}: the results would replace this bundle: give another --output")
+    module = prepare(bundle, setting.phase, setting.steps)
+    training.begin(manifest.model, [InitialWeights(bundle.path.name, checkpoint_of(bundle).state_dict)])
+    if (own / MANIFEST).exists() and (finished := Bundle.open(own)).manifest.calibration:
+        return finished
+    if not training.fit(module):
+        return None
+    result = finish(module, bundle, training.folder, held_out, progress=progress)
+    checkpoint = load_checkpoint(result.checkpoint)
+    write_result(evaluate(checkpoint, training.data.test), training.folder / EVALUATION_FILE)
+    (training.folder / STATE).unlink(missing_ok=True)
+    return result.calibration.bundle
 
 
-def prepare(bundle: Bundle, phase: Phase) -> QatModule:
+def prepare(bundle: Bundle, phase: Phase, steps: int) -> QatModule:
     """Return the module that fine-tunes a calibrated bundle's chain with fake quantization.
 
     Args:
         bundle: the calibrated bundle.
-        phase: the settings of the fine-tuning.
+        phase: the hyperparameters of the fine-tuning.
+        steps: steps of the optimizer in the whole training.
 
     Raises:
         WrongUsageError: if the bundle is not calibrated, or its INT8 graphs quantize the stem.
@@ -77,7 +116,7 @@ def prepare(bundle: Bundle, phase: Phase) -> QatModule:
     chain = build_model(checkpoint)
     assert isinstance(chain, CcrChain)
     fake_quantize(chain, quantized_places(bundle, chain))
-    return QatModule(chain, checkpoint.preprocessing, phase)
+    return QatModule(chain, checkpoint.preprocessing, phase=phase, steps=steps)
 
 
 def finish(
@@ -102,11 +141,9 @@ def finish(
         progress: advances by graphs and images.
 
     Raises:
-        WrongUsageError: if the results would replace the bundle.
         ImageError: if `images` has no images, or one cannot be used.
         BundleError: if a bundle cannot be read or written.
     """
-    check_output(bundle, output)
     before = checkpoint_of(bundle)
     table, path = table_of(bundle)
     trained = module.model.state_dict()

@@ -1,6 +1,7 @@
 """Plain exports: the user's own loop with ``torch.onnx.export`` and its defaults.
 
-The loop is the network's own ``forward``: T times stem, cells and states, then the binarizer. The encoder's
+The loop is the one that a user writes: T times stem, cells and states, then the binarizer. The network's own
+``forward`` runs the stem and the first input convolution only once. The encoder's
 input is ``uint8 [N, H, W, 3]``, as the reference's, and its output the code as ``float32 [N, C, h, w]`` in
 {-1, +1}, without packing; the classifier's input is that code. The exporter fixes the batch size by default,
 so that there is one file for each.
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.core.stages import ChainStage
     from ccr_deploy.models.checkpoint import Checkpoint
+    from ccr_deploy.models.conv_lstm import State
 
 
 class PlainEncoder(nn.Module):
@@ -36,7 +38,11 @@ class PlainEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the codes ``float32 [N, C, h, w]`` of images ``uint8 [N, H, W, 3]``."""
-        return self.encoder(normalise(image, self.preprocessing), self.iterations)
+        pixels = normalise(image, self.preprocessing)
+        states: list[State | None] = [None] * len(self.encoder.cells)
+        for _ in range(self.iterations):
+            features, states = self.encoder.step(pixels, states)
+        return self.encoder.binarizer(features)
 
 
 def plain_export(checkpoint: Checkpoint, stage: ChainStage, batch: int, file: Path) -> Path:

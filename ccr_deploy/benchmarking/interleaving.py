@@ -109,7 +109,7 @@ def run_interleaved(
         loaded, left_out = _loaded(workers)
         workers = list(loaded)
         warm = [_settled(worker).warm_up() for worker in workers]
-        runs = [_runs_per_round(entry.run_ms) for entry in warm]
+        runs = [runs_per_round(entry.run_ms) for entry in warm]
         measured: list[list[RoundSamples]] = [[] for _ in workers]
         clocks: list[list[int]] = [[] for _ in workers]
         before = read_cpu_times()
@@ -127,6 +127,12 @@ def run_interleaved(
         for worker, taken, warmed, highest in zip(workers, measured, warm, clocks, strict=True)
     ]
     return InterleavedRun(samples, observed, left_out)
+
+
+def runs_per_round(run_ms: float) -> int:
+    """Return the number of runs that take `ROUND_TARGET_SECONDS`."""
+    fewest, most = RUNS_PER_ROUND
+    return int(np.clip(round(1000 * ROUND_TARGET_SECONDS / run_ms), fewest, most))
 
 
 def timings(
@@ -280,12 +286,6 @@ def _loaded(workers: Sequence[Worker]) -> tuple[dict[Worker, Loaded], tuple[str,
                 raise
             left_out.append(str(error))
     return loaded, tuple(left_out)
-
-
-def _runs_per_round(run_ms: float) -> int:
-    """Return the number of runs that take `ROUND_TARGET_SECONDS`."""
-    fewest, most = RUNS_PER_ROUND
-    return int(np.clip(round(1000 * ROUND_TARGET_SECONDS / run_ms), fewest, most))
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -68,3 +68,11 @@ def preset_names(incomplete: str) -> list[CompletionItem]:
     from ccr_deploy.models.presets import PRESETS
 
     return [CompletionItem(name) for name in PRESETS if name.startswith(incomplete)]
+
+
+def key_map_names(incomplete: str) -> list[CompletionItem]:
+    """Return the names of shipped key maps; if none fits, let the shell complete files."""
+    from ccr_deploy.models.key_map import key_map_files
+
+    names = [CompletionItem(name) for name in key_map_files() if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]

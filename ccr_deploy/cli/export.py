@@ -11,13 +11,14 @@ from ccr_deploy.cli.common import (
     bundle_argument,
     check_checkpoint_path,
     echo_json,
+    echo_line,
     graph_lines,
     output_options,
     path_option,
     print_lines,
     stdout_console,
 )
-from ccr_deploy.cli.completion import completes, preset_names
+from ccr_deploy.cli.completion import completes, key_map_names, preset_names
 from ccr_deploy.core.stages import EXPORTED_SCHEDULES, SCHEDULES
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from ccr_deploy.core.precisions import Precision
     from ccr_deploy.core.stages import Schedule
+    from ccr_deploy.models.checkpoint import Checkpoint
     from ccr_deploy.quantization.converters import Converter
 
 
@@ -44,13 +46,25 @@ class _ExportCommand(click.Command):
 
 
 @click.command(cls=_ExportCommand, short_help="Export a checkpoint to a bundle of ONNX graphs.")
-@path_option("--checkpoint", "FILE", "Trained checkpoint.", required=True)
+@path_option(
+    "--checkpoint",
+    "FILE",
+    "Trained checkpoint; repeatable with --key-map, in its order.",
+    required=True,
+    multiple=True,
+)
 @bundle_argument
 @click.option(
     "--preset",
     metavar="NAME",
     shell_complete=completes(preset_names),
     help="Model of a state dict without a configuration: ccr-layer1, ccr-layer2, ccr-layer3, demo.",
+)
+@click.option(
+    "--key-map",
+    metavar="NAME|FILE",
+    shell_complete=completes(key_map_names),
+    help="TOML file that renames the tensors of another implementation.",
 )
 @click.option(
     "--schedule",
@@ -83,9 +97,10 @@ class _ExportCommand(click.Command):
 @click.option("--no-fp16", is_flag=True, help="Export only FP32 graphs, without Model Optimizer.")
 @output_options
 def export(
-    checkpoint: Path,
+    checkpoint: tuple[Path, ...],
     bundle: Path,
     preset: str | None,
+    key_map: str | None,
     schedules: tuple[Schedule, ...],
     iterations: int | None,
     trained_iterations: str | None,
@@ -107,14 +122,16 @@ def export(
     """
     from ccr_deploy.export.exporter import export_bundle, resized
     from ccr_deploy.models.checkpoint import load_checkpoint
-    from ccr_deploy.models.iterations import parse_trained_iterations
+    from ccr_deploy.models.iterations import parse_iterations
     from ccr_deploy.reporting.terminal import print_warnings
 
-    for path in (checkpoint, baseline):
+    for path in (*checkpoint, baseline):
         check_checkpoint_path(path)
-    trained = None if trained_iterations is None else parse_trained_iterations(trained_iterations)
+    trained = (
+        None if trained_iterations is None else parse_iterations(trained_iterations, "--trained-iterations")
+    )
     exported = export_bundle(
-        resized(load_checkpoint(checkpoint, preset, trained), iterations, image_size),
+        resized(_loaded(checkpoint, preset, key_map, trained), iterations, image_size),
         bundle,
         schedules=tuple(dict.fromkeys(schedules)),
         baseline=load_checkpoint(baseline, "ccr-baseline", trained) if baseline else None,
@@ -135,6 +152,30 @@ def export(
     print_warnings(stdout_console(), manifest.warnings)
     kind = "synthetic patterns (use --images DIR for real images)" if images is None else f"from {images}"
     print_lines(*graph_lines(manifest.graphs), f"  {len(manifest.samples)} sample images, {kind}")
+
+
+def _loaded(
+    files: tuple[Path, ...], preset: str | None, key_map: str | None, trained: tuple[int, ...] | None
+) -> Checkpoint:
+    """Return the checkpoint of the command; print which tensors a key map left over."""
+    from ccr_deploy.errors import WrongUsageError
+    from ccr_deploy.models.checkpoint import load_checkpoint
+
+    if key_map is None:
+        if len(files) > 1:
+            raise WrongUsageError(f"--checkpoint {files[1]}: a second file needs a key map: give --key-map")
+        return load_checkpoint(files[0], preset, trained)
+    if preset is not None:
+        raise WrongUsageError(
+            f"--preset {preset}: the key map gives the names and the tensors the widths: omit --preset"
+        )
+    from ccr_deploy.models.key_map import left_over_lines
+    from ccr_deploy.models.mapped_checkpoint import load_mapped_checkpoint
+
+    loaded = load_mapped_checkpoint(files, key_map, trained)
+    for line in left_over_lines(loaded.left_over):
+        echo_line(f"ccr-deploy: {line}", err=True)
+    return loaded.checkpoint
 
 
 def _converters() -> Mapping[Precision, Converter]:

@@ -6,12 +6,13 @@ import io
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ccr_deploy.core.untrusted import open_regular
+from ccr_deploy.core.untrusted import open_regular, reading
 from ccr_deploy.errors import ImageError
 
 if TYPE_CHECKING:
@@ -65,15 +66,27 @@ def open_rgb(path: Path) -> Image.Image:
     Raises:
         ImageError: if the file is missing, not an image or truncated, or the image is too large.
     """
+    with reading(path, ImageError), open_regular(path) as file:
+        return decode_rgb(file, path)
+
+
+def decode_rgb(file: BinaryIO, path: Path) -> Image.Image:
+    """Decode the content of an image file to 8-bit RGB with EXIF rotation applied.
+
+    Args:
+        file: the content, from its current position.
+        path: the file that the content came from, for messages.
+
+    Raises:
+        ImageError: if it is not an image or truncated, or the image is too large.
+    """
     try:
         # Pillow warns about decompression bombs, which are refused below, and about missing TIFF tags. Not
         # `catch_warnings`: it restores the filters of another thread that decodes at the same time.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             _check_pixel_count(image, path)
             return to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image (JPEG, PNG, WebP, BMP, TIFF or GIF)") from None
     except Image.DecompressionBombError:
@@ -171,7 +184,9 @@ class ImageItem:
     group: str
 
 
-def list_images(folder: Path, class_names: Sequence[str], classes: int | None = None) -> list[ImageItem]:
+def list_images(
+    folder: Path, class_names: Sequence[str], classes: int | None = None, *, ignore_others: bool = False
+) -> list[ImageItem]:
     """List the images of a folder and its sub-folders, sorted by path.
 
     The first level of sub-folders contains the classes, as in torchvision's ImageFolder. Images directly in
@@ -181,6 +196,8 @@ def list_images(folder: Path, class_names: Sequence[str], classes: int | None = 
         folder: the folder.
         class_names: the names of the classes 0, 1, …; if empty, the sorted names of the sub-folders.
         classes: how many sub-folders there must be if `class_names` is empty; None for any number.
+        ignore_others: whether to list only the sub-folders in `class_names` that exist, and skip all other
+            content; the result may be empty.
 
     Raises:
         ImageError: if the folder does not exist or has no images, or a sub-folder is not a class.
@@ -188,9 +205,11 @@ def list_images(folder: Path, class_names: Sequence[str], classes: int | None = 
     if not folder.is_dir():
         is_file = folder.exists()
         raise ImageError(f"{folder}: {'is a file: give a folder of images' if is_file else 'no such folder'}")
+    searched = [folder / name for name in class_names] if ignore_others else [folder]
+    found = chain.from_iterable(each.rglob("*") for each in searched)
     # Sorted, since the order of rglob depends on the file system, and results must not.
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
+    paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not (paths or ignore_others):
         raise ImageError(f"{folder}: contains no images ({', '.join(sorted(SUFFIXES))})")
     relative = [path.relative_to(folder) for path in paths]
     folders = sorted({path.parts[0] for path in relative if len(path.parts) > 1})

@@ -132,7 +132,6 @@ class UnrolledNetwork(nn.Module):
         self.cell_output = cells.cell_output
         self.cell_count = 0
         for cell in cells:
-            assert isinstance(cell, ConvLstmCell)
             self.cell_count += 1
             self.add_module(f"cell{self.cell_count}", self.unrolled_cell(cell))
 

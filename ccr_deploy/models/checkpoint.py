@@ -22,11 +22,11 @@ more memory than the file's size.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from msgspec import structs
@@ -34,15 +34,20 @@ from torch import Tensor
 
 from ccr_deploy.codec.contract import Preprocessing
 from ccr_deploy.core.atomic import atomic_file
-from ccr_deploy.core.field_errors import FieldError
-from ccr_deploy.core.records import Record, convert, to_builtins
+from ccr_deploy.core.records import Record, to_builtins
 from ccr_deploy.core.suggestions import choose_from
-from ccr_deploy.core.untrusted import check_plain
 from ccr_deploy.errors import CheckpointError, WrongUsageError
 from ccr_deploy.models.chain import BaselineChain, CcrChain
-from ccr_deploy.models.checkpoint_file import check_declared_sizes, read_checkpoint
+from ccr_deploy.models.checkpoint_file import (
+    check_fit,
+    check_version,
+    read_checkpoint,
+    read_description,
+    unwrapped,
+)
+from ccr_deploy.models.compressor_file import is_compressor
 from ccr_deploy.models.config import ModelConfig
-from ccr_deploy.models.family import HEAD, MARKER, parameter_prefix
+from ccr_deploy.models.family import HEAD, parameter_prefix
 from ccr_deploy.models.iterations import checked_iterations, named_iterations
 from ccr_deploy.models.presets import PRESETS, default_preprocessing, preset
 
@@ -135,14 +140,35 @@ def load_checkpoint(
         WrongUsageError: if the file does not exist, is a bare state dict and `preset_name` is None, or
             records other trained iterations.
     """
-    content = read_checkpoint(path)
+    return checkpoint_of(read_checkpoint(path), path, preset_name, trained_iterations)
+
+
+def checkpoint_of(
+    content: Mapping[Any, Any],
+    path: Path,
+    preset_name: str | None = None,
+    trained_iterations: tuple[int, ...] | None = None,
+) -> Checkpoint:
+    """Return the checkpoint in the dictionary of a file; see `load_checkpoint`.
+
+    Args:
+        content: what `ccr_deploy.models.checkpoint_file.read_checkpoint` returned.
+        path: the file, for messages.
+        preset_name: the preset of a bare state dict; ignored if the file has a configuration.
+        trained_iterations: every T that a bare state dict was trained with; None for the preset's T.
+
+    Raises:
+        CheckpointError: if it is not a checkpoint, or does not fit its configuration.
+        WrongUsageError: if it is a bare state dict and `preset_name` is None, or it records other trained
+            iterations.
+    """
+    if is_compressor(content):
+        raise WrongUsageError(
+            f"{path}: a compressor without a classifier: fine-tune a classifier first, with "
+            f"python -m training finetune --encoder-from {shlex.quote(str(path))}"
+        )
     if content.get("format") == FORMAT:
-        version = content.get("version")
-        if type(version) is not int or version != VERSION:
-            found = version if type(version) is int else f"of type {type(version).__name__}"
-            raise CheckpointError(
-                f"{path}: checkpoint version {found} is not supported, expected {VERSION}: {REMEDY}"
-            )
+        check_version(content, path, VERSION, REMEDY)
         described: object = {
             name: value for name, value in content.items() if name in _Description.__struct_fields__
         }
@@ -152,7 +178,7 @@ def load_checkpoint(
         hyper_parameters = content.get("hyper_parameters")
         described = hyper_parameters.get("checkpoint") if isinstance(hyper_parameters, Mapping) else None
         state_dict = content.get("state_dict", content)
-    state_dict = _unwrapped(state_dict, path)
+    state_dict = unwrapped(state_dict, path)
     # An empty mapping counts as another trainer's: it describes nothing.
     if isinstance(described, Mapping) and described:
         checkpoint = _described(described, state_dict, path)
@@ -166,7 +192,7 @@ def load_checkpoint(
     else:
         raise WrongUsageError(
             f"{path}: a state dict without a configuration: give its model with --preset "
-            f"({choose_from('', PRESETS)})"
+            f"({choose_from('', PRESETS)}), or --key-map if its tensors have other names"
         )
     _check_fit(checkpoint, path)
     return checkpoint
@@ -189,13 +215,18 @@ def untrained_checkpoint(config: ModelConfig, seed: int = 0) -> Checkpoint:
 
 
 def encoder_digest(state_dict: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of the encoder's tensors in float32, sorted by name.
+    """Return the SHA-256 of the encoder's tensors.
 
     Codes of encoders with different digests are incompatible, so the digest is part of the code contract.
     """
-    digest = hashlib.sha256()
     prefix = parameter_prefix("encoder")
-    for name in sorted(name for name in state_dict if name.startswith(prefix)):
+    return weights_digest({name: state_dict[name] for name in state_dict if name.startswith(prefix)})
+
+
+def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors in float32, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(state_dict):
         tensor = state_dict[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name}{list(tensor.shape)}".encode())
         digest.update(tensor.numpy().astype("<f4").tobytes())  # little-endian on every machine
@@ -206,32 +237,11 @@ def _empty_model(config: ModelConfig, preprocessing: Preprocessing) -> CcrChain 
     return BaselineChain(config, preprocessing) if config.is_baseline else CcrChain(config)
 
 
-def _unwrapped(state_dict: object, path: Path) -> dict[str, Tensor]:
-    """Return the model's tensors without the prefix of a wrapper (Lightning, DDP, torch.compile)."""
-    tensors = (
-        {str(name): value for name, value in state_dict.items() if isinstance(value, Tensor)}
-        if isinstance(state_dict, Mapping)
-        else {}
-    )
-    if not tensors:
-        raise CheckpointError(f"{path}: not a checkpoint or state dict: it has no tensors")
-    found = [name for name in tensors if name == MARKER or name.endswith(f".{MARKER}")]
-    if len(found) > 1:
-        raise CheckpointError(f"{path}: has {len(found)} models ({', '.join(found[:3])}): save only one")
-    prefix = found[0].removesuffix(MARKER) if found else ""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _described(content: object, state_dict: dict[str, Tensor], path: Path) -> Checkpoint:
+def _described(content: Mapping[Any, Any], state_dict: dict[str, Tensor], path: Path) -> Checkpoint:
+    description = read_description(_Description, content, path, REMEDY)
     try:
-        check_plain(content)
-        # Through JSON, so that other objects in the pickle are shown by their type instead of their content.
-        text = json.dumps(content, default=lambda value: f"a {type(value).__name__}")
-        description = convert(_Description, json.loads(text))
         return Checkpoint(state_dict=state_dict, **structs.asdict(description))
-    except FieldError as error:
-        raise CheckpointError(f"{path}: configuration {error}: {REMEDY}") from error
-    except (CheckpointError, ValueError, TypeError) as error:  # TypeError: a key is not a string or number
+    except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}: {REMEDY}") from error
 
 
@@ -252,35 +262,6 @@ def _with_classes_of(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> M
 
 
 def _check_fit(checkpoint: Checkpoint, path: Path) -> None:
-    """Raise CheckpointError if the tensors do not fit the model; the message names the first of them."""
     with torch.device("meta"):  # without allocating memory for weights
         expected = _empty_model(checkpoint.config, checkpoint.preprocessing).state_dict()
-    found = checkpoint.state_dict
-    missing = [name for name in expected if name not in found]
-    unexpected = [name for name in found if name not in expected]
-    misshaped = [
-        f"{name} is {list(found[name].shape)} instead of {list(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    problems = [
-        f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of a wrong shape", misshaped))
-        if names
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{path}: the state dict does not fit the model: {'; '.join(problems)}: check --preset"
-        )
-    check_declared_sizes(found, path)
-    requirements: dict[str, Callable[[str, Tensor], object]] = {
-        "are sparse, have no data, or are not of the expected kind of number": lambda name, tensor: (
-            tensor.layout == torch.strided
-            and not tensor.is_meta
-            and tensor.is_floating_point() == expected[name].is_floating_point()
-        ),
-        "contain NaN or infinity": lambda _, tensor: torch.isfinite(tensor).all(),
-    }
-    for complaint, holds in requirements.items():
-        if wrong := [name for name, tensor in found.items() if not holds(name, tensor)]:
-            raise CheckpointError(f"{path}: {len(wrong)} tensors {complaint} ({', '.join(wrong[:3])})")
+    check_fit(checkpoint.state_dict, expected, path, "check --preset")

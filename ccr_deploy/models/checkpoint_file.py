@@ -9,23 +9,30 @@ repeats one element. So the sizes that a file declares are checked before it is 
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import pickletools
 import re
 import struct
 import zipfile
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import torch
 from torch import Tensor
 
-from ccr_deploy.core.untrusted import open_regular
+from ccr_deploy.core.field_errors import FieldError
+from ccr_deploy.core.records import Record, convert
+from ccr_deploy.core.untrusted import check_plain, open_regular
 from ccr_deploy.errors import CheckpointError, WrongUsageError
+from ccr_deploy.models.family import MARKER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+_Kind = TypeVar("_Kind", bound=Record)
 
 MAX_PICKLE_BYTES = 16 << 20
 """Limit for the pickle that describes the tensors: 100 times that of a ResNet-18 with its optimizer."""
@@ -74,6 +81,126 @@ def read_checkpoint(path: Path) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a checkpoint or state dict but a {type(content).__name__}")
     return content
+
+
+def check_version(content: Mapping[Any, Any], path: Path, version: int, remedy: str) -> None:
+    """Check the version of a file in one of the project's own formats.
+
+    Args:
+        content: the file's dictionary.
+        path: the file, for messages.
+        version: the only supported version.
+        remedy: what the user can do, for messages.
+
+    Raises:
+        CheckpointError: if the file has another version or none.
+    """
+    found = content.get("version")
+    if type(found) is not int or found != version:
+        shown = found if type(found) is int else f"of type {type(found).__name__}"
+        raise CheckpointError(
+            f"{path}: checkpoint version {shown} is not supported, expected {version}: {remedy}"
+        )
+
+
+def read_description(kind: type[_Kind], content: Mapping[Any, Any], path: Path, remedy: str) -> _Kind:
+    """Read the part of a checkpoint that describes its weights.
+
+    Args:
+        kind: the record to read.
+        content: its fields.
+        path: the file, for messages.
+        remedy: what the user can do, for messages.
+
+    Raises:
+        CheckpointError: if a field is missing, unknown or has a wrong value.
+    """
+    try:
+        check_plain(content)
+        # Through JSON, so that other objects in the pickle are shown by their type instead of their content.
+        text = json.dumps(content, default=lambda value: f"a {type(value).__name__}")
+        return convert(kind, json.loads(text))
+    except FieldError as error:
+        raise CheckpointError(f"{path}: configuration {error}: {remedy}") from error
+    except (ValueError, TypeError) as error:  # TypeError: a key is not a string or number
+        raise CheckpointError(f"{path}: {error}: {remedy}") from error
+
+
+def tensors_of(state_dict: object, path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a state dict by name, without its other entries.
+
+    Raises:
+        CheckpointError: if it has none.
+    """
+    tensors = (
+        {str(name): value for name, value in state_dict.items() if isinstance(value, Tensor)}
+        if isinstance(state_dict, Mapping)
+        else {}
+    )
+    if not tensors:
+        raise CheckpointError(f"{path}: not a checkpoint or state dict: it has no tensors")
+    return tensors
+
+
+def unwrapped(state_dict: object, path: Path) -> dict[str, Tensor]:
+    """Return the model's tensors without the prefix of a wrapper (Lightning, DDP, torch.compile).
+
+    Raises:
+        CheckpointError: if there are no tensors, or several models.
+    """
+    tensors = tensors_of(state_dict, path)
+    found = [name for name in tensors if name == MARKER or name.endswith(f".{MARKER}")]
+    if len(found) > 1:
+        raise CheckpointError(f"{path}: has {len(found)} models ({', '.join(found[:3])}): save only one")
+    prefix = found[0].removesuffix(MARKER) if found else ""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def check_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path, remedy: str) -> None:
+    """Check that tensors have a network's names, shapes and kinds of numbers, and finite values.
+
+    Args:
+        found: the file's tensors by name.
+        expected: the network's state dict; may be on the device ``meta``.
+        path: the file, for messages.
+        remedy: what the user can do if names or shapes differ, for messages.
+
+    Raises:
+        CheckpointError: if they do not fit; the message names the first of them.
+    """
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    misshaped = [
+        f"{name} is {list(found[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    problems = [
+        f"{len(names)} {what} ({first_names(names)})"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of a wrong shape", misshaped))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path}: the state dict does not fit the model: {'; '.join(problems)}: {remedy}"
+        )
+    check_declared_sizes(found, path)
+    requirements: dict[str, Callable[[str, Tensor], object]] = {
+        "are sparse, have no data, or are not of the expected kind of number": lambda name, tensor: (
+            tensor.layout == torch.strided
+            and not tensor.is_meta
+            and tensor.is_floating_point() == expected[name].is_floating_point()
+        ),
+        "contain NaN or infinity": lambda _, tensor: torch.isfinite(tensor).all(),
+    }
+    for complaint, holds in requirements.items():
+        if wrong := [name for name, tensor in found.items() if not holds(name, tensor)]:
+            raise CheckpointError(f"{path}: {len(wrong)} tensors {complaint} ({', '.join(wrong[:3])})")
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Return the first three of several names, for a message."""
+    return f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
 
 
 def check_declared_sizes(state_dict: Mapping[str, Tensor], path: Path) -> None:

@@ -15,7 +15,9 @@ from ccr_deploy.core.records import Record
 from ccr_deploy.models.iterations import MAX_ITERATIONS
 
 Cut = Literal["layer1", "layer2", "layer3"]
-Channels = Annotated[int, Meta(ge=1)]
+# The upper limits are far above any model; larger numbers overflow the sizes of PyTorch's tensors.
+Channels = Annotated[int, Meta(ge=1, le=1 << 16)]
+Classes = Annotated[int, Meta(ge=2, le=1 << 20)]
 
 CUT_STAGE: dict[Cut, int] = {"layer1": 1, "layer2": 2, "layer3": 3}
 """The number of the last residual stage that each cut removes."""
@@ -46,7 +48,7 @@ class ClassifierConfig(Record, frozen=True, kw_only=True):
     """A ResNet-18: whole if `cut` is None, otherwise without the stem and the residual stages up to `cut`."""
 
     cut: Cut | None
-    classes: Annotated[int, Meta(ge=2)] = 100
+    classes: Classes = 100
     stage_channels: tuple[Channels, Channels, Channels, Channels] = (64, 128, 256, 512)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 State = tuple[Tensor, Tensor]
 """A cell's hidden and cell state, each ``[N, channels, rows, columns]``."""
@@ -45,11 +45,18 @@ class ConvLstmCell(nn.Module):
         self.gates = Gates()
 
     def forward(self, x: Tensor, state: State | None) -> State:
-        """Return the state after input `x`; a state of None is zero, without a hidden convolution."""
+        """Return the state after input `x`; a state of None is zero."""
+        return self.next_state(self.input_conv(x), state)
+
+    def next_state(self, input_gates: Tensor, state: State | None) -> State:
+        """Return the next state from the input convolution's output ``[N, 4 * channels, rows, columns]``.
+
+        A state of None is zero; it needs no hidden convolution.
+        """
         if state is None:
-            return self.gates(self.input_conv(x), None)
+            return self.gates(input_gates, None)
         hidden, cell = state
-        return self.gates(self.input_conv(x) + self.hidden_conv(hidden), cell)
+        return self.gates(input_gates + self.hidden_conv(hidden), cell)
 
 
 class ConvLstmCells(nn.ModuleList):
@@ -71,12 +78,29 @@ class ConvLstmCells(nn.ModuleList):
 
     def step(self, x: Tensor, states: list[State | None]) -> tuple[Tensor, list[State | None]]:
         """Run one step of all cells; return the output of the last one and the new state of each."""
-        new_states: list[State | None] = []
-        for cell, state in zip(self, states, strict=True):
-            new_state = cell(x, state)
+        return self.step_from_gates(self.first_gates(x), states)
+
+    def first_gates(self, x: Tensor) -> Tensor:
+        """Return the output of the first cell's input convolution, which does not depend on a state."""
+        first, *_ = self
+        return first.input_conv(x)
+
+    def step_from_gates(
+        self, first_gates: Tensor, states: list[State | None]
+    ) -> tuple[Tensor, list[State | None]]:
+        """Run one step of all cells from the output of `first_gates`; otherwise like `step`."""
+        first, *others = self
+        new_state = first.next_state(first_gates, states[0])
+        new_states: list[State | None] = [new_state]
+        for cell, state in zip(others, states[1:], strict=True):
+            new_state = cell(self.cell_output(new_state), state)
             new_states.append(new_state)
-            x = self.cell_output(new_state)
-        return x, new_states
+        return self.cell_output(new_state), new_states
+
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[ConvLstmCell]:
+            """Iterate over the cells."""
 
 
 def split_gates(gates: Tensor) -> tuple[Tensor, ...]:

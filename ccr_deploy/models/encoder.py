@@ -31,8 +31,9 @@ class RecurrentEncoder(nn.Module):
           binarizer   conv 1x1, tanh, sign         [N, 32, H/16, W/16]  in {-1, +1}
 
     A CCR chain has no decoder at run time: every iteration reads the same image, only the states change, and
-    the code is that of the last iteration. In the baseline, each iteration reads the residual of the previous
-    one.
+    the code is that of the last iteration. So the stem and the first input convolution run once per image, in
+    training too. In the baseline and while the compressor is trained, each iteration reads the residual of
+    the previous one (`step`).
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -53,17 +54,24 @@ class RecurrentEncoder(nn.Module):
 
     def each_pre_binarization(self, image: Tensor, iterations: int) -> Iterator[Tensor]:
         """Yield the pre-binarization activations after each iteration, as if it were the last."""
-        states: list[State | None] = [None] * len(self.cells)
-        for _ in range(iterations):
-            features, states = self.step(image, states)
+        for features in self.each_features(image, iterations):
             yield self.binarizer.conv(features)
 
     def features(self, image: Tensor, iterations: int) -> Tensor:
         """Return the last cell's hidden state ``[N, cell_channels[-1], H/16, W/16]`` after T iterations."""
+        for features in self.each_features(image, iterations):
+            last = features
+        return last
+
+    def each_features(self, image: Tensor, iterations: int) -> Iterator[Tensor]:
+        """Yield the last cell's hidden state after each iteration on one image."""
+        # Iteration after iteration in training too: layer after layer, with the input convolutions of all
+        # iterations as one batch, is slower on a CPU (`benchmarks.training_speed`).
+        first_gates = self.cells.first_gates(self.stem(image))
         states: list[State | None] = [None] * len(self.cells)
         for _ in range(iterations):
-            features, states = self.step(image, states)
-        return features
+            features, states = self.cells.step_from_gates(first_gates, states)
+            yield features
 
     def step(self, image: Tensor, states: list[State | None]) -> tuple[Tensor, list[State | None]]:
         """Run one iteration; return the last cell's hidden state and the new state of each cell."""

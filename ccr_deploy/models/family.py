@@ -25,6 +25,12 @@ MARKER = "encoder.stem.weight"
 HEAD = "classifier.fc.weight"
 """The parameter that has one row for each class."""
 
+BINARIZER = "encoder.binarizer.conv.weight"
+"""The parameter that has one row for each code channel."""
+
+SAMPLING = "classifier.sampling.conv1.weight"
+"""The parameter that has one row for each channel of the first residual stage's input."""
+
 STEM = "stem"
 """The first convolution. Between it and the first input convolution is no other operator."""
 
@@ -48,12 +54,28 @@ BINARIZER_WEIGHT = "binarizer/weight"
 FIRST_INPUT_CONV = "cell1/input_conv"
 """The first cell's input convolution. All schedules but ``plain`` compute it and the stem as one."""
 _RESIDUAL_STAGE = re.compile(r"(layer\d)/")
+_CELL_PARAMETER = re.compile(r"encoder\.cells\.\d+\.(input|hidden)_conv\.weight")
 _CELL = re.compile(r"cells\.(\d+)")
 
 
 def parameter_prefix(stage: Stage) -> str:
     """Return the prefix of a stage's parameters in its chain's state dict; empty for a baseline."""
     return "" if stage == "baseline" else f"{stage}."
+
+
+def is_cell_parameter(name: str) -> bool:
+    """Return whether a parameter is the weight of a cell's convolution, so has one block for each gate."""
+    return _CELL_PARAMETER.fullmatch(name) is not None
+
+
+def hidden_conv_parameter(cell: int) -> str:
+    """Return the name of the weight of a cell's hidden convolution; the first cell is 0."""
+    return f"encoder.cells.{cell}.hidden_conv.weight"
+
+
+def residual_stage_parameter(stage: int) -> str:
+    """Return the name of the first weight of a classifier's residual stage, 2 to 4."""
+    return f"classifier.layer{stage}.0.conv1.weight"
 
 
 def node_name(module: str) -> str:

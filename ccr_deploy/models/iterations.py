@@ -30,8 +30,12 @@ def checked_iterations(trained: tuple[int, ...]) -> tuple[int, ...]:
     return trained
 
 
-def parse_trained_iterations(text: str) -> tuple[int, ...]:
-    """Parse the value of ``--trained-iterations``, such as ``3`` or ``2,3,4``, and sort it.
+def parse_iterations(text: str, option: str) -> tuple[int, ...]:
+    """Parse numbers of iterations such as ``3`` or ``2,3,4``, and sort them.
+
+    Args:
+        text: what was typed.
+        option: the option that it was typed for, for messages.
 
     Raises:
         WrongUsageError: if it is not a list of different numbers from 1 to 32.
@@ -40,7 +44,7 @@ def parse_trained_iterations(text: str) -> tuple[int, ...]:
         return tuple(sorted(checked_iterations(tuple(int(part) for part in text.split(",")))))
     except ValueError:
         raise WrongUsageError(
-            f"--trained-iterations {text!r}: give different whole numbers from 1 to {MAX_ITERATIONS}, "
+            f"{option} {text!r}: give different whole numbers from 1 to {MAX_ITERATIONS}, "
             "separated by commas, such as 3 or 2,3,4"
         ) from None
 

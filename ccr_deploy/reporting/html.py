@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML file: verdict, plots, tables and images."""
+"""Reports as one self-contained HTML file: verdict, plots, tables and images."""
 
 from __future__ import annotations
 
@@ -17,12 +17,46 @@ from ccr_deploy.reporting.tables import unreliable_line
 from ccr_deploy.reporting.verdict import Verdict, key_figures
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ccr_deploy.reporting.results import Results
+    from ccr_deploy.reporting.section import Section
+    from ccr_deploy.reporting.verdict import Figure
+    from ccr_deploy.verification.results import VerificationReport
 
 
 def html(title: str, results: Results) -> str:
     """Return the report on the results as a page with a heading."""
     verification, benchmark = results.verification, results.benchmark
+    return page(
+        title,
+        sections(results),
+        figures=key_figures(verification, benchmark),
+        warnings=results.warnings,
+        unreliable=unreliable_line(benchmark.unreliable_reasons) if benchmark else "",
+        verification=verification,
+    )
+
+
+def page(
+    title: str,
+    content: Sequence[Section],
+    *,
+    figures: Sequence[Figure] = (),
+    warnings: Sequence[str] = (),
+    unreliable: str = "",
+    verification: VerificationReport | None = None,
+) -> str:
+    """Return a page.
+
+    Args:
+        title: its heading.
+        content: its sections.
+        figures: the figures that matter most, above the sections.
+        warnings: lines above the figures.
+        unreliable: why the speeds are unreliable; "" if they are not.
+        verification: result of `verify`, whose verdict comes first; None if there is none.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ccr_deploy", "reporting"),
         autoescape=True,
@@ -35,8 +69,8 @@ def html(title: str, results: Results) -> str:
         title=title,
         verification=verification,
         verdict=Verdict.of(verification) if verification else None,
-        figures=key_figures(verification, benchmark),
-        unreliable=unreliable_line(benchmark.unreliable_reasons) if benchmark else "",
-        warnings=results.warnings,
-        sections=sections(results),
+        figures=figures,
+        unreliable=unreliable,
+        warnings=warnings,
+        sections=content,
     )

@@ -25,7 +25,7 @@ class Section:
     """A section of the page; what is empty is left out.
 
     `plot` is an SVG element. `shades` has a number from 0 to 1 for each cell of the table, without the
-    first column.
+    first column. `wide_image` is shown in its own size, or in the page's width if that is smaller.
     """
 
     title: str
@@ -34,3 +34,4 @@ class Section:
     table: Table | None = None
     shades: tuple[tuple[float, ...], ...] = ()
     images: tuple[ShownImage, ...] = ()
+    wide_image: ShownImage | None = None

@@ -31,6 +31,7 @@ from ccr_deploy.reporting.results import Results
 from ccr_deploy.verification.results import VerificationReport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ccr_deploy.reporting.table import Table
@@ -60,7 +61,17 @@ _BundleResult = TypeVar("_BundleResult", bound=BundleResult)
 
 def check_report_folder(folder: Path) -> None:
     """Raise WrongUsageError if a report in this folder would overwrite a file of another program."""
-    for name, mark in _MARKS.items():
+    check_own_files(folder, _MARKS)
+
+
+def check_own_files(folder: Path, marks: Mapping[str, bytes]) -> None:
+    """Raise WrongUsageError if the folder has a file of another program under the name of one to be written.
+
+    Args:
+        folder: the folder.
+        marks: by the file's name, bytes at the start of each file that this program writes.
+    """
+    for name, mark in marks.items():
         path = folder / name
         if path.exists() and not (path.is_file() and mark in _head(path)):
             raise WrongUsageError(

@@ -13,6 +13,7 @@ import yaml
 
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.engines.store import EngineStore
+from ccr_deploy.models.key_map import read_key_map
 from ccr_deploy.quantization.recipe import read_recipe
 from ccr_deploy.targets.schema import load_target
 from tests.docs.fences import (
@@ -105,11 +106,13 @@ def test_programs_compile(fence: Fence) -> None:
 
 
 @pytest.mark.parametrize("fence", [fence for fence in FENCES if fence.language == "toml"], ids=place)
-def test_toml_blocks_are_targets_or_recipes(fence: Fence, tmp_path: Path) -> None:
+def test_toml_blocks_are_targets_key_maps_or_recipes(fence: Fence, tmp_path: Path) -> None:
     path = tmp_path / "block.toml"
     path.write_text(fence.text, encoding="utf-8")
     if "backend =" in fence.text:
         load_target(str(path))
+    elif "[renames." in fence.text:
+        read_key_map(path)
     else:
         read_recipe(path)
 

@@ -55,6 +55,7 @@ from ccr_deploy.core.precisions import PRECISIONS
 from ccr_deploy.engines.kernels import EngineKernels, ProfileKernels
 from ccr_deploy.engines.sidecar import Verification
 from ccr_deploy.export.to_onnx import OPSET
+from ccr_deploy.models.key_map import KeyMap, key_map_files
 from ccr_deploy.quantization.clipping import ClippingReport, TensorClipping
 from ccr_deploy.targets.schema import target_files
 from ccr_deploy.verification.gates import GATES
@@ -223,6 +224,11 @@ def test_fields_of_the_reports_are_documented(record: type[Record]) -> None:
 
 def test_fields_of_the_manifest_are_documented() -> None:
     assert documented_fields("bundle.md", "manifest.json") == list(Manifest.__struct_fields__)
+
+
+def test_fields_and_names_of_key_maps_are_documented() -> None:
+    assert documented_fields("key-maps.md", "Fields") == list(KeyMap.__struct_fields__)
+    assert documented_fields("key-maps.md", "Shipped key maps") == sorted(key_map_files())
 
 
 def test_options_of_the_targets_are_documented() -> None:

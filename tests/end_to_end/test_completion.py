@@ -21,6 +21,8 @@ COMPLETED = [
     ("ccr-deploy export --preset ccr-b", "ccr-baseline"),
     ("ccr-deploy export --schedule layer", "layer-major"),
     ("ccr-deploy export --checkpoint train", "trained.pt"),
+    ("ccr-deploy export --key-map pyt", "pytorch-image-comp-rnn"),
+    ("ccr-deploy export --key-map my", "mytarget.toml"),
     ("ccr-deploy verify --target my", "mytarget.toml"),
     ("ccr-deploy verify bund", "bundle/"),  # and not bundle.zip
 ]

@@ -31,7 +31,7 @@ from ccr_deploy.core.metrics import grouped_bootstrap_interval
 from ccr_deploy.verification.gates import GateLimits
 from ccr_deploy.verification.reference import as_margins
 from tests.support.cli_runner import run
-from tests.support.demo import train_demo
+from tests.support.demo import train_demo_briefly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,9 @@ def flipped_bits(percent: float) -> int:
 @pytest.fixture(scope="module")
 def well_trained(shared: Shared) -> Checkpoint:
     """The demo's model after a third of its training: well above chance, so that flips cost something."""
-    return shared.made_once("well-trained", lambda _: train_demo(pretraining_steps=50, training_steps=300))
+    return shared.made_once(
+        "well-trained", lambda _: train_demo_briefly(pretrain_epochs=1.25, finetune_epochs=7.5)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +97,12 @@ def coded(well_trained: Checkpoint) -> Coded:
     from ccr_deploy.codec.contract import unpack_code
     from ccr_deploy.models.chain import normalise
     from ccr_deploy.models.checkpoint import build_model
-    from training.data.textures import TestCrops, load_photos, test_crops
+    from training.data.photos import TestCrops, load_photos
 
-    photos = load_photos()
-    crops = TestCrops(photos, 48)
-    images = torch.cat([crops[label][0] for label in range(len(crops))])
-    labels = np.concatenate([crops[label][1].numpy() for label in range(len(crops))])
-    groups = np.array([f"{crop.label} {crop.region}" for crop in test_crops(photos, 48)])
+    crops = TestCrops(load_photos(), 48)
+    images = torch.stack([crops[index][0] for index in range(len(crops))])
+    labels = np.array([crops[index][1] for index in range(len(crops))])
+    groups = np.array(crops.groups)
     model = build_model(well_trained).eval()
     with torch.inference_mode():
         activations = model.encoder.pre_binarization(

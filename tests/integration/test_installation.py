@@ -12,12 +12,19 @@ import pytest
 from packaging.requirements import Requirement
 
 from ccr_deploy.core.gpu_driver import GpuDriver, gpu_extras
+from ccr_deploy.models.key_map import key_map_files
 from ccr_deploy.targets.schema import load_target, target_files
 from scripts.extras import extras
 from scripts.lock_images import LOCKS
 
 ROOT = Path(__file__).parent.parent.parent
-_LIST_TARGETS = "from ccr_deploy.targets.schema import *; print(*target_files()); load_target('cpu')"
+_LIST_SHIPPED = """
+from ccr_deploy.models.key_map import *
+from ccr_deploy.targets.schema import *
+load_target("cpu")
+read_key_map(find_key_map("pytorch-image-comp-rnn"))
+print(*target_files().values(), *key_map_files().values())
+"""
 
 
 def test_checkout_finds_the_targets() -> None:
@@ -26,7 +33,7 @@ def test_checkout_finds_the_targets() -> None:
         assert load_target(name).description
 
 
-def test_wheel_contains_the_targets_and_the_report_template(tmp_path: Path) -> None:
+def test_wheel_contains_the_targets_the_key_maps_and_the_report_template(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -36,14 +43,17 @@ def test_wheel_contains_the_targets_and_the_report_template(tmp_path: Path) -> N
         names = set(archive.namelist())
     assert "ccr_deploy/py.typed" in names
     assert {"ccr_deploy/reporting/report.html.j2", "ccr_deploy/reporting/report.css"} <= names
-    targets = {name for name in names if name.endswith(".toml")}
-    assert targets == {f"ccr_deploy/targets/shipped/{name}.toml" for name in target_files()}
+    shipped = {name for name in names if name.endswith(".toml")}
+    assert shipped == {
+        *(f"ccr_deploy/targets/shipped/{name}.toml" for name in target_files()),
+        *(f"ccr_deploy/models/key_maps/{name}.toml" for name in key_map_files()),
+    }
     assert not [name for name in names if name.startswith(("training", "tests", "benchmarks"))]
     listed = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {_LIST_TARGETS}"],
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {_LIST_SHIPPED}"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert set(listed.stdout.split()) == set(target_files())
+    assert set(listed.stdout.split()) == {str(site / name) for name in shipped}
 
 
 def test_mentioned_extras_exist() -> None:

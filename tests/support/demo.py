@@ -5,7 +5,7 @@ Heavy libraries are imported inside the fixtures, so that tests without these fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,32 +45,23 @@ def real_crops() -> npt.NDArray[np.uint8]:
     """1,280 crops of real photos, ``uint8 [1280, 48, 48, 3]``."""
     import numpy as np
 
-    from training.data.textures import TestCrops, load_photos
+    from training.data.photos import TestCrops, load_photos
 
     crops = TestCrops(load_photos(), 48)
-    return np.concatenate([crops[label][0].numpy() for label in range(len(crops))])
+    return np.stack([crops[index][0].numpy() for index in range(len(crops))])
 
 
 @pytest.fixture(scope="session")
 def trained_checkpoint(shared: Shared) -> Checkpoint:
     """The demo's model after a few seconds of training, with weights that are no longer random."""
-    return shared.made_once("trained", lambda _: train_demo(pretraining_steps=5, training_steps=40))
+    return shared.made_once("trained", lambda _: train_demo_briefly(pretrain_epochs=0.125, finetune_epochs=1))
 
 
-def train_demo(pretraining_steps: int, training_steps: int) -> Checkpoint:
-    """Train the demo's model for fewer steps than the demo does."""
-    from training.data.textures import TestCrops, TrainingCrops, load_photos
-    from training.demo import RECIPE
-    from training.train import train
+def train_demo_briefly(pretrain_epochs: float, finetune_epochs: float) -> Checkpoint:
+    """Train the demo's model with batches of 32: an epoch has 40 steps."""
+    from training.demo import train_briefly
 
-    recipe = replace(
-        RECIPE,
-        pretraining=replace(RECIPE.pretraining, steps=pretraining_steps),
-        training=replace(RECIPE.training, steps=training_steps),
-    )
-    photos = load_photos()
-    names = [photo.name for photo in photos]
-    return train(recipe, TrainingCrops(photos, 48, 32, seed=0), TestCrops(photos, 48), names)
+    return train_briefly(pretrain_epochs, finetune_epochs)
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +71,7 @@ def calibrated_demo(trained_checkpoint: Checkpoint, shared: Shared) -> Calibrate
     from ccr_deploy.quantization.converters import CONVERTERS
     from ccr_deploy.quantization.recipe import CalibrationRecipe
     from ccr_deploy.workflow.calibrate import calibrate_bundle
-    from training.data.textures import load_photos, write_calibration_images, write_test_images
+    from training.data.photos import load_photos, write_calibration_images, write_test_images
 
     def calibrate(folder: Path) -> CalibratedDemo:
         photos = load_photos()

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
-from ccr_deploy.data.images import list_images, load_image, open_rgb
+from ccr_deploy.core.untrusted import open_regular, reading
+from ccr_deploy.data.images import list_images
 from ccr_deploy.errors import ImageError
+from training.data.labelled_images import LabelledImages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from ccr_deploy.codec.contract import Preprocessing
     from ccr_deploy.models.config import ModelConfig
+    from training.data.augmentation import Augmentation
 
 
-class ImageFolder(Dataset[tuple[Tensor, int]]):
-    """Images ``uint8 [H, W, 3]`` of the model's image size, with their labels.
+class ImageFolder(LabelledImages):
+    """Images in one sub-folder for each class, in the order of their paths.
 
-    For evaluation, an image is preprocessed by `ccr_deploy.data.images.load_image`, the same function as in
-    production. For training, it is cropped with random position, scale and aspect ratio, as in Szegedy et
-    al., "Going Deeper with Convolutions", CVPR 2015, and mirrored with probability 0.5. Images are not
-    normalised here.
-
-    Args:
-        folder: images in one sub-folder for each class.
-        config: the model's configuration, for the image size.
-        preprocessing: the model's preprocessing.
-        class_names: names of the classes 0, 1, …; if empty, the sorted names of the sub-folders.
-        augment: whether to crop and mirror at random, for training.
-
-    Raises:
-        ImageError: if the folder is missing or empty, a sub-folder is not a class, or an image is in no
-            sub-folder; on access, if an image cannot be used.
+    Images one level deeper (``class/region/image.png``) form one group.
     """
 
     def __init__(
@@ -48,34 +34,49 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         preprocessing: Preprocessing,
         class_names: Sequence[str] = (),
         *,
-        augment: bool,
+        ignore_others: bool = False,
+        augmentation: Augmentation | None = None,
     ) -> None:
-        items = list_images(folder, class_names)
-        unlabelled = [item.path for item in items if item.label is None]
-        if unlabelled:
+        """List the images.
+
+        Args:
+            folder: images in one sub-folder for each class.
+            config: the model's configuration, for the image size.
+            preprocessing: the model's preprocessing.
+            class_names: names of the classes 0, 1, …; if empty, the sorted names of the sub-folders.
+            ignore_others: whether to skip sub-folders that are not in `class_names` instead of refusing them.
+            augmentation: the random changes in training; None if the images are for evaluation alone.
+
+        Raises:
+            ImageError: if the folder is missing or empty, a sub-folder is not a class, or an image is in no
+                sub-folder.
+        """
+        items = list_images(folder, class_names, ignore_others=ignore_others)
+        if unlabelled := [item.path for item in items if item.label is None]:
             raise ImageError(f"{unlabelled[0]}: is in no class folder: move it to {folder}/CLASS/")
-        folders = {item.path.relative_to(folder).parts[0] for item in items}
-        self.class_names = tuple(class_names) or tuple(sorted(folders))
-        self.paths = [item.path for item in items]
-        self.labels = [item.label for item in items if item.label is not None]
-        self.groups = [item.group for item in items]
-        self.preprocessing = preprocessing
-        self.size = config.image_height, config.image_width
-        self._augmentation = _random_crop_and_flip(self.size, preprocessing) if augment else None
+        relative = [item.path.relative_to(folder) for item in items]
+        super().__init__(
+            folder,
+            [os.fsencode(path) for path in relative],
+            np.array([item.label for item in items], dtype=np.int64),
+            tuple(class_names) or sorted({path.parts[0] for path in relative}),
+            config=config,
+            preprocessing=preprocessing,
+            augmentation=augmentation,
+        )
 
-    def __len__(self) -> int:
-        return len(self.paths)
+    def open(self, index: int) -> BinaryIO:
+        """Open an image file.
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        path = self.paths[index]
-        if self._augmentation is None:
-            pixels = load_image(path, self.preprocessing, *self.size)
-        else:
-            pixels = np.asarray(self._augmentation(open_rgb(path)))
-        return torch.from_numpy(pixels.copy()), self.labels[index]
+        Raises:
+            ImageError: if it cannot be read.
+        """
+        path = self.path(index)
+        with reading(path, ImageError):
+            return open_regular(path)
 
-
-def _random_crop_and_flip(size: tuple[int, int], preprocessing: Preprocessing) -> v2.Transform:
-    # The contract's filter: with another one, edges would look different in training and production.
-    interpolation = v2.InterpolationMode(preprocessing.resize_filter)
-    return v2.Compose([v2.RandomResizedCrop(size, interpolation=interpolation), v2.RandomHorizontalFlip()])
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The folder of each image, or its path if it is directly in a class folder."""
+        paths = [Path(os.fsdecode(name)) for name in self._names]
+        return tuple(str(path.parent if len(path.parts) > 2 else path) for path in paths)

@@ -1,1 +1,1 @@
-"""Lightning modules: what is trained in each step, and with which loss."""
+"""Lightning modules: what is trained, its loss and its optimizer."""

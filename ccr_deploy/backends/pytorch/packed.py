@@ -9,7 +9,7 @@ The modules run on every device in every floating-point type: in FP32 their code
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ccr_deploy.backends.pytorch.options import GraphSchedule
     from ccr_deploy.codec.contract import Preprocessing
     from ccr_deploy.models.config import ModelConfig
-    from ccr_deploy.models.conv_lstm import ConvLstmCell, State
+    from ccr_deploy.models.conv_lstm import State
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -68,40 +68,29 @@ class PackedEncoder(nn.Module):
         """Return the packed codes of images."""
         # The permuted view of an NHWC array is in channels_last already.
         pixels = (image.permute(0, 3, 1, 2) - self.offset) * self.scale
-        run = self._layer_major if self.schedule == "layer-major" else self._iteration_major
-        activations = self.encoder.binarizer.conv(run(pixels.to(self.dtype)))
+        activations = self.encoder.binarizer.conv(self._features(pixels.to(self.dtype)))
         bits = (activations >= 0).to(torch.uint8).contiguous().view(len(image), -1, 8)
         return (bits << self.shifts).sum(dim=2, dtype=torch.uint8)
 
-    def _iteration_major(self, pixels: Tensor) -> Tensor:
-        """Return the last cell's hidden state; stem and first input convolution run once."""
-        first_gates = self._cells[0].input_conv(self.encoder.stem(pixels))
-        states: list[State | None] = [None] * len(self._cells)
-        hidden = first_gates
-        for _ in range(self.iterations):
-            for index, cell in enumerate(self._cells):
-                gates = cell.input_conv(hidden) if index else first_gates
-                states[index] = state = next_state(cell, gates, states[index])
-                hidden = state[0]
-        return hidden
+    def _features(self, pixels: Tensor) -> Tensor:
+        """Return the last cell's hidden state."""
+        if self.schedule == "layer-major":
+            return self._layer_major(pixels)
+        return self.encoder.features(pixels, self.iterations)
 
     def _layer_major(self, pixels: Tensor) -> Tensor:
         """Return the last cell's hidden state; each input convolution runs once, on all iterations."""
-        gates = [self._cells[0].input_conv(self.encoder.stem(pixels))] * self.iterations
+        gates = [self.encoder.cells.first_gates(self.encoder.stem(pixels))] * self.iterations
         hidden: list[Tensor] = []
-        for index, cell in enumerate(self._cells):
+        for index, cell in enumerate(self.encoder.cells):
             if index:
                 gates = list(cell.input_conv(torch.cat(hidden)).chunk(self.iterations))
             state: State | None = None
             hidden = []
             for own in gates:
-                state = next_state(cell, own, state)
+                state = cell.next_state(own, state)
                 hidden.append(state[0])
         return hidden[-1]
-
-    @property
-    def _cells(self) -> list[ConvLstmCell]:
-        return cast("list[ConvLstmCell]", list(self.encoder.cells))
 
 
 class PackedClassifier(nn.Module):
@@ -158,20 +147,6 @@ def packed_network(
     if isinstance(network, TruncatedClassifier):
         return PackedClassifier(network, model.code_shape, dtype=dtype)
     raise EngineError("fp16_cuda_graph supports encoder and classifier only: omit it for the baseline")
-
-
-def next_state(cell: ConvLstmCell, gates: Tensor, state: State | None) -> State:
-    """Return the next state of a cell, without a hidden convolution in the first iteration.
-
-    Args:
-        cell: the cell.
-        gates: the output of its input convolution, ``[N, 4 * channels, rows, columns]``.
-        state: its state; None for zero.
-    """
-    if state is None:
-        return cell.gates(gates, None)
-    hidden, memory = state
-    return cell.gates(gates + cell.hidden_conv(hidden), memory)
 
 
 def bit_shifts() -> Tensor:

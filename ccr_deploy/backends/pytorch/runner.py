@@ -1,6 +1,7 @@
 """One stage in PyTorch with an engine's inputs and outputs: the reference.
 
-The encoder runs iteration by iteration, as in training, eagerly or with `torch.compile`.
+The encoder runs iteration by iteration, as in training, eagerly or with `torch.compile`. What does not depend
+on the iteration runs once per image.
 """
 
 from __future__ import annotations

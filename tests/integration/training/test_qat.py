@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import lightning
@@ -22,11 +21,15 @@ from ccr_deploy.quantization.int8 import activation_scales, quantize, without_qu
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.calibration_check import table_of
 from ccr_deploy.workflow.graphs import load_model, model_runner
-from training.data.textures import TrainingCrops, load_photos
+from training.data.batches import Batches
+from training.data.open import open_photos
+from training.data.photos import TrainingCrops, load_photos
 from training.fake_quantization import fake_quantize, places_of_graphs
+from training.loop.options import MachineOptions
 from training.modules.qat import QatModule
-from training.qat import check_output, checkpoint_of, finish, prepare
-from training.recipe import Phase
+from training.qat import checkpoint_of, finish, prepare, qat
+from training.recipe import Phase, read_recipe
+from training.steps import Training
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
     from ccr_deploy.core.stages import ChainStage
     from tests.support.demo import CalibratedDemo
 
-PHASE = Phase(steps=3, learning_rate=3e-4)
+STEPS = 3
+PHASE = Phase(epochs=1, batch=16, learning_rate=3e-4)
 
 
 def graph(bundle: Bundle, stage: ChainStage, precision: Precision) -> ir.Model:
@@ -71,11 +75,12 @@ def flips(codes: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> int
 
 def fine_tuned(module: QatModule) -> QatModule:
     trainer = lightning.Trainer(
-        accelerator="cpu", max_steps=module.phase.steps, logger=False, enable_checkpointing=False,
+        accelerator="cpu", max_steps=module.steps, logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=False,
     )  # fmt: skip
-    batches = list(islice(TrainingCrops(load_photos(), 48, 16, seed=3), module.phase.steps))
-    trainer.fit(module, DataLoader(batches, batch_size=None))
+    crops = TrainingCrops(load_photos(), 48)
+    batches = Batches(len(crops), PHASE.batch, module.steps, seed=3)
+    trainer.fit(module, DataLoader(crops, batch_sampler=batches))
     return module
 
 
@@ -87,7 +92,7 @@ def test_fake_quantization_gives_the_codes_and_logits_of_the_same_graph_with_qdq
     chain = build_model(checkpoint)
     encoder, classifier = (with_qdq_in_fp32(bundle, stage) for stage in ("encoder", "classifier"))
     fake_quantize(chain, places_of_graphs(chain, {"encoder": encoder, "classifier": classifier}))
-    module = QatModule(chain, checkpoint.preprocessing, PHASE)
+    module = QatModule(chain, checkpoint.preprocessing, phase=PHASE, steps=STEPS)
     codes = codes_of(module, images)
     int8_flips = flips(run(graph(bundle, "encoder", "fp32"), "image", images), codes)
     assert int8_flips > 40  # otherwise the next line shows nothing
@@ -103,7 +108,7 @@ def test_a_prepared_module_gives_nearly_the_codes_of_the_bundles_int8_graph(
     calibrated_demo: CalibratedDemo, real_crops: npt.NDArray[np.uint8]
 ) -> None:
     bundle, images = calibrated_demo.bundle, real_crops[::4]
-    codes = codes_of(prepare(bundle, PHASE), images)
+    codes = codes_of(prepare(bundle, PHASE, STEPS), images)
     int8_codes = run(emulate(graph(bundle, "encoder", "int8"), "int8"), "image", images)
     fp32_codes = run(graph(bundle, "encoder", "fp32"), "image", images)
     # The INT8 graph computes in FP16 between its Q/DQ pairs, which flips a few bits more.
@@ -111,7 +116,7 @@ def test_a_prepared_module_gives_nearly_the_codes_of_the_bundles_int8_graph(
 
 
 def test_quantizers_are_where_the_int8_graphs_have_qdq_pairs(calibrated_demo: CalibratedDemo) -> None:
-    chain = prepare(calibrated_demo.bundle, PHASE).model
+    chain = prepare(calibrated_demo.bundle, PHASE, STEPS).model
     enabled = {
         path
         for path, module in chain.named_modules()
@@ -129,7 +134,7 @@ def test_quantizers_are_where_the_int8_graphs_have_qdq_pairs(calibrated_demo: Ca
 def test_training_reaches_every_weight_and_leaves_batch_norm_statistics(
     calibrated_demo: CalibratedDemo,
 ) -> None:
-    module = prepare(calibrated_demo.bundle, PHASE)
+    module = prepare(calibrated_demo.bundle, PHASE, STEPS)
     before = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
     fine_tuned(module)
     after = module.model.state_dict()
@@ -143,7 +148,7 @@ def test_the_fine_tuned_bundle_has_the_same_scales_and_the_modules_bits(
     calibrated_demo: CalibratedDemo, real_crops: npt.NDArray[np.uint8], tmp_path: Path
 ) -> None:
     before = calibrated_demo.bundle
-    module = fine_tuned(prepare(before, PHASE))
+    module = fine_tuned(prepare(before, PHASE, STEPS))
     result = finish(
         module, before, tmp_path, calibrated_demo.folder / "images", metrics={"top1_percent": 50.0}
     )
@@ -169,15 +174,14 @@ def test_the_fine_tuned_bundle_has_the_same_scales_and_the_modules_bits(
 
 def test_a_bundle_without_int8_graphs_is_refused(tiny_bundle: Bundle) -> None:
     with pytest.raises(WrongUsageError, match="has no INT8 graphs: run ccr-deploy calibrate"):
-        prepare(tiny_bundle, PHASE)
+        prepare(tiny_bundle, PHASE, STEPS)
 
 
-def test_results_that_would_replace_the_bundle_are_refused(
-    calibrated_demo: CalibratedDemo, tmp_path: Path
-) -> None:
-    check_output(calibrated_demo.bundle, tmp_path)
-    with pytest.raises(WrongUsageError, match="would replace the bundle"):
-        check_output(calibrated_demo.bundle, calibrated_demo.folder)
+def test_results_that_would_replace_the_bundle_are_refused(calibrated_demo: CalibratedDemo) -> None:
+    recipe, data = read_recipe("photos-demo"), open_photos(48)
+    training = Training("qat", recipe, data, MachineOptions(), calibrated_demo.folder)
+    with pytest.raises(WrongUsageError, match="would replace this bundle: give another --output"):
+        qat(training, calibrated_demo.bundle, calibrated_demo.images)
 
 
 def test_a_quantized_stem_is_refused(calibrated_demo: CalibratedDemo) -> None:
@@ -188,4 +192,4 @@ def test_a_quantized_stem_is_refused(calibrated_demo: CalibratedDemo) -> None:
         bundle.manifest, calibration=structs.replace(calibration, high_precision=("binarizer",))
     )
     with pytest.raises(WrongUsageError, match="calibrate it with --keep-high-precision stem"):
-        prepare(Bundle(bundle.path, manifest), PHASE)
+        prepare(Bundle(bundle.path, manifest), PHASE, STEPS)

@@ -1,6 +1,7 @@
 """Image files: decoding and preprocessing as the contract requires, and errors that name the file."""
 
 import contextlib
+import io
 import os
 import struct
 import zlib
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ccr_deploy.codec.contract import Preprocessing
-from ccr_deploy.data.images import jpeg_bytes, list_images, load_image, load_images, open_rgb
+from ccr_deploy.data.images import decode_rgb, jpeg_bytes, list_images, load_image, load_images, open_rgb
 from ccr_deploy.errors import ImageError
 
 PLAIN = Preprocessing(resize_to_cover=(16, 16))
@@ -356,6 +357,22 @@ def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(ImageError, match="contains no images") as caught:
         list_images(tmp_path, ())
     assert str(tmp_path) in str(caught.value)
+
+
+def test_other_sub_folders_can_be_ignored(tmp_path):
+    for name in ("ant/a.png", "cat/b.png", "stray.png"):
+        put(tmp_path, name)
+    items = list_images(tmp_path, ("dog", "cat"), ignore_others=True)
+    assert [(item.path.name, item.label) for item in items] == [("b.png", 1)]
+    assert list_images(tmp_path, ("dog",), ignore_others=True) == []
+
+
+def test_the_content_of_a_file_is_decoded_as_the_file(tmp_path):
+    path = save(Image.fromarray(noise(20, 24)), tmp_path / "a.png")
+    decoded = decode_rgb(io.BytesIO(path.read_bytes()), path)
+    np.testing.assert_array_equal(np.asarray(decoded), np.asarray(open_rgb(path)))
+    with pytest.raises(ImageError, match=r"a\.png: cannot be decoded"):
+        decode_rgb(io.BytesIO(path.read_bytes()[:100]), path)
 
 
 def test_a_missing_folder_is_refused(tmp_path):

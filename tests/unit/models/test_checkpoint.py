@@ -291,6 +291,23 @@ def test_a_folder_is_refused(tmp_path):
     refusal(tmp_path)
 
 
+@pytest.mark.parametrize("field", ["encoder.stem_channels", "classifier.classes"])
+def test_widths_that_overflow_are_refused(tmp_path, field):
+    config = to_builtins(TINY)
+    part, _, name = field.partition(".")
+    config[part][name] = 1 << 62
+    assert f"field config.{field}" in refusal(save(own_format(config=config), tmp_path / "x.pt"))
+
+
+def test_a_compressor_is_refused_with_the_command_that_trains_a_classifier(tmp_path):
+    path = save(
+        {"format": "ccr-deploy compressor", "version": 1, "state_dict": demo_weights()}, tmp_path / "x"
+    )
+    with pytest.raises(WrongUsageError, match="a compressor without a classifier") as caught:
+        load_checkpoint(path, "demo")
+    assert f"python -m training finetune --encoder-from {path}" in str(caught.value)
+
+
 class Intruder:
     """A pickle that runs a command when it is loaded."""
 

@@ -1,5 +1,9 @@
 """The networks compute what their docstrings describe."""
 
+import copy
+import pickle
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
@@ -56,10 +60,14 @@ def test_the_stochastic_signs_expectation_is_the_value():
     torch.testing.assert_close(mean, values, atol=0.03, rtol=0)
 
 
-def test_the_stochastic_sign_is_plus_or_minus_one():
+def test_the_stochastic_sign_is_exactly_plus_or_minus_one():
     drawn = stochastic_sign(torch.rand(1000) * 2 - 1)
-    torch.testing.assert_close(drawn.abs(), torch.ones(1000))
+    assert torch.equal(drawn.abs(), torch.ones(1000))
     assert 0 < (drawn > 0).sum() < 1000
+
+
+def test_the_stochastic_sign_of_nan_is_nan():
+    assert stochastic_sign(torch.tensor([0.5, torch.nan])).isnan().tolist() == [False, True]
 
 
 def test_the_stochastic_signs_gradient_passes_straight_through():
@@ -79,6 +87,49 @@ def test_the_binarizer_draws_at_random_in_training():
     binarizer = Binarizer(4, 8).train()
     features = torch.randn(2, 4, 3, 3)
     assert not torch.equal(binarizer(features), binarizer(features))
+
+
+def test_the_binarizer_draws_from_the_source_that_it_is_given():
+    binarizer = Binarizer(4, 8).train()
+    features = torch.randn(2, 4, 3, 3)
+    probability = (1 + torch.tanh(binarizer.conv(features))) / 2
+    binarizer.draw = lambda like: torch.full_like(like, 0.4)
+    assert torch.equal(binarizer(features), torch.where(probability > 0.4, 1.0, -1.0))
+
+
+def test_the_source_of_draws_is_not_in_the_state_dict_and_survives_copies():
+    binarizer = Binarizer(4, 8).train()
+    binarizer.draw = torch.zeros_like
+    assert list(binarizer.state_dict()) == ["conv.weight"]
+    for copied in (copy.deepcopy(binarizer), pickle.loads(pickle.dumps(binarizer))):
+        assert torch.equal(copied(torch.randn(2, 4, 3, 3)), torch.ones(2, 8, 3, 3))
+
+
+def binarizer_with_activations(*activations: float) -> tuple[Binarizer, torch.Tensor]:
+    """Return a binarizer in training, and features that give it these activations in 100,000 positions."""
+    binarizer = Binarizer(len(activations), len(activations)).train()
+    nn.init.dirac_(binarizer.conv.weight)
+    return binarizer, torch.tensor(activations).view(1, -1, 1, 1).expand(1, -1, 1000, 100)
+
+
+def test_mixed_precision_keeps_the_probabilities_of_the_binarizer():
+    binarizer, features = binarizer_with_activations(-3.5, -3.0, 0.5, 3.0, 3.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert binarizer.conv(features).dtype == torch.bfloat16
+        drawn = binarizer(features)
+    assert torch.equal(drawn.abs(), torch.ones_like(drawn))
+    found, expected = (drawn > 0).double().mean(dim=(0, 2, 3)), (1 + features[0, :, 0, 0].double().tanh()) / 2
+    deviation = (expected * (1 - expected) / 100_000).sqrt()
+    assert ((found - expected).abs() < 5 * deviation).all()
+
+
+def test_mixed_precision_keeps_the_gradient_of_saturated_bits():
+    binarizer, features = binarizer_with_activations(-3.5, 0.5, 3.5)
+    features = features.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        binarizer(features).sum().backward()
+    expected = 1 - features.detach().tanh() ** 2
+    torch.testing.assert_close(features.grad, expected, rtol=0.01, atol=0)  # gradients are in bfloat16
 
 
 # ConvLSTM
@@ -127,6 +178,72 @@ def test_the_code_is_that_of_the_last_iteration():
     for _ in range(3):
         features, states = encoder.step(image, states)
     assert torch.equal(encoder(image, 3), encoder.binarizer(features))
+
+
+def plain_loop(encoder: RecurrentEncoder, image: torch.Tensor, iterations: int) -> list[torch.Tensor]:
+    """Return the features of each iteration, with all work repeated in each of them."""
+    states: list = [None] * 3
+    found = []
+    for _ in range(iterations):
+        features, states = encoder.step(image, states)
+        found.append(features)
+    return found
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_features_have_the_bits_of_a_loop_that_repeats_all_work(layout, dtype):
+    encoder = RecurrentEncoder(SMALL).to(dtype).to(memory_format=layout)
+    image = torch.randn(2, 3, 32, 48, dtype=dtype).contiguous(memory_format=layout)
+    expected = plain_loop(encoder, image, 4)
+    for found, features in zip(encoder.each_features(image, 4), expected, strict=True):
+        assert torch.equal(found, features)
+    assert torch.equal(encoder.pre_binarization(image, 4), encoder.binarizer.conv(expected[-1]))
+
+
+def test_work_that_does_not_depend_on_the_iteration_is_done_once():
+    encoder = RecurrentEncoder(SMALL)
+    runs: Counter = Counter()
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda *_, name=name: runs.update([name]))
+    encoder(torch.randn(1, 3, 32, 32), 4)
+    assert runs == {
+        "stem": 1,
+        "cells.0.input_conv": 1,
+        "cells.0.hidden_conv": 3,
+        "cells.1.input_conv": 4,
+        "cells.1.hidden_conv": 3,
+        "cells.2.input_conv": 4,
+        "cells.2.hidden_conv": 3,
+        "binarizer.conv": 1,
+    }
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_gradients_equal_those_of_a_loop_that_repeats_all_work(dtype, tolerance):
+    encoder = RecurrentEncoder(SMALL).to(dtype).train()
+    image = torch.randn(3, 3, 32, 48, dtype=dtype, requires_grad=True)
+    inputs = [image, *encoder.parameters()]
+    weights = torch.randn(3, 16, 2, 3, dtype=dtype)
+    torch.manual_seed(1)
+    expected = torch.autograd.grad(
+        (encoder.binarizer(plain_loop(encoder, image, 5)[-1]) * weights).sum(), inputs
+    )
+    torch.manual_seed(1)
+    found = torch.autograd.grad((encoder(image, 5) * weights).sum(), inputs)
+    for gradient, other in zip(found, expected, strict=True):
+        assert other.abs().max() > 0
+        assert (gradient - other).norm() <= tolerance * other.norm()
+
+
+def test_the_encoder_in_training_compiles_without_a_graph_break():
+    """With the backend that traces forward and backward, and computes both with PyTorch's own kernels."""
+    encoder = RecurrentEncoder(SMALL).train()
+    image = torch.randn(2, 3, 32, 48)
+    compiled = torch.compile(encoder, backend="aot_eager", fullgraph=True)
+    encoder.binarizer.draw = lambda like: torch.full_like(like, 0.4)
+    assert torch.equal(compiled(image, 3), encoder(image, 3))
 
 
 def test_every_iteration_changes_the_features():

@@ -1,172 +1,115 @@
-"""Both training steps, with a tiny model, real crops and few optimizer steps."""
-
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import lightning
 import pytest
-import torch
-from torch.utils.data import DataLoader
 
-from ccr_deploy.models.chain import normalise
-from ccr_deploy.models.checkpoint import build_model, load_checkpoint
-from ccr_deploy.models.config import ClassifierConfig, DecoderConfig, EncoderConfig, ModelConfig
-from ccr_deploy.models.presets import default_preprocessing
-from training.compressor import CompressorModule
-from training.data import textures
-from training.data.image_folder import ImageFolder
-from training.evaluation import evaluate
-from training.recipe import Phase, TrainingRecipe
-from training.recogniser import RecogniserModule
-from training.train import train
+from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.models.presets import PAPER_PRESETS, preset
+from training.cli.common import changed_recipe
+from training.recipe import RECIPES, Phase, read_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ccr_deploy.models.checkpoint import Checkpoint
+SHIPPED = sorted(path.stem for path in RECIPES.glob("*.toml"))
 
-PHOTOS = textures.load_photos()[:4]
-NAMES = [photo.name for photo in PHOTOS]
-MODEL = ModelConfig(
-    image_height=48,
-    image_width=48,
-    iterations=2,
-    encoder=EncoderConfig(stem_channels=4, cell_channels=(4, 8, 16), code_channels=16),
-    classifier=ClassifierConfig(cut="layer3", classes=len(PHOTOS), stage_channels=(4, 8, 16, 32)),
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_value_of_a_shipped_recipe_says_where_it_comes_from(name: str) -> None:
+    for line in (RECIPES / f"{name}.toml").read_text(encoding="utf-8").splitlines():
+        if "=" in line and not line.startswith("#"):
+            assert len(line.partition("  # ")[2]) >= 6, line
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_are_valid_and_have_a_model(name: str) -> None:
+    recipe = read_recipe(name)
+    assert recipe.pretrain is not None
+    config = recipe.baseline_chain(classes=7)
+    assert config.is_baseline
+    assert config.classifier.classes == 7
+    assert config.iterations in recipe.iterations
+    if recipe.finetune:
+        assert recipe.chain(classes=7).encoder == config.encoder
+
+
+def test_every_model_of_the_paper_has_a_recipe() -> None:
+    names = [name.replace("ccr-", "imagenet100-") for name in PAPER_PRESETS]
+    assert set(names) <= set(SHIPPED)
+    for name, model in zip(names, PAPER_PRESETS, strict=True):
+        recipe = read_recipe(name)
+        assert recipe.preset == model
+        trained = recipe.baseline_chain(classes=1000)
+        if preset(model).is_baseline:
+            assert trained == preset(model)
+        else:
+            assert recipe.chain(classes=100) == preset(model)
+
+
+def test_a_recipe_file_can_be_given(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((RECIPES / "photos-demo.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    assert read_recipe(str(path)) == read_recipe("photos-demo")
+
+
+def test_an_unknown_name_suggests_the_shipped_ones() -> None:
+    with pytest.raises(WrongUsageError, match=r"unknown recipe 'photos-dmo'.*did you mean photos-demo"):
+        read_recipe("photos-dmo")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[finetune]\nepochs = 1\nbatch = 1\nlearning_rate = 1.0\nmomentum = 0.9", r"finetune\.momentum"),
+        ("[finetune]\nepochs = 0\nbatch = 1\nlearning_rate = 1.0", r"finetune\.epochs"),
+        ("[finetune]\nepochs = 1\nbatch = 1\nlearning_rate = nan", r"finetune\.learning_rate"),
+        ("iterations = []", "iterations"),
+        ("iterations = [3, 3]", "iterations"),
+        ('cut = "layer4"', "cut"),
+    ],
 )
-RECIPE = TrainingRecipe(
-    model=MODEL,
-    preprocessing=default_preprocessing(MODEL),
-    decoder=DecoderConfig(cell_channels=(8, 8, 4, 4)),
-    pretraining=Phase(steps=3, learning_rate=5e-3),
-    training=Phase(steps=3, learning_rate=5e-3),
-    batch=8,
+def test_a_wrong_field_is_named_with_its_file(line: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(f'description = "wrong"\npreset = "demo"\n{line}\n', encoding="utf-8")
+    with pytest.raises(WrongUsageError, match=rf"wrong\.toml: .*{message}") as caught:
+        read_recipe(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text('description = "wrong"\npreset = "dem"\n', encoding="utf-8")
+    with pytest.raises(WrongUsageError, match=r"wrong\.toml: .*unknown preset 'dem': did you mean demo\?"):
+        read_recipe(str(path))
+
+
+def test_a_missing_section_is_named() -> None:
+    with pytest.raises(WrongUsageError, match=r"no section \[finetune\]"):
+        read_recipe("imagenet100-baseline").phase("finetune")
+
+
+def test_a_baseline_preset_has_no_cut() -> None:
+    with pytest.raises(WrongUsageError, match=r"ccr-baseline is a baseline without a cut"):
+        read_recipe("imagenet100-baseline").chain(classes=100)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "images", "steps"), [(2, 100, 20), (0.5, 100, 5), (0.01, 100, 1), (1, 105, 10)]
 )
+def test_steps_follow_from_epochs(epochs: float, images: int, steps: int) -> None:
+    assert Phase(epochs=epochs, batch=10, learning_rate=1.0).steps(images) == steps
 
 
-def crops(seed: int = 0) -> textures.TrainingCrops:
-    return textures.TrainingCrops(PHOTOS, 48, RECIPE.batch, seed)
-
-
-def trained(recipe: TrainingRecipe) -> Checkpoint:
-    return train(recipe, crops(recipe.seed), textures.TestCrops(PHOTOS, 48), NAMES)
-
-
-def compressor() -> CompressorModule:
-    return CompressorModule(MODEL, RECIPE.decoder, RECIPE.preprocessing, RECIPE.pretraining)
-
-
-def recogniser(encoder_weights: dict[str, torch.Tensor] | None = None) -> RecogniserModule:
-    return RecogniserModule(MODEL, RECIPE.preprocessing, NAMES, RECIPE.training, encoder_weights)
-
-
-def fit(module: RecogniserModule, steps: int) -> lightning.Trainer:
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, DataLoader(crops(), batch_size=None))
-    return trainer
-
-
-def test_two_runs_with_one_seed_give_the_same_weights() -> None:
-    first, again, other = trained(RECIPE), trained(RECIPE), trained(replace(RECIPE, seed=1))
-    assert first.metrics == again.metrics
-    assert first.trained_iterations == (MODEL.iterations,)
-    for name, tensor in first.state_dict.items():
-        assert torch.equal(tensor, again.state_dict[name]), name
-    weight = "encoder.stem.weight"
-    assert not torch.equal(first.state_dict[weight], other.state_dict[weight])
-
-
-def test_training_improves_compression_and_recognition() -> None:
-    short = trained(RECIPE)
-    pretraining, training = replace(RECIPE.pretraining, steps=60), replace(RECIPE.training, steps=150)
-    long = trained(replace(RECIPE, pretraining=pretraining, training=training))
-    assert long.metrics["pretraining_l1"] < 0.9 * short.metrics["pretraining_l1"]
-    assert long.metrics["top1_percent"] > 45  # chance: 25
-    assert long.metrics["top5_percent"] == 100  # of four classes
-
-
-@pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
-def test_losses_fall_on_a_repeated_batch() -> None:
-    torch.manual_seed(0)
-    batch = next(iter(crops()))
-    for module in (compressor(), recogniser()):
-        optimiser = torch.optim.AdamW(module.parameters(), lr=5e-3)
-        losses = []
-        for _ in range(40):
-            loss = module.training_step(batch)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
-        assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
-
-
-@pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
-@pytest.mark.parametrize("make", [compressor, recogniser])
-def test_gradients_reach_the_whole_encoder_through_the_binarizer(make: type) -> None:
-    module = make()
-    batch = next(iter(crops()))
-    module.training_step(batch).backward()
-    for name, parameter in module.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
-
-
-def test_the_encoder_is_frozen_in_the_last_steps() -> None:
-    changed = {}
-    for frozen_share in (1.0, 0.5):
-        phase = replace(RECIPE.training, steps=4, frozen_share=frozen_share)
-        module = RecogniserModule(MODEL, RECIPE.preprocessing, NAMES, phase)
-        before = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
-        fit(module, phase.steps)
-        after = module.model.state_dict()
-        changed[frozen_share] = {name for name in after if not torch.equal(after[name], before[name])}
-        assert not module.model.encoder.training
-        assert module.model.classifier.training
-    assert "classifier.fc.weight" in changed[1.0]
-    assert not [name for name in changed[1.0] if name.startswith("encoder.")]
-    assert "encoder.stem.weight" in changed[0.5]
-
-
-def test_the_second_step_starts_with_the_encoder_of_the_first() -> None:
-    encoder = compressor().encoder.state_dict()
-    model = recogniser(encoder).model.encoder.state_dict()
-    assert all(torch.equal(tensor, model[name]) for name, tensor in encoder.items())
-
-
-def test_a_lightning_checkpoint_loads_without_arguments(tmp_path: Path) -> None:
-    module = recogniser()
-    fit(module, 2).save_checkpoint(tmp_path / "last.ckpt")
-    checkpoint = load_checkpoint(tmp_path / "last.ckpt")
-    assert checkpoint.config == MODEL
-    assert checkpoint.trained_iterations == (2,)
-    assert checkpoint.preprocessing == RECIPE.preprocessing
-    assert checkpoint.class_names == tuple(NAMES)
-    images, _ = next(iter(crops()))
-    module.eval()
-    with torch.inference_mode():
-        expected = module(images)
-        loaded = build_model(checkpoint)(normalise(images, checkpoint.preprocessing))
-    assert torch.equal(loaded, expected)
-
-
-def test_a_folder_of_images_can_be_trained_and_evaluated_on(tmp_path: Path) -> None:
-    textures.write_test_images(PHOTOS, 48, tmp_path)
-    arguments = (tmp_path, MODEL, RECIPE.preprocessing, NAMES)
-    training = DataLoader(ImageFolder(*arguments, augment=True), batch_size=8, shuffle=True)
-    test = DataLoader(ImageFolder(*arguments, augment=False), batch_size=100)
-    checkpoint = train(RECIPE, training, test, NAMES)
-    accuracy = evaluate(checkpoint, tmp_path)
-    assert accuracy.top1_percent == pytest.approx(checkpoint.metrics["top1_percent"], abs=1e-3)
-    assert accuracy.interval_percent.low <= accuracy.top1_percent <= accuracy.interval_percent.high
-    assert accuracy.images == 4 * 80
-    assert accuracy.groups == sum(len(photo.test_regions) for photo in PHOTOS)
+def test_the_command_line_replaces_what_it_gives() -> None:
+    recipe = read_recipe("photos-demo")
+    assert changed_recipe(recipe, "finetune", iterations=None, seed=None, epochs=None) == recipe
+    changed = changed_recipe(recipe, "finetune", iterations="3,1", seed=4, epochs=0.5)
+    assert changed.iterations == (1, 3)
+    assert changed.seed == 4
+    assert changed.phase("finetune").epochs == 0.5
+    assert changed.phase("pretrain") == recipe.phase("pretrain")
+    with pytest.raises(WrongUsageError, match="--epochs 0: give a number above 0"):
+        changed_recipe(recipe, "finetune", iterations=None, seed=None, epochs=0)
+    with pytest.raises(WrongUsageError, match="--iterations '0'"):
+        changed_recipe(recipe, "finetune", iterations="0", seed=None, epochs=None)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice, product
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from ccr_deploy.data.images import list_images
-from training.data import textures
+from training.data import photos as photo_set
+from training.data.batches import Sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,11 +22,11 @@ SIZE = 48
 
 
 @pytest.fixture(scope="module")
-def photos() -> tuple[textures.Photo, ...]:
-    return textures.load_photos()
+def photos() -> tuple[photo_set.Photo, ...]:
+    return photo_set.load_photos()
 
 
-def covered(photo: textures.Photo, corners: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def covered(photo: photo_set.Photo, corners: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return the pixels that are in at least one crop; `corners` are the top left ones, ``[crops, 2]``.
 
     Each crop adds 1 to its rectangle by marking the rectangle's four corners; sums over rows and
@@ -40,22 +41,22 @@ def covered(photo: textures.Photo, corners: npt.NDArray[np.int64]) -> npt.NDArra
     return marks.cumsum(0).cumsum(1)[:height, :width] > 0
 
 
-def test_there_are_enough_classes_and_crops(photos: tuple[textures.Photo, ...]) -> None:
-    crops = textures.test_crops(photos, SIZE)
+def test_there_are_enough_classes_and_crops(photos: tuple[photo_set.Photo, ...]) -> None:
+    crops = photo_set.test_crops(photos, SIZE)
     assert len({photo.name for photo in photos}) == 16
     assert len(crops) >= 1000
     assert {crop.label for crop in crops} == set(range(16))
 
 
-def test_classes_are_in_the_order_of_their_folders(photos: tuple[textures.Photo, ...]) -> None:
+def test_classes_are_in_the_order_of_their_folders(photos: tuple[photo_set.Photo, ...]) -> None:
     names = [photo.name for photo in photos]
     assert names == sorted(names)
 
 
-def test_no_test_crop_shares_a_pixel_with_a_training_crop(photos: tuple[textures.Photo, ...]) -> None:
-    crops = textures.test_crops(photos, SIZE)
+def test_no_test_crop_shares_a_pixel_with_a_training_crop(photos: tuple[photo_set.Photo, ...]) -> None:
+    crops = photo_set.test_crops(photos, SIZE)
     for label, photo in enumerate(photos):
-        training = covered(photo, textures.training_positions(photo, SIZE))
+        training = covered(photo, photo_set.training_positions(photo, SIZE))
         test = covered(photo, np.array([(crop.top, crop.left) for crop in crops if crop.label == label]))
         assert training.any()
         assert test.any()
@@ -63,20 +64,22 @@ def test_no_test_crop_shares_a_pixel_with_a_training_crop(photos: tuple[textures
 
 
 def test_training_positions_are_all_that_touch_no_test_region() -> None:
-    region = textures.Region(top=50, left=60, height=SIZE, width=SIZE)
-    photo = textures.Photo("small", np.zeros((150, 170, 3), dtype=np.uint8), (region,))
+    region = photo_set.Region(top=50, left=60, height=SIZE, width=SIZE)
+    photo = photo_set.Photo("small", np.zeros((150, 170, 3), dtype=np.uint8), (region,))
     free = [
         [top, left]
         for top, left in product(range(150 - SIZE + 1), range(170 - SIZE + 1))
         if top + SIZE <= 50 or top >= 50 + SIZE or left + SIZE <= 60 or left >= 60 + SIZE
     ]
-    assert textures.training_positions(photo, SIZE).tolist() == free
-    everywhere = textures.training_positions(replace(photo, test_regions=()), SIZE)
+    assert photo_set.training_positions(photo, SIZE).tolist() == free
+    everywhere = photo_set.training_positions(replace(photo, test_regions=()), SIZE)
     assert len(everywhere) == (150 - SIZE + 1) * (170 - SIZE + 1)
 
 
-def test_crops_are_within_their_region_and_each_photo_has_several(photos: tuple[textures.Photo, ...]) -> None:
-    for crop in textures.test_crops(photos, SIZE):
+def test_crops_are_within_their_region_and_each_photo_has_several(
+    photos: tuple[photo_set.Photo, ...],
+) -> None:
+    for crop in photo_set.test_crops(photos, SIZE):
         region = crop.region
         assert region.top <= crop.top <= region.top + region.height - SIZE
         assert region.left <= crop.left <= region.left + region.width - SIZE
@@ -88,59 +91,64 @@ def test_crops_are_within_their_region_and_each_photo_has_several(photos: tuple[
             assert region.left + region.width <= width
 
 
-def test_grey_photos_become_rgb(photos: tuple[textures.Photo, ...]) -> None:
+def test_grey_photos_become_rgb(photos: tuple[photo_set.Photo, ...]) -> None:
     by_name = {photo.name: photo.pixels for photo in photos}
     assert all(pixels.ndim == 3 and pixels.shape[2] == 3 for pixels in by_name.values())
     assert (by_name["brick"] == by_name["brick"][..., :1]).all()
     assert not (by_name["coffee"] == by_name["coffee"][..., :1]).all()
 
 
-def test_training_batches_contain_the_pixels_of_their_class(photos: tuple[textures.Photo, ...]) -> None:
-    images, labels = next(iter(textures.TrainingCrops(photos, SIZE, batch=8, seed=3)))
-    assert images.shape == (8, SIZE, SIZE, 3)
-    assert images.dtype == torch.uint8
-    for image, label in zip(images.numpy(), labels.tolist(), strict=True):
-        photo = photos[label]
+def test_training_crops_contain_the_pixels_of_their_class(photos: tuple[photo_set.Photo, ...]) -> None:
+    crops = photo_set.TrainingCrops(photos, SIZE)
+    for sample in (Sample(0, 3), Sample(5, 3), Sample(17, 4), Sample(len(crops) - 1, 5)):
+        image, label = crops[sample]
+        assert image.shape == (SIZE, SIZE, 3)
+        assert image.dtype == torch.uint8
+        photo, pixels = photos[label], image.numpy()
         candidates = [
-            photo.pixels[top : top + SIZE, left : left + SIZE] for top, left in matches(photo, image)
+            photo.pixels[top : top + SIZE, left : left + SIZE] for top, left in matches(photo, pixels)
         ]
-        assert any((crop == image).all() or (crop[:, ::-1] == image).all() for crop in candidates)
+        assert any((crop == pixels).all() or (crop[:, ::-1] == pixels).all() for crop in candidates)
 
 
-def matches(photo: textures.Photo, image: npt.NDArray[np.uint8]) -> list[list[int]]:
+def matches(photo: photo_set.Photo, image: npt.NDArray[np.uint8]) -> list[list[int]]:
     """Return the training positions where the photo has the image's first pixel, mirrored or not."""
-    corners = textures.training_positions(photo, SIZE)
+    corners = photo_set.training_positions(photo, SIZE)
     plain = (photo.pixels[corners[:, 0], corners[:, 1]] == image[0, 0]).all(axis=1)
     mirrored = (photo.pixels[corners[:, 0], corners[:, 1] + SIZE - 1] == image[0, 0]).all(axis=1)
     found: list[list[int]] = corners[plain | mirrored].tolist()
     return found
 
 
-def test_training_batches_depend_on_the_seed_alone(photos: tuple[textures.Photo, ...]) -> None:
-    def drawn(seed: int) -> list[torch.Tensor]:
-        return [image for image, _ in islice(textures.TrainingCrops(photos, SIZE, 4, seed), 2)]
+def test_a_training_crop_depends_on_its_key_alone(photos: tuple[photo_set.Photo, ...]) -> None:
+    first, again = (photo_set.TrainingCrops(photos, SIZE) for _ in range(2))
+    key = Sample(3, 8)
+    first[Sample(3, 9)]
+    assert torch.equal(first[key][0], again[key][0])
+    assert not torch.equal(first[key][0], first[Sample(3, 9)][0])
 
-    first, again, other = drawn(0), drawn(0), drawn(1)
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not torch.equal(first[0], first[1])
-    assert not torch.equal(first[0], other[0])
+
+def test_an_epoch_has_as_many_crops_of_each_photo(photos: tuple[photo_set.Photo, ...]) -> None:
+    crops = photo_set.TrainingCrops(photos, SIZE)
+    labels = [crops[Sample(index, 0)][1] for index in range(len(crops))]
+    assert np.bincount(labels).tolist() == [photo_set.TRAINING_CROPS_PER_PHOTO] * len(photos)
 
 
 def test_written_images_are_the_test_crops_by_class_and_region(
-    photos: tuple[textures.Photo, ...], tmp_path: Path
+    photos: tuple[photo_set.Photo, ...], tmp_path: Path
 ) -> None:
     some = photos[:3]
-    count = textures.write_test_images(some, SIZE, tmp_path)
+    count = photo_set.write_test_images(some, SIZE, tmp_path)
     items = list_images(tmp_path, [photo.name for photo in some])
-    in_memory = textures.TestCrops(some, SIZE)
-    assert count == len(items) == 3 * textures.TEST_CROPS_PER_PHOTO
+    in_memory = photo_set.TestCrops(some, SIZE)
+    assert count == len(items) == 3 * photo_set.TEST_CROPS_PER_PHOTO
     assert {item.group for item in items} == {
         f"{photo.name}/{region.name}" for photo in some for region in photo.test_regions
     }
     # A file's number is the index of its crop in `test_crops`, across all folders.
     by_number = sorted(items, key=lambda item: item.path.stem)
     pixels = np.stack([np.asarray(Image.open(item.path)) for item in by_number])
-    assert (pixels == np.concatenate([in_memory[label][0].numpy() for label in range(3)])).all()
+    assert (pixels == np.stack([in_memory[index][0].numpy() for index in range(count)])).all()
     assert [item.label for item in by_number] == [
-        label for label in range(3) for _ in range(textures.TEST_CROPS_PER_PHOTO)
+        label for label in range(3) for _ in range(photo_set.TEST_CROPS_PER_PHOTO)
     ]

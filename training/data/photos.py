@@ -15,14 +15,16 @@ import skimage
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 
 from ccr_deploy.data.images import open_rgb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
+
+    from training.data.batches import Sample
 
 PHOTOS = (
     "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png",
@@ -34,6 +36,8 @@ PHOTOS = (
 BLOCK = 72
 """Side of a block in pixels: larger than the demo's crops of 48, so that test crops in a region differ."""
 TEST_CROPS_PER_PHOTO = 80
+TRAINING_CROPS_PER_PHOTO = 80
+"""Crops of each photo in one epoch; all of them differ from epoch to epoch."""
 CALIBRATION_CROPS_PER_PHOTO = 16
 
 
@@ -150,49 +154,46 @@ def training_positions(photo: Photo, size: int) -> npt.NDArray[np.int64]:
     return np.argwhere(inside == 0)
 
 
-class TrainingCrops(IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless batches of random crops ``uint8 [N, size, size, 3]`` and labels ``int64 [N]``.
+class TrainingCrops(Dataset[tuple[Tensor, int]]):
+    """Random crops ``uint8 [size, size, 3]`` of the photos, with their labels.
 
-    Photos are drawn with equal probability, and crops are mirrored with probability 0.5.
+    An epoch has 80 crops of each photo. A crop's place is drawn, and it is mirrored with probability 0.5.
     """
 
-    def __init__(self, photos: Sequence[Photo], size: int, batch: int, seed: int) -> None:
-        self.size, self.batch, self.seed = size, batch, seed
-        self.positions = [torch.from_numpy(training_positions(photo, size)) for photo in photos]
-        # [H - size + 1, W - size + 1, 3, size, size]: views, so that indexing takes the crops.
-        self.windows = [
-            torch.from_numpy(photo.pixels.copy()).unfold(0, size, 1).unfold(1, size, 1) for photo in photos
-        ]
+    def __init__(self, photos: Sequence[Photo], size: int) -> None:
+        self.photos, self.size = photos, size
+        self.positions = [training_positions(photo, size) for photo in photos]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed)
-        while True:
-            labels = torch.randint(len(self.windows), (self.batch,), generator=generator)
-            crops = torch.empty(self.batch, self.size, self.size, 3, dtype=torch.uint8)
-            for label, (windows, positions) in enumerate(zip(self.windows, self.positions, strict=True)):
-                places = (labels == label).nonzero().flatten()
-                drawn = positions[torch.randint(len(positions), (len(places),), generator=generator)]
-                crops[places] = windows[drawn[:, 0], drawn[:, 1]].permute(0, 2, 3, 1)
-            mirrored = torch.rand(self.batch, generator=generator) < 0.5
-            crops[mirrored] = crops[mirrored].flip(2)
-            yield crops, labels
+    def __len__(self) -> int:
+        return len(self.photos) * TRAINING_CROPS_PER_PHOTO
+
+    def __getitem__(self, sample: Sample) -> tuple[Tensor, int]:
+        label = sample.index % len(self.photos)
+        generator = np.random.default_rng(sample.seed)
+        top, left = self.positions[label][generator.integers(len(self.positions[label]))]
+        crop = self.photos[label].pixels[top : top + self.size, left : left + self.size]
+        if generator.random() < 0.5:
+            crop = crop[:, ::-1]
+        return torch.from_numpy(crop.copy()), label
 
 
-class TestCrops(Dataset[tuple[Tensor, Tensor]]):
-    """Batches of test crops, like those of `TrainingCrops`: one per photo, in the order of `test_crops`."""
+class TestCrops(Dataset[tuple[Tensor, int]]):
+    """The test crops ``uint8 [size, size, 3]`` with their labels, in the order of `test_crops`."""
 
     def __init__(self, photos: Sequence[Photo], size: int) -> None:
         self.photos, self.size = photos, size
         self.crops = test_crops(photos, size)
+        self.groups = [f"{photos[crop.label].name}/{crop.region.name}" for crop in self.crops]
 
     def __len__(self) -> int:
-        return len(self.photos)
+        return len(self.crops)
 
-    def __getitem__(self, label: int) -> tuple[Tensor, Tensor]:
-        pixels = self.photos[label].pixels
-        crops = [
-            pixels[crop.top : crop.top + self.size, crop.left : crop.left + self.size]
-            for crop in self.crops
-            if crop.label == label
-        ]
-        return torch.from_numpy(np.stack(crops)), torch.full((len(crops),), label)
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        crop = self.crops[index]
+        pixels = self.photos[crop.label].pixels
+        return (
+            torch.from_numpy(
+                pixels[crop.top : crop.top + self.size, crop.left : crop.left + self.size].copy()
+            ),
+            crop.label,
+        )

@@ -1,0 +1,1 @@
+"""What a checkpoint or compressor is worth: accuracy, restored images, latency."""

@@ -1,0 +1,1 @@
+"""How a module is trained: loaders, Lightning trainer, saved state, progress and logs."""

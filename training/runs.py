@@ -1,0 +1,85 @@
+"""Folders of finished trainings: evaluate and compare what is in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ccr_deploy.core.progress import SILENT
+from ccr_deploy.errors import WrongUsageError
+from ccr_deploy.models.checkpoint import load_checkpoint
+from training.evaluation.accuracy import evaluate
+from training.evaluation.comparison import compare
+from training.evaluation.results import (
+    CHECKPOINT_FILE,
+    EVALUATION_FILE,
+    Evaluation,
+    read_result,
+    write_result,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ccr_deploy.core.progress import Progress
+    from training.data.open import TrainingData
+    from training.evaluation.comparison import Comparison
+
+
+def evaluate_run(
+    folder: Path,
+    data: TrainingData,
+    iterations: Sequence[int] = (),
+    *,
+    workers: int = 0,
+    rounds: int = 0,
+    progress: Progress = SILENT,
+) -> None:
+    """Evaluate the checkpoint in a folder, and write its ``evaluation.json``.
+
+    A folder without a checkpoint, as `pretrain` writes it, is left as it is.
+
+    Args:
+        folder: the folder of a finished training.
+        data: the test images.
+        iterations: every T to run with; empty for those that were trained.
+        workers: number of processes that load images; 0 to load them in this one.
+        rounds: number of rounds that time each T once; 0 to leave out the latencies.
+        progress: advances by images.
+
+    Raises:
+        WrongUsageError: if the checkpoint has other classes than the data.
+        CheckpointError: if the checkpoint is damaged.
+        ImageError: if an image cannot be used.
+    """
+    path = folder / CHECKPOINT_FILE
+    if not path.exists():
+        return
+    checkpoint = load_checkpoint(path)
+    if checkpoint.class_names != data.class_names:
+        raise WrongUsageError(
+            f"{path}: was trained with {len(checkpoint.class_names)} other classes than the "
+            f"{len(data.class_names)} of the data: give its recipe, and the same --data and --classes"
+        )
+    result = evaluate(checkpoint, data.test, iterations, workers=workers, rounds=rounds, progress=progress)
+    write_result(result, folder / EVALUATION_FILE)
+
+
+def compare_runs(folders: Sequence[Path]) -> list[Comparison]:
+    """Compare the accuracy of the first of several evaluated checkpoints with each other one.
+
+    Args:
+        folders: their folders, at least one.
+
+    Raises:
+        WrongUsageError: if they were evaluated on other images, or have no T in common.
+    """
+    first, *others = [
+        (folder.resolve().name, read_result(Evaluation, folder / EVALUATION_FILE)) for folder in folders
+    ]
+    return [
+        compare(first[0], name, [(first[1], evaluation)], entry.iterations)
+        for name, evaluation in others
+        for entry in first[1].per_iteration
+        if evaluation.at(entry.iterations)
+    ]
