@@ -25,6 +25,7 @@ from benchmarks.payload import PayloadBenchmark, payload_table
 from benchmarks.peers.documents import peers_pages, peers_plots
 from benchmarks.planted_faults import PlantedFaults, faults_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
+from benchmarks.recovery_results import Recovery, recovery_table
 from benchmarks.scaffold import from_json, read_result, result_path, to_json
 from benchmarks.scaling_results import ScalingBenchmark
 from benchmarks.scaling_tables import growth_table, scaling_plots, scaling_table, steps_table
@@ -83,6 +84,7 @@ def tables() -> dict[str, str]:
         "demo": demo_table(verification, benchmark),
         "precision": accuracy_table(verification.calibration),
         "choices": choices_table(read_result("precision-choices", PrecisionChoices)),
+        "recovery": recovery_table(read_result("recovery", Recovery)),
         "int8": int8_table(read_result("int8-ccr-layer1", Int8Benchmark)),
         "int8-weights": weights_table(int8_graphs),
         "int8-placements": placements_table(int8_graphs),

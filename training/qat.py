@@ -47,6 +47,10 @@ BUNDLE = "bundle"
 """The folder of the fine-tuned bundle, in that of the training."""
 
 
+BUNDLE = "bundle"
+"""The folder, in the folder of the results, of the fine-tuned bundle."""
+
+
 @dataclass(frozen=True)
 class QatResult:
     """The fine-tuned checkpoint's file, and the calibration of the bundle that was exported from it."""
@@ -68,8 +72,8 @@ def qat(training: Training, bundle: Bundle, held_out: Path, progress: Progress =
         The bundle of the fine-tuned checkpoint; None in the processes that do not write it.
 
     Raises:
-        WrongUsageError: if the bundle is not calibrated or has other classes than the data, the folder is
-            another training's, or the batch cannot be divided.
+        WrongUsageError: if the bundle is not calibrated or has other classes than the data, the results
+            would replace it, the folder is another training's, or the batch cannot be divided.
         TrainingError: if the loss is not a number, or the folder cannot be written.
         ImageError: if an image cannot be used.
         BundleError: if a bundle cannot be read or written.
@@ -79,9 +83,11 @@ def qat(training: Training, bundle: Bundle, held_out: Path, progress: Progress =
         raise WrongUsageError(
             f"{bundle.path}: has other classes than the data: give the data of its checkpoint's training"
         )
+    own = training.folder / BUNDLE
+    if own.resolve() == bundle.path.resolve():
+        raise WrongUsageError(f"{own}: the results would replace this bundle: give another --output")
     module = prepare(bundle, setting.phase, setting.steps)
     training.begin(manifest.model, [InitialWeights(bundle.path.name, checkpoint_of(bundle).state_dict)])
-    own = training.folder / BUNDLE
     if (own / MANIFEST).exists() and (finished := Bundle.open(own)).manifest.calibration:
         return finished
     if not training.fit(module):
