@@ -110,7 +110,13 @@ class AtomicCheckpoints(TorchCheckpointIO):
         path: str | Path,
         storage_options: Any | None = None,  # noqa: ANN401, ARG002  Lightning's signature
     ) -> None:
-        """Write the state to a temporary file, and rename it."""
+        """Write the state to a temporary file, and rename it.
+
+        Args:
+            checkpoint: the state.
+            path: the file.
+            storage_options: none.
+        """
         from pathlib import Path
 
         with writing(Path(path), TrainingError), atomic_file(Path(path)) as temporary:
@@ -145,6 +151,13 @@ class SaveState(Callback):
         batch_idx: int,  # noqa: ARG002
     ) -> None:
         """Check the loss and save the state, if it is time.
+
+        Args:
+            trainer: the trainer.
+            pl_module: the module that is trained.
+            outputs: what the training step returned, with the loss.
+            batch: the batch.
+            batch_idx: its number.
 
         Raises:
             TrainingError: if the loss is not finite.

@@ -38,5 +38,12 @@ class SeedEachBatch(Callback):
         batch: object,  # noqa: ARG002
         batch_idx: int,
     ) -> None:
-        """Seed the generators of CPU and GPUs."""
+        """Seed the generators of CPU and GPUs.
+
+        Args:
+            trainer: the trainer.
+            pl_module: the module that is trained.
+            batch: the batch.
+            batch_idx: its number, counted over the whole training.
+        """
         torch.manual_seed(seed_of(self.seed, batch_idx))
