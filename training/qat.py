@@ -30,6 +30,7 @@ from training.evaluation.accuracy import evaluate
 from training.evaluation.results import EVALUATION_FILE, write_result
 from training.fake_quantization import fake_quantize, quantized_places
 from training.initial_weights import InitialWeights
+from training.loop.options import best_device
 from training.loop.saved_state import STATE
 from training.modules.qat import QatModule
 
@@ -94,7 +95,9 @@ def qat(training: Training, bundle: Bundle, held_out: Path, progress: Progress =
         return None
     result = finish(module, bundle, training.folder, held_out, progress=progress)
     checkpoint = load_checkpoint(result.checkpoint)
-    write_result(evaluate(checkpoint, training.data.test), training.folder / EVALUATION_FILE)
+    write_result(
+        evaluate(checkpoint, training.data.test, device=best_device()), training.folder / EVALUATION_FILE
+    )
     (training.folder / STATE).unlink(missing_ok=True)
     return result.calibration.bundle
 

@@ -16,6 +16,7 @@ from training.evaluation.results import (
     read_result,
     write_result,
 )
+from training.loop.options import best_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,15 @@ def evaluate_run(
             f"{path}: was trained with {len(checkpoint.class_names)} other classes than the "
             f"{len(data.class_names)} of the data: give its recipe, and the same --data and --classes"
         )
-    result = evaluate(checkpoint, data.test, iterations, workers=workers, rounds=rounds, progress=progress)
+    result = evaluate(
+        checkpoint,
+        data.test,
+        iterations,
+        workers=workers,
+        rounds=rounds,
+        device=best_device(),
+        progress=progress,
+    )
     write_result(result, folder / EVALUATION_FILE)
 
 

@@ -23,7 +23,8 @@ from training.evaluation.results import (
     Restoration,
     write_result,
 )
-from training.initial_weights import EncoderWeights, InitialWeights, encoder_weights, load_residual_stages
+from training.initial_weights import EncoderWeights, InitialWeights, load_residual_stages
+from training.loop.options import best_device
 from training.loop.saved_state import STATE, Run, begin_or_continue
 from training.loop.trainer import Setting, fit
 from training.modules.baseline import BaselineModule
@@ -96,7 +97,8 @@ class Training:
 
     def measure_restoration(self, module: TrainingModule, iterations: int) -> Restoration:
         """Measure the images that a compressor or baseline restores, and write the result."""
-        result = measure_restoration(restorer_of(module), self.data.test, iterations)
+        restorer = restorer_of(module.to(best_device()))
+        result = measure_restoration(restorer, self.data.test, iterations)
         write_result(result, self.folder / RESTORATION_FILE)
         return result
 
@@ -247,28 +249,6 @@ def baseline(
     return _recognise(training, module, resnet, [training.restored_images(config.iterations)])
 
 
-def pretrain_and_finetune(
-    recipe: TrainingRecipe, data: TrainingData, options: MachineOptions, folder: Path
-) -> Path:
-    """Train a compressor, then a checkpoint from its encoder, in one process.
-
-    Args:
-        recipe: the hyperparameters.
-        data: training and test images.
-        options: precision and speed.
-        folder: where both trainings have a folder of their own.
-
-    Returns:
-        The checkpoint's file.
-    """
-    compressor = pretrain(Training("pretrain", recipe, data, options, folder / "pretrained"))
-    assert compressor is not None
-    encoder = encoder_weights([compressor])
-    checkpoint = finetune(Training("finetune", recipe, data, options, folder / "finetuned"), encoder)
-    assert checkpoint is not None
-    return checkpoint
-
-
 def _recognise(
     training: Training,
     module: RecogniserModule,
@@ -292,7 +272,9 @@ def _recognise(
     )
     if isinstance(module, BaselineModule):
         training.measure_restoration(module, checkpoint.config.iterations)
-    evaluation = evaluate(checkpoint, training.data.test)
+    evaluation = evaluate(
+        checkpoint, training.data.test, workers=training.options.workers, device=best_device()
+    )
     write_result(evaluation, training.folder / EVALUATION_FILE)
     save_checkpoint(replace(checkpoint, metrics=metrics_of(evaluation, checkpoint.config.iterations)), path)
     (training.folder / STATE).unlink(missing_ok=True)

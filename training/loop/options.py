@@ -68,6 +68,13 @@ class MachineOptions:
         return self.micro_batch or max(1, phase.batch // self.processes)
 
 
+def best_device() -> str:
+    """Return PyTorch's name of the device to evaluate on: a GPU if there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def processes_of_torchrun(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
     """Return the devices for each node and the nodes that torchrun started; None if it did not.
 

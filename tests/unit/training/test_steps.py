@@ -19,6 +19,7 @@ from training.data import open as opening
 from training.data.batches import Sample
 from training.data.open import open_photos
 from training.data.photos import load_photos
+from training.demo import pretrain_and_finetune
 from training.initial_weights import encoder_weights
 from training.loop.options import MachineOptions
 from training.loop.saved_state import STATE
@@ -26,7 +27,7 @@ from training.loop.trainer import Setting, fit
 from training.modules.compressor import CompressorModule
 from training.modules.recogniser import RecogniserModule
 from training.recipe import Phase, TrainingRecipe
-from training.steps import Training, baseline, finetune, pretrain, pretrain_and_finetune
+from training.steps import Training, baseline, finetune, pretrain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
