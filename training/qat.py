@@ -60,7 +60,7 @@ class QatResult:
 
 
 def qat(training: Training, bundle: Bundle, held_out: Path, progress: Progress = SILENT) -> Bundle | None:
-    """Fine-tune the chain of a calibrated bundle with fake quantization, and export and quantize it again.
+    """Train the chain of a calibrated bundle with fake quantization, and export and quantize it again.
 
     Args:
         training: recipe, data, machine and folder.
