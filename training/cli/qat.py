@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @path_option("--held-out", "DIR", "Images to measure each precision's accuracy on.", required=True)
 @training_command("qat")
 def qat(training: Training, bundle: Path, held_out: Path, as_json: bool) -> None:
-    """Fine-tune a checkpoint with fake quantization, so that it loses less in INT8; writes a bundle too."""
+    """Train a checkpoint with fake quantization, so that it loses less in INT8; writes a bundle too."""
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.cli.common import TerminalProgress, echo_json, print_lines, stdout_console
     from ccr_deploy.reporting.precision_tables import accuracy_table
