@@ -39,6 +39,7 @@ from benchmarks.serving_results import (
 from benchmarks.table1 import paper_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_table, kernels_table
 from benchmarks.training_documents import training_tables
+from benchmarks.training_processes import TrainingProcesses, losses_plot, processes_table
 from benchmarks.triton import TritonBenchmark, triton_latency_table, triton_table
 from benchmarks.verification import VerificationBenchmark, verification_table
 from ccr_deploy.benchmarking.results import BenchmarkReport
@@ -112,6 +113,7 @@ def tables() -> dict[str, str]:
         "soak": soak_table(scenarios),
         "triton": triton_table(triton),
         "triton-latency": triton_latency_table(triton),
+        "training-processes": processes_table(read_result("training-processes", TrainingProcesses)),
         "table1": times_table(table1),
         "table1-parts": parts_table(table1),
         "table1-counts": counts_table(table1),
@@ -123,6 +125,7 @@ def tables() -> dict[str, str]:
 def drawings() -> dict[Path, str]:
     """Return the content of every drawn plot of the site, by its file."""
     plots = scaling_plots(read_result("scaling", ScalingBenchmark)) | peers_plots()
+    plots["training-processes"] = losses_plot(read_result("training-processes", TrainingProcesses))
     return {IMAGES / f"{name}.svg": standalone(plot) for name, plot in plots.items()}
 
 

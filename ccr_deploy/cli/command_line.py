@@ -22,12 +22,13 @@ LONGEST_LINE = 5000
 """Characters of an error that are shown: a path may have 4,096, a field of a damaged file any number."""
 
 
-def run_command_line(commands: click.Group, program: str) -> NoReturn:
+def run_command_line(commands: click.Group, program: str, hint: str = "") -> NoReturn:
     """Run a command and exit; report every error as one line with an exit status.
 
     Args:
         commands: the group of commands.
         program: how it is called, for usage and error messages.
+        hint: what to do after Ctrl-C; empty if nothing is left to do.
     """
     if os.getpid() == 1:  # in a container: the kernel discards SIGTERM for process 1 unless it has a handler
         signal.signal(signal.SIGTERM, _end)
@@ -40,7 +41,8 @@ def run_command_line(commands: click.Group, program: str) -> NoReturn:
     except CcrDeployError as error:
         status = _report(program, str(error), error.exit_status, invocation)
     except (click.Abort, KeyboardInterrupt):
-        click.echo(f"{program}: interrupted: no file is left incomplete", err=True)
+        after = f"; {hint}" if hint else ""
+        click.echo(f"{program}: interrupted: no file is left incomplete{after}", err=True)
         status = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # otherwise Python reports the error again when it closes stdout

@@ -143,18 +143,34 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def folder_lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold an exclusive lock on a folder. Released when the process exits.
+    """Hold an exclusive lock on a folder. Released when the process exits, even if its forked children live.
 
     Raises:
         BlockingIOError: if another process holds the lock and `wait` is false.
         OSError: if the folder does not exist or cannot be opened.
     """
     descriptor = os.open(folder, os.O_RDONLY)
+    _held.add(descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
-        os.close(descriptor)
+        if descriptor in _held:  # not in a forked child
+            _held.discard(descriptor)
+            os.close(descriptor)
+
+
+_held: set[int] = set()
+"""Descriptors of the locked folders."""
+
+
+def _close_held() -> None:
+    """Close the locked folders in a forked child, which would keep the locks after its parent's death."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_close_held)
 
 
 @contextmanager

@@ -33,7 +33,6 @@ from msgspec import structs
 from torch import Tensor
 
 from ccr_deploy.codec.contract import Preprocessing
-from ccr_deploy.core.atomic import atomic_file
 from ccr_deploy.core.records import Record, to_builtins
 from ccr_deploy.core.suggestions import choose_from
 from ccr_deploy.errors import CheckpointError, WrongUsageError
@@ -44,6 +43,7 @@ from ccr_deploy.models.checkpoint_file import (
     read_checkpoint,
     read_description,
     unwrapped,
+    write_checkpoint,
 )
 from ccr_deploy.models.compressor_file import is_compressor
 from ccr_deploy.models.config import ModelConfig
@@ -116,8 +116,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
             name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state_dict.items()
         },
     }
-    with atomic_file(path) as temporary:
-        torch.save(content, temporary)
+    write_checkpoint(content, path)
 
 
 def load_checkpoint(

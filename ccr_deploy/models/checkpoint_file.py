@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import torch
 from torch import Tensor
 
+from ccr_deploy.core.atomic import atomic_file
 from ccr_deploy.core.field_errors import FieldError
 from ccr_deploy.core.records import Record, convert
 from ccr_deploy.core.untrusted import check_plain, open_regular
@@ -230,6 +231,19 @@ def _check(file: BinaryIO, path: Path) -> None:
         raise CheckpointError(
             f"{path}: refused: it contains a bytearray, which can have any length: save only its state dict"
         )
+
+
+def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint in one step.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    # On a full disk, torch.save to a file raises a RuntimeError that does not name the reason.
+    archive = io.BytesIO()
+    torch.save(content, archive)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(archive.getbuffer())
 
 
 def _checked_archive(file: BinaryIO, path: Path, size: int) -> list[io.BytesIO]:

@@ -28,7 +28,6 @@ from msgspec import structs
 from torch import Tensor, nn
 
 from ccr_deploy.codec.contract import Preprocessing
-from ccr_deploy.core.atomic import atomic_file
 from ccr_deploy.core.records import Record, to_builtins
 from ccr_deploy.errors import CheckpointError
 from ccr_deploy.models.checkpoint_file import (
@@ -37,6 +36,7 @@ from ccr_deploy.models.checkpoint_file import (
     read_checkpoint,
     read_description,
     tensors_of,
+    write_checkpoint,
 )
 from ccr_deploy.models.config import DecoderConfig, EncoderConfig
 from ccr_deploy.models.decoder import Decoder
@@ -103,8 +103,7 @@ def save_compressor(compressor: CompressorCheckpoint, path: Path) -> None:
             name: tensor.detach().cpu().contiguous() for name, tensor in compressor.state_dict.items()
         },
     }
-    with atomic_file(path) as temporary:
-        torch.save(content, temporary)
+    write_checkpoint(content, path)
 
 
 def load_compressor(path: Path) -> CompressorCheckpoint:

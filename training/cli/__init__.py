@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from ccr_deploy.cli.command_line import run_command_line
+from ccr_deploy.cli.command_line import INTERRUPTED, run_command_line
 from ccr_deploy.cli.group import HELP_COLUMNS, CommandGroup
+from ccr_deploy.errors import TrainingError, WrongUsageError
 from training.cli.baseline import baseline
 from training.cli.evaluate import evaluate
 from training.cli.finetune import finetune
 from training.cli.pretrain import pretrain
 from training.cli.qat import qat
+from training.loop.options import process_number
 
 PROGRAM = "python -m training"
 
 
+class TrainingGroup(CommandGroup):
+    """Commands that may run in several processes.
+
+    All processes of a training have the same wrong option or loss: the first one alone reports it. What may
+    be wrong in one process alone, such as an image, is reported by that one.
+    """
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; end other processes than the first one without a message."""
+        try:
+            return super().invoke(ctx)
+        except (WrongUsageError, TrainingError) as error:
+            if process_number() == 0:
+                raise
+            sys.exit(error.exit_status)
+        except KeyboardInterrupt:
+            if process_number() == 0:
+                raise
+            sys.exit(INTERRUPTED)
+
+
 @click.group(
-    cls=CommandGroup,
+    cls=TrainingGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS},
 )
 def cli() -> None:
@@ -45,4 +70,4 @@ for _command in (pretrain, finetune, baseline, evaluate, qat):
 
 def main() -> None:
     """Run the command line of the trainings."""
-    run_command_line(cli, PROGRAM)
+    run_command_line(cli, PROGRAM, hint="run the same command again to continue")

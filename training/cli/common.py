@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -100,6 +101,7 @@ def training_command(step: Step) -> Callable[[Command], Command]:
             recipe = changed_recipe(read_recipe(typed.pop("recipe_name")), step, **learning)
             options = machine_options(**{name: typed.pop(name) for name in _MACHINE})
             # Imported late: `--help` is quick, and a wrong recipe is reported at once.
+            from training.loop.folder import one_training_in
             from training.recipe_data import open_data
             from training.steps import Training
 
@@ -110,7 +112,8 @@ def training_command(step: Step) -> Callable[[Command], Command]:
 
                 check(training, as_json=typed["as_json"])
                 return None
-            return command(training, **typed)
+            with one_training_in(training.folder):
+                return command(training, **typed)
 
         return wrapped  # type: ignore[return-value]
 
@@ -173,6 +176,8 @@ def machine_options(
 
     if threads is not None:
         torch.set_num_threads(threads)
+        # Read by the processes that Lightning starts; it divides the cores among them otherwise.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
     nodes = 1
     if started := processes_of_torchrun():
         devices, nodes = started

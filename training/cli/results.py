@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ccr_deploy.cli.common import echo_json, print_lines, stdout_console
 from ccr_deploy.reporting.terminal import print_table
+from training.loop.options import process_number
 from training.report.report import collect, write_report
 from training.report.tables import report_tables
 
@@ -20,10 +21,11 @@ def print_result(result: Path | None, *, as_json: bool) -> None:
     """Print what a training gave, and write the report into its folder.
 
     Args:
-        result: the checkpoint or compressor; None in a process that did not write it, which prints nothing.
+        result: the checkpoint or compressor; None in a process that did not write it. Only the first process
+            prints.
         as_json: whether to print JSON instead of tables.
     """
-    if result is None:
+    if result is None or process_number():
         return
     folder = result.parent
     write_report(folder, [folder])

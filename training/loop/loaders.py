@@ -26,12 +26,15 @@ class Loaders(lightning.LightningDataModule):
         phase: the hyperparameters, for the size of a batch.
         options: number of processes, workers and micro-batches.
         seed: seed of order and augmentation.
+        first_step: steps of the optimizer that the training has done already.
     """
 
-    def __init__(self, data: TrainingData, phase: Phase, options: MachineOptions, seed: int) -> None:
+    def __init__(
+        self, data: TrainingData, phase: Phase, options: MachineOptions, seed: int, first_step: int = 0
+    ) -> None:
         super().__init__()
         self.data, self.phase, self.options, self.seed = data, phase, options, seed
-        self.batches_done = 0
+        self.first_step = first_step
 
     @property
     def batches(self) -> int:
@@ -50,7 +53,7 @@ class Loaders(lightning.LightningDataModule):
             rank=self.trainer.global_rank,
             processes=self.trainer.world_size,
         )
-        batches.first = self.batches_done
+        batches.first = self.first_step * self.options.accumulation(self.phase)
         return DataLoader(
             self.data.training,
             batch_sampler=batches,
@@ -68,12 +71,3 @@ class Loaders(lightning.LightningDataModule):
             batch_size=min(VALIDATION_BATCH, self.phase.batch),
             num_workers=self.options.workers,
         )
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the loader's position, which is saved with the state of the training."""
-        assert self.trainer is not None
-        return {"batches_done": self.trainer.fit_loop.epoch_loop.batch_idx + 1}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue at a saved position."""
-        self.batches_done = state["batches_done"]

@@ -75,6 +75,15 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def process_number(environment: Mapping[str, str] = os.environ) -> int:
+    """Return the number of this training process: that of torchrun or Lightning's launcher, otherwise 0.
+
+    Args:
+        environment: the environment variables.
+    """
+    return int(environment.get("RANK", environment.get("LOCAL_RANK", "0")))
+
+
 def processes_of_torchrun(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
     """Return the devices for each node and the nodes that torchrun started; None if it did not.
 

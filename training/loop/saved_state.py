@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -9,17 +10,15 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from ccr_deploy.core.atomic import atomic_file, write_atomically, writing
+from ccr_deploy.core.atomic import write_atomically, writing
 from ccr_deploy.core.records import Record, first_difference, parse_versioned_json, to_json
 from ccr_deploy.core.untrusted import read_bytes, reading
 from ccr_deploy.errors import CheckpointError, TrainingError, WrongUsageError
-from ccr_deploy.models.checkpoint_file import read_checkpoint
+from ccr_deploy.models.checkpoint_file import read_checkpoint, write_checkpoint
 from ccr_deploy.models.config import DecoderConfig, ModelConfig
 from training.recipe import Phase, Step
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import lightning
 
 STATE = "state.ckpt"
@@ -117,62 +116,118 @@ class AtomicCheckpoints(TorchCheckpointIO):
             path: the file.
             storage_options: none.
         """
-        from pathlib import Path
-
-        with writing(Path(path), TrainingError), atomic_file(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        with writing(Path(path), TrainingError):
+            write_checkpoint(checkpoint, Path(path))
 
 
 class SaveState(Callback):
-    """Saves the state of the training every few steps, and stops it if the loss is not a number.
+    """Saves the state of the training every few steps and at its end, and finds the position of a saved one.
 
-    A state with a loss that is not finite is never saved, so that the last one can be continued from.
+    A state is saved before the first batch after its step: then it follows the validation after this step,
+    which the resumed training does not repeat.
 
     Args:
         path: the file of the state.
         save_every: steps between two states.
-        check_every: steps between two looks at the loss. Each waits for the GPU.
+        accumulation: the number of micro-batches in one step of the optimizer.
+        first_step: the step that the training continues at.
     """
 
-    def __init__(self, path: Path, save_every: int, check_every: int) -> None:
-        self.path, self.save_every, self.check_every = path, save_every, check_every
-        self._step = self._saved = 0
+    def __init__(self, path: Path, save_every: int, accumulation: int, first_step: int) -> None:
+        self.path, self.save_every, self.accumulation = path, save_every, accumulation
+        self.first_step = self._saved = first_step
 
-    def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Remember the step that the training continues at."""
-        self._step = self._saved = trainer.global_step
-
-    def on_train_batch_end(
+    def setup(
         self,
         trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,  # noqa: ARG002  Lightning's signature, as the next two
-        outputs: Any,  # noqa: ANN401 -- Lightning's signature
-        batch: object,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
+        pl_module: lightning.LightningModule,  # noqa: ARG002  Lightning's signature
+        stage: str,  # noqa: ARG002
     ) -> None:
-        """Check the loss and save the state, if it is time.
+        """Check that all processes continue at the same step.
 
         Args:
             trainer: the trainer.
             pl_module: the module that is trained.
-            outputs: what the training step returned, with the loss.
-            batch: the batch.
-            batch_idx: its number.
+            stage: the trainer's stage.
 
         Raises:
-            TrainingError: if the loss is not finite.
+            TrainingError: if a process found no state, or another one.
+        """
+        strategy = trainer.strategy
+        steps = strategy.all_gather(torch.tensor(self.first_step, device=strategy.root_device))
+        if (steps != self.first_step).any():
+            raise TrainingError(
+                f"{self.path}: the processes would continue at different steps, "
+                f"{sorted(set(steps.tolist()))}: give an --output on a file system that all nodes share"
+            )
+
+    def on_load_checkpoint(
+        self,
+        trainer: lightning.Trainer,  # noqa: ARG002  Lightning's signature
+        pl_module: lightning.LightningModule,  # noqa: ARG002
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Set Lightning's position, so that a training can continue with another number of micro-batches.
+
+        Args:
+            trainer: the trainer.
+            pl_module: the module that is trained.
+            checkpoint: the saved state; changed in place.
+        """
+        batches = self.first_step * self.accumulation
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            counts.update(dict.fromkeys(counts, batches))
+
+    def on_train_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: object,  # noqa: ARG002  Lightning's signature
+        batch_idx: int,
+    ) -> None:
+        """Save the state, if it is time.
+
+        Args:
+            trainer: the trainer.
+            pl_module: the module that is trained.
+            batch: the micro-batch.
+            batch_idx: its number, counted over the whole training.
         """
         step = trainer.global_step
-        if step == self._step:  # in the middle of an accumulation
+        # Lightning's number of the step in the logs: in a resumed training, it would be one too high or low.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = step
+        if batch_idx % self.accumulation == 0 and step % self.save_every == 0:
+            self._save(trainer, pl_module)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save the last state: the evaluation that follows may be interrupted too."""
+        self._save(trainer, pl_module)
+
+    def _save(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Save the state of a step once.
+
+        Raises:
+            TrainingError: if a weight is not finite, or the state cannot be written.
+        """
+        step = trainer.global_step
+        if step == self._saved:
             return
-        self._step = step
-        saves = step % self.save_every == 0
-        if (saves or step % self.check_every == 0) and not torch.isfinite(outputs["loss"]):
-            kept = f"; {self.path} has the state of step {self._saved}" if self._saved else ""
-            raise TrainingError(
-                f"the loss is {outputs['loss'].item()} at step {step}: lower the learning_rate or the "
-                f"gradient_clip in the recipe, and give another --output{kept}"
-            )
-        if saves:
-            trainer.save_checkpoint(self.path)
-            self._saved = step
+        if not all(torch.isfinite(parameter).all() for parameter in module.parameters()):
+            raise diverged(f"a weight is not finite after step {step}", self.path)
+        trainer.save_checkpoint(self.path)
+        self._saved = step
+
+
+def diverged(problem: str, state: Path) -> TrainingError:
+    """Return the error of a training whose numbers are no longer finite.
+
+    Args:
+        problem: what is not finite.
+        state: the file of the last state.
+    """
+    kept = f"; {state} has the state of step {step}" if (step := saved_step(state)) else ""
+    return TrainingError(
+        f"{problem}: lower the learning_rate or the gradient_clip in the recipe, and give another "
+        f"--output{kept}"
+    )

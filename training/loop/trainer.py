@@ -20,6 +20,7 @@ from training.loop.options import LIGHTNING_PRECISION
 from training.loop.progress import DataWait, TrainingProgress
 from training.loop.saved_state import STATE, AtomicCheckpoints, SaveState, saved_step
 from training.loop.seeding import SeedEachBatch
+from training.loop.step_loss import StepLoss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,7 +83,8 @@ def fit(module: TrainingModule, setting: Setting, callbacks: Sequence[Callback] 
     phase, options = setting.phase, setting.options
     state = setting.folder / STATE
     first_step = saved_step(state)
-    loaders = Loaders(setting.data, phase, options, setting.seed)
+    accumulation = options.accumulation(phase)
+    loaders = Loaders(setting.data, phase, options, setting.seed, first_step)
     wait = DataWait()
     if options.channels_last:
         module.to(memory_format=torch.channels_last)
@@ -93,21 +95,22 @@ def fit(module: TrainingModule, setting: Setting, callbacks: Sequence[Callback] 
             accelerator="auto",
             devices=options.devices,
             num_nodes=options.nodes,
-            strategy=_strategy(options, phase),
+            strategy=_strategy(options, phase, module),
             precision=LIGHTNING_PRECISION[options.precision],  # type: ignore[arg-type]
             max_epochs=1,
-            accumulate_grad_batches=options.accumulation(phase),
+            accumulate_grad_batches=accumulation,
             gradient_clip_val=phase.gradient_clip,  # against exploding gradients of recurrent cells
-            val_check_interval=max(1, loaders.batches // phase.validations),
+            val_check_interval=max(1, setting.steps // phase.validations) * accumulation,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             deterministic=not torch.cuda.is_available(),
             plugins=[AtomicCheckpoints()],
             callbacks=[
-                SeedEachBatch(setting.seed),
+                SeedEachBatch(setting.seed, accumulation),
+                StepLoss(state, options.log_every, options.save_every),
                 TrainingProgress(setting.title, phase.batch, wait, Console(file=sys.stderr)),
                 *callbacks,
-                SaveState(state, options.save_every, options.log_every),
+                SaveState(state, options.save_every, accumulation, first_step),
             ],
             logger=training_loggers(setting.folder, first_step),
             profiler=wait,
@@ -123,17 +126,22 @@ def fit(module: TrainingModule, setting: Setting, callbacks: Sequence[Callback] 
     return trainer.is_global_zero
 
 
-def _strategy(options: MachineOptions, phase: Phase) -> DDPStrategy | str:
+def _strategy(options: MachineOptions, phase: Phase, module: TrainingModule) -> DDPStrategy | str:
     if options.processes == 1:
         return "auto"
-    # Frozen parameters get no gradients; without this, the processes would wait for them.
-    return DDPStrategy(find_unused_parameters=phase.frozen_share > 0)
+    # Frozen parameters get no gradients, nor the hidden convolutions with T = 1. The processes would wait for
+    # them otherwise.
+    unused = phase.frozen_share > 0 or 1 in module.trained_iterations
+    return DDPStrategy(find_unused_parameters=unused)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide Lightning's recommendations: more loader workers, other loggers."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    """Hide Lightning's recommendations, such as more loader workers, and its lines from each process."""
+    for package in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(package).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
+        # Of DDP: strides of a convolution of 1x1 pixels, which have the same meaning in both layouts.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         yield

@@ -64,9 +64,7 @@ class CompressorModule(TrainingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002  Lightning's signature
         """Return the loss of one batch; labels are ignored."""
-        loss = self.loss(batch[0], self.draw_iterations())
-        self.log("loss", loss, prog_bar=True)
-        return loss
+        return self.loss(batch[0], self.draw_iterations())
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002  Lightning's signature
         """Log the loss with the bits of evaluation, which are not drawn at random."""

@@ -100,9 +100,8 @@ class RecogniserModule(TrainingModule):
             module.train(encoder_learns)  # evaluation mode makes the binarizer deterministic
         with torch.set_grad_enabled(encoder_learns):
             read = self.classifier_input(normalise(images, self.preprocessing), iterations)
-        loss = cross_entropy(self.model.classifier(read), labels, label_smoothing=self.phase.label_smoothing)
-        self.log("loss", loss, prog_bar=True)
-        return loss
+        logits = self.model.classifier(read)
+        return cross_entropy(logits, labels, label_smoothing=self.phase.label_smoothing)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002  Lightning's signature
         """Log the top-1 accuracy at the T of the configuration."""

@@ -1,6 +1,7 @@
 """Atomic writes of files and folders, and folder locks."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -102,6 +103,29 @@ def test_a_locked_folder_refuses_a_second_command(tmp_path):
         locked_folder(tmp_path, BundleError),
     ):
         pytest.fail("two commands hold one lock")
+
+
+def test_a_forked_child_does_not_keep_the_lock_of_its_parent(tmp_path):
+    parent = textwrap.dedent("""
+        import os, sys, time
+        from pathlib import Path
+        from ccr_deploy.core.atomic import folder_lock
+
+        with folder_lock(Path(sys.argv[1])):
+            if child := os.fork():
+                print(child, flush=True)
+                os._exit(0)
+        time.sleep(60)  # the child, which has left the block
+    """)
+    command = [sys.executable, "-c", parent, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        process.wait()
+        try:
+            with locked_folder(tmp_path, BundleError):
+                assert Path(f"/proc/{child}").exists()
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_lock_is_released_after_an_error(tmp_path):

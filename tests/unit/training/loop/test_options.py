@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ccr_deploy.errors import WrongUsageError
-from training.loop.options import MachineOptions, processes_of_torchrun
+from training.loop.options import MachineOptions, process_number, processes_of_torchrun
 from training.recipe import Phase
 
 PHASE = Phase(epochs=1, batch=32, learning_rate=1.0)
@@ -41,3 +41,11 @@ def test_torchrun_says_how_many_processes_it_started() -> None:
     assert processes_of_torchrun(started) == (8, 2)
     with pytest.raises(WrongUsageError, match="same --nproc-per-node"):
         processes_of_torchrun({**started, "WORLD_SIZE": "13"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "number"),
+    [({}, 0), ({"LOCAL_RANK": "1"}, 1), ({"LOCAL_RANK": "0", "RANK": "2"}, 2)],
+)
+def test_the_number_of_a_process_is_that_of_its_launcher(environment: dict[str, str], number: int) -> None:
+    assert process_number(environment) == number
