@@ -38,12 +38,19 @@ class StepLoss(Callback):
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,  # noqa: ARG002  Lightning's signature, as the next two
+        pl_module: lightning.LightningModule,
         outputs: Any,  # noqa: ANN401 -- Lightning's signature
-        batch: object,  # noqa: ARG002
+        batch: object,  # noqa: ARG002  as above
         batch_idx: int,
     ) -> None:
         """Add the loss of a micro-batch; at the end of a step, log the mean if it is time.
+
+        Args:
+            trainer: the trainer.
+            pl_module: the module that is trained.
+            outputs: what the training step returned, with the loss.
+            batch: the micro-batch.
+            batch_idx: its number, counted over the whole training.
 
         Raises:
             TrainingError: if the loss is not finite.
@@ -59,4 +66,4 @@ class StepLoss(Callback):
         loss = trainer.strategy.reduce(losses.sum(), reduce_op="mean")
         if not torch.isfinite(loss):
             raise diverged(f"the loss is {loss.item()} at step {step}", self.state)
-        self.log("loss", loss)
+        pl_module.log("loss", loss)
