@@ -1,7 +1,7 @@
 """Compare ``python -m training finetune`` with a plain PyTorch loop: images per second on photos.
 
 ``python -m benchmarks.training_loop`` trains the model of photos-demo for 100 steps of 64 images by
-Lightning, with logs and saved states, and by a loop as a user would write it, with the same network, loader,
+Lightning, with its logs, and by a loop as a user would write it, with the same network, loader,
 optimizer and gradient clipping; one thread, interleaved. It takes three minutes and writes
 ``benchmarks/results/training-loop.json``.
 """
@@ -154,9 +154,9 @@ def _phase() -> Phase:
 
 
 def _trainer_seconds(folder: Path, waits: list[float]) -> float:
-    """Return the seconds of a step with Lightning, logs and saved states, without warm-up and validation."""
+    """Return the seconds of a step with Lightning and logs, without warm-up and validation."""
     clock = Clock()
-    setting = Setting(DATA, _phase(), 0, MachineOptions(save_every=50), folder / str(len(waits)))
+    setting = Setting(DATA, _phase(), 0, MachineOptions(), folder / str(len(waits)))
     fit(_module(), setting, [clock])
     waits.append(clock.waited)
     return (clock.ends[-1] - clock.ends[WARM_UP - 1]) / (STEPS - WARM_UP)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 from safetensors.torch import load_file
 
-from ccr_deploy.bundle.manifest import MANIFEST
 from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
@@ -27,7 +26,7 @@ from ccr_deploy.workflow.calibrate import calibrate_from_table
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.calibration_check import table_of
 from training.evaluation.accuracy import evaluate
-from training.evaluation.results import EVALUATION_FILE, write_result
+from training.evaluation.results import CHECKPOINT_FILE, EVALUATION_FILE, write_result
 from training.fake_quantization import fake_quantize, quantized_places
 from training.initial_weights import InitialWeights
 from training.loop.options import best_device
@@ -46,10 +45,6 @@ if TYPE_CHECKING:
 
 BUNDLE = "bundle"
 """The folder of the fine-tuned bundle, in that of the training."""
-
-
-BUNDLE = "bundle"
-"""The folder, in the folder of the results, of the fine-tuned bundle."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +84,8 @@ def qat(training: Training, bundle: Bundle, held_out: Path, progress: Progress =
         raise WrongUsageError(f"{own}: the results would replace this bundle: give another --output")
     module = prepare(bundle, setting.phase, setting.steps)
     training.begin(manifest.model, [InitialWeights(bundle.path.name, checkpoint_of(bundle).state_dict)])
-    if (own / MANIFEST).exists() and (finished := Bundle.open(own)).manifest.calibration:
-        return finished
+    if (training.folder / EVALUATION_FILE).exists():
+        return Bundle.open(own)
     if not training.fit(module):
         return None
     result = finish(module, bundle, training.folder, held_out, progress=progress)
@@ -157,7 +152,7 @@ def finish(
         metrics=metrics or {},
     )
     output.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(checkpoint, output / "checkpoint.pt")
+    save_checkpoint(checkpoint, output / CHECKPOINT_FILE)
     schedules = [graph.schedule for graph in CalibratedGraphs(bundle).fp32 if graph.schedule]
     exported = export_bundle(
         checkpoint,
@@ -175,7 +170,7 @@ def finish(
         held_out=images,
         progress=progress,
     )
-    return QatResult(output / "checkpoint.pt", calibration)
+    return QatResult(output / CHECKPOINT_FILE, calibration)
 
 
 def checkpoint_of(bundle: Bundle) -> Checkpoint:

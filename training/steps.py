@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import lightning
 from msgspec import structs
 
+from ccr_deploy.core.progress import SILENT
+from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.checkpoint import Checkpoint, save_checkpoint
 from ccr_deploy.models.compressor_file import CompressorCheckpoint, save_compressor
+from ccr_deploy.models.iterations import named_iterations
 from ccr_deploy.models.presets import default_preprocessing
 from training.evaluation.accuracy import evaluate
 from training.evaluation.restoration import measure_restoration
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
     from lightning.pytorch.callbacks import Callback
 
+    from ccr_deploy.core.progress import Progress
     from ccr_deploy.models.config import ModelConfig
     from training.data.open import TrainingData
     from training.loop.options import MachineOptions
@@ -56,6 +60,7 @@ class Training:
         data: training and test images.
         options: devices, precision and speed.
         folder: where the result, the state and the logs are written.
+        progress: advances by the images that are evaluated at the end.
     """
 
     step: Step
@@ -63,6 +68,7 @@ class Training:
     data: TrainingData
     options: MachineOptions
     folder: Path
+    progress: Progress = SILENT
 
     @property
     def setting(self) -> Setting:
@@ -72,7 +78,7 @@ class Training:
         return Setting(self.data, phase, self.recipe.seed, self.options, self.folder, title)
 
     def begin(self, model: ModelConfig, started_from: Sequence[InitialWeights] = ()) -> None:
-        """Record what it is started with, or check that it is the same as before, and seed the weights.
+        """Record what it is started with, or check that it is the same as before.
 
         Args:
             model: the configuration of the chain.
@@ -89,6 +95,9 @@ class Training:
             started_from=tuple(weights.fingerprint for weights in started_from),
         )
         begin_or_continue(run, self.folder)
+
+    def seed_weights(self) -> None:
+        """Seed the generators, so that a network that is made next has the weights of the recipe's seed."""
         lightning.seed_everything(self.recipe.seed, verbose=False)
 
     def restored_images(self, iterations: int) -> ShowRestoredImages:
@@ -98,7 +107,8 @@ class Training:
     def measure_restoration(self, module: TrainingModule, iterations: int) -> Restoration:
         """Measure the images that a compressor or baseline restores, and write the result."""
         restorer = restorer_of(module.to(best_device()))
-        result = measure_restoration(restorer, self.data.test, iterations)
+        self.restored_images(iterations).write(restorer)
+        result = measure_restoration(restorer, self.data.test, iterations, workers=self.options.workers)
         write_result(result, self.folder / RESTORATION_FILE)
         return result
 
@@ -128,6 +138,7 @@ def pretrain(training: Training) -> Path | None:
     if path.exists():
         return path
     preprocessing = default_preprocessing(config)
+    training.seed_weights()
     module = CompressorModule(
         config.encoder,
         recipe.decoder,
@@ -186,7 +197,7 @@ def finetune(
     config = recipe.chain(len(training.data.class_names))
     if encoder is not None:
         config = structs.replace(config, encoder=encoder.config)
-    training.begin(config, [weights for weights in (encoder, resnet) if weights is not None])
+    training.seed_weights()
     module = RecogniserModule(
         config,
         training.data.class_names,
@@ -197,7 +208,10 @@ def finetune(
     )
     if encoder is not None:
         module.model.encoder.load_state_dict(dict(encoder.state_dict))
-    return _recognise(training, module, resnet)
+    if resnet is not None:
+        load_residual_stages(module.model.classifier, resnet)
+    training.begin(config, [weights for weights in (encoder, resnet) if weights is not None])
+    return _recognise(training, module)
 
 
 def baseline(
@@ -223,12 +237,16 @@ def baseline(
         ImageError: if an image cannot be used.
     """
     recipe, setting = training.recipe, training.setting
+    if len(recipe.iterations) > 1:
+        raise WrongUsageError(
+            f"the recipe trains {named_iterations(recipe.iterations)}: a baseline is trained with one T"
+        )
     config = recipe.baseline_chain(len(training.data.class_names))
     starts = [resnet] if resnet else []
     if compressor is not None:
         config = structs.replace(config, encoder=compressor.config, decoder=compressor.decoder)
         starts.append(InitialWeights("compressor", compressor.state_dict))
-    training.begin(config, starts)
+    training.seed_weights()
     module = BaselineModule(
         config,
         training.data.class_names,
@@ -246,21 +264,19 @@ def baseline(
                 if name.startswith(prefix)
             }
             module.model.get_submodule(part).load_state_dict(weights)
-    return _recognise(training, module, resnet, [training.restored_images(config.iterations)])
+    if resnet is not None:
+        load_residual_stages(module.model.classifier, resnet)
+    training.begin(config, starts)
+    return _recognise(training, module, [training.restored_images(config.iterations)])
 
 
 def _recognise(
-    training: Training,
-    module: RecogniserModule,
-    resnet: InitialWeights | None,
-    callbacks: Sequence[Callback] = (),
+    training: Training, module: RecogniserModule, callbacks: Sequence[Callback] = ()
 ) -> Path | None:
-    """Train a chain, starting with a ResNet-18's weights, and write its checkpoint."""
+    """Train a chain, and write its checkpoint."""
     path = training.folder / CHECKPOINT_FILE
     if path.exists():
         return path
-    if resnet is not None:
-        load_residual_stages(module.model.classifier, resnet)
     if not training.fit(module, callbacks):
         return None
     checkpoint = Checkpoint(
@@ -273,7 +289,11 @@ def _recognise(
     if isinstance(module, BaselineModule):
         training.measure_restoration(module, checkpoint.config.iterations)
     evaluation = evaluate(
-        checkpoint, training.data.test, workers=training.options.workers, device=best_device()
+        checkpoint,
+        training.data.test,
+        workers=training.options.workers,
+        device=best_device(),
+        progress=training.progress,
     )
     write_result(evaluation, training.folder / EVALUATION_FILE)
     save_checkpoint(replace(checkpoint, metrics=metrics_of(evaluation, checkpoint.config.iterations)), path)

@@ -22,17 +22,22 @@ if TYPE_CHECKING:
 @path_option("--held-out", "DIR", "Images to measure each precision's accuracy on.", required=True)
 @training_command("qat")
 def qat(training: Training, bundle: Path, held_out: Path, as_json: bool) -> None:
-    """Train a calibrated bundle's chain with fake quantization, so that it loses less in INT8."""
+    """Train with fake quantization, for INT8.
+
+    The chain of a calibrated bundle is fine-tuned, exported and quantized again with the same ranges.
+    """
     from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.cli.common import TerminalProgress, echo_json, print_lines, stdout_console
     from ccr_deploy.reporting.precision_tables import accuracy_table
     from ccr_deploy.reporting.terminal import print_table
     from training import qat as training_step
     from training.evaluation.results import CHECKPOINT_FILE
+    from training.report.report import write_report
 
     tuned = training_step.qat(training, Bundle.open(bundle), held_out, TerminalProgress())
     if tuned is None:
         return
+    write_report(training.folder, [training.folder])
     calibration = tuned.manifest.calibration
     assert calibration is not None
     if as_json:

@@ -1,4 +1,8 @@
-"""How a training uses the machine. Nothing here changes what is learned, apart from rounding."""
+"""How a training uses the machine.
+
+Nothing here changes what is learned, apart from rounding and the images over which a process computes the
+statistics of batch norm.
+"""
 
 from __future__ import annotations
 
