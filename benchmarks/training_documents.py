@@ -22,7 +22,6 @@ def training_tables() -> dict[str, Table]:
     return {
         "photos-trainings": photos[0],
         "photos-trainings-paper": photos[1],
-        "photos-trainings-cost": photos[2],
         "several-iterations": several_iterations_table(read_result("several-iterations", SeveralIterations)),
         "training-speed": training_speed_table(speed),
         "training-loop": training_loop_table(read_result("training-loop", LoopSpeed)),
