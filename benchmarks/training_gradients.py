@@ -72,9 +72,14 @@ class GradientRecord(Callback):
 @click.option("--steps", default=40, show_default=True, help="Steps of the optimizer.")
 @click.option("--devices", default=1, show_default=True, help="Processes.")
 @click.option("--micro-batch", type=int, help="Images that a process takes at once.")
-def main(kind: Kind, folder: Path, steps: int, devices: int, micro_batch: int | None) -> None:
+@click.option("--double", is_flag=True, help="FP64, in which rounding flips no bit.")
+def main(
+    kind: Kind, folder: Path, steps: int, devices: int, micro_batch: int | None, *, double: bool
+) -> None:
     """Train, and write losses and gradients to a folder."""
     torch.set_num_threads(1)
+    if double:
+        torch.set_default_dtype(torch.float64)
     os.environ["OMP_NUM_THREADS"] = "1"
     recipe = read_recipe("photos-demo")
     data = open_photos(recipe.chain(classes=16).image_height)

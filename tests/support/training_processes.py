@@ -56,6 +56,11 @@ def signal_at(batch: int, number: int) -> None:
     SeedEachBatch.on_train_batch_start = with_signal  # type: ignore[method-assign]
 
 
+def be_process(number: int) -> None:
+    """Let this process have a number among those of a training."""
+    os.environ["RANK"] = str(number)
+
+
 def kill_in_evaluation() -> None:
     """Let this process be killed when its training has ended and its evaluation begins."""
     from training import steps

@@ -40,7 +40,7 @@ class StepLoss(Callback):
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
         outputs: Any,  # noqa: ANN401 -- Lightning's signature
-        batch: object,  # noqa: ARG002  as above
+        batch: object,  # noqa: ARG002  Lightning's signature
         batch_idx: int,
     ) -> None:
         """Add the loss of a micro-batch; at the end of a step, log the mean if it is time.
