@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/uv pip install -q --python $(BIN)/python --constraint constraints.txt --group dev --group docs --editable '.[onnx,openvino,export,precision,rtx,train,video,serve,kubernetes,loadgen,report]'
 	@touch $@
 
-$(DEMO)/checkpoint.pt: $(READY) $(wildcard training/*.py training/data/*.py ccr_deploy/models/*.py)
+$(DEMO)/checkpoint.pt: $(READY) $(shell find training -name '*.py' -o -name '*.toml') $(wildcard ccr_deploy/models/*.py)
 	$(BIN)/python -m training.demo --output $(DEMO)
 
 $(DEMO)/.bundle: $(DEMO)/checkpoint.pt calibration/demo.toml $(shell find ccr_deploy -name '*.py')

@@ -25,6 +25,7 @@ from benchmarks.payload import PayloadBenchmark, payload_table
 from benchmarks.peers.documents import peers_pages, peers_plots
 from benchmarks.planted_faults import PlantedFaults, faults_table
 from benchmarks.precision_choices import PrecisionChoices, choices_table
+from benchmarks.recovery_results import Recovery, recovery_table
 from benchmarks.scaffold import from_json, read_result, result_path, to_json
 from benchmarks.scaling_results import ScalingBenchmark
 from benchmarks.scaling_tables import growth_table, scaling_plots, scaling_table, steps_table
@@ -37,6 +38,7 @@ from benchmarks.serving_results import (
 )
 from benchmarks.table1 import paper_table
 from benchmarks.tensorrt_builds import TensorRtBuilds, builds_table, int8_cost_table, kernels_table
+from benchmarks.training_documents import training_tables
 from benchmarks.training_processes import TrainingProcesses, losses_plot, processes_table
 from benchmarks.triton import TritonBenchmark, triton_latency_table, triton_table
 from benchmarks.verification import VerificationBenchmark, verification_table
@@ -83,6 +85,7 @@ def tables() -> dict[str, str]:
         "demo": demo_table(verification, benchmark),
         "precision": accuracy_table(verification.calibration),
         "choices": choices_table(read_result("precision-choices", PrecisionChoices)),
+        "recovery": recovery_table(read_result("recovery", Recovery)),
         "int8": int8_table(read_result("int8-ccr-layer1", Int8Benchmark)),
         "int8-weights": weights_table(int8_graphs),
         "int8-placements": placements_table(int8_graphs),
@@ -115,6 +118,7 @@ def tables() -> dict[str, str]:
         "table1-parts": parts_table(table1),
         "table1-counts": counts_table(table1),
     }
+    chosen |= training_tables()
     return {name: markdown_table(table) for name, table in chosen.items()} | peers_pages()
 
 

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.photos_trainings FOLDER`` pretrains a compressor, fine-tunes it with each cut, trains
 the baseline, evaluates them, and writes ``benchmarks/results/photos-trainings.json``. The first fine-tuning
-is ended by SIGKILL in its middle and continued by the same command. It takes about 15 minutes on one core; the
+is ended by SIGKILL in its middle and continued by the same command. It takes 15 minutes on one core; the
 checkpoints stay in the folder.
 """
 
@@ -21,7 +21,6 @@ from ccr_deploy.benchmarking.machine import machine_state
 from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.core.records import Record
 from ccr_deploy.reporting.table import Table
-from training.evaluation.results import CHECKPOINT_FILE
 from training.loop.saved_state import STATE, saved_step
 from training.report.report import collect
 from training.report.results import TrainingReport
@@ -55,6 +54,8 @@ class PhotosTrainings(Record, frozen=True):
 @click.argument("folder", type=click.Path(path_type=Path))
 def main(folder: Path) -> None:
     """Train everything in FOLDER, and write the results beside this script."""
+    if folder.exists():
+        raise click.ClickException(f"{folder}: exists: give a new folder")
     machine = machine_state()
     compressor = folder / "pretrained" / "compressor.pt"
     _run("pretrain", "--recipe", "photos-demo", "--output", compressor.parent)
@@ -62,7 +63,7 @@ def main(folder: Path) -> None:
     killed, continued_at = "layer1", 0
     for cut, recipe in CUTS.items():
         arguments = ("finetune", "--recipe", recipe, *start, "--output", folder / cut)
-        if cut == killed and not (folder / cut / CHECKPOINT_FILE).exists():
+        if cut == killed:
             continued_at = _killed(folder / cut / STATE, *arguments)
         _run(*arguments)
     _run("baseline", "--recipe", "photos-demo", "--compressor", compressor, "--output", folder / "baseline")
@@ -100,7 +101,9 @@ def _killed(state: Path, *arguments: object) -> int:
         while process.poll() is None and saved_step(state) < KILLED_AFTER:
             time.sleep(0.2)
         process.send_signal(signal.SIGKILL)
-    return saved_step(state)
+    if not (step := saved_step(state)):
+        raise click.ClickException(f"{state}: the training ended before it was killed")
+    return step
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Compare ``python -m training finetune`` with a plain PyTorch loop: images per second on photos.
 
 ``python -m benchmarks.training_loop`` trains the model of photos-demo for 100 steps of 64 images by
-Lightning, with logs and saved states, and by a loop as a user would write it, with the same network, loader,
+Lightning, with its logs, and by a loop as a user would write it, with the same network, loader,
 optimizer and gradient clipping; one thread, interleaved. It takes three minutes and writes
 ``benchmarks/results/training-loop.json``.
 """
@@ -35,7 +35,7 @@ from ccr_deploy.benchmarking.results import MachineState
 from ccr_deploy.benchmarking.statistics import Medians
 from ccr_deploy.core.metrics import Interval
 from ccr_deploy.core.records import Record
-from ccr_deploy.models.chain import CcrChain, normalise
+from ccr_deploy.models.chain import normalise
 from ccr_deploy.models.presets import default_preprocessing
 from ccr_deploy.reporting.table import Table, interval_text, significant
 from training.data.batches import Batches
@@ -47,6 +47,7 @@ from training.modules.recogniser import RecogniserModule
 from training.recipe import Phase, read_recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ccr_deploy.benchmarking.results import Contention
@@ -93,7 +94,10 @@ def main(rounds: int) -> None:
     waits: list[float] = []
     found: list[Contention] = []
     with temporary_folder() as folder, watched("chain", found):
-        ways = {"plain": _plain_seconds, "trainer": partial(_trainer_seconds, folder, waits)}
+        ways: dict[str, Callable[[], float]] = {
+            "plain": _plain_seconds,
+            "trainer": partial(_trainer_seconds, folder, waits),
+        }
         seconds = interleaved("Training loops", ways, rounds)
     plain, trainer = (Medians.of(np.array(seconds[name])[:, None]) for name in ("plain", "trainer"))
     ratio = plain / trainer
@@ -150,9 +154,9 @@ def _phase() -> Phase:
 
 
 def _trainer_seconds(folder: Path, waits: list[float]) -> float:
-    """Return the seconds of a step with Lightning, logs and saved states, without warm-up and validation."""
+    """Return the seconds of a step with Lightning and logs, without warm-up and validation."""
     clock = Clock()
-    setting = Setting(DATA, _phase(), 0, MachineOptions(save_every=50), folder / str(len(waits)))
+    setting = Setting(DATA, _phase(), 0, MachineOptions(), folder / str(len(waits)))
     fit(_module(), setting, [clock])
     waits.append(clock.waited)
     return (clock.ends[-1] - clock.ends[WARM_UP - 1]) / (STEPS - WARM_UP)
@@ -161,7 +165,7 @@ def _trainer_seconds(folder: Path, waits: list[float]) -> float:
 def _plain_seconds() -> float:
     """Return the seconds of a step in a loop as a user would write it, without warm-up."""
     module = _module()
-    chain: CcrChain = module.model
+    chain = module.model
     phase = _phase()
     optimization: Any = one_cycle_adamw(chain.parameters(), phase, STEPS)
     optimizer, schedule = optimization["optimizer"], optimization["lr_scheduler"]["scheduler"]

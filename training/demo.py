@@ -17,12 +17,13 @@ import torch
 from msgspec import structs
 
 from ccr_deploy.models.checkpoint import load_checkpoint, save_checkpoint
-from training.data.open import open_photos
+from training.data.open import TrainingData, open_photos
 from training.data.photos import load_photos, write_calibration_images, write_test_images
 from training.evaluation.results import EVALUATION_FILE, Evaluation, read_result
+from training.initial_weights import encoder_weights
 from training.loop.options import MachineOptions
-from training.recipe import read_recipe
-from training.steps import pretrain_and_finetune
+from training.recipe import TrainingRecipe, read_recipe
+from training.steps import Training, finetune, pretrain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,28 @@ def main(output: Path, seed: int) -> None:
         f"{evaluation.images} crops of {evaluation.groups} test regions; "
         f"trained in {time.perf_counter() - started:.0f} s"
     )
+
+
+def pretrain_and_finetune(
+    recipe: TrainingRecipe, data: TrainingData, options: MachineOptions, folder: Path
+) -> Path:
+    """Train a compressor, then a checkpoint from its encoder, in one process.
+
+    Args:
+        recipe: the hyperparameters.
+        data: training and test images.
+        options: precision and speed.
+        folder: where both trainings have a folder of their own.
+
+    Returns:
+        The checkpoint's file.
+    """
+    compressor = pretrain(Training("pretrain", recipe, data, options, folder / "pretrained"))
+    assert compressor is not None
+    encoder = encoder_weights([compressor])
+    checkpoint = finetune(Training("finetune", recipe, data, options, folder / "finetuned"), encoder)
+    assert checkpoint is not None
+    return checkpoint
 
 
 def train_briefly(pretrain_epochs: float, finetune_epochs: float) -> Checkpoint:

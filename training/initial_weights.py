@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.checkpoint_file import read_checkpoint, tensors_of
 from ccr_deploy.models.mapped_checkpoint import load_encoder
@@ -36,7 +38,9 @@ class InitialWeights:
         digest = hashlib.sha256()
         for name in sorted(self.state_dict):
             digest.update(name.encode())
-            digest.update(self.state_dict[name].detach().cpu().contiguous().numpy().tobytes())
+            digest.update(
+                self.state_dict[name].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            )
         return f"{self.source} {digest.hexdigest()[:16]}"
 
 
@@ -81,7 +85,7 @@ def resnet_weights(source: str) -> InitialWeights:
         weights = ResNet18_Weights.IMAGENET1K_V1
         try:
             return InitialWeights(str(weights), weights.get_state_dict(progress=False, check_hash=True))
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: the download has another hash
             raise WrongUsageError(
                 f"torchvision's ResNet-18 weights cannot be downloaded ({error}): download "
                 f"{weights.url} elsewhere and give the file"

@@ -12,28 +12,39 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 from safetensors.torch import load_file
 
+from ccr_deploy.bundle.reader import Bundle
 from ccr_deploy.core.progress import SILENT
 from ccr_deploy.core.stages import CHAIN_STAGES
+from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.export.exporter import export_bundle
 from ccr_deploy.models.chain import CcrChain
-from ccr_deploy.models.checkpoint import Checkpoint, build_model, save_checkpoint
+from ccr_deploy.models.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from ccr_deploy.quantization.converters import CONVERTERS
 from ccr_deploy.quantization.recipe import CalibrationRecipe
 from ccr_deploy.quantization.table import CalibrationTable, StageTable
 from ccr_deploy.workflow.calibrate import calibrate_from_table
 from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.calibration_check import table_of
+from training.evaluation.accuracy import evaluate
+from training.evaluation.results import CHECKPOINT_FILE, EVALUATION_FILE, write_result
 from training.fake_quantization import fake_quantize, quantized_places
+from training.initial_weights import InitialWeights
+from training.loop.options import best_device
+from training.loop.saved_state import STATE
 from training.modules.qat import QatModule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ccr_deploy.bundle.reader import Bundle
     from ccr_deploy.core.progress import Progress
     from ccr_deploy.workflow.calibrate import Calibration
     from training.recipe import Phase
+    from training.steps import Training
+
+
+BUNDLE = "bundle"
+"""The folder of the fine-tuned bundle, in that of the training."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,48 @@ class QatResult:
 
     checkpoint: Path
     calibration: Calibration
+
+
+def qat(training: Training, bundle: Bundle, held_out: Path, progress: Progress = SILENT) -> Bundle | None:
+    """Train the chain of a calibrated bundle with fake quantization, then export and quantize it again.
+
+    Args:
+        training: recipe, data, machine and folder.
+        bundle: the calibrated bundle.
+        held_out: a folder of images to measure the accuracy of each precision on.
+        progress: advances by graphs and images.
+
+    Returns:
+        The bundle of the fine-tuned checkpoint; None in the processes that do not write it.
+
+    Raises:
+        WrongUsageError: if the bundle is not calibrated or has other classes than the data, the results
+            would replace it, the folder is another training's, or the batch cannot be divided.
+        TrainingError: if the loss is not a number, or the folder cannot be written.
+        ImageError: if an image cannot be used.
+        BundleError: if a bundle cannot be read or written.
+    """
+    setting, manifest = training.setting, bundle.manifest
+    if manifest.class_names != training.data.class_names:
+        raise WrongUsageError(
+            f"{bundle.path}: has other classes than the data: give the data of its checkpoint's training"
+        )
+    own = training.folder / BUNDLE
+    if own.resolve() == bundle.path.resolve():
+        raise WrongUsageError(f"{own}: the results would replace this bundle: give another --output")
+    module = prepare(bundle, setting.phase, setting.steps)
+    training.begin(manifest.model, [InitialWeights(bundle.path.name, checkpoint_of(bundle).state_dict)])
+    if (training.folder / EVALUATION_FILE).exists():
+        return Bundle.open(own)
+    if not training.fit(module):
+        return None
+    result = finish(module, bundle, training.folder, held_out, progress=progress)
+    checkpoint = load_checkpoint(result.checkpoint)
+    write_result(
+        evaluate(checkpoint, training.data.test, device=best_device()), training.folder / EVALUATION_FILE
+    )
+    (training.folder / STATE).unlink(missing_ok=True)
+    return result.calibration.bundle
 
 
 def prepare(bundle: Bundle, phase: Phase, steps: int) -> QatModule:
@@ -99,11 +152,11 @@ def finish(
         metrics=metrics or {},
     )
     output.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(checkpoint, output / "checkpoint.pt")
+    save_checkpoint(checkpoint, output / CHECKPOINT_FILE)
     schedules = [graph.schedule for graph in CalibratedGraphs(bundle).fp32 if graph.schedule]
     exported = export_bundle(
         checkpoint,
-        output / "bundle",
+        output / BUNDLE,
         schedules=schedules,
         images=images,
         converters=CONVERTERS,
@@ -117,7 +170,7 @@ def finish(
         held_out=images,
         progress=progress,
     )
-    return QatResult(output / "checkpoint.pt", calibration)
+    return QatResult(output / CHECKPOINT_FILE, calibration)
 
 
 def checkpoint_of(bundle: Bundle) -> Checkpoint:

@@ -45,7 +45,7 @@ class Phase(Record, frozen=True, kw_only=True):
             restores images.
         frozen_share: share of the steps, at the end, in which the encoder is frozen and its bits are no
             longer drawn at random, so that the classifier adapts to the codes of production.
-        validations: how often the test images are measured during the training.
+        validations: how often the test images are measured during the training, at most.
     """
 
     epochs: Positive
@@ -64,6 +64,11 @@ class Phase(Record, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not 0 < self.crop_scale[0] <= self.crop_scale[1]:
             raise ValueError(f"crop_scale is {list(self.crop_scale)}: give a smaller and a larger share")
+
+    @property
+    def has_augmentation(self) -> bool:
+        """Whether it names an augmentation other than the default."""
+        return (self.crop_scale, self.mirror, self.color_jitter) != ((0.08, 1.0), True, 0.0)
 
     def steps(self, images: int) -> int:
         """Return the number of the optimizer's steps for a data set of `images`."""

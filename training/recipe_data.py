@@ -35,12 +35,16 @@ def open_data(
     if recipe.data == "photos":
         if folder or class_list:
             raise WrongUsageError("the recipe is for scikit-image's photos: omit --data and --classes")
+        if phase and phase.has_augmentation:
+            raise WrongUsageError(
+                "the recipe is for scikit-image's photos, which have crops of their own: omit crop_scale, "
+                "mirror and color_jitter"
+            )
         return open_photos(recipe.baseline_chain(classes=2).image_height)
     if folder is None:
         raise WrongUsageError("the recipe is for your own images: give --data DIR with train/ and val/ in it")
-    model = recipe.baseline_chain(
-        classes=2
-    )  # the image size and thus the preprocessing, whatever the classes
+    # For the image size and the preprocessing, which do not depend on the classes.
+    model = recipe.baseline_chain(classes=2)
     augmentation = (
         Augmentation(crop_scale=phase.crop_scale, mirror=phase.mirror, color_jitter=phase.color_jitter)
         if phase

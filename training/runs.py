@@ -16,6 +16,7 @@ from training.evaluation.results import (
     read_result,
     write_result,
 )
+from training.loop.options import best_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,12 +38,13 @@ def evaluate_run(
 ) -> None:
     """Evaluate the checkpoint in a folder, and write its ``evaluation.json``.
 
-    A folder without a checkpoint, as `pretrain` writes it, is left as it is.
+    A folder without a checkpoint, as `pretrain` writes it, is left as it is. The T that were trained are
+    always evaluated.
 
     Args:
         folder: the folder of a finished training.
         data: the test images.
-        iterations: every T to run with; empty for those that were trained.
+        iterations: further T to run with.
         workers: number of processes that load images; 0 to load them in this one.
         rounds: number of rounds that time each T once; 0 to leave out the latencies.
         progress: advances by images.
@@ -53,6 +55,8 @@ def evaluate_run(
         ImageError: if an image cannot be used.
     """
     path = folder / CHECKPOINT_FILE
+    if not folder.is_dir():
+        raise WrongUsageError(f"{folder}: no such folder: give the --output folder of a training")
     if not path.exists():
         return
     checkpoint = load_checkpoint(path)
@@ -61,7 +65,15 @@ def evaluate_run(
             f"{path}: was trained with {len(checkpoint.class_names)} other classes than the "
             f"{len(data.class_names)} of the data: give its recipe, and the same --data and --classes"
         )
-    result = evaluate(checkpoint, data.test, iterations, workers=workers, rounds=rounds, progress=progress)
+    result = evaluate(
+        checkpoint,
+        data.test,
+        (*iterations, *checkpoint.trained_iterations),
+        workers=workers,
+        rounds=rounds,
+        device=best_device(),
+        progress=progress,
+    )
     write_result(result, folder / EVALUATION_FILE)
 
 
@@ -72,8 +84,14 @@ def compare_runs(folders: Sequence[Path]) -> list[Comparison]:
         folders: their folders, at least one.
 
     Raises:
-        WrongUsageError: if they were evaluated on other images, or have no T in common.
+        WrongUsageError: if one has no evaluation, or they were evaluated on other images or have no T in
+            common.
     """
+    if len(folders) < 2:
+        raise WrongUsageError("--compare needs at least two folders")
+    for folder in folders:
+        if not (folder / EVALUATION_FILE).exists():
+            raise WrongUsageError(f"{folder}: has no checkpoint, so no accuracy to compare: omit it")
     first, *others = [
         (folder.resolve().name, read_result(Evaluation, folder / EVALUATION_FILE)) for folder in folders
     ]

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import lightning
 from msgspec import structs
 
+from ccr_deploy.core.progress import SILENT
+from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.checkpoint import Checkpoint, save_checkpoint
 from ccr_deploy.models.compressor_file import CompressorCheckpoint, save_compressor
+from ccr_deploy.models.iterations import named_iterations
 from ccr_deploy.models.presets import default_preprocessing
 from training.evaluation.accuracy import evaluate
 from training.evaluation.restoration import measure_restoration
@@ -23,7 +26,8 @@ from training.evaluation.results import (
     Restoration,
     write_result,
 )
-from training.initial_weights import EncoderWeights, InitialWeights, encoder_weights, load_residual_stages
+from training.initial_weights import EncoderWeights, InitialWeights, load_residual_stages
+from training.loop.options import best_device
 from training.loop.saved_state import STATE, Run, begin_or_continue
 from training.loop.trainer import Setting, fit
 from training.modules.baseline import BaselineModule
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
     from lightning.pytorch.callbacks import Callback
 
+    from ccr_deploy.core.progress import Progress
     from ccr_deploy.models.config import ModelConfig
     from training.data.open import TrainingData
     from training.loop.options import MachineOptions
@@ -55,6 +60,7 @@ class Training:
         data: training and test images.
         options: devices, precision and speed.
         folder: where the result, the state and the logs are written.
+        progress: advances by the images that are evaluated at the end.
     """
 
     step: Step
@@ -62,6 +68,7 @@ class Training:
     data: TrainingData
     options: MachineOptions
     folder: Path
+    progress: Progress = SILENT
 
     @property
     def setting(self) -> Setting:
@@ -71,7 +78,7 @@ class Training:
         return Setting(self.data, phase, self.recipe.seed, self.options, self.folder, title)
 
     def begin(self, model: ModelConfig, started_from: Sequence[InitialWeights] = ()) -> None:
-        """Record what it is started with, or check that it is the same as before, and seed the weights.
+        """Record what it is started with, or check that it is the same as before.
 
         Args:
             model: the configuration of the chain.
@@ -88,6 +95,9 @@ class Training:
             started_from=tuple(weights.fingerprint for weights in started_from),
         )
         begin_or_continue(run, self.folder)
+
+    def seed_weights(self) -> None:
+        """Seed the generators, so that a network that is made next has the weights of the recipe's seed."""
         lightning.seed_everything(self.recipe.seed, verbose=False)
 
     def restored_images(self, iterations: int) -> ShowRestoredImages:
@@ -96,7 +106,9 @@ class Training:
 
     def measure_restoration(self, module: TrainingModule, iterations: int) -> Restoration:
         """Measure the images that a compressor or baseline restores, and write the result."""
-        result = measure_restoration(restorer_of(module), self.data.test, iterations)
+        restorer = restorer_of(module.to(best_device()))
+        self.restored_images(iterations).write(restorer)
+        result = measure_restoration(restorer, self.data.test, iterations, workers=self.options.workers)
         write_result(result, self.folder / RESTORATION_FILE)
         return result
 
@@ -126,6 +138,7 @@ def pretrain(training: Training) -> Path | None:
     if path.exists():
         return path
     preprocessing = default_preprocessing(config)
+    training.seed_weights()
     module = CompressorModule(
         config.encoder,
         recipe.decoder,
@@ -184,7 +197,7 @@ def finetune(
     config = recipe.chain(len(training.data.class_names))
     if encoder is not None:
         config = structs.replace(config, encoder=encoder.config)
-    training.begin(config, [weights for weights in (encoder, resnet) if weights is not None])
+    training.seed_weights()
     module = RecogniserModule(
         config,
         training.data.class_names,
@@ -195,7 +208,10 @@ def finetune(
     )
     if encoder is not None:
         module.model.encoder.load_state_dict(dict(encoder.state_dict))
-    return _recognise(training, module, resnet)
+    if resnet is not None:
+        load_residual_stages(module.model.classifier, resnet)
+    training.begin(config, [weights for weights in (encoder, resnet) if weights is not None])
+    return _recognise(training, module)
 
 
 def baseline(
@@ -221,12 +237,16 @@ def baseline(
         ImageError: if an image cannot be used.
     """
     recipe, setting = training.recipe, training.setting
+    if len(recipe.iterations) > 1:
+        raise WrongUsageError(
+            f"the recipe trains {named_iterations(recipe.iterations)}: a baseline is trained with one T"
+        )
     config = recipe.baseline_chain(len(training.data.class_names))
     starts = [resnet] if resnet else []
     if compressor is not None:
         config = structs.replace(config, encoder=compressor.config, decoder=compressor.decoder)
         starts.append(InitialWeights("compressor", compressor.state_dict))
-    training.begin(config, starts)
+    training.seed_weights()
     module = BaselineModule(
         config,
         training.data.class_names,
@@ -244,43 +264,19 @@ def baseline(
                 if name.startswith(prefix)
             }
             module.model.get_submodule(part).load_state_dict(weights)
-    return _recognise(training, module, resnet, [training.restored_images(config.iterations)])
-
-
-def pretrain_and_finetune(
-    recipe: TrainingRecipe, data: TrainingData, options: MachineOptions, folder: Path
-) -> Path:
-    """Train a compressor, then a checkpoint from its encoder, in one process.
-
-    Args:
-        recipe: the hyperparameters.
-        data: training and test images.
-        options: precision and speed.
-        folder: where both trainings have a folder of their own.
-
-    Returns:
-        The checkpoint's file.
-    """
-    compressor = pretrain(Training("pretrain", recipe, data, options, folder / "pretrained"))
-    assert compressor is not None
-    encoder = encoder_weights([compressor])
-    checkpoint = finetune(Training("finetune", recipe, data, options, folder / "finetuned"), encoder)
-    assert checkpoint is not None
-    return checkpoint
+    if resnet is not None:
+        load_residual_stages(module.model.classifier, resnet)
+    training.begin(config, starts)
+    return _recognise(training, module, [training.restored_images(config.iterations)])
 
 
 def _recognise(
-    training: Training,
-    module: RecogniserModule,
-    resnet: InitialWeights | None,
-    callbacks: Sequence[Callback] = (),
+    training: Training, module: RecogniserModule, callbacks: Sequence[Callback] = ()
 ) -> Path | None:
-    """Train a chain, starting with a ResNet-18's weights, and write its checkpoint."""
+    """Train a chain, and write its checkpoint."""
     path = training.folder / CHECKPOINT_FILE
     if path.exists():
         return path
-    if resnet is not None:
-        load_residual_stages(module.model.classifier, resnet)
     if not training.fit(module, callbacks):
         return None
     checkpoint = Checkpoint(
@@ -292,7 +288,13 @@ def _recognise(
     )
     if isinstance(module, BaselineModule):
         training.measure_restoration(module, checkpoint.config.iterations)
-    evaluation = evaluate(checkpoint, training.data.test)
+    evaluation = evaluate(
+        checkpoint,
+        training.data.test,
+        workers=training.options.workers,
+        device=best_device(),
+        progress=training.progress,
+    )
     write_result(evaluation, training.folder / EVALUATION_FILE)
     save_checkpoint(replace(checkpoint, metrics=metrics_of(evaluation, checkpoint.config.iterations)), path)
     (training.folder / STATE).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from ccr_deploy.cli.benchmark import benchmark
 from ccr_deploy.cli.build_engine import build_engine
 from ccr_deploy.cli.calibrate import calibrate
 from ccr_deploy.cli.classify import classify
+from ccr_deploy.cli.command_line import run_command_line
 from ccr_deploy.cli.completion import PROGRAM, completion
 from ccr_deploy.cli.describe import describe
 from ccr_deploy.cli.doctor import doctor
@@ -20,7 +21,6 @@ from ccr_deploy.cli.export import export
 from ccr_deploy.cli.group import HELP_COLUMNS, CommandGroup
 from ccr_deploy.cli.inspect import inspect
 from ccr_deploy.cli.package import package
-from ccr_deploy.cli.command_line import run_command_line
 from ccr_deploy.cli.serve import serve
 from ccr_deploy.cli.verify import verify
 

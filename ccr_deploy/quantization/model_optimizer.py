@@ -44,9 +44,9 @@ def torch_quantization() -> ModuleType:
     """Import Model Optimizer's fake quantization of PyTorch modules.
 
     Raises:
-        MissingExtraError: if Model Optimizer is not installed.
+        MissingExtraError: if Model Optimizer, or a package that this part of it needs, is not installed.
     """
-    with quiet(), _or_missing():
+    with quiet(), _or_missing("precision,train", "quantization-aware training"):
         import modelopt.torch.quantization as library
     return library
 
@@ -117,10 +117,10 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _or_missing() -> Iterator[None]:
+def _or_missing(extra: str = "precision", purpose: str = "converting to FP16 or INT8") -> Iterator[None]:
     try:
         yield
     except ImportError as error:
         name = error.name or "nvidia-modelopt"
         package = "nvidia-modelopt" if name.startswith("modelopt") else name
-        raise MissingExtraError(package, "precision", "converting to FP16 or INT8") from error
+        raise MissingExtraError(package, extra, purpose) from error

@@ -45,14 +45,14 @@ class TrainingGroup(CommandGroup):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS},
 )
 def cli() -> None:
-    r"""Train checkpoints for ccr-deploy.
+    """Train checkpoints for ccr-deploy.
 
     \b
     Example, with ImageNet-100 in imagenet/train and imagenet/val:
-      python -m training pretrain --recipe imagenet100-layer1 --data imagenet --output pretrained
-      python -m training finetune --recipe imagenet100-layer1 --data imagenet --output layer1 \
-                                  --encoder-from pretrained/compressor.pt
-      python -m training evaluate --data imagenet --output report layer1
+      R="--recipe imagenet100-layer1 --data imagenet"
+      python -m training pretrain $R --output pretrained
+      python -m training finetune $R --encoder-from pretrained/compressor.pt --output layer1
+      python -m training evaluate $R --output report layer1
       ccr-deploy export --checkpoint layer1/checkpoint.pt
 
     \b

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 @resnet_option
 @training_command("baseline")
 def baseline(training: Training, compressor: Path | None, resnet_from: str | None, as_json: bool) -> None:
-    """Train the conventional chain end to end: compress, restore, recognise the restored image."""
+    """Train the conventional chain end to end.
+
+    It compresses and restores an image, and recognizes the restored image.
+    """
     from ccr_deploy.models.compressor_file import load_compressor
     from training import steps
     from training.cli.results import print_result

@@ -27,6 +27,6 @@ def check(training: Training, *, as_json: bool) -> None:
     if as_json:
         echo_json(found)
     else:
-        print_lines(render(found))
+        print_lines(*render(found))
     if not found.passed:
         click.get_current_context().exit(1)

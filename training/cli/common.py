@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from msgspec import structs
 
-from ccr_deploy.cli.common import combined, output_options, path_option
+from ccr_deploy.cli.common import TerminalProgress, combined, output_options, path_option
 from ccr_deploy.errors import WrongUsageError
 from ccr_deploy.models.iterations import parse_iterations
 from training.loop.options import LIGHTNING_PRECISION, MachineOptions, Precision, processes_of_torchrun
@@ -26,15 +26,17 @@ recipe_option = click.option(
     "--recipe", "recipe_name", metavar="NAME|FILE", required=True, help="Shipped recipe, or a TOML file."
 )
 data_options = combined(
-    path_option("--data", "DIR", "Folder with train/ and val/; not needed for recipes of photos."),
+    path_option("--data", "DIR", "Folder with train/ and val/; not for recipes of photos."),
     path_option("--classes", "FILE", "Class list: use these classes alone, such as ImageNet-100's."),
 )
 output_option = path_option(
     "--output", "DIR", "Folder for the result, its state and its logs.", required=True
 )
 
+iterations_option = click.option(
+    "--iterations", metavar="T,T,…", help="Train these T: each batch draws one.  [recipe's]"
+)
 _learning_options = combined(
-    click.option("--iterations", metavar="T,T,…", help="Train these T: each batch draws one.  [recipe's]"),
     click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random.  [recipe's]"),
     click.option("--epochs", type=float, help="Number of epochs, for a trial.  [recipe's]"),
 )
@@ -79,7 +81,8 @@ _check_option = click.option("--check", is_flag=True, help="Check the data, and 
 def training_command(step: Step) -> Callable[[Command], Command]:
     """Return a decorator that gives a command the options of a training.
 
-    The command gets the `training.steps.Training` that they describe as its first argument.
+    The command gets the `training.steps.Training` that they describe as its first argument. One that can
+    train several T has `iterations_option` too.
 
     Args:
         step: the training.
@@ -97,7 +100,7 @@ def training_command(step: Step) -> Callable[[Command], Command]:
         )
         @functools.wraps(command)
         def wrapped(**typed: Any) -> object:  # noqa: ANN401 -- what click parsed
-            learning = {name: typed.pop(name) for name in ("iterations", "seed", "epochs")}
+            learning = {name: typed.pop(name, None) for name in ("iterations", "seed", "epochs")}
             recipe = changed_recipe(read_recipe(typed.pop("recipe_name")), step, **learning)
             options = machine_options(**{name: typed.pop(name) for name in _MACHINE})
             # Imported late: `--help` is quick, and a wrong recipe is reported at once.
@@ -106,7 +109,7 @@ def training_command(step: Step) -> Callable[[Command], Command]:
             from training.steps import Training
 
             data = open_data(recipe, recipe.phase(step), typed.pop("data"), typed.pop("classes"))
-            training = Training(step, recipe, data, options, typed.pop("output"))
+            training = Training(step, recipe, data, options, typed.pop("output"), TerminalProgress())
             if typed.pop("check"):
                 from training.cli.check import check
 

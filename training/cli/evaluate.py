@@ -22,7 +22,7 @@ ROUNDS = 20
 @recipe_option
 @data_options
 @output_option
-@click.option("--iterations", metavar="T,T,…", help="Run with these T.  [default: those that were trained]")
+@click.option("--iterations", metavar="T,T,…", help="Run with these T too, beside those that were trained.")
 @click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Loader processes.")
 @click.option("--compare", "compared", is_flag=True, help="Compare the first folder with each other one.")
 @output_options
@@ -37,7 +37,9 @@ def evaluate(
     compared: bool,
     as_json: bool,
 ) -> None:
-    """Measure trained checkpoints: accuracy, payload, compute cost and latency for each T; write a report.
+    """Evaluate checkpoints and write a report.
+
+    Measured are accuracy, payload bytes, compute cost and latency, for each T.
 
     FOLDERS are the --output folders of finetune, baseline or qat; each gets an evaluation.json. Those of
     pretrain are reported as they are.

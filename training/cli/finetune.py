@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ccr_deploy.cli.common import combined, echo_line, path_option
-from training.cli.common import training_command
+from training.cli.common import iterations_option, training_command
 
 if TYPE_CHECKING:
     from training.steps import Training
@@ -28,6 +28,7 @@ resnet_option = click.option(
 )
 @encoder_options
 @resnet_option
+@iterations_option
 @training_command("finetune")
 def finetune(
     training: Training,
@@ -36,7 +37,10 @@ def finetune(
     resnet_from: str | None,
     as_json: bool,
 ) -> None:
-    """Train encoder and truncated classifier end to end, without the decoder."""
+    """Train encoder and classifier end to end.
+
+    The result is a checkpoint for ccr-deploy export; it has no decoder.
+    """
     from ccr_deploy.models.key_map import left_over_lines
     from training import steps
     from training.cli.results import print_result

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from training.cli.common import training_command
+from training.cli.common import iterations_option, training_command
 
 if TYPE_CHECKING:
     from training.steps import Training
 
 
 @click.command(epilog="Example: python -m training pretrain --recipe photos-demo --output pretrained")
+@iterations_option
 @training_command("pretrain")
 def pretrain(training: Training, as_json: bool) -> None:
-    """Train encoder, binarizer and decoder to compress and restore images."""
+    """Train a compressor: encoder and decoder.
+
+    They learn to restore images from codes. finetune starts with the encoder, baseline with both.
+    """
     from training import steps
     from training.cli.results import print_result
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccr_deploy.cli.common import echo_json, print_lines, stdout_console
+import click
+
+from ccr_deploy.cli.common import print_lines, stdout_console
+from ccr_deploy.core.records import to_json
 from ccr_deploy.reporting.terminal import print_table
 from training.loop.options import process_number
 from training.report.report import collect, write_report
@@ -44,7 +47,7 @@ def print_report(folders: Sequence[Path], comparisons: Sequence[Comparison] = ()
     """
     report = collect(folders, comparisons)
     if as_json:
-        echo_json(report)
+        click.echo(to_json(report))  # with the answers of all images on one line
         return
     for table in report_tables(report):
         print_table(stdout_console(), table)

@@ -144,7 +144,7 @@ def write_picture(images: LabelledImages, usable: list[int], picture: Path) -> N
             Image.fromarray(grid.numpy()).save(temporary, format="PNG")
 
 
-def render(check: DataCheck) -> str:
+def render(check: DataCheck) -> list[str]:
     """Return the lines of a check, for the terminal."""
     lines = [_counts(split) for split in (check.training, check.test)]
     if names := check.untested_classes:
@@ -160,7 +160,7 @@ def render(check: DataCheck) -> str:
             lines.append("  Replace or remove them.")
     if check.picture:
         lines.append(f"{check.picture}: {PICTURED} training images, augmented as in training")
-    return "\n".join(lines)
+    return lines
 
 
 class _Finding(Record, frozen=True):

@@ -112,7 +112,10 @@ class LabelledImages(Dataset[tuple[Tensor, int]], ABC):
         try:
             pixels = self.load(key)
         except ImageError as error:
-            raise UnusableImageError(f"{error}: find all such images with --check") from None
+            raise UnusableImageError(
+                f"{error}: find all such images with --check, and replace them: a training whose images were "
+                "removed cannot continue"
+            ) from None
         return torch.from_numpy(pixels.copy()), int(self.labels[index])
 
     def load(self, key: int | Sample) -> npt.NDArray[np.uint8]:

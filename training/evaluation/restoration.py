@@ -99,7 +99,7 @@ def restoration_quality(
 
 
 def measure_restoration(
-    restorer: Restorer, images: TestImages, iterations: int, batch: int = 64
+    restorer: Restorer, images: TestImages, iterations: int, *, batch: int = 64, workers: int = 0
 ) -> Restoration:
     """Measure how well test images are restored after each iteration.
 
@@ -108,12 +108,13 @@ def measure_restoration(
         images: the test images; their labels are ignored.
         iterations: the number of iterations T.
         batch: number of images that are computed together.
+        workers: number of processes that load images; 0 to load them in this one.
 
     Raises:
         ImageError: if an image cannot be used.
     """
     device = restorer.encoder.stem.weight.device
-    loader = DataLoader(images.dataset, batch_size=batch)
+    loader = DataLoader(images.dataset, batch_size=batch, num_workers=workers)
     quality = restoration_quality(restorer, (pixels.to(device) for pixels, _ in loader), iterations)
     height, width, _ = images.dataset[0][0].shape
     code_elements = restorer.encoder.binarizer.conv.out_channels * height * width // DOWNSAMPLING**2

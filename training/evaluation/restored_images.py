@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import lightning
+    from PIL import Image
 
     from training.data.open import TestImages
 
@@ -46,14 +47,18 @@ class ShowRestoredImages(Callback):
         self.originals = torch.stack([images.dataset[int(index)][0] for index in chosen])
         self.iterations, self.path = iterations, path
 
+    def write(self, restorer: Restorer) -> Image.Image:
+        """Restore the images, and write and return the grid."""
+        originals = self.originals.to(restorer.encoder.stem.weight.device)
+        grid = restoration_grid(originals, restorer.restore(originals, self.iterations))
+        write_grid(grid, self.path)
+        return grid
+
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Restore the images and write the grid, in the process of rank 0."""
         if not trainer.is_global_zero:
             return
-        restorer = restorer_of(pl_module)
-        originals = self.originals.to(pl_module.device)
-        grid = restoration_grid(originals, restorer.restore(originals, self.iterations))
-        write_grid(grid, self.path)
+        grid = self.write(restorer_of(pl_module))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(

@@ -1,4 +1,8 @@
-"""How a training uses the machine. Nothing here changes what is learned, apart from rounding."""
+"""How a training uses the machine.
+
+Nothing here changes what is learned, apart from rounding and the images over which a process computes the
+statistics of batch norm.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +70,13 @@ class MachineOptions:
     def micro_batch_of(self, phase: Phase) -> int:
         """Return the number of images that a process takes at once."""
         return self.micro_batch or max(1, phase.batch // self.processes)
+
+
+def best_device() -> str:
+    """Return PyTorch's name of the device to evaluate on: a GPU if there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def process_number(environment: Mapping[str, str] = os.environ) -> int:

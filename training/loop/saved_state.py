@@ -109,7 +109,13 @@ class AtomicCheckpoints(TorchCheckpointIO):
         path: str | Path,
         storage_options: Any | None = None,  # noqa: ANN401, ARG002  Lightning's signature
     ) -> None:
-        """Write the state to a temporary file, and rename it."""
+        """Write the state to a temporary file, and rename it.
+
+        Args:
+            checkpoint: the state.
+            path: the file.
+            storage_options: none.
+        """
         with writing(Path(path), TrainingError):
             write_checkpoint(checkpoint, Path(path))
 
@@ -139,6 +145,11 @@ class SaveState(Callback):
     ) -> None:
         """Check that all processes continue at the same step.
 
+        Args:
+            trainer: the trainer.
+            pl_module: the module that is trained.
+            stage: the trainer's stage.
+
         Raises:
             TrainingError: if a process found no state, or another one.
         """
@@ -156,7 +167,13 @@ class SaveState(Callback):
         pl_module: lightning.LightningModule,  # noqa: ARG002
         checkpoint: dict[str, Any],
     ) -> None:
-        """Set Lightning's position, so that a training can continue with another number of micro-batches."""
+        """Set Lightning's position, so that a training can continue with another number of micro-batches.
+
+        Args:
+            trainer: the trainer.
+            pl_module: the module that is trained.
+            checkpoint: the saved state; changed in place.
+        """
         batches = self.first_step * self.accumulation
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         for counts in (progress["total"], progress["current"]):
@@ -169,7 +186,14 @@ class SaveState(Callback):
         batch: object,  # noqa: ARG002  Lightning's signature
         batch_idx: int,
     ) -> None:
-        """Save the state, if it is time."""
+        """Save the state, if it is time.
+
+        Args:
+            trainer: the trainer.
+            pl_module: the module that is trained.
+            batch: the micro-batch.
+            batch_idx: its number, counted over the whole training.
+        """
         step = trainer.global_step
         # Lightning's number of the step in the logs: in a resumed training, it would be one too high or low.
         trainer.fit_loop.epoch_loop._batches_that_stepped = step

@@ -36,7 +36,14 @@ class SeedEachBatch(Callback):
         batch: object,  # noqa: ARG002  Lightning's signature
         batch_idx: int,
     ) -> None:
-        """Seed the generators of CPU and GPUs, and let the binarizers draw this micro-batch's bits."""
+        """Seed the generators of CPU and GPUs, and let the binarizers draw this micro-batch's bits.
+
+        Args:
+            trainer: the trainer.
+            pl_module: the module that is trained.
+            batch: the micro-batch.
+            batch_idx: its number, counted over the whole training.
+        """
         step, micro_batch = divmod(batch_idx, self.accumulation)
         torch.manual_seed(seed_of(self.seed, step))
         draws = GlobalBatchDraws(

@@ -45,6 +45,13 @@ class StepLoss(Callback):
     ) -> None:
         """Add the loss of a micro-batch; at the end of a step, log the mean if it is time.
 
+        Args:
+            trainer: the trainer.
+            pl_module: the module that is trained.
+            outputs: what the training step returned, with the loss.
+            batch: the micro-batch.
+            batch_idx: its number, counted over the whole training.
+
         Raises:
             TrainingError: if the loss is not finite.
         """

@@ -100,7 +100,7 @@ def fit(module: TrainingModule, setting: Setting, callbacks: Sequence[Callback] 
             max_epochs=1,
             accumulate_grad_batches=accumulation,
             gradient_clip_val=phase.gradient_clip,  # against exploding gradients of recurrent cells
-            val_check_interval=max(1, setting.steps // phase.validations) * accumulation,
+            val_check_interval=-(-setting.steps // phase.validations) * accumulation,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             deterministic=not torch.cuda.is_available(),

@@ -66,9 +66,7 @@ class QatModule(TrainingModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002  Lightning's signature
         """Return the cross-entropy of one batch."""
         images, labels = batch
-        loss = cross_entropy(self(images), labels, label_smoothing=self.phase.label_smoothing)
-        self.log("loss", loss, prog_bar=True)
-        return loss
+        return cross_entropy(self(images), labels, label_smoothing=self.phase.label_smoothing)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002  Lightning's signature
         """Log the top-1 accuracy with fake quantization."""

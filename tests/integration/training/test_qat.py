@@ -22,11 +22,14 @@ from ccr_deploy.workflow.calibrated_graphs import CalibratedGraphs
 from ccr_deploy.workflow.calibration_check import table_of
 from ccr_deploy.workflow.graphs import load_model, model_runner
 from training.data.batches import Batches
+from training.data.open import open_photos
 from training.data.photos import TrainingCrops, load_photos
 from training.fake_quantization import fake_quantize, places_of_graphs
+from training.loop.options import MachineOptions
 from training.modules.qat import QatModule
-from training.qat import checkpoint_of, finish, prepare
-from training.recipe import Phase
+from training.qat import checkpoint_of, finish, prepare, qat
+from training.recipe import Phase, read_recipe
+from training.steps import Training
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,6 +175,13 @@ def test_the_fine_tuned_bundle_has_the_same_scales_and_the_modules_bits(
 def test_a_bundle_without_int8_graphs_is_refused(tiny_bundle: Bundle) -> None:
     with pytest.raises(WrongUsageError, match="has no INT8 graphs: run ccr-deploy calibrate"):
         prepare(tiny_bundle, PHASE, STEPS)
+
+
+def test_results_that_would_replace_the_bundle_are_refused(calibrated_demo: CalibratedDemo) -> None:
+    recipe, data = read_recipe("photos-demo"), open_photos(48)
+    training = Training("qat", recipe, data, MachineOptions(), calibrated_demo.folder)
+    with pytest.raises(WrongUsageError, match="would replace this bundle: give another --output"):
+        qat(training, calibrated_demo.bundle, calibrated_demo.images)
 
 
 def test_a_quantized_stem_is_refused(calibrated_demo: CalibratedDemo) -> None:

@@ -41,3 +41,9 @@ def test_folders_go_with_recipes_of_images_alone(tmp_path: Path) -> None:
         open_data(IMAGES, None, None, None)
     with pytest.raises(WrongUsageError, match="omit --data"):
         open_data(PHOTOS, None, tmp_path, None)
+
+
+def test_photos_have_no_augmentation_of_the_recipe() -> None:
+    phase = structs.replace(PHOTOS.phase("finetune"), mirror=False)
+    with pytest.raises(WrongUsageError, match="omit crop_scale, mirror and color_jitter"):
+        open_data(PHOTOS, phase, None, None)

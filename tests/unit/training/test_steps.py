@@ -19,14 +19,15 @@ from training.data import open as opening
 from training.data.batches import Sample
 from training.data.open import open_photos
 from training.data.photos import load_photos
-from training.initial_weights import encoder_weights
+from training.demo import pretrain_and_finetune
+from training.initial_weights import InitialWeights, encoder_weights
 from training.loop.options import MachineOptions
 from training.loop.saved_state import STATE
 from training.loop.trainer import Setting, fit
 from training.modules.compressor import CompressorModule
 from training.modules.recogniser import RecogniserModule
 from training.recipe import Phase, TrainingRecipe
-from training.steps import Training, baseline, finetune, pretrain, pretrain_and_finetune
+from training.steps import Training, baseline, finetune, pretrain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,6 +241,19 @@ def test_a_folder_keeps_the_recipe_that_it_was_started_with(recipe: TrainingReci
         pretrain(training_of("pretrain", changed, tmp_path))
     unrelated = structs.replace(recipe, finetune=structs.replace(PHASE, learning_rate=1e-3))
     assert pretrain(training_of("pretrain", unrelated, tmp_path)) is not None
+
+
+def test_weights_that_do_not_fit_leave_the_folder_free(recipe: TrainingRecipe, tmp_path: Path) -> None:
+    training = training_of("finetune", recipe, tmp_path / "finetuned")
+    with pytest.raises(WrongUsageError, match="not a ResNet-18"):
+        finetune(training, resnet=InitialWeights("other.pth", {"weight": torch.zeros(1)}))
+    assert finetune(training) is not None
+
+
+def test_a_baseline_with_several_iterations_is_refused(recipe: TrainingRecipe, tmp_path: Path) -> None:
+    several = structs.replace(recipe, iterations=(2, 3))
+    with pytest.raises(WrongUsageError, match="T=2, 3: a baseline is trained with one T"):
+        baseline(training_of("baseline", several, tmp_path))
 
 
 def test_a_lightning_checkpoint_loads_without_arguments(recipe: TrainingRecipe, tmp_path: Path) -> None:

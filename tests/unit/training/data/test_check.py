@@ -65,7 +65,7 @@ def test_sound_data_pass(
     folder = write_folders(tmp_path / "data") if write is write_folders else write_shards(tmp_path / "data")
     check = checked(folder, workers)
     assert check.passed
-    assert render(check).splitlines() == [
+    assert render(check) == [
         "train: 12 images, 3 classes, 4 per class",
         "val: 6 images, 3 classes, 2 per class",
         f"{tmp_path}/out/images.png: 64 training images, augmented as in training",
@@ -99,7 +99,7 @@ def test_unusable_images_are_listed(data: Path, workers: int) -> None:
     assert not check.passed
     assert len(check.training.unusable) == 12
     assert all("cannot be decoded" in line and "\n" not in line for line in check.training.unusable)
-    lines = render(check).splitlines()
+    lines = render(check)
     assert "Images of train that cannot be used: 12" in lines
     assert "  … and 2 more" in lines
     assert sum("train/" in line for line in lines) == 10
@@ -112,7 +112,7 @@ def test_unusable_images_are_listed(data: Path, workers: int) -> None:
 def test_classes_are_compared(data: Path) -> None:
     shutil.rmtree(data / "val" / "chelsea")
     (data / "train" / "coffee" / "0.JPEG").unlink()
-    lines = render(checked(data)).splitlines()
+    lines = render(checked(data))
     assert lines[:3] == [
         "train: 11 images, 3 classes, 3 (coffee) to 4 (astronaut) per class",
         "val: 4 images, 2 classes, 2 per class",
