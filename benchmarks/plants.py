@@ -131,9 +131,9 @@ def changed_weight(_: Bundle, model: ir.Model) -> ir.Model:
 
 
 def clipped_range(_: Bundle, model: ir.Model) -> ir.Model:
-    """Divide the range of one quantized activation by 8."""
+    """Divide the range of one quantized activation by 32."""
     return _with_constant(
-        model, "cell2/t1/hidden_state_scale_1", lambda scale: (scale / 8).astype(scale.dtype)
+        model, "cell2/t1/hidden_state_scale_1", lambda scale: (scale / 32).astype(scale.dtype)
     )
 
 

@@ -112,10 +112,10 @@ def test_a_forked_child_does_not_keep_the_lock_of_its_parent(tmp_path):
         from ccr_deploy.core.atomic import folder_lock
 
         with folder_lock(Path(sys.argv[1])):
-            if child := os.fork():
-                print(child, flush=True)
+            if os.fork():
                 os._exit(0)
-        time.sleep(60)  # the child, which has left the block
+        print(os.getpid(), flush=True)  # the child, which has left the block
+        time.sleep(60)
     """)
     command = [sys.executable, "-c", parent, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
