@@ -39,7 +39,14 @@ class InitialWeights:
         for name in sorted(self.state_dict):
             digest.update(name.encode())
             digest.update(
-                self.state_dict[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+                self.state_dict[name]
+                .detach()
+                .cpu()
+                .contiguous()
+                .reshape(-1)
+                .view(torch.uint8)
+                .numpy()
+                .tobytes()
             )
         return f"{self.source} {digest.hexdigest()[:16]}"
 

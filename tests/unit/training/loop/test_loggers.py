@@ -9,9 +9,9 @@ import lightning
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.unit.training.loop.test_progress import FIXED, Line, numbers
 
 from ccr_deploy.errors import CcrDeployError
+from tests.unit.training.loop.test_progress import FIXED, Line, numbers
 from training.loop.loggers import training_loggers
 
 if TYPE_CHECKING:
