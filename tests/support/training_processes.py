@@ -65,7 +65,7 @@ def kill_in_evaluation() -> None:
     """Let this process be killed when its training has ended and its evaluation begins."""
     from training import steps
 
-    def kill(*_: object) -> None:
+    def kill(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     steps.evaluate = kill  # type: ignore[assignment]
