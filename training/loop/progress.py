@@ -161,7 +161,8 @@ class TrainingProgress(Callback):
         now = self._clock()
         self._rates.add(Mark(self._step, now, self._wait.seconds, self._paused_seconds))
         # Lightning writes what was logged in the step in which it writes its logs.
-        if self._step % trainer.log_every_n_steps == 0 and (rate := self._rates.current):
+        every_steps: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its connector
+        if self._step % every_steps == 0 and (rate := self._rates.current):
             pl_module.log("images_per_second", rate.images_per_second)
             pl_module.log("data_wait_percent", rate.waiting_percent)
         every = BAR_SECONDS if self._bar else LINE_SECONDS
