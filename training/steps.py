@@ -150,11 +150,6 @@ def pretrain(training: Training) -> Path | None:
     iterations = max(recipe.iterations)
     if not training.fit(module, [training.restored_images(iterations)]):
         return None
-    weights = {
-        f"{part}.{name}": tensor
-        for part in ("encoder", "decoder")
-        for name, tensor in getattr(module, part).state_dict().items()
-    }
     quality = training.measure_restoration(module, iterations)
     save_compressor(
         CompressorCheckpoint(
@@ -162,7 +157,7 @@ def pretrain(training: Training) -> Path | None:
             recipe.decoder,
             recipe.iterations,
             preprocessing,
-            weights,
+            module.state_dict(),
             metrics={name: getattr(quality.per_iteration[-1], name) for name in ("l1", "psnr_db", "ms_ssim")},
         ),
         path,
@@ -172,9 +167,7 @@ def pretrain(training: Training) -> Path | None:
 
 
 def finetune(
-    training: Training,
-    encoder: EncoderWeights | None = None,
-    resnet: InitialWeights | None = None,
+    training: Training, encoder: EncoderWeights | None = None, resnet: InitialWeights | None = None
 ) -> Path | None:
     """Train encoder and truncated classifier end to end.
 
@@ -256,14 +249,7 @@ def baseline(
         iterations=(config.iterations,),
     )
     if compressor is not None:
-        for part in ("encoder", "decoder"):
-            prefix = f"{part}."
-            weights = {
-                name.removeprefix(prefix): tensor
-                for name, tensor in compressor.state_dict.items()
-                if name.startswith(prefix)
-            }
-            module.model.get_submodule(part).load_state_dict(weights)
+        module.model.load_state_dict({**module.model.state_dict(), **compressor.state_dict})
     if resnet is not None:
         load_residual_stages(module.model.classifier, resnet)
     training.begin(config, starts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import lightning
@@ -22,7 +23,7 @@ Batch = tuple["Tensor", "Tensor"]
 """Images ``uint8 [N, H, W, 3]`` and labels ``int64 [N]``."""
 
 
-class TrainingModule(lightning.LightningModule):
+class TrainingModule(lightning.LightningModule, ABC):
     """A network, its loss, and AdamW with a one-cycle schedule.
 
     Args:
@@ -56,9 +57,9 @@ class TrainingModule(lightning.LightningModule):
         for module in self.networks():
             module.compile(options={"fallback_random": True})
 
+    @abstractmethod
     def networks(self) -> Iterable[nn.Module]:
         """Return the networks that are worth compiling one by one."""
-        raise NotImplementedError
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with a one-cycle schedule."""
